@@ -1,0 +1,1 @@
+"""Actors on Trio: processes, links, monitors and servers, in the manner of the BEAM."""

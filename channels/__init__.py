@@ -1,0 +1,1 @@
+"""A Phoenix Channels server whose connections and channels are supervised actors."""

@@ -1,0 +1,1 @@
+"""Supervision trees: who restarts whom, how often, and in which order they stop."""
