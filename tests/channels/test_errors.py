@@ -1,0 +1,39 @@
+"""Errors say who is at fault in one sentence, and carry what they say as fields."""
+
+from __future__ import annotations
+
+import pytest
+
+from channels import errors
+from channels.errors import (
+    ChannelsError,
+    DecodeError,
+    EncodeError,
+    InvalidRequirement,
+    InvalidRoute,
+)
+
+
+def test_a_decode_error_blames_the_client_and_names_the_version() -> None:
+    error = DecodeError("Expected `array`, got `null`", vsn="2.0.0")
+    assert str(error) == (
+        "a client sent a frame that is not a message of vsn 2.0.0: Expected `array`, got `null`"
+    )
+    assert (error.problem, error.vsn) == ("Expected `array`, got `null`", "2.0.0")
+
+
+def test_an_encode_error_names_what_was_being_sent_where() -> None:
+    error = EncodeError("no", kind="push", topic="room:a", event="pushed")
+    assert str(error) == "cannot encode the push 'pushed' on topic 'room:a': no"
+    assert (error.kind, error.topic, error.event) == ("push", "room:a", "pushed")
+    assert error.problem == "no"
+
+
+@pytest.mark.parametrize("mistake", [InvalidRoute, InvalidRequirement])
+def test_mistakes_in_declarations_are_value_errors(mistake: type[Exception]) -> None:
+    assert issubclass(mistake, ValueError)
+
+
+def test_every_error_has_the_one_base() -> None:
+    for name in errors.__all__:
+        assert issubclass(getattr(errors, name), ChannelsError)

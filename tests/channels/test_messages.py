@@ -1,0 +1,49 @@
+"""The records between client and channel."""
+
+from __future__ import annotations
+
+import gc
+
+import msgspec
+import pytest
+
+from channels.messages import Binary, BinaryFrame, Broadcast, Message
+
+
+def test_a_message_has_the_shape_of_a_v2_frame() -> None:
+    message = Message("1", 2, "room:a", "echo", {"x": [1]})
+    frame = b'["1",2,"room:a","echo",{"x":[1]}]'
+    assert msgspec.json.encode(message) == frame
+    assert msgspec.json.decode(frame, type=Message) == message
+
+
+def test_messages_cannot_be_changed_and_stay_out_of_the_garbage_collector() -> None:
+    message = Message("1", "2", "room:a", "echo", {"x": [1]})
+    with pytest.raises(AttributeError):
+        message.topic = "room:b"  # type: ignore[misc]
+    assert not gc.is_tracked(message)
+
+
+def test_broadcasts_compare_by_value() -> None:
+    assert Broadcast("t", "e", {"x": 1}) == Broadcast("t", "e", {"x": 1})
+    assert Broadcast("t", "e", {"x": 1}) != Broadcast("t", "f", {"x": 1})
+
+
+def test_binary_payloads_compare_by_their_bytes_and_to_nothing_else() -> None:
+    assert Binary(b"\x01") == Binary(b"\x01")
+    assert hash(Binary(b"\x01")) == hash(Binary(b"\x01"))
+    assert Binary(b"\x01") != Binary(b"\x02")
+    assert Binary(b"\x01") != b"\x01"
+    assert repr(Binary(b"\x01")) == "Binary(b'\\x01')"
+
+
+def test_binary_payloads_are_not_silently_written_as_json() -> None:
+    with pytest.raises(TypeError):
+        msgspec.json.encode({"nested": Binary(b"\x01")})
+
+
+def test_a_binary_frame_is_the_bytes_that_it_holds() -> None:
+    frame = BinaryFrame(b"\x00\x01")
+    assert frame == b"\x00\x01"
+    assert isinstance(frame, bytes)
+    assert type(frame) is not bytes

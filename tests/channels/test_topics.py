@@ -1,0 +1,94 @@
+"""Routing tables: first match in the order of declaration, splats at the end only."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from channels.errors import ChannelsError, InvalidRoute
+from channels.topics import Route, Router
+
+_TEXT = st.text(alphabet="ab:", max_size=4)
+_PATTERNS = st.builds(lambda text, splat: text + splat, _TEXT, st.sampled_from(["", "*"]))
+
+
+def test_an_exact_pattern_matches_its_topic_and_nothing_else() -> None:
+    route = Route("room:lobby", "Lobby")
+    router = Router([route])
+    assert router.match("room:lobby") is route
+    assert router.match("room:lobby2") is None
+    assert router.match("room:lobb") is None
+    assert router.match("") is None
+
+
+def test_a_splat_matches_any_rest_including_none() -> None:
+    route = Route("room:*", "Room")
+    router = Router([route])
+    assert router.match("room:") is route
+    assert router.match("room:a:b*c") is route
+    assert router.match("room") is None
+
+
+def test_a_splat_alone_matches_every_topic() -> None:
+    router = Router([Route("*", "Any")])
+    assert router.match("") is not None
+    assert router.match("phoenix") is not None
+
+
+def test_the_first_matching_route_wins_whichever_kind_it_is() -> None:
+    exact, splat = Route("room:lobby", "Lobby"), Route("room:*", "Room")
+    assert Router([exact, splat]).match("room:lobby") is exact
+    assert Router([splat, exact]).match("room:lobby") is splat
+    narrow, wide = Route("food*", "Food"), Route("foo*", "Foo")
+    assert Router([narrow, wide]).match("food:1") is narrow
+    assert Router([wide, narrow]).match("food:1") is wide
+    twice = Route("room:lobby", "Second")
+    assert Router([exact, twice]).match("room:lobby") is exact
+
+
+@given(st.lists(_PATTERNS, max_size=6), _TEXT)
+def test_the_table_answers_like_trying_the_routes_one_by_one(
+    patterns: list[str], topic: str
+) -> None:
+    routes = [Route(pattern, index) for index, pattern in enumerate(patterns)]
+    expected = next((route for route in routes if route.matches(topic)), None)
+    assert Router(routes).match(topic) is expected
+
+
+def test_a_table_remembers_its_routes_in_order() -> None:
+    routes = (Route("b", 1), Route("a*", 2), Route("a", 3))
+    assert Router(iter(routes)).routes == routes
+
+
+def test_assigns_are_copied_and_empty_by_default() -> None:
+    given_assigns = {"kind": "public"}
+    route = Route("room:*", "Room", assigns=given_assigns)
+    given_assigns["kind"] = "private"
+    assert route.assigns == {"kind": "public"}
+    assert Route("room:*", "Room").assigns == {}
+
+
+@pytest.mark.parametrize(
+    ("pattern", "instead"),
+    [("room:*:chat", "room:*"), ("room:**", "room:*"), ("*:room", "*"), ("a*b*", "a*")],
+)
+def test_a_splat_in_the_middle_is_answered_with_the_pattern_and_what_to_write(
+    pattern: str, instead: str
+) -> None:
+    with pytest.raises(InvalidRoute) as caught:
+        Route(pattern, "Room")
+    assert str(caught.value) == (
+        f"the channel route {pattern!r} has a '*' before its end, where it cannot work: "
+        f"write {instead!r} and let the channel's join look at the rest of the topic"
+    )
+    assert caught.value.pattern == pattern
+    Route(instead, "Room")
+
+
+def test_a_pattern_that_is_no_string_is_refused_with_its_type() -> None:
+    with pytest.raises(InvalidRoute, match="but got 5 of type int") as caught:
+        Route(5, "Room")  # type: ignore[arg-type]
+    assert caught.value.pattern == 5
+    assert isinstance(caught.value, ChannelsError)
+    assert isinstance(caught.value, ValueError)
