@@ -1,0 +1,153 @@
+"""The record of one process, and how code finds out in which process it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, Final, final
+
+import trio
+
+from actors.errors import NotAProcess, ProcessKilled, RuntimeClosed
+from actors.exits import NORMAL, ExitReason
+from actors.mailbox import Mailbox
+from actors.messages import Down
+from actors.refs import Pid, Ref
+
+if TYPE_CHECKING:
+    from actors._runtime import Runtime
+    from actors._start import StartSlot
+    from actors.refs import TimerRef
+
+__all__ = [
+    "Monitor",
+    "Process",
+    "ambient_runtime",
+    "current_process",
+    "require_process",
+    "require_runtime",
+]
+
+
+class Process:
+    """What the runtime knows of one process. Owned by the runtime; nothing outside this package sees it.
+
+    `dying` and `reason` are the memory of the first fatal signal that was accepted: from then on the process only
+    unwinds, and whatever else happens to it does not change its reason.
+    """
+
+    __slots__ = (
+        "ancestors",
+        "cleanups",
+        "context",
+        "dead",
+        "dictionary",
+        "dying",
+        "function",
+        "grace",
+        "label",
+        "mailbox",
+        "name",
+        "parent",
+        "pid",
+        "reason",
+        "runtime",
+        "scope",
+        "start_slot",
+        "task",
+        "timers",
+        "trapping",
+        "watching",
+    )
+
+    def __init__(
+        self,
+        pid: Pid,
+        runtime: Runtime,
+        function: Callable[..., Any],
+        parent: Pid,
+        ancestors: tuple[Pid, ...],
+    ) -> None:
+        self.pid: Final = pid
+        self.runtime: Final = runtime
+        self.function: Final = function
+        self.parent: Final = parent
+        self.ancestors: Final = ancestors
+        self.mailbox: Final = Mailbox()
+        self.scope: Final = trio.CancelScope()
+        self.task: trio.lowlevel.Task | None = None
+        self.trapping = False
+        self.dying = False
+        self.dead = False
+        self.reason: ExitReason = NORMAL
+        self.name: object = None
+        self.label: str | None = None
+        self.start_slot: StartSlot | None = None
+        self.grace: TimerRef | None = None
+        # The rest is made on first use: most processes never need it, and there may be very many of them.
+        self.cleanups: dict[object, Callable[[], None]] | None = None
+        self.watching: dict[Monitor, Pid] | None = None
+        self.timers: dict[TimerRef, None] | None = None
+        self.dictionary: dict[Any, Any] | None = None
+        self.context: dict[str, Any] | None = None
+
+    def describe(self) -> str:
+        """How messages about this process call it: its name, else its label, else its function."""
+        if self.name is not None:
+            return repr(self.name)
+        return self.label or str(getattr(self.function, "__qualname__", self.function))
+
+    def check(self) -> None:
+        """Raise ProcessKilled if this process has accepted a fatal signal."""
+        if self.dying or self.dead:
+            raise ProcessKilled(self.reason)
+
+
+@final
+class Monitor(Ref):
+    """A monitor of one process by another: the watcher in the graph is also the reference that the user holds."""
+
+    __slots__ = ("name", "watcher")
+
+    def __init__(self, number: int, watcher: Process, name: object) -> None:
+        super().__init__(number)
+        self.watcher = watcher
+        self.name = name
+
+    def __repr__(self) -> str:
+        return f"<ref {self.number}>"
+
+    def down(self, pid: Pid, reason: ExitReason) -> None:
+        watcher = self.watcher
+        if watcher.watching is not None:
+            watcher.watching.pop(self, None)
+        if not watcher.dead:
+            watcher.mailbox.put(Down(self, pid, reason, self.name))
+
+
+# Inherited by the helper tasks that a process starts in nurseries of its own: they act in its name.
+current_process: ContextVar[Process | None] = ContextVar("actors_process", default=None)
+
+ambient_runtime: ContextVar[Runtime | None] = ContextVar("actors_runtime", default=None)
+
+
+def require_process(verb: str) -> Process:
+    """The process in which the caller runs; NotAProcess if it is not one, ProcessKilled if it has ended already."""
+    process = current_process.get()
+    if process is None:
+        raise NotAProcess(verb)
+    if process.dead:
+        # A zombie: everybody has been told that it is gone, so it may not act any more.
+        raise ProcessKilled(process.reason)
+    return process
+
+
+def require_runtime() -> Runtime:
+    """The runtime in which the caller runs."""
+    process = current_process.get()
+    runtime = process.runtime if process is not None else ambient_runtime.get()
+    if runtime is None:
+        raise RuntimeClosed(
+            "there is no runtime here; wrap this code in `async with open_runtime():`"
+        )
+    return runtime

@@ -1,0 +1,42 @@
+"""From the exception that ended a process to the one reason that its peers see."""
+
+from __future__ import annotations
+
+import trio
+
+from actors.errors import ProcessExit, ProcessKilled
+from actors.exits import Crash, ExitReason
+
+__all__ = ["escaping", "reason_of"]
+
+
+def _leaves(error: BaseException) -> list[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        return [leaf for part in error.exceptions for leaf in _leaves(part)]
+    return [error]
+
+
+def reason_of(error: BaseException) -> ExitReason:
+    """The exit reason for an exception that a process did not catch and that no accepted signal explains.
+
+    A process may use nurseries of its own, so the error may be a group. What cancellation left in it says nothing; if
+    a single exception remains it is the crash, and if several exits remain that agree, they are one exit. Anything
+    else is a crash with the group.
+    """
+    if not isinstance(error, BaseExceptionGroup):
+        return error.reason if isinstance(error, ProcessExit) else Crash(error)
+    leaves = [
+        leaf for leaf in _leaves(error) if not isinstance(leaf, (trio.Cancelled, ProcessKilled))
+    ]
+    exits = [leaf.reason for leaf in leaves if isinstance(leaf, ProcessExit)]
+    if leaves and len(exits) == len(leaves) and all(reason == exits[0] for reason in exits):
+        return exits[0]
+    return Crash(leaves[0] if len(leaves) == 1 else error)
+
+
+def escaping(error: BaseException) -> BaseException | None:
+    """The KeyboardInterrupt or SystemExit in an exception, if there is one: it ends the runtime, not one process."""
+    for leaf in _leaves(error):
+        if isinstance(leaf, (KeyboardInterrupt, SystemExit)):
+            return leaf
+    return None

@@ -1,0 +1,272 @@
+"""The loop of a GenServer: take a message, run its callback, do what the result says."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import trio
+
+from actors._process import Process, current_process
+from actors._reasons import reason_of
+from actors.errors import InvalidReturn, ProcessExit, ProcessKilled, StartError, StartIgnored
+from actors.exits import NORMAL, ExitReason, is_normal_exit
+from actors.messages import Exit, Timeout
+from actors.results import MISSING, Continue, Fail, Ignore, NoReply, Reply, Stop, Within
+
+if TYPE_CHECKING:
+    from actors.gen_server import GenServer, Sender
+
+__all__ = ["CallRequest", "Cast", "StopRequest", "SystemRequest", "serve"]
+
+# Messages that a server handles before it lets the others run, if it always finds one. Large enough that the switch
+# costs nothing next to the work, small enough that a flooded server holds the rest up for well under a millisecond.
+FAIRNESS = 64
+
+AFTER_CALL = ("Reply(value)", "NoReply()", "Stop(reason)")
+AFTER_MESSAGE = ("None", "NoReply()", "Continue(argument)", "Within(seconds)", "Stop(reason)")
+AFTER_INIT = (
+    "None",
+    "Continue(argument)",
+    "Within(seconds)",
+    "Ignore()",
+    "Fail(reason)",
+    "Stop(reason)",
+)
+
+
+class CallRequest:
+    """A call in the mailbox of its server."""
+
+    __slots__ = ("request", "sender")
+
+    def __init__(self, request: Any, sender: Sender) -> None:
+        self.request = request
+        self.sender = sender
+
+    def __repr__(self) -> str:
+        return f"call {self.request!r} from {self.sender.pid!r}"
+
+
+class Cast:
+    """A cast in the mailbox of its server."""
+
+    __slots__ = ("message",)
+
+    def __init__(self, message: Any) -> None:
+        self.message = message
+
+    def __repr__(self) -> str:
+        return f"cast {self.message!r}"
+
+
+class SystemRequest:
+    """A call that the loop itself answers, before any callback could see it."""
+
+    __slots__ = ("request", "sender")
+
+    def __init__(self, request: Any, sender: Sender) -> None:
+        self.request = request
+        self.sender = sender
+
+    def __repr__(self) -> str:
+        return f"system request {self.request!r}"
+
+
+class StopRequest:
+    """The system request of `stop`."""
+
+    __slots__ = ("reason",)
+
+    def __init__(self, reason: ExitReason) -> None:
+        self.reason = reason
+
+    def __repr__(self) -> str:
+        return f"stop with {self.reason!r}"
+
+
+class _Stopping(Exception):
+    """Carries a decision to stop out of the dispatch, to the one place that terminates."""
+
+    def __init__(
+        self, reason: ExitReason, sender: Sender | None = None, value: Any = MISSING
+    ) -> None:
+        self.reason = reason
+        self.sender = sender
+        self.value = value
+
+
+async def serve(cls: type[GenServer[Any]], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    """What the process of a server runs."""
+    process = current_process.get()
+    assert process is not None
+    server = cls()
+    then = await _init(process, server, args, kwargs)
+    await _Loop(process, server).run(then)
+
+
+async def _init(
+    process: Process, server: GenServer[Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Continue | Within | None:
+    slot = process.start_slot
+    result = await server.init(*args, **kwargs)
+    if result is None or isinstance(result, (Continue, Within)):
+        if slot is not None:
+            slot.ack()
+            process.start_slot = None
+        return result
+    if isinstance(result, (Ignore, Fail)):
+        if slot is not None:
+            slot.nack(StartIgnored() if isinstance(result, Ignore) else StartError(result.reason))
+        raise ProcessExit(NORMAL)
+    if isinstance(result, Stop):
+        raise ProcessExit(result.reason)
+    raise InvalidReturn(f"{type(server).__name__}.init", result, AFTER_INIT)
+
+
+class _Loop:
+    """One server's loop, with what it must remember between messages."""
+
+    __slots__ = ("before", "deadline", "message", "process", "server")
+
+    def __init__(self, process: Process, server: GenServer[Any]) -> None:
+        self.process = process
+        self.server = server
+        self.before: Any = None
+        self.deadline = math.inf
+        self.message: Any = None
+
+    async def run(self, then: Continue | Within | None) -> None:
+        try:
+            if then is not None:
+                self.before = self.server.state
+                await self._apply(then, "init", AFTER_INIT)
+            await self._serve_messages()
+        except _Stopping as stopping:
+            await self._stop(stopping)
+        except (trio.Cancelled, ProcessKilled):
+            # An exit signal was accepted. As in OTP, no callback runs any more.
+            raise
+        except (Exception, ProcessExit, BaseExceptionGroup) as error:
+            # Whatever a callback does wrong ends this server in order: old state back, terminate, then the same error.
+            self.server.state = self.before
+            self._explain()
+            await self.server.terminate(reason_of(error))
+            raise
+
+    async def _stop(self, stopping: _Stopping) -> None:
+        if not is_normal_exit(stopping.reason):
+            self._explain()
+        try:
+            await self.server.terminate(stopping.reason)
+        finally:
+            # Only now, and even if terminate failed: who gets this answer may rely on the cleaning up being done.
+            if stopping.sender is not None and stopping.value is not MISSING:
+                stopping.sender._answer(stopping.value)
+        raise ProcessExit(stopping.reason) from None
+
+    def _explain(self) -> None:
+        """Leave what a crash report should say with the process."""
+        self.process.context = {
+            "last_message": self.message,
+            "state": self.server.state,
+            "server": type(self.server).__name__,
+        }
+
+    async def _serve_messages(self) -> None:  # noqa: C901, PLR0912 - one dispatch, spelled out for speed
+        # The hot path of everything: one message costs no call here but the callback's own.
+        process, server = self.process, self.server
+        queue = process.mailbox.queue
+        budget = FAIRNESS
+        result: Any
+        while True:
+            if process.dying:
+                raise ProcessKilled(process.reason)
+            if queue and budget:
+                budget -= 1
+                message = queue.popleft()
+                self.deadline = math.inf
+            else:
+                budget = FAIRNESS
+                if not await self._pause():
+                    continue
+                message = Timeout()
+            self.message = message
+            self.before = server.state
+            if process.runtime.instruments:
+                self._show(message)
+            kind = type(message)
+            if kind is CallRequest:
+                result = await server.handle_call(message.request, message.sender)
+                if type(result) is Reply:
+                    message.sender._answer(result.value)
+                    if result.then is not None:
+                        await self._apply(result.then, "handle_call", AFTER_CALL)
+                elif type(result) is Stop and result.reply is not MISSING:
+                    raise _Stopping(result.reason, message.sender, result.reply)
+                elif type(result) is NoReply or type(result) is Stop:
+                    await self._apply(result, "handle_call", AFTER_CALL)
+                else:
+                    raise InvalidReturn(f"{type(server).__name__}.handle_call", result, AFTER_CALL)
+            elif kind is Cast:
+                result = await server.handle_cast(message.message)
+                if result is not None:
+                    await self._apply(result, "handle_cast", AFTER_MESSAGE)
+            elif kind is SystemRequest:
+                await self._system(message)
+            elif kind is Exit and message.pid is process.parent:
+                raise _Stopping(message.reason)
+            else:
+                result = await server.handle_info(message)
+                if result is not None:
+                    await self._apply(result, "handle_info", AFTER_MESSAGE)
+
+    async def _pause(self) -> bool:
+        """Let others run, or wait for a message. Returns True if the lull that was asked for has come."""
+        mailbox = self.process.mailbox
+        if mailbox.queue:
+            # Shielded: a cancellation is seen by `dying`, between messages, and a message is never lost to it.
+            await trio.lowlevel.cancel_shielded_checkpoint()
+            return False
+        if self.deadline == math.inf:
+            await mailbox.park()
+            return False
+        if await mailbox.park_until(self.deadline, self.process.runtime.timers) or mailbox.queue:
+            return False
+        self.deadline = math.inf
+        return not self.process.dying
+
+    def _show(self, message: Any) -> None:
+        for instrument in self.process.runtime.instruments:
+            instrument.message_received(self.process.pid, message)
+
+    async def _system(self, message: SystemRequest) -> None:
+        request = message.request
+        if isinstance(request, StopRequest):
+            raise _Stopping(request.reason)
+        raise TypeError(f"unknown system request {request!r}")
+
+    async def _apply(self, result: Any, callback: str, expected: tuple[str, ...]) -> None:
+        """Do what the result of a callback says, and what the results of the continues that it asks for say."""
+        while True:
+            kind = type(result)
+            if kind is NoReply:
+                if result.then is None:
+                    return
+                result = result.then
+                kind = type(result)
+            if kind is Within:
+                self.deadline = trio.current_time() + result.seconds
+                return
+            if kind is Stop:
+                raise _Stopping(result.reason)
+            if kind is not Continue:
+                raise InvalidReturn(f"{type(self.server).__name__}.{callback}", result, expected)
+            if self.process.dying:
+                raise ProcessKilled(self.process.reason)
+            self.message = result
+            self.before = self.server.state
+            result = await self.server.handle_continue(result.argument)
+            if result is None:
+                return
+            callback, expected = "handle_continue", AFTER_MESSAGE

@@ -1,0 +1,236 @@
+"""What can go wrong, sorted by who is to blame.
+
+ActorsError
+├── CallExit            the other side of a call did not answer
+│   ├── NoProcess       ... because it does not exist
+│   ├── CallTimeout     ... in time
+│   ├── ServerExit      ... because it ended first
+│   └── CallingSelf     ... because it is the caller
+├── StartError          a process could not be started
+│   └── AlreadyStarted  ... because its name is taken
+├── StartIgnored        its init decided not to run
+├── NameTaken           your register() found the name in use
+├── NoSuchName          your send() named nobody
+├── DeadProcess         your link() named a process that has ended
+├── NotAProcess         you used a verb that needs a process outside one
+├── MailboxBusy         two of your tasks read one mailbox
+├── RuntimeClosed       the runtime no longer takes new processes
+└── InvalidReturn       your callback returned something that it may not
+
+ProcessExit, ProcessKilled are BaseExceptions: they unwind a process and a careless `except Exception` must not
+catch them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from actors.exits import CALLING_SELF, NOPROC, TIMEOUT, ExitReason
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from actors.refs import Pid
+
+__all__ = [
+    "ActorsError",
+    "AlreadyStarted",
+    "CallExit",
+    "CallTimeout",
+    "CallingSelf",
+    "DeadProcess",
+    "InvalidReturn",
+    "MailboxBusy",
+    "NameTaken",
+    "NoProcess",
+    "NoSuchName",
+    "NotAProcess",
+    "ProcessExit",
+    "ProcessKilled",
+    "RuntimeClosed",
+    "ServerExit",
+    "StartError",
+    "StartIgnored",
+]
+
+
+class ActorsError(Exception):
+    """Everything that this package raises on purpose and that an application may want to catch."""
+
+
+class CallExit(ActorsError):
+    """A `call` got no answer. `reason` says why; `server`, `request` and `timeout` say of which call."""
+
+    def __init__(self, reason: ExitReason, server: object, request: object, timeout: float) -> None:
+        super().__init__(reason, server, request, timeout)
+        self.reason = reason
+        self.server = server
+        self.request = request
+        self.timeout = timeout
+
+    def __str__(self) -> str:
+        return f"call({self.server!r}, {self.request!r}) got no answer: {self.reason!r}"
+
+
+class NoProcess(CallExit):
+    """The server that was called does not exist: a dead pid, or a name that nobody has."""
+
+    def __init__(self, server: object, request: object, timeout: float) -> None:
+        super().__init__(NOPROC, server, request, timeout)
+
+    def __str__(self) -> str:
+        return f"call({self.server!r}, {self.request!r}): there is no such process"
+
+
+class CallTimeout(CallExit):
+    """The server did not answer in time. It still has the request and may still carry it out."""
+
+    def __init__(self, server: object, request: object, timeout: float) -> None:
+        super().__init__(TIMEOUT, server, request, timeout)
+
+    def __str__(self) -> str:
+        return (
+            f"call({self.server!r}, {self.request!r}) was not answered within {self.timeout:g} s; "
+            "the server may still carry it out"
+        )
+
+
+class ServerExit(CallExit):
+    """The server ended before it answered; `reason` is its exit reason."""
+
+    def __str__(self) -> str:
+        return f"call({self.server!r}, {self.request!r}): the server ended with {self.reason!r}"
+
+
+class CallingSelf(CallExit):
+    """A process called itself, and would have waited for an answer that only it could give."""
+
+    def __init__(self, server: object, request: object, timeout: float) -> None:
+        super().__init__(CALLING_SELF, server, request, timeout)
+
+    def __str__(self) -> str:
+        return (
+            f"call({self.server!r}, {self.request!r}): a process cannot call itself; "
+            "call the method directly, or cast() to be served after the current message"
+        )
+
+
+class StartError(ActorsError):
+    """A process could not be started; `reason` is its exit reason, or what its init gave to `Fail`."""
+
+    def __init__(self, reason: ExitReason) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"the process did not start: {self.reason!r}"
+
+
+class AlreadyStarted(StartError):
+    """The name is taken by `pid`, so no second process was started under it."""
+
+    def __init__(self, name: object, pid: Pid) -> None:
+        super().__init__("already_started")
+        self.name = name
+        self.pid = pid
+
+    def __str__(self) -> str:
+        return f"{self.name!r} is already started, as {self.pid!r}"
+
+
+class StartIgnored(ActorsError):
+    """The process's init returned `Ignore()`: it is not running, and that is not an error of its own."""
+
+
+class NameTaken(ActorsError):
+    """`register` was given a name that another process has, or a process that has a name already."""
+
+    def __init__(self, name: object, pid: Pid, advice: str) -> None:
+        super().__init__(name, pid, advice)
+        self.name = name
+        self.pid = pid
+
+    def __str__(self) -> str:
+        return str(self.args[2])
+
+
+class NoSuchName(ActorsError, LookupError):
+    """Nobody is registered under the name that a message was sent to."""
+
+    def __init__(self, name: object) -> None:
+        super().__init__(name)
+        self.name = name
+
+    def __str__(self) -> str:
+        return f"no process is registered as {self.name!r}; start it first, or send to a pid"
+
+
+class DeadProcess(ActorsError):
+    """`link` or `register` was given a process that has ended. A trapping caller of `link` gets an `Exit` instead."""
+
+    def __init__(self, pid: Pid) -> None:
+        super().__init__(pid)
+        self.pid = pid
+
+    def __str__(self) -> str:
+        return f"{self.pid!r} is not alive"
+
+
+class NotAProcess(ActorsError, RuntimeError):
+    """A verb that needs a mailbox was used in a task that is not a process."""
+
+    def __init__(self, verb: str) -> None:
+        super().__init__(verb)
+        self.verb = verb
+
+    def __str__(self) -> str:
+        return (
+            f"{self.verb} works only inside a process, and this task is not one; "
+            "spawn() a process and use it there (call, cast, send and wait_exit work anywhere in a runtime)"
+        )
+
+
+class MailboxBusy(ActorsError, RuntimeError):
+    """`receive` was called in a helper task of a process: only the process's own task reads its mailbox."""
+
+    def __init__(self, pid: Pid) -> None:
+        super().__init__(pid)
+        self.pid = pid
+
+    def __str__(self) -> str:
+        return (
+            f"only the task of {self.pid!r} itself may receive its messages; "
+            "let the helper task send() what it finds to the process, or spawn() a process for it"
+        )
+
+
+class RuntimeClosed(ActorsError, RuntimeError):
+    """The runtime is over, or there is none here."""
+
+
+class InvalidReturn(ActorsError, TypeError):
+    """A callback returned something that it may not; the server stops with this as its crash."""
+
+    def __init__(self, callback: str, got: object, expected: Sequence[str]) -> None:
+        super().__init__(callback, got, tuple(expected))
+        self.callback = callback
+        self.got = got
+        self.expected = tuple(expected)
+
+    def __str__(self) -> str:
+        return f"{self.callback} returned {self.got!r}; it may return {', '.join(self.expected)}"
+
+
+class ProcessExit(BaseException):
+    """Raised by `exit` to end the current process with `reason`.
+
+    A BaseException, so that `except Exception` does not catch it: in Erlang, too, a rescue does not catch an exit.
+    """
+
+    def __init__(self, reason: ExitReason) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class ProcessKilled(BaseException):
+    """Raised in a process that has accepted a fatal exit signal, where the runtime itself was being waited for."""

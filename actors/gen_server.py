@@ -1,0 +1,340 @@
+"""Servers: processes that keep state and answer requests.
+
+    class Counter(GenServer[int]):
+        async def init(self, first: int) -> None:
+            self.state = first
+
+        async def handle_call(self, request, sender):
+            self.state += 1
+            return Reply(self.state)
+
+    async with open_runtime():
+        counter = await Counter.start_link(0)
+        print(await call(counter, "next"))          # 1
+
+The rules are OTP's gen_server's, with three deliberate differences: a result is a value of `actors.results` and not a
+tuple; an uncaught exception is a crash like any other (there is no throw that counts as a return); a second answer to
+one call is dropped.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Generic, TypeVar, final
+
+import trio
+from trio.lowlevel import Abort, current_task, reschedule, wait_task_rescheduled
+
+from actors._process import Process, current_process, require_runtime
+from actors._server_loop import CallRequest, Cast, StopRequest, SystemRequest, serve
+from actors._start import start
+from actors.errors import CallExit, CallingSelf, CallTimeout, NoProcess, ServerExit
+from actors.exits import NORMAL, ExitReason
+from actors.refs import Pid
+from actors.results import Continue, Fail, Ignore, NoReply, Reply, Stop, Within
+
+__all__ = ["GenServer", "Sender", "call", "cast", "reply", "stop"]
+
+S = TypeVar("S")
+
+
+class GenServer(Generic[S]):
+    """A server. Subclass it, override the callbacks that you need, and start it with `start_link`.
+
+    Every start makes a new instance, in the new process, so whatever the instance holds dies with the process.
+    `self.state` is the state in OTP's sense: if a callback fails, it is set back to what it was before the callback
+    (by reference: changes inside a mutable state stay), and `terminate` and the crash report see that. Use other
+    attributes for what should not be part of it.
+
+    A callback may await whatever it likes; while it does, the server handles nothing else. It must not `receive`.
+    """
+
+    # None until init sets it, so that a server without state need not.
+    state: S = None  # type: ignore[assignment]
+
+    # Callbacks
+
+    async def init(
+        self, *args: Any, **kwargs: Any
+    ) -> Continue | Within | Ignore | Fail | Stop | None:
+        """Set up the state. `start_link` returns when this has returned.
+
+        Returns:
+            None or `Continue(argument)` or `Within(seconds)`: run. `Ignore()`: do not run, StartIgnored at the
+            starter. `Fail(reason)`: do not run, StartError at the starter. `Stop(reason)`: end with `reason`, which
+            also reaches the starter over the link.
+        """
+        return None
+
+    async def handle_call(self, request: Any, sender: Sender) -> Reply | NoReply | Stop:
+        """Answer a `call`: `Reply(value)`, or `NoReply()` and later `reply(sender, value)`, or `Stop(...)`."""
+        raise NotImplementedError(
+            f"{type(self).__name__} was called with {request!r} but has no handle_call; add one, or use cast()"
+        )
+
+    async def handle_cast(self, message: Any) -> NoReply | Continue | Within | Stop | None:
+        """Act on a `cast`. Not to have this and to be sent one is a mistake, and crashes the server."""
+        raise NotImplementedError(
+            f"{type(self).__name__} was cast {message!r} but has no handle_cast; add one, or use send() and handle_info"
+        )
+
+    async def handle_info(self, message: Any) -> NoReply | Continue | Within | Stop | None:
+        """Act on anything else: what `send` brought, `Down`, `Exit` of a linked process, `Timeout`.
+
+        Without an override, an event is executed and the message is forgotten: anybody may send anything.
+        """
+        runtime = require_runtime()
+        runtime.telemetry.execute(
+            ("actors", "server", "unhandled_info"),
+            {},
+            {"server": type(self).__name__, "message": message},
+        )
+        return None
+
+    async def handle_continue(self, argument: Any) -> NoReply | Continue | Within | Stop | None:
+        """Act on a `Continue(argument)`, before any message that is waiting."""
+        raise NotImplementedError(
+            f"{type(self).__name__} returned Continue({argument!r}) but has no handle_continue; add one"
+        )
+
+    async def terminate(self, reason: ExitReason) -> None:
+        """Clean up; the last thing that the server does.
+
+        Runs when a callback returned `Stop` or failed, when `stop` was used, and, only if the server traps exits,
+        when its parent ended or told it to. It does *not* run when the server is killed, or does not trap exits and
+        is hit by an exit signal, or when init failed: what must happen in every case belongs into `on_exit`, or into
+        another process. If it raises, that is what the server ends with.
+        """
+
+    # Starting
+
+    @classmethod
+    async def start_link(
+        cls,
+        *args: Any,
+        name: object = None,
+        label: str | None = None,
+        timeout: float = math.inf,
+        **kwargs: Any,
+    ) -> Pid:
+        """Start the server, linked to the current process if there is one, and return its pid when init is done.
+
+        Args:
+            *args: for `init`.
+            **kwargs: for `init`.
+            name: registered before init runs.
+            label: how messages about it call it; by default the class's name.
+            timeout: seconds that init may take.
+
+        Raises:
+            AlreadyStarted: the name is taken.
+            StartIgnored: init returned `Ignore()`.
+            StartError: init failed, ended or took too long; the process is gone. If it ended with anything but
+                `NORMAL` or `Fail`, the link carries that to the caller, and kills it unless it traps exits.
+        """
+        return await start(
+            serve,
+            (cls, args, kwargs),
+            link=True,
+            name=name,
+            label=label or cls.__name__,
+            timeout=timeout,
+        )
+
+    @classmethod
+    async def start(
+        cls,
+        *args: Any,
+        name: object = None,
+        label: str | None = None,
+        timeout: float = math.inf,
+        **kwargs: Any,
+    ) -> Pid:
+        """Like `start_link`, without the link."""
+        return await start(
+            serve,
+            (cls, args, kwargs),
+            link=False,
+            name=name,
+            label=label or cls.__name__,
+            timeout=timeout,
+        )
+
+
+@final
+class Sender:
+    """Who waits for the answer to a call. Give it to `reply`; it can be used once, from any process.
+
+    Attributes:
+        pid: the calling process; None if the caller is not a process.
+    """
+
+    __slots__ = ("_done", "_failure", "_server", "_task", "_value", "pid")
+
+    def __init__(self, pid: Pid | None, server: Process, task: trio.lowlevel.Task) -> None:
+        self.pid = pid
+        self._server = server
+        self._task = task
+        self._done = False
+        self._value: Any = None
+        # None: answered. A reason: the server ended. _EXPIRED: too late.
+        self._failure: object = None
+
+    def __repr__(self) -> str:
+        return f"<sender {self.pid!r}>"
+
+    def _answer(self, value: Any) -> bool:
+        if self._done:
+            return False
+        self._done = True
+        self._value = value
+        self._server.runtime.graph.unwatch(self._server.pid, self)
+        reschedule(self._task)
+        return True
+
+    def down(self, pid: Pid, reason: ExitReason) -> None:
+        if not self._done:
+            self._done = True
+            self._failure = _Ended(reason)
+            reschedule(self._task)
+
+    def _expire(self) -> None:
+        if not self._done:
+            self._abandon()
+            self._failure = _EXPIRED
+            reschedule(self._task)
+
+    def _abandon(self) -> None:
+        self._done = True
+        self._server.runtime.graph.unwatch(self._server.pid, self)
+
+    def _abort(self, _raise_cancel: object) -> Abort:
+        self._abandon()
+        return Abort.SUCCEEDED
+
+
+class _Ended:
+    __slots__ = ("reason",)
+
+    def __init__(self, reason: ExitReason) -> None:
+        self.reason = reason
+
+
+_EXPIRED = object()
+
+
+async def call(server: object, request: Any, *, timeout: float = 5.0) -> Any:
+    """Send a request to a server and wait for its answer.
+
+        total = await call(counter, "total")
+
+    Args:
+        server: a pid or a name; a name is looked up once, now.
+        request: what `handle_call` gets. It is not copied.
+        timeout: seconds; `math.inf` waits as long as the server lives.
+
+    Raises:
+        NoProcess: there is no such process.
+        CallTimeout: no answer in time. The server is not told and may still carry the request out; a late answer is
+            dropped and never reaches the mailbox.
+        ServerExit: the server ended first; its reason is in `reason`.
+        CallingSelf: the server is the calling process.
+
+    All of these are CallExit. Works in any task of the runtime, under any cancel scope.
+    """
+    return await _request(CallRequest, server, request, timeout)
+
+
+async def _request(
+    envelope: type[CallRequest | SystemRequest], server: object, request: Any, timeout: float
+) -> Any:
+    caller = current_process.get()
+    if caller is not None:
+        caller.check()
+    target = server._process if type(server) is Pid else require_runtime().resolve(server)
+    if target is None:
+        await trio.lowlevel.checkpoint()
+        raise NoProcess(server, request, timeout)
+    if target is caller:
+        await trio.lowlevel.checkpoint()
+        raise CallingSelf(server, request, timeout)
+    runtime = target.runtime
+    sender = Sender(None if caller is None else caller.pid, target, current_task())
+    message = envelope(request, sender)
+    runtime.graph.watch(target.pid, sender)
+    if not runtime.instruments or _may_pass(runtime.instruments, sender.pid, target.pid, message):
+        target.mailbox.put(message)
+    if timeout < math.inf:
+        timer = runtime.timers.at(trio.current_time() + timeout, sender._expire)
+        try:
+            await wait_task_rescheduled(sender._abort)
+        finally:
+            runtime.timers.cancel(timer)
+    else:
+        await wait_task_rescheduled(sender._abort)
+    if caller is not None:
+        # Answered and killed in the same turn: the kill wins, as it would in a process that was still waiting.
+        caller.check()
+    if sender._failure is None:
+        return sender._value
+    raise _call_exit(sender._failure, server, request, timeout)
+
+
+def _call_exit(failure: object, server: object, request: Any, timeout: float) -> CallExit:
+    if isinstance(failure, _Ended):
+        return ServerExit(failure.reason, server, request, timeout)
+    return CallTimeout(server, request, timeout)
+
+
+def _may_pass(
+    instruments: tuple[Any, ...], sender: Pid | None, receiver: Pid, message: Any
+) -> bool:
+    # A list, not a generator: every instrument is told, also after one of them has refused.
+    verdicts = [each.message_sent(sender, receiver, message) for each in instruments]
+    return False not in verdicts
+
+
+def cast(server: object, message: Any) -> None:
+    """Send a message to a server's `handle_cast`, and do not wait. Never fails: a dead or unknown server is no error.
+
+    cast(counter, "reset")
+    """
+    target = server._process if type(server) is Pid else require_runtime().resolve(server)
+    if target is None:
+        require_runtime().dead_letter(server, message)
+        return
+    envelope = Cast(message)
+    instruments = target.runtime.instruments
+    if instruments:
+        caller = current_process.get()
+        if not _may_pass(instruments, None if caller is None else caller.pid, target.pid, envelope):
+            return
+    target.mailbox.put(envelope)
+
+
+def reply(sender: Sender, value: Any) -> bool:
+    """Answer a call for which `handle_call` returned `NoReply()`. Any process may do it.
+
+    Returns:
+        False if it had been answered before, or nobody waits any more: the value is dropped.
+    """
+    return sender._answer(value)
+
+
+async def stop(server: object, reason: ExitReason = NORMAL, *, timeout: float = math.inf) -> None:
+    """Ask a server to stop, and wait until it has ended with `reason`. Its `terminate` runs.
+
+    Raises:
+        NoProcess: there is no such process.
+        CallTimeout: it has not ended in time; it goes on with what it does and may still stop.
+        ServerExit: it ended, but with another reason.
+    """
+    try:
+        await _request(SystemRequest, server, StopRequest(reason), timeout)
+    except ServerExit as error:
+        if error.reason != reason:
+            raise ServerExit(error.reason, server, "stop", timeout) from None
+    except CallTimeout:
+        raise CallTimeout(server, "stop", timeout) from None
+    except NoProcess:
+        raise NoProcess(server, "stop", timeout) from None

@@ -1,0 +1,87 @@
+"""Turns the runtime's events into log lines.
+
+Attached by `open_runtime` unless it is told not to. Replace it by attaching handlers of your own to
+`runtime.telemetry`; the events are the constants below.
+"""
+
+from __future__ import annotations
+
+import logging
+import traceback
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from actors.telemetry import Event, Telemetry
+
+__all__ = ["CLEANUP_FAILED", "CRASH", "ZOMBIE", "attach"]
+
+CRASH: Event = ("actors", "process", "crash")
+"""A process died of an exception. Metadata: pid, process, parent, ancestors, reason, exception, and what the server
+knew: last_message, state."""
+
+CLEANUP_FAILED: Event = ("actors", "process", "cleanup_failed")
+"""Code that ran while a process was ending raised. Metadata as for a crash."""
+
+ZOMBIE: Event = ("actors", "process", "zombie")
+"""A process did not end within the kill grace and was declared dead. Metadata as for a crash, and task."""
+
+_log = logging.getLogger("actors")
+
+
+def attach(telemetry: Telemetry) -> Callable[[], None]:
+    """Log crashes, failed clean-ups and zombies of one runtime, until the returned function is called."""
+    detaches = [
+        telemetry.attach(CRASH, _crash),
+        telemetry.attach(CLEANUP_FAILED, _cleanup_failed),
+        telemetry.attach(ZOMBIE, _zombie),
+    ]
+
+    def detach() -> None:
+        for each in detaches:
+            each()
+
+    return detach
+
+
+def _crash(event: Event, measurements: Mapping[str, Any], metadata: Mapping[str, Any]) -> None:
+    if not _log.isEnabledFor(logging.ERROR):
+        return
+    context = "".join(
+        f"\n  {title}: {metadata[key]!r}"
+        for key, title in (("last_message", "last message"), ("state", "state"))
+        if key in metadata
+    )
+    _log.error(
+        "Process %s %r crashed: %s%s",
+        metadata["process"],
+        metadata["pid"],
+        metadata["reason"],
+        context,
+        exc_info=metadata["exception"],
+        extra={"actor": dict(metadata), "measurements": dict(measurements)},
+    )
+
+
+def _cleanup_failed(
+    event: Event, measurements: Mapping[str, Any], metadata: Mapping[str, Any]
+) -> None:
+    _log.error(
+        "Process %s %r raised while it was ending with %r",
+        metadata["process"],
+        metadata["pid"],
+        metadata["reason"],
+        exc_info=metadata["exception"],
+    )
+
+
+def _zombie(event: Event, measurements: Mapping[str, Any], metadata: Mapping[str, Any]) -> None:
+    task = metadata["task"]
+    frames = task.iter_await_frames() if task is not None else ()
+    stack = "".join(traceback.format_list(traceback.StackSummary.extract(frames)))
+    _log.error(
+        "Process %s %r was killed (%r) and does not end; from here on it is treated as dead. It is at:\n%s",
+        metadata["process"],
+        metadata["pid"],
+        metadata["reason"],
+        stack or "  an unknown place: its task has not started\n",
+    )

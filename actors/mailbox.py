@@ -1,0 +1,90 @@
+"""The queue of one process, and the one place where its task parks.
+
+`put` never blocks and never refuses: a signal must not depend on its receiver's mood. A parked task is woken once,
+however many messages arrive before it runs. Messages leave the queue only at a point that cannot be cancelled any
+more, so a cancelled receive loses nothing.
+
+Not a Trio memory channel: that one is bounded, cannot be searched, and hands a value over to a task that may be
+cancelled before it sees it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import trio
+from trio.lowlevel import Abort, current_task, reschedule, wait_task_rescheduled
+
+if TYPE_CHECKING:
+    from actors.timers import TimerQueue
+
+__all__ = ["Mailbox"]
+
+
+class Mailbox:
+    """Messages waiting for one process, oldest first."""
+
+    __slots__ = ("_task", "queue")
+
+    def __init__(self) -> None:
+        self.queue: deque[Any] = deque()
+        self._task: trio.lowlevel.Task | None = None
+
+    def __len__(self) -> int:
+        return len(self.queue)
+
+    def put(self, message: Any) -> None:
+        """Append a message and wake the process if it is parked."""
+        self.queue.append(message)
+        task = self._task
+        if task is not None:
+            self._task = None
+            reschedule(task)
+
+    def wake(self) -> None:
+        """Wake the process without a message, to look again at its own state."""
+        task = self._task
+        if task is not None:
+            self._task = None
+            reschedule(task)
+
+    def take(self, match: Callable[[Any], bool], start: int = 0) -> tuple[bool, Any]:
+        """Remove the first message from position `start` on for which `match` is true; (False, None) if none is."""
+        queue = self.queue
+        for index in range(start, len(queue)):
+            message = queue[index]
+            if match(message):
+                del queue[index]
+                return True, message
+        return False, None
+
+    async def park(self) -> None:
+        """Wait until something arrives or `wake` is called. Returns without a message; look at the queue."""
+        self._task = current_task()
+        await wait_task_rescheduled(self._abort)
+
+    async def park_until(self, deadline: float, timers: TimerQueue) -> bool:
+        """Like `park`, but no longer than until `deadline`. Returns False if that is why it returned."""
+        if deadline == math.inf:
+            await self.park()
+            return True
+        expired = False
+
+        def expire() -> None:
+            nonlocal expired
+            expired = True
+            self.wake()
+
+        timer = timers.at(deadline, expire)
+        try:
+            await self.park()
+        finally:
+            timers.cancel(timer)
+        return not expired
+
+    def _abort(self, _raise_cancel: object) -> Abort:
+        self._task = None
+        return Abort.SUCCEEDED
