@@ -12,6 +12,8 @@ inherit from `ChannelsError` all the same.
 
 from __future__ import annotations
 
+import reprlib
+
 __all__ = [
     "ChannelsError",
     "DecodeError",
@@ -19,6 +21,11 @@ __all__ = [
     "InvalidRequirement",
     "InvalidRoute",
 ]
+
+# Topics and refs come from clients: a message about one must not grow to megabytes with it, nor
+# recurse as deep as it is nested.
+_shorten = reprlib.Repr()
+_shorten.maxstring = 120
 
 
 class ChannelsError(Exception):
@@ -52,7 +59,10 @@ class EncodeError(ChannelsError):
     """
 
     def __init__(self, problem: str, *, kind: str, topic: object, event: object) -> None:
-        super().__init__(f"cannot encode the {kind} {event!r} on topic {topic!r}: {problem}")
+        super().__init__(
+            f"cannot encode the {kind} {_shorten.repr(event)} "
+            f"on topic {_shorten.repr(topic)}: {problem}"
+        )
         self.problem = problem
         self.kind = kind
         self.topic = topic

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, final
 
 import msgspec
 
@@ -53,6 +53,7 @@ class Broadcast(msgspec.Struct, frozen=True):
 
 # An ordinary class and not a record: msgspec writes records of any kind as JSON objects, and bytes
 # that hide somewhere inside a JSON payload must be an error, not base64 that nobody asked for.
+@final
 class Binary:
     """Raw bytes as the whole payload of a push, a reply or a broadcast.
 
@@ -62,12 +63,17 @@ class Binary:
     Clients that speak V2 send and get these as binary WebSocket messages, without base64. Bytes
     cannot be a part of a JSON payload, and V1 has no binary form at all: both are an
     `EncodeError`.
+
+    Raises `TypeError` if the data is not `bytes`, `bytearray` or `memoryview`; it is copied unless
+    it is `bytes`.
     """
 
     __slots__ = ("data",)
 
-    def __init__(self, data: bytes) -> None:
-        self.data = data
+    def __init__(self, data: bytes | bytearray | memoryview) -> None:
+        if not isinstance(data, bytes | bytearray | memoryview):
+            raise TypeError(f"Binary holds bytes, but got {type(data).__name__}: encode it first")
+        self.data = bytes(data)
 
     def __eq__(self, other: object) -> bool:
         return self.data == other.data if isinstance(other, Binary) else NotImplemented

@@ -29,6 +29,13 @@ def test_an_encode_error_names_what_was_being_sent_where() -> None:
     assert error.problem == "no"
 
 
+def test_an_encode_error_about_a_hostile_topic_stays_short() -> None:
+    nested: list[object] = []
+    for _ in range(100_000):
+        nested = [nested]
+    assert len(str(EncodeError("no", kind="reply", topic=nested, event="x" * 9_999))) < 300
+
+
 @pytest.mark.parametrize("mistake", [InvalidRoute, InvalidRequirement])
 def test_mistakes_in_declarations_are_value_errors(mistake: type[Exception]) -> None:
     assert issubclass(mistake, ValueError)

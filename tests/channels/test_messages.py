@@ -37,6 +37,15 @@ def test_binary_payloads_compare_by_their_bytes_and_to_nothing_else() -> None:
     assert repr(Binary(b"\x01")) == "Binary(b'\\x01')"
 
 
+def test_binary_payloads_hold_bytes_whatever_buffer_they_came_in() -> None:
+    assert Binary(bytearray(b"ab")).data == b"ab"
+    assert Binary(memoryview(b"ab")).data == b"ab"
+    with pytest.raises(TypeError, match="Binary holds bytes, but got str"):
+        Binary("ab")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="got int"):
+        Binary(5)  # type: ignore[arg-type]
+
+
 def test_binary_payloads_are_not_silently_written_as_json() -> None:
     with pytest.raises(TypeError):
         msgspec.json.encode({"nested": Binary(b"\x01")})

@@ -1,0 +1,183 @@
+"""The Phoenix V2 wire format: JSON arrays in text messages, a compact layout for raw bytes.
+
+*pure*. A text message is `[join_ref, ref, topic, event, payload]`. A binary message starts with a
+byte for its kind and one byte for the size of each string, then come the strings and the data:
+
+    kind                           sizes                              after the strings
+    0  push, client to server      join_ref, ref, topic, event        data
+    0  push, server to client      join_ref, topic, event             data
+    1  reply                       join_ref, ref, topic, status       data
+    2  broadcast                   topic, event                       data
+
+A ref that is null is written as the empty string, and an empty string is not read back as null.
+Behaviour after Phoenix 1.8.12, `Phoenix.Socket.V2.JSONSerializer`, as recorded on the wire.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from channels.errors import DecodeError, EncodeError
+from channels.messages import Binary, BinaryFrame, Message
+
+__all__ = ["V2"]
+
+_VSN = "2.0.0"
+_KINDS = {"push": 0, "reply": 1, "broadcast": 2}
+_PUSH_HEADER = 5
+_MAX_SIZE = 255
+
+_decode = msgspec.json.Decoder(Message).decode
+_encode = msgspec.json.Encoder().encode
+
+# What msgspec raises for input that is not JSON of the right shape: the third is for nesting that
+# would overflow the C stack.
+_NOT_DECODABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+# For values without a JSON form: of a foreign type, with a lone surrogate or more digits than
+# Python converts, or nested too deeply (or in themselves).
+_NOT_ENCODABLE = (TypeError, ValueError, RecursionError, msgspec.MsgspecError)
+
+
+class _Response(msgspec.Struct, gc=False):
+    """The payload of a reply; as a struct it is written faster than as a dict."""
+
+    status: str
+    response: Any
+
+
+class V2:
+    """The serializer for `~> 2.0.0`, which is what phoenix.js speaks.
+
+        >>> V2().decode(b'["1","2","room:a","new_msg",{"body":"hi"}]', binary=False).payload
+        {'body': 'hi'}
+        >>> V2().encode_push("1", "room:a", "new_msg", {"body": "hi"})
+        b'["1",null,"room:a","new_msg",{"body":"hi"}]'
+
+    JSON is read strictly (no NaN, no lone surrogates, UTF-8 only) and integers are exact up to
+    4300 digits, where Python's own limit lies. Of duplicate keys the last one counts, where
+    Phoenix takes the first. NaN and the infinities, which JSON cannot express, are written as
+    null. See `Serializer` for the parameters and what is raised.
+    """
+
+    __slots__ = ()
+
+    vsn = _VSN
+
+    def decode(self, data: bytes, *, binary: bool) -> Message:
+        """Read one WebSocket message: JSON if it came as text, the compact layout if not."""
+        if binary:
+            return _unpack(data)
+        try:
+            return _decode(data)
+        except _NOT_DECODABLE as fault:
+            raise DecodeError(str(fault), vsn=_VSN) from fault
+
+    def encode_push(self, join_ref: Any, topic: str, event: str, payload: Any) -> bytes:
+        """Write what a channel sends to its client unasked."""
+        if type(payload) is Binary:
+            return _pack("push", payload, join_ref=join_ref, topic=topic, event=event)
+        return _encode_object("push", join_ref, topic, event, payload)
+
+    def encode_reply(
+        self, join_ref: Any, ref: Any, topic: Any, status: str, response: Any
+    ) -> bytes:
+        """Write the answer to the message that carried `ref`."""
+        if type(response) is Binary:
+            return _pack("reply", response, join_ref=join_ref, ref=ref, topic=topic, status=status)
+        try:
+            return _encode((join_ref, ref, topic, "phx_reply", _Response(status, response)))
+        except _NOT_ENCODABLE as fault:
+            raise EncodeError(str(fault), kind="reply", topic=topic, event=status) from fault
+
+    def encode_broadcast(self, topic: str, event: str, payload: Any) -> bytes:
+        """Write what goes to every client of a topic."""
+        if type(payload) is Binary:
+            return _pack("broadcast", payload, topic=topic, event=event)
+        return _encode_object("broadcast", None, topic, event, payload)
+
+    def encode_close(self, join_ref: Any, topic: str) -> bytes:
+        """Write that a membership is over; both refs are those of the join, as in Phoenix."""
+        return _encode_notice(join_ref, topic, "phx_close", {})
+
+    def encode_error(self, join_ref: Any, topic: str) -> bytes:
+        """Write that a channel crashed; both refs are those of the join, as in Phoenix."""
+        return _encode_notice(join_ref, topic, "phx_error", {"reason": "channel_crash"})
+
+
+def _encode_object(kind: str, join_ref: Any, topic: str, event: str, payload: Any) -> bytes:
+    try:
+        # Records (attrs, dataclasses, structs) are written as objects too; what a value of some
+        # other type becomes is known only by writing it.
+        if type(payload) is dict or _encode(payload).startswith(b"{"):
+            return _encode((join_ref, None, topic, event, payload))
+    except _NOT_ENCODABLE as fault:
+        raise EncodeError(str(fault), kind=kind, topic=topic, event=event) from fault
+    raise EncodeError(
+        f"its payload has to be a JSON object, but it is of type {type(payload).__name__}: "
+        "put it into a dict under a name, or into Binary if it is raw bytes",
+        kind=kind,
+        topic=topic,
+        event=event,
+    )
+
+
+def _encode_notice(join_ref: Any, topic: str, event: str, payload: dict[str, str]) -> bytes:
+    try:
+        return _encode((join_ref, join_ref, topic, event, payload))
+    except _NOT_ENCODABLE as fault:
+        raise EncodeError(str(fault), kind="push", topic=topic, event=event) from fault
+
+
+def _unpack(data: bytes) -> Message:
+    if len(data) < _PUSH_HEADER or data[0] != _KINDS["push"]:
+        raise DecodeError("a binary message that does not start like a push", vsn=_VSN)
+    join_ref_end = _PUSH_HEADER + data[1]
+    ref_end = join_ref_end + data[2]
+    topic_end = ref_end + data[3]
+    event_end = topic_end + data[4]
+    if event_end > len(data):
+        raise DecodeError("a binary message that is shorter than its header says", vsn=_VSN)
+    try:
+        return Message(
+            data[_PUSH_HEADER:join_ref_end].decode(),
+            data[join_ref_end:ref_end].decode(),
+            data[ref_end:topic_end].decode(),
+            data[topic_end:event_end].decode(),
+            Binary(data[event_end:]),
+        )
+    except UnicodeDecodeError as fault:
+        raise DecodeError(
+            f"a binary message with a name that is not UTF-8: {fault}", vsn=_VSN
+        ) from fault
+
+
+def _pack(kind: str, payload: Binary, **strings: object) -> BinaryFrame:
+    segments = []
+    for name, value in strings.items():
+        try:
+            segments.append(_segment(value))
+        except (TypeError, ValueError) as fault:
+            raise EncodeError(
+                f"its {name} does not fit into a binary message: {fault}",
+                kind=kind,
+                topic=strings["topic"],
+                event=strings.get("event", strings.get("status")),
+            ) from fault
+    header = bytes((_KINDS[kind], *map(len, segments)))
+    return BinaryFrame(b"".join((header, *segments, payload.data)))
+
+
+def _segment(value: object) -> bytes:
+    if value is None:
+        return b""
+    if isinstance(value, str):
+        segment = value.encode()
+    elif isinstance(value, int | float):
+        segment = _encode(value)
+    else:
+        raise TypeError(f"a {type(value).__name__} is neither a string nor a number")
+    if len(segment) > _MAX_SIZE:
+        raise ValueError(f"it takes {len(segment)} bytes of UTF-8, and {_MAX_SIZE} is the most")
+    return segment

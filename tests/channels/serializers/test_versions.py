@@ -1,0 +1,152 @@
+"""Versions and requirements: strict semantic versioning, and `~>` as Phoenix understands it."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from channels.errors import InvalidRequirement
+from channels.serializers.versions import DEFAULT_VSN, Requirement, parse_version
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "0.0.0",
+        "2.0.0",
+        "10.20.30",
+        "1.0.0-alpha",
+        "1.0.0-alpha.1",
+        "1.0.0-0.3.7",
+        "1.0.0-x.7.z.92",
+        "1.0.0-x-y-z.--",
+        "1.0.0-0a",
+        "1.0.0--1",
+        "1.0.0+20130313144700",
+        "1.0.0-beta+exp.sha.5114f85",
+        "1.0.0+001",
+    ],
+)
+def test_versions_of_the_specification_are_versions(text: str) -> None:
+    assert parse_version(text) is not None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "2",
+        "2.0",
+        "2.0.0.0",
+        "abc",
+        "v2.0.0",
+        " 2.0.0",
+        "2.0.0 ",
+        "2.0.0\n",
+        "02.0.0",
+        "2.00.0",
+        "2.0.01",
+        "2.0.0-",
+        "2.0.0-01",
+        "2.0.0-a..b",
+        "2.0.0-a.",
+        "2.0.0+",
+        "2.0.0+a+b",
+        "2.0.0-é",
+        "-2.0.0",
+        "+2.0.0",
+        "2.0.x",
+        "٢.0.0",  # a digit, but not an ASCII one
+        "~> 2.0.0",
+    ],
+)
+def test_anything_else_is_not_a_version(text: str) -> None:
+    assert parse_version(text) is None
+
+
+def test_a_version_as_long_as_a_flood_is_not_a_version() -> None:
+    assert parse_version("2.0." + "9" * 124) is not None
+    assert parse_version("2.0." + "9" * 125) is None
+    assert parse_version("2.0." + "9" * 10_000_000) is None
+
+
+def test_versions_are_ordered_by_precedence() -> None:
+    # The middle part is the example of semver.org, section 11.
+    texts = [
+        "0.9.9",
+        "1.0.0-1",
+        "1.0.0-9",
+        "1.0.0-10",
+        "1.0.0-A",
+        "1.0.0-alpha",
+        "1.0.0-alpha.1",
+        "1.0.0-alpha.beta",
+        "1.0.0-beta",
+        "1.0.0-beta.2",
+        "1.0.0-beta.11",
+        "1.0.0-rc.1",
+        "1.0.0",
+        "1.0.1-rc",
+        "1.0.1",
+        "1.1.0",
+        "2.0.0",
+    ]
+    versions = [parse_version(text) for text in texts]
+    for (i, one), (j, other) in itertools.product(enumerate(versions), repeat=2):
+        assert one is not None
+        assert other is not None
+        assert (one < other) == (i < j)
+        assert (one == other) == (i == j)
+
+
+def test_build_metadata_plays_no_part() -> None:
+    assert parse_version("1.0.0+a") == parse_version("1.0.0+b") == parse_version("1.0.0")
+
+
+@pytest.mark.parametrize(
+    ("vsn", "accepted"),
+    [
+        ("2.0.0", True),
+        ("2.0.5", True),
+        ("2.0.0+build", True),
+        ("2.0.1-rc.1", True),
+        ("2.0.0-rc", False),
+        ("1.9.9", False),
+        ("2.1.0", False),
+        ("2.1.0-rc", False),
+        ("3.0.0", False),
+        ("3.0.1", False),
+        ("2.0", False),
+        ("abc", False),
+        ("", False),
+    ],
+)
+def test_a_requirement_accepts_the_same_minor_version_not_older(vsn: str, accepted: bool) -> None:
+    assert Requirement("~> 2.0.0").accepts(vsn) is accepted
+
+
+def test_a_requirement_with_a_patch_or_pre_release_starts_there() -> None:
+    assert not Requirement("~> 1.2.3").accepts("1.2.2")
+    assert Requirement("~> 1.2.3").accepts("1.2.3")
+    assert Requirement("~> 2.0.0-rc.2").accepts("2.0.0-rc.10")
+    assert not Requirement("~> 2.0.0-rc.2").accepts("2.0.0-rc.1")
+
+
+@pytest.mark.parametrize("text", ["2.0.0", ">= 2.0.0", "~> 2.0", "~>2.0.0", "~> ", "", "~>  2.0.0"])
+def test_anything_but_a_tilde_requirement_is_refused_with_what_to_write(text: str) -> None:
+    with pytest.raises(InvalidRequirement, match=r"for example '~> 2\.0\.0'") as caught:
+        Requirement(text)
+    assert caught.value.requirement == text
+    assert repr(text) in str(caught.value)
+
+
+def test_who_does_not_say_means_version_1() -> None:
+    assert Requirement("~> 1.0.0").accepts(DEFAULT_VSN)
+
+
+@given(st.text(alphabet="0123456789.-+ab\n", max_size=12))
+def test_no_text_makes_reading_a_version_raise(text: str) -> None:
+    assert Requirement("~> 2.0.0").accepts(text) in (True, False)
