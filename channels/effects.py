@@ -1,0 +1,146 @@
+"""What a session knows of a joined topic, and what it asks its connection to do.
+
+*pure*. `Membership` is shared between the session, the connection's process and the process of the
+channel; the effects are what `Session` returns, to be carried out in order.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, TypeAlias
+
+import msgspec
+
+from channels.messages import Message
+from channels.topics import Route
+
+__all__ = ["Close", "Deliver", "Effect", "Membership", "Send", "Start", "Status"]
+
+Status: TypeAlias = Literal["joining", "joined", "leaving", "gone"]
+"""The way of a membership. It is only ever `gone` in the end, from any of the others."""
+
+
+class Membership:
+    """One client's hold on one topic, from the moment it asks to join until its channel is gone.
+
+    Memberships are compared by identity: after a second join of the same topic there are two with
+    equal fields, and only one of them is current.
+
+    - `topic`, `route`: what was joined, and the line of the routing table that matched;
+    - `join_ref`: as the client sent it, None included. Later messages have to carry it (or None),
+      and the frames that end the membership carry it;
+    - `ref`: that of the join message, for the reply to it;
+    - `channel_ref`: what the channel's own pushes and replies carry as their join_ref: the
+      `join_ref`, or where that is None the `ref`;
+    - `status`: `joining`, `joined`, `leaving` (a leave was handed to the channel) or `gone` (the
+      session has forgotten it; a join that is answered only now must not be written any more).
+      The session's to change;
+    - `process`: whatever the connection needs to find the channel's process again; None until it
+      has one. The connection's to change;
+    - `ended`: that the last frame of the membership (the refusal of its join, or its phx_close)
+      is written. To be set by whoever writes that frame, in the same step, since a client may join
+      again before the session hears of it.
+    """
+
+    __slots__ = (
+        "_closes",
+        "channel_ref",
+        "ended",
+        "join_ref",
+        "process",
+        "ref",
+        "route",
+        "status",
+        "topic",
+    )
+
+    def __init__(self, message: Message, route: Route) -> None:
+        self.topic: str = message.topic
+        self.join_ref = message.join_ref
+        self.ref = message.ref
+        self.channel_ref = message.ref if message.join_ref is None else message.join_ref
+        self.route = route
+        self.status: Status = "joining"
+        self.process: Any = None
+        self.ended = False
+        self._closes: list[bytes] | None = None
+
+    def __repr__(self) -> str:
+        return f"<membership of {self.topic!r} join_ref={self.join_ref!r} {self.status}>"
+
+    @property
+    def closes(self) -> tuple[bytes, ...]:
+        """The frames that `take_closes` would return now."""
+        return tuple(self._closes or ())
+
+    def take_closes(self) -> list[bytes]:
+        """Hand over the phx_close frames of the memberships that this one replaced.
+
+        Whoever writes the answer to the join (ok, refused or crashed) writes these right behind
+        it: clients get the new answer first and the old close after it, as with Phoenix. Each
+        frame is handed over once.
+        """
+        closes = self._closes
+        if closes is None:
+            return []
+        self._closes = None
+        return closes
+
+    def add_closes(self, frames: list[bytes]) -> None:
+        """Put frames behind those that wait already."""
+        if frames:
+            self._closes = [*(self._closes or ()), *frames]
+
+
+# Effects are made for every frame that arrives: structs are built in C, in a third of the time
+# that a class with slots takes. They live for as long as it takes to carry them out, so the
+# garbage collector need not know them.
+
+
+class Start(msgspec.Struct, gc=False):
+    """Start the channel of a membership, and have it answer the join.
+
+    - `membership`: new, current, and `joining`;
+    - `message`: the join, with the payload for the channel's `join`;
+    - `replaced`: the membership that had the topic before and whose channel has to go now, with
+      the reason `Shutdown("duplicate_join")`; None where there is none, or where its channel has
+      said good-bye already and is about to end by itself.
+    """
+
+    membership: Membership
+    message: Message
+    replaced: Membership | None = None
+
+
+class Deliver(msgspec.Struct, gc=False):
+    """Hand a message, a leave included, to the channel of a membership."""
+
+    membership: Membership
+    message: Message
+
+
+class Send(msgspec.Struct, gc=False):
+    """Write a ready-made frame to the client.
+
+    `cause` tells a log why, where the frame says no to something: `unmatched topic` or
+    `too many channels joined` (of a join) or `join crashed`; None for all else.
+    """
+
+    frame: bytes
+    cause: str | None = None
+
+
+class Close(msgspec.Struct, gc=False):
+    """Close the connection, and do not feed its session again.
+
+    - `code`, `reason`: for the WebSocket close frame. The reason is empty as in Phoenix: details
+      are nothing for whoever sent the frame;
+    - `cause`: one sentence for the log.
+    """
+
+    code: int
+    reason: str
+    cause: str
+
+
+Effect: TypeAlias = Start | Deliver | Send | Close
+"""What a session may ask for."""
