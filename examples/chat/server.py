@@ -1,0 +1,50 @@
+"""The whole chat server: a room that anyone may enter, and a page that talks to it.
+
+Every browser tab that has joined a room has a process of its own here: an instance of
+`RoomChannel`. Its attributes are that process's memory. They are made when the tab joins and
+are gone when the process is, whether it left or crashed.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from actors import current_pid
+from channels import Channel, Endpoint, JoinRefused, Reply, Socket, handle_in
+
+from .pages import pages
+
+
+class RoomChannel(Channel):
+    """One tab in one room: remembers the speaker's name and counts what it said."""
+
+    async def join(self, topic: str, payload: Any) -> dict[str, Any]:
+        if topic != "room:lobby":
+            raise JoinRefused({"reason": "unauthorized"})
+        self.name: str = payload["name"]
+        self.count = 0
+        return {"process": current_pid().number}
+
+    @handle_in("new_msg")
+    async def new_msg(self, payload: Any) -> Reply:
+        self.count += 1
+        speaker = {"name": self.name, "process": current_pid().number}
+        self.broadcast("new_msg", {"body": payload["body"], **speaker})
+        return Reply({"count": self.count})
+
+    @handle_in("rename")
+    async def rename(self, payload: Any) -> None:
+        self.name = payload["name"]
+
+    @handle_in("crash")
+    async def crash(self, payload: Any) -> None:
+        raise RuntimeError(f"{self.name} pressed the crash button")
+
+
+class UserSocket(Socket):
+    """What a browser connects to: it names the rooms and the channel that runs each of them."""
+
+    channels = {"room:*": RoomChannel}
+
+
+endpoint = Endpoint(sockets={"/socket": UserSocket}, http=pages)
