@@ -32,8 +32,8 @@ class Membership:
     - `channel_ref`: what the channel's own pushes and replies carry as their join_ref: the
       `join_ref`, or where that is None the `ref`;
     - `status`: `joining`, `joined`, `leaving` (a leave was handed to the channel) or `gone` (the
-      session has forgotten it; a join that is answered only now must not be written any more).
-      The session's to change;
+      session has forgotten it, and has said or arranged what the client has to know: neither an
+      answer to its join nor a phx_close may be written any more). The session's to change;
     - `process`: whatever the connection needs to find the channel's process again; None until it
       has one. The connection's to change;
     - `ended`: that the last frame of the membership (the refusal of its join, or its phx_close)

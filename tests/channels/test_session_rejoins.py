@@ -1,0 +1,233 @@
+"""A second join of a topic, from every state of the first; and input that is no message at all."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from channels.effects import Close, Deliver, Membership, Send, Start
+from channels.session import Session
+from tests.channels.sessions import CODEC, feed, join, joined, new_session, reply, sent
+
+OLD_CLOSE = CODEC.close("1", "room:a")
+
+
+def rejoin(session: Session, join_ref: str = "3", ref: str = "3") -> Start:
+    (start,) = feed(session, join_ref, ref, "room:a", "phx_join", payload={"again": True})
+    assert isinstance(start, Start)
+    return start
+
+
+@pytest.mark.parametrize("join_ref", ["3", "1"])
+def test_a_second_join_replaces_the_first_whose_close_waits_for_the_new_answer(
+    join_ref: str,
+) -> None:
+    session = new_session()
+    old = joined(session)
+    start = rejoin(session, join_ref)
+    assert start.replaced is old
+    assert old.status == "gone"
+    new = start.membership
+    assert (new.status, new.join_ref, new.ref, new.route) == ("joining", join_ref, "3", old.route)
+    assert new.closes == (OLD_CLOSE,)
+    assert start.message.payload == {"again": True}
+    assert session.memberships == (new,)
+
+
+def test_messages_with_the_old_join_ref_are_dropped_from_then_on() -> None:
+    session = new_session()
+    joined(session)
+    new = rejoin(session).membership
+    assert feed(session, "1", "4", "room:a", "ping") == []
+    (deliver,) = feed(session, "3", "5", "room:a", "ping")
+    assert isinstance(deliver, Deliver)
+    assert deliver.membership is new
+
+
+def test_a_second_join_needs_no_free_slot() -> None:
+    session = new_session(max_channels=1)
+    joined(session)
+    assert rejoin(session).membership.status == "joining"
+
+
+def test_reports_about_a_replaced_membership_are_ignored() -> None:
+    session = new_session()
+    old = join(session)
+    new = rejoin(session).membership
+    session.joined(old)
+    session.refused(old)
+    session.closed(old)
+    assert session.exited(old) == []
+    assert session.memberships == (new,)
+    assert (old.status, new.status) == ("gone", "joining")
+
+
+def test_a_second_join_while_leaving_closes_the_first() -> None:
+    session = new_session()
+    old = joined(session)
+    feed(session, "1", "2", "room:a", "phx_leave")
+    start = rejoin(session)
+    assert start.replaced is old
+    assert start.membership.closes == (OLD_CLOSE,)
+
+
+def test_a_second_join_before_the_first_is_answered_gives_the_first_only_a_close() -> None:
+    session = new_session()
+    old = join(session)
+    start = rejoin(session)
+    assert start.replaced is old
+    assert start.membership.closes == (OLD_CLOSE,)
+
+
+def test_closes_pass_on_through_a_chain_of_joins_that_were_never_answered() -> None:
+    session = new_session()
+    joined(session)
+    rejoin(session, "3", "3")
+    third = rejoin(session, "5", "5").membership
+    assert third.closes == (OLD_CLOSE, CODEC.close("3", "room:a"))
+    assert session.memberships == (third,)
+
+
+def test_closes_that_were_written_already_do_not_pass_on() -> None:
+    session = new_session()
+    joined(session)
+    second = rejoin(session, "3", "3").membership
+    # The channel has answered, but its report is still on the way.
+    assert second.take_closes() == [OLD_CLOSE]
+    third = rejoin(session, "5", "5").membership
+    assert third.closes == (CODEC.close("3", "room:a"),)
+
+
+def test_a_membership_that_has_said_good_bye_is_neither_closed_nor_killed_again() -> None:
+    session = new_session()
+    old = joined(session)
+    # The channel has written its phx_close, but its report is still on the way.
+    old.ended = True
+    start = rejoin(session)
+    assert start.replaced is None
+    assert start.membership.closes == ()
+    session.closed(old)
+    assert session.exited(old) == []
+    assert session.memberships == (start.membership,)
+
+
+def test_when_the_second_join_crashes_its_answer_comes_before_the_close_of_the_first() -> None:
+    session = new_session()
+    joined(session)
+    new = rejoin(session).membership
+    assert sent(session.exited(new)) == [
+        reply("3", "3", "room:a", "error", {"reason": "join crashed"}),
+        ["1", "1", "room:a", "phx_close", {}],
+    ]
+    assert session.memberships == ()
+
+
+# Input that is no message.
+
+
+@pytest.mark.parametrize(
+    ("data", "binary", "code"),
+    [
+        (b'{"not json', False, 1011),
+        (b"", False, 1011),
+        (b"{}", False, 1011),
+        (b'["1","1","room:a","phx_join"]', False, 1011),
+        (b'["1","2","room:a","echo",{"a":"\\ud800"}]', False, 1011),
+        (b'["1","2","room:a","echo",{"a":NaN}]', False, 1011),
+        (b"[" * 100_000, False, 1011),
+        (b'["1","2","room:a","echo",{"x":"\xff"}]', False, 1007),
+        (b"\xff", False, 1007),
+        (b"\x00\x01", True, 1011),
+        (b"\xff", True, 1011),
+        (b'["1","2","room:a","echo",{}]', True, 1011),
+    ],
+)
+def test_a_malformed_message_closes_the_connection_and_tells_the_client_nothing(
+    data: bytes, binary: bool, code: int
+) -> None:
+    session = new_session()
+    membership = joined(session)
+    (close,) = session.receive(data, binary=binary)
+    assert isinstance(close, Close)
+    assert (close.code, close.reason) == (code, "")
+    assert "a client sent" in close.cause
+    assert session.memberships == (membership,)
+    assert membership.status == "joined"
+
+
+def nested(depth: int) -> str:
+    return "[" * depth + "]" * depth
+
+
+def deepest(session: Session, template: str) -> int:
+    """How deep the decoder goes: one more is malformed."""
+    depth = 1
+    while not isinstance(
+        session.receive(template.replace("DEEP", nested(depth)).encode(), binary=False)[0], Close
+    ):
+        depth += 1
+    return depth
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        '[null,DEEP,"phoenix","heartbeat",{}]',
+        '[null,"1",DEEP,"phx_join",{}]',
+        '[null,"1",DEEP,"echo",{}]',
+        '[DEEP,"1","room:b","phx_leave",{}]',
+    ],
+)
+def test_no_depth_of_refs_and_topics_makes_the_session_raise(template: str) -> None:
+    session = new_session()
+    membership = joined(session)
+    limit = deepest(session, template)
+    assert limit > 100
+    for depth in range(limit - 20, limit + 20):
+        data = template.replace("DEEP", nested(depth)).encode()
+        (effect,) = session.receive(data, binary=False)
+        assert isinstance(effect, Send | Close)
+        if isinstance(effect, Send):
+            assert json.loads(effect.frame[1:])[3] == "phx_reply"
+    assert session.memberships == (membership,)
+
+
+def with_unwritable_refs(membership: Membership) -> None:
+    """Pretend that refs came in which the decoder just managed and the encoder will not."""
+    ref: list[object] = []
+    for _ in range(100_000):
+        ref = [ref]
+    membership.join_ref = membership.ref = ref
+
+
+def test_a_second_join_over_a_join_ref_that_cannot_be_written_closes_the_connection() -> None:
+    session = new_session()
+    old = joined(session)
+    with_unwritable_refs(old)
+    (close,) = feed(session, "3", "3", "room:a", "phx_join")
+    assert isinstance(close, Close)
+    assert close.code == 1011
+    assert "cannot encode" in close.cause
+
+
+@pytest.mark.parametrize("answered", [False, True])
+def test_an_exit_with_a_join_ref_that_cannot_be_written_closes_the_connection(
+    answered: bool,
+) -> None:
+    session = new_session()
+    membership = join(session)
+    if answered:
+        session.joined(membership)
+    with_unwritable_refs(membership)
+    (close,) = session.exited(membership)
+    assert isinstance(close, Close)
+    assert close.code == 1011
+    assert session.memberships == ()
+
+
+def test_a_ref_that_cannot_be_written_is_not_the_join_ref() -> None:
+    session = new_session()
+    membership = joined(session, join_ref=5)
+    with_unwritable_refs(membership)
+    assert feed(session, 5, "2", "room:a", "echo") == []
