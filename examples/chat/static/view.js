@@ -113,8 +113,8 @@ export function addMessage(message, mine) {
   if (mine) waiting.find((one) => one.body === message.body)?.done()
   const item = messageItem(message, mine)
   const last = transcript.lastElementChild
-  const again = last?.matches(".message:not(.waiting)") && last.dataset.process === `${message.process}`
-  item.classList.toggle("again", again)
+  const spokeLast = last?.matches(".message:not(.waiting)") ? last.dataset.process : null
+  item.classList.toggle("again", spokeLast === String(message.process))
   item.dataset.process = message.process
   append(item)
 }
