@@ -1,0 +1,135 @@
+"""phoenix.js in Node, unmodified, driven from Python: one Node process for each client."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import queue
+import shutil
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Self
+
+import pytest
+
+FOLDER = Path(__file__).parent / "node"
+
+# A bound, not a wait: what is expected comes within milliseconds, or a second where phoenix.js waits.
+_PATIENCE = 20.0
+
+
+def require_node() -> str:
+    """The path of Node; where it or the npm packages are missing, skip and say how to get them."""
+    node = shutil.which("node")
+    if node is None:
+        pytest.skip("there is no Node: run the tests with `make test`, which gets it from PyPI")
+    if not (FOLDER / "node_modules" / "ws").is_dir():
+        pytest.skip(f"phoenix.js is not installed: run `npm install --prefix {FOLDER}`")
+    return node
+
+
+class PhoenixJs:
+    """A client: it carries out commands, and keeps what it saw until a test asks for it."""
+
+    def __init__(self, socket_url: str, package: str = "phoenix", **options: Any) -> None:
+        command = [require_node(), "client.mjs", package, socket_url, json.dumps(options)]
+        self._process = subprocess.Popen(
+            command, cwd=FOLDER, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        self._seen: queue.Queue[dict[str, Any]] = queue.Queue()
+        self._unclaimed: list[dict[str, Any]] = []
+        self._ids = itertools.count()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.close()
+        try:
+            self._process.wait(5)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait(5)
+        self._reader.join(5)
+        self._process.stdout.close()
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            self._seen.put(json.loads(line))
+
+    def tell(self, command: str, **fields: Any) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps({"command": command, **fields}) + "\n")
+        self._process.stdin.flush()
+
+    def expect(self, kind: str, **fields: Any) -> dict[str, Any]:
+        """The first thing seen with these fields that no test has asked for; waits for it."""
+        deadline = time.monotonic() + _PATIENCE
+        checked = 0
+        while True:
+            for index, seen in enumerate(self._unclaimed[checked:], checked):
+                if seen["kind"] == kind and fields.items() <= seen.items():
+                    return self._unclaimed.pop(index)
+            checked = len(self._unclaimed)
+            try:
+                self._unclaimed.append(self._seen.get(timeout=deadline - time.monotonic()))
+            except (queue.Empty, ValueError):
+                raise AssertionError(f"no {kind} with {fields}, only {self._unclaimed}") from None
+
+    def seen(self, kind: str, **fields: Any) -> list[dict[str, Any]]:
+        """All such things that are here already and no test has asked for; does not wait."""
+        while not self._seen.empty():
+            self._unclaimed.append(self._seen.get())
+        return [
+            one for one in self._unclaimed if one["kind"] == kind and fields.items() <= one.items()
+        ]
+
+    def connect(self) -> Self:
+        self.tell("connect")
+        self.expect("open")
+        return self
+
+    def join(self, topic: str, payload: Any = None) -> tuple[str, Any]:
+        """Join and return how the join was answered: its status and its response."""
+        self.tell("join", topic=topic, payload=payload or {})
+        return self.joined(topic)
+
+    def joined(self, topic: str) -> tuple[str, Any]:
+        """How the next join of the topic is answered, which may be one that phoenix.js made."""
+        answer = self.expect("join", topic=topic)
+        return answer["status"], answer["response"]
+
+    def push(self, topic: str, event: str, payload: Any = None) -> int:
+        """Push and return a number by which its reply can be asked for."""
+        number = next(self._ids)
+        self.tell("push", id=number, topic=topic, event=event, payload=payload or {})
+        return number
+
+    def reply(self, number: int) -> tuple[str, Any]:
+        answer = self.expect("reply", id=number)
+        return answer["status"], answer["response"]
+
+    def request(self, topic: str, event: str, payload: Any = None) -> tuple[str, Any]:
+        """Push and return the status and the response of the reply."""
+        return self.reply(self.push(topic, event, payload))
+
+    def message(self, topic: str, event: str) -> Any:
+        """The payload of the next such event."""
+        return self.expect("message", topic=topic, event=event)["payload"]
+
+
+@contextlib.contextmanager
+def connected(socket_url: str, package: str = "phoenix", **options: Any) -> Iterator[PhoenixJs]:
+    """A client whose connection is open."""
+    with PhoenixJs(socket_url, package, **options) as client:
+        yield client.connect()

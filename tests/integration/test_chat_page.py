@@ -1,0 +1,246 @@
+"""The page of the chat in a real browser: what two people see when one of them crashes a channel."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TypeAlias
+
+import pytest
+from playwright.sync_api import Browser, Page, ViewportSize, expect, sync_playwright
+
+from tests.integration.servers import Server, serving
+
+_OPTIONS = [
+    "--headless=new",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+# Notes in the page every change of its document from here on, as the ids of what was changed.
+_WATCH = """() => {
+    window.changed = []
+    const note = (mutations) => mutations.forEach(({ target }) => {
+        const element = target.nodeType === 1 ? target : target.parentElement
+        window.changed.push(element?.closest("[id]")?.id ?? "document")
+    })
+    const options = { subtree: true, childList: true, attributes: true, characterData: true }
+    new MutationObserver(note).observe(document, options)
+}"""
+
+OpenTab: TypeAlias = Callable[..., "Tab"]
+
+
+class Tab:
+    """A browser tab with the chat in it, and what somebody does with it."""
+
+    def __init__(self, page: Page) -> None:
+        self.page = page
+        self.message = page.get_by_role("textbox", name="Message, as")
+        self.name = page.get_by_role("textbox", name="Name", exact=True)
+        self.count = page.get_by_label("Messages", exact=True)
+        self.crash = page.get_by_role("button", name="Crash my channel")
+        self.state = page.locator("#state")
+        self.process = page.locator("#pid")
+        self.verdict = page.locator("#verdict")
+
+    def rename(self, name: str) -> None:
+        self.name.fill(name)
+        self.name.press("Tab")
+
+    def say(self, body: str) -> None:
+        self.message.fill(body)
+        self.message.press("Enter")
+
+    def hears(self, name: str, body: str) -> None:
+        """Wait until the transcript ends with this message of this speaker."""
+        last = self.page.locator("#transcript .message:not(.waiting)").last
+        expect(last.locator(".body")).to_have_text(body)
+        expect(last.locator("b")).to_have_text(name)
+
+    def reached(self) -> list[str]:
+        """The steps of the recovery strip that were reached."""
+        steps = self.page.locator("#strip .reached .label").all_text_contents()
+        return list(steps)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
+    if chromium is None:
+        pytest.skip("there is no Chromium: install it with `apt-get install chromium`")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=_OPTIONS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def open_tab(browser: Browser, chat: Server, tmp_path: Path) -> Iterator[OpenTab]:
+    """Open the chat as another person would; afterwards no page may have had an error."""
+    tabs: list[Tab] = []
+    errors: list[str] = []
+
+    def open_one(
+        url: str = chat.url,
+        state: str = "Connected",
+        size: tuple[int, int] = (1180, 860),
+        scheme: str = "light",
+    ) -> Tab:
+        context = browser.new_context(viewport=ViewportSize(width=size[0], height=size[1]))
+        page = context.new_page()
+        page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.goto(url)
+        tabs.append(Tab(page))
+        expect(tabs[-1].state).to_have_text(state)
+        return tabs[-1]
+
+    yield open_one
+    for number, tab in enumerate(tabs):
+        tab.page.screenshot(path=tmp_path / f"tab-{number}.png", full_page=True)
+        tab.page.context.close()
+    assert errors == []
+
+
+def test_one_tab_crashes_its_channel_and_comes_back_and_the_other_notices_nothing(
+    open_tab: OpenTab,
+) -> None:
+    ann, bob = open_tab(), open_tab()
+    ann.rename("Ann")
+    bob.rename("Bob")
+    ann.say("Hello")
+    ann.say("Is anybody here?")
+    bob.hears("Ann", "Is anybody here?")
+    # Two in a row share one heading.
+    expect(bob.page.locator(".message b").nth(0)).to_be_visible()
+    expect(bob.page.locator(".message b").nth(1)).to_be_hidden()
+    bob.say("I am")
+    ann.hears("Bob", "I am")
+    expect(ann.count).to_have_text("2")
+    process = ann.process.text_content()
+    others_process = bob.process.text_content()
+    bob.page.evaluate(_WATCH)
+
+    ann.crash.click()
+    expect(ann.state).to_have_text("Crashed, rejoining")
+    expect(ann.process).to_have_text(f"{process} is gone")
+    expect(ann.crash).to_be_disabled()
+    assert ann.reached() == ["crash", "phx_error"]
+
+    # While Ann has no channel, Bob goes on talking.
+    bob.say("Still here")
+    bob.hears("Bob", "Still here")
+
+    expect(ann.state).to_have_text("Connected")
+    assert ann.reached() == ["crash", "phx_error", "phx_join", "back"]
+    verdict = ann.verdict.text_content() or ""
+    after = re.match(r"Back after ([\d,]+) ms: [\d.]+ ms until the crash was known", verdict)
+    assert after is not None, verdict
+    # phoenix.js waits a second before it joins again; the rest is ours.
+    assert 1000 <= int(after[1].replace(",", "")) < 2500
+
+    # The name was sent again by the page; the count was in the memory of the process that died.
+    assert ann.process.text_content() not in {process, None}
+    expect(ann.name).to_have_value("Ann")
+    expect(ann.count).to_have_text("0")
+    ann.say("I am back")
+    bob.hears("Ann", "I am back")
+    expect(ann.count).to_have_text("1")
+    bob.say("Were you away?")
+    ann.hears("Bob", "Were you away?")
+
+    # Nothing but the conversation has changed in Bob's page.
+    expect(bob.count).to_have_text("3")
+    assert set(bob.page.evaluate("window.changed")) == {"transcript", "count"}
+    assert bob.process.text_content() == others_process
+    assert bob.reached() == []
+    assert "crashed" not in (bob.page.locator("#transcript").text_content() or "")
+
+
+def test_what_is_said_while_the_channel_is_down_is_delivered_when_it_is_back(
+    open_tab: OpenTab,
+) -> None:
+    ann, bob = open_tab(), open_tab()
+    ann.rename("Ann")
+    ann.crash.click()
+    expect(ann.state).to_have_text("Crashed, rejoining")
+    ann.say("Patience")
+    expect(ann.page.locator(".waiting .body")).to_have_text("Patience")
+    bob.hears("Ann", "Patience")
+    ann.hears("Ann", "Patience")
+    expect(ann.page.locator(".waiting")).to_have_count(0)
+
+
+def test_the_page_tells_when_the_server_is_gone_and_when_it_is_back(
+    open_tab: OpenTab, tmp_path: Path
+) -> None:
+    with serving("examples.chat", tmp_path) as server:
+        ann = open_tab(server.url)
+        name = ann.name.input_value()
+        ann.say("Before")
+        ann.hears(name, "Before")
+        server.kill()
+        expect(ann.state).to_have_text("No server, trying again")
+        assert ann.reached() == ["connection lost"]
+        expect(ann.page.locator("#strip")).to_contain_text(re.compile(r"\d+ failed tr(y|ies)"))
+        server.start()
+        expect(ann.state).to_have_text("Connected", timeout=15_000)
+        assert ann.reached() == ["connection lost", "connected", "phx_join", "back"]
+        expect(ann.verdict).to_contain_text(
+            re.compile(r"Back after [\d,.]+ m?s: .* without a server")
+        )
+        ann.say("After")
+        ann.hears(name, "After")
+        expect(ann.count).to_have_text("1")
+
+
+def test_a_room_other_than_the_lobby_is_refused_and_the_page_says_so(
+    open_tab: OpenTab, chat: Server
+) -> None:
+    ann = open_tab(f"{chat.url}/?room=attic", state="Refused: unauthorized")
+    expect(ann.page.get_by_text("The server refused the join.")).to_be_visible()
+    expect(ann.crash).to_be_disabled()
+    ann.page.get_by_role("link", name="Go to the lobby").click()
+    expect(ann.state).to_have_text("Connected")
+
+
+def test_what_people_write_is_shown_as_text(open_tab: OpenTab) -> None:
+    ann, bob = open_tab(), open_tab()
+    ann.rename("<i>Ann</i>")
+    ann.say("<img src=x onerror='document.title = 1'> & <b>bold</b>")
+    bob.hears("<i>Ann</i>", "<img src=x onerror='document.title = 1'> & <b>bold</b>")
+    assert bob.page.title() == "Ashtree chat"
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("size", [(1180, 860), (360, 740)], ids=["desk", "phone"])
+def test_long_words_and_names_do_not_widen_the_page(
+    open_tab: OpenTab, size: tuple[int, int], scheme: str
+) -> None:
+    ann, bob = open_tab(size=size, scheme=scheme), open_tab(size=size, scheme=scheme)
+    bob.rename("B" * 24)
+    bob.say("w" * 300)
+    ann.hears("B" * 24, "w" * 300)
+    ann.crash.click()
+    expect(ann.verdict).to_contain_text("Back after")
+    for tab in (ann, bob):
+        width = tab.page.evaluate("document.documentElement.scrollWidth")
+        assert width <= size[0]
+
+
+def test_the_page_asks_nobody_but_its_own_server(open_tab: OpenTab, chat: Server) -> None:
+    ann = open_tab()
+    asked: list[str] = []
+    ann.page.on("request", lambda request: asked.append(request.url))
+    ann.page.reload()
+    expect(ann.state).to_have_text("Connected")
+    assert f"{chat.url}/phoenix/phoenix.mjs" in asked
+    assert [url for url in asked if not url.startswith(f"{chat.url}/")] == []

@@ -1,0 +1,65 @@
+"""What somebody sees who starts an example in a way that cannot work: one sentence, no traceback."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+
+import pytest
+
+from tests.integration.servers import ROOT
+
+EXAMPLES = ["examples.chat", "examples.conformance"]
+
+
+def run(module: str, *options: str) -> tuple[int, str]:
+    """The exit code of an example that ends by itself, and all that it said on stderr."""
+    command = [sys.executable, "-m", module, *options]
+    done = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, timeout=20, check=False
+    )
+    return done.returncode, done.stderr.strip()
+
+
+def assert_one_sentence(said: str) -> None:
+    assert "Traceback" not in said
+    assert len(said.splitlines()) == 1, said
+    assert said.endswith("."), said
+
+
+@pytest.mark.parametrize("module", EXAMPLES)
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        (["--prot", "4000"], "--prot"),
+        (["--port", "many"], "many"),
+        (["--port", "70000"], "70000"),
+        (["--port"], "--port"),
+        (["--log-level", "loud"], "loud"),
+        (["surprise"], "surprise"),
+    ],
+)
+def test_a_bad_option_is_named_in_one_sentence(module: str, options: list[str], named: str) -> None:
+    code, said = run(module, *options)
+    assert code == 2
+    assert named in said
+    assert_one_sentence(said)
+
+
+@pytest.mark.parametrize("module", EXAMPLES)
+def test_a_port_in_use_is_named_in_one_sentence(module: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        code, said = run(module, "--port", str(port))
+    assert code == 1
+    assert str(port) in said
+    assert "in use" in said
+    assert_one_sentence(said)
+
+
+def test_an_address_that_is_not_of_this_machine_is_named_in_one_sentence() -> None:
+    code, said = run("examples.conformance", "--port", "0", "--host", "192.0.2.1")
+    assert code == 1
+    assert "192.0.2.1" in said
+    assert_one_sentence(said)
