@@ -1,0 +1,210 @@
+"""Who imports whom: the import statements of modules as a graph, and what is wrong with it."""
+
+import ast
+import sys
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
+from typing import TypeAlias
+
+from attrs import frozen
+
+from tests.architecture.sources import LAYERS, Source
+
+PURE = (
+    "actors._links",
+    "actors.exits",
+    "actors.messages",
+    "actors.refs",
+    "actors.results",
+    "supervision.intensity",
+    "supervision.strategy",
+    "channels.effects",
+    "channels.messages",
+    "channels.serializers",
+    "channels.session",
+    "channels.topics",
+    "channels.transports.request",
+)
+"""Modules, and packages of them, that are given the time, chance and the world as arguments."""
+
+IMPURE = {"asyncio", "os", "random", "secrets", "select", "selectors", "socket", "threading"}
+IMPURE |= {"time", "trio"}
+"""Where time, chance and the world come from."""
+
+
+@frozen
+class Import:
+    """One imported name: `from module import name`, or `import module` without a name."""
+
+    importer: Source
+    line: int
+    module: str
+    name: str | None
+
+    @property
+    def target(self) -> str:
+        return self.module if self.name is None else f"{self.module}.{self.name}"
+
+    @property
+    def place(self) -> str:
+        return f"{self.importer.path}:{self.line}"
+
+
+Graph: TypeAlias = Mapping[str, Mapping[str, Import]]
+"""For each module the modules that it imports, and one import that does it."""
+
+
+def imports_of(importer: Source) -> list[Import]:
+    """What a module imports at run time, wherever the statement stands in it.
+
+    An import inside a function counts: a cycle that is hidden in a function is a cycle. One under
+    `if TYPE_CHECKING:` does not.
+    """
+    found = []
+    for node in _nodes_at_run_time(importer.tree):
+        if isinstance(node, ast.Import):
+            found += [Import(importer, node.lineno, alias.name, None) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            module = _absolute(importer, node)
+            found += [Import(importer, node.lineno, module, alias.name) for alias in node.names]
+    return found
+
+
+def _nodes_at_run_time(node: ast.AST) -> Iterator[ast.AST]:
+    yield node
+    children: Iterator[ast.AST] = ast.iter_child_nodes(node)
+    if isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING"):
+        children = iter(node.orelse)
+    for child in children:
+        yield from _nodes_at_run_time(child)
+
+
+def _absolute(importer: Source, node: ast.ImportFrom) -> str:
+    if not node.level:
+        return node.module or ""
+    parts = importer.name.split(".")
+    package = parts[: len(parts) - node.level + importer.is_package]
+    return ".".join([*package, *([node.module] if node.module else [])])
+
+
+def graph_of(sources: Sequence[Source]) -> Graph:
+    """The imports between these modules; those of anything else are left out."""
+    known = {source.name for source in sources}
+    graph: dict[str, dict[str, Import]] = {source.name: {} for source in sources}
+    for source in sources:
+        for found in imports_of(source):
+            target = found.target if found.target in known else found.module
+            if target in known:
+                graph[source.name].setdefault(target, found)
+    return graph
+
+
+def cycles(graph: Graph) -> list[str]:
+    """One shortest cycle through the first module of every knot of modules, with its lines."""
+    problems = []
+    knotted: set[str] = set()
+    for start in sorted(graph):
+        path = None if start in knotted else _shortest_way_back(graph, start)
+        if path:
+            knotted.update(path)
+            steps = [graph[a][b] for a, b in pairwise(path)]
+            lines = [f"    {step.place} imports {step.target}" for step in steps]
+            problems.append("\n".join(["import cycle: " + " -> ".join(path), *lines]))
+    return problems
+
+
+def _shortest_way_back(graph: Graph, start: str) -> list[str] | None:
+    ways = deque([[start]])
+    seen: set[str] = set()
+    while ways:
+        way = ways.popleft()
+        for target in sorted(graph[way[-1]]):
+            if target == start:
+                return [*way, start]
+            if target not in seen:
+                seen.add(target)
+                ways.append([*way, target])
+    return None
+
+
+def imports_against_the_layers(sources: Sequence[Source]) -> list[str]:
+    """Imports of a layer further up, or of the tests."""
+    order = [*LAYERS, "tests"]
+    return [
+        f"{found.place} imports {found.target}: {source.top} may only import "
+        f"{', '.join(order[: order.index(source.top) + 1])}"
+        for source in sources
+        for found in imports_of(source)
+        if (top := found.module.partition(".")[0]) in order
+        and order.index(top) > order.index(source.top)
+    ]
+
+
+def imports_of_foreign_privates(sources: Sequence[Source]) -> list[str]:
+    """Imports of a module or a name with a leading underscore from another package."""
+    return [
+        f"{found.place} imports {found.target}: an underscore means private to "
+        f"{found.module.partition('.')[0]}"
+        for source in sources
+        for found in imports_of(source)
+        if (top := found.module.partition(".")[0]) in LAYERS
+        and top != source.top
+        and any(_is_private(part) for part in found.target.split("."))
+    ]
+
+
+def _is_private(name: str) -> bool:
+    return name.startswith("_") and not name.startswith("__")
+
+
+def imports_of_the_own_facade(sources: Sequence[Source]) -> list[str]:
+    """Imports of the names that the importing module's own package exports.
+
+    `from actors import timers` takes a module, not an exported name, and is fine.
+    """
+    known = {source.name for source in sources}
+    return [
+        f"{found.place} imports {found.target}: inside {source.top} import the module that "
+        f"defines the name, for example `from {source.top}.some_module import some_name`"
+        for source in sources
+        for found in imports_of(source)
+        if found.module == source.top and source.name != source.top
+        if found.name is None or found.target not in known
+    ]
+
+
+def imports_of_impure_modules(sources: Sequence[Source]) -> list[str]:
+    """Imports by pure modules of what they ought to be given."""
+    return [
+        f"{found.place} imports {found.target}: {source.name} is pure, so whoever calls it passes "
+        "in what it needs from there"
+        for source in sources
+        if source.name.startswith(tuple(f"{name}." for name in PURE)) or source.name in PURE
+        for found in imports_of(source)
+        if found.module.partition(".")[0] in IMPURE
+    ]
+
+
+def imports_of_undeclared_packages(
+    sources: Sequence[Source],
+    declared: set[str],
+    distributions: Mapping[str, Sequence[str]],
+) -> list[str]:
+    """Imports of what pyproject.toml does not ask for, and an installation may therefore lack.
+
+    Args:
+        sources: the modules to look at.
+        declared: names of distributions, in lower case.
+        distributions: for each import name the distributions that install it.
+    """
+    provided = {
+        name for name, owners in distributions.items() if declared & {o.lower() for o in owners}
+    }
+    allowed = provided | set(LAYERS) | sys.stdlib_module_names
+    return [
+        f"{found.place} imports {found.target}, which no dependency in pyproject.toml provides"
+        for source in sources
+        for found in imports_of(source)
+        if found.module.partition(".")[0] not in allowed
+    ]

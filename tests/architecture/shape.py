@@ -1,0 +1,114 @@
+"""What can be seen of a module without running it: its size, and whether it gives its reasons."""
+
+import ast
+import io
+import tokenize
+from collections.abc import Iterator, Sequence
+from typing import TypeAlias
+
+from tests.architecture.sources import Source
+
+MODULE_LINES = 400
+FUNCTION_LINES = 60
+
+Function: TypeAlias = ast.FunctionDef | ast.AsyncFunctionDef
+
+
+def long_modules(sources: Sequence[Source], limit: int = MODULE_LINES) -> list[str]:
+    """Modules of that many lines or more."""
+    return [
+        f"{source.path} has {lines} lines, the limit is {limit - 1}"
+        for source in sources
+        if (lines := len(source.text.splitlines())) >= limit
+    ]
+
+
+def long_functions(sources: Sequence[Source], limit: int = FUNCTION_LINES) -> list[str]:
+    """Functions of that many lines or more, decorators and docstring not counted."""
+    return [
+        f"{source.path}:{node.lineno} {node.name} has {lines} lines, the limit is {limit - 1}"
+        for source in sources
+        for node in ast.walk(source.tree)
+        if isinstance(node, Function) and (lines := _lines_of(node)) >= limit
+    ]
+
+
+def _lines_of(function: Function) -> int:
+    lines = _last_line(function) - function.lineno + 1
+    if ast.get_docstring(function) is not None:
+        docstring = function.body[0]
+        lines -= _last_line(docstring) - docstring.lineno + 1
+    return lines
+
+
+def missing_reasons(sources: Sequence[Source]) -> list[str]:
+    """Shields and broad excepts without a comment that says why they are right.
+
+    A broad except that ends in `raise` needs none.
+    The comment stands on the line above, on the line itself or above or on the first line of the block.
+    """
+    problems = []
+    for source in sources:
+        comments = _lines_with_comments(source.text)
+        problems += [
+            f"{source.path}:{node.lineno} {what} without a comment that says why"
+            for node, what in _needing_a_reason(source.tree)
+            if not comments.intersection(range(node.lineno - 1, _first_line_inside(node) + 1))
+        ]
+    return problems
+
+
+def _lines_with_comments(text: str) -> set[int]:
+    tokens = tokenize.generate_tokens(io.StringIO(text).readline)
+    return {token.start[0] for token in tokens if token.type == tokenize.COMMENT}
+
+
+def _needing_a_reason(tree: ast.Module) -> Iterator[tuple[ast.stmt | ast.ExceptHandler, str]]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ExceptHandler) and _is_broad(node.type) and not _reraises(node):
+            yield node, "a broad except"
+        elif isinstance(node, ast.stmt) and any(map(_shields, _expressions_of(node))):
+            yield node, "a shield"
+
+
+def _is_broad(caught: ast.expr | None) -> bool:
+    if isinstance(caught, ast.Tuple):
+        return any(map(_is_broad, caught.elts))
+    return caught is None or ast.unparse(caught) in {"Exception", "BaseException"}
+
+
+def _reraises(handler: ast.ExceptHandler) -> bool:
+    """Whether a handler only cleans up: what it caught goes on, so nothing is hidden."""
+    last = handler.body[-1]
+    return isinstance(last, ast.Raise) and last.exc is None
+
+
+def _expressions_of(statement: ast.stmt) -> Iterator[ast.AST]:
+    """The parts of a statement, without the statements in its body."""
+    todo: list[ast.AST] = [statement]
+    while todo:
+        node = todo.pop()
+        yield node
+        todo += [
+            child
+            for child in ast.iter_child_nodes(node)
+            if not isinstance(child, ast.stmt | ast.ExceptHandler | ast.match_case)
+        ]
+
+
+def _shields(node: ast.AST) -> bool:
+    match node:
+        case ast.keyword(arg="shield", value=ast.Constant(value=True)):
+            return True
+        case ast.Assign(targets=[ast.Attribute(attr="shield")], value=ast.Constant(value=True)):
+            return True
+    return False
+
+
+def _first_line_inside(node: ast.stmt | ast.ExceptHandler) -> int:
+    body: list[ast.stmt] = getattr(node, "body", [])
+    return body[0].lineno if body else _last_line(node)
+
+
+def _last_line(node: ast.stmt | ast.ExceptHandler) -> int:
+    return node.end_lineno or node.lineno
