@@ -1,0 +1,125 @@
+"""The code that documents show: what may stand in a fence, and how each block is checked.
+
+- Every fence names its language, one of `LANGUAGES`.
+- A `python` block whose first line is a comment with a path, `# examples/chat/server.py`, is an
+  excerpt: the lines after it stand in that file, one after the other.
+- A `python` block that defines `test_...` functions is run by pytest, with the settings of this
+  project: `async def` tests run on Trio and may ask for `autojump_clock`.
+- Any other `python` block is a complete program. It is run, and must end by itself, without an
+  error or a warning, within `TIME_LIMIT` seconds.
+"""
+
+import ast
+import os
+import re
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+from attrs import frozen
+
+from tests.architecture.sources import ROOT
+
+LANGUAGES = {"console", "html", "javascript", "json", "python", "text", "toml"}
+TIME_LIMIT = 20.0
+
+_FENCE = re.compile(r" {0,12}(?P<ticks>`{3,}|~{3,})(?P<info>.*)")
+_EXCERPT = re.compile(r"# (?P<path>\S+/\S+|\S+\.\w+)")
+
+
+@frozen
+class Snippet:
+    """One fenced block of a document."""
+
+    place: str
+    language: str
+    code: str
+
+    @property
+    def file(self) -> str | None:
+        """The file that the block says it is an excerpt of."""
+        match = _EXCERPT.fullmatch(self.code.partition("\n")[0])
+        return match["path"] if match else None
+
+
+def snippets_in(path: str, text: str) -> list[Snippet]:
+    """All fenced blocks of a document, in order.
+
+    Raises:
+        ValueError: a fence is never closed.
+    """
+    found = []
+    lines = enumerate(text.splitlines(), 1)
+    for number, line in lines:
+        if opening := _FENCE.fullmatch(line):
+            code = []
+            for _, inner in lines:
+                if inner.strip() == opening["ticks"]:
+                    break
+                code.append(inner)
+            else:
+                raise ValueError(f"{path}:{number} opens a fence that is never closed")
+            language = opening["info"].strip()
+            found.append(Snippet(f"{path}:{number}", language, textwrap.dedent("\n".join(code))))
+    return found
+
+
+def snippet_problem(snippet: Snippet, folder: Path, time_limit: float = TIME_LIMIT) -> str | None:
+    """What is wrong with a block, found out in that empty folder; None if nothing is."""
+    if snippet.language not in LANGUAGES:
+        return (
+            f"{snippet.place} is a block of {snippet.language or 'no language'}: "
+            f"use one of {', '.join(sorted(LANGUAGES))}"
+        )
+    if snippet.language != "python":
+        return None
+    if snippet.file is not None:
+        return _excerpt_problem(snippet, ROOT / snippet.file)
+    return _run_problem(snippet, folder, time_limit)
+
+
+def _excerpt_problem(snippet: Snippet, file: Path) -> str | None:
+    if not file.is_file():
+        return f"{snippet.place} is an excerpt of {snippet.file}, which does not exist"
+    excerpt = snippet.code.partition("\n")[2].strip("\n")
+    if f"\n{excerpt}\n" in f"\n{file.read_text()}\n":
+        return None
+    return f"{snippet.place} differs from {snippet.file}, which it is an excerpt of"
+
+
+def _run_problem(snippet: Snippet, folder: Path, time_limit: float) -> str | None:
+    command = [sys.executable, "-W", "error"]
+    if _defines_tests(snippet.code):
+        file = folder / "test_snippet.py"
+        config = ROOT / "pyproject.toml"
+        command += ["-m", "pytest", "-q", "-c", str(config), "--rootdir", str(folder), str(file)]
+    else:
+        file = folder / "snippet.py"
+        command += [str(file)]
+    file.write_text(snippet.code)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    try:
+        subprocess.run(
+            command,
+            cwd=folder,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=time_limit,
+            check=True,
+        )
+    except subprocess.TimeoutExpired:
+        return f"{snippet.place} did not end within {time_limit:g} seconds"
+    except subprocess.CalledProcessError as error:
+        return f"{snippet.place} failed:\n{textwrap.indent(error.stdout, '    ')}"
+    return None
+
+
+def _defines_tests(code: str) -> bool:
+    return any(
+        isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test_")
+        for node in ast.parse(code).body
+    )
