@@ -1,1 +1,46 @@
-"""A Phoenix Channels server whose connections and channels are supervised actors."""
+"""Phoenix Channels as actors: sockets, channels, presence and the server that they live in.
+
+Start with `Channel`, `Socket` and `Endpoint`.
+"""
+
+from channels.channel import Channel, NotJoined, SocketRef, UnhandledEvent, reply_to
+from channels.drainer import Draining
+from channels.endpoint import Endpoint, EndpointError
+from channels.errors import ChannelsError, DecodeError, EncodeError, InvalidRoute
+from channels.handlers import InvalidHandler, handle_in, handle_out
+from channels.messages import Binary, Broadcast
+from channels.mounts import Mount
+from channels.pubsub.pubsub import PubSub
+from channels.replies import JoinRefused, Reply
+from channels.sockets import ConnectInfo, ConnectRefused, Socket
+from channels.topics import Route
+from channels.transports.listener import ListenError
+
+__all__ = [
+    "Binary",
+    "Broadcast",
+    "Channel",
+    "ChannelsError",
+    "ConnectInfo",
+    "ConnectRefused",
+    "DecodeError",
+    "Draining",
+    "EncodeError",
+    "Endpoint",
+    "EndpointError",
+    "InvalidHandler",
+    "InvalidRoute",
+    "JoinRefused",
+    "ListenError",
+    "Mount",
+    "NotJoined",
+    "PubSub",
+    "Reply",
+    "Route",
+    "Socket",
+    "SocketRef",
+    "UnhandledEvent",
+    "handle_in",
+    "handle_out",
+    "reply_to",
+]

@@ -1,0 +1,309 @@
+"""The process of one joined topic: runs a `Channel` and writes its frames.
+
+It writes to the client's out-buffer itself, so that the order of its frames is the order of its actions:
+
+    join ok        reply, the closes of what it replaced; then whatever comes
+    join refused   error reply, those closes; ends with SHUTDOWN
+    leave          reply ok, phx_close; then what terminate pushes
+    clean stop     [reply], phx_close; then what terminate pushes
+    other stop     [reply], what terminate pushes; its connection then writes phx_error
+    crash          what terminate pushes; its connection then writes phx_error, or "join crashed"
+
+and tells the connection what it wrote, so that the session knows: `Joined`, `Refused`, `Closed`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import trio
+
+from actors.errors import InvalidReturn
+from actors.exits import NORMAL, SHUTDOWN, ExitReason, Shutdown, is_normal_exit
+from actors.gen_server import GenServer, Sender
+from actors.messages import Down
+from actors.process import kill, monitor, receive, send
+from actors.refs import Pid, Ref
+from actors.results import MISSING, Continue, NoReply, Stop, Within
+from actors.runtime import current_runtime
+from channels.channel import Channel
+from channels.effects import Membership
+from channels.fastlane import Fastlane
+from channels.messages import Broadcast, Message
+from channels.pubsub.pubsub import PubSub
+from channels.replies import JoinRefused, Reply
+from channels.serializers.base import Codec
+from channels.telemetry import CHANNEL_HANDLED_IN, CHANNEL_JOINED
+from channels.transports.out_buffer import OutBuffer
+
+__all__ = ["ChannelServer", "Closed", "Gone", "Joined", "Link", "Refused"]
+
+# What a channel that was replaced by a second join of its topic gets to end before it is killed. Phoenix's figure.
+REPLACED_GRACE = 5.0
+
+EXPECTED = (
+    "None",
+    "Reply(payload)",
+    "NoReply()",
+    "Continue(argument)",
+    "Within(seconds)",
+    "Stop(reason)",
+)
+
+
+class Link:
+    """What the channels of one connection share: where their frames go, and whom they belong to."""
+
+    __slots__ = ("assigns", "codec", "connection", "endpoint", "out", "pubsub")
+
+    def __init__(
+        self,
+        *,
+        connection: Pid,
+        out: OutBuffer,
+        codec: Codec,
+        pubsub: PubSub,
+        endpoint: Any,
+        assigns: dict[str, Any],
+    ) -> None:
+        self.connection = connection
+        self.out = out
+        self.codec = codec
+        self.pubsub = pubsub
+        self.endpoint = endpoint
+        self.assigns = assigns
+
+
+class Joined:
+    """Told to the connection: the join was answered with ok."""
+
+    __slots__ = ("membership",)
+
+    def __init__(self, membership: Membership) -> None:
+        self.membership = membership
+
+
+class Refused(Joined):
+    """Told to the connection: the join was answered with an error, and the channel ends."""
+
+    __slots__ = ()
+
+
+class Closed(Joined):
+    """Told to the connection: phx_close is written, and the channel ends."""
+
+    __slots__ = ()
+
+
+class Gone:
+    """Told by the connection: it is closing, so this channel has no client any more."""
+
+    __slots__ = ("reason",)
+
+    def __init__(self, reason: ExitReason) -> None:
+        self.reason = reason
+
+
+class ChannelServer(GenServer[None]):
+    """Runs one channel. Started by the connection, under the pool of its socket."""
+
+    async def init(
+        self, link: Link, membership: Membership, payload: Any, replaced: Pid | None
+    ) -> Continue:
+        self.link = link
+        self.membership = membership
+        self.replaced = replaced
+        self.telemetry = current_runtime().telemetry
+        self.watching: Ref = monitor(link.connection)
+        cls: type[Channel] = membership.route.channel
+        channel = self.channel = cls.__new__(cls)
+        channel.topic = membership.topic
+        channel.assigns = {**link.assigns, **membership.route.assigns}
+        channel.endpoint = link.endpoint
+        channel._link = link
+        channel._membership = membership
+        self.handlers = cls._handlers
+        # Whether terminate is the channel's business: not if its join raised, as in Phoenix.
+        self.constructed = False
+        return Continue(payload)
+
+    # Joining
+
+    async def handle_continue(self, argument: Any) -> Stop | NoReply | Continue | Within | None:
+        if self.replaced is not None:
+            await _wait_until_gone(self.replaced)
+        channel, membership = self.channel, self.membership
+        channel.__init__()  # type: ignore[misc]  # here, so that what it raises is a join that crashed
+        started = trio.current_time()
+        try:
+            response = await channel.join(membership.topic, argument)
+        except JoinRefused as refusal:
+            self._measure_join(started, "error", argument)
+            return self._refuse(refusal)
+        if membership.status == "gone":
+            # The client joined again or went while this join was under way: nobody waits for its answer.
+            return Stop(SHUTDOWN)
+        self._accept({} if response is None else response)
+        self._measure_join(started, "ok", argument)
+        return None
+
+    def _accept(self, response: Any) -> None:
+        link, membership, channel = self.link, self.membership, self.channel
+        # Encoded first: if the response cannot be, the join has crashed and nothing was promised.
+        reply = link.codec.reply(
+            membership.join_ref, membership.ref, membership.topic, "ok", response
+        )
+        link.pubsub.subscribe(
+            membership.topic, metadata=Fastlane(link.out, link.codec, channel._intercepts)
+        )
+        self.constructed = channel._joined = True
+        # No checkpoint between subscribing and this: the answer is the first frame of the membership.
+        self._write_answer(reply)
+        send(link.connection, Joined(membership))
+
+    def _refuse(self, refusal: JoinRefused) -> Stop:
+        link, membership = self.link, self.membership
+        self.constructed = True
+        if membership.status != "gone":
+            reply = link.codec.reply(
+                membership.join_ref, membership.ref, membership.topic, "error", refusal.payload
+            )
+            membership.ended = True
+            self._write_answer(reply)
+            send(link.connection, Refused(membership))
+        return Stop(SHUTDOWN)
+
+    def _write_answer(self, reply: bytes) -> None:
+        put = self.link.out.put
+        put(reply)
+        for close in self.membership.take_closes():
+            put(close)
+
+    # Joined
+
+    async def handle_info(self, message: Any) -> Stop | NoReply | Continue | Within | None:
+        channel = self.channel
+        if type(message) is Message:
+            event = message.event
+            if event == "phx_leave":
+                return self._leave(message)
+            handler = self.handlers.get(event)
+            channel._ref = message.ref
+            started = trio.current_time() if self.telemetry.handlers(CHANNEL_HANDLED_IN) else None
+            if handler is not None:
+                result = await handler(channel, message.payload)
+            else:
+                result = await channel.handle_in(event, message.payload)
+            channel._ref = None
+            if started is not None:
+                self._measure_handled(started, message)
+            if result is None:
+                return None
+            if type(result) is Reply:
+                self._reply(message, result)
+                return None
+            return self._finish(message, result, "handle_in")
+        if type(message) is Broadcast and message.topic == channel.topic:
+            interceptor = channel._interceptors.get(message.event)
+            if interceptor is not None:
+                return self._checked(await interceptor(channel, message.payload), "handle_out")
+        if type(message) is Down and message.ref is self.watching:
+            reason = message.reason
+            return Stop(Shutdown("closed") if reason is NORMAL else reason)
+        if type(message) is Gone:
+            self.membership.ended = True
+            return Stop(message.reason)
+        return self._checked(await channel.handle_info(message), "handle_info")
+
+    async def handle_call(self, request: Any, sender: Sender) -> Any:
+        result = await self.channel.handle_call(request, sender)
+        if type(result) is Stop and is_normal_exit(result.reason):
+            self._close()
+        return result
+
+    async def handle_cast(self, message: Any) -> Stop | NoReply | Continue | Within | None:
+        return self._checked(await self.channel.handle_cast(message), "handle_cast")
+
+    async def terminate(self, reason: ExitReason) -> None:
+        if self.constructed:
+            await self.channel.terminate(reason)
+
+    def _reply(self, message: Message, reply: Reply) -> None:
+        link, membership = self.link, self.membership
+        link.out.put(
+            link.codec.reply(
+                membership.channel_ref, message.ref, membership.topic, reply.status, reply.payload
+            )
+        )
+
+    def _leave(self, message: Message) -> Stop:
+        self._reply(message, Reply())
+        self._close()
+        return Stop(Shutdown("left"))
+
+    def _finish(
+        self, message: Message, result: Any, callback: str
+    ) -> Stop | NoReply | Continue | Within | None:
+        if type(result) is Stop and result.reply is not MISSING:
+            if type(result.reply) is not Reply:
+                raise InvalidReturn(
+                    f"{type(self.channel).__name__}.{callback}",
+                    result,
+                    ("Stop(reason, reply=channels.Reply(payload))",),
+                )
+            self._reply(message, result.reply)
+            result = Stop(result.reason)
+        return self._checked(result, callback)
+
+    def _checked(self, result: Any, callback: str) -> Stop | NoReply | Continue | Within | None:
+        kind = type(result)
+        if kind is Stop:
+            if is_normal_exit(result.reason):
+                self._close()
+        elif result is not None and kind not in (NoReply, Continue, Within):
+            raise InvalidReturn(f"{type(self.channel).__name__}.{callback}", result, EXPECTED)
+        return result  # type: ignore[no-any-return]
+
+    def _close(self) -> None:
+        link, membership = self.link, self.membership
+        if not membership.ended and membership.status != "gone":
+            membership.ended = True
+            link.out.put(link.codec.close(membership.join_ref, membership.topic))
+            send(link.connection, Closed(membership))
+
+    # Telemetry
+
+    def _measure_join(self, started: float, result: str, params: Any) -> None:
+        if self.telemetry.handlers(CHANNEL_JOINED):
+            self.telemetry.execute(
+                CHANNEL_JOINED,
+                {"duration": trio.current_time() - started},
+                {"channel": self.channel, "params": params, "result": result},
+            )
+
+    def _measure_handled(self, started: float, message: Message) -> None:
+        self.telemetry.execute(
+            CHANNEL_HANDLED_IN,
+            {"duration": trio.current_time() - started},
+            {
+                "channel": self.channel,
+                "event": message.event,
+                "ref": message.ref,
+                "params": message.payload,
+            },
+        )
+
+
+async def _wait_until_gone(pid: Pid) -> None:
+    """Wait for the channel that this one replaces. It was told to go; if it will not, it is killed."""
+    ref = monitor(pid)
+
+    def is_down(message: Any) -> bool:
+        return type(message) is Down and message.ref is ref
+
+    try:
+        await receive(is_down, timeout=REPLACED_GRACE)
+    except trio.TooSlowError:
+        kill(pid)
+        # No limit: a killed process is declared dead after the runtime's kill_grace at the latest.
+        await receive(is_down)

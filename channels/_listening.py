@@ -1,0 +1,82 @@
+"""The processes of an endpoint that are neither connections nor channels: the listener and the mounted application."""
+
+from __future__ import annotations
+
+import math
+import socket
+from typing import Any
+
+import trio
+
+from actors.errors import CallExit, StartError, StartIgnored
+from actors.exits import Crash, ExitReason
+from actors.gen_server import GenServer
+from actors.process import on_exit, spawn_link, wait_exit
+from actors.refs import Pid
+from actors.results import Continue, Fail
+from channels._connection import Connection
+from channels._mounts import Services
+from channels.transports.http import HttpHandover
+from channels.transports.listener import Listener, ListenError
+from supervision.child_spec import ChildSpec
+from supervision.dynamic_supervisor import DynamicSupervisor
+from supervision.errors import SupervisionError
+
+__all__ = ["ListenerServer", "start_application"]
+
+_CONNECTION = ChildSpec("connection", Connection.start_link, restart="temporary")
+
+
+class ListenerServer(GenServer[None]):
+    """Accepts connections and has each started as a process, under the supervisor of connections."""
+
+    async def init(
+        self, services: Services, connections: object, host: str, port: int
+    ) -> Continue | Fail:
+        self.services = services
+        self.connections = connections
+        try:
+            listener = await Listener.open(host, port)
+        except ListenError as error:
+            return Fail(Crash(error))
+        on_exit(listener.close)
+        self.services.listening(listener)
+        return Continue(listener)
+
+    async def handle_continue(self, argument: Any) -> None:
+        listener: Listener = argument
+        # Without a bound, because who puts must not block: what waits here are accepted sockets, of which the system
+        # gives out no more than it has files.
+        put, take = trio.open_memory_channel[socket.socket](math.inf)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(listener.main, put.send_nowait)
+            async for sock in take:
+                await self._start(sock)
+
+    async def _start(self, sock: socket.socket) -> None:
+        try:
+            await DynamicSupervisor.start_child(self.connections, _CONNECTION, self.services, sock)
+        except (StartError, StartIgnored, SupervisionError, CallExit):
+            # Full, or restarting: this client has to come back later. It is counted, not logged, since there may
+            # be very many of them.
+            self.services.count(("connection", "not_started"))
+            sock.close()
+
+
+async def start_application(handover: HttpHandover) -> Pid:
+    """Start the process in which the mounted application's lifespan runs; returns when it has started."""
+    ready = trio.Event()
+    pid = spawn_link(handover.main, ready.set)
+    failure: list[ExitReason] = []
+    async with trio.open_nursery() as nursery:
+
+        async def watch() -> None:
+            failure.append(await wait_exit(pid))
+            nursery.cancel_scope.cancel()
+
+        nursery.start_soon(watch)
+        await ready.wait()
+        nursery.cancel_scope.cancel()
+    if failure:
+        raise StartError(failure[0])
+    return pid

@@ -1,0 +1,161 @@
+"""The first request of a connection: who is it for, and may it become a WebSocket?
+
+The order is Phoenix's: method, then the application's `connect`, then the validity of the upgrade. So a request that
+is refused gets 403 even where no WebSocket was asked for, and `connect` sees every request to a socket's path.
+"""
+
+from __future__ import annotations
+
+import socket as sockets
+from typing import Any
+
+import trio
+from attrs import frozen
+
+from actors.runtime import current_runtime
+from channels._mounts import MountedSocket, Services
+from channels.params import parse_query
+from channels.serializers.base import Codec, negotiate
+from channels.serializers.versions import DEFAULT_VSN
+from channels.sockets import ConnectInfo, ConnectRefused, Socket
+from channels.telemetry import SOCKET_CONNECT_FAILED, SOCKET_CONNECTED
+from channels.transports import handshake
+from channels.transports.attach import Carrier
+from channels.transports.head_reader import read_head
+from channels.transports.request import BadRequest, Head
+
+__all__ = ["Upgraded", "answer_first_request"]
+
+
+@frozen(kw_only=True)
+class Upgraded:
+    """A request that has become a WebSocket: what is needed to serve it.
+
+    `answer` is to be written before anything else; `rest` came behind the head and is its first data.
+    """
+
+    mount: MountedSocket
+    socket: Socket
+    id: str | None
+    codec: Codec
+    answer: bytes
+    rest: bytes
+
+
+async def answer_first_request(services: Services, carrier: Carrier) -> Upgraded | None:
+    """Read the first request and deal with it; None if the connection is done, otherwise it is a WebSocket.
+
+    A client that does not send its head within `services.head_timeout` seconds is cut off with 408.
+    """
+    head = None
+    with trio.move_on_after(services.head_timeout) as limit:
+        head = await read_head(carrier)
+    outcome: bytes | Upgraded
+    if limit.cancelled_caught:
+        services.count(("http", "head_timeout"))
+        outcome = handshake.response(408)
+    elif head is None:
+        return None
+    elif isinstance(head, BadRequest):
+        services.count(("http", "bad_request"))
+        outcome = handshake.response(head.status, head.problem.encode())
+    elif (mount := services.mounts.get(head.path)) is not None:
+        outcome = await _upgrade(services, mount, head, carrier)
+    else:
+        await services.http.serve(carrier, head.received)
+        return None
+    if isinstance(outcome, Upgraded):
+        return outcome
+    await _last_words(carrier, outcome)
+    return None
+
+
+async def _upgrade(
+    services: Services, mount: MountedSocket, head: Head, carrier: Carrier
+) -> bytes | Upgraded:
+    """Decide about a request to a socket's path: a WebSocket, or the answer that refuses it."""
+    if handshake.method_problem(head) is not None:
+        return handshake.response(400)
+    if services.draining:
+        return handshake.response(503, headers=(("retry-after", "1"),))
+    params = parse_query(head.query)
+    serializer = negotiate(params.get("vsn", DEFAULT_VSN), mount.serializers)
+    if serializer is None:
+        return handshake.response(403)
+    started = trio.current_time()
+    socket = mount.socket.__new__(mount.socket)
+    socket.assigns, socket.endpoint = {}, services.endpoint
+    info = ConnectInfo(peer=_peer(carrier), uri=head.target, headers=tuple(head.headers))
+    try:
+        socket.__init__()  # type: ignore[misc]
+        await socket.connect(params, info)
+        identity = socket.id()
+    except ConnectRefused as refusal:
+        _measure(started, socket, params, "error", refusal.reason)
+        return handshake.response(403)
+    except (
+        Exception
+    ) as error:  # the application's bug: 500 for the client, the traceback for the log
+        current_runtime().telemetry.execute(
+            SOCKET_CONNECT_FAILED, {}, {"socket": mount.socket, "exception": error}
+        )
+        return handshake.response(500)
+    _measure(started, socket, params, "ok", None)
+    problem = handshake.upgrade_problem(head)
+    if problem is not None:
+        return handshake.refuse(problem)
+    return Upgraded(
+        mount=mount,
+        socket=socket,
+        id=identity,
+        codec=mount.codecs[serializer],
+        answer=handshake.accept(head),
+        rest=head.rest,
+    )
+
+
+def _measure(
+    started: float, socket: Socket, params: dict[str, Any], result: str, reason: Any
+) -> None:
+    telemetry = current_runtime().telemetry
+    if telemetry.handlers(SOCKET_CONNECTED):
+        telemetry.execute(
+            SOCKET_CONNECTED,
+            {"duration": trio.current_time() - started},
+            {"socket": socket, "params": params, "result": result, "reason": reason},
+        )
+
+
+def _peer(carrier: Carrier) -> tuple[str, int] | None:
+    if not isinstance(carrier, sockets.socket):
+        return None
+    try:
+        address = carrier.getpeername()
+    except OSError:
+        return None
+    return (address[0], address[1]) if isinstance(address, tuple) else None
+
+
+async def _last_words(carrier: Carrier, answer: bytes) -> None:
+    """Write an answer to a connection that has no transport yet, and wait for the peer to have read it.
+
+    Bounded: a peer that reads nothing for five seconds is left alone with what it has.
+    """
+    if isinstance(carrier, sockets.socket):
+        # A copy: the carrier itself is closed when its process ends.
+        stream: trio.abc.Stream = trio.SocketStream(trio.socket.from_stdlib_socket(carrier.dup()))
+    else:
+        stream = carrier
+    try:
+        with trio.move_on_after(5):
+            await stream.send_all(answer)
+            if isinstance(stream, trio.SocketStream):
+                await stream.send_eof()
+                # Unread bytes at a close would reset the connection, and the answer might be lost with it.
+                while await stream.receive_some(65536):
+                    pass
+    except (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
+        # It went without waiting for the answer.
+        pass
+    finally:
+        await trio.aclose_forcefully(stream)

@@ -1,0 +1,219 @@
+"""Channels: one process for each client and topic.
+
+    class RoomChannel(Channel):
+        async def join(self, topic, payload):
+            if topic != "room:lobby":
+                raise JoinRefused({"reason": "unauthorized"})
+
+        @handle_in("new_msg")
+        async def new_msg(self, payload):
+            self.broadcast("new_msg", {"body": payload["body"]})
+
+An instance is made in its process when the client joins, so whatever it holds lives and dies with that process: after
+a crash the client rejoins and meets a new instance. Callbacks run one at a time. An exception in one ends the process;
+the client is told `phx_error` and rejoins, and nobody else notices.
+
+After Phoenix.Channel. Where it differs, docs/topics/differences.md says how and why.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from actors.exits import ExitReason
+from actors.gen_server import Sender
+from actors.process import current_pid
+from actors.refs import Pid
+from actors.results import Continue, NoReply, Stop, Within
+from actors.results import Reply as CallReply
+from channels.errors import ChannelsError
+from channels.fastlane import dispatch
+from channels.handlers import collect
+from channels.messages import Broadcast
+from channels.replies import Reply
+
+if TYPE_CHECKING:
+    from channels._channel_server import Link
+    from channels.effects import Membership
+
+__all__ = ["Channel", "NotJoined", "SocketRef", "UnhandledEvent", "reply_to"]
+
+
+class NotJoined(ChannelsError, RuntimeError):
+    """A channel pushed, broadcast or asked for a `socket_ref` at a time when it is not joined.
+
+    Fields: `topic`, `verb`.
+    """
+
+    def __init__(self, topic: str, verb: str) -> None:
+        super().__init__(
+            f"the channel for {topic!r} used {verb} before its join was answered; return the first news from join, "
+            "or send() the channel's own process a message and push from handle_info"
+        )
+        self.topic = topic
+        self.verb = verb
+
+
+class UnhandledEvent(ChannelsError):
+    """A client pushed an event that its channel has no handler for. The channel crashes, as in Phoenix.
+
+    Fields: `channel`, the class; `event`, as it was sent.
+    """
+
+    def __init__(self, channel: type, event: object) -> None:
+        super().__init__(
+            f'{channel.__name__} has no handler for the event {event!r}; add one with @handle_in("..."), or override '
+            "handle_in(event, payload) to take whatever has none"
+        )
+        self.channel = channel
+        self.event = event
+
+
+class SocketRef:
+    """Where the answer to one push goes; any process may use it with `reply_to`, at any time."""
+
+    __slots__ = ("_join_ref", "_link", "_ref", "_topic")
+
+    def __init__(self, link: Link, topic: str, join_ref: Any, ref: Any) -> None:
+        self._link = link
+        self._topic = topic
+        self._join_ref = join_ref
+        self._ref = ref
+
+
+def reply_to(socket_ref: SocketRef, reply: Reply) -> None:
+    """Answer a push later, from any process.
+
+        ref = self.socket_ref()               # in the handler
+        ...
+        reply_to(ref, Reply({"total": 3}))
+
+    Clients take the first answer to a push and ignore the rest, and one that comes after a rejoin.
+    """
+    link = socket_ref._link
+    link.out.put(
+        link.codec.reply(
+            socket_ref._join_ref, socket_ref._ref, socket_ref._topic, reply.status, reply.payload
+        )
+    )
+
+
+class Channel:
+    """A channel. Subclass it, override `join`, add handlers with `handle_in` and `handle_out`.
+
+    Attributes:
+        topic: the topic that was joined.
+        assigns: what the socket's `connect` and the route have assigned; a copy of this channel's own.
+        endpoint: the endpoint that the client is connected to; `self.endpoint.broadcast(topic, event, payload)`.
+
+    Other attributes are yours. `__init__`, if you write one, takes no arguments.
+    """
+
+    topic: str
+    assigns: dict[str, Any]
+    endpoint: Any
+
+    _handlers: ClassVar[dict[str, Callable[..., Awaitable[Any]]]] = {}
+    _interceptors: ClassVar[dict[str, Callable[..., Awaitable[Any]]]] = {}
+    _intercepts: ClassVar[frozenset[str]] = frozenset()
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls._handlers = collect(cls, "in")
+        cls._interceptors = collect(cls, "out")
+        cls._intercepts = frozenset(cls._interceptors)
+
+    _link: Link
+    _membership: Membership
+    _ref: Any = None
+    _joined: bool = False
+
+    # Callbacks
+
+    async def join(self, topic: str, payload: Any) -> Any:
+        """Decide whether the client may join. Untrusted input: check who it is and what it sent.
+
+        Args:
+            topic: what it wants to join, `self.topic`.
+            payload: what it sent with the join; an object by convention, any JSON value or a `Binary` in fact.
+
+        Returns:
+            None, or what the client gets with the ok.
+
+        Raises:
+            JoinRefused: the client gets its payload with an error. Anything else raised here is answered with
+                `{"reason": "join crashed"}`.
+
+        The client is not subscribed before this has returned, so it may not push or broadcast. It may take its time:
+        meanwhile messages for this topic wait, and other topics of the client go on.
+        """
+        return None
+
+    async def handle_in(self, event: str, payload: Any) -> Reply | Stop | None:
+        """Take an event that no `@handle_in` method takes. Raises UnhandledEvent unless overridden."""
+        raise UnhandledEvent(type(self), event)
+
+    async def handle_info(self, message: Any) -> NoReply | Continue | Within | Stop | None:
+        """Take a message that another process sent to this one, or that came from a further subscription."""
+        return None
+
+    async def handle_call(self, request: Any, sender: Sender) -> CallReply | NoReply | Stop:
+        """Answer a `call` to this process, as a GenServer does."""
+        raise NotImplementedError(
+            f"{type(self).__name__} was called with {request!r} but has no handle_call; add one, or use send()"
+        )
+
+    async def handle_cast(self, message: Any) -> NoReply | Continue | Within | Stop | None:
+        """Act on a `cast` to this process, as a GenServer does."""
+        raise NotImplementedError(
+            f"{type(self).__name__} was cast {message!r} but has no handle_cast; add one"
+        )
+
+    async def terminate(self, reason: ExitReason) -> None:
+        """Clean up after a leave, a stop, a crash, or the end of the connection.
+
+        Not called if the process is killed, nor if `join` raised. See `GenServer.terminate`.
+        """
+
+    # Verbs
+
+    def push(self, event: str, payload: Any) -> None:
+        """Send an event to this channel's client. Never blocks; nobody learns whether it arrived."""
+        if not self._joined:
+            raise NotJoined(self.topic, "push")
+        link = self._link
+        link.out.put(link.codec.push(self._membership.channel_ref, self.topic, event, payload))
+
+    def broadcast(self, event: str, payload: Any) -> None:
+        """Send an event to every client that has joined this topic, this channel's own included, on every node.
+
+        Args:
+            event: its name.
+            payload: a JSON object, encoded once; do not change it afterwards.
+
+        Raises:
+            EncodeError: the payload is no JSON object.
+        """
+        self._broadcast(event, payload, None)
+
+    def broadcast_from(self, event: str, payload: Any) -> None:
+        """Like `broadcast`, leaving out this channel's own client."""
+        self._broadcast(event, payload, current_pid())
+
+    def _broadcast(self, event: str, payload: Any, sender: Pid | None) -> None:
+        if not self._joined:
+            raise NotJoined(self.topic, "broadcast")
+        self._link.pubsub.broadcast(
+            self.topic, Broadcast(self.topic, event, payload), sender=sender, dispatcher=dispatch
+        )
+
+    def socket_ref(self) -> SocketRef:
+        """Keep the push that is being handled, to answer it later with `reply_to`.
+
+        Raises:
+            NotJoined: outside a handler, or if the client sent the push without a ref and expects no answer.
+        """
+        if not self._joined or self._ref is None:
+            raise NotJoined(self.topic, "socket_ref")
+        return SocketRef(self._link, self.topic, self._membership.channel_ref, self._ref)

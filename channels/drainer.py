@@ -1,0 +1,91 @@
+"""Sends clients elsewhere before the server stops.
+
+The drainer is the endpoint's last child, so it is stopped first; stopping is when it does its work. It tells open
+connections, batch by batch, to close with 1012, on which phoenix.js reconnects; requests for new ones are answered 503
+from then on. Pages that are being served are served to their end.
+
+After Phoenix.Socket.PoolDrainer, with one difference: it counts connections and not channels, so clients that have
+joined nothing are told as well.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import trio
+from attrs import field, frozen
+
+from actors.exits import ExitReason
+from actors.gen_server import GenServer
+from actors.messages import Down
+from actors.process import monitor, receive, send, trap_exits
+from actors.refs import Pid
+from actors.runtime import current_runtime
+from channels._connection import Drain
+from channels._mounts import Services
+from channels.telemetry import ENDPOINT_DRAIN
+from supervision.dynamic_supervisor import DynamicSupervisor
+
+__all__ = ["DrainerServer", "Draining"]
+
+
+def _positive(_draining: Draining, attribute: Any, value: float) -> None:
+    if not value > 0:
+        raise ValueError(f"Draining needs a {attribute.name} above 0, but got {value!r}")
+
+
+@frozen(kw_only=True)
+class Draining:
+    """How an endpoint drains.
+
+    Args:
+        batch_size: connections that are told at once.
+        batch_interval: seconds between two batches.
+        timeout: seconds for everything; what is open then is cut off.
+
+    Defaults are Phoenix's.
+    """
+
+    batch_size: int = field(default=10_000, validator=_positive)
+    batch_interval: float = field(default=2.0, validator=_positive)
+    timeout: float = field(default=30.0, validator=_positive)
+
+
+class DrainerServer(GenServer[None]):
+    """Waits to be stopped, and then drains."""
+
+    async def init(self, services: Services, connections: object, draining: Draining) -> None:
+        trap_exits()
+        self.services = services
+        self.connections = connections
+        self.draining = draining
+
+    async def terminate(self, reason: ExitReason) -> None:
+        self.services.draining = True
+        with trio.move_on_after(self.draining.timeout):
+            await self.services.http.drain()
+            await self._drain()
+
+    async def _drain(self) -> None:
+        children = await DynamicSupervisor.which_children(self.connections)
+        pids = [child.pid for child in children if isinstance(child.pid, Pid)]
+        size = self.draining.batch_size
+        rounds = math.ceil(len(pids) / size)
+        refs = set()
+        for index in range(rounds):
+            if index:
+                await trio.sleep(self.draining.batch_interval)
+            batch = pids[index * size : (index + 1) * size]
+            current_runtime().telemetry.execute(
+                ENDPOINT_DRAIN,
+                {"count": len(batch), "total": len(pids), "index": index + 1, "rounds": rounds},
+                {"endpoint": self.services.endpoint},
+            )
+            for pid in batch:
+                refs.add(monitor(pid))
+                send(pid, Drain())
+        # Bounded by the timeout above; every connection that was told ends within its close grace.
+        while refs:
+            down = await receive(lambda message: type(message) is Down)
+            refs.discard(down.ref)

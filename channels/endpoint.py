@@ -1,0 +1,262 @@
+"""Endpoints: where clients connect.
+
+    endpoint = Endpoint(sockets={"/socket": UserSocket}, http=pages)
+
+    async with open_runtime():
+        await endpoint.start_link(port=4000)
+        ...
+
+A running endpoint is a supervision tree, stopped from the bottom up:
+
+    endpoint (one_for_one)
+    ├── UserSocket channels (one_for_one)     one for each socket class
+    │   ├── 0 (dynamic)                       channel servers, temporary
+    │   └── 1 (dynamic)
+    ├── application                           the lifespan of the mounted ASGI application
+    ├── flusher                               writes for all plain sockets
+    ├── poller                                reads for all plain sockets
+    ├── connections (dynamic)                 one process for each connection, temporary
+    ├── listener                              accepts
+    └── drainer                               sends clients elsewhere, first of all
+
+One port serves everything: the head of a connection's first request decides whether it becomes one of our WebSockets
+or goes to Hypercorn with everything else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from actors.process import on_exit, spawn
+from actors.refs import Pid
+from actors.runtime import current_runtime
+from channels import logger
+from channels._listening import ListenerServer, start_application
+from channels._mounts import ChannelPool, MountedSocket, Services
+from channels.drainer import DrainerServer, Draining
+from channels.errors import ChannelsError
+from channels.fastlane import dispatch
+from channels.messages import Broadcast
+from channels.mounts import Mount
+from channels.pubsub.pubsub import PubSub
+from channels.serializers.base import Codec, Serializer
+from channels.sockets import Socket
+from channels.transports.attach import Transports
+from channels.transports.http import HttpHandover
+from channels.transports.lifespan import ASGIApplication
+from channels.transports.out_buffer import DEFAULT_MAX_BYTES, DEFAULT_MAX_MESSAGES
+from supervision.child_spec import ChildSpec, process_spec
+from supervision.dynamic_supervisor import DynamicSupervisor
+from supervision.supervisor import Supervisor
+
+__all__ = ["Endpoint", "EndpointError"]
+
+
+class EndpointError(ChannelsError, RuntimeError):
+    """An endpoint was mounted or used in a way that cannot work. The text says what to write instead."""
+
+
+class Endpoint:
+    """The sockets and pages of one server.
+
+    Args:
+        sockets: paths to socket classes, or to a `Mount` where options are needed. The WebSocket of a socket that is
+            mounted at `/socket` is at `/socket/websocket`, as Phoenix clients expect.
+        http: an ASGI application for everything else; without one it is answered 404.
+        pubsub: carries broadcasts; by default one of its own, on this node alone.
+        head_timeout: seconds that a client has to send the head of its first request; then it is answered 408.
+        max_connections: connections at a time; more are closed at once, and counted.
+        max_buffered_messages: frames that may wait for one client before it counts as too slow, and is closed (1013).
+        max_buffered_bytes: the same in bytes.
+        draining: how clients are sent away when the endpoint stops.
+
+    Nothing is checked or opened before the endpoint starts. It may be started again after it has stopped.
+    """
+
+    def __init__(
+        self,
+        *,
+        sockets: Mapping[str, type[Socket] | Mount],
+        http: ASGIApplication | None = None,
+        pubsub: PubSub | None = None,
+        head_timeout: float = 10.0,
+        max_connections: int = 100_000,
+        max_buffered_messages: int = DEFAULT_MAX_MESSAGES,
+        max_buffered_bytes: int = DEFAULT_MAX_BYTES,
+        draining: Draining | None = None,
+    ) -> None:
+        self.sockets = dict(sockets)
+        self.http = http
+        self.pubsub = pubsub or PubSub()
+        self.head_timeout = head_timeout
+        self.max_connections = max_connections
+        self.max_buffered_messages = max_buffered_messages
+        self.max_buffered_bytes = max_buffered_bytes
+        self.draining = draining or Draining()
+        self._services: Services | None = None
+        self._pools: list[ChannelPool] = []
+
+    # Starting
+
+    def check(self) -> None:
+        """Find mistakes in what was mounted, without starting anything.
+
+        Raises:
+            ChannelsError: the first mistake, in one sentence: a route that cannot work, a handler that cannot be
+                called, a path that cannot be one.
+        """
+        self._mount()
+
+    async def start_link(self, *, host: str = "127.0.0.1", port: int = 4000) -> Pid:
+        """Start the endpoint and everything in it; returns when it accepts connections.
+
+        Args:
+            host: the address to listen on; `0.0.0.0` is all of this machine's.
+            port: 0 takes any free one; `address` then tells which.
+
+        Raises:
+            ChannelsError: see `check`.
+            StartError: something did not start; a port that is in use, above all.
+        """
+        pools, mounts = self._mount()
+        transports = Transports(
+            spawn=spawn,
+            max_messages=self.max_buffered_messages,
+            max_bytes=self.max_buffered_bytes,
+        )
+        services = Services(
+            endpoint=self,
+            pubsub=self.pubsub,
+            mounts=mounts,
+            transports=transports,
+            http=HttpHandover(self.http, is_socket_path=mounts.__contains__),
+            head_timeout=self.head_timeout,
+        )
+        children = self._children(services, pools, host, port)
+        pid = await _EndpointSupervisor.start_link(children, label="endpoint")
+        self._services, self._pools = services, pools
+        return pid
+
+    def child_spec(self, *, host: str = "127.0.0.1", port: int = 4000) -> ChildSpec:
+        """The endpoint as a child of a supervisor of yours."""
+        return ChildSpec(
+            "endpoint",
+            self.start_link,
+            kwargs={"host": host, "port": port},
+            type="supervisor",
+        )
+
+    def _mount(self) -> tuple[list[ChannelPool], dict[str, MountedSocket]]:
+        pools: dict[type[Socket], ChannelPool] = {}
+        mounts: dict[str, MountedSocket] = {}
+        codecs: dict[Serializer, Codec] = {}
+        options = {path: _options(path, value) for path, value in self.sockets.items()}
+        for path, mount in options.items():
+            socket = mount.socket
+            if socket not in pools:
+                partitions = max(o.partitions for o in options.values() if o.socket is socket)
+                pools[socket] = ChannelPool(self, socket.__name__, partitions)
+            mounted = MountedSocket(mount, pools[socket])
+            mounted.use_codecs(codecs)
+            mounts[path.rstrip("/") + "/websocket"] = mounted
+        return list(pools.values()), mounts
+
+    def _children(
+        self, services: Services, pools: list[ChannelPool], host: str, port: int
+    ) -> list[ChildSpec]:
+        connections = (self, "connections")
+        transports = services.transports
+        children = [pool.child_spec() for pool in pools]
+        children.append(
+            ChildSpec("application", start_application, args=(services.http,), shutdown=10.0)
+        )
+        children.append(process_spec(transports.flusher.main, id="flusher"))
+        if transports.poller is not None:
+            children.append(process_spec(transports.poller.main, id="poller"))
+        children.append(
+            DynamicSupervisor.child_spec(
+                id="connections",
+                name=connections,
+                label="connections",
+                max_children=self.max_connections,
+            )
+        )
+        children.append(
+            ChildSpec("listener", ListenerServer.start_link, (services, connections, host, port))
+        )
+        children.append(
+            ChildSpec(
+                "drainer",
+                DrainerServer.start_link,
+                (services, connections, self.draining),
+                shutdown=self.draining.timeout + 5.0,
+            )
+        )
+        return children
+
+    # Running
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """The host and port that are listened on.
+
+        Raises:
+            EndpointError: the endpoint has not started.
+        """
+        listener = self._services.listener if self._services is not None else None
+        if listener is None:
+            raise EndpointError("this endpoint is not listening; start it with start_link first")
+        return listener.host, listener.port
+
+    def broadcast(self, topic: str, event: str, payload: Any) -> None:
+        """Send an event to every client that has joined a topic, on every node. For use anywhere, in any task.
+
+            endpoint.broadcast("room:lobby", "new_msg", {"body": "hello"})
+            endpoint.broadcast(user.socket_id, "disconnect", {})        # closes that user's connections
+
+        Args:
+            topic: whose clients.
+            event: its name.
+            payload: a JSON object, encoded once; do not change it afterwards.
+
+        Raises:
+            EncodeError: the payload is no JSON object.
+        """
+        self.pubsub.broadcast(topic, Broadcast(topic, event, payload), dispatcher=dispatch)
+
+    def broadcast_from(self, sender: Pid, topic: str, event: str, payload: Any) -> None:
+        """Like `broadcast`, leaving out the channel whose process is `sender`."""
+        self.pubsub.broadcast(
+            topic, Broadcast(topic, event, payload), sender=sender, dispatcher=dispatch
+        )
+
+    def statistics(self) -> dict[str, Any]:
+        """What is going on: topics, subscriptions, and how often what was counted happened."""
+        services = self._services
+        return {
+            **self.pubsub.statistics(),
+            "counts": dict(services.counts) if services is not None else {},
+            "flusher": services.transports.flusher.statistics() if services is not None else None,
+        }
+
+
+class _EndpointSupervisor(Supervisor):
+    """The endpoint's own supervisor: holds the log listener for as long as it lives."""
+
+    async def init(self, *args: Any, **kwargs: Any) -> Any:
+        on_exit(logger.attach(current_runtime().telemetry))
+        return await super().init(*args, **kwargs)
+
+
+def _options(path: str, value: Any) -> Mount:
+    if not path.startswith("/"):
+        raise EndpointError(
+            f'the socket path {path!r} does not begin with a slash; write "/{path}"'
+        )
+    mount = value if isinstance(value, Mount) else Mount(value)
+    if not isinstance(mount.socket, type) or not issubclass(mount.socket, Socket):
+        raise EndpointError(
+            f"{mount.socket!r} is mounted at {path!r} but is no subclass of Socket; write the class itself"
+        )
+    return mount

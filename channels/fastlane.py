@@ -1,0 +1,68 @@
+"""The short way of a broadcast: encoded once for each wire format, appended to every client's out-buffer.
+
+A channel that is joined subscribes to its topic with a `Fastlane`, which says where its client's frames go. When a
+`Broadcast` is dispatched, frames go straight there; the channel's process sees only what it *intercepts*. Other
+messages, and subscriptions without a fastlane, are ordinary messages to the subscriber.
+
+A frame that went this way carries no join_ref, so it may reach a client behind the phx_close of its topic, as with
+Phoenix; clients ignore it then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from actors.process import send
+from actors.refs import Pid
+from channels.messages import Broadcast
+from channels.pubsub.subscription import Subscription
+from channels.serializers.base import Codec
+from channels.transports.out_buffer import OutBuffer
+
+__all__ = ["Fastlane", "dispatch"]
+
+
+class Fastlane:
+    """Where the frames of one subscriber go, and which events its process wants to see instead."""
+
+    __slots__ = ("codec", "intercepts", "put")
+
+    def __init__(self, out: OutBuffer, codec: Codec, intercepts: frozenset[str]) -> None:
+        self.put = out.put
+        self.codec = codec
+        self.intercepts = intercepts
+
+
+def dispatch(subscriptions: Iterable[Subscription], sender: Pid | None, message: Any) -> None:
+    """Deliver a message to subscribers, `sender` excepted, broadcasts by the fastlane where there is one.
+
+    Runs in the process that broadcasts, without a checkpoint, so one sender's broadcasts arrive everywhere in order.
+
+    Raises:
+        EncodeError: the payload cannot be written in the wire format of some subscriber. Subscribers of other
+            formats may have got it.
+    """
+    if type(message) is not Broadcast:
+        for subscription in subscriptions:
+            if subscription.pid is not sender:
+                send(subscription.pid, message)
+        return
+    event = message.event
+    frames: dict[Codec, bytes] = {}
+    codec: Codec | None = None
+    frame = b""
+    for subscription in subscriptions:
+        if subscription.pid is sender:
+            continue
+        lane = subscription.metadata
+        if type(lane) is not Fastlane or event in lane.intercepts:
+            send(subscription.pid, message)
+            continue
+        if lane.codec is not codec:
+            codec = lane.codec
+            known = frames.get(codec)
+            if known is None:
+                known = frames[codec] = codec.broadcast(message.topic, event, message.payload)
+            frame = known
+        lane.put(frame)

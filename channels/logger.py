@@ -1,0 +1,100 @@
+"""Turns the events of channels into log lines, under the logger `channels`.
+
+Attached by an endpoint when it starts. Replace it with handlers of your own: the events are in `channels.telemetry`.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from actors.telemetry import Event, Telemetry
+from channels.telemetry import (
+    CHANNEL_JOINED,
+    ENDPOINT_DRAIN,
+    SOCKET_CONNECT_FAILED,
+    SOCKET_CONNECTED,
+    SOCKET_MALFORMED,
+    SOCKET_OVERFLOW,
+)
+
+__all__ = ["attach"]
+
+_log = logging.getLogger("channels")
+
+
+def attach(telemetry: Telemetry) -> Callable[[], None]:
+    """Log what happens, until the returned function is called.
+
+    Only events whose level is enabled at this moment are listened to: what nobody would read costs nothing.
+    """
+    handlers = (
+        (SOCKET_CONNECTED, logging.INFO, _connected),
+        (SOCKET_CONNECT_FAILED, logging.ERROR, _connect_failed),
+        (CHANNEL_JOINED, logging.INFO, _joined),
+        (SOCKET_MALFORMED, logging.WARNING, _malformed),
+        (SOCKET_OVERFLOW, logging.WARNING, _overflow),
+        (ENDPOINT_DRAIN, logging.INFO, _drain),
+    )
+    detaches = [
+        telemetry.attach(event, handler)
+        for event, level, handler in handlers
+        if _log.isEnabledFor(level)
+    ]
+
+    def detach() -> None:
+        for each in detaches:
+            each()
+
+    return detach
+
+
+def _connected(event: Event, measurements: Mapping[str, Any], metadata: Mapping[str, Any]) -> None:
+    what = "CONNECTED TO" if metadata["result"] == "ok" else "REFUSED CONNECTION TO"
+    _log.info(
+        "%s %s in %s", what, type(metadata["socket"]).__name__, _time(measurements["duration"])
+    )
+
+
+def _connect_failed(
+    event: Event, measurements: Mapping[str, Any], metadata: Mapping[str, Any]
+) -> None:
+    _log.error(
+        "%s.connect raised; the client got HTTP 500",
+        metadata["socket"].__name__,
+        exc_info=metadata["exception"],
+    )
+
+
+def _joined(event: Event, measurements: Mapping[str, Any], metadata: Mapping[str, Any]) -> None:
+    what = "JOINED" if metadata["result"] == "ok" else "REFUSED JOIN"
+    _log.info("%s %s in %s", what, metadata["channel"].topic, _time(measurements["duration"]))
+
+
+def _malformed(event: Event, measurements: Mapping[str, Any], metadata: Mapping[str, Any]) -> None:
+    _log.warning("Closing %r with %d: %s", metadata["pid"], metadata["code"], metadata["cause"])
+
+
+def _overflow(event: Event, measurements: Mapping[str, Any], metadata: Mapping[str, Any]) -> None:
+    _log.warning(
+        "Closing %r with %d: %s, %d frames were dropped",
+        metadata["pid"],
+        metadata["code"],
+        metadata["cause"],
+        measurements["dropped"],
+    )
+
+
+def _drain(event: Event, measurements: Mapping[str, Any], metadata: Mapping[str, Any]) -> None:
+    _log.info(
+        "Draining %d of %d connections (round %d of %d)",
+        measurements["count"],
+        measurements["total"],
+        measurements["index"],
+        measurements["rounds"],
+    )
+
+
+def _time(seconds: float) -> str:
+    return f"{seconds * 1e6:.0f}µs" if seconds < 0.001 else f"{seconds * 1e3:.0f}ms"

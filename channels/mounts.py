@@ -1,0 +1,38 @@
+"""Where a socket is mounted, and with which options."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from attrs import frozen
+
+from channels.serializers.base import Serializer
+from channels.serializers.defaults import DEFAULT_SERIALIZERS
+from channels.serializers.versions import Requirement
+from channels.sockets import Socket
+from channels.transports.websocket import DEFAULT_MAX_MESSAGE_SIZE
+
+__all__ = ["Mount"]
+
+
+@frozen
+class Mount:
+    """A socket with options, for `Endpoint(sockets={"/socket": Mount(UserSocket, timeout=30.0)})`.
+
+    Args:
+        socket: the socket class.
+        timeout: seconds without a word from the client after which its connection is closed, with 1002. phoenix.js
+            sends a heartbeat every 30.
+        max_frame_size: bytes of a message; a larger one closes the connection with 1009.
+        serializers: the wire formats on offer, with the versions that each serves, in the order of preference.
+        partitions: supervisors among which the channels of this socket are spread. A socket class that is mounted
+            several times has one pool; the largest number counts.
+
+    Defaults are Phoenix's.
+    """
+
+    socket: type[Socket]
+    timeout: float = 60.0
+    max_frame_size: int = DEFAULT_MAX_MESSAGE_SIZE
+    serializers: Sequence[tuple[Serializer, Requirement]] = DEFAULT_SERIALIZERS
+    partitions: int = 2

@@ -1,0 +1,62 @@
+"""Query strings to parameters, nested the way Phoenix nests them.
+
+*pure*. `a=1` is `{"a": "1"}`, `a[]=1&a[]=2` is `{"a": ["1", "2"]}`, `a[b]=1` is `{"a": {"b": "1"}}`, and of two values
+for one name the last counts. Bytes that are no UTF-8 become the replacement character; nothing here raises.
+
+After Plug.Conn.Query, without lists of maps (`a[][b]=1`), which are read as maps with an empty name.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+from urllib.parse import parse_qsl
+
+__all__ = ["parse_query"]
+
+_KEY = re.compile(r"([^\[\]]*)((?:\[[^\[\]]*\])*)")
+# A query that nests deeper than this, or has more fields, is not one that a client library makes.
+_MAX_DEPTH = 32
+_MAX_FIELDS = 1000
+
+
+def parse_query(query: str) -> dict[str, Any]:
+    """Decode a query string.
+
+        >>> parse_query("vsn=2.0.0&user[name]=ann&tags[]=a&tags[]=b")
+        {'vsn': '2.0.0', 'user': {'name': 'ann'}, 'tags': ['a', 'b']}
+
+    Fields beyond the first thousand are left out, as are names nested more than 32 deep.
+    """
+    params: dict[str, Any] = {}
+    try:
+        pairs = parse_qsl(query, keep_blank_values=True, max_num_fields=_MAX_FIELDS)
+    except ValueError:
+        pairs = parse_qsl("&".join(query.split("&")[:_MAX_FIELDS]), keep_blank_values=True)
+    for key, value in pairs:
+        match = _KEY.fullmatch(key)
+        if match is None:
+            params[key] = value
+            continue
+        path = [match[1], *re.findall(r"\[([^\[\]]*)\]", match[2])]
+        if len(path) <= _MAX_DEPTH:
+            _put(params, path, value)
+    return params
+
+
+def _put(params: dict[str, Any], path: list[str], value: str) -> None:
+    here = params
+    while len(path) > 1:
+        name, *path = path
+        if path == [""]:
+            items = here.get(name)
+            if isinstance(items, list):
+                items.append(value)
+            else:
+                here[name] = [value]
+            return
+        inner = here.get(name)
+        if not isinstance(inner, dict):
+            inner = here[name] = {}
+        here = inner
+    here[path[0]] = value

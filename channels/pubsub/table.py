@@ -1,0 +1,68 @@
+"""The subscribers of this node, as a value.
+
+*pure*. Topic to subscriptions in the order in which they were made, and back from a process to its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+from actors.refs import Pid
+from channels.pubsub.subscription import Subscription
+
+__all__ = ["SubscriptionTable"]
+
+
+class SubscriptionTable:
+    """Who is subscribed to what. Nothing here depends on the number of other topics or subscribers."""
+
+    __slots__ = ("_by_pid", "_by_topic")
+
+    def __init__(self) -> None:
+        self._by_topic: dict[str, dict[Subscription, None]] = {}
+        self._by_pid: dict[Pid, dict[Subscription, None]] = {}
+
+    def add(self, pid: Pid, topic: str, metadata: Any) -> tuple[Subscription, bool]:
+        """Subscribe; also says whether this is the only subscription that the process has."""
+        subscription = Subscription(pid, topic, metadata)
+        self._by_topic.setdefault(topic, {})[subscription] = None
+        own = self._by_pid.get(pid)
+        if own is None:
+            self._by_pid[pid] = {subscription: None}
+            return subscription, True
+        own[subscription] = None
+        return subscription, False
+
+    def remove(self, pid: Pid, topic: str) -> None:
+        """Drop every subscription of a process to a topic."""
+        own = self._by_pid.get(pid)
+        if own is None:
+            return
+        for subscription in [each for each in own if each.topic == topic]:
+            del own[subscription]
+            self._drop(subscription)
+        if not own:
+            del self._by_pid[pid]
+
+    def remove_process(self, pid: Pid) -> None:
+        """Drop every subscription of a process."""
+        for subscription in self._by_pid.pop(pid, ()):
+            self._drop(subscription)
+
+    def subscribers(self, topic: str) -> Collection[Subscription]:
+        """The subscriptions of a topic, oldest first. A live view: do not change the table while iterating."""
+        return self._by_topic.get(topic, ())
+
+    def topics(self) -> tuple[str, ...]:
+        """The topics that have a subscriber."""
+        return tuple(self._by_topic)
+
+    def __len__(self) -> int:
+        return sum(map(len, self._by_topic.values()))
+
+    def _drop(self, subscription: Subscription) -> None:
+        subscribers = self._by_topic[subscription.topic]
+        del subscribers[subscription]
+        if not subscribers:
+            del self._by_topic[subscription.topic]

@@ -1,0 +1,43 @@
+"""The events of channels, for `runtime.telemetry.attach`. Durations are seconds on Trio's clock.
+
+After the `phoenix.*` events of Phoenix, whose names they carry.
+"""
+
+from __future__ import annotations
+
+from actors.telemetry import Event
+
+__all__ = [
+    "CHANNEL_HANDLED_IN",
+    "CHANNEL_JOINED",
+    "CONNECTION_CLOSED",
+    "ENDPOINT_DRAIN",
+    "SOCKET_CONNECTED",
+    "SOCKET_CONNECT_FAILED",
+    "SOCKET_MALFORMED",
+    "SOCKET_OVERFLOW",
+]
+
+SOCKET_CONNECTED: Event = ("phoenix", "socket_connected")
+"""A client asked to connect. Measures `duration`; about `socket`, `params`, `vsn`, `result` (ok or error)."""
+
+SOCKET_CONNECT_FAILED: Event = ("phoenix", "socket_connect_failed")
+"""A socket's `connect` raised something else than ConnectRefused. About `socket`, the class, and `exception`."""
+
+CHANNEL_JOINED: Event = ("phoenix", "channel_joined")
+"""A join was answered. Measures `duration`; about `channel`, `params`, `result` (ok or error)."""
+
+CHANNEL_HANDLED_IN: Event = ("phoenix", "channel_handled_in")
+"""A push was handled and did not crash. Measures `duration`; about `channel`, `event`, `ref`, `params`."""
+
+SOCKET_MALFORMED: Event = ("phoenix", "socket_malformed")
+"""A client sent what is no message, and is disconnected. About `pid`, `cause`, `code`. Once for each connection."""
+
+SOCKET_OVERFLOW: Event = ("phoenix", "socket_overflow")
+"""A client reads too slowly, and is disconnected with 1013. Measures `dropped` frames; about `pid`."""
+
+CONNECTION_CLOSED: Event = ("phoenix", "connection_closed")
+"""A connection has ended. About `pid`, `code`, `cause`, `topics`."""
+
+ENDPOINT_DRAIN: Event = ("phoenix", "socket_drain")
+"""A batch of connections is told to go elsewhere. Measures `count`, `total`, `index`, `rounds`."""
