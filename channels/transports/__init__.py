@@ -1,0 +1,1 @@
+"""How bytes reach a connection and leave it: sockets, streams, WebSocket frames and HTTP."""
