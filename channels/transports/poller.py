@@ -1,0 +1,223 @@
+"""One task that reads for every plain socket.
+
+Trio's way of waiting for a socket costs a system call, a task switch and the bookkeeping of both
+for every message. Here sockets are registered once with an epoll object of our own, level
+triggered, and Trio waits for that object's file descriptor, for epoll objects nest. Then a turn
+of the reader costs two system calls, and each socket with something to read one more.
+
+    poller = Poller()
+    spawn_link(poller.main)
+    reading = poller.register(sock, on_data)      # sock: connected and non-blocking
+    ...
+    reading.stop()                                # before sock.close()
+
+`on_data` is called, from the task that runs `main`, with
+
+- `bytes`, at most 64 KiB of them, and at most once a turn, so that one busy peer cannot keep the
+  others waiting;
+- `b""`, once, at the peer's end of the stream, after which the socket is not read any more;
+- an `OSError`, once, when reading failed, after which the socket is not read any more.
+
+Between `pause` and `resume`, and after `stop`, it is not called. A peer that vanishes while its
+socket is paused is noticed on resuming. If `on_data` raises, `main` ends with that exception and
+the socket is forgotten; sockets are kept here and not in the task, so `main` can be run again,
+and the others have lost nothing.
+
+There is epoll on Linux only. Elsewhere use a `Pump` (see `channels.transports.pump`), which keeps
+the same promises with one task for each socket.
+"""
+
+from __future__ import annotations
+
+import select
+import socket
+import sys
+from collections.abc import Callable
+
+import trio
+from attrs import frozen
+
+__all__ = ["OnData", "Poller", "PollerStatistics", "Reading"]
+
+OnData = Callable[[bytes | OSError], object]
+"""Takes what was read. Must not block; its result is ignored."""
+
+_READ_SIZE = 65536
+# Sockets read before other tasks have their turn: at five microseconds each, about two milliseconds
+# (the kernel puts what is left first in line).
+_TURN = 512
+
+
+def _ignore(_: object) -> None:
+    pass
+
+
+@frozen(kw_only=True)
+class PollerStatistics:
+    """One moment of a poller.
+
+    - `sockets`: registered ones that have not come to their end, paused ones included;
+    - `turns`, `reads`: how often it ran, and how many sockets it read, since it was made.
+    """
+
+    sockets: int
+    turns: int
+    reads: int
+
+
+class Reading:
+    """One socket that a poller reads. Made by `Poller.register`."""
+
+    __slots__ = ("_on_data", "_paused", "_poller", "_recv", "ended", "fd")
+
+    def __init__(self, poller: Poller, sock: socket.socket, on_data: OnData) -> None:
+        self.fd = sock.fileno()
+        self.ended = False
+        """Whether the end of the stream or an error has been delivered, or `stop` was called."""
+        self._recv = sock.recv
+        self._on_data = on_data
+        self._poller = poller
+        self._paused = False
+
+    def pause(self) -> None:
+        """Leave what the peer sends in the kernel; its sends will block after a while."""
+        if not self._paused and not self.ended:
+            self._paused = True
+            self._poller.unwatch(self)
+
+    def resume(self) -> None:
+        """Read again after `pause`."""
+        if self._paused and not self.ended:
+            self._paused = False
+            self._poller.watch(self)
+
+    def redirect(self, on_data: OnData) -> None:
+        """Call `on_data` from now on in place of what was given to `register`."""
+        if not self.ended:
+            self._on_data = on_data
+
+    def stop(self) -> None:
+        """Forget the socket; may be called twice. To be called before the socket is closed."""
+        if not self.ended:
+            self.ended = True
+            self._on_data = _ignore  # what it refers to may refer to this object
+            self._poller.forget(self)
+
+    def read(self) -> None:
+        """Read once and hand over what came. Called by the poller when the socket is readable."""
+        if self._paused:
+            # Paused a moment ago, by what another socket of this turn had to say.
+            return
+        on_data = self._on_data
+        data: bytes | OSError
+        try:
+            data = self._recv(_READ_SIZE)
+        except BlockingIOError:
+            # Readiness is a hint: the datum may have been dropped, or this may be another socket
+            # which got the number of one that was closed a moment ago.
+            return
+        except OSError as error:
+            data = error
+        if not data or isinstance(data, OSError):
+            self.stop()
+        try:
+            on_data(data)
+        except BaseException:
+            # What was read is lost, so the rest of this stream is worth nothing.
+            self.stop()
+            raise
+
+
+class Poller:
+    """Reads plain sockets, all of them in one task.
+
+        >>> async def example(nursery: trio.Nursery, sock: socket.socket) -> None:
+        ...     poller = Poller()
+        ...     nursery.start_soon(poller.main)
+        ...     poller.register(sock, print)
+
+    Raises `RuntimeError` where the platform has no epoll; ask `Poller.is_supported()`.
+    """
+
+    def __init__(self) -> None:
+        if not self.is_supported():
+            raise RuntimeError("this platform has no epoll: read each socket with a Pump instead")
+        self._epoll = select.epoll()
+        self._readings: dict[int, Reading] = {}
+        self._running = False
+        self._turns = self._reads = 0
+
+    @staticmethod
+    def is_supported() -> bool:
+        """Tell whether sockets can be read this way on this platform."""
+        return sys.platform == "linux"
+
+    def register(self, sock: socket.socket, on_data: OnData) -> Reading:
+        """Start reading `sock`.
+
+        - `sock`: connected and non-blocking; stays the caller's, who closes it after `stop`;
+        - `on_data`: takes what is read, see the module's description.
+
+        Raises `OSError` if the kernel will not watch the socket.
+        """
+        reading = Reading(self, sock, on_data)
+        self.watch(reading)
+        # A socket that was closed without stop() has left its entry behind, under a number that
+        # the kernel has given to this one.
+        self._readings[reading.fd] = reading
+        return reading
+
+    def watch(self, reading: Reading) -> None:
+        """Have the kernel report when the socket is readable. Called by `Reading`."""
+        self._epoll.register(reading.fd, select.EPOLLIN)
+
+    def unwatch(self, reading: Reading) -> None:
+        """Undo `watch`. Called by `Reading`."""
+        if self._readings.get(reading.fd) is reading:
+            try:
+                self._epoll.unregister(reading.fd)
+            except OSError:
+                # It was closed first, and the kernel has forgotten it by itself.
+                pass
+
+    def forget(self, reading: Reading) -> None:
+        """Drop the socket for good. Called by `Reading`."""
+        self.unwatch(reading)
+        if self._readings.get(reading.fd) is reading:
+            del self._readings[reading.fd]
+
+    def statistics(self) -> PollerStatistics:
+        """Say how many sockets are read and what has been done so far."""
+        return PollerStatistics(sockets=len(self._readings), turns=self._turns, reads=self._reads)
+
+    def close(self) -> None:
+        """Forget all sockets and give the epoll object back; `main` must have ended."""
+        for reading in list(self._readings.values()):
+            reading.stop()
+        self._epoll.close()
+
+    async def main(self) -> None:
+        """Read, turn by turn, until cancelled.
+
+        Raises `trio.BusyResourceError` if it runs already, and whatever an `on_data` raises.
+        """
+        if self._running:
+            raise trio.BusyResourceError("this poller runs already")
+        self._running = True
+        fd = self._epoll.fileno()
+        try:
+            while True:
+                await trio.lowlevel.wait_readable(fd)
+                self._turn()
+        finally:
+            self._running = False
+
+    def _turn(self) -> None:
+        readings = self._readings
+        events = self._epoll.poll(0, _TURN)
+        self._turns += 1
+        self._reads += len(events)
+        for fd, _ in events:
+            reading = readings.get(fd)
+            if reading is not None:
+                reading.read()
