@@ -1,0 +1,209 @@
+"""Everything on the port that is not a WebSocket of ours: handed over to Hypercorn.
+
+Pages, long polling, HTTP/2 and an ASGI application that is mounted are Hypercorn's business. Its
+server for one connection takes a stream, so the endpoint reads the first request, and if that is
+not for one of its sockets, it hands over the connection with the bytes that it has read:
+
+    handover = HttpHandover(app, is_socket_path=mounts.__contains__)
+    spawn_link(handover.main, ready)            # runs the application's lifespan; then ready()
+    ...
+    await handover.serve(carrier, head.received)   # in the connection's process, until it is over
+    ...
+    await handover.drain()                      # idle connections close, busy ones after this answer
+
+A connection stays with Hypercorn once it is there. A request for a WebSocket of ours that comes
+later on the same connection (no browser does that with HTTP/1.1, RFC 6455 section 4.1 asks for a
+connection of its own) is answered 421, which means: ask again on another connection. A request of
+any other kind for such a path is answered 400, as on a connection of its own, except that the
+application's `connect` is not asked.
+
+Hypercorn's `TCPServer` is not a public interface, so its minor version is pinned, and
+`tests/channels/transports/test_http.py` holds what is used of it.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+from collections.abc import Callable
+from typing import Any, cast
+
+import trio
+from hypercorn.app_wrappers import ASGIWrapper
+from hypercorn.config import Config
+from hypercorn.trio.tcp_server import TCPServer
+from hypercorn.trio.worker_context import WorkerContext
+from hypercorn.typing import ConnectionState, LifespanState
+
+from channels.transports.attach import Carrier
+from channels.transports.lifespan import ASGIApplication, Lifespan
+from channels.transports.replay import ReplayStream, TLSReplayStream
+
+__all__ = ["HttpHandover", "default_config", "not_found"]
+
+_logger = logging.getLogger("channels.http")
+_SHUTDOWN_TIMEOUT = 5.0
+
+
+def default_config() -> Config:
+    """Make the settings that Hypercorn is run with unless others are given.
+
+        >>> default_config().keep_alive_timeout
+        5
+
+    They are Hypercorn's own, but for its log, which goes to the logger `channels.http`, the time
+    for an application to shut down (5 seconds), and no header that names the software.
+    """
+    config = Config()
+    config.errorlog = _logger
+    config.include_server_header = False
+    config.shutdown_timeout = _SHUTDOWN_TIMEOUT
+    return config
+
+
+async def not_found(scope: Any, receive: Any, send: Any) -> None:
+    """Answer 404 to everything: the application of an endpoint that has none.
+
+    >>> handover = HttpHandover(not_found)
+    """
+    if scope["type"] == "lifespan":
+        await receive()
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await send({"type": "lifespan.shutdown.complete"})
+    elif scope["type"] == "websocket":
+        await receive()
+        await _answer(send, 404, "not found", kind="websocket.http.response")
+    else:
+        await _answer(send, 404, "not found")
+
+
+async def _answer(send: Any, status: int, text: str, *, kind: str = "http.response") -> None:
+    headers = [(b"content-length", b"%d" % len(text))]
+    if text:
+        headers.append((b"content-type", b"text/plain; charset=utf-8"))
+    await send({"type": f"{kind}.start", "status": status, "headers": headers})
+    await send({"type": f"{kind}.body", "body": text.encode()})
+
+
+def _no_path(_: str) -> bool:
+    return False
+
+
+class HttpHandover:
+    """Serves connections with Hypercorn, and runs the lifespan of the application behind it.
+
+        >>> handover = HttpHandover()
+        >>> async def example(carrier: Carrier, read_before: bytes) -> None:
+        ...     await handover.serve(carrier, read_before)
+
+    - `app`: an ASGI application; answers 404 if there is none;
+    - `config`: Hypercorn's settings. Those about binding, workers and TLS have no effect here;
+    - `is_socket_path`: tells the paths that native WebSockets are mounted on; it gets them decoded.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApplication | None = None,
+        config: Config | None = None,
+        *,
+        is_socket_path: Callable[[str], bool] = _no_path,
+    ) -> None:
+        self._app = not_found if app is None else app
+        self._is_socket_path = is_socket_path
+        self._config = default_config() if config is None else config
+        self._wrapper = ASGIWrapper(self._route)
+        self._context = WorkerContext(None)
+        self._state: LifespanState = {}
+        self._connections = 0
+
+    @property
+    def connections(self) -> int:
+        """How many connections are being served."""
+        return self._connections
+
+    async def _route(self, scope: Any, receive: Any, send: Any) -> None:
+        kind = scope["type"]
+        if not self._is_socket_path(scope["path"]):
+            await self._app(scope, receive, send)
+        elif kind == "websocket":
+            await receive()
+            await _answer(
+                send,
+                421,
+                "this connection is in use for HTTP: open a connection of its own, with HTTP/1.1, "
+                "for this WebSocket",
+                kind="websocket.http.response",
+            )
+        elif scope["method"] == "GET":
+            await _answer(send, 400, "this path is a WebSocket: ask for an upgrade")
+        else:
+            await _answer(send, 400, "")
+
+    async def serve(self, carrier: Carrier, first: bytes = b"") -> None:
+        """Serve one connection until it is over; always closes it.
+
+        - `carrier`: a connected, non-blocking socket or a Trio stream; becomes this method's;
+        - `first`: what was read from it before.
+
+        What a client sends wrong is answered or ends the connection. Raises what Hypercorn itself
+        fails with. Cancelling it closes the connection at once.
+        """
+        if isinstance(carrier, socket.socket):
+            carrier = trio.SocketStream(trio.socket.from_stdlib_socket(carrier))
+        stream = (
+            TLSReplayStream(carrier, first)
+            if isinstance(carrier, trio.SSLStream)
+            else ReplayStream(carrier, first)
+        )
+        # The annotation of the class asks for TLS; the class itself finds out what it has got.
+        server = TCPServer(
+            self._wrapper,
+            self._config,
+            self._context,
+            ConnectionState(self._state.copy()),
+            cast(Any, stream),
+        )
+        self._connections += 1
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(_close_when_cancelled, stream)
+                await server.run()
+                nursery.cancel_scope.cancel()
+        finally:
+            self._connections -= 1
+
+    async def drain(self) -> None:
+        """Close idle connections, and all others after the answer that they are at.
+
+        Returns at once; `connections` tells when all are gone. Not undone by anything.
+        """
+        await self._context.terminated.set()
+
+    async def main(self, ready: Callable[[], object]) -> None:
+        """Run the application's lifespan: start it, call `ready`, and on cancellation shut it down.
+
+        - `ready`: called when the application has started, or has no lifespan; only then may
+          connections be served. Must not block.
+
+        Shutting down takes at most `shutdown_timeout` of the settings. Raises
+        `ApplicationStartError`. May be run again after it has ended.
+        """
+        lifespan = Lifespan(
+            self._app,
+            self._state,
+            startup_timeout=self._config.startup_timeout,
+            shutdown_timeout=self._config.shutdown_timeout,
+        )
+        await lifespan.main(ready)
+
+
+async def _close_when_cancelled(stream: ReplayStream) -> None:
+    """Close the stream on cancellation, even while Hypercorn writes to a peer that does not read.
+
+    It writes in a shielded scope, where only the end of the stream ends the write.
+    """
+    try:
+        await trio.sleep_forever()
+    finally:
+        await trio.aclose_forcefully(stream)

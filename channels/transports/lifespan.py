@@ -1,0 +1,156 @@
+"""The lifespan of an ASGI application: told to start before connections come, to stop after them.
+
+Our own and not Hypercorn's, because that one lets a server go on for a moment after its application
+has refused to start, and fails if an application leaves the lifespan scope alone by returning.
+
+Source: the ASGI lifespan specification, 2.0.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any, TypeAlias
+
+import trio
+
+from channels.errors import ChannelsError
+
+__all__ = ["ASGIApplication", "ApplicationStartError", "Lifespan"]
+
+ASGIApplication: TypeAlias = Callable[[Any, Any, Any], Awaitable[None]]
+"""An ASGI 3 application: `await application(scope, receive, send)`."""
+
+_logger = logging.getLogger("channels.http")
+
+
+class ApplicationStartError(ChannelsError):
+    """The mounted application has said that it cannot start, or has not said anything in time.
+
+    The application is at fault. Field: `problem`.
+    """
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(f"the mounted application did not start: {problem}")
+        self.problem = problem
+
+
+class Lifespan:
+    """One run of one application, from its start to its end.
+
+        >>> async def example(nursery: trio.Nursery, app: ASGIApplication) -> None:
+        ...     lifespan = Lifespan(app, {}, startup_timeout=60, shutdown_timeout=5)
+        ...     nursery.start_soon(lifespan.main, lambda: print("started"))
+
+    - `app`: the application;
+    - `state`: a dict that the application may fill while it starts, for its requests to read;
+    - `startup_timeout`, `shutdown_timeout`: seconds that it may take.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApplication,
+        state: MutableMapping[str, Any],
+        *,
+        startup_timeout: float,
+        shutdown_timeout: float,
+    ) -> None:
+        self._app = app
+        self._state = state
+        self._startup_timeout = startup_timeout
+        self._shutdown_timeout = shutdown_timeout
+        self._answered = trio.Event()  # the application has started, refused to, or returned
+        self._stopping = trio.Event()
+        self._stopped = trio.Event()
+        self._is_told_to_start = False
+        self._is_started = False
+        self._refusal: str | None = None
+
+    async def main(self, ready: Callable[[], object]) -> None:
+        """Start the application, call `ready`, and shut it down when this is cancelled.
+
+        An application that raises or returns before it has answered has no lifespan, and is ready.
+        Shutting down is shielded from the cancellation, and ends after `shutdown_timeout`. Raises
+        `ApplicationStartError`.
+        """
+        problem = None
+        # The application must be able to act when it is told that it is over, so it does not share
+        # the cancellation of this task. It is ended at the end of the block below.
+        scope = trio.CancelScope(shield=True)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._run, scope)
+            try:
+                problem = await self._start()
+                if problem is None:
+                    ready()
+                    await trio.sleep_forever()
+            finally:
+                if self._is_started:
+                    await self._stop()
+                scope.cancel()
+        if problem is not None:
+            raise ApplicationStartError(problem)
+
+    async def _start(self) -> str | None:
+        with trio.move_on_after(self._startup_timeout):
+            await self._answered.wait()
+            return self._refusal
+        return f"it gave no answer within {self._startup_timeout:g} seconds"
+
+    async def _stop(self) -> None:
+        self._stopping.set()
+        # Shielded because it is the cancellation of this task that is being passed on, politely.
+        with trio.move_on_after(self._shutdown_timeout, shield=True):
+            await self._stopped.wait()
+            return
+        _logger.error(
+            "the mounted application did not shut down within %g seconds", self._shutdown_timeout
+        )
+
+    async def _run(self, scope: trio.CancelScope) -> None:
+        asgi = {
+            "type": "lifespan",
+            "asgi": {"version": "3.0", "spec_version": "2.0"},
+            "state": self._state,
+        }
+        try:
+            with scope:
+                await self._app(asgi, self._receive, self._send)
+        except Exception:
+            # Whatever the application raises is its own business: the specification has the server
+            # go on without a lifespan, and an application that has started has been seen to work.
+            if self._is_started:
+                _logger.exception("the lifespan of the mounted application failed")
+            else:
+                _logger.debug("the mounted application has no lifespan", exc_info=True)
+        finally:
+            self._is_started = False
+            self._answered.set()
+            self._stopped.set()
+
+    async def _receive(self) -> dict[str, str]:
+        await trio.lowlevel.checkpoint()
+        if not self._is_told_to_start:
+            self._is_told_to_start = True
+            return {"type": "lifespan.startup"}
+        await self._stopping.wait()
+        return {"type": "lifespan.shutdown"}
+
+    async def _send(self, message: MutableMapping[str, Any]) -> None:
+        await trio.lowlevel.checkpoint()
+        kind = message["type"]
+        if kind == "lifespan.startup.complete":
+            self._is_started = True
+            self._answered.set()
+        elif kind == "lifespan.startup.failed":
+            self._refusal = message.get("message") or "it gave no reason"
+            self._answered.set()
+        elif kind == "lifespan.shutdown.complete":
+            self._stopped.set()
+        elif kind == "lifespan.shutdown.failed":
+            _logger.error(
+                "the mounted application failed to shut down: %s", message.get("message", "")
+            )
+            self._stopped.set()
+        else:
+            raise ValueError(f"an application may not send {kind!r} in its lifespan")

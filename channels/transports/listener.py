@@ -1,0 +1,239 @@
+"""Accepts connections on one address, and says clearly why it cannot.
+
+    listener = await Listener.open("127.0.0.1", 4000)
+    spawn_link(listener.main, on_connection)      # on_connection(sock): start its process
+    listener.port                                 # 4000, or what port 0 has become
+    listener.close()                              # main returns; connections live on
+
+Once the listening socket is readable, connections are accepted until none is waiting, for they
+arrive in bursts when a server comes back and its clients with it; after 128 of them other tasks
+have their turn. When the process or the system is out of files or memory, accepting pauses for a
+tenth of a second and goes on, because connections that end are what helps then.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import trio
+from attrs import frozen
+
+from channels.errors import ChannelsError
+
+__all__ = ["ListenError", "Listener", "ListenerStatistics", "OnConnection"]
+
+OnConnection = Callable[[socket.socket], object]
+"""Takes a connected, non-blocking socket, which is the callee's from then on. Must not block."""
+
+_TURN = 128
+_PAUSE = 0.1
+_OUT_OF_RESOURCES = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
+_BACKLOG = 4096
+_LINUX = sys.platform == "linux"
+
+
+class ListenError(ChannelsError):
+    """A server cannot listen where it was told to.
+
+    Whoever chose host and port is at fault, or the machine. Fields: `host`, `port` as they were
+    given, and `problem`, what is wrong with them and what to do.
+    """
+
+    def __init__(self, problem: str, *, host: str, port: int) -> None:
+        super().__init__(f"cannot listen on {_address(host, port)}: {problem}")
+        self.problem = problem
+        self.host = host
+        self.port = port
+
+
+def _address(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+@frozen(kw_only=True)
+class ListenerStatistics:
+    """What a listener has done since it was opened.
+
+    - `accepted`: connections handed over;
+    - `aborted`: connections that were gone before they could be accepted;
+    - `pauses`: how often there were no files or no memory left to accept one.
+    """
+
+    accepted: int
+    aborted: int
+    pauses: int
+
+
+class Listener:
+    """Listening sockets for one host and port. Made by `Listener.open`.
+
+        >>> async def example(nursery: trio.Nursery) -> None:
+        ...     listener = await Listener.open("127.0.0.1", 0)
+        ...     nursery.start_soon(listener.main, print)
+        ...     print(listener.host, listener.port)
+
+    Fields: `host` and `port`, the address of the first socket: numeric, and with a real port.
+    """
+
+    def __init__(self, sockets: list[socket.socket]) -> None:
+        self._sockets = sockets
+        self.host, self.port = sockets[0].getsockname()[:2]
+        self._accepted = self._aborted = self._pauses = 0
+
+    @classmethod
+    async def open(cls, host: str, port: int, *, backlog: int = _BACKLOG) -> Listener:
+        """Bind and listen.
+
+        - `host`: a name or a literal address, of IPv4 or IPv6, without brackets. A name that
+          stands for several addresses (`localhost`) is listened to on all that this machine has;
+        - `port`: 0 to 65535; 0 lets the system choose one;
+        - `backlog`: connections that may wait to be accepted; the system may allow fewer.
+
+        Raises `ListenError`, whose text is one sentence for the person who started the server.
+        """
+        if not 0 <= port <= 65535:
+            raise ListenError("a port is a number from 0 to 65535", host=host, port=port)
+        try:
+            found = await trio.socket.getaddrinfo(
+                host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+            )
+        except (OSError, UnicodeError) as error:
+            raise ListenError(
+                f"the host name {host!r} is not known; write an address of this machine, such as "
+                f"127.0.0.1, or 0.0.0.0 for all of them",
+                host=host,
+                port=port,
+            ) from error
+        # The same address may be found several times, once for each way of resolving it.
+        addresses = list(dict.fromkeys((family, address) for family, *_, address in found))
+        return cls(_listen_on_all(addresses, host, port, backlog))
+
+    def close(self) -> None:
+        """Stop accepting; `main` returns. May be called twice."""
+        sockets, self._sockets = self._sockets, []
+        for sock in sockets:
+            trio.lowlevel.notify_closing(sock.fileno())
+            sock.close()
+
+    def statistics(self) -> ListenerStatistics:
+        """Say how many connections came."""
+        return ListenerStatistics(
+            accepted=self._accepted, aborted=self._aborted, pauses=self._pauses
+        )
+
+    async def main(self, on_connection: OnConnection) -> None:
+        """Accept until `close`. Raises what `on_connection` raises."""
+        if len(self._sockets) == 1:
+            await self._serve(self._sockets[0], on_connection)
+            return
+        async with trio.open_nursery() as nursery:
+            for sock in self._sockets:
+                nursery.start_soon(self._serve, sock, on_connection)
+
+    async def _serve(self, listening: socket.socket, on_connection: OnConnection) -> None:
+        while True:
+            try:
+                await trio.lowlevel.wait_readable(listening.fileno())
+            except trio.ClosedResourceError:
+                return
+            if not self._accept_waiting(listening, on_connection):
+                self._pauses += 1
+                await trio.sleep(_PAUSE)
+            if listening.fileno() < 0:
+                return
+
+    def _accept_waiting(self, listening: socket.socket, on_connection: OnConnection) -> bool:
+        """Accept what waits, up to a bound; answer False if resources ran out."""
+        for _ in range(_TURN):
+            try:
+                sock, _address = listening.accept()
+            except BlockingIOError:
+                return True
+            except OSError as error:
+                if error.errno in _OUT_OF_RESOURCES:
+                    return False
+                if listening.fileno() < 0:
+                    return True  # closed by what an earlier connection led to
+                # What the network has to say about a connection that is gone already (accept(2),
+                # error handling). The next one may be fine, and if it is the listening socket that
+                # is broken, the bound above still lets others run.
+                self._aborted += 1
+                continue
+            self._accepted += 1
+            sock.setblocking(False)
+            if not _LINUX:  # where the option is not inherited from the listening socket
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            try:
+                on_connection(sock)
+            except BaseException:
+                sock.close()
+                raise
+        return True
+
+
+def _listen_on_all(
+    addresses: Sequence[tuple[socket.AddressFamily, tuple[Any, ...]]],
+    host: str,
+    port: int,
+    backlog: int,
+) -> list[socket.socket]:
+    sockets: list[socket.socket] = []
+    missing: OSError | None = None
+    try:
+        for family, address in addresses:
+            # Port 0 is chosen once, and then wanted of every address.
+            chosen = sockets[0].getsockname()[1] if sockets else port
+            try:
+                sockets.append(_listen(family, (address[0], chosen, *address[2:]), backlog))
+            except OSError as error:
+                if error.errno not in {errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}:
+                    raise
+                # Names such as localhost stand for an IPv6 address on machines without IPv6, too.
+                missing = error
+        if not sockets:
+            assert missing is not None  # getaddrinfo never answers an empty list
+            raise missing
+    except OSError as error:
+        for sock in sockets:
+            sock.close()
+        raise ListenError(_problem(error, host, port), host=host, port=port) from error
+    return sockets
+
+
+def _listen(family: socket.AddressFamily, address: tuple[Any, ...], backlog: int) -> socket.socket:
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setblocking(False)
+        if os.name != "nt":  # there it would let two servers share a port
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            # 0.0.0.0 and :: are two addresses, on every system alike.
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.bind(address)
+        sock.listen(backlog)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _problem(error: OSError, host: str, port: int) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return "the port is in use; stop the program that has it, or choose another port"
+    if error.errno in {errno.EACCES, errno.EPERM}:
+        return (
+            "permission was denied; ports below 1024 are often reserved for the system, "
+            "so choose one from 1024 upwards"
+        )
+    if error.errno in {errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}:
+        return (
+            f"{host} is not an address of this machine; use one that is, such as 127.0.0.1, "
+            f"or 0.0.0.0 for all of them"
+        )
+    return f"the system answered {error.strerror or error}"
