@@ -100,7 +100,7 @@ endef
 $(foreach folder,$(NPM_FOLDERS),$(eval $(call npm_rule,$(folder))))
 
 chromium:
-	@if command -v chromium || command -v chromium-browser || command -v google-chrome; then :; \
+	@if command -v chromium || command -v chromium-browser; then :; \
 	elif [ "$$(id -u)" = 0 ] && command -v apt-get; then \
 	    echo "Installing Chromium from Debian's packages ..." >&2; \
 	    apt-get -qq update && \
