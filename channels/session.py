@@ -245,6 +245,6 @@ def _same_json(one: Any, other: Any) -> bool:
     """Compare two refs as JSON: in Python 1 equals 1.0 and true, on the wire it does not."""
     try:
         return _canonical(one) == _canonical(other)
-    except (RecursionError, ValueError):
-        # Nested too deeply, or an integer of more digits than this process may write.
+    except RecursionError:
+        # One is nested so deeply that it could be read but not written.
         return False

@@ -49,7 +49,7 @@ class FakeConnection:
         for effect in effects:
             match effect:
                 case Deliver(membership, message):
-                    membership.process.inbox.append(message)
+                    membership.process.send(message)
                 case Start(membership, message, replaced):
                     if replaced is not None:
                         replaced.process.exit_signal()
@@ -103,6 +103,11 @@ class FakeChannel:
         self.membership = membership
         self.alive = True
         self.inbox: deque[Message] = deque([join])
+
+    def send(self, message: Message) -> None:
+        # What is sent to a process that has ended is lost.
+        if self.alive:
+            self.inbox.append(message)
 
     def step(self) -> None:
         """Handle one message; the first is the join."""

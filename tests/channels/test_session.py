@@ -220,6 +220,13 @@ def test_join_refs_of_any_type_are_compared_by_value(ref: Any) -> None:
     assert isinstance(deliver, Deliver)
 
 
+def test_the_order_of_keys_in_a_join_ref_means_nothing() -> None:
+    session = new_session()
+    joined(session, join_ref={"a": 1, "b": 2})
+    (deliver,) = feed(session, {"b": 2, "a": 1}, "2", "room:a", "echo")
+    assert isinstance(deliver, Deliver)
+
+
 def test_a_join_without_join_ref_takes_only_messages_without_one() -> None:
     session = new_session()
     membership = join(session, join_ref=None, ref="7")
@@ -273,6 +280,14 @@ def test_a_leave_goes_to_the_channel_and_the_topic_stays_taken_until_it_closes()
     assert membership.status == "gone"
     assert session.memberships == ()
     assert session.exited(membership) == []
+
+
+def test_a_late_joined_does_not_take_back_a_leave() -> None:
+    session = new_session()
+    membership = joined(session)
+    feed(session, "1", "2", "room:a", "phx_leave")
+    session.joined(membership)
+    assert membership.status == "leaving"
 
 
 def test_an_exit_without_a_close_is_a_phx_error_with_the_join_ref_twice() -> None:

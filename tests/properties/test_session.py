@@ -1,0 +1,273 @@
+"""What holds for a session whatever clients send and in whatever order its channels run."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from typing import Any
+
+import attrs
+from hypothesis import event, given
+from hypothesis import strategies as st
+
+from channels.effects import Close, Deliver, Membership, Send, Start
+from tests.channels.fake_channels import FakeChannel, FakeConnection
+from tests.channels.sessions import join, joined, new_session
+
+# Hostile input.
+
+NAMES = ["1", "2", "room:a", "room:b", "room:c", "phoenix", "phx_join", "phx_leave", "heartbeat"]
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.sampled_from(NAMES),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=5,
+)
+# Lone surrogates and NaN are wanted here: they are written the way that a client could.
+PLAUSIBLE = st.tuples(
+    st.sampled_from([None, "1", "2", 1]),
+    st.sampled_from([None, "7", ["7"]]),
+    st.sampled_from(["room:a", "room:b", "room:c", "room:d", "nosuch:a", "phoenix", ["room:a"]]),
+    st.sampled_from(["phx_join", "phx_leave", "heartbeat", "ping", 5]),
+    VALUES,
+).map(lambda values: json.dumps(values).encode())
+ARRAYS = st.lists(st.sampled_from(NAMES) | VALUES, min_size=3, max_size=7).map(
+    lambda values: json.dumps(values).encode()
+)
+PACKED = st.builds(
+    lambda strings, data: (
+        b"\0" + bytes(map(len, strings)) + b"".join(string.encode() for string in strings) + data
+    ),
+    st.lists(st.sampled_from(NAMES), min_size=3, max_size=5),
+    st.binary(max_size=4),
+)
+
+
+@st.composite
+def damaged(draw: st.DrawFn) -> bytes:
+    data = bytearray(draw(PLAUSIBLE | ARRAYS | PACKED))
+    for _ in range(draw(st.integers(0, 3))):
+        data[draw(st.integers(0, len(data) - 1))] = draw(st.integers(0, 255))
+    return bytes(data)
+
+
+@given(
+    st.lists(
+        st.tuples(st.binary() | PLAUSIBLE | ARRAYS | PACKED | damaged(), st.booleans()), max_size=8
+    )
+)
+def test_no_bytes_raise_or_touch_any_membership_but_the_one_they_name(
+    frames: list[tuple[bytes, bool]],
+) -> None:
+    session = new_session(max_channels=4)
+    joined(session, "room:a", "1")
+    join(session, "room:b", "2")
+    joined(session, "room:c", None)
+    for data, binary in frames:
+        before = {membership: membership.status for membership in session.memberships}
+        effects = session.receive(data, binary=binary)
+        touched: set[Membership | None] = set()
+        for effect in effects:
+            if isinstance(effect, Start):
+                touched.add(effect.replaced)
+                assert effect.membership in session.memberships
+            elif isinstance(effect, Deliver):
+                touched.add(effect.membership)
+                assert effect.membership in session.memberships
+            else:
+                assert isinstance(effect, Send | Close)
+            event(type(effect).__name__)
+        assert len(effects) <= 1
+        after = {membership: membership.status for membership in session.memberships}
+        for membership in before.keys() - touched:
+            assert after[membership] == before[membership]
+
+
+# Lives of memberships.
+
+
+@attrs.define
+class Join:
+    """A join that a client sent; its ref and join_ref are the same and used by no other."""
+
+    ref: str
+    topic: str
+    undisturbed: bool = True
+
+
+class Client:
+    """Sends what a schedule says, runs the processes in the order it says, and keeps accounts."""
+
+    def __init__(self, *, traps_exits: bool) -> None:
+        self.connection = FakeConnection(max_channels=2, traps_exits=traps_exits)
+        self.joins: list[Join] = []
+        self.heartbeats: list[str] = []
+        self.pushes: list[str] = []
+        self.leaves: list[str] = []
+        self.replacements: list[tuple[str, str]] = []
+        self.refs = 0
+
+    def next_ref(self) -> str:
+        self.refs += 1
+        return f"r{self.refs}"
+
+    def send(self, *message: Any) -> None:
+        self.connection.feed(json.dumps([*message, {}]).encode())
+
+    def disturb(self, topic: str) -> None:
+        for sent in self.joins:
+            if sent.topic == topic:
+                sent.undisturbed = False
+
+    def join(self, topic: str) -> None:
+        self.disturb(topic)
+        ref = self.next_ref()
+        old = {membership.topic: membership for membership in self.connection.session.memberships}
+        ended = topic in old and old[topic].ended
+        self.joins.append(Join(ref, topic))
+        self.send(ref, ref, topic, "phx_join")
+        if topic in old and not ended:
+            self.replacements.append((old[topic].join_ref, ref))
+
+    def push(self, topic: str, event: str, *, stale: bool) -> None:
+        if event != "ping" and not stale:
+            self.disturb(topic)
+        refs = [sent.ref for sent in self.joins if sent.topic == topic] or ["none"]
+        ref = self.next_ref()
+        (self.leaves if event == "phx_leave" else self.pushes).append(ref)
+        self.send(refs[0] + "?" if stale else refs[-1], ref, topic, event)
+
+    def heartbeat(self) -> None:
+        self.heartbeats.append(self.next_ref())
+        self.send(None, self.heartbeats[-1], "phoenix", "heartbeat")
+
+    def run_channel(self, choice: int) -> None:
+        waiting = [channel for channel in self.connection.channels if channel.inbox]
+        if waiting:
+            waiting[choice % len(waiting)].step()
+
+    def take_report(self) -> None:
+        if self.connection.reports:
+            self.connection.step()
+
+    def kill(self, choice: int) -> None:
+        alive = [channel for channel in self.connection.channels if channel.alive]
+        if alive:
+            victim: FakeChannel = alive[choice % len(alive)]
+            self.disturb(victim.membership.topic)
+            victim.exit()
+
+
+TOPICS = st.sampled_from(["room:a", "room:b", "room:c", "room:deny", "room:joinboom", "nosuch:a"])
+EVENTS = st.sampled_from(["ping", "phx_leave", "boom", "stop", "stop_reply"])
+STEPS = st.one_of(
+    st.tuples(st.just("join"), TOPICS),
+    st.tuples(st.just("push"), TOPICS, EVENTS, st.booleans()),
+    st.tuples(st.just("heartbeat")),
+    st.tuples(st.just("run_channel"), st.integers(0, 5)),
+    st.tuples(st.just("take_report")),
+    st.tuples(st.just("kill"), st.integers(0, 5)),
+)
+
+
+def follow(steps: list[tuple[Any, ...]], *, traps_exits: bool) -> Client:
+    client = Client(traps_exits=traps_exits)
+    for step in steps:
+        match step:
+            case ("push", topic, event_name, stale):
+                client.push(topic, event_name, stale=stale)
+            case (name, *arguments):
+                getattr(client, name)(*arguments)
+    client.connection.settle()
+    assert client.connection.close is None
+    return client
+
+
+@given(st.lists(STEPS, max_size=30), st.booleans())
+def test_every_join_has_one_answer_and_every_membership_one_end(
+    steps: list[tuple[Any, ...]], traps_exits: bool
+) -> None:
+    """The life of a join, as its client sees it once nothing is left to happen.
+
+    A join is answered exactly once, or, if another join of the topic came before its answer, not
+    at all. A join that was answered with an error has no other frame. A join that was answered
+    with ok, or not at all, has exactly one end (phx_close or phx_error) if its membership is over
+    and none if it is current; the end of one that was not answered is a phx_close. A membership
+    that nobody left, stopped, crashed or replaced is current. The frames of a membership lie
+    between its answer and its end, and if a join replaced another, the answer to the new one comes
+    before the phx_close of the old one.
+    """
+    client = follow(steps, traps_exits=traps_exits)
+    frames = [json.loads(frame) for frame in client.connection.written]
+    current = {
+        membership.join_ref: membership for membership in client.connection.session.memberships
+    }
+    # A leave is answered with its own join_ref whether the topic is joined or not.
+    frames = [frame for frame in frames if frame[1] not in client.leaves]
+    answers, ends, others = sort_frames(frames, {sent.ref for sent in client.joins})
+    for sent in client.joins:
+        answer, end = answers[sent.ref], ends[sent.ref]
+        status = answer[0][1]["status"] if answer else None
+        event(f"{status} {end[0][1] if end else 'without end'}")
+        assert len(answer) <= 1
+        if status == "error":
+            assert not end
+            assert not others[sent.ref]
+            assert sent.ref not in current
+            continue
+        assert len(end) == (sent.ref not in current)
+        if not answer:
+            assert [name for _, name in end] == ["phx_close"]
+            assert any(old == sent.ref for old, _ in client.replacements)
+        if sent.ref in current:
+            assert current[sent.ref].status in ("joined", "leaving")
+        if answer and sent.undisturbed:
+            assert sent.ref in current
+        assert all(answer and answer[0][0] < position for position in others[sent.ref])
+        if end and not traps_exits:
+            assert all(position < end[0][0] for position in others[sent.ref])
+    for old, new in client.replacements:
+        if ends[old] and answers[new]:
+            assert answers[new][0][0] < ends[old][0][0]
+
+
+Found = dict[str, list[tuple[int, Any]]]
+
+
+def sort_frames(frames: list[Any], joins: set[str]) -> tuple[Found, Found, dict[str, list[int]]]:
+    """By join: answers with their payload, ends with their event, positions of other frames."""
+    answers, ends = defaultdict(list), defaultdict(list)
+    others: dict[str, list[int]] = defaultdict(list)
+    for position, (join_ref, ref, _, event_name, payload) in enumerate(frames):
+        if event_name in ("phx_close", "phx_error"):
+            assert join_ref == ref
+            ends[join_ref].append((position, event_name))
+        elif ref in joins:
+            answers[ref].append((position, payload))
+        elif join_ref in joins:
+            others[join_ref].append(position)
+    return answers, ends, others
+
+
+@given(st.lists(STEPS, max_size=30), st.booleans())
+def test_heartbeats_are_always_answered_and_messages_at_most_once(
+    steps: list[tuple[Any, ...]], traps_exits: bool
+) -> None:
+    client = follow(steps, traps_exits=traps_exits)
+    refs = [json.loads(frame)[1] for frame in client.connection.written]
+    assert all(refs.count(ref) == 1 for ref in client.heartbeats)
+    assert all(refs.count(ref) <= 1 for ref in client.pushes + client.leaves)
+
+
+@given(st.lists(STEPS, max_size=30), st.booleans())
+def test_the_table_holds_what_lives_and_never_more_than_the_limit(
+    steps: list[tuple[Any, ...]], traps_exits: bool
+) -> None:
+    connection = follow(steps, traps_exits=traps_exits).connection
+    memberships = connection.session.memberships
+    assert len(memberships) <= connection.session.max_channels
+    assert len({membership.topic for membership in memberships}) == len(memberships)
+    assert all(membership.process.alive for membership in memberships)
+    for channel in connection.channels:
+        if channel.membership not in memberships:
+            assert channel.membership.status == "gone"
+            assert traps_exits or not channel.alive
