@@ -140,6 +140,8 @@ class Runtime:
             escaped = self._failed(process, error)
         else:
             self._end(process, process.reason if process.dying else NORMAL)
+        # The task's context refers to the process: without this they would keep each other alive.
+        process.task = None
         if escaped is not None:
             raise escaped
 
@@ -209,14 +211,13 @@ class Runtime:
             self.empty.unpark_all()
             return
         process.dead = True
-        process.reason = reason
         pid._process = None
         del self.table[pid]
         if process.name is not None:
             del self.names[process.name]
         if process.grace is not None:
             self.timers.cancel(process.grace)
-        self._release(process)
+        self._release(process, reason)
         for instrument in self.instruments:
             instrument.process_exited(pid, reason)
         if type(reason) is Crash:
@@ -232,10 +233,10 @@ class Runtime:
         if not self.table:
             self.empty.unpark_all()
 
-    def _release(self, process: Process) -> None:
+    def _release(self, process: Process, reason: ExitReason) -> None:
         """Give back what a process holds: its clean-ups run, its timers are dropped, its monitors removed."""
         if process.cleanups:
-            self._clean_up(process, process.cleanups)
+            self._clean_up(process, process.cleanups, reason)
         if process.timers:
             for timer in process.timers:
                 self.timers.cancel(timer)
@@ -243,12 +244,14 @@ class Runtime:
             for ref, target in process.watching.items():
                 self.graph.unwatch(target, ref)
 
-    def _clean_up(self, process: Process, cleanups: dict[object, Callable[[], None]]) -> None:
+    def _clean_up(
+        self, process: Process, cleanups: dict[object, Callable[[], None]], reason: ExitReason
+    ) -> None:
         for cleanup in reversed(list(cleanups.values())):
             try:
                 cleanup()
             except Exception as error:  # one bad clean-up must not keep the rest, or the end itself, from happening
-                self._report(CLEANUP, process, process.reason, error)
+                self._report(CLEANUP, process, reason, error)
 
     def _report(
         self,
