@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import json
 
 import pytest
@@ -162,12 +163,12 @@ def nested(depth: int) -> str:
 
 def deepest(session: Session, template: str) -> int:
     """How deep the decoder goes: one more is malformed."""
-    depth = 1
-    while not isinstance(
-        session.receive(template.replace("DEEP", nested(depth)).encode(), binary=False)[0], Close
-    ):
-        depth += 1
-    return depth
+
+    def too_deep(depth: int) -> bool:
+        data = template.replace("DEEP", nested(depth)).encode()
+        return isinstance(session.receive(data, binary=False)[0], Close)
+
+    return bisect.bisect_left(range(1, 1_000_000), True, key=too_deep)
 
 
 @pytest.mark.parametrize(

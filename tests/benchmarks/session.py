@@ -1,0 +1,59 @@
+"""What one frame costs in the pure half of a connection: `python -m tests.benchmarks.session`.
+
+Prints the best of several runs in nanoseconds; nothing is asserted and no test run includes it.
+"""
+
+from __future__ import annotations
+
+import timeit
+from collections.abc import Callable
+
+from channels.effects import Start
+from channels.serializers.base import Codec
+from channels.serializers.v2 import V2
+from channels.session import Session
+from channels.topics import Route, Router
+from channels.transports.websocket import frame
+
+JOIN = b'["1","1","room:a","phx_join",{}]'
+REJOIN = b'["3","3","room:b","phx_join",{}]'
+ECHO = b'["1","2","room:a","echo",{"x":1}]'
+HEARTBEAT = b'[null,"7","phoenix","heartbeat",{}]'
+PAYLOAD = {"x": 1}
+
+
+def cases() -> dict[str, Callable[[], object]]:
+    v2 = V2()
+    codec = Codec(v2, frame)
+    session = Session(codec, Router([Route("room:*", "RoomChannel")]).match)
+    (start,) = session.receive(JOIN, binary=False)
+    assert isinstance(start, Start)
+    session.joined(start.membership)
+
+    def join_and_close() -> None:
+        (effect,) = session.receive(REJOIN, binary=False)
+        assert isinstance(effect, Start)
+        session.closed(effect.membership)
+
+    return {
+        "nothing": lambda: None,
+        "V2.decode": lambda: v2.decode(ECHO, binary=False),
+        "receive: push to a joined topic": lambda: session.receive(ECHO, binary=False),
+        "receive: heartbeat": lambda: session.receive(HEARTBEAT, binary=False),
+        "receive: join, then closed": join_and_close,
+        "V2.encode_reply": lambda: v2.encode_reply("1", "2", "room:a", "ok", PAYLOAD),
+        "reply, framed": lambda: codec.reply("1", "2", "room:a", "ok", PAYLOAD),
+        "push, framed": lambda: codec.push("1", "room:a", "new_msg", PAYLOAD),
+        "broadcast, framed": lambda: codec.broadcast("room:a", "new_msg", PAYLOAD),
+    }
+
+
+def main() -> None:
+    number = 100_000
+    for name, case in cases().items():
+        best = min(timeit.repeat(case, number=number, repeat=7)) / number
+        print(f"{name:34} {best * 1e9:7.0f} ns")
+
+
+if __name__ == "__main__":
+    main()
