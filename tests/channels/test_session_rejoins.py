@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import bisect
-import json
 
 import pytest
 
@@ -190,7 +189,8 @@ def test_no_depth_of_refs_and_topics_makes_the_session_raise(template: str) -> N
         (effect,) = session.receive(data, binary=False)
         assert isinstance(effect, Send | Close)
         if isinstance(effect, Send):
-            assert json.loads(effect.frame[1:])[3] == "phx_reply"
+            # Not read back: Python's own decoder gives up earlier on some versions.
+            assert b',"phx_reply",{"status":' in effect.frame
     assert session.memberships == (membership,)
 
 
