@@ -42,6 +42,7 @@ from actors.gen_server import GenServer, Sender, call, cast, reply, stop
 from actors.instrument import Instrument
 from actors.messages import Down, Exit, Timeout
 from actors.process import (
+    ancestors,
     cancel_timer,
     current_pid,
     demonitor,
@@ -120,6 +121,7 @@ __all__ = [
     "Timeout",
     "TimerRef",
     "Within",
+    "ancestors",
     "call",
     "cancel_timer",
     "cast",

@@ -23,13 +23,20 @@ import math
 from typing import Any, Generic, TypeVar, final
 
 import trio
-from trio.lowlevel import Abort, current_task, reschedule, wait_task_rescheduled
+from trio.lowlevel import (
+    Abort,
+    current_task,
+    enable_ki_protection,
+    reschedule,
+    wait_task_rescheduled,
+)
 
-from actors._process import Process, current_process, require_runtime
+from actors._process import Process, acting_process, current_process, require_runtime
 from actors._server_loop import CallRequest, Cast, StopRequest, SystemRequest, serve
 from actors._start import start
-from actors.errors import CallExit, CallingSelf, CallTimeout, NoProcess, ServerExit
+from actors.errors import CallExit, CallingSelf, CallTimeout, NoProcess, ProcessKilled, ServerExit
 from actors.exits import NORMAL, ExitReason
+from actors.process import spawn_link
 from actors.refs import Pid
 from actors.results import Continue, Fail, Ignore, NoReply, Reply, Stop, Within
 
@@ -160,6 +167,16 @@ class GenServer(Generic[S]):
             timeout=timeout,
         )
 
+    @classmethod
+    def spawn_link(cls, *args: Any, name: object = None, label: str | None = None, **kwargs: Any) -> Pid:
+        """Start the server, linked to the current process, without waiting for its init.
+
+        Init runs in the first step of the new process; if it fails, or does not want to run, that is the exit of a
+        process that was started, and nothing else. For servers that are started by the thousand and whose init does
+        nothing that can fail: it saves the starter a wait.
+        """
+        return spawn_link(serve, cls, args, kwargs, name=name, label=label or cls.__name__)
+
 
 @final
 class Sender:
@@ -183,6 +200,7 @@ class Sender:
     def __repr__(self) -> str:
         return f"<sender {self.pid!r}>"
 
+    @enable_ki_protection
     def _answer(self, value: Any) -> bool:
         if self._done:
             return False
@@ -245,12 +263,16 @@ async def call(server: object, request: Any, *, timeout: float = 5.0) -> Any:
     return await _request(CallRequest, server, request, timeout)
 
 
+# Ctrl-C in the middle would leave a request behind whose answer wakes a task that does not wait.
+@enable_ki_protection
 async def _request(
     envelope: type[CallRequest | SystemRequest], server: object, request: Any, timeout: float
 ) -> Any:
     caller = current_process.get()
-    if caller is not None:
-        caller.check()
+    if caller is not None and (caller.dying or caller.dead):
+        caller = acting_process()
+        if caller is not None:
+            caller.check()
     target = server._process if type(server) is Pid else require_runtime().resolve(server)
     if target is None:
         await trio.lowlevel.checkpoint()
@@ -262,7 +284,7 @@ async def _request(
     sender = Sender(None if caller is None else caller.pid, target, current_task())
     message = envelope(request, sender)
     runtime.graph.watch(target.pid, sender)
-    if not runtime.instruments or _may_pass(runtime.instruments, sender.pid, target.pid, message):
+    if not runtime.guarded or runtime.admit(target.pid, message):
         target.mailbox.put(message)
     if timeout < math.inf:
         timer = runtime.timers.at(trio.current_time() + timeout, sender._expire)
@@ -272,9 +294,9 @@ async def _request(
             runtime.timers.cancel(timer)
     else:
         await wait_task_rescheduled(sender._abort)
-    if caller is not None:
+    if caller is not None and caller.dying:
         # Answered and killed in the same turn: the kill wins, as it would in a process that was still waiting.
-        caller.check()
+        raise ProcessKilled(caller.reason)
     if sender._failure is None:
         return sender._value
     raise _call_exit(sender._failure, server, request, timeout)
@@ -284,14 +306,6 @@ def _call_exit(failure: object, server: object, request: Any, timeout: float) ->
     if isinstance(failure, _Ended):
         return ServerExit(failure.reason, server, request, timeout)
     return CallTimeout(server, request, timeout)
-
-
-def _may_pass(
-    instruments: tuple[Any, ...], sender: Pid | None, receiver: Pid, message: Any
-) -> bool:
-    # A list, not a generator: every instrument is told, also after one of them has refused.
-    verdicts = [each.message_sent(sender, receiver, message) for each in instruments]
-    return False not in verdicts
 
 
 def cast(server: object, message: Any) -> None:
@@ -304,12 +318,8 @@ def cast(server: object, message: Any) -> None:
         require_runtime().dead_letter(server, message)
         return
     envelope = Cast(message)
-    instruments = target.runtime.instruments
-    if instruments:
-        caller = current_process.get()
-        if not _may_pass(instruments, None if caller is None else caller.pid, target.pid, envelope):
-            return
-    target.mailbox.put(envelope)
+    if not target.runtime.guarded or target.runtime.admit(target.pid, envelope):
+        target.mailbox.put(envelope)
 
 
 def reply(sender: Sender, value: Any) -> bool:

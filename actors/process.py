@@ -26,15 +26,29 @@ from collections.abc import Awaitable, Callable
 from typing import Any, NoReturn
 
 import trio
-from trio.lowlevel import Abort, current_task, reschedule, wait_task_rescheduled
+from trio.lowlevel import (
+    Abort,
+    current_task,
+    enable_ki_protection,
+    reschedule,
+    wait_task_rescheduled,
+)
 
-from actors._process import Monitor, Process, current_process, require_process, require_runtime
+from actors._process import (
+    Monitor,
+    Process,
+    acting_process,
+    current_process,
+    require_process,
+    require_runtime,
+)
 from actors.errors import DeadProcess, MailboxBusy, NoSuchName, ProcessExit, ProcessKilled
 from actors.exits import KILL, NOPROC, ExitReason
 from actors.messages import Down, Exit
 from actors.refs import Pid, Ref, TimerRef
 
 __all__ = [
+    "ancestors",
     "cancel_timer",
     "current_pid",
     "demonitor",
@@ -115,6 +129,12 @@ def current_pid() -> Pid:
     return require_process("current_pid").pid
 
 
+def ancestors() -> tuple[Pid, ...]:
+    """Who spawned the current process, who spawned that one, and so on; empty outside processes."""
+    process = current_process.get()
+    return () if process is None else process.ancestors
+
+
 def set_label(label: str) -> None:
     """Say what the current process is, for logs and observers. Unlike a name it addresses nothing."""
     require_process("set_label").label = label
@@ -142,23 +162,12 @@ def send(address: object, message: Any) -> None:
         if process is None:
             address._runtime.dead_letter(address, message)
             return
-        runtime = process.runtime
     else:
-        runtime = require_runtime()
-        process = runtime.resolve(address)
+        process = require_runtime().resolve(address)
         if process is None:
             raise NoSuchName(address)
-    if runtime.instruments:
-        sender = current_process.get()
-        for instrument in runtime.instruments:
-            if (
-                instrument.message_sent(
-                    None if sender is None else sender.pid, process.pid, message
-                )
-                is False
-            ):
-                return
-    process.mailbox.put(message)
+    if not process.runtime.guarded or process.runtime.admit(process.pid, message):
+        process.mailbox.put(message)
 
 
 async def receive(match: Callable[[Any], bool] | None = None, *, timeout: float = math.inf) -> Any:
@@ -184,23 +193,20 @@ async def receive(match: Callable[[Any], bool] | None = None, *, timeout: float 
     mailbox = process.mailbox
     deadline = trio.current_time() + timeout if timeout < math.inf else math.inf
     await trio.lowlevel.checkpoint()
-    looked_at = 0
+    mailbox.rewind()
+    late = timeout <= 0
     while True:
         process.check()
-        found, message = mailbox.take(match or _anything, looked_at)
+        found, message = mailbox.take(match)
         if found:
             if process.runtime.instruments:
                 for instrument in process.runtime.instruments:
                     instrument.message_received(process.pid, message)
             return message
-        looked_at = len(mailbox)
-        if timeout <= 0 or not await mailbox.park_until(deadline, process.runtime.timers):
-            process.check()
+        if late:
             raise trio.TooSlowError(f"no matching message arrived within {timeout:g} s")
-
-
-def _anything(message: object) -> bool:
-    return True
+        # Looked through once more when the time is up: a message of the same moment counts as in time.
+        late = not await mailbox.park_until(deadline, process.runtime.timers)
 
 
 def link(pid: Pid) -> None:
@@ -228,7 +234,7 @@ def unlink(pid: Pid, *, flush: bool = False) -> None:
     process = require_process("unlink")
     process.runtime.graph.unlink(process.pid, pid)
     if flush:
-        process.mailbox.take(lambda message: type(message) is Exit and message.pid is pid)
+        process.mailbox.flush(lambda message: type(message) is Exit and message.pid is pid)
 
 
 def monitor(target: object) -> Ref:
@@ -274,7 +280,7 @@ def demonitor(ref: Ref, *, flush: bool = False) -> bool:
         watched = process.watching.pop(ref, None)
         removed = watched is not None and process.runtime.graph.unwatch(watched, ref)
     if flush:
-        process.mailbox.take(lambda message: type(message) is Down and message.ref is ref)
+        process.mailbox.flush(lambda message: type(message) is Down and message.ref is ref)
     return removed
 
 
@@ -299,10 +305,13 @@ def send_exit(pid: Pid, reason: ExitReason) -> None:
 
     `NORMAL` does nothing to another process, and `KILL` kills it whether it traps exits or not (its own peers then
     see `KILLED`). Never says whether it did anything: monitor the process to know. Any task of the runtime may send.
+    A process that ends itself like this does not get to its next line: ProcessKilled unwinds it.
     """
-    process = current_process.get()
+    process = acting_process()
     sender = process.pid if process is not None else pid._runtime.pid
     pid._runtime.signal(sender, pid, reason, linked=False)
+    if sender is pid and process is not None:
+        process.check()
 
 
 def kill(pid: Pid) -> None:
@@ -355,7 +364,8 @@ def send_after(address: object, message: Any, seconds: float) -> TimerRef:
         message: what to send.
         seconds: at least 0, on Trio's clock.
     """
-    if seconds < 0:
+    # Written so that NaN, which is neither less nor more than anything, is refused too.
+    if not seconds >= 0:
         raise ValueError(
             f"send_after got {seconds!r} seconds; a message cannot be sent in the past"
         )
@@ -364,9 +374,9 @@ def send_after(address: object, message: Any, seconds: float) -> TimerRef:
 
     def fire() -> None:
         process = runtime.resolve(address)
-        if process is not None:
-            if owner is not None and owner.timers is not None:
-                owner.timers.pop(timer, None)
+        if owner is not None and owner.timers is not None:
+            owner.timers.pop(timer, None)
+        if process is not None and (not runtime.guarded or runtime.admit(process.pid, message)):
             process.mailbox.put(message)
 
     timer = runtime.timers.at(trio.current_time() + seconds, fire)
@@ -424,14 +434,18 @@ class _ExitWaiter:
             reschedule(task)
 
 
+@enable_ki_protection
 async def wait_exit(pid: Pid) -> ExitReason:
     """Wait until a process has ended, and return its reason; `NOPROC` if it had ended before.
 
     For tasks that are not processes, above all tests. It waits as long as it takes: put it into
     `trio.fail_after` where that matters.
     """
-    await trio.lowlevel.checkpoint()
+    process = acting_process()
+    if process is not None:
+        process.check()
     if pid._process is None:
+        await trio.lowlevel.checkpoint()
         return NOPROC
     waiter, graph = _ExitWaiter(), pid._runtime.graph
     graph.watch(pid, waiter)
@@ -443,7 +457,6 @@ async def wait_exit(pid: Pid) -> ExitReason:
 
     waiter.task = current_task()
     await wait_task_rescheduled(abort)
-    process = current_process.get()
-    if process is not None and process.dying:
-        raise ProcessKilled(process.reason)
+    if process is not None:
+        process.check()
     return waiter.reason

@@ -9,7 +9,8 @@ It writes to the client's out-buffer itself, so that the order of its frames is 
     other stop     [reply], what terminate pushes; its connection then writes phx_error
     crash          what terminate pushes; its connection then writes phx_error, or "join crashed"
 
-and tells the connection what it wrote, so that the session knows: `Joined`, `Refused`, `Closed`.
+An ok is noted in the membership itself, which saves every join a message; what ends a membership is told to the
+connection, so that the session knows that the topic is free: `Refused`, `Closed`.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ from channels.serializers.base import Codec
 from channels.telemetry import CHANNEL_HANDLED_IN, CHANNEL_JOINED
 from channels.transports.out_buffer import OutBuffer
 
-__all__ = ["ChannelServer", "Closed", "Gone", "Joined", "Link", "Refused"]
+__all__ = ["ChannelServer", "Closed", "Gone", "Link", "Refused"]
 
 # What a channel that was replaced by a second join of its topic gets to end before it is killed. Phoenix's figure.
 REPLACED_GRACE = 5.0
@@ -74,8 +75,8 @@ class Link:
         self.assigns = assigns
 
 
-class Joined:
-    """Told to the connection: the join was answered with ok."""
+class Refused:
+    """Told to the connection: the join was answered with an error, and the channel ends."""
 
     __slots__ = ("membership",)
 
@@ -83,13 +84,7 @@ class Joined:
         self.membership = membership
 
 
-class Refused(Joined):
-    """Told to the connection: the join was answered with an error, and the channel ends."""
-
-    __slots__ = ()
-
-
-class Closed(Joined):
+class Closed(Refused):
     """Told to the connection: phx_close is written, and the channel ends."""
 
     __slots__ = ()
@@ -158,8 +153,8 @@ class ChannelServer(GenServer[None]):
         )
         self.constructed = channel._joined = True
         # No checkpoint between subscribing and this: the answer is the first frame of the membership.
+        membership.accepted()
         self._write_answer(reply)
-        send(link.connection, Joined(membership))
 
     def _refuse(self, refusal: JoinRefused) -> Stop:
         link, membership = self.link, self.membership

@@ -2,7 +2,7 @@
 
     transport ── bytes, OSError, Signal ──▶ Connection ──▶ Session (pure) ──▶ Start, Deliver, Send, Close
                                                ▲
-    channels ── Joined, Refused, Closed, Down ─┘
+    channels ── Refused, Closed, Down ─────────┘
 
 It is an ordinary server, and what its client sends are messages like any other. Its life: read the head of the first
 request (`_upgrade`); answer it, hand the connection to the HTTP server, or become a WebSocket; then serve frames until
@@ -27,7 +27,7 @@ from actors.process import current_pid, is_alive, monitor, on_exit, send, send_a
 from actors.refs import Pid, Ref
 from actors.results import Continue, Stop
 from actors.runtime import current_runtime
-from channels._channel_server import Closed, Gone, Joined, Link, Refused
+from channels._channel_server import Closed, Gone, Link, Refused
 from channels._mounts import Services
 from channels._upgrade import Upgraded, answer_first_request
 from channels.effects import Close, Deliver, Effect, Membership, Send, Start
@@ -145,9 +145,6 @@ class Connection(GenServer[None]):
                 self.paused = False
                 self.transport.resume()
             return await self._receive(message)
-        if kind is Joined:
-            self.session.joined(message.membership)
-            return None
         if kind is Down:
             membership = self.members.pop(message.ref, None)
             if membership is not None and self.closing is None:

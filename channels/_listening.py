@@ -24,7 +24,8 @@ from supervision.errors import SupervisionError
 
 __all__ = ["ListenerServer", "start_application"]
 
-_CONNECTION = ChildSpec("connection", Connection.start_link, restart="temporary")
+# Not start_link: the init of a connection cannot fail, and reading its first request comes after it.
+_CONNECTION = ChildSpec("connection", Connection.spawn_link, restart="temporary")
 
 
 class ListenerServer(GenServer[None]):

@@ -57,7 +57,8 @@ class ChannelPool:
         return await DynamicSupervisor.start_child(self._names[turn], _CHANNEL, *args)
 
 
-_CHANNEL = ChildSpec("channel", ChannelServer.start_link, restart="temporary")
+# Not start_link: the init of a channel server cannot fail, and what may take its time, the join, comes after it.
+_CHANNEL = ChildSpec("channel", ChannelServer.spawn_link, restart="temporary")
 
 
 class MountedSocket:

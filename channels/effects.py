@@ -33,7 +33,8 @@ class Membership:
       `join_ref`, or where that is None the `ref`;
     - `status`: `joining`, `joined`, `leaving` (a leave was handed to the channel) or `gone` (the
       session has forgotten it, and has said or arranged what the client has to know: neither an
-      answer to its join nor a phx_close may be written any more). The session's to change;
+      answer to its join nor a phx_close may be written any more). The session's to change, but
+      for `accepted`;
     - `process`: whatever the connection needs to find the channel's process again; None until it
       has one. The connection's to change;
     - `ended`: that the last frame of the membership (the refusal of its join, or its phx_close)
@@ -66,6 +67,11 @@ class Membership:
 
     def __repr__(self) -> str:
         return f"<membership of {self.topic!r} join_ref={self.join_ref!r} {self.status}>"
+
+    def accepted(self) -> None:
+        """Note that the ok to the join is written. To be called by whoever writes it, in the same step."""
+        if self.status == "joining":
+            self.status = "joined"
 
     @property
     def closes(self) -> tuple[bytes, ...]:

@@ -157,8 +157,7 @@ class Session:
 
     def joined(self, membership: Membership) -> None:
         """Note that the channel has written its ok to the join."""
-        if membership.status == "joining":
-            membership.status = "joined"
+        membership.accepted()
 
     def refused(self, membership: Membership) -> None:
         """Note that the channel has written its refusal of the join: the topic is free again."""

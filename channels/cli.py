@@ -1,0 +1,197 @@
+"""The command line: `ashtree serve module:endpoint`, and `run_endpoint` for programs that are one endpoint."""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import logging
+import sys
+from collections.abc import Callable
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+from typer.exceptions import TyperException
+
+from actors.refs import Pid
+from channels.endpoint import Endpoint
+from channels.errors import ChannelsError
+from supervision import application
+
+__all__ = ["LogLevel", "main", "run_endpoint", "serve_endpoint"]
+
+# A server holds very many objects that live long, and CPython's collector looks at all of them again and again: with
+# the defaults it takes three quarters of the time of a server with 15,000 connections. Ended processes leave no
+# cycles behind, so it may look seldom.
+_GC_THRESHOLDS = (100_000, 50, 100)
+
+
+class LogLevel(StrEnum):
+    """What is logged: this and everything worse."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+    CRITICAL = "critical"
+
+
+def serve_endpoint(
+    endpoint: Endpoint,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 4000,
+    tune_gc: bool = True,
+    on_started: Callable[[str], None] | None = None,
+) -> None:
+    """Serve an endpoint until SIGINT or SIGTERM, then drain and stop in order. Blocks.
+
+    Args:
+        endpoint: what to serve.
+        host: the address to listen on.
+        port: 0 takes any free one.
+        tune_gc: freeze what exists when the server has started, and set the collector's thresholds for many
+            long-lived objects.
+        on_started: called with the address, as a URL, when connections are accepted.
+
+    Raises:
+        ChannelsError: a mistake in what is mounted.
+        SystemExit: after one sentence on standard error: the endpoint did not start, or failed.
+    """
+    endpoint.check()
+
+    def started(_: Pid) -> None:
+        if tune_gc:
+            gc.collect()
+            gc.freeze()
+            gc.set_threshold(*_GC_THRESHOLDS)
+        if on_started is not None:
+            on_started(_url(*endpoint.address))
+
+    application.run([endpoint.child_spec(host=host, port=port)], on_started=started)
+
+
+def run_endpoint(
+    endpoint: Endpoint, *, default_port: int = 4000, default_log_level: str = "info"
+) -> NoReturn:
+    """Be a program that serves one endpoint: read the options, serve, exit. For the end of a `__main__.py`.
+
+        run_endpoint(endpoint, default_port=4000)
+
+    Options are --host, --port and --log-level. Exit codes: 0 after a stop in order, 1 if the server could not start or
+    failed, 2 for options that do not exist.
+    """
+    log_level_default = LogLevel(default_log_level)
+
+    def command(
+        host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+        port: Annotated[
+            int, typer.Option(min=0, max=65535, help="Port; 0 takes any free one.")
+        ] = default_port,
+        log_level: Annotated[
+            LogLevel, typer.Option(help="Log this and everything worse.")
+        ] = log_level_default,
+    ) -> None:
+        _serve(endpoint, host, port, log_level)
+
+    app = _app()
+    app.command(help="Serve until Ctrl-C.")(command)
+    _run(app)
+
+
+def main() -> NoReturn:
+    """The `ashtree` command."""
+    app = _app(help="Ashtree: actors, supervision and Phoenix Channels on Trio.")
+
+    # With a callback, a single command still needs its name, so that others can join it.
+    @app.callback()
+    def ashtree() -> None:
+        pass
+
+    @app.command(help="Serve an endpoint until Ctrl-C.")
+    def serve(
+        target: Annotated[
+            str, typer.Argument(metavar="MODULE:ENDPOINT", help="Such as chat.server:endpoint.")
+        ],
+        host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+        port: Annotated[
+            int, typer.Option(min=0, max=65535, help="Port; 0 takes any free one.")
+        ] = 4000,
+        log_level: Annotated[
+            LogLevel, typer.Option(help="Log this and everything worse.")
+        ] = LogLevel.INFO,
+    ) -> None:
+        _serve(_load(target), host, port, log_level)
+
+    _run(app)
+
+
+def _app(**options: str) -> typer.Typer:
+    return typer.Typer(
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+        **options,  # type: ignore[arg-type]
+    )
+
+
+def _run(app: typer.Typer) -> NoReturn:
+    try:
+        app(standalone_mode=False)
+    except TyperException as error:
+        # Raised for nothing but what was typed. 2 is what shells and their users expect for that.
+        _fail(f"{_sentence(error)} (see --help)", 2)
+    except ChannelsError as error:
+        _fail(str(error), 1)
+    raise SystemExit(0)
+
+
+def _sentence(error: TyperException) -> str:
+    describe = getattr(error, "format_message", None)
+    return str(describe() if describe is not None else error).rstrip(".")
+
+
+def _fail(sentence: str, code: int) -> NoReturn:
+    sys.stderr.write(f"{sentence}\n")
+    raise SystemExit(code)
+
+
+def _serve(endpoint: Endpoint, host: str, port: int, log_level: LogLevel) -> None:
+    logging.basicConfig(
+        level=log_level.value.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    serve_endpoint(
+        endpoint,
+        host=host,
+        port=port,
+        on_started=lambda url: print(f"Serving on {url} (Ctrl-C stops it)", flush=True),
+    )
+
+
+def _url(host: str, port: int) -> str:
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _load(target: str) -> Endpoint:
+    module_name, colon, name = target.partition(":")
+    if not colon or not module_name or not name:
+        raise typer.BadParameter(f"{target!r} is not of the form MODULE:ENDPOINT")
+    # As `python -m` does: what is started from a folder may import from it.
+    sys.path.insert(0, str(Path.cwd()))
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name is not None and not module_name.startswith(error.name):
+            raise
+        raise typer.BadParameter(
+            f"there is no module {module_name!r} here; give the name that Python would import"
+        ) from None
+    endpoint = getattr(module, name, None)
+    if not isinstance(endpoint, Endpoint):
+        raise typer.BadParameter(
+            f"{module_name}.{name} is not an Endpoint"
+            if hasattr(module, name)
+            else f"the module {module_name!r} has no {name!r}"
+        )
+    return endpoint
