@@ -1,0 +1,296 @@
+"""What a supervisor has to know about a child: how to start it, when to restart it, how to stop it.
+
+A `ChildSpec` is checked when it is made, so whoever holds one need not check it again.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Awaitable, Callable, Mapping
+from types import MappingProxyType
+from typing import Any, Literal, TypeAlias
+
+import attrs
+from attrs import field, frozen
+
+from actors.process import spawn_link
+from actors.refs import Pid
+from supervision.errors import BadChildSpec
+
+__all__ = [
+    "BRUTAL_KILL",
+    "RESTARTING",
+    "ChildCounts",
+    "ChildInfo",
+    "ChildSpec",
+    "ChildType",
+    "RestartType",
+    "ShutdownLimit",
+    "Start",
+    "Supervised",
+    "child_spec",
+    "process_spec",
+]
+
+RestartType: TypeAlias = Literal["permanent", "transient", "temporary"]
+"""When a child is started again: always; unless it ended cleanly; never."""
+
+ShutdownLimit: TypeAlias = float | Literal["brutal_kill"]
+"""How a child is stopped: asked, and killed after so many seconds; or killed at once."""
+
+ChildType: TypeAlias = Literal["worker", "supervisor"]
+
+Start: TypeAlias = Callable[..., Awaitable[Pid] | Pid]
+"""Starts a process, links it to the current one, and returns its pid, at once or when awaited."""
+
+RESTARTING: Literal["restarting"] = "restarting"
+
+BRUTAL_KILL: Literal["brutal_kill"] = "brutal_kill"
+
+_RESTARTS = ("permanent", "transient", "temporary")
+_TYPES = ("worker", "supervisor")
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
+
+Supervised: TypeAlias = "ChildSpec | type[Any]"
+"""Whatever stands for a child: a spec, or a class with `start_link`."""
+
+
+@frozen
+class ChildInfo:
+    """One child, as `which_children` shows it."""
+
+    id: Any
+    """Its id; None under a dynamic supervisor."""
+    pid: Pid | Literal["restarting"] | None
+    """Its process; None while it is not running, "restarting" after a restart that failed."""
+    type: ChildType
+
+
+@frozen
+class ChildCounts:
+    """How many children a supervisor has, as `count_children` counts them."""
+
+    specs: int
+    """Those that it knows, running or not."""
+    active: int
+    """Those whose process is alive."""
+    supervisors: int
+    """Those of type "supervisor", running or not."""
+    workers: int
+    """Those of type "worker", running or not."""
+
+
+def _frozen_mapping(value: Mapping[str, Any]) -> Mapping[str, Any]:
+    if not value:
+        return _NOTHING
+    return MappingProxyType(dict(value)) if isinstance(value, Mapping) else value
+
+
+def _tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+@frozen
+class ChildSpec:
+    """One child of a supervisor.
+
+        ChildSpec("counter", Counter.start_link, args=(0,))
+        ChildSpec("mailer", Mailer.start_link, restart="transient", shutdown=30.0)
+
+    `child_spec(Counter, 0)` writes the first of these from the class.
+
+    Args:
+        id: names the child among its siblings; any hashable value. Dynamic supervisors do not look
+            at it.
+        start: an async function that starts a process linked to the one that awaits it and returns
+            its pid, such as `Counter.start_link`. It runs in the supervisor's process, and the
+            supervisor waits for it. It may raise `StartError` or `StartIgnored`.
+        args: positional arguments for `start`.
+        kwargs: keyword arguments for `start`.
+        restart: `"permanent"` (the default): started again whenever it ends, for whatever reason.
+            `"transient"`: only after a reason that is not a clean end (see
+            `actors.exits.is_normal_exit`). `"temporary"`: never.
+        type: `"worker"` (the default) or `"supervisor"`; for those who look at the tree, and for
+            the default of `shutdown`.
+        shutdown: seconds that the child has to stop after it was asked to with the reason
+            `SHUTDOWN`, before it is killed; `math.inf` waits for ever; `"brutal_kill"` kills without
+            asking. Default 5.0, and `math.inf` for supervisors, because one that is killed leaves
+            its own children behind in disorder.
+        significant: the supervisor's `auto_shutdown` looks at how this child ends.
+
+    Raises:
+        BadChildSpec: with the field that is wrong.
+
+    Not guaranteed: that `start` does what it says. A function that returns the pid of a process
+    that is not linked gives a child whose end the supervisor never hears of.
+
+    After OTP's `supervisor:child_spec()`, without `modules`, which serves code upgrades.
+    """
+
+    id: Any
+    start: Start
+    args: tuple[Any, ...] = field(default=(), converter=_tuple)
+    kwargs: Mapping[str, Any] = field(default=_NOTHING, converter=_frozen_mapping)
+    restart: RestartType = field(default="permanent", kw_only=True)
+    type: ChildType = field(default="worker", kw_only=True)
+    shutdown: ShutdownLimit = field(kw_only=True)
+    significant: bool = field(default=False, kw_only=True)
+
+    @shutdown.default
+    def _default_shutdown(self) -> ShutdownLimit:
+        return math.inf if self.type == "supervisor" else 5.0
+
+    def __attrs_post_init__(self) -> None:
+        _check(self)
+
+
+def _check(spec: ChildSpec) -> None:
+    try:
+        hash(spec.id)
+    except TypeError:
+        _refuse(spec, "id", "an id must be hashable; write a string, a number or a tuple")
+    if not callable(spec.start) or isinstance(spec.start, type):
+        _refuse_start(spec)
+    if not isinstance(spec.args, tuple):
+        _refuse(spec, "args", "args must be a tuple; for one argument write (argument,)")
+    if not isinstance(spec.kwargs, Mapping):
+        _refuse(spec, "kwargs", "kwargs must be a dict of keyword arguments for start")
+    if spec.restart not in _RESTARTS:
+        _refuse(spec, "restart", 'write "permanent", "transient" or "temporary"')
+    if spec.type not in _TYPES:
+        _refuse(spec, "type", 'write "worker" or "supervisor"')
+    if not _is_shutdown(spec.shutdown):
+        _refuse(
+            spec, "shutdown", 'write seconds, from 0, or math.inf for no limit, or "brutal_kill"'
+        )
+    if not isinstance(spec.significant, bool):
+        _refuse(spec, "significant", "write True or False")
+    if spec.significant and spec.restart == "permanent":
+        _refuse(
+            spec,
+            "significant",
+            "a permanent child never ends for good, so it cannot be significant; "
+            'add restart="transient" or restart="temporary"',
+        )
+
+
+def _is_shutdown(value: object) -> bool:
+    if isinstance(value, str):
+        return value == BRUTAL_KILL
+    # NaN is refused by the comparison.
+    return isinstance(value, int | float) and not isinstance(value, bool) and value >= 0
+
+
+def _refuse(spec: ChildSpec, name: str, advice: str) -> None:
+    value = getattr(spec, name)
+    raise BadChildSpec(f"{name} is {value!r}; {advice}", id=spec.id, field=name, value=value)
+
+
+def _refuse_start(spec: ChildSpec) -> None:
+    start: Any = spec.start
+    if isinstance(start, type):
+        advice = (
+            f"that is a class; write {start.__name__}.start_link, or child_spec({start.__name__})"
+            if hasattr(start, "start_link")
+            else "that is a class without start_link; write an async function"
+        )
+    elif inspect.isawaitable(start):
+        if inspect.iscoroutine(start):
+            start.close()  # it would otherwise warn that it was never awaited, beside this error
+        advice = (
+            "that is the result of calling an async function; "
+            "pass the function itself, and its arguments as args=(...)"
+        )
+    else:
+        advice = "write an async function that starts a process, such as Counter.start_link"
+    _refuse(spec, "start", advice)
+
+
+def child_spec(child: Supervised, /, *args: Any, **overrides: Any) -> ChildSpec:
+    """Make a child spec from a class, or a changed one from a spec.
+
+        child_spec(Counter, 0)                                  # Counter.start_link(0)
+        child_spec(Counter, 0, kwargs={"name": "counter"}, restart="transient")
+        child_spec(spec, id="second")
+
+    Args:
+        child: a class with `start_link`, such as a `GenServer`, or a `ChildSpec`. A class that has
+            a `child_spec` of its own is asked for its spec.
+        args: positional arguments for `start_link`; a spec has its own.
+        overrides: fields of `ChildSpec`. The keyword arguments of `start_link` go in `kwargs`.
+
+    Returns:
+        The spec. Its id is the `name` in `kwargs` if there is one, otherwise the name of the class.
+
+    Raises:
+        BadChildSpec: if `child` is neither, if an override is not a field, or if the result cannot
+            be.
+
+    After `Supervisor.child_spec/2` of Elixir.
+    """
+    unknown = next((name for name in overrides if name not in _FIELDS), None)
+    if unknown is not None:
+        raise BadChildSpec(
+            f"there is no field {unknown!r}; the fields are {', '.join(_FIELDS)}, and keyword "
+            f"arguments of start_link are written as kwargs={{{unknown!r}: ...}}",
+            id=overrides.get("id", _name_of(child)),
+            field=unknown,
+            value=overrides[unknown],
+        )
+    if isinstance(child, ChildSpec):
+        if args:
+            raise BadChildSpec(
+                "a spec has its arguments already; write child_spec(spec, args=(...))",
+                id=child.id,
+                field="args",
+                value=args,
+            )
+        return attrs.evolve(child, **overrides) if overrides else child
+    if isinstance(child, type) and hasattr(child, "child_spec"):
+        own: ChildSpec = child.child_spec(*args, **overrides.pop("kwargs", _NOTHING))
+        return attrs.evolve(own, **overrides) if overrides else own
+    if isinstance(child, type) and hasattr(child, "start_link"):
+        name = overrides.get("kwargs", _NOTHING).get("name")
+        own_id = child.__name__ if name is None else name
+        return ChildSpec(**{"id": own_id, "start": child.start_link, "args": args, **overrides})
+    raise BadChildSpec(
+        f"{child!r} cannot be a child; write a ChildSpec, a class with start_link such as a "
+        "GenServer, or process_spec(function) for a plain async function",
+        id=_name_of(child),
+        field="start",
+        value=child,
+    )
+
+
+def process_spec(
+    function: Callable[..., Awaitable[None]], /, *args: Any, **fields: Any
+) -> ChildSpec:
+    """Make the child spec of a plain process: an async function that runs until it is done.
+
+        process_spec(flush, out_buffers, id="flusher")
+
+    Args:
+        function: an async function; `spawn_link` runs it as a process of its own.
+        args: its arguments.
+        fields: further fields of `ChildSpec`. The id is by default the name of the function.
+
+    Returns:
+        The spec. Starting it does not wait for anything: a plain process has no init.
+
+    Raises:
+        BadChildSpec: as `ChildSpec` does.
+    """
+    fields.setdefault("id", _name_of(function))
+    return ChildSpec(start=_spawn, args=(function, *args), **fields)
+
+
+async def _spawn(function: Callable[..., Awaitable[None]], *args: Any) -> Pid:
+    return spawn_link(function, *args)
+
+
+def _name_of(child: object) -> object:
+    return child.id if isinstance(child, ChildSpec) else getattr(child, "__name__", child)
+
+
+_FIELDS = tuple(attribute.name for attribute in attrs.fields(ChildSpec))

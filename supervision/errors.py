@@ -1,0 +1,296 @@
+"""What can go wrong with supervision, sorted by who is at fault.
+
+    SupervisionError
+    ├── BadChildSpec            you described a child that cannot be
+    │   └── DuplicateChildId    ... or two children by one name
+    ├── BadSupervisorOption     you asked for a strategy, a window or a limit that does not exist
+    ├── ChildNotFound           you named a child that the supervisor does not have
+    ├── ChildRunning            you asked for something that only a stopped child can have done to it
+    ├── ChildRestarting         you asked for it while the child was between two restarts
+    ├── ChildAlreadyStarted     you started a child whose id is in use, by a running process
+    ├── ChildAlreadyPresent     ... by a child that is not running
+    ├── ChildStartFailed        the child was fine, but its start was not
+    ├── MaxChildren             the dynamic supervisor is full
+    ├── SupervisorDeadlock      a child would have waited for a supervisor that waits for it
+    ├── ApplicationStartFailed  the application did not come up
+    ├── ApplicationFailed       it came up, and its top supervisor gave up
+    └── ApplicationKilled       it was stopping, and somebody did not want to wait
+
+`FailedToStartChild` is no exception: it is the detail of the exit reason of a supervisor that could
+not boot.
+"""
+
+from __future__ import annotations
+
+import signal
+from typing import TYPE_CHECKING, Literal
+
+from attrs import frozen
+
+from actors.exits import Crash, ExitReason, Shutdown
+
+if TYPE_CHECKING:
+    from actors.refs import Pid
+
+__all__ = [
+    "ApplicationFailed",
+    "ApplicationKilled",
+    "ApplicationStartFailed",
+    "BadChildSpec",
+    "BadSupervisorOption",
+    "ChildAlreadyPresent",
+    "ChildAlreadyStarted",
+    "ChildNotFound",
+    "ChildRestarting",
+    "ChildRunning",
+    "ChildStartFailed",
+    "DuplicateChildId",
+    "FailedToStartChild",
+    "MaxChildren",
+    "SupervisionError",
+    "SupervisorDeadlock",
+    "describe_reason",
+]
+
+
+@frozen
+class FailedToStartChild:
+    """Why a supervisor did not boot: the exit reason is `Shutdown(FailedToStartChild(id, reason))`.
+
+    OTP writes it `{shutdown, {failed_to_start_child, Id, Reason}}`. Nested supervisors nest it.
+    """
+
+    id: object
+    """The id of the child whose start failed."""
+    reason: ExitReason
+    """Why it failed: what its init gave to `Fail`, or the reason it died of."""
+
+
+def describe_reason(reason: ExitReason) -> str:
+    """An exit reason in words, for one-sentence errors.
+
+        describe_reason(Crash(ValueError("no port")))       # "ValueError: no port"
+
+    A supervisor that failed to boot is described by the child that failed in it, and so on down.
+    """
+    if type(reason) is Shutdown:
+        if type(reason.detail) is FailedToStartChild:
+            inner = reason.detail
+            return f"its child {inner.id!r} did not start: {describe_reason(inner.reason)}"
+        return f"shutdown, {reason.detail!r}"
+    if type(reason) is Crash:
+        return describe_exception(reason.exception)
+    if isinstance(reason, BaseException):
+        return describe_exception(reason)
+    if isinstance(reason, str):
+        return reason
+    return repr(reason)
+
+
+def describe_exception(error: BaseException) -> str:
+    """An exception in words: what it says, after its type."""
+    text = str(error)
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+class SupervisionError(Exception):
+    """Everything that this package raises on purpose and an application may want to catch."""
+
+
+class BadChildSpec(SupervisionError, ValueError):
+    """A child spec says something that no supervisor can do.
+
+    Fields: `id`, of the child; `field`, the part of the spec that is wrong; `value`, what it was.
+    """
+
+    def __init__(self, problem: str, *, id: object, field: str, value: object) -> None:
+        super().__init__(f"child spec {id!r}: {problem}")
+        self.id = id
+        self.field = field
+        self.value = value
+
+
+class DuplicateChildId(BadChildSpec):
+    """Two children of one supervisor have the same id."""
+
+    def __init__(self, id: object) -> None:
+        super().__init__(
+            "this id is used twice under one supervisor; "
+            'give one of them another, as in child_spec(Worker, id="worker-2")',
+            id=id,
+            field="id",
+            value=id,
+        )
+
+
+class BadSupervisorOption(SupervisionError, ValueError):
+    """A supervisor was given an option that it does not have.
+
+    Fields: `option`, its name; `value`, what was given.
+    """
+
+    def __init__(self, problem: str, *, option: str, value: object) -> None:
+        super().__init__(f"{option}={value!r}: {problem}")
+        self.option = option
+        self.value = value
+
+
+class ChildNotFound(SupervisionError):
+    """The supervisor has no child of that id, or, if it is a dynamic one, of that pid.
+
+    Field: `child`, what was looked for.
+    """
+
+    def __init__(self, child: object) -> None:
+        super().__init__(f"the supervisor has no child {child!r}")
+        self.child = child
+
+
+class ChildRunning(SupervisionError):
+    """The child is running, and what was asked for needs a child that is not.
+
+    Fields: `id` and `pid` of the child.
+    """
+
+    def __init__(self, id: object, pid: Pid) -> None:
+        super().__init__(f"child {id!r} is running as {pid!r}; stop it with terminate_child first")
+        self.id = id
+        self.pid = pid
+
+
+class ChildRestarting(SupervisionError):
+    """The child failed to restart, and its supervisor is about to try again.
+
+    Field: `id` of the child.
+    """
+
+    def __init__(self, id: object) -> None:
+        super().__init__(
+            f"child {id!r} is being restarted; terminate_child ends the attempts, if that is meant"
+        )
+        self.id = id
+
+
+class ChildAlreadyStarted(SupervisionError):
+    """A child of that id is running already.
+
+    Fields: `id`, and `pid` of the running one.
+    """
+
+    def __init__(self, id: object, pid: Pid) -> None:
+        super().__init__(f"child {id!r} is already started, as {pid!r}")
+        self.id = id
+        self.pid = pid
+
+
+class ChildAlreadyPresent(SupervisionError):
+    """The supervisor knows a child of that id, which is not running.
+
+    Field: `id` of the child.
+    """
+
+    def __init__(self, id: object) -> None:
+        super().__init__(
+            f"the supervisor has a child {id!r} that is not running; "
+            "start it with restart_child, or forget it with delete_child"
+        )
+        self.id = id
+
+
+class ChildStartFailed(SupervisionError):
+    """The child's start function failed; the supervisor did not keep a child that it did not have.
+
+    Fields: `id` of the child; `reason`, as in `StartError`.
+    """
+
+    def __init__(self, id: object, reason: ExitReason) -> None:
+        super().__init__(f"child {id!r} did not start: {describe_reason(reason)}")
+        self.id = id
+        self.reason = reason
+
+
+class MaxChildren(SupervisionError):
+    """The dynamic supervisor has as many children as it may have; restarting ones count.
+
+    Field: `limit`, its `max_children`.
+    """
+
+    def __init__(self, limit: float) -> None:
+        super().__init__(f"the supervisor has {limit:g} children, and may not have more")
+        self.limit = limit
+
+
+class SupervisorDeadlock(SupervisionError):
+    """A child called its own supervisor in `init` or `terminate`.
+
+    The supervisor is waiting for that very callback to finish and answers nobody until then; in OTP
+    both would wait for ever.
+
+    Fields: `supervisor`; `child`, the caller; `id`, of the child that the supervisor is waiting
+    for; `phase`, `"start"` or `"stop"`.
+    """
+
+    def __init__(
+        self, supervisor: Pid, child: Pid, id: object, phase: Literal["start", "stop"]
+    ) -> None:
+        callback, advice = (
+            ("init", "return Continue(...) from init and do it in handle_continue")
+            if phase == "start"
+            else ("terminate", "leave it to whoever outlives the child")
+        )
+        super().__init__(
+            f"{child!r} called the supervisor {supervisor!r} while that waits for the {callback} "
+            f"of its child {id!r}, so neither could go on; {advice}"
+        )
+        self.supervisor = supervisor
+        self.child = child
+        self.id = id
+        self.phase = phase
+
+
+class ApplicationStartFailed(SupervisionError):
+    """The application did not start; whatever had started is stopped again.
+
+    Field: `reason`, the exit reason of the top supervisor, or the exception of the start function.
+    """
+
+    def __init__(self, reason: ExitReason) -> None:
+        super().__init__(f"the application did not start: {_describe_start(reason)}")
+        self.reason = reason
+
+
+class ApplicationFailed(SupervisionError):
+    """The top supervisor gave up, or the top process ended in some other way that nobody asked for.
+
+    Fields: `reason`, its exit reason; `id`, of the child that ended once too often, or None if it is
+    not a supervisor that gave up.
+    """
+
+    def __init__(self, problem: str, *, reason: ExitReason, id: object = None) -> None:
+        super().__init__(f"the application failed: {problem}")
+        self.reason = reason
+        self.id = id
+
+
+class ApplicationKilled(SupervisionError):
+    """A second signal came while the application was stopping, and everything was killed.
+
+    Field: `signum`, the number of that signal.
+    """
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(
+            f"the application was killed by a second signal, {signal.Signals(signum).name}, "
+            "before it had stopped in order"
+        )
+        self.signum = signum
+
+
+def _describe_start(reason: ExitReason) -> str:
+    path: list[str] = []
+    while type(reason) is Shutdown and type(reason.detail) is FailedToStartChild:
+        path.append(repr(reason.detail.id))
+        reason = reason.detail.reason
+    if not path:
+        return describe_reason(reason)
+    return f"child {' of '.join(reversed(path))} failed: {describe_reason(reason)}"
