@@ -1,0 +1,103 @@
+"""Whom each supervisor is waiting for, so that a call that would wait for ever is refused instead.
+
+While a supervisor starts or stops a child it answers nobody. A child that calls its own supervisor
+from `init` or `terminate` would therefore wait for a process that waits for it. Whoever makes a call
+asks here first; the supervisor itself cannot look, being busy.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Container
+from typing import Any, Literal
+
+from actors.gen_server import call
+from actors.process import ancestors, current_pid, on_exit, whereis
+from actors.refs import Pid
+from supervision.errors import SupervisorDeadlock
+
+__all__ = ["Waiting", "ask", "refuse_deadlock"]
+
+# Only living supervisors are in here: `on_exit` takes them out. One table for all runtimes is fine,
+# because a pid belongs to exactly one.
+_supervisors: dict[Pid, Waiting] = {}
+
+
+class Waiting:
+    """What one supervisor is waiting for: nothing, a child that starts, one that stops, or all.
+
+    Args:
+        children: the supervisor's running children, kept up to date by the supervisor.
+    """
+
+    __slots__ = ("children", "id", "phase", "stopping", "supervisor")
+
+    def __init__(self, children: Container[Pid]) -> None:
+        self.supervisor = current_pid()
+        self.children = children
+        self.phase: Literal["start", "stop"] | None = None
+        self.id: Any = None
+        self.stopping: Pid | None = None
+        _supervisors[self.supervisor] = self
+        on_exit(self._forget)
+
+    def for_start(self, id: Any) -> None:
+        """A child is being started. Its pid is not known until it has started."""
+        self.id = id
+        self.phase = "start"
+
+    def for_stop(self, id: Any, pid: Pid | None) -> None:
+        """A child is being stopped; with None, all are."""
+        self.id = id
+        self.stopping = pid
+        self.phase = "stop"
+
+    def over(self) -> None:
+        """The supervisor looks at its messages again."""
+        self.phase = None
+
+    def waits_for(self, child: Pid) -> bool:
+        """Whether the supervisor cannot go on before its child `child` has."""
+        if self.phase == "stop":
+            return child in self.children if self.stopping is None else child is self.stopping
+        # A child that it does not know yet is the one that it is starting.
+        return self.phase == "start" and child not in self.children
+
+    def _forget(self) -> None:
+        _supervisors.pop(self.supervisor, None)
+
+
+def refuse_deadlock(supervisor: object) -> None:
+    """Raise SupervisorDeadlock if a call to `supervisor` from here could not be answered.
+
+    That is so if the supervisor waits for the calling process, or for a supervisor below it that
+    waits for the calling process, and so on. Only such chains are recognised.
+    """
+    pid = supervisor if type(supervisor) is Pid else whereis(supervisor)
+    waiting = None if pid is None else _supervisors.get(pid)
+    if waiting is not None and waiting.phase is not None:
+        _refuse_if_waited_for(waiting)
+
+
+async def ask(supervisor: object, request: object) -> Any:
+    """Ask a supervisor for something and wait as long as it takes; what it refuses is raised here."""
+    refuse_deadlock(supervisor)
+    answer = await call(supervisor, request, timeout=math.inf)
+    if isinstance(answer, Exception):
+        raise answer
+    return answer
+
+
+def _refuse_if_waited_for(target: Waiting) -> None:
+    parents = ancestors()
+    if target.supervisor not in parents:
+        return
+    caller = child = current_pid()
+    for parent in parents:
+        waiting = _supervisors.get(parent)
+        if waiting is None or not waiting.waits_for(child):
+            return
+        if waiting is target:
+            assert waiting.phase is not None
+            raise SupervisorDeadlock(target.supervisor, caller, waiting.id, waiting.phase)
+        child = parent

@@ -1,0 +1,50 @@
+"""What supervisors tell whoever listens: the names of their telemetry events.
+
+    runtime.telemetry.attach(CHILD_RESTARTED, lambda event, measurements, metadata: ...)
+
+Every event has the metadata `supervisor` (its pid), and, where it is about a child, `id`, `pid` and
+`type`. An event that nobody listens to costs one dictionary look-up. The order in which one
+supervisor executes them is the order in which things happened.
+"""
+
+from __future__ import annotations
+
+from actors.telemetry import Event
+
+__all__ = [
+    "CHILD_RESTARTED",
+    "CHILD_STARTED",
+    "CHILD_START_FAILED",
+    "CHILD_STOP_FAILED",
+    "CHILD_TERMINATED",
+    "GAVE_UP",
+]
+
+CHILD_STARTED: Event = ("supervision", "child", "started")
+"""A child was started at boot, or because somebody asked for it."""
+
+CHILD_TERMINATED: Event = ("supervision", "child", "terminated")
+"""A child has ended. Further metadata: `reason`; `stopped`, whether the supervisor made it end."""
+
+CHILD_RESTARTED: Event = ("supervision", "child", "restarted")
+"""The supervisor started a child again, because it or a sibling had ended.
+
+Further metadata: `reason`, why the first of them ended (None if this is not the first attempt).
+Measurements: `restarts`, attempts within the restart window, this one included.
+"""
+
+CHILD_START_FAILED: Event = ("supervision", "child", "start_failed")
+"""A child could not be started. Further metadata: `reason`; `restart`, whether the supervisor was
+starting it again, and will now try again. `pid` is None."""
+
+CHILD_STOP_FAILED: Event = ("supervision", "child", "stop_failed")
+"""A child that was being stopped ended with another reason than the one it was asked to end with:
+it crashed while stopping, or was killed because it took too long. Further metadata: `reason`."""
+
+GAVE_UP: Event = ("supervision", "gave_up")
+"""A supervisor reached the limit of its restarts and stops its other children and itself.
+
+Further metadata: `id`, `pid` (None) and `type` of the child that ended once too often; `reason`, why
+it ended; `max_restarts` and `max_seconds`, the limit. Measurements: `restarts`, attempts within the
+restart window, the last included.
+"""
