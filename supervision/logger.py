@@ -1,0 +1,82 @@
+"""Turns the events of supervisors into log lines.
+
+Attached by `supervision.application`; replace it by handlers of your own, with the events of
+`supervision.events`. It says what supervisors *did*: that a process crashed, and where, has been
+logged for the process itself.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from actors.telemetry import Event, Telemetry
+from supervision.errors import describe_reason
+from supervision.events import CHILD_RESTARTED, CHILD_START_FAILED, CHILD_STOP_FAILED, GAVE_UP
+
+__all__ = ["attach"]
+
+_log = logging.getLogger("supervision")
+
+
+def attach(telemetry: Telemetry) -> Callable[[], None]:
+    """Log restarts and what went wrong with them, until the returned function is called.
+
+    A restart is a warning; a restart or stop that failed, and a supervisor that gave up, are errors.
+    The ordinary starts and ends of children are not logged, nor is a first start that failed:
+    whoever asked for it is told.
+    """
+    detaches = [
+        telemetry.attach(CHILD_RESTARTED, _restarted),
+        telemetry.attach(CHILD_START_FAILED, _start_failed),
+        telemetry.attach(CHILD_STOP_FAILED, _stop_failed),
+        telemetry.attach(GAVE_UP, _gave_up),
+    ]
+
+    def detach() -> None:
+        for each in detaches:
+            each()
+
+    return detach
+
+
+def _restarted(event: Event, measurements: Mapping[str, Any], about: Mapping[str, Any]) -> None:
+    _log.warning(
+        "Supervisor %r restarted child %r as %r after: %s",
+        about["supervisor"],
+        about["id"],
+        about["pid"],
+        describe_reason(about["reason"]),
+    )
+
+
+def _start_failed(event: Event, measurements: Mapping[str, Any], about: Mapping[str, Any]) -> None:
+    if about["restart"]:
+        _log.error(
+            "Supervisor %r could not restart child %r and tries again: %s",
+            about["supervisor"],
+            about["id"],
+            describe_reason(about["reason"]),
+        )
+
+
+def _stop_failed(event: Event, measurements: Mapping[str, Any], about: Mapping[str, Any]) -> None:
+    _log.error(
+        "Child %r %r of supervisor %r did not stop as it was asked to: %s",
+        about["id"],
+        about["pid"],
+        about["supervisor"],
+        describe_reason(about["reason"]),
+    )
+
+
+def _gave_up(event: Event, measurements: Mapping[str, Any], about: Mapping[str, Any]) -> None:
+    _log.error(
+        "Supervisor %r gave up: more than %g restarts within %g s; the last child was %r: %s",
+        about["supervisor"],
+        about["max_restarts"],
+        about["max_seconds"],
+        about["id"],
+        describe_reason(about["reason"]),
+    )
