@@ -1,0 +1,30 @@
+"""Every async test of this folder runs on a virtual clock, and may ask for a runtime."""
+
+import inspect
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+import trio
+import trio.testing
+
+from actors import Runtime, open_runtime
+
+
+def run_on_virtual_clock(*args: Any, **kwargs: Any) -> Any:
+    """`trio.run`, but sleeping takes no time and takes exactly as long as it was meant to."""
+    kwargs["clock"] = trio.testing.MockClock(autojump_threshold=0)
+    return trio.run(*args, **kwargs)
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    # The fixture `autojump_clock` works only in tests that name it themselves, which is easily
+    # forgotten: the test then sleeps for real, and passes.
+    if inspect.iscoroutinefunction(getattr(item, "obj", None)):
+        item.add_marker(pytest.mark.trio(run=run_on_virtual_clock))
+
+
+@pytest.fixture
+async def runtime() -> AsyncIterator[Runtime]:
+    async with open_runtime(log=False) as opened:
+        yield opened
