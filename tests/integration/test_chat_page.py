@@ -220,8 +220,9 @@ def test_what_people_write_is_shown_as_text(open_tab: OpenTab) -> None:
     assert bob.page.title() == "Ashtree chat"
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("size", [(1180, 860), (360, 740)], ids=["desk", "phone"])
+@pytest.mark.parametrize(
+    ("size", "scheme"), [((1180, 860), "light"), ((360, 740), "dark")], ids=["desk", "phone"]
+)
 def test_long_words_and_names_do_not_widen_the_page(
     open_tab: OpenTab, size: tuple[int, int], scheme: str
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import subprocess
 import sys
@@ -23,9 +24,9 @@ def run(module: str, *options: str) -> tuple[int, str]:
 
 
 def assert_one_sentence(said: str) -> None:
-    assert "Traceback" not in said
+    """No traceback, no usage, no names of exceptions: what happened, in the words of its reader."""
     assert len(said.splitlines()) == 1, said
-    assert said.endswith("."), said
+    assert re.search(r"Traceback|\w+(Error|Exception)\b", said) is None, said
 
 
 @pytest.mark.parametrize("module", EXAMPLES)
@@ -33,8 +34,8 @@ def assert_one_sentence(said: str) -> None:
     ("options", "named"),
     [
         (["--prot", "4000"], "--prot"),
-        (["--port", "many"], "many"),
-        (["--port", "70000"], "70000"),
+        (["--port", "many"], "--port"),
+        (["--port", "70000"], "65535"),
         (["--port"], "--port"),
         (["--log-level", "loud"], "loud"),
         (["surprise"], "surprise"),
