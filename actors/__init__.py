@@ -40,37 +40,36 @@ from actors.exits import (
 )
 from actors.gen_server import GenServer, Sender, call, cast, reply, stop
 from actors.instrument import Instrument
-from actors.messages import Down, Exit, Timeout
-from actors.process import (
-    ancestors,
-    cancel_timer,
-    current_pid,
+from actors.links import (
     demonitor,
-    exit,
-    is_alive,
     kill,
     link,
     monitor,
+    send_exit,
+    trap_exits,
+    unlink,
+    wait_exit,
+)
+from actors.messages import Down, Exit, Timeout
+from actors.names import register, unregister, whereis
+from actors.process import (
+    ancestors,
+    current_pid,
+    exit,
+    is_alive,
     on_exit,
     receive,
-    register,
     send,
-    send_after,
-    send_exit,
     set_label,
     spawn,
     spawn_link,
     spawn_monitor,
-    trap_exits,
-    unlink,
-    unregister,
-    wait_exit,
-    whereis,
 )
 from actors.refs import Pid, Ref, TimerRef
 from actors.results import Continue, Fail, Ignore, NoReply, Reply, Stop, Within
 from actors.runtime import Runtime, current_runtime, open_runtime
 from actors.telemetry import Telemetry
+from actors.timers import cancel_timer, send_after
 
 __all__ = [
     "CALLING_SELF",

@@ -22,10 +22,12 @@ if TYPE_CHECKING:
 __all__ = [
     "Monitor",
     "Process",
+    "acting_process",
     "ambient_runtime",
     "current_process",
     "require_process",
     "require_runtime",
+    "start_monitor",
 ]
 
 
@@ -48,6 +50,7 @@ class Process:
         "label",
         "mailbox",
         "name",
+        "obeys",
         "parent",
         "pid",
         "reason",
@@ -72,6 +75,8 @@ class Process:
         self.runtime: Final = runtime
         self.function: Final = function
         self.parent: Final = parent
+        # Whose Exit stops a server that traps exits: its parent's, but only if it was started linked to it.
+        self.obeys: Pid | None = None
         self.ancestors: Final = ancestors
         self.mailbox: Final = Mailbox()
         self.scope: Final = trio.CancelScope()
@@ -97,10 +102,35 @@ class Process:
             return repr(self.name)
         return self.label or str(getattr(self.function, "__qualname__", self.function))
 
+    def info(self) -> dict[str, Any]:
+        """What `process_info` says, except for what the record does not know."""
+        return {
+            "pid": self.pid,
+            "name": self.name,
+            "label": self.describe(),
+            "parent": self.parent,
+            "ancestors": self.ancestors,
+            "monitors": tuple(self.watching.values()) if self.watching else (),
+            "trap_exits": self.trapping,
+            "queue_length": len(self.mailbox),
+            "status": "exiting" if self.dying else "running",
+            "dictionary": dict(self.dictionary or {}),
+        }
+
     def check(self) -> None:
         """Raise ProcessKilled if this process has accepted a fatal signal."""
         if self.dying or self.dead:
             raise ProcessKilled(self.reason)
+
+    def let_go(self) -> None:
+        """Forget everything but the identity, once the process has ended.
+
+        Otherwise each ended process would be a circle that only the garbage collector finds: its undelivered calls
+        and its timers know their process.
+        """
+        self.cleanups = self.watching = self.timers = self.dictionary = self.context = None
+        self.start_slot = None
+        self.mailbox.queue.clear()
 
 
 @final
@@ -131,23 +161,45 @@ current_process: ContextVar[Process | None] = ContextVar("actors_process", defau
 ambient_runtime: ContextVar[Runtime | None] = ContextVar("actors_runtime", default=None)
 
 
+def acting_process() -> Process | None:
+    """The process in whose name the calling task acts, or None; ProcessKilled if the task is a zombie.
+
+    What still runs of a process that has ended (its clean-ups, or a task that it started in somebody else's nursery)
+    is no process any more, and may do what any task may.
+    """
+    process = current_process.get()
+    if process is None or not process.dead:
+        return process
+    if process.pid in process.runtime.zombies:
+        # Everybody has been told that it is gone, so it may not act any more.
+        raise ProcessKilled(process.reason)
+    return None
+
+
 def require_process(verb: str) -> Process:
     """The process in which the caller runs; NotAProcess if it is not one, ProcessKilled if it has ended already."""
-    process = current_process.get()
+    process = acting_process()
     if process is None:
         raise NotAProcess(verb)
-    if process.dead:
-        # A zombie: everybody has been told that it is gone, so it may not act any more.
-        raise ProcessKilled(process.reason)
     return process
 
 
 def require_runtime() -> Runtime:
-    """The runtime in which the caller runs."""
-    process = current_process.get()
+    """The runtime in which the caller runs; ProcessKilled for a zombie."""
+    process = acting_process()
     runtime = process.runtime if process is not None else ambient_runtime.get()
     if runtime is None:
         raise RuntimeClosed(
             "there is no runtime here; wrap this code in `async with open_runtime():`"
         )
     return runtime
+
+
+def start_monitor(process: Process, pid: Pid, name: object) -> Ref:
+    """Make a monitor of a living process for `process`; `name` is what its Down says was monitored."""
+    ref = Monitor(process.runtime.next_ref(), process, name)
+    process.runtime.graph.watch(pid, ref)
+    if process.watching is None:
+        process.watching = {}
+    process.watching[ref] = pid
+    return ref

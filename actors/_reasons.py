@@ -7,7 +7,7 @@ import trio
 from actors.errors import ProcessExit, ProcessKilled
 from actors.exits import Crash, ExitReason
 
-__all__ = ["escaping", "reason_of"]
+__all__ = ["escaping", "only_unwinding", "reason_of"]
 
 
 def _leaves(error: BaseException) -> list[BaseException]:
@@ -32,6 +32,13 @@ def reason_of(error: BaseException) -> ExitReason:
     if leaves and len(exits) == len(leaves) and all(reason == exits[0] for reason in exits):
         return exits[0]
     return Crash(leaves[0] if len(leaves) == 1 else error)
+
+
+def only_unwinding(error: BaseException) -> bool:
+    """Whether an exception says no more than that its process is ending."""
+    return all(
+        isinstance(leaf, (trio.Cancelled, ProcessKilled, ProcessExit)) for leaf in _leaves(error)
+    )
 
 
 def escaping(error: BaseException) -> BaseException | None:

@@ -8,21 +8,26 @@ of the package relies on:
 * ending a process (`_end`) is one function without a checkpoint, so that whoever learns of the end finds the name
   free, the entries gone and the process dead;
 * no exception of a process leaves its task (`_run`), so that no process can cancel another through the nursery.
+
+Ctrl-C is never raised in here, nor in any process: `enable_ki_protection`, which costs nothing, lets Trio raise it in
+the main task instead. Raised anywhere it likes, it could leave a link half cut or a process that nobody can end.
 """
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 import trio
+from trio.lowlevel import enable_ki_protection
 
 from actors._links import LinkGraph
-from actors._process import Process, current_process
-from actors._reasons import escaping, reason_of
+from actors._process import Process, acting_process, current_process
+from actors._reasons import escaping, only_unwinding, reason_of
 from actors.errors import AlreadyStarted, NameTaken, RuntimeClosed
-from actors.exits import KILL, KILLED, NORMAL, Crash, ExitReason, Verdict, is_normal_exit, judge
+from actors.exits import KILL, NORMAL, SHUTDOWN, Crash, ExitReason, Verdict, is_normal_exit, judge
 from actors.messages import Exit
 from actors.refs import Pid
 from actors.telemetry import Telemetry
@@ -58,6 +63,8 @@ class Runtime:
         self.names: dict[object, Process] = {}
         self.zombies: dict[Pid, Process] = {}
         self.instruments: tuple[Instrument, ...] = ()
+        # Whether `admit` must be asked before a message is sent: there is an instrument, or a zombie.
+        self.guarded = False
         self.closed = False
         self.spawned = 0
         self.crashed = 0
@@ -73,11 +80,24 @@ class Runtime:
     def add_instrument(self, instrument: Instrument) -> Callable[[], None]:
         """Show everything that happens to `instrument`, until the returned function is called."""
         self.instruments = (*self.instruments, instrument)
+        self._guard()
 
         def remove() -> None:
             self.instruments = tuple(other for other in self.instruments if other is not instrument)
+            self._guard()
 
         return remove
+
+    def _guard(self) -> None:
+        self.guarded = bool(self.instruments or self.zombies)
+
+    def admit(self, receiver: Pid, message: Any) -> bool:
+        """Whether a message may enter a mailbox, as its instruments say; ProcessKilled if a zombie sends it."""
+        sender = acting_process()
+        pid = None if sender is None else sender.pid
+        # A list, not a generator: every instrument is told, also after one of them has refused.
+        verdicts = [each.message_sent(pid, receiver, message) for each in self.instruments]
+        return False not in verdicts
 
     def next_ref(self) -> int:
         """A number that no other reference of this runtime has."""
@@ -86,6 +106,7 @@ class Runtime:
 
     # Spawning
 
+    @enable_ki_protection
     def spawn(
         self,
         function: Callable[..., Awaitable[Any]],
@@ -101,7 +122,7 @@ class Runtime:
         if name is not None and name in self.names:
             raise AlreadyStarted(name, self.names[name].pid)
         ancestors: tuple[Pid, ...] = ()
-        creator = current_process.get()
+        creator = acting_process()
         if creator is None or creator.runtime is not self:
             creator, parent = None, self.pid
         else:
@@ -115,14 +136,18 @@ class Runtime:
         if name is not None:
             self.names[name] = process
             process.name = name
-        if link and creator is not None:
-            self.graph.link(creator.pid, pid)
+        if creator is None:
+            process.obeys = parent
+        elif link:
+            process.obeys = parent
+            self.graph.link(parent, pid)
+        self.nursery.start_soon(self._run, process, function, args)
         if self.instruments:
             for instrument in self.instruments:
                 instrument.process_spawned(pid, parent, process.describe())
-        self.nursery.start_soon(self._run, process, function, args)
         return process
 
+    @enable_ki_protection
     async def _run(
         self, process: Process, function: Callable[..., Awaitable[Any]], args: tuple[Any, ...]
     ) -> None:
@@ -142,6 +167,7 @@ class Runtime:
             self._end(process, process.reason if process.dying else NORMAL)
         # The task's context refers to the process: without this they would keep each other alive.
         process.task = None
+        process.reason = NORMAL
         if escaped is not None:
             raise escaped
 
@@ -149,14 +175,14 @@ class Runtime:
         """End a process that raised. Returns what must be raised on: only a cancellation of the runtime itself."""
         interrupt = escaping(error)
         if interrupt is not None:
-            self._end(process, process.reason if process.dying else Crash(interrupt))
+            self._end(process, process.reason if process.dying else SHUTDOWN)
             self.interrupted(interrupt)
         elif process.dying:
-            if not isinstance(error, trio.Cancelled):
+            if not only_unwinding(error):
                 self._report(CLEANUP, process, process.reason, error)
             self._end(process, process.reason)
-        elif isinstance(error, trio.Cancelled):
-            self._end(process, KILLED)
+        elif isinstance(error, trio.Cancelled) and trio.current_effective_deadline() == -math.inf:
+            self._end(process, SHUTDOWN)
             return error
         else:
             self._end(process, reason_of(error))
@@ -164,6 +190,7 @@ class Runtime:
 
     # Exit signals
 
+    @enable_ki_protection
     def signal(self, sender: Pid, receiver: Pid, reason: ExitReason, *, linked: bool) -> None:
         """Deliver an exit signal: drop it, make it a message, or let it kill, as `judge` says."""
         process = receiver._process
@@ -189,14 +216,19 @@ class Runtime:
         process.mailbox.wake()
         # On the BEAM it would be dead now. Here it still unwinds; if it does not, it is declared dead.
         process.grace = self.timers.at(
-            trio.current_time() + self.kill_grace, lambda: self._declare_zombie(process)
+            trio.current_time() + self.kill_grace, lambda: self._grace_over(process)
         )
+
+    def _grace_over(self, process: Process) -> None:
+        # If something held up the whole loop, the process had no chance to unwind: it gets one round of the loop.
+        process.grace = self.timers.at(trio.current_time(), lambda: self._declare_zombie(process))
 
     def _declare_zombie(self, process: Process) -> None:
         """Give up waiting for a process that was killed: for everybody but its own task it is dead from here on."""
         process.grace = None
         self.zombies_ever += 1
         self.zombies[process.pid] = process
+        self._guard()
         self._report(ZOMBIE, process, process.reason, None)
         self._end(process, process.reason)
 
@@ -208,6 +240,7 @@ class Runtime:
         if process.dead:
             # A zombie whose task has come to its end after all.
             self.zombies.pop(pid, None)
+            self._guard()
             self.empty.unpark_all()
             return
         process.dead = True
@@ -220,16 +253,20 @@ class Runtime:
         self._release(process, reason)
         for instrument in self.instruments:
             instrument.process_exited(pid, reason)
-        if type(reason) is Crash:
+        if process.dying:
+            # An exit signal ended it. Whoever crashed has been reported; those it takes along are not to blame.
+            pass
+        elif type(reason) is Crash:
             self.crashed += 1
             self._report(CRASH, process, reason, reason.exception)
-        elif process.context is not None and not process.dying and not is_normal_exit(reason):
+        elif process.context is not None and not is_normal_exit(reason):
             self._report(CRASH, process, reason, None)
         peers, watchers = self.graph.remove(pid)
         for peer in peers:
             self.signal(pid, peer, reason, linked=True)
         for watcher in watchers:
             watcher.down(pid, reason)
+        process.let_go()
         if not self.table:
             self.empty.unpark_all()
 
@@ -250,8 +287,11 @@ class Runtime:
         for cleanup in reversed(list(cleanups.values())):
             try:
                 cleanup()
-            except Exception as error:  # one bad clean-up must not keep the rest, or the end itself, from happening
+            except BaseException as error:  # one bad clean-up must not keep the rest, or the end itself, from happening
                 self._report(CLEANUP, process, reason, error)
+                interrupt = escaping(error)
+                if interrupt is not None:
+                    self.interrupted(interrupt)
 
     def _report(
         self,
@@ -284,6 +324,7 @@ class Runtime:
             return address._process
         return self.names.get(address)
 
+    @enable_ki_protection
     def register(self, name: object, process: Process) -> None:
         """Give a name to a process. One name for each process, one process for each name."""
         if name is None:
@@ -300,6 +341,7 @@ class Runtime:
         self.names[name] = process
         process.name = name
 
+    @enable_ki_protection
     def unregister(self, name: object) -> None:
         """Take a name away from whoever has it."""
         process = self.names.pop(name, None)
@@ -323,19 +365,7 @@ class Runtime:
         process = pid._process
         if process is None:
             return None
-        return {
-            "pid": pid,
-            "name": process.name,
-            "label": process.describe(),
-            "parent": process.parent,
-            "ancestors": process.ancestors,
-            "links": self.graph.links_of(pid),
-            "monitors": tuple(process.watching.values()) if process.watching else (),
-            "trap_exits": process.trapping,
-            "queue_length": len(process.mailbox),
-            "status": "exiting" if process.dying else "running",
-            "dictionary": dict(process.dictionary or {}),
-        }
+        return {**process.info(), "links": self.graph.links_of(pid)}
 
     def statistics(self) -> dict[str, int]:
         """Counters since the runtime was opened, and what is alive now."""

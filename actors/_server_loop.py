@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from actors._process import Process, current_process
-from actors._reasons import reason_of
+from actors._reasons import escaping, reason_of
 from actors.errors import InvalidReturn, ProcessExit, ProcessKilled, StartError, StartIgnored
 from actors.exits import NORMAL, ExitReason, is_normal_exit
 from actors.messages import Exit, Timeout
@@ -114,12 +114,19 @@ async def _init(
         if slot is not None:
             slot.ack()
             process.start_slot = None
+            if isinstance(result, Continue):
+                # The start returns before the continue runs. One round of the loop wakes the starter, but it may come
+                # after this process in that round; so it takes two.
+                await trio.lowlevel.cancel_shielded_checkpoint()
+                await trio.lowlevel.cancel_shielded_checkpoint()
         return result
     if isinstance(result, (Ignore, Fail)):
         if slot is not None:
             slot.nack(StartIgnored() if isinstance(result, Ignore) else StartError(result.reason))
         raise ProcessExit(NORMAL)
     if isinstance(result, Stop):
+        if not is_normal_exit(result.reason):
+            process.context = {"state": server.state, "server": type(server).__name__}
         raise ProcessExit(result.reason)
     raise InvalidReturn(f"{type(server).__name__}.init", result, AFTER_INIT)
 
@@ -144,34 +151,39 @@ class _Loop:
             await self._serve_messages()
         except _Stopping as stopping:
             await self._stop(stopping)
-        except (trio.Cancelled, ProcessKilled):
-            # An exit signal was accepted. As in OTP, no callback runs any more.
+        except (trio.Cancelled, GeneratorExit):
+            # An exit signal was accepted, or the task is being thrown away. As in OTP, no callback runs any more.
             raise
-        except (Exception, ProcessExit, BaseExceptionGroup) as error:
+        except BaseException as error:
+            if self.process.dying or escaping(error) is not None:
+                raise
             # Whatever a callback does wrong ends this server in order: old state back, terminate, then the same error.
             self.server.state = self.before
-            self._explain()
-            await self.server.terminate(reason_of(error))
+            await self._terminate(reason_of(error))
             raise
 
     async def _stop(self, stopping: _Stopping) -> None:
-        if not is_normal_exit(stopping.reason):
-            self._explain()
+        process, reason = self.process, stopping.reason
+        if process.dying:
+            # A signal came while the callback decided to stop. The signal is what ends it, without any callback.
+            raise ProcessKilled(process.reason) from None
         try:
-            await self.server.terminate(stopping.reason)
+            await self._terminate(reason)
         finally:
             # Only now, and even if terminate failed: who gets this answer may rely on the cleaning up being done.
-            if stopping.sender is not None and stopping.value is not MISSING:
+            if stopping.sender is not None and not process.dying:
                 stopping.sender._answer(stopping.value)
-        raise ProcessExit(stopping.reason) from None
+        raise ProcessExit(reason) from None
 
-    def _explain(self) -> None:
-        """Leave what a crash report should say with the process."""
+    async def _terminate(self, reason: ExitReason) -> None:
+        # What a crash report should say; left with the process before, because terminate may be what fails.
         self.process.context = {
             "last_message": self.message,
             "state": self.server.state,
             "server": type(self.server).__name__,
+            "stopping": reason,
         }
+        await self.server.terminate(reason)
 
     async def _serve_messages(self) -> None:  # noqa: C901, PLR0912 - one dispatch, spelled out for speed
         # The hot path of everything: one message costs no call here but the callback's own.
@@ -188,6 +200,8 @@ class _Loop:
                 self.deadline = math.inf
             else:
                 budget = FAIRNESS
+                # What an idle server handled last is not its to keep alive.
+                message = result = self.message = self.before = None
                 if not await self._pause():
                     continue
                 message = Timeout()
@@ -214,7 +228,7 @@ class _Loop:
                     await self._apply(result, "handle_cast", AFTER_MESSAGE)
             elif kind is SystemRequest:
                 await self._system(message)
-            elif kind is Exit and message.pid is process.parent:
+            elif kind is Exit and message.pid is process.obeys:
                 raise _Stopping(message.reason)
             else:
                 result = await server.handle_info(message)

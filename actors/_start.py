@@ -11,9 +11,15 @@ from collections.abc import Awaitable, Callable
 from typing import Any, final
 
 import trio
-from trio.lowlevel import Abort, current_task, reschedule, wait_task_rescheduled
+from trio.lowlevel import (
+    Abort,
+    current_task,
+    enable_ki_protection,
+    reschedule,
+    wait_task_rescheduled,
+)
 
-from actors._process import Process, current_process, require_process, require_runtime
+from actors._process import Process, acting_process, require_runtime
 from actors.errors import StartError, StartIgnored
 from actors.exits import KILL, TIMEOUT, ExitReason
 from actors.messages import Exit
@@ -74,6 +80,8 @@ class StartSlot:
         return Abort.SUCCEEDED
 
 
+# Ctrl-C in the middle would leave a child behind that nobody knows.
+@enable_ki_protection
 async def start(
     function: Callable[..., Awaitable[Any]],
     args: tuple[Any, ...],
@@ -84,8 +92,8 @@ async def start(
     timeout: float,
 ) -> Pid:
     """Spawn a process that speaks the start protocol, and wait for its answer."""
-    starter = require_process("start_link") if link and current_process.get() is not None else None
     runtime = require_runtime()
+    starter = acting_process()
     if starter is not None:
         starter.check()
     child = runtime.spawn(function, args, link=link, name=name, label=label)
@@ -99,40 +107,43 @@ async def start(
     try:
         while not slot.done and not slot.timed_out:
             await slot.wait()
-    except BaseException:  # a starter that was cancelled must not leave a child half started behind
-        _disown(starter, child)
+        if starter is not None:
+            starter.check()
+    except BaseException:  # whatever ends the wait, no child may be left behind half started
+        if starter is None or not starter.dying:
+            await _kill_and_wait(starter, child)
+        # A starter that is dying itself does not wait: its end reaches the child over the link, with the true
+        # reason, and a child that was started without a link does not depend on it.
         raise
     finally:
         if timer is not None:
             runtime.timers.cancel(timer)
         runtime.graph.unwatch(child.pid, slot)
-    if starter is not None:
-        starter.check()
     if slot.started:
         return child.pid
-    if slot.timed_out and not slot.done:
-        await _kill_and_wait(starter, child)
-        raise StartError(TIMEOUT)
-    if starter is not None:
-        _disown(starter, child)
-    assert slot.failure is not None
-    raise slot.failure
-
-
-def _disown(starter: Process | None, child: Process) -> None:
-    """Cut the link first, so that the child's end does not reach the starter; then make sure that it ends."""
-    runtime = child.runtime
-    if starter is not None:
-        runtime.graph.unlink(starter.pid, child.pid)
-        starter.mailbox.take(lambda message: type(message) is Exit and message.pid is child.pid)
-    runtime.signal(runtime.pid, child.pid, KILL, linked=False)
+    await _kill_and_wait(starter, child)
+    failure = slot.failure if slot.failure is not None else StartError(TIMEOUT)
+    try:
+        raise failure
+    finally:
+        # The failure's traceback contains this frame: without this they would keep each other alive.
+        del failure, slot
 
 
 async def _kill_and_wait(starter: Process | None, child: Process) -> None:
-    _disown(starter, child)
+    """Make sure that a child is gone, and that its end does not reach the starter."""
+    runtime = child.runtime
+    # The link is cut first.
+    if starter is not None:
+        runtime.graph.unlink(starter.pid, child.pid)
+        starter.mailbox.flush(lambda message: type(message) is Exit and message.pid is child.pid)
+    runtime.signal(runtime.pid, child.pid, KILL, linked=False)
+    if child.dead:
+        return
     slot = StartSlot()
-    if not child.dead:
-        child.runtime.graph.watch(child.pid, slot)
-        # Shielded: the starter was promised that the child is gone. Bounded by the runtime's kill_grace.
-        with trio.CancelScope(shield=True):
-            await slot.wait()
+    runtime.graph.watch(child.pid, slot)
+    # Shielded: the starter was promised that the child is gone. Bounded by the runtime's kill_grace.
+    with trio.CancelScope(shield=True):
+        await slot.wait()
+    if starter is not None:
+        starter.check()

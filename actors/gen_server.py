@@ -168,7 +168,9 @@ class GenServer(Generic[S]):
         )
 
     @classmethod
-    def spawn_link(cls, *args: Any, name: object = None, label: str | None = None, **kwargs: Any) -> Pid:
+    def spawn_link(
+        cls, *args: Any, name: object = None, label: str | None = None, **kwargs: Any
+    ) -> Pid:
         """Start the server, linked to the current process, without waiting for its init.
 
         Init runs in the first step of the new process; if it fails, or does not want to run, that is the exit of a
@@ -299,10 +301,12 @@ async def _request(
         raise ProcessKilled(caller.reason)
     if sender._failure is None:
         return sender._value
-    raise _call_exit(sender._failure, server, request, timeout)
+    raise _call_exit(sender, server, request, timeout)
 
 
-def _call_exit(failure: object, server: object, request: Any, timeout: float) -> CallExit:
+def _call_exit(sender: Sender, server: object, request: Any, timeout: float) -> CallExit:
+    # Forgotten: the server's crash knows the server's last request, so they would keep each other alive.
+    failure, sender._failure = sender._failure, None
     if isinstance(failure, _Ended):
         return ServerExit(failure.reason, server, request, timeout)
     return CallTimeout(server, request, timeout)

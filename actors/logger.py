@@ -48,8 +48,12 @@ def _crash(event: Event, measurements: Mapping[str, Any], metadata: Mapping[str,
         return
     context = "".join(
         f"\n  {title}: {metadata[key]!r}"
-        for key, title in (("last_message", "last message"), ("state", "state"))
-        if key in metadata
+        for key, title in (
+            ("last_message", "last message"),
+            ("state", "state"),
+            ("stopping", "it was stopping because of"),
+        )
+        if key in metadata and metadata[key] != metadata["reason"]
     )
     _log.error(
         "Process %s %r crashed: %s%s",

@@ -16,7 +16,13 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import trio
-from trio.lowlevel import Abort, current_task, reschedule, wait_task_rescheduled
+from trio.lowlevel import (
+    Abort,
+    current_task,
+    enable_ki_protection,
+    reschedule,
+    wait_task_rescheduled,
+)
 
 if TYPE_CHECKING:
     from actors.timers import TimerQueue
@@ -27,15 +33,19 @@ __all__ = ["Mailbox"]
 class Mailbox:
     """Messages waiting for one process, oldest first."""
 
-    __slots__ = ("_task", "queue")
+    __slots__ = ("_seen", "_task", "queue")
 
     def __init__(self) -> None:
         self.queue: deque[Any] = deque()
+        # How many of the oldest messages the present receive has refused already.
+        self._seen = 0
         self._task: trio.lowlevel.Task | None = None
 
     def __len__(self) -> int:
         return len(self.queue)
 
+    # Ctrl-C between the two halves of a `put` would leave a process asleep on a message for ever.
+    @enable_ki_protection
     def put(self, message: Any) -> None:
         """Append a message and wake the process if it is parked."""
         self.queue.append(message)
@@ -51,15 +61,31 @@ class Mailbox:
             self._task = None
             reschedule(task)
 
-    def take(self, match: Callable[[Any], bool], start: int = 0) -> tuple[bool, Any]:
-        """Remove the first message from position `start` on for which `match` is true; (False, None) if none is."""
+    def rewind(self) -> None:
+        """Begin a receive: the next `take` looks at every message again."""
+        self._seen = 0
+
+    def take(self, match: Callable[[Any], bool] | None) -> tuple[bool, Any]:
+        """Remove the first message that `match` accepts and that was not refused since `rewind`; or (False, None)."""
         queue = self.queue
-        for index in range(start, len(queue)):
+        if match is None:
+            return (True, queue.popleft()) if queue else (False, None)
+        for index in range(self._seen, len(queue)):
             message = queue[index]
             if match(message):
                 del queue[index]
                 return True, message
+        self._seen = len(queue)
         return False, None
+
+    def flush(self, match: Callable[[Any], bool]) -> None:
+        """Remove the first message for which `match` is true, if there is one; a receive may be going on."""
+        for index, message in enumerate(self.queue):
+            if match(message):
+                del self.queue[index]
+                if index < self._seen:
+                    self._seen -= 1
+                return
 
     async def park(self) -> None:
         """Wait until something arrives or `wake` is called. Returns without a message; look at the queue."""

@@ -14,6 +14,7 @@ from contextlib import asynccontextmanager
 from itertools import islice
 
 import trio
+from trio.lowlevel import enable_ki_protection
 
 from actors import logger
 from actors._process import Process, ambient_runtime, require_runtime
@@ -32,6 +33,7 @@ def current_runtime() -> Runtime:
 
 
 @asynccontextmanager
+@enable_ki_protection
 async def open_runtime(
     *,
     kill_grace: float = 5.0,
@@ -48,7 +50,8 @@ async def open_runtime(
     On leaving, the processes that were started from outside any process are asked to stop with `SHUTDOWN`, the newest
     first, each being waited for before the next; supervisors among them stop their trees. What is left after
     `shutdown_deadline` seconds, and what belongs to no tree, is killed and named in a warning. Then whatever made the
-    body end is raised.
+    body end is raised. KeyboardInterrupt or SystemExit in a process ends the body too, and is raised then; another
+    Ctrl-C during the shutdown makes it a quick one: everything is killed at once.
 
     Args:
         kill_grace: seconds that a process has to unwind after a fatal exit signal before it is declared a zombie.
@@ -65,9 +68,11 @@ async def open_runtime(
     failure: BaseException | None = None
     try:
         async with trio.open_nursery() as nursery:
-            await nursery.start(host.run)
+            # Not nursery.start: that gives up, and waits for a task that does not, if there is a cancellation already.
+            nursery.start_soon(host.run)
             token = ambient_runtime.set(runtime)
             try:
+                await host.opened()
                 with host.body_scope:
                     yield runtime
             except BaseException as error:  # raised again below, when everything has been stopped
@@ -75,17 +80,19 @@ async def open_runtime(
             finally:
                 ambient_runtime.reset(token)
                 host.close()
+            await host.closed()
     finally:
         if detach is not None:
             detach()
-    if host.interrupt is not None:
-        raise host.interrupt
-    if failure is not None:
-        try:
+    interrupt = host.interrupt
+    try:
+        if interrupt is not None:
+            raise interrupt
+        if failure is not None:
             raise failure
-        finally:
-            # The traceback of `failure` contains this frame: without this they would keep each other alive.
-            failure = None
+    finally:
+        # The tracebacks contain this frame: without this they would keep each other alive.
+        del failure, interrupt, host
 
 
 class _Host:
@@ -96,44 +103,77 @@ class _Host:
         self.shutdown_deadline = shutdown_deadline
         self.body_scope = trio.CancelScope()
         self.interrupt: BaseException | None = None
+        self._opened = trio.Event()
         self._closing = trio.Event()
+        self._closed = trio.Event()
+        self._ordered = trio.CancelScope()
+
+    async def opened(self) -> None:
+        """Wait until processes can be spawned."""
+        # Shielded: it takes one round of the loop, and a body that is cancelled before it begins is no special case.
+        with trio.CancelScope(shield=True):
+            await self._opened.wait()
 
     def close(self) -> None:
+        """Begin the shutdown."""
         self._closing.set()
 
+    async def closed(self) -> None:
+        """Wait until the shutdown is over; Ctrl-C makes it a quick one."""
+        # Shielded: that the processes are gone is what `open_runtime` promises, also to whoever cancels it.
+        with trio.CancelScope(shield=True):
+            while not self._closed.is_set():
+                try:
+                    await self._closed.wait()
+                except KeyboardInterrupt as error:
+                    self.interrupted(error)
+
     def interrupted(self, error: BaseException) -> None:
-        """A process was hit by KeyboardInterrupt or SystemExit, which are meant for the program: end the body."""
+        """KeyboardInterrupt or SystemExit, which are meant for the program, were raised: end it.
+
+        While the body runs, it is cancelled, and the ordered shutdown follows. During the shutdown, what is left is
+        killed at once.
+        """
         if self.interrupt is None:
             self.interrupt = error
+        if self._closing.is_set():
+            self._ordered.cancel()
         self.body_scope.cancel()
 
-    async def run(self, task_status: trio.TaskStatus[None]) -> None:
-        # Shielded, so that neither an outer cancellation nor an error of the body reaches the processes: only the
-        # ordered shutdown below ends them. It is bounded by shutdown_deadline and kill_grace.
-        with trio.CancelScope(shield=True):
-            async with trio.open_nursery() as nursery:
-                self.runtime.nursery = nursery
-                self.runtime.interrupted = self.interrupted
-                nursery.start_soon(self.runtime.timers.run)
-                task_status.started()
-                await self._closing.wait()
-                await self._stop_everything()
-                self.runtime.closed = True
-                self.runtime.timers.stop()
+    # No Ctrl-C in here: it goes to the main task, and from there through `interrupted`.
+    @enable_ki_protection
+    async def run(self) -> None:
+        ambient_runtime.set(self.runtime)
+        try:
+            # Shielded, so that neither an outer cancellation nor an error of the body reaches the processes: only the
+            # ordered shutdown below ends them. It is bounded by shutdown_deadline and kill_grace.
+            with trio.CancelScope(shield=True):
+                async with trio.open_nursery() as nursery:
+                    self.runtime.nursery = nursery
+                    self.runtime.interrupted = self.interrupted
+                    nursery.start_soon(self.runtime.timers.run)
+                    self._opened.set()
+                    await self._closing.wait()
+                    await self._stop_everything()
+                    self.runtime.timers.stop()
+        finally:
+            self.runtime.closed = True
+            self._closed.set()
 
     async def _stop_everything(self) -> None:
         runtime = self.runtime
-        with trio.move_on_after(self.shutdown_deadline) as deadline:
+        with self._ordered:
+            self._ordered.deadline = trio.current_time() + self.shutdown_deadline
             while (root := self._newest_root()) is not None:
                 runtime.signal(runtime.pid, root.pid, SHUTDOWN, linked=False)
                 await self._ended(root)
-        if deadline.cancelled_caught:
+        if self._ordered.cancelled_caught and self.interrupt is None:
             _log.warning("The ordered shutdown did not end within %g s", self.shutdown_deadline)
         runtime.closed = True
-        if runtime.table:
-            _log.warning(
-                "Killing what is left at the end of the runtime: %s", _names(runtime.table)
-            )
+        # Those that are ending already are no news.
+        left = {pid: each for pid, each in runtime.table.items() if not each.dying}
+        if left:
+            _log.warning("Killing what is left at the end of the runtime: %s", _names(left))
             runtime.kill_everything()
         # Bounded: kill_grace turns what does not unwind into a zombie, which empties the table.
         while runtime.table:
@@ -146,7 +186,7 @@ class _Host:
 
     def _newest_root(self) -> Process | None:
         runtime = self.runtime
-        for process in reversed(list(runtime.table.values())):
+        for process in reversed(runtime.table.values()):
             if process.parent is runtime.pid and not process.dying:
                 return process
         return None

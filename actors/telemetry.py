@@ -10,6 +10,8 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
+from actors.errors import ProcessExit, ProcessKilled
+
 __all__ = ["Event", "Handler", "Telemetry"]
 
 Event: TypeAlias = tuple[str, ...]
@@ -57,7 +59,9 @@ class Telemetry:
             try:
                 handler(event, measurements, metadata)
             except (
-                Exception
+                Exception,
+                ProcessExit,
+                ProcessKilled,
             ):  # a listener's bug belongs to the listener, not to the process that is observed
                 self._detach(event, handler)
                 _log.exception(

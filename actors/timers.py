@@ -14,12 +14,15 @@ from __future__ import annotations
 import heapq
 import math
 from collections.abc import Callable
+from typing import Any
 
 import trio
+from trio.lowlevel import enable_ki_protection
 
-from actors.refs import TimerRef
+from actors._process import require_runtime
+from actors.refs import Pid, TimerRef
 
-__all__ = ["TimerQueue"]
+__all__ = ["TimerQueue", "cancel_timer", "send_after"]
 
 # Below this many forgotten timers a rebuild would cost more than it frees.
 _REBUILD_FLOOR = 256
@@ -41,6 +44,7 @@ class TimerQueue:
         """How many timers are pending."""
         return len(self._heap) - self._forgotten
 
+    @enable_ki_protection
     def at(self, deadline: float, callback: Callable[[], None]) -> TimerRef:
         """Call `callback` once `trio.current_time()` has reached `deadline`, unless the timer is cancelled first.
 
@@ -56,11 +60,12 @@ class TimerQueue:
             scope.deadline = deadline
         return timer
 
+    @enable_ki_protection
     def cancel(self, timer: TimerRef) -> float | None:
         """Forget a timer. Returns the seconds that it had left, or None if it has run or was cancelled before."""
         if timer._callback is None:
             return None
-        timer._callback = None
+        timer._callback = timer._owner = None
         self._forgotten += 1
         if self._forgotten > _REBUILD_FLOOR and self._forgotten * 2 > len(self._heap):
             self._heap = [entry for entry in self._heap if entry[2]._callback is not None]
@@ -74,6 +79,7 @@ class TimerQueue:
             return None
         return max(0.0, timer._deadline - trio.current_time())
 
+    @enable_ki_protection
     async def run(self) -> None:
         """Run what is due, as it becomes due, until `stop`."""
         while not self._stopped:
@@ -84,8 +90,12 @@ class TimerQueue:
             self._run_due(trio.current_time())
 
     def stop(self) -> None:
-        """End `run`; what is still pending never runs."""
+        """End `run`; what is still pending is forgotten."""
         self._stopped = True
+        for _, _, timer in self._heap:
+            timer._callback = timer._owner = None
+        self._heap = []
+        self._forgotten = 0
         if self._scope is not None:
             self._scope.cancel()
 
@@ -100,6 +110,54 @@ class TimerQueue:
             if callback is None:
                 self._forgotten -= 1
             else:
-                timer._callback = None
+                timer._callback = timer._owner = None
                 callback()
                 heap = self._heap
+
+
+def send_after(address: object, message: Any, seconds: float) -> TimerRef:
+    """Send a message later, and return a reference with which it can be cancelled.
+
+        timer = send_after(current_pid(), "tick", 1.5)
+
+    Args:
+        address: a pid, or a name, which is looked up when the time has come; if nobody has it then, nothing happens.
+            A timer for a pid is dropped when its process ends.
+        message: what to send.
+        seconds: at least 0, on Trio's clock.
+    """
+    # Written so that NaN, which is neither less nor more than anything, is refused too.
+    if not seconds >= 0:
+        raise ValueError(
+            f"send_after got {seconds!r} seconds; a message cannot be sent in the past"
+        )
+    owner = address._process if type(address) is Pid else None
+    runtime = address._runtime if type(address) is Pid else require_runtime()
+
+    def fire() -> None:
+        process = runtime.resolve(address)
+        if owner is not None and owner.timers is not None:
+            owner.timers.pop(timer, None)
+        if process is not None and (not runtime.guarded or runtime.admit(process.pid, message)):
+            process.mailbox.put(message)
+
+    timer = runtime.timers.at(trio.current_time() + seconds, fire)
+    if owner is not None:
+        if owner.timers is None:
+            owner.timers = {}
+        owner.timers[timer] = None
+        timer._owner = owner
+    elif type(address) is Pid:
+        runtime.timers.cancel(timer)
+    return timer
+
+
+def cancel_timer(timer: TimerRef) -> float | None:
+    """Cancel a timer. Returns the seconds it had left, or None if it has fired or was cancelled before.
+
+    None does not say whether its message has been handled: it may still be in the mailbox.
+    """
+    owner = timer._owner
+    if owner is not None and owner.timers is not None:
+        owner.timers.pop(timer, None)
+    return require_runtime().timers.cancel(timer)

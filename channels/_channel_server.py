@@ -22,8 +22,9 @@ import trio
 from actors.errors import InvalidReturn
 from actors.exits import NORMAL, SHUTDOWN, ExitReason, Shutdown, is_normal_exit
 from actors.gen_server import GenServer, Sender
+from actors.links import kill, monitor
 from actors.messages import Down
-from actors.process import kill, monitor, receive, send
+from actors.process import receive, send
 from actors.refs import Pid, Ref
 from actors.results import MISSING, Continue, NoReply, Stop, Within
 from actors.runtime import current_runtime

@@ -22,11 +22,13 @@ import trio
 from actors.errors import CallExit, StartError, StartIgnored
 from actors.exits import NORMAL, Shutdown
 from actors.gen_server import GenServer
+from actors.links import monitor, send_exit
 from actors.messages import Down
-from actors.process import current_pid, is_alive, monitor, on_exit, send, send_after, send_exit
+from actors.process import current_pid, is_alive, on_exit, send
 from actors.refs import Pid, Ref
 from actors.results import Continue, Stop
 from actors.runtime import current_runtime
+from actors.timers import send_after
 from channels._channel_server import Closed, Gone, Link, Refused
 from channels._mounts import Services
 from channels._upgrade import Upgraded, answer_first_request

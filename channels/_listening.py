@@ -11,7 +11,8 @@ import trio
 from actors.errors import CallExit, StartError, StartIgnored
 from actors.exits import Crash, ExitReason
 from actors.gen_server import GenServer
-from actors.process import on_exit, spawn_link, wait_exit
+from actors.links import wait_exit
+from actors.process import on_exit, spawn_link
 from actors.refs import Pid
 from actors.results import Continue, Fail
 from channels._connection import Connection

@@ -18,8 +18,9 @@ from attrs import field, frozen
 
 from actors.exits import ExitReason
 from actors.gen_server import GenServer
+from actors.links import monitor, trap_exits
 from actors.messages import Down
-from actors.process import monitor, receive, send, trap_exits
+from actors.process import receive, send
 from actors.refs import Pid
 from actors.runtime import current_runtime
 from channels._connection import Drain

@@ -12,7 +12,8 @@ from collections.abc import Container
 from typing import Any, Literal
 
 from actors.gen_server import call
-from actors.process import ancestors, current_pid, on_exit, whereis
+from actors.names import whereis
+from actors.process import ancestors, current_pid, on_exit
 from actors.refs import Pid
 from supervision.errors import SupervisorDeadlock
 

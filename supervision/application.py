@@ -20,7 +20,7 @@ import trio
 
 from actors.errors import StartError
 from actors.exits import Crash, ExitReason, is_normal_exit
-from actors.process import wait_exit
+from actors.links import wait_exit
 from actors.refs import Pid
 from actors.runtime import Runtime, open_runtime
 from actors.telemetry import Event

@@ -17,8 +17,8 @@ from attrs import define
 
 from actors.exits import ExitReason
 from actors.gen_server import GenServer, Sender
+from actors.links import trap_exits
 from actors.messages import Exit
-from actors.process import trap_exits
 from actors.refs import Pid
 from actors.results import NoReply, Reply, Stop
 from supervision._pool import Pool, PoolSetup, TryAgain

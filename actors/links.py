@@ -1,0 +1,167 @@
+"""Links, monitors and exit signals: how processes learn of each other's end, and bring it about.
+
+A *link* joins two processes: when one ends, the other gets an exit signal, and ends too unless it traps exits. A
+*monitor* is one-way: its owner gets a `Down` message. What a signal does to its receiver is decided in
+`actors.exits.judge`. All of it is Erlang's, to the letter.
+"""
+
+from __future__ import annotations
+
+import trio
+from trio.lowlevel import (
+    Abort,
+    current_task,
+    enable_ki_protection,
+    reschedule,
+    wait_task_rescheduled,
+)
+
+from actors._process import (
+    Monitor,
+    acting_process,
+    require_process,
+    start_monitor,
+)
+from actors.errors import DeadProcess
+from actors.exits import KILL, NOPROC, ExitReason
+from actors.messages import Down, Exit
+from actors.refs import Pid, Ref
+
+__all__ = ["demonitor", "kill", "link", "monitor", "send_exit", "trap_exits", "unlink", "wait_exit"]
+
+
+def link(pid: Pid) -> None:
+    """Link the current process with `pid`: when one ends, the other gets an exit signal.
+
+    Linking twice makes one link; linking with oneself does nothing. If `pid` has ended, a caller that traps exits
+    finds `Exit(pid, NOPROC)` in its mailbox, and any other gets DeadProcess.
+    """
+    process = require_process("link")
+    if pid._process is not None:
+        process.runtime.graph.link(process.pid, pid)
+    elif process.trapping:
+        process.mailbox.put(Exit(pid, NOPROC))
+    else:
+        raise DeadProcess(pid)
+
+
+def unlink(pid: Pid, *, flush: bool = False) -> None:
+    """Cut the link with `pid`, if there is one: no exit signal comes from it any more.
+
+    Args:
+        pid: the other process; it may have ended, or never have been linked.
+        flush: also take an `Exit` from it that is in the mailbox already, which otherwise stays there.
+    """
+    process = require_process("unlink")
+    process.runtime.graph.unlink(process.pid, pid)
+    if flush:
+        process.mailbox.flush(lambda message: type(message) is Exit and message.pid is pid)
+
+
+def monitor(target: object) -> Ref:
+    """Ask for a `Down` message when `target` ends, and return the reference that it will carry.
+
+        ref = monitor(pid)
+        down = await receive(lambda m: isinstance(m, Down) and m.ref == ref)
+
+    Each call makes a monitor of its own; each fires once. For a process that has ended, or a name that nobody has,
+    the message arrives at once with `NOPROC`. When it arrives, the process is not alive and its name is free.
+    """
+    process = require_process("monitor")
+    found = process.runtime.resolve(target)
+    if found is None:
+        ref = Ref(process.runtime.next_ref())
+        is_pid = type(target) is Pid
+        process.mailbox.put(
+            Down(ref, target if type(target) is Pid else None, NOPROC, None if is_pid else target)
+        )
+        return ref
+    return start_monitor(process, found.pid, None if type(target) is Pid else target)
+
+
+def demonitor(ref: Ref, *, flush: bool = False) -> bool:
+    """Remove a monitor. Returns whether it was still there.
+
+    Args:
+        ref: what `monitor` returned. One that has fired or was removed is no error.
+        flush: also take its `Down` out of the mailbox, which otherwise stays there.
+    """
+    process = require_process("demonitor")
+    removed = False
+    if process.watching is not None and isinstance(ref, Monitor):
+        watched = process.watching.pop(ref, None)
+        removed = watched is not None and process.runtime.graph.unwatch(watched, ref)
+    if flush:
+        process.mailbox.flush(lambda message: type(message) is Down and message.ref is ref)
+    return removed
+
+
+def trap_exits(flag: bool = True) -> bool:
+    """Turn exit signals into `Exit` messages for the current process. Returns the old setting.
+
+    `KILL` from `send_exit` cannot be trapped, and trapping does nothing about a signal that was accepted before.
+    """
+    process = require_process("trap_exits")
+    before, process.trapping = process.trapping, flag
+    return before
+
+
+def send_exit(pid: Pid, reason: ExitReason) -> None:
+    """Send an exit signal to a process, as if a linked one had ended with `reason`, but for two differences.
+
+    `NORMAL` does nothing to another process, and `KILL` kills it whether it traps exits or not (its own peers then
+    see `KILLED`). Never says whether it did anything: monitor the process to know. Any task of the runtime may send.
+    A process that ends itself like this does not get to its next line: ProcessKilled unwinds it.
+    """
+    process = acting_process()
+    sender = process.pid if process is not None else pid._runtime.pid
+    pid._runtime.signal(sender, pid, reason, linked=False)
+    if sender is pid and process is not None:
+        process.check()
+
+
+def kill(pid: Pid) -> None:
+    """Kill a process: `send_exit(pid, KILL)`."""
+    send_exit(pid, KILL)
+
+
+class _ExitWaiter:
+    __slots__ = ("reason", "task")
+
+    def __init__(self) -> None:
+        self.reason: ExitReason = NOPROC
+        self.task: trio.lowlevel.Task | None = None
+
+    def down(self, pid: Pid, reason: ExitReason) -> None:
+        self.reason = reason
+        task, self.task = self.task, None
+        if task is not None:
+            reschedule(task)
+
+
+@enable_ki_protection
+async def wait_exit(pid: Pid) -> ExitReason:
+    """Wait until a process has ended, and return its reason; `NOPROC` if it had ended before.
+
+    For tasks that are not processes, above all tests. It waits as long as it takes: put it into
+    `trio.fail_after` where that matters.
+    """
+    process = acting_process()
+    if process is not None:
+        process.check()
+    if pid._process is None:
+        await trio.lowlevel.checkpoint()
+        return NOPROC
+    waiter, graph = _ExitWaiter(), pid._runtime.graph
+    graph.watch(pid, waiter)
+
+    def abort(_raise_cancel: object) -> Abort:
+        graph.unwatch(pid, waiter)
+        waiter.task = None
+        return Abort.SUCCEEDED
+
+    waiter.task = current_task()
+    await wait_task_rescheduled(abort)
+    if process is not None:
+        process.check()
+    return waiter.reason
