@@ -9,6 +9,7 @@ import trio
 import trio.testing
 
 from actors import Runtime, open_runtime
+from tests.supervision.workers import Log
 
 
 def run_on_virtual_clock(*args: Any, **kwargs: Any) -> Any:
@@ -28,3 +29,8 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 async def runtime() -> AsyncIterator[Runtime]:
     async with open_runtime(log=False) as opened:
         yield opened
+
+
+@pytest.fixture
+def log() -> Log:
+    return Log()

@@ -1,6 +1,5 @@
 """Children for supervisors under test: they write down what happens to them."""
 
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -9,14 +8,11 @@ import trio.testing
 
 from actors import (
     Crash,
-    Fail,
     GenServer,
-    Ignore,
     Pid,
     Reply,
     Stop,
     cast,
-    current_pid,
     kill,
     trap_exits,
     unlink,
@@ -134,21 +130,3 @@ async def crash(supervisor: object, id: str) -> None:
 def unlinks_from(supervisor: Pid) -> Callable[[], None]:
     """What a worker runs to leave its supervisor without a word."""
     return lambda: unlink(supervisor)
-
-
-__all__ = [
-    "Fail",
-    "Ignore",
-    "Log",
-    "Outcomes",
-    "Worker",
-    "child",
-    "crash",
-    "current_pid",
-    "end",
-    "math",
-    "running",
-    "settle",
-    "unlinks_from",
-    "worker",
-]

@@ -1,0 +1,64 @@
+"""What errors say: who is at fault, what happened, what to write instead."""
+
+import pytest
+
+from actors import KILLED, SHUTDOWN, Crash, Shutdown, StartError
+from supervision import (
+    ApplicationFailed,
+    ApplicationKilled,
+    ApplicationStartFailed,
+    BadChildSpec,
+    BadSupervisorOption,
+    ChildStartFailed,
+    DuplicateChildId,
+    FailedToStartChild,
+    SupervisionError,
+    describe_reason,
+)
+
+
+@pytest.mark.parametrize(
+    ("reason", "words"),
+    [
+        (SHUTDOWN, "SHUTDOWN"),
+        (KILLED, "KILLED"),
+        ("port 80 is taken", "port 80 is taken"),
+        (5, "5"),
+        (Shutdown("left"), "shutdown, 'left'"),
+        (Crash(ValueError("no such room")), "ValueError: no such room"),
+        (Crash(ValueError()), "ValueError"),
+        (OSError("no route"), "OSError: no route"),
+        (
+            Shutdown(FailedToStartChild("web", Crash(OSError("taken")))),
+            "its child 'web' did not start: OSError: taken",
+        ),
+    ],
+)
+def test_a_reason_in_words(reason: object, words: str) -> None:
+    assert describe_reason(reason) == words
+
+
+def test_a_failed_application_start_names_the_innermost_child_and_the_way_to_it() -> None:
+    inner = Shutdown(FailedToStartChild("listener", "port 80 is taken"))
+    error = ApplicationStartFailed(Shutdown(FailedToStartChild("web", inner)))
+    assert str(error) == (
+        "the application did not start: child 'listener' of 'web' failed: port 80 is taken"
+    )
+    assert str(ApplicationStartFailed("no")) == "the application did not start: no"
+
+
+def test_an_exception_that_a_start_failed_with_speaks_for_itself() -> None:
+    assert str(ChildStartFailed("a", StartError("no"))) == (
+        "child 'a' did not start: StartError: the process did not start: 'no'"
+    )
+
+
+def test_a_kill_names_its_signal() -> None:
+    assert "second signal, SIGTERM" in str(ApplicationKilled(15))
+
+
+def test_mistakes_in_values_are_value_errors_too() -> None:
+    assert issubclass(BadChildSpec, ValueError)
+    assert issubclass(BadSupervisorOption, ValueError)
+    assert issubclass(DuplicateChildId, BadChildSpec)
+    assert issubclass(ApplicationFailed, SupervisionError)

@@ -1,0 +1,241 @@
+"""What others may ask of a supervisor, in every state that a child can be in."""
+
+from typing import Any
+
+import pytest
+import trio
+
+from actors import Fail, Ignore, NoProcess, Pid, Stop, is_alive, kill, stop
+from actors.runtime import Runtime
+from supervision import (
+    BadChildSpec,
+    ChildAlreadyPresent,
+    ChildAlreadyStarted,
+    ChildCounts,
+    ChildInfo,
+    ChildNotFound,
+    ChildRestarting,
+    ChildRunning,
+    ChildStartFailed,
+    DynamicSupervisor,
+    Supervisor,
+)
+from tests.supervision.workers import Log, Outcomes, Worker, child, running, settle, worker
+
+
+async def a_supervisor(log: Log) -> Pid:
+    """One child in each state: running, stopped, restarting; and "absent" is not there."""
+    supervisor = await Supervisor.start(
+        [worker("running", log), worker("stopped", log)], max_restarts=1e9
+    )
+    await Supervisor.terminate_child(supervisor, "stopped")
+    attempts = Outcomes(None, *[Fail("not yet")] * 10_000)
+
+    async def start() -> Pid:
+        if attempts.attempts:
+            await trio.sleep(1)  # so that there is time to ask between two attempts
+        return await Worker.start_link("restarting", log, outcomes=attempts)
+
+    from supervision import ChildSpec
+
+    await Supervisor.start_child(supervisor, ChildSpec("restarting", start))
+    kill(await running(supervisor, "restarting"))
+    await settle()
+    assert await child(supervisor, "restarting") == "restarting"
+    log.clear()
+    return supervisor
+
+
+# start_child
+
+
+async def test_start_child_appends_a_child_and_starts_it(runtime: Runtime, log: Log) -> None:
+    supervisor = await Supervisor.start([worker("a", log)])
+    pid = await Supervisor.start_child(supervisor, worker("b", log))
+    assert pid is await running(supervisor, "b")
+    await stop(supervisor)
+    assert log.take() == ["start a", "start b", "stop b", "stop a"]
+
+
+async def test_start_child_of_an_id_in_use_says_by_whom(runtime: Runtime, log: Log) -> None:
+    supervisor = await a_supervisor(log)
+    with pytest.raises(ChildAlreadyStarted) as started:
+        await Supervisor.start_child(supervisor, worker("running", log))
+    assert (started.value.id, started.value.pid) == (
+        "running",
+        await running(supervisor, "running"),
+    )
+    for id in ("stopped", "restarting"):
+        with pytest.raises(ChildAlreadyPresent) as present:
+            await Supervisor.start_child(supervisor, worker(id, log))
+        assert present.value.id == id
+    assert log == []
+
+
+@pytest.mark.parametrize(
+    ("outcome", "text"),
+    [(Fail("no"), "no"), (ValueError("broken"), "ValueError: broken"), (Stop("off"), "off")],
+)
+async def test_start_child_that_fails_says_why_and_leaves_nothing(
+    runtime: Runtime, log: Log, outcome: Any, text: str
+) -> None:
+    supervisor = await Supervisor.start([])
+    with pytest.raises(ChildStartFailed, match=text) as caught:
+        await Supervisor.start_child(supervisor, worker("x", log, outcomes=Outcomes(outcome)))
+    assert caught.value.id == "x"
+    assert await Supervisor.which_children(supervisor) == []
+    assert await Supervisor.start_child(supervisor, worker("x", log))
+    assert is_alive(supervisor)
+
+
+async def test_start_child_that_is_ignored_keeps_the_spec_unless_it_is_temporary(
+    runtime: Runtime, log: Log
+) -> None:
+    supervisor = await Supervisor.start([])
+    kept = worker("kept", log, outcomes=Outcomes(Ignore()))
+    dropped = worker("dropped", log, outcomes=Outcomes(Ignore()), restart="temporary")
+    assert await Supervisor.start_child(supervisor, kept) is None
+    assert await Supervisor.start_child(supervisor, dropped) is None
+    assert await Supervisor.which_children(supervisor) == [ChildInfo("kept", None, "worker")]
+
+
+async def test_start_child_refuses_what_cannot_be_a_child_here(runtime: Runtime, log: Log) -> None:
+    supervisor = await Supervisor.start([])
+    with pytest.raises(BadChildSpec, match="cannot be a child"):
+        await Supervisor.start_child(supervisor, 5)  # type: ignore[arg-type]
+    with pytest.raises(BadChildSpec, match="auto_shutdown"):
+        await Supervisor.start_child(
+            supervisor, worker("x", log, restart="transient", significant=True)
+        )
+    assert await Supervisor.which_children(supervisor) == []
+
+
+# terminate_child
+
+
+async def test_terminate_child_stops_it_keeps_its_spec_and_does_not_restart_it(
+    runtime: Runtime, log: Log
+) -> None:
+    supervisor = await Supervisor.start([worker("a", log)])
+    await Supervisor.terminate_child(supervisor, "a")
+    await settle()
+    assert log.take() == ["start a", "stop a"]
+    assert await child(supervisor, "a") is None
+
+
+async def test_terminate_child_forgets_a_temporary_child(runtime: Runtime, log: Log) -> None:
+    supervisor = await Supervisor.start([worker("a", log, restart="temporary")])
+    await Supervisor.terminate_child(supervisor, "a")
+    assert await Supervisor.which_children(supervisor) == []
+
+
+async def test_terminate_child_of_one_that_is_not_running_does_nothing(
+    runtime: Runtime, log: Log
+) -> None:
+    supervisor = await a_supervisor(log)
+    await Supervisor.terminate_child(supervisor, "stopped")
+    assert log == []
+    with pytest.raises(ChildNotFound) as caught:
+        await Supervisor.terminate_child(supervisor, "absent")
+    assert caught.value.child == "absent"
+
+
+# restart_child
+
+
+async def test_restart_child_starts_one_that_is_not_running_and_costs_no_restart(
+    runtime: Runtime, log: Log
+) -> None:
+    supervisor = await Supervisor.start([worker("a", log)], max_restarts=0)
+    for _ in range(3):
+        await Supervisor.terminate_child(supervisor, "a")
+        assert await Supervisor.restart_child(supervisor, "a") is await running(supervisor, "a")
+    assert log.names("start") == "aaaa"
+
+
+async def test_restart_child_in_any_other_state_says_which(runtime: Runtime, log: Log) -> None:
+    supervisor = await a_supervisor(log)
+    with pytest.raises(ChildRunning) as busy:
+        await Supervisor.restart_child(supervisor, "running")
+    assert busy.value.pid is await running(supervisor, "running")
+    with pytest.raises(ChildRestarting):
+        await Supervisor.restart_child(supervisor, "restarting")
+    with pytest.raises(ChildNotFound):
+        await Supervisor.restart_child(supervisor, "absent")
+
+
+async def test_restart_child_that_fails_says_why_and_leaves_it_not_running(
+    runtime: Runtime, log: Log
+) -> None:
+    outcomes = Outcomes(None, Fail("no"), Ignore())
+    supervisor = await Supervisor.start([worker("a", log, outcomes=outcomes)])
+    await Supervisor.terminate_child(supervisor, "a")
+    with pytest.raises(ChildStartFailed) as caught:
+        await Supervisor.restart_child(supervisor, "a")
+    assert (caught.value.id, caught.value.reason) == ("a", "no")
+    assert await child(supervisor, "a") is None
+    assert await Supervisor.restart_child(supervisor, "a") is None
+    assert await Supervisor.restart_child(supervisor, "a") is not None
+
+
+# delete_child
+
+
+async def test_delete_child_forgets_one_that_is_not_running(runtime: Runtime, log: Log) -> None:
+    supervisor = await a_supervisor(log)
+    await Supervisor.delete_child(supervisor, "stopped")
+    assert [info.id for info in await Supervisor.which_children(supervisor)] == [
+        "restarting",
+        "running",
+    ]
+    assert await Supervisor.start_child(supervisor, worker("stopped", log))
+
+
+async def test_delete_child_in_any_other_state_says_which(runtime: Runtime, log: Log) -> None:
+    supervisor = await a_supervisor(log)
+    with pytest.raises(ChildRunning):
+        await Supervisor.delete_child(supervisor, "running")
+    with pytest.raises(ChildRestarting):
+        await Supervisor.delete_child(supervisor, "restarting")
+    with pytest.raises(ChildNotFound):
+        await Supervisor.delete_child(supervisor, "absent")
+
+
+# Looking
+
+
+async def test_which_children_shows_every_state_and_type(runtime: Runtime, log: Log) -> None:
+    supervisor = await a_supervisor(log)
+    await Supervisor.start_child(supervisor, DynamicSupervisor)
+    pool, restarting, stopped, busy = await Supervisor.which_children(supervisor)
+    assert (pool.id, pool.type) == ("DynamicSupervisor", "supervisor")
+    assert restarting == ChildInfo("restarting", "restarting", "worker")
+    assert stopped == ChildInfo("stopped", None, "worker")
+    assert isinstance(busy.pid, Pid)
+
+
+async def test_count_children_counts_known_alive_supervisors_and_workers(
+    runtime: Runtime, log: Log
+) -> None:
+    supervisor = await a_supervisor(log)
+    await Supervisor.start_child(supervisor, DynamicSupervisor)
+    assert await Supervisor.count_children(supervisor) == ChildCounts(
+        specs=4, active=2, supervisors=1, workers=3
+    )
+
+
+async def test_get_childspec_returns_the_spec(runtime: Runtime, log: Log) -> None:
+    spec = worker("a", log)
+    supervisor = await Supervisor.start([spec])
+    assert await Supervisor.get_childspec(supervisor, "a") == spec
+    with pytest.raises(ChildNotFound):
+        await Supervisor.get_childspec(supervisor, "b")
+
+
+async def test_asking_a_supervisor_that_does_not_exist_says_so(runtime: Runtime) -> None:
+    with pytest.raises(NoProcess):
+        await Supervisor.which_children("nobody")
+    supervisor = await Supervisor.start([])
+    await stop(supervisor)
+    with pytest.raises(NoProcess):
+        await Supervisor.which_children(supervisor)
