@@ -380,6 +380,9 @@ class Runtime:
             "zombies_ever": self.zombies_ever,
         }
 
+    def verify_closed(self) -> None:
+        """Called when the runtime has been left. Checks something only in debug builds: see `actors._invariants`."""
+
     def kill_everything(self) -> None:
         """Send `KILL` to every process, newest first."""
         for pid in reversed(list(self.table)):

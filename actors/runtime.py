@@ -9,6 +9,7 @@ ordered shutdown does to them.
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from itertools import islice
@@ -17,6 +18,7 @@ import trio
 from trio.lowlevel import enable_ki_protection
 
 from actors import logger
+from actors._invariants import CheckedRuntime
 from actors._process import Process, ambient_runtime, require_runtime
 from actors._runtime import Runtime
 from actors.exits import SHUTDOWN
@@ -40,6 +42,7 @@ async def open_runtime(
     shutdown_deadline: float = 30.0,
     seed: int | None = None,
     log: bool = True,
+    debug: bool | None = None,
 ) -> AsyncIterator[Runtime]:
     """Run processes for as long as the body runs, then stop them in order.
 
@@ -58,11 +61,16 @@ async def open_runtime(
         shutdown_deadline: seconds that the ordered part of the shutdown may take.
         seed: for `runtime.random`; None takes one from the operating system.
         log: attach `actors.logger`, which turns crashes and zombies into log lines.
+        debug: check the seven invariants of `actors._invariants` all the time, at several times the cost. None does
+            it if the environment variable ASHTREE_DEBUG is set to anything but 0.
 
     Not guaranteed: a task that swallows its cancellation for ever cannot be ended by anything but the end of the
     program. It is named in an error log, and leaving waits for it.
     """
-    runtime = Runtime(kill_grace=kill_grace, seed=seed)
+    if debug is None:
+        debug = os.environ.get("ASHTREE_DEBUG", "0") not in ("", "0")
+    make = CheckedRuntime if debug else Runtime
+    runtime = make(kill_grace=kill_grace, seed=seed)
     detach = logger.attach(runtime.telemetry) if log else None
     host = _Host(runtime, shutdown_deadline)
     failure: BaseException | None = None
@@ -88,6 +96,10 @@ async def open_runtime(
     try:
         if interrupt is not None:
             raise interrupt
+        try:
+            runtime.verify_closed()
+        except AssertionError as breach:
+            raise breach from failure
         if failure is not None:
             raise failure
     finally:
