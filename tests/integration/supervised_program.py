@@ -1,0 +1,70 @@
+"""A program that is one application; what it does is chosen by its first argument."""
+
+import signal
+import sys
+from typing import Any
+
+import trio
+
+from actors import Fail, GenServer, trap_exits
+from supervision import ChildSpec, Supervisor, application, child_spec, process_spec
+
+
+def say(text: str) -> None:
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+class Says(GenServer[str]):
+    """Says when it starts and when it stops, and may take its time for either."""
+
+    async def init(self, name: str, *, starts: float = 0.0, stops: float = 0.0) -> Any:
+        trap_exits()
+        say(f"starting {name}")
+        await trio.sleep(starts)
+        self.state = name
+        self.stops = stops
+        return Fail("port 80 is taken") if name == "broken" else None
+
+    async def terminate(self, reason: object) -> None:
+        say(f"stopping {self.state}")
+        await trio.sleep(self.stops)
+        say(f"stopped {self.state}")
+
+
+def says(name: str, *, shutdown: float = 5.0, **kwargs: float) -> ChildSpec:
+    return child_spec(Says, name, id=name, kwargs=kwargs, shutdown=shutdown)
+
+
+async def computes() -> None:
+    """Never waits for anything but its turn: the hardest place for an interrupt to arrive in."""
+    while True:
+        await trio.lowlevel.checkpoint()
+
+
+async def crashes() -> None:
+    raise RuntimeError("boom")
+
+
+MODES: dict[str, list[ChildSpec]] = {
+    "quick": [says("a"), says("b")],
+    "busy": [says("a"), process_spec(computes)],
+    "slow": [says("a"), says("b", stops=60.0, shutdown=60.0)],
+    "booting": [says("a"), says("b", starts=1.0)],
+    "broken": [says("a"), Supervisor.child_spec([says("broken")], id="web")],
+    "crashing": [says("a"), process_spec(crashes)],
+}
+
+if __name__ == "__main__":
+    mode = sys.argv[1]
+    if mode == "deadline":
+        application.run(MODES["slow"], on_started=lambda top: say("ready"), shutdown_deadline=0.3)
+    elif mode == "terminate-only":
+        application.run(
+            MODES["quick"],
+            on_started=lambda top: say("ready"),
+            signals=[signal.SIGTERM],
+        )
+    else:
+        application.run(MODES[mode], on_started=lambda top: say("ready"))
+    say("end of program")
