@@ -1,0 +1,305 @@
+"""The flusher on real sockets: one write a turn, one task for a full socket, errors kept apart."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+import trio
+from trio.testing import wait_all_tasks_blocked
+
+from channels.transports.events import Event, Signal
+from channels.transports.flusher import Flusher
+from channels.transports.out_buffer import OutBuffer
+from tests.channels.transports.sockets import fill, read_exactly, socket_pair
+
+
+class CountingSocket:
+    """A socket that remembers what was written to it, write by write."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._socket = sock
+        self.writes: list[bytes] = []
+
+    def send(self, data: bytes) -> int:
+        self.writes.append(bytes(data))
+        return self._socket.send(data)
+
+    def fileno(self) -> int:
+        return self._socket.fileno()
+
+
+class Bench:
+    """A running flusher and what is needed to write with it."""
+
+    def __init__(self, nursery: trio.Nursery, stack: ExitStack) -> None:
+        self.flusher = Flusher(spawn=nursery.start_soon)
+        self._stack = stack
+
+    def connect(
+        self, **bounds: int
+    ) -> tuple[OutBuffer, CountingSocket, socket.socket, list[Event]]:
+        ours, theirs = self._stack.enter_context(socket_pair())
+        told: list[Event] = []
+        target: Any = CountingSocket(ours)
+        out = OutBuffer(self.flusher.mark, tell=told.append, target=target, **bounds)
+        return out, target, theirs, told
+
+
+@pytest.fixture
+def stack() -> Iterator[ExitStack]:
+    with ExitStack() as stack:
+        yield stack
+
+
+@pytest.fixture
+async def bench(nursery: trio.Nursery, stack: ExitStack) -> Bench:
+    bench = Bench(nursery, stack)
+    nursery.start_soon(bench.flusher.main)
+    await wait_all_tasks_blocked()
+    return bench
+
+
+async def test_what_is_put_in_one_turn_is_one_write(bench: Bench) -> None:
+    out, target, theirs, _ = bench.connect()
+    out.put(b"a")
+    out.put(b"b")
+    out.put(b"c")
+    assert await read_exactly(theirs, 3) == b"abc"
+    assert target.writes == [b"abc"]
+    assert bench.flusher.statistics().writes == 1
+
+
+async def test_a_buffer_marked_twice_is_written_once(bench: Bench) -> None:
+    out, target, theirs, _ = bench.connect()
+    out.put(b"a")
+    bench.flusher.mark(out)
+    await read_exactly(theirs, 1)
+    await wait_all_tasks_blocked()
+    assert target.writes == [b"a"]
+
+
+async def test_many_connections_are_written_in_one_turn(bench: Bench) -> None:
+    connections = [bench.connect() for _ in range(20)]
+    for out, *_ in connections:
+        out.put(b"hello")
+    for _, _, theirs, _ in connections:
+        assert await read_exactly(theirs, 5) == b"hello"
+    assert bench.flusher.statistics().turns == 1
+
+
+async def test_other_tasks_run_however_much_is_written(bench: Bench) -> None:
+    out, target, _, _ = bench.connect()
+    turns = 0
+
+    class Restless(CountingSocket):
+        def send(self, data: bytes) -> int:
+            # Somebody always has one more thing to say.
+            out.put(b"x")
+            return len(data)
+
+    out.target = Restless(target)  # type: ignore[assignment, arg-type]
+    out.put(b"x")
+    for _ in range(10):
+        await trio.lowlevel.checkpoint()
+        now = bench.flusher.statistics().turns
+        # Last in one round of the scheduler and first in the next is as often as it may run.
+        assert now <= turns + 2
+        turns = now
+    assert 8 <= turns <= 11
+    out.close()
+
+
+async def test_a_turn_is_bounded_and_the_rest_has_its_turn_next(nursery: trio.Nursery) -> None:
+    flusher = Flusher(spawn=nursery.start_soon)
+    with socket_pair() as (ours, theirs):
+        outs = [OutBuffer(flusher.mark, tell=_fail, target=ours) for _ in range(3000)]
+        for out in outs:
+            out.put(b"x")
+        nursery.start_soon(flusher.main)
+        while not (statistics := flusher.statistics()).turns:
+            await trio.lowlevel.checkpoint()
+        assert 0 < statistics.marked < 3000
+        assert await read_exactly(theirs, 3000) == b"x" * 3000
+        assert flusher.statistics().turns == 6
+        nursery.cancel_scope.cancel()
+
+
+def _fail(event: Event) -> None:
+    raise AssertionError(event)
+
+
+async def test_a_full_socket_gets_a_task_of_its_own_until_it_has_caught_up(bench: Bench) -> None:
+    out, target, theirs, told = bench.connect()
+    filled = fill(target._socket)
+    frames = [bytes([i]) * 10_000 for i in range(100)]
+    for frame in frames[:50]:
+        out.put(frame)
+    await wait_all_tasks_blocked()
+    assert bench.flusher.statistics().catching_up == 1
+    for frame in frames[50:]:
+        out.put(frame)
+    await read_exactly(theirs, filled)
+    assert await read_exactly(theirs, 1_000_000) == b"".join(frames)
+    await wait_all_tasks_blocked()
+    statistics = bench.flusher.statistics()
+    assert (statistics.catching_up, statistics.full) == (0, 1)
+    assert told == []
+    out.put(b"again")
+    assert await read_exactly(theirs, 5) == b"again"
+    assert bench.flusher.statistics().full == 1, "by the flusher itself"
+
+
+async def test_a_full_socket_delays_nobody_else(bench: Bench) -> None:
+    full, target, _, _ = bench.connect()
+    other, _, theirs, _ = bench.connect()
+    fill(target._socket)
+    full.put(b"stuck")
+    other.put(b"hello")
+    assert await read_exactly(theirs, 5) == b"hello"
+    full.close()
+
+
+async def test_a_peer_that_never_reads_overflows_its_own_buffer_only(bench: Bench) -> None:
+    out, target, _, told = bench.connect(max_messages=10)
+    fill(target._socket)
+    for _ in range(12):
+        out.put(b"x")
+        await wait_all_tasks_blocked()
+    assert told == [Signal.OVERFLOW]
+    out.close()
+
+
+async def test_closing_ends_the_task_that_writes_for_a_full_socket(bench: Bench) -> None:
+    out, target, _, told = bench.connect()
+    fill(target._socket)
+    out.put(b"stuck")
+    await wait_all_tasks_blocked()
+    assert bench.flusher.statistics().catching_up == 1
+    out.close()
+    target._socket.close()
+    await wait_all_tasks_blocked()
+    assert bench.flusher.statistics().catching_up == 0
+    assert told == []
+
+
+async def test_a_buffer_that_is_closed_while_it_is_marked_is_not_written(bench: Bench) -> None:
+    out, target, _, told = bench.connect()
+    out.put(b"a")
+    out.close()
+    target._socket.close()
+    await wait_all_tasks_blocked()
+    assert (target.writes, told) == ([], [])
+
+
+async def test_an_error_reaches_the_buffer_it_belongs_to_once_and_nothing_else(
+    bench: Bench,
+) -> None:
+    broken, target, _, told = bench.connect()
+    fine, _, theirs, others = bench.connect()
+    target._socket.shutdown(socket.SHUT_WR)
+    broken.put(b"a")
+    fine.put(b"hello")
+    assert await read_exactly(theirs, 5) == b"hello"
+    broken.put(b"b")
+    await wait_all_tasks_blocked()
+    assert len(told) == 1
+    assert isinstance(told[0], BrokenPipeError)
+    assert others == []
+
+
+async def test_a_reset_is_told_by_the_task_that_writes_for_a_full_socket(bench: Bench) -> None:
+    out, target, theirs, told = bench.connect()
+    fill(target._socket)
+    out.put(b"stuck")
+    await wait_all_tasks_blocked()
+    theirs.close()
+    while not told:
+        await trio.lowlevel.checkpoint()
+    assert isinstance(told[0], ConnectionError)
+    await wait_all_tasks_blocked()
+    assert bench.flusher.statistics().catching_up == 0
+
+
+async def test_the_last_frame_is_with_the_system_when_finishing_is_reported(bench: Bench) -> None:
+    out, target, theirs, _ = bench.connect()
+    finished = trio.Event()
+    out.put(b"a")
+    out.finish(b"last", finished.set)
+    await finished.wait()
+    target._socket.close()
+    assert await read_exactly(theirs, 100) == b"alast"
+
+
+async def test_a_full_socket_is_finished_when_the_peer_has_read(bench: Bench) -> None:
+    out, target, theirs, _ = bench.connect()
+    filled = fill(target._socket)
+    finished = trio.Event()
+    out.put(b"a")
+    await wait_all_tasks_blocked()
+    out.finish(b"last", finished.set)
+    await wait_all_tasks_blocked()
+    assert not finished.is_set()
+    await read_exactly(theirs, filled)
+    await finished.wait()
+    assert await read_exactly(theirs, 5) == b"alast"
+
+
+async def test_a_flusher_that_was_stopped_goes_on_with_what_was_marked(
+    nursery: trio.Nursery,
+) -> None:
+    flusher = Flusher(spawn=nursery.start_soon)
+    with socket_pair() as (ours, theirs):
+        out = OutBuffer(flusher.mark, tell=_fail, target=ours)
+        async with trio.open_nursery() as first:
+            first.start_soon(flusher.main)
+            await wait_all_tasks_blocked()
+            first.cancel_scope.cancel()
+        out.put(b"hello")
+        nursery.start_soon(flusher.main)
+        assert await read_exactly(theirs, 5) == b"hello"
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_flusher_runs_once_at_a_time(bench: Bench) -> None:
+    with pytest.raises(trio.BusyResourceError):
+        await bench.flusher.main()
+
+
+async def test_a_writing_task_that_cannot_be_started_is_told_to_its_connection(
+    stack: ExitStack,
+) -> None:
+    def spawn(*_: object) -> None:
+        raise RuntimeError("no more tasks")
+
+    flusher = Flusher(spawn=spawn)
+    ours, _ = stack.enter_context(socket_pair())
+    told: list[Event] = []
+    out = OutBuffer(flusher.mark, tell=told.append, target=ours)
+    fill(ours)
+    out.put(b"stuck")
+    with pytest.raises(RuntimeError, match="no more tasks"):
+        await flusher.main()
+    assert len(told) == 1
+    assert isinstance(told[0], ConnectionAbortedError)
+
+
+async def test_a_writing_task_that_is_cancelled_is_told_to_its_connection(
+    nursery: trio.Nursery, stack: ExitStack
+) -> None:
+    ours, _ = stack.enter_context(socket_pair())
+    told: list[Event] = []
+    async with trio.open_nursery() as writers:
+        flusher = Flusher(spawn=writers.start_soon)
+        nursery.start_soon(flusher.main)
+        out = OutBuffer(flusher.mark, tell=told.append, target=ours)
+        fill(ours)
+        out.put(b"stuck")
+        await wait_all_tasks_blocked()
+        writers.cancel_scope.cancel()
+    assert len(told) == 1
+    assert isinstance(told[0], ConnectionAbortedError)
+    nursery.cancel_scope.cancel()

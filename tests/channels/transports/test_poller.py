@@ -1,0 +1,237 @@
+"""The poller on real sockets. What it shares with a pump is in tests/contracts/test_readers.py."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack
+from functools import partial
+
+import pytest
+import trio
+from trio.testing import wait_all_tasks_blocked
+
+from channels.transports.poller import Poller
+from tests.channels.transports.readers import Heard
+from tests.channels.transports.sockets import socket_pair
+
+pytestmark = pytest.mark.skipif(not Poller.is_supported(), reason="there is epoll on Linux only")
+
+
+@pytest.fixture
+def stack() -> Iterator[ExitStack]:
+    with ExitStack() as stack:
+        yield stack
+
+
+@pytest.fixture
+async def poller() -> AsyncIterator[Poller]:
+    poller = Poller()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(poller.main)
+        await wait_all_tasks_blocked()
+        yield poller
+        nursery.cancel_scope.cancel()
+    poller.close()
+
+
+async def test_many_sockets_are_read_in_one_turn(poller: Poller, stack: ExitStack) -> None:
+    pairs = [stack.enter_context(socket_pair()) for _ in range(20)]
+    heard = [Heard() for _ in pairs]
+    for (ours, _), each in zip(pairs, heard, strict=True):
+        poller.register(ours, each)
+    for _, theirs in pairs:
+        theirs.send(b"hello")
+    for each in heard:
+        assert await each.bytes(5) == b"hello"
+    statistics = poller.statistics()
+    assert (statistics.sockets, statistics.reads) == (20, 20)
+    assert statistics.turns <= 2
+
+
+async def test_a_busy_socket_is_read_once_a_turn(poller: Poller, stack: ExitStack) -> None:
+    busy, busy_peer = stack.enter_context(socket_pair())
+    calm, calm_peer = stack.enter_context(socket_pair())
+    order: list[str] = []
+    busy.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
+    busy_peer.setblocking(True)
+    await trio.to_thread.run_sync(busy_peer.sendall, b"x" * 400_000)
+    calm_peer.send(b"y")
+    poller.register(busy, lambda _: order.append("busy"))
+    poller.register(calm, lambda _: order.append("calm"))
+    await wait_all_tasks_blocked()
+    assert order.count("busy") > 2
+    assert "calm" in order[:2]
+
+
+async def test_a_callback_may_stop_a_socket_that_is_readable_in_the_same_turn(
+    poller: Poller, stack: ExitStack
+) -> None:
+    first, first_peer = stack.enter_context(socket_pair())
+    second, second_peer = stack.enter_context(socket_pair())
+    events: list[str] = []
+
+    def on_first(_: object) -> None:
+        events.append("first")
+        two.stop()
+
+    def on_second(_: object) -> None:
+        events.append("second")
+        one.stop()
+
+    one = poller.register(first, on_first)
+    two = poller.register(second, on_second)
+    first_peer.send(b"x")
+    second_peer.send(b"x")
+    await wait_all_tasks_blocked()
+    assert len(events) == 1
+    assert poller.statistics().sockets == 1
+
+
+async def test_a_callback_may_pause_a_socket_that_is_readable_in_the_same_turn(
+    poller: Poller, stack: ExitStack
+) -> None:
+    pairs = [stack.enter_context(socket_pair()) for _ in range(2)]
+    heard = [Heard(), Heard()]
+
+    def pausing(index: int, data: bytes | OSError) -> None:
+        heard[index](data)
+        readings[1 - index].pause()
+
+    readings = [
+        poller.register(ours, partial(pausing, index)) for index, (ours, _) in enumerate(pairs)
+    ]
+    for _, theirs in pairs:
+        theirs.send(b"x")
+    await wait_all_tasks_blocked()
+    assert sorted(len(each.events) for each in heard) == [0, 1]
+    for reading in readings:
+        reading.resume()
+    await wait_all_tasks_blocked()
+    assert sorted(len(each.events) for each in heard) == [1, 1]
+
+
+async def test_the_number_of_a_closed_socket_can_be_used_again_in_the_same_turn(
+    poller: Poller, stack: ExitStack
+) -> None:
+    """An event for a socket that was closed a moment ago must not reach the new owner."""
+    first, first_peer = stack.enter_context(socket_pair())
+    second, second_peer = stack.enter_context(socket_pair())
+    third, third_peer = stack.enter_context(socket_pair())
+    heard = Heard()
+    replaced: list[int] = []
+
+    def replace(loser: socket.socket) -> None:
+        # Whichever of the two is first in this turn closes the other, whose event is still to
+        # come, and puts a third, silent socket under its number.
+        if replaced:
+            return
+        number = loser.fileno()
+        (readings[1] if loser is second else readings[0]).stop()
+        loser.close()
+        os.dup2(third.fileno(), number)
+        replaced.append(number)
+        newcomer = socket.socket(fileno=number)
+        stack.callback(newcomer.close)
+        poller.register(newcomer, heard)
+
+    readings = [
+        poller.register(first, lambda _: replace(second)),
+        poller.register(second, lambda _: replace(first)),
+    ]
+    first_peer.send(b"old")
+    second_peer.send(b"old")
+    await wait_all_tasks_blocked()
+    assert replaced
+    assert heard.events == []
+    third_peer.send(b"new")
+    assert await heard.bytes(3) == b"new"
+
+
+async def test_a_socket_that_was_closed_without_stopping_harms_nobody(
+    poller: Poller, stack: ExitStack
+) -> None:
+    careless, _ = stack.enter_context(socket_pair())
+    other, other_peer = stack.enter_context(socket_pair())
+    heard = Heard()
+    forgotten = Heard()
+    reading = poller.register(careless, forgotten)
+    number = careless.fileno()
+    careless.close()
+    os.dup2(other.fileno(), number)
+    newcomer = socket.socket(fileno=number)
+    stack.callback(newcomer.close)
+    poller.register(newcomer, heard)
+    reading.stop()
+    reading.pause()
+    other_peer.send(b"hello")
+    assert await heard.bytes(5) == b"hello"
+    assert forgotten.events == []
+
+
+async def test_a_poller_that_was_stopped_goes_on_where_it_was(stack: ExitStack) -> None:
+    poller = Poller()
+    stack.callback(poller.close)
+    ours, theirs = stack.enter_context(socket_pair())
+    heard = Heard()
+    poller.register(ours, heard)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(poller.main)
+        await wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
+    theirs.send(b"hello")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(poller.main)
+        assert await heard.bytes(5) == b"hello"
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_callback_that_raises_ends_the_loop_and_costs_one_socket_only(
+    stack: ExitStack,
+) -> None:
+    poller = Poller()
+    stack.callback(poller.close)
+    bad, bad_peer = stack.enter_context(socket_pair())
+    good, good_peer = stack.enter_context(socket_pair())
+    heard = Heard()
+
+    def fail(_: object) -> None:
+        raise RuntimeError("a bug")
+
+    poller.register(bad, fail)
+    poller.register(good, heard)
+    bad_peer.send(b"x")
+    good_peer.send(b"hello")
+    with pytest.raises(RuntimeError, match="a bug"):
+        await poller.main()
+    assert poller.statistics().sockets == 1
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(poller.main)
+        assert await heard.bytes(5) == b"hello"
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_poller_runs_once_at_a_time(poller: Poller) -> None:
+    with pytest.raises(trio.BusyResourceError):
+        await poller.main()
+
+
+async def test_sockets_that_have_ended_are_forgotten(poller: Poller, stack: ExitStack) -> None:
+    ours, theirs = stack.enter_context(socket_pair())
+    heard = Heard()
+    poller.register(ours, heard)
+    theirs.close()
+    assert await heard.other() == b""
+    turns = poller.statistics().turns
+    await wait_all_tasks_blocked()
+    assert poller.statistics().sockets == 0
+    assert poller.statistics().turns == turns, "the end of a stream is readable for ever"
+
+
+async def test_a_socket_that_is_no_socket_is_refused(poller: Poller) -> None:
+    closed = socket.socket()
+    closed.close()
+    with pytest.raises((OSError, ValueError)):
+        poller.register(closed, print)
+    assert poller.statistics().sockets == 0
