@@ -7,17 +7,20 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
+from actors._debug import Debug
 from actors._process import Process, current_process
 from actors._reasons import escaping, reason_of
+from actors._system import ServerStatus, SystemFailure, SystemRequest, redacted
 from actors.errors import InvalidReturn, ProcessExit, ProcessKilled, StartError, StartIgnored
 from actors.exits import NORMAL, ExitReason, is_normal_exit
 from actors.messages import Exit, Timeout
+from actors.process import receive
 from actors.results import MISSING, Continue, Fail, Ignore, NoReply, Reply, Stop, Within
 
 if TYPE_CHECKING:
     from actors.gen_server import GenServer, Sender
 
-__all__ = ["CallRequest", "Cast", "StopRequest", "SystemRequest", "serve"]
+__all__ = ["CallRequest", "Cast", "Loop", "StopRequest", "serve"]
 
 # Messages that a server handles before it lets the others run, if it always finds one. Large enough that the switch
 # costs nothing next to the work, small enough that a flooded server holds the rest up for well under a millisecond.
@@ -60,19 +63,6 @@ class Cast:
         return f"cast {self.message!r}"
 
 
-class SystemRequest:
-    """A call that the loop itself answers, before any callback could see it."""
-
-    __slots__ = ("request", "sender")
-
-    def __init__(self, request: Any, sender: Sender) -> None:
-        self.request = request
-        self.sender = sender
-
-    def __repr__(self) -> str:
-        return f"system request {self.request!r}"
-
-
 class StopRequest:
     """The system request of `stop`."""
 
@@ -102,7 +92,7 @@ async def serve(cls: type[GenServer[Any]], args: tuple[Any, ...], kwargs: dict[s
     assert process is not None
     server = cls()
     then = await _init(process, server, args, kwargs)
-    await _Loop(process, server).run(then)
+    await Loop(process, server).run(then)
 
 
 async def _init(
@@ -131,17 +121,29 @@ async def _init(
     raise InvalidReturn(f"{type(server).__name__}.init", result, AFTER_INIT)
 
 
-class _Loop:
+class Loop:
     """One server's loop, with what it must remember between messages."""
 
-    __slots__ = ("before", "deadline", "message", "process", "server")
+    __slots__ = (
+        "before",
+        "deadline",
+        "debug",
+        "interval",
+        "message",
+        "process",
+        "server",
+        "suspended",
+    )
 
     def __init__(self, process: Process, server: GenServer[Any]) -> None:
         self.process = process
         self.server = server
         self.before: Any = None
         self.deadline = math.inf
+        self.interval = math.inf
         self.message: Any = None
+        self.debug: Debug | None = None
+        self.suspended = False
 
     async def run(self, then: Continue | Within | None) -> None:
         try:
@@ -177,19 +179,21 @@ class _Loop:
 
     async def _terminate(self, reason: ExitReason) -> None:
         # What a crash report should say; left with the process before, because terminate may be what fails.
+        status = self.status(reason)
         self.process.context = {
-            "last_message": self.message,
-            "state": self.server.state,
-            "server": type(self.server).__name__,
+            "last_message": status.message,
+            "state": status.state,
+            "server": status.server,
             "stopping": reason,
         }
         await self.server.terminate(reason)
 
-    async def _serve_messages(self) -> None:  # noqa: C901, PLR0912 - one dispatch, spelled out for speed
+    async def _serve_messages(self) -> None:  # noqa: C901, PLR0912, PLR0915 - one dispatch, spelled out for speed
         # The hot path of everything: one message costs no call here but the callback's own.
         process, server = self.process, self.server
         queue = process.mailbox.queue
         budget = FAIRNESS
+        deadline = math.inf
         result: Any
         while True:
             if process.dying:
@@ -197,7 +201,7 @@ class _Loop:
             if queue and budget:
                 budget -= 1
                 message = queue.popleft()
-                self.deadline = math.inf
+                deadline, self.deadline = self.deadline, math.inf
             else:
                 budget = FAIRNESS
                 # What an idle server handled last is not its to keep alive.
@@ -210,9 +214,13 @@ class _Loop:
             if process.runtime.instruments:
                 self._show(message)
             kind = type(message)
+            if self.debug is not None and kind is not SystemRequest:
+                self.debug.happened("in", message, process.describe())
             if kind is CallRequest:
                 result = await server.handle_call(message.request, message.sender)
                 if type(result) is Reply:
+                    if self.debug is not None:
+                        self.debug.happened("out", result.value, process.describe())
                     message.sender._answer(result.value)
                     if result.then is not None:
                         await self._apply(result.then, "handle_call", AFTER_CALL)
@@ -227,13 +235,16 @@ class _Loop:
                 if result is not None:
                     await self._apply(result, "handle_cast", AFTER_MESSAGE)
             elif kind is SystemRequest:
-                await self._system(message)
+                await self._system(message, deadline)
+                continue
             elif kind is Exit and message.pid is process.obeys:
                 raise _Stopping(message.reason)
             else:
                 result = await server.handle_info(message)
                 if result is not None:
                     await self._apply(result, "handle_info", AFTER_MESSAGE)
+            if self.debug is not None and kind is not CallRequest:
+                self.debug.happened("noreply", server.state, process.describe())
 
     async def _pause(self) -> bool:
         """Let others run, or wait for a message. Returns True if the lull that was asked for has come."""
@@ -254,11 +265,58 @@ class _Loop:
         for instrument in self.process.runtime.instruments:
             instrument.message_received(self.process.pid, message)
 
-    async def _system(self, message: SystemRequest) -> None:
-        request = message.request
-        if isinstance(request, StopRequest):
-            raise _Stopping(request.reason)
-        raise TypeError(f"unknown system request {request!r}")
+    # Requests of actors.sys
+
+    async def _system(self, message: SystemRequest, deadline: float) -> None:
+        if deadline != math.inf:
+            # As in OTP, looking at a server starts the lull that it waits for anew.
+            self.deadline = trio.current_time() + self.interval
+        self._answer(message)
+        # Only system requests, and the end of its parent, reach a suspended server. Without a limit: being suspended
+        # is what somebody wanted, until they want something else.
+        while self.suspended:
+            waiting = await receive(self._is_urgent)
+            if type(waiting) is Exit:
+                raise _Stopping(waiting.reason)
+            self._answer(waiting)
+
+    def _is_urgent(self, message: Any) -> bool:
+        return type(message) is SystemRequest or (
+            type(message) is Exit and message.pid is self.process.obeys
+        )
+
+    def _answer(self, message: SystemRequest) -> None:
+        if isinstance(message.request, StopRequest):
+            raise _Stopping(message.request.reason)
+        try:
+            answer = message.request(self)
+        except Exception as error:  # a request is somebody else's code: what it raises is theirs
+            answer = SystemFailure(error)
+        message.sender._answer(answer)
+
+    def suspend(self) -> None:
+        """Handle nothing but system requests, until `resume`."""
+        self.suspended = True
+
+    def resume(self) -> None:
+        """Handle messages again."""
+        self.suspended = False
+
+    def status(self, reason: ExitReason = None) -> ServerStatus:
+        """What is known of this server, as it wants to be shown."""
+        process = self.process
+        status = ServerStatus(
+            pid=process.pid,
+            server=type(self.server).__name__,
+            parent=process.parent,
+            dictionary=dict(process.dictionary or {}),
+            suspended=self.suspended,
+            state=self.server.state,
+            message=self.message,
+            reason=reason,
+            log=list(self.debug.log) if self.debug is not None and self.debug.log else [],
+        )
+        return redacted(self.server.format_status, status)
 
     async def _apply(self, result: Any, callback: str, expected: tuple[str, ...]) -> None:
         """Do what the result of a callback says, and what the results of the continues that it asks for say."""
@@ -270,6 +328,7 @@ class _Loop:
                 result = result.then
                 kind = type(result)
             if kind is Within:
+                self.interval = result.seconds
                 self.deadline = trio.current_time() + result.seconds
                 return
             if kind is Stop:

@@ -32,15 +32,16 @@ from trio.lowlevel import (
 )
 
 from actors._process import Process, acting_process, current_process, require_runtime
-from actors._server_loop import CallRequest, Cast, StopRequest, SystemRequest, serve
+from actors._server_loop import CallRequest, Cast, StopRequest, serve
 from actors._start import start
+from actors._system import ServerStatus, SystemCall, SystemRequest
 from actors.errors import CallExit, CallingSelf, CallTimeout, NoProcess, ProcessKilled, ServerExit
 from actors.exits import NORMAL, ExitReason
 from actors.process import spawn_link
 from actors.refs import Pid
 from actors.results import Continue, Fail, Ignore, NoReply, Reply, Stop, Within
 
-__all__ = ["GenServer", "Sender", "call", "cast", "reply", "stop"]
+__all__ = ["GenServer", "Sender", "call", "cast", "reply", "stop", "system_call"]
 
 S = TypeVar("S")
 
@@ -112,6 +113,17 @@ class GenServer(Generic[S]):
         is hit by an exit signal, or when init failed: what must happen in every case belongs into `on_exit`, or into
         another process. If it raises, that is what the server ends with.
         """
+
+    def format_status(self, status: ServerStatus) -> ServerStatus:
+        """Change what `actors.sys.get_status` and crash reports show of this server, to keep secrets out of logs.
+
+            def format_status(self, status):
+                status.state = {**status.state, "password": "..."}
+                return status
+
+        If it raises, a marker is shown in place of everything that might be secret.
+        """
+        return status
 
     # Starting
 
@@ -333,6 +345,11 @@ def reply(sender: Sender, value: Any) -> bool:
         False if it had been answered before, or nobody waits any more: the value is dropped.
     """
     return sender._answer(value)
+
+
+async def system_call(server: object, request: SystemCall, *, timeout: float = 5.0) -> Any:
+    """Have a server's own loop answer `request`; what `actors.sys` is made of."""
+    return await _request(SystemRequest, server, request, timeout)
 
 
 async def stop(server: object, reason: ExitReason = NORMAL, *, timeout: float = math.inf) -> None:

@@ -1,0 +1,193 @@
+"""Look into a running server, and stop it from running on, without its callbacks' help.
+
+    print(await sys.get_state(counter))
+    await sys.suspend(counter)
+
+Works on everything that is a `GenServer`: supervisors, agents, channels. Every function is a request that waits its
+turn in the server's mailbox, so it fails with CallTimeout while the server is busy. After OTP's `sys`.
+
+For finding out what is wrong, not for programs: state that others need should have a call of its own.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+import trio
+
+from actors._debug import DONE, Debug, DebugEvent, Hook, ServerStatistics
+from actors._server_loop import Loop
+from actors._system import ServerStatus, SystemFailure
+from actors.exits import NORMAL, ExitReason
+from actors.gen_server import stop, system_call
+
+__all__ = [
+    "DONE",
+    "DebugEvent",
+    "ServerStatistics",
+    "ServerStatus",
+    "get_log",
+    "get_state",
+    "get_statistics",
+    "get_status",
+    "install",
+    "log",
+    "remove",
+    "replace_state",
+    "resume",
+    "statistics",
+    "suspend",
+    "terminate",
+    "trace",
+]
+
+
+async def get_state(server: object, *, timeout: float = 5.0) -> Any:
+    """The state of a server: the object itself, not a copy."""
+    return await _ask(server, lambda loop: loop.server.state, timeout)
+
+
+async def replace_state(
+    server: object, function: Callable[[Any], Any], *, timeout: float = 5.0
+) -> Any:
+    """Give a server the state that `function` makes of its state, and return that.
+
+        await sys.replace_state(counter, lambda count: 0)
+
+    The function runs in the server. What it raises is raised here, and the state stays.
+    """
+
+    def replace(loop: Loop) -> Any:
+        loop.server.state = function(loop.server.state)
+        return loop.server.state
+
+    return await _ask(server, replace, timeout)
+
+
+async def get_status(server: object, *, timeout: float = 5.0) -> ServerStatus:
+    """What is known of a server, redacted by its `format_status`."""
+    status: ServerStatus = await _ask(server, lambda loop: loop.status(), timeout)
+    return status
+
+
+async def suspend(server: object, *, timeout: float = 5.0) -> None:
+    """Stop a server from handling messages. They wait; only requests of this module are answered.
+
+    Calls to it run out of time, and what they asked for is still done after `resume`. The end of its parent still
+    ends it. Suspending twice is suspending once.
+    """
+    await _ask(server, Loop.suspend, timeout)
+
+
+async def resume(server: object, *, timeout: float = 5.0) -> None:
+    """Let a suspended server go on. One that is not suspended is no error."""
+    await _ask(server, Loop.resume, timeout)
+
+
+async def statistics(server: object, on: bool, *, timeout: float = 5.0) -> None:
+    """Turn the statistics of a server on, from zero, or off."""
+
+    def switch(loop: Loop) -> None:
+        debug = _debug(loop)
+        if on:
+            debug.count_from(trio.current_time())
+        else:
+            debug.since = None
+        _forget_if_idle(loop)
+
+    await _ask(server, switch, timeout)
+
+
+async def get_statistics(server: object, *, timeout: float = 5.0) -> ServerStatistics | None:
+    """What a server has done since its statistics were turned on; None if they are off."""
+
+    def read(loop: Loop) -> ServerStatistics | None:
+        return None if loop.debug is None else loop.debug.statistics(trio.current_time())
+
+    found: ServerStatistics | None = await _ask(server, read, timeout)
+    return found
+
+
+async def log(server: object, size: int | None = 10, *, timeout: float = 5.0) -> None:
+    """Have a server keep its last `size` events; None keeps none any more."""
+    if size is not None and size < 1:
+        raise ValueError(f"a log keeps at least one event, or None for no log, but got {size!r}")
+
+    def switch(loop: Loop) -> None:
+        debug = _debug(loop)
+        debug.log = None if size is None else deque(debug.log or (), maxlen=size)
+        _forget_if_idle(loop)
+
+    await _ask(server, switch, timeout)
+
+
+async def get_log(server: object, *, timeout: float = 5.0) -> list[DebugEvent]:
+    """The events that a server has kept, oldest first, redacted by its `format_status`."""
+    events: list[DebugEvent] = await _ask(server, lambda loop: loop.status().log, timeout)
+    return events
+
+
+async def trace(
+    server: object, out: Callable[[str], object] | None = print, *, timeout: float = 5.0
+) -> None:
+    """Have a server show every event as a line, by calling `out` in the server; None ends it."""
+
+    def switch(loop: Loop) -> None:
+        _debug(loop).trace = out
+        _forget_if_idle(loop)
+
+    await _ask(server, switch, timeout)
+
+
+async def install(
+    server: object, key: object, hook: Hook, state: Any = None, *, timeout: float = 5.0
+) -> None:
+    """Have `hook(state, event)` called in the server for every event.
+
+    Args:
+        server: a pid or a name.
+        key: names the hook for `remove`; one that is there already is replaced.
+        hook: returns its next state, or `DONE` to be removed. If it raises it is removed too.
+        state: its first state.
+        timeout: seconds.
+    """
+
+    def add(loop: Loop) -> None:
+        _debug(loop).hooks[key] = (hook, state)
+
+    await _ask(server, add, timeout)
+
+
+async def remove(server: object, key: object, *, timeout: float = 5.0) -> None:
+    """Remove a hook. One that is not there is no error."""
+
+    def drop(loop: Loop) -> None:
+        _debug(loop).hooks.pop(key, None)
+        _forget_if_idle(loop)
+
+    await _ask(server, drop, timeout)
+
+
+async def terminate(server: object, reason: ExitReason = NORMAL, *, timeout: float = 5.0) -> None:
+    """Stop a server, suspended or not; its `terminate` runs. See `actors.stop`."""
+    await stop(server, reason, timeout=timeout)
+
+
+async def _ask(server: object, request: Callable[[Loop], Any], timeout: float) -> Any:
+    answer = await system_call(server, request, timeout=timeout)
+    if isinstance(answer, SystemFailure):
+        raise answer.error
+    return answer
+
+
+def _debug(loop: Loop) -> Debug:
+    if loop.debug is None:
+        loop.debug = Debug()
+    return loop.debug
+
+
+def _forget_if_idle(loop: Loop) -> None:
+    if loop.debug is not None and loop.debug.idle:
+        loop.debug = None
