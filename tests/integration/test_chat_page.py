@@ -165,6 +165,20 @@ def test_one_tab_crashes_its_channel_and_comes_back_and_the_other_notices_nothin
     assert "crashed" not in (bob.page.locator("#transcript").text_content() or "")
 
 
+def test_a_crash_between_two_messages_does_not_part_them_for_others(open_tab: OpenTab) -> None:
+    ann, bob = open_tab(), open_tab()
+    ann.rename("Ann")
+    ann.say("One")
+    bob.hears("Ann", "One")
+    ann.crash.click()
+    expect(ann.verdict).to_contain_text("Back after")
+    ann.say("Two")
+    bob.hears("Ann", "Two")
+    # Two in a row share one heading, whichever process has sent them.
+    expect(bob.page.locator(".message b").nth(0)).to_be_visible()
+    expect(bob.page.locator(".message b").nth(1)).to_be_hidden()
+
+
 def test_what_is_said_while_the_channel_is_down_is_delivered_when_it_is_back(
     open_tab: OpenTab,
 ) -> None:
@@ -173,9 +187,10 @@ def test_what_is_said_while_the_channel_is_down_is_delivered_when_it_is_back(
     ann.crash.click()
     expect(ann.state).to_have_text("Crashed, rejoining")
     ann.say("Patience")
-    expect(ann.page.locator(".waiting .body")).to_have_text("Patience")
-    bob.hears("Ann", "Patience")
-    ann.hears("Ann", "Patience")
+    ann.say("It will be back")
+    expect(ann.page.locator(".waiting .body")).to_have_text(["Patience", "It will be back"])
+    bob.hears("Ann", "It will be back")
+    ann.hears("Ann", "It will be back")
     expect(ann.page.locator(".waiting")).to_have_count(0)
 
 

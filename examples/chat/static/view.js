@@ -65,8 +65,12 @@ export function showCount(count) {
   $("count").textContent = count
 }
 
+/** Press once; after the press is drawn, so that drawing does not count as the server's time. */
 export function onCrash(callback) {
-  $("crash").addEventListener("click", callback)
+  $("crash").addEventListener("click", () => {
+    $("crash").disabled = true
+    requestAnimationFrame(() => setTimeout(callback))
+  })
 }
 
 // --- messages ------------------------------------------------------------------------------------
@@ -113,9 +117,9 @@ export function addMessage(message, mine) {
   if (mine) waiting.find((one) => one.body === message.body)?.done()
   const item = messageItem(message, mine)
   const last = transcript.lastElementChild
-  const spokeLast = last?.matches(".message:not(.waiting)") ? last.dataset.process : null
-  item.classList.toggle("again", spokeLast === String(message.process))
-  item.dataset.process = message.process
+  const speaker = `.message:not(.waiting)${mine ? ".mine" : ":not(.mine)"}`
+  if (last?.matches(speaker) && last.dataset.name === message.name) item.classList.add("again")
+  item.dataset.name = message.name
   append(item)
 }
 
