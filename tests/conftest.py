@@ -1,10 +1,13 @@
-"""What every test shares: how long hypothesis searches, and that nothing is skipped in CI."""
+"""What every test shares: checked runtimes, how long hypothesis searches, and that nothing is skipped in CI."""
 
 import os
 from collections.abc import Generator
 
 import hypothesis
 import pytest
+
+# Every runtime of every test checks its invariants (see actors._invariants); ASHTREE_DEBUG=0 turns it off.
+os.environ.setdefault("ASHTREE_DEBUG", "1")
 
 # Derandomized: a run without a change of code is the same run, so a red build is about the change.
 hypothesis.settings.register_profile(

@@ -1,0 +1,18 @@
+"""What the tests of this folder share: the virtual clock, and a runtime for those that are no process themselves."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from actors import Runtime, open_runtime
+from tests.virtual_clock import put_on_virtual_clock
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    put_on_virtual_clock(item)
+
+
+@pytest.fixture
+async def runtime() -> AsyncIterator[Runtime]:
+    async with open_runtime() as opened:
+        yield opened
