@@ -16,35 +16,27 @@ the main task instead. Raised anywhere it likes, it could leave a link half cut 
 from __future__ import annotations
 
 import math
-import random
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import trio
 from trio.lowlevel import enable_ki_protection
 
-from actors._links import LinkGraph
-from actors._process import Process, acting_process, current_process
+from actors._process import Process, current_process
+from actors._process_table import ProcessTable
 from actors._reasons import escaping, only_unwinding, reason_of
-from actors.errors import AlreadyStarted, NameTaken, RuntimeClosed
 from actors.exits import KILL, NORMAL, SHUTDOWN, Crash, ExitReason, Verdict, is_normal_exit, judge
 from actors.messages import Exit
 from actors.refs import Pid
-from actors.telemetry import Telemetry
-from actors.timers import TimerQueue
-
-if TYPE_CHECKING:
-    from actors.instrument import Instrument
 
 __all__ = ["Runtime"]
 
 CRASH = ("actors", "process", "crash")
 CLEANUP = ("actors", "process", "cleanup_failed")
 ZOMBIE = ("actors", "process", "zombie")
-DEAD_LETTER = ("actors", "message", "dead_letter")
 
 
-class Runtime:
+class Runtime(ProcessTable):
     """All processes of one `open_runtime`, and what they share. Made by `open_runtime` alone.
 
     Attributes:
@@ -54,55 +46,12 @@ class Runtime:
     """
 
     def __init__(self, *, kill_grace: float, seed: int | None = None) -> None:
-        self.telemetry = Telemetry()
-        self.random = random.Random(seed)
-        self.timers = TimerQueue()
-        self.graph = LinkGraph()
+        super().__init__(seed=seed)
         self.kill_grace = kill_grace
-        self.table: dict[Pid, Process] = {}
-        self.names: dict[object, Process] = {}
-        self.zombies: dict[Pid, Process] = {}
-        self.instruments: tuple[Instrument, ...] = ()
-        # Whether `admit` must be asked before a message is sent: there is an instrument, or a zombie.
-        self.guarded = False
-        self.closed = False
-        self.spawned = 0
-        self.crashed = 0
-        self.dead_letters = 0
-        self.zombies_ever = 0
-        self._numbers = 0
-        self._refs = 0
-        self.pid = Pid(0, self)
-        self.nursery: trio.Nursery | None = None
         self.empty: trio.lowlevel.ParkingLot = trio.lowlevel.ParkingLot()
         self.interrupted: Callable[[BaseException], None] = _nobody_to_interrupt
-
-    def add_instrument(self, instrument: Instrument) -> Callable[[], None]:
-        """Show everything that happens to `instrument`, until the returned function is called."""
-        self.instruments = (*self.instruments, instrument)
-        self._guard()
-
-        def remove() -> None:
-            self.instruments = tuple(other for other in self.instruments if other is not instrument)
-            self._guard()
-
-        return remove
-
-    def _guard(self) -> None:
-        self.guarded = bool(self.instruments or self.zombies)
-
-    def admit(self, receiver: Pid, message: Any) -> bool:
-        """Whether a message may enter a mailbox, as its instruments say; ProcessKilled if a zombie sends it."""
-        sender = acting_process()
-        pid = None if sender is None else sender.pid
-        # A list, not a generator: every instrument is told, also after one of them has refused.
-        verdicts = [each.message_sent(pid, receiver, message) for each in self.instruments]
-        return False not in verdicts
-
-    def next_ref(self) -> int:
-        """A number that no other reference of this runtime has."""
-        self._refs += 1
-        return self._refs
+        # The way in for other threads.
+        self.run_sync_soon = trio.lowlevel.current_trio_token().run_sync_soon
 
     # Spawning
 
@@ -117,34 +66,11 @@ class Runtime:
         label: str | None = None,
     ) -> Process:
         """Make a process and schedule its first step. Synchronous: it has not run when this returns."""
-        if self.closed or self.nursery is None:
-            raise RuntimeClosed("this runtime is closed and takes no new processes")
-        if name is not None and name in self.names:
-            raise AlreadyStarted(name, self.names[name].pid)
-        ancestors: tuple[Pid, ...] = ()
-        creator = acting_process()
-        if creator is None or creator.runtime is not self:
-            creator, parent = None, self.pid
-        else:
-            parent, ancestors = creator.pid, (creator.pid, *creator.ancestors)
-        self._numbers = number = self._numbers + 1
-        pid = Pid(number, self)
-        process = pid._process = Process(pid, self, function, parent, ancestors)
-        process.label = label
-        self.table[pid] = process
-        self.spawned += 1
-        if name is not None:
-            self.names[name] = process
-            process.name = name
-        if creator is None:
-            process.obeys = parent
-        elif link:
-            process.obeys = parent
-            self.graph.link(parent, pid)
+        process = self.enroll(function, link=link, name=name, label=label)
+        assert self.nursery is not None  # enroll has looked
         self.nursery.start_soon(self._run, process, function, args)
         if self.instruments:
-            for instrument in self.instruments:
-                instrument.process_spawned(pid, parent, process.describe())
+            self.announce(process)
         return process
 
     @enable_ki_protection
@@ -228,7 +154,7 @@ class Runtime:
         process.grace = None
         self.zombies_ever += 1
         self.zombies[process.pid] = process
-        self._guard()
+        self.guard()
         self._report(ZOMBIE, process, process.reason, None)
         self._end(process, process.reason)
 
@@ -240,7 +166,7 @@ class Runtime:
         if process.dead:
             # A zombie whose task has come to its end after all.
             self.zombies.pop(pid, None)
-            self._guard()
+            self.guard()
             self.empty.unpark_all()
             return
         process.dead = True
@@ -315,70 +241,6 @@ class Runtime:
                     **(process.context or {}),
                 },
             )
-
-    # Addresses
-
-    def resolve(self, address: object) -> Process | None:
-        """The living process behind a pid or a name; None if there is none."""
-        if type(address) is Pid:
-            return address._process
-        return self.names.get(address)
-
-    @enable_ki_protection
-    def register(self, name: object, process: Process) -> None:
-        """Give a name to a process. One name for each process, one process for each name."""
-        if name is None:
-            raise TypeError("None is not a name; use any other hashable value")
-        holder = self.names.get(name)
-        if holder is not None:
-            raise NameTaken(name, holder.pid, f"{name!r} is the name of {holder.pid!r} already")
-        if process.name is not None:
-            raise NameTaken(
-                name,
-                process.pid,
-                f"{process.pid!r} is registered as {process.name!r} already; unregister that first",
-            )
-        self.names[name] = process
-        process.name = name
-
-    @enable_ki_protection
-    def unregister(self, name: object) -> None:
-        """Take a name away from whoever has it."""
-        process = self.names.pop(name, None)
-        if process is not None:
-            process.name = None
-
-    def dead_letter(self, address: object, message: Any) -> None:
-        """Count a message whose receiver has ended; Erlang, too, lets it vanish."""
-        self.dead_letters += 1
-        if self.telemetry.handlers(DEAD_LETTER):
-            self.telemetry.execute(DEAD_LETTER, {}, {"address": address, "message": message})
-
-    # Looking inside
-
-    def processes(self) -> list[Pid]:
-        """The living processes, in the order in which they were spawned."""
-        return list(self.table)
-
-    def process_info(self, pid: Pid) -> dict[str, Any] | None:
-        """What is known of a living process: name, label, parent, links, queue length, ...; None if it has ended."""
-        process = pid._process
-        if process is None:
-            return None
-        return {**process.info(), "links": self.graph.links_of(pid)}
-
-    def statistics(self) -> dict[str, int]:
-        """Counters since the runtime was opened, and what is alive now."""
-        return {
-            "processes": len(self.table),
-            "names": len(self.names),
-            "timers": len(self.timers),
-            "spawned": self.spawned,
-            "crashed": self.crashed,
-            "dead_letters": self.dead_letters,
-            "zombies": len(self.zombies),
-            "zombies_ever": self.zombies_ever,
-        }
 
     def verify_closed(self) -> None:
         """Called when the runtime has been left. Checks something only in debug builds: see `actors._invariants`."""

@@ -1,0 +1,189 @@
+"""The process table of a runtime: who is there, under which name, and who looks on.
+
+No task runs here and no process ends here; that is `actors._runtime`, whose `Runtime` is a table that can do both.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, cast
+
+import trio
+from trio.lowlevel import enable_ki_protection
+
+from actors._links import LinkGraph
+from actors._process import Process, acting_process
+from actors.errors import AlreadyStarted, NameTaken, RuntimeClosed
+from actors.refs import Pid
+from actors.telemetry import Telemetry
+from actors.timers import TimerQueue
+
+if TYPE_CHECKING:
+    from actors._runtime import Runtime
+    from actors.instrument import Instrument
+
+__all__ = ["ProcessTable"]
+
+DEAD_LETTER = ("actors", "message", "dead_letter")
+
+
+class ProcessTable:
+    """Processes, names, links, timers, instruments and counters of one runtime."""
+
+    def __init__(self, *, seed: int | None) -> None:
+        self.telemetry = Telemetry()
+        self.random = random.Random(seed)
+        self.timers = TimerQueue()
+        self.graph = LinkGraph()
+        self.table: dict[Pid, Process] = {}
+        self.names: dict[object, Process] = {}
+        self.zombies: dict[Pid, Process] = {}
+        self.instruments: tuple[Instrument, ...] = ()
+        # Whether `admit` must be asked before a message is sent: there is an instrument, or a zombie.
+        self.guarded = False
+        self.closed = False
+        self.spawned = 0
+        self.crashed = 0
+        self.dead_letters = 0
+        self.zombies_ever = 0
+        self._numbers = 0
+        self._refs = 0
+        self.pid = Pid(0, cast("Runtime", self))
+        self.nursery: trio.Nursery | None = None
+
+    def add_instrument(self, instrument: Instrument) -> Callable[[], None]:
+        """Show everything that happens to `instrument`, until the returned function is called."""
+        self.instruments = (*self.instruments, instrument)
+        self.guard()
+
+        def remove() -> None:
+            self.instruments = tuple(other for other in self.instruments if other is not instrument)
+            self.guard()
+
+        return remove
+
+    def guard(self) -> None:
+        """Decide anew whether sending needs a second look."""
+        self.guarded = bool(self.instruments or self.zombies)
+
+    def admit(self, receiver: Pid, message: Any) -> bool:
+        """Whether a message may enter a mailbox, as its instruments say; ProcessKilled if a zombie sends it."""
+        sender = acting_process()
+        pid = None if sender is None else sender.pid
+        # A list, not a generator: every instrument is told, also after one of them has refused.
+        verdicts = [each.message_sent(pid, receiver, message) for each in self.instruments]
+        return False not in verdicts
+
+    def next_ref(self) -> int:
+        """A number that no other reference of this runtime has."""
+        self._refs += 1
+        return self._refs
+
+    # Processes
+
+    def enroll(
+        self,
+        function: Callable[..., Any],
+        *,
+        link: bool = False,
+        name: object = None,
+        label: str | None = None,
+    ) -> Process:
+        """Put a process into the table, its name and its link with it. Whoever calls this gives it a task."""
+        if self.closed or self.nursery is None:
+            raise RuntimeClosed("this runtime is closed and takes no new processes")
+        if name is not None and name in self.names:
+            raise AlreadyStarted(name, self.names[name].pid)
+        ancestors: tuple[Pid, ...] = ()
+        creator = acting_process()
+        if creator is None or creator.runtime is not self:
+            creator, parent = None, self.pid
+        else:
+            parent, ancestors = creator.pid, (creator.pid, *creator.ancestors)
+        self._numbers = number = self._numbers + 1
+        # Only the whole runtime makes processes.
+        runtime = cast("Runtime", self)
+        pid = Pid(number, runtime)
+        process = pid._process = Process(pid, runtime, function, parent, ancestors)
+        process.label = label
+        self.table[pid] = process
+        self.spawned += 1
+        if name is not None:
+            self.names[name] = process
+            process.name = name
+        if creator is None:
+            process.obeys = parent
+        elif link:
+            process.obeys = parent
+            self.graph.link(parent, pid)
+        return process
+
+    def announce(self, process: Process) -> None:
+        """Show the instruments a process that was spawned."""
+        for instrument in self.instruments:
+            instrument.process_spawned(process.pid, process.parent, process.describe())
+
+    # Addresses
+
+    def resolve(self, address: object) -> Process | None:
+        """The living process behind a pid or a name; None if there is none."""
+        if type(address) is Pid:
+            return address._process
+        return self.names.get(address)
+
+    @enable_ki_protection
+    def register(self, name: object, process: Process) -> None:
+        """Give a name to a process. One name for each process, one process for each name."""
+        if name is None:
+            raise TypeError("None is not a name; use any other hashable value")
+        holder = self.names.get(name)
+        if holder is not None:
+            raise NameTaken(name, holder.pid, f"{name!r} is the name of {holder.pid!r} already")
+        if process.name is not None:
+            raise NameTaken(
+                name,
+                process.pid,
+                f"{process.pid!r} is registered as {process.name!r} already; unregister that first",
+            )
+        self.names[name] = process
+        process.name = name
+
+    @enable_ki_protection
+    def unregister(self, name: object) -> None:
+        """Take a name away from whoever has it."""
+        process = self.names.pop(name, None)
+        if process is not None:
+            process.name = None
+
+    def dead_letter(self, address: object, message: Any) -> None:
+        """Count a message whose receiver has ended; Erlang, too, lets it vanish."""
+        self.dead_letters += 1
+        if self.telemetry.handlers(DEAD_LETTER):
+            self.telemetry.execute(DEAD_LETTER, {}, {"address": address, "message": message})
+
+    # Looking inside
+
+    def processes(self) -> list[Pid]:
+        """The living processes, in the order in which they were spawned."""
+        return list(self.table)
+
+    def process_info(self, pid: Pid) -> dict[str, Any] | None:
+        """What is known of a living process: name, label, parent, links, queue length, ...; None if it has ended."""
+        process = pid._process
+        if process is None:
+            return None
+        return {**process.info(), "links": self.graph.links_of(pid)}
+
+    def statistics(self) -> dict[str, int]:
+        """Counters since the runtime was opened, and what is alive now."""
+        return {
+            "processes": len(self.table),
+            "names": len(self.names),
+            "timers": len(self.timers),
+            "spawned": self.spawned,
+            "crashed": self.crashed,
+            "dead_letters": self.dead_letters,
+            "zombies": len(self.zombies),
+            "zombies_ever": self.zombies_ever,
+        }
