@@ -7,6 +7,8 @@
   project: `async def` tests run on Trio and may ask for `autojump_clock`.
 - Any other `python` block is a complete program. It is run, and must end by itself, without an
   error or a warning, within `TIME_LIMIT` seconds.
+- An `output` block says what the program before it prints on standard output, to the letter. What
+  goes to standard error, log lines above all, is not looked at.
 """
 
 import ast
@@ -17,11 +19,11 @@ import sys
 import textwrap
 from pathlib import Path
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from tests.architecture.sources import ROOT
 
-LANGUAGES = {"console", "html", "javascript", "json", "python", "text", "toml"}
+LANGUAGES = {"console", "html", "javascript", "json", "output", "python", "text", "toml"}
 TIME_LIMIT = 20.0
 
 _FENCE = re.compile(r" {0,12}(?P<ticks>`{3,}|~{3,})(?P<info>.*)")
@@ -35,6 +37,8 @@ class Snippet:
     place: str
     language: str
     code: str
+    output: str | None = None
+    """For a program, what the block after it says that it prints."""
 
     @property
     def file(self) -> str | None:
@@ -62,7 +66,10 @@ def snippets_in(path: str, text: str) -> list[Snippet]:
                 raise ValueError(f"{path}:{number} opens a fence that is never closed")
             language = opening["info"].strip()
             found.append(Snippet(f"{path}:{number}", language, textwrap.dedent("\n".join(code))))
-    return found
+    return [
+        evolve(one, output=after.code) if after.language == "output" else one
+        for one, after in zip(found, [*found[1:], Snippet(path, "", "")], strict=False)
+    ]
 
 
 def snippet_problem(snippet: Snippet, folder: Path, time_limit: float = TIME_LIMIT) -> str | None:
@@ -73,6 +80,8 @@ def snippet_problem(snippet: Snippet, folder: Path, time_limit: float = TIME_LIM
             f"use one of {', '.join(sorted(LANGUAGES))}"
         )
     if snippet.language != "python":
+        if snippet.output is not None:
+            return f"{snippet.place} is no program, but the block after it says what it prints"
         return None
     if snippet.file is not None:
         return _excerpt_problem(snippet, ROOT / snippet.file)
@@ -100,13 +109,12 @@ def _run_problem(snippet: Snippet, folder: Path, time_limit: float) -> str | Non
     file.write_text(snippet.code)
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     try:
-        subprocess.run(
+        done = subprocess.run(
             command,
             cwd=folder,
             env=environment,
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
+            capture_output=True,
             text=True,
             timeout=time_limit,
             check=True,
@@ -114,7 +122,10 @@ def _run_problem(snippet: Snippet, folder: Path, time_limit: float) -> str | Non
     except subprocess.TimeoutExpired:
         return f"{snippet.place} did not end within {time_limit:g} seconds"
     except subprocess.CalledProcessError as error:
-        return f"{snippet.place} failed:\n{textwrap.indent(error.stdout, '    ')}"
+        said = f"{error.stdout}{error.stderr}"
+        return f"{snippet.place} failed:\n{textwrap.indent(said, '    ')}"
+    if snippet.output is not None and done.stdout.strip("\n") != snippet.output.strip("\n"):
+        return f"{snippet.place} prints something else:\n{textwrap.indent(done.stdout, '    ')}"
     return None
 
 

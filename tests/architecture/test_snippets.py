@@ -36,6 +36,26 @@ def test_blocks_are_found_with_their_place_and_without_their_indentation() -> No
     ]
 
 
+def test_a_program_knows_the_output_that_stands_behind_it() -> None:
+    text = "```python\nprint(1)\n```\nprints\n```output\n1\n```\n```python\nprint(2)\n```"
+    assert [snippet.output for snippet in snippets_in("a.md", text)] == ["1", None, None]
+
+
+def test_output_behind_anything_but_a_program_is_found(tmp_path: Path) -> None:
+    problem = snippet_problem(Snippet("a.md:1", "text", "x", output="1"), tmp_path)
+    assert problem is not None
+    assert "is no program" in problem
+
+
+@pytest.mark.parametrize(("output", "fine"), [("1\n2", True), ("1", False), ("1\n2 ", False)])
+def test_what_a_program_prints_is_compared_to_the_letter(
+    output: str, fine: bool, tmp_path: Path
+) -> None:
+    code = "import sys\nprint(1)\nprint(2)\nprint('a log line', file=sys.stderr)"
+    problem = snippet_problem(Snippet("a.md:1", "python", code, output=output), tmp_path)
+    assert (problem is None) is fine
+
+
 def test_a_fence_that_is_never_closed_is_found() -> None:
     with pytest.raises(ValueError, match=r"a\.md:3 opens a fence"):
         snippets_in("a.md", "A\n\n```python\nx = 1\n")
