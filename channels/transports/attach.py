@@ -32,7 +32,11 @@ from channels.transports.streamed import StreamTransport
 __all__ = ["Carrier", "Transports"]
 
 Carrier: TypeAlias = socket.socket | trio.abc.Stream
-"""What bytes travel on: a connected, non-blocking socket, or a Trio stream."""
+"""What bytes travel on: a connected, non-blocking socket, or a Trio stream.
+
+A TLS stream has to have shaken hands (reading its first request does that): Trio has whoever waits
+for a handshake that somebody else has begun wait for ever, if it fails.
+"""
 
 
 class Transports:
