@@ -71,20 +71,16 @@ class CheckedRuntime(Runtime):
         self.breaches.append(breach)
         raise breach
 
-    def spawn(
+    def enroll(
         self,
-        function: Callable[..., Awaitable[Any]],
-        args: tuple[Any, ...],
+        function: Callable[..., Any],
         *,
         link: bool = False,
         name: object = None,
         label: str | None = None,
     ) -> Process:
-        process = super().spawn(function, args, link=link, name=name, label=label)
-        # It has not run yet; only an instrument can have sent it something already.
-        mailbox = _CheckedMailbox(process.pid, self)
-        mailbox.queue.extend(process.mailbox.queue)
-        process.mailbox = mailbox  # type: ignore[misc] # final, but for this
+        process = super().enroll(function, link=link, name=name, label=label)
+        process.mailbox = _CheckedMailbox(process.pid, self)  # type: ignore[misc] # final, but for this
         return process
 
     @enable_ki_protection

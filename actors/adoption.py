@@ -100,16 +100,17 @@ async def as_process(*, name: object = None, label: str | None = None) -> AsyncI
 
 async def adopt(
     function: Callable[..., Awaitable[T]], *args: Any, name: object = None, label: str | None = None
-) -> T:
+) -> T | None:
     """Run `function(*args)` as a process, in this task.
 
         nursery.start_soon(adopt, worker, 3)
 
-    Returns what the function returns; raises what `as_process` raises.
+    Returns what the function returns, or None if it left by `exit` with a clean reason; raises what `as_process`
+    raises.
     """
     async with as_process(name=name, label=label or getattr(function, "__qualname__", None)):
-        result = await function(*args)
-    return result
+        return await function(*args)
+    return None
 
 
 class _Watch:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from itertools import islice
 
 import trio
@@ -23,6 +23,7 @@ from actors._process import Process, ambient_runtime, require_runtime
 from actors._runtime import Runtime
 from actors.exits import SHUTDOWN
 from actors.refs import Pid
+from actors.watchdog import watch_loop
 
 __all__ = ["Runtime", "current_runtime", "open_runtime"]
 
@@ -43,6 +44,7 @@ async def open_runtime(
     seed: int | None = None,
     log: bool = True,
     debug: bool | None = None,
+    watchdog: float | None = None,
 ) -> AsyncIterator[Runtime]:
     """Run processes for as long as the body runs, then stop them in order.
 
@@ -63,6 +65,8 @@ async def open_runtime(
         log: attach `actors.logger`, which turns crashes and zombies into log lines.
         debug: check the seven invariants of `actors._invariants` all the time, at several times the cost. None does
             it if the environment variable ASHTREE_DEBUG is set to anything but 0.
+        watchdog: seconds that one step of a task may take before it is reported, with its stack, as holding up
+            everybody else; None does not look. See `actors.watchdog`.
 
     Not guaranteed: a task that swallows its cancellation for ever cannot be ended by anything but the end of the
     program. It is named in an error log, and leaving waits for it.
@@ -81,8 +85,9 @@ async def open_runtime(
             token = ambient_runtime.set(runtime)
             try:
                 await host.opened()
-                with host.body_scope:
-                    yield runtime
+                async with _watchdog(runtime, watchdog):
+                    with host.body_scope:
+                        yield runtime
             except BaseException as error:  # raised again below, when everything has been stopped
                 failure = error
             finally:
@@ -105,6 +110,10 @@ async def open_runtime(
     finally:
         # The tracebacks contain this frame: without this they would keep each other alive.
         del failure, interrupt, host
+
+
+def _watchdog(runtime: Runtime, limit: float | None) -> AbstractAsyncContextManager[None]:
+    return nullcontext() if limit is None else watch_loop(runtime, limit)
 
 
 class _Host:
