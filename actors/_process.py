@@ -94,7 +94,7 @@ class Process:
         self.watching: dict[Monitor, Pid] | None = None
         self.timers: dict[TimerRef, None] | None = None
         self.dictionary: dict[Any, Any] | None = None
-        self.context: dict[str, Any] | None = None
+        self.context: Callable[[], dict[str, Any]] | None = None
 
     def describe(self) -> str:
         """How messages about this process call it: its name, else its label, else its function."""

@@ -43,6 +43,8 @@ def only_unwinding(error: BaseException) -> bool:
 
 def escaping(error: BaseException) -> BaseException | None:
     """The KeyboardInterrupt or SystemExit in an exception, if there is one: it ends the runtime, not one process."""
+    if isinstance(error, Exception) and not isinstance(error, ExceptionGroup):
+        return None
     for leaf in _leaves(error):
         if isinstance(leaf, (KeyboardInterrupt, SystemExit)):
             return leaf

@@ -238,7 +238,7 @@ class Runtime(ProcessTable):
                     "reason": reason,
                     "exception": error,
                     "task": process.task,
-                    **(process.context or {}),
+                    **(process.context() if process.context is not None else {}),
                 },
             )
 

@@ -116,7 +116,7 @@ async def _init(
         raise ProcessExit(NORMAL)
     if isinstance(result, Stop):
         if not is_normal_exit(result.reason):
-            process.context = {"state": server.state, "server": type(server).__name__}
+            process.context = lambda: {"state": server.state, "server": type(server).__name__}
         raise ProcessExit(result.reason)
     raise InvalidReturn(f"{type(server).__name__}.init", result, AFTER_INIT)
 
@@ -178,15 +178,19 @@ class Loop:
         raise ProcessExit(reason) from None
 
     async def _terminate(self, reason: ExitReason) -> None:
-        # What a crash report should say; left with the process before, because terminate may be what fails.
+        # What a crash report should say; left with the process before, because terminate may be what fails. A function,
+        # because mostly nobody asks.
+        self.process.context = lambda: self._explain(reason)
+        await self.server.terminate(reason)
+
+    def _explain(self, reason: ExitReason) -> dict[str, Any]:
         status = self.status(reason)
-        self.process.context = {
+        return {
             "last_message": status.message,
             "state": status.state,
             "server": status.server,
             "stopping": reason,
         }
-        await self.server.terminate(reason)
 
     async def _serve_messages(self) -> None:  # noqa: C901, PLR0912, PLR0915 - one dispatch, spelled out for speed
         # The hot path of everything: one message costs no call here but the callback's own.

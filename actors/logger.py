@@ -29,12 +29,17 @@ _log = logging.getLogger("actors")
 
 
 def attach(telemetry: Telemetry) -> Callable[[], None]:
-    """Log crashes, failed clean-ups and zombies of one runtime, until the returned function is called."""
-    detaches = [
-        telemetry.attach(CRASH, _crash),
-        telemetry.attach(CLEANUP_FAILED, _cleanup_failed),
-        telemetry.attach(ZOMBIE, _zombie),
-    ]
+    """Log crashes, failed clean-ups and zombies of one runtime, until the returned function is called.
+
+    All of them are errors. If the logger is not enabled for errors at this moment, nothing is listened to, so that
+    what nobody would read costs nothing.
+    """
+    handlers = ((CRASH, _crash), (CLEANUP_FAILED, _cleanup_failed), (ZOMBIE, _zombie))
+    detaches = (
+        [telemetry.attach(event, handler) for event, handler in handlers]
+        if _log.isEnabledFor(logging.ERROR)
+        else []
+    )
 
     def detach() -> None:
         for each in detaches:
@@ -44,8 +49,6 @@ def attach(telemetry: Telemetry) -> Callable[[], None]:
 
 
 def _crash(event: Event, measurements: Mapping[str, Any], metadata: Mapping[str, Any]) -> None:
-    if not _log.isEnabledFor(logging.ERROR):
-        return
     context = "".join(
         f"\n  {title}: {metadata[key]!r}"
         for key, title in (
