@@ -24,7 +24,7 @@ from actors.exits import NORMAL, SHUTDOWN, ExitReason, Shutdown, is_normal_exit
 from actors.gen_server import GenServer, Sender
 from actors.links import kill, monitor
 from actors.messages import Down
-from actors.process import receive, send
+from actors.process import receive, send, set_label
 from actors.refs import Pid, Ref
 from actors.results import MISSING, Continue, NoReply, Stop, Within
 from actors.runtime import current_runtime
@@ -114,6 +114,8 @@ class ChannelServer(GenServer[None]):
         cls: type[Channel] = membership.route.channel
         channel = self.channel = cls.__new__(cls)
         channel.topic = membership.topic
+        # The topic is the client's choice, so only its beginning goes into logs.
+        set_label(f"{cls.__name__} {membership.topic[:80]}")
         channel.assigns = {**link.assigns, **membership.route.assigns}
         channel.endpoint = link.endpoint
         channel._link = link
