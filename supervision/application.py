@@ -94,10 +94,14 @@ class Application:
         except Exception as error:  # whatever a start function raises is why nothing started
             raise ApplicationStartFailed(Crash(error)) from error
         # A system task, because a nursery around the caller's block would wrap its exceptions. It
-        # raises nothing, and ends with the runtime at the latest.
-        trio.lowlevel.spawn_system_task(self._track)
+        # raises nothing, and ends with the runtime at the latest. Waited for until it watches, so
+        # that whatever the block does to the supervisor is seen.
+        watching = trio.Event()
+        trio.lowlevel.spawn_system_task(self._track, watching)
+        await watching.wait()
 
-    async def _track(self) -> None:
+    async def _track(self, watching: trio.Event) -> None:
+        watching.set()
         self._reason = await wait_exit(self.supervisor)
         self._ended.set()
 

@@ -28,6 +28,7 @@ from actors import (
 )
 from supervision import (
     ApplicationFailed,
+    ApplicationKilled,
     ApplicationStartFailed,
     BadChildSpec,
     ChildSpec,
@@ -38,7 +39,7 @@ from supervision import (
     process_spec,
     serve,
 )
-from supervision.application import Application, _Switch
+from supervision.application import Application, _open, _Switch
 from tests.supervision.workers import Log, Outcomes, crash, running, settle, worker
 
 BOOM = Crash(RuntimeError("crash"))
@@ -184,6 +185,18 @@ async def test_wait_fails_when_the_top_supervisor_is_killed(log: Log) -> None:
             await application.wait()
 
 
+async def test_a_supervisor_below_that_gave_up_is_not_blamed_for_the_end_of_the_top(
+    log: Log,
+) -> None:
+    spec = Supervisor.child_spec([worker("a", log)], id="low", max_restarts=0)
+    with pytest.raises(ApplicationFailed, match="KILLED") as caught:
+        async with quiet([spec]) as application:
+            await crash(await running(application.supervisor, "low"), "a")
+            kill(application.supervisor)
+            await application.wait()
+    assert caught.value.id is None
+
+
 async def test_a_top_supervisor_that_shuts_down_with_its_significant_child_is_no_failure(
     log: Log,
 ) -> None:
@@ -270,7 +283,6 @@ class SlowToStart(GenServer[None]):
 
 def pressed_while_starting(switch: _Switch, times: list[float]) -> Any:
     """An application whose second child takes ten seconds to start, pressed at these times."""
-    from supervision.application import _open
 
     async def press() -> None:
         for time in times:
@@ -299,6 +311,15 @@ async def test_told_to_stop_while_it_starts_it_finishes_and_then_stops() -> None
     assert switch.killed_by is None
 
 
+async def test_told_to_stop_before_it_starts_it_starts_and_stops() -> None:
+    began = trio.current_time()
+    switch = _Switch(20.0)
+    switch.press(2)
+    async with pressed_while_starting(switch, []) as application:
+        await application.wait()
+    assert trio.current_time() - began == pytest.approx(10)
+
+
 async def test_told_to_stop_while_it_starts_it_has_the_deadline_to_finish_in() -> None:
     began = trio.current_time()
     switch = _Switch(3.0)
@@ -309,8 +330,6 @@ async def test_told_to_stop_while_it_starts_it_has_the_deadline_to_finish_in() -
 
 
 async def test_told_twice_while_it_starts_it_is_killed_at_once() -> None:
-    from supervision import ApplicationKilled
-
     began = trio.current_time()
     switch = _Switch(20.0)
     with pytest.raises(ApplicationKilled):

@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from actors import GenServer, Pid, receive, wait_exit
+from actors import GenServer, Pid, receive, send, wait_exit
 from actors.runtime import Runtime
 from supervision import (
     BadChildSpec,
@@ -181,8 +181,6 @@ async def test_a_plain_async_function_can_be_a_child(runtime: Runtime) -> None:
     [info] = await Supervisor.which_children(supervisor)
     assert isinstance(info.pid, Pid)
     assert runtime.process_info(info.pid)["parent"] is supervisor  # type: ignore[index]
-    from actors import send
-
     send(info.pid, "message")
     await wait_exit(info.pid)
     assert got == ["argument", "message"]

@@ -16,6 +16,7 @@ from actors import (
     cast,
     is_alive,
     receive,
+    spawn,
     spawn_link,
     stop,
     trap_exits,
@@ -185,8 +186,6 @@ async def test_a_supervisor_is_waited_for_while_it_stops_its_own_children(
 async def test_a_process_that_was_started_without_a_link_can_still_be_stopped(
     runtime: Runtime,
 ) -> None:
-    from actors import spawn
-
     async def start() -> Pid:
         return spawn(trio.sleep_forever)
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
+import trio
 
 from actors import NORMAL, SHUTDOWN, Crash, Fail, Pid, cast, stop, wait_exit
 from actors.runtime import Runtime
@@ -17,7 +18,7 @@ from supervision.events import (
     CHILD_TERMINATED,
     GAVE_UP,
 )
-from tests.supervision.workers import Log, Outcomes, crash, end, running, worker
+from tests.supervision.workers import Log, Outcomes, crash, end, running, settle, worker
 
 BOOM = Crash(RuntimeError("crash"))
 ALL = (
@@ -130,6 +131,33 @@ async def test_a_child_that_is_killed_because_it_took_too_long_is_told_as_a_fail
     supervisor = await Supervisor.start([worker("a", log, stop_takes=9, shutdown=1.0)])
     await stop(supervisor)
     assert heard.names() == ["started a", "stop_failed a", "terminated a"]
+
+
+@pytest.mark.parametrize("kind", ["static", "dynamic"])
+async def test_a_child_that_had_crashed_when_it_was_to_be_stopped_is_told_with_its_crash(
+    runtime: Runtime, heard: Heard, log: Log, kind: str
+) -> None:
+    spec = worker("a", log, restart="temporary")
+    if kind == "static":
+        supervisor = await Supervisor.start([spec])
+        pid = await running(supervisor, "a")
+    else:
+        supervisor = await DynamicSupervisor.start()
+        pid = await DynamicSupervisor.start_child(supervisor, spec)
+
+    blocker = worker("blocker", log, stop_takes=1.0, shutdown=9.0)
+    if kind == "static":
+        await Supervisor.start_child(supervisor, blocker)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(stop, supervisor)
+            await settle()  # it is waiting for the blocker now
+            cast(pid, BOOM.exception)
+    else:
+        cast(pid, BOOM.exception)
+        await stop(supervisor)
+    _, about = heard.last("terminated")
+    assert (about["id"], about["reason"], about["stopped"]) == ("a", BOOM, True)
+    assert "stop_failed a" in heard.names()
 
 
 async def test_dynamic_supervisors_tell_the_same(runtime: Runtime, heard: Heard, log: Log) -> None:

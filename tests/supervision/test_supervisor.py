@@ -9,16 +9,20 @@ from actors import (
     KILLED,
     NORMAL,
     SHUTDOWN,
+    CallTimeout,
     Crash,
     Fail,
     Ignore,
     Pid,
     Shutdown,
     StartError,
+    call,
     cast,
+    exit,
     is_alive,
     kill,
     receive,
+    send,
     send_exit,
     spawn,
     spawn_link,
@@ -143,8 +147,6 @@ def not_async() -> Any:
 
 
 async def exits() -> Pid:
-    from actors import exit
-
     exit("gone")
 
 
@@ -271,14 +273,10 @@ async def test_the_exit_of_its_parent_stops_a_supervisor_in_order_with_that_reas
     async def parent() -> None:
         started.append(await Supervisor.start_link([worker("a", log), worker("b", log)]))
         await receive()
-        from actors import exit
-
         exit(reason)
 
     pid = spawn(parent)
     await settle()
-    from actors import send
-
     send(pid, "go")
     assert await wait_exit(started[0]) == reason
     assert log.take() == ["start a", "start b", "stop b", "stop a"]
@@ -299,8 +297,6 @@ async def test_a_supervisor_that_is_killed_leaves_no_child_behind(
 async def test_stray_messages_calls_and_casts_do_not_disturb_a_supervisor(
     runtime: Runtime, log: Log
 ) -> None:
-    from actors import CallTimeout, call, send
-
     supervisor = await Supervisor.start([worker("a", log)])
     strays: list[object] = []
     runtime.telemetry.attach(

@@ -16,6 +16,7 @@ from supervision import (
     ChildNotFound,
     ChildRestarting,
     ChildRunning,
+    ChildSpec,
     ChildStartFailed,
     DynamicSupervisor,
     Supervisor,
@@ -35,8 +36,6 @@ async def a_supervisor(log: Log) -> Pid:
         if attempts.attempts:
             await trio.sleep(1)  # so that there is time to ask between two attempts
         return await Worker.start_link("restarting", log, outcomes=attempts)
-
-    from supervision import ChildSpec
 
     await Supervisor.start_child(supervisor, ChildSpec("restarting", start))
     kill(await running(supervisor, "restarting"))

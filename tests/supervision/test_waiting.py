@@ -28,6 +28,7 @@ from supervision import (
     DynamicSupervisor,
     Supervisor,
     SupervisorDeadlock,
+    _waiting,
     child_spec,
 )
 
@@ -230,8 +231,6 @@ async def test_a_helper_that_nobody_waits_for_may_call_the_supervisor_above_its_
 
 
 async def test_nothing_is_remembered_about_supervisors_that_have_ended(runtime: Runtime) -> None:
-    from supervision import _waiting
-
     before = len(_waiting._supervisors)
     supervisor = await Supervisor.start([DynamicSupervisor])
     assert len(_waiting._supervisors) == before + 2
