@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 import trio
 
 from actors._process import Process, acting_process, current_process, require_runtime
-from actors._reasons import reason_of
+from actors._reasons import escaping, reason_of
 from actors.errors import ActorsError, ProcessExit, ProcessKilled
 from actors.exits import KILL, NORMAL, SHUTDOWN, ExitReason, is_normal_exit
 from actors.refs import Pid
@@ -86,7 +86,8 @@ async def as_process(*, name: object = None, label: str | None = None) -> AsyncI
     except ProcessExit as leaving:
         told, reason = True, leaving.reason
     except BaseException as error:
-        reason = SHUTDOWN if isinstance(error, trio.Cancelled) else reason_of(error)
+        stopped = isinstance(error, (trio.Cancelled, GeneratorExit)) or escaping(error) is not None
+        reason = SHUTDOWN if stopped else reason_of(error)
         raise
     finally:
         current_process.reset(token)
