@@ -14,10 +14,12 @@ from typing import Annotated, NoReturn
 import typer
 from typer.exceptions import TyperException
 
+from actors.exits import Crash, Shutdown
 from actors.refs import Pid
 from channels.endpoint import Endpoint
 from channels.errors import ChannelsError
 from supervision import application
+from supervision.errors import FailedToStartChild, SupervisionError
 
 __all__ = ["LogLevel", "main", "run_endpoint", "serve_endpoint"]
 
@@ -69,7 +71,19 @@ def serve_endpoint(
         if on_started is not None:
             on_started(_url(*endpoint.address))
 
-    application.run([endpoint.child_spec(host=host, port=port)], on_started=started)
+    application.run(
+        [endpoint.child_spec(host=host, port=port)], on_started=started, explain=_explain
+    )
+
+
+def _explain(error: SupervisionError) -> str:
+    """What to tell whoever started the server: what is wrong, not which child of which supervisor noticed."""
+    reason = getattr(error, "reason", None)
+    while isinstance(reason, Shutdown) and isinstance(reason.detail, FailedToStartChild):
+        reason = reason.detail.reason
+    if isinstance(reason, Crash) and isinstance(reason.exception, ChannelsError):
+        return str(reason.exception)
+    return str(error)
 
 
 def run_endpoint(

@@ -207,6 +207,7 @@ def run(
     shutdown_deadline: float = 30.0,
     kill_grace: float = 5.0,
     log: bool = True,
+    explain: Callable[[SupervisionError], str] = str,
 ) -> None:
     """Run a program that is one application. Blocks; returns when it has stopped in order.
 
@@ -219,6 +220,7 @@ def run(
         shutdown_deadline: as for `open_application`.
         kill_grace: as for `open_application`.
         log: as for `open_application`.
+        explain: makes the sentence for whoever started the program; by default the error's own.
 
     Raises:
         SystemExit: after one sentence on standard error, with code 1 if the application did not
@@ -240,7 +242,7 @@ def run(
         # Restricted: an interrupt in the middle of any process would be that process's crash.
         trio.run(main, restrict_keyboard_interrupt_to_checkpoints=True)
     except SupervisionError as error:
-        sys.stderr.write(f"{error}\n")
+        sys.stderr.write(f"{explain(error)}\n")
         code = 128 + error.signum if isinstance(error, ApplicationKilled) else 1
         raise SystemExit(code) from None
 
