@@ -27,6 +27,7 @@ from actors.messages import Down
 from actors.process import receive, send, set_label
 from actors.refs import Pid, Ref
 from actors.results import MISSING, Continue, NoReply, Stop, Within
+from actors.results import Reply as CallReply
 from actors.runtime import current_runtime
 from channels.channel import Channel
 from channels.effects import Membership
@@ -51,6 +52,7 @@ EXPECTED = (
     "Within(seconds)",
     "Stop(reason)",
 )
+AFTER_CALL = ("actors.Reply(value)", "NoReply()", "Stop(reason)")
 
 
 class Link:
@@ -104,11 +106,12 @@ class ChannelServer(GenServer[None]):
     """Runs one channel. Started by the connection, under the pool of its socket."""
 
     async def init(
-        self, link: Link, membership: Membership, payload: Any, replaced: Pid | None
+        self, link: Link, membership: Membership, payload: Any, replaced: tuple[Pid, ...]
     ) -> Continue:
         self.link = link
         self.membership = membership
         self.replaced = replaced
+        self.answered = False
         self.telemetry = current_runtime().telemetry
         self.watching: Ref = monitor(link.connection)
         cls: type[Channel] = membership.route.channel
@@ -128,8 +131,13 @@ class ChannelServer(GenServer[None]):
     # Joining
 
     async def handle_continue(self, argument: Any) -> Stop | NoReply | Continue | Within | None:
-        if self.replaced is not None:
+        # The first is init's own: the join. All others are the channel's.
+        if self.answered:
+            return self._checked(await self.channel.handle_continue(argument), "handle_continue")
+        self.answered = True
+        if self.replaced:
             await _wait_until_gone(self.replaced)
+            self.replaced = ()
         channel, membership = self.channel, self.membership
         channel.__init__()  # type: ignore[misc]  # here, so that what it raises is a join that crashed
         started = trio.current_time()
@@ -185,7 +193,11 @@ class ChannelServer(GenServer[None]):
             event = message.event
             if event == "phx_leave":
                 return self._leave(message)
-            handler = self.handlers.get(event)
+            try:
+                handler = self.handlers.get(event)
+            except TypeError:
+                # An event that is a JSON array or object cannot even be looked up.
+                handler = None
             channel._ref = message.ref
             started = trio.current_time() if self.telemetry.handlers(CHANNEL_HANDLED_IN) else None
             if handler is not None:
@@ -215,8 +227,11 @@ class ChannelServer(GenServer[None]):
 
     async def handle_call(self, request: Any, sender: Sender) -> Any:
         result = await self.channel.handle_call(request, sender)
-        if type(result) is Stop and is_normal_exit(result.reason):
-            self._close()
+        if type(result) is Stop:
+            if is_normal_exit(result.reason):
+                self._close()
+        elif type(result) not in (CallReply, NoReply):
+            raise InvalidReturn(f"{type(self.channel).__name__}.handle_call", result, AFTER_CALL)
         return result
 
     async def handle_cast(self, message: Any) -> Stop | NoReply | Continue | Within | None:
@@ -292,16 +307,18 @@ class ChannelServer(GenServer[None]):
         )
 
 
-async def _wait_until_gone(pid: Pid) -> None:
-    """Wait for the channel that this one replaces. It was told to go; if it will not, it is killed."""
-    ref = monitor(pid)
+async def _wait_until_gone(pids: tuple[Pid, ...]) -> None:
+    """Wait for the channels that this one replaces. They were told to go; those that will not are killed."""
+    deadline = trio.current_time() + REPLACED_GRACE
+    for pid in pids:
+        ref = monitor(pid)
 
-    def is_down(message: Any) -> bool:
-        return type(message) is Down and message.ref is ref
+        def is_down(message: Any, ref: Ref = ref) -> bool:
+            return type(message) is Down and message.ref is ref
 
-    try:
-        await receive(is_down, timeout=REPLACED_GRACE)
-    except trio.TooSlowError:
-        kill(pid)
-        # No limit: a killed process is declared dead after the runtime's kill_grace at the latest.
-        await receive(is_down)
+        try:
+            await receive(is_down, timeout=max(0.0, deadline - trio.current_time()))
+        except trio.TooSlowError:
+            kill(pid)
+            # No limit: a killed process is declared dead after the runtime's kill_grace at the latest.
+            await receive(is_down)

@@ -57,6 +57,7 @@ DISCONNECTED = Shutdown("disconnected")
 DRAINING = Shutdown("draining")
 CLOSED = Shutdown("closed")
 INACTIVE = Shutdown("inactive")
+DUPLICATE_JOIN = Shutdown("duplicate_join")
 
 
 class Drain:
@@ -85,6 +86,8 @@ class Connection(GenServer[None]):
         self.code: int | None = None
         self.cause = ""
         self.members: dict[Ref, Membership] = {}
+        # Channels that were told to go because their topic was joined again, and have not gone yet.
+        self.replaced: dict[str, list[Pid]] = {}
         self.transport: Any = None
         return Continue(carrier)
 
@@ -150,6 +153,8 @@ class Connection(GenServer[None]):
         if kind is Down:
             membership = self.members.pop(message.ref, None)
             if membership is not None and self.closing is None:
+                if self.replaced:
+                    self._not_gone_yet(membership.topic)
                 await self._carry_out(self.session.exited(membership))
             return None
         if kind is Closed:
@@ -226,12 +231,13 @@ class Connection(GenServer[None]):
 
     async def _start(self, start: Start) -> None:
         membership, replaced = start.membership, start.replaced
-        old: Pid | None = replaced.process if replaced is not None else None
-        if old is not None:
-            send_exit(old, Shutdown("duplicate_join"))
+        if replaced is not None and replaced.process is not None:
+            send_exit(replaced.process, DUPLICATE_JOIN)
+            self.replaced.setdefault(membership.topic, []).append(replaced.process)
+        going = self._not_gone_yet(membership.topic) if self.replaced else ()
         try:
             pid = await self.mount.start_channel(
-                self.link, membership, start.message.payload, old if old and is_alive(old) else None
+                self.link, membership, start.message.payload, going
             )
         except (StartError, StartIgnored, CallExit):
             # The pool is full, gone or restarting. To this client that is a join that crashed; it comes back.
@@ -239,6 +245,13 @@ class Connection(GenServer[None]):
             return
         membership.process = pid
         self.members[monitor(pid)] = membership
+
+    def _not_gone_yet(self, topic: str) -> tuple[Pid, ...]:
+        """The channels that a join of this topic has to wait for, those of earlier joins included."""
+        alive = [pid for pid in self.replaced.pop(topic, ()) if is_alive(pid)]
+        if alive:
+            self.replaced[topic] = alive
+        return tuple(alive)
 
     def _check_idle(self) -> None:
         silence = trio.current_time() - self.last_heard

@@ -79,7 +79,7 @@ class MountedSocket:
             self.codecs[serializer] = codecs.setdefault(serializer, Codec(serializer, frame))
 
     async def start_channel(
-        self, link: Link, membership: Membership, payload: Any, replaced: Pid | None
+        self, link: Link, membership: Membership, payload: Any, replaced: tuple[Pid, ...]
     ) -> Pid:
         """Start the channel of a membership, under the pool of this socket."""
         return await self._pool.start(link, membership, payload, replaced)

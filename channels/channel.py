@@ -158,6 +158,12 @@ class Channel:
         """Take a message that another process sent to this one, or that came from a further subscription."""
         return None
 
+    async def handle_continue(self, argument: Any) -> NoReply | Continue | Within | Stop | None:
+        """Act on a `Continue(argument)` that a callback returned, before any message that is waiting."""
+        raise NotImplementedError(
+            f"{type(self).__name__} returned Continue({argument!r}) but has no handle_continue; add one"
+        )
+
     async def handle_call(self, request: Any, sender: Sender) -> CallReply | NoReply | Stop:
         """Answer a `call` to this process, as a GenServer does."""
         raise NotImplementedError(

@@ -1,0 +1,154 @@
+"""A channel for tests, that does what it is told by the payloads that it gets, and its socket."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import trio
+
+import actors
+from channels import (
+    Channel,
+    ConnectInfo,
+    ConnectRefused,
+    JoinRefused,
+    Reply,
+    Socket,
+    handle_in,
+    handle_out,
+)
+
+REASONS = {
+    "normal": actors.NORMAL,
+    "shutdown": actors.SHUTDOWN,
+    "left": actors.Shutdown("left"),
+    "oops": "oops",
+}
+
+
+class Room(Channel):
+    """What its join payload may say is listed here.
+
+    - `sleep`: seconds before the join is decided;
+    - `refuse`: refuse with this; `crash`: raise; `answer`: answer with this;
+    - `farewell`: push `bye` with the reason from terminate;
+    - `trap`: trap exits, and then take no notice of them;
+    - `cling`: take no notice of being killed, for as many seconds.
+    """
+
+    farewell = False
+    count = 0
+
+    async def join(self, topic: str, payload: Any) -> Any:
+        self.farewell = "farewell" in payload
+        if "trap" in payload:
+            actors.trap_exits()
+        if "cling" in payload:
+            await cling(payload["cling"])
+        if "sleep" in payload:
+            await trio.sleep(payload["sleep"])
+        if "refuse" in payload:
+            raise JoinRefused(payload["refuse"])
+        if "crash" in payload:
+            raise RuntimeError("join")
+        return payload.get("answer")
+
+    async def terminate(self, reason: Any) -> None:
+        if self.farewell:
+            self.push("bye", {"reason": repr(reason)})
+
+    @handle_in("echo")
+    async def echo(self, payload: Any) -> Reply:
+        return Reply(payload)
+
+    @handle_in("count")
+    async def count_up(self, payload: Any) -> Reply:
+        self.count += 1
+        return Reply({"count": self.count})
+
+    @handle_in("push")
+    async def push_back(self, payload: Any) -> None:
+        self.push("pushed", payload)
+
+    @handle_in("shout")
+    async def shout(self, payload: Any) -> None:
+        self.broadcast("shouted", payload)
+
+    @handle_in("shout_from")
+    async def shout_from(self, payload: Any) -> None:
+        self.broadcast_from("shouted", payload)
+
+    @handle_in("sleep")
+    async def sleep(self, payload: Any) -> Reply:
+        await trio.sleep(payload["seconds"])
+        return Reply()
+
+    @handle_in("in_order")
+    async def in_order(self, payload: Any) -> Reply:
+        self.push("pushed", {"n": 1})
+        self.broadcast("shouted", {"n": 2})
+        self.push("pushed", {"n": 3})
+        return Reply({"n": 4})
+
+    @handle_in("boom")
+    async def boom(self, payload: Any) -> None:
+        raise RuntimeError("boom")
+
+    @handle_in("exit")
+    async def exit(self, payload: Any) -> None:
+        actors.exit(REASONS[payload["reason"]])
+
+    @handle_in("stop")
+    async def stop(self, payload: Any) -> actors.Stop:
+        reason = REASONS[payload["reason"]]
+        if "reply" in payload:
+            return actors.Stop(reason, reply=Reply(payload["reply"]))
+        return actors.Stop(reason)
+
+    @handle_in("give")
+    async def give(self, payload: Any) -> Any:
+        """Return what no handler may return, or cannot be written."""
+        return {"text": "text", "object": Reply({"no": object()}), "reply": actors.Stop(reply={})}[
+            payload["what"]
+        ]
+
+    @handle_out("secret")
+    async def secret(self, payload: Any) -> actors.Stop | None:
+        if "stop" in payload:
+            return actors.Stop(REASONS[payload["stop"]])
+        self.push("heard", payload)
+        return None
+
+    async def handle_info(self, message: Any) -> Any:
+        if callable(message):
+            return message(self)
+        return None
+
+    async def handle_cast(self, message: Any) -> Any:
+        return message(self)
+
+    async def handle_call(self, request: Any, sender: actors.Sender) -> Any:
+        return request(self)
+
+
+async def cling(seconds: float) -> None:
+    """Do not go when killed: what a careless `except` around a long wait does."""
+    with trio.move_on_after(seconds), trio.CancelScope(shield=True):  # shielded to be a nuisance
+        await trio.sleep(seconds)
+
+
+class UserSocket(Socket):
+    """Lets everyone in; the parameter `user` becomes the id."""
+
+    channels = {"room:*": Room}
+
+    async def connect(self, params: dict[str, Any], connect_info: ConnectInfo) -> None:
+        if params.get("token") == "deny":
+            raise ConnectRefused("token")
+        if params.get("token") == "crash":
+            raise RuntimeError("connect")
+        self.assigns["user"] = params.get("user")
+
+    def id(self) -> str | None:
+        user = self.assigns["user"]
+        return None if user is None else f"user:{user}"

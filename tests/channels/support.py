@@ -1,0 +1,336 @@
+"""What the tests of running channels share: a server on a virtual clock, and clients without a network.
+
+A client is two ends of memory: what it sends is there at once, and what the server wrote is read whenever the test
+asks. `await settle()` lets every process do what it can do without time passing.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import trio
+import trio.testing
+from attrs import field, frozen
+
+from actors import Down, GenServer, Pid, Runtime, monitor, spawn, whereis
+from channels import Endpoint
+from channels._connection import Connection
+from channels._mounts import Services
+from supervision import ChildSpec, DynamicSupervisor
+from tests.channels.transports.frames import BINARY, TEXT, client_close, client_frame
+
+KEY = "dGhlIHNhbXBsZSBub25jZQ=="
+UPGRADE = (
+    f"host: test\r\nconnection: Upgrade\r\nupgrade: websocket\r\n"
+    f"sec-websocket-version: 13\r\nsec-websocket-key: {KEY}\r\n"
+)
+CONNECTION = ChildSpec("connection", Connection.spawn_link, restart="temporary")
+
+GENEROUS = 10.0
+"""Seconds of real time after which a test with a real socket fails. Nothing waits for them to pass."""
+
+
+def run_on_virtual_clock(*args: Any, **kwargs: Any) -> Any:
+    """`trio.run`, but sleeping takes no time and takes exactly as long as it was meant to."""
+    kwargs["clock"] = trio.testing.MockClock(autojump_threshold=0)
+    return trio.run(*args, **kwargs)
+
+
+async def settle() -> None:
+    """Let every process do what it can do without time passing."""
+    await trio.testing.wait_all_tasks_blocked()
+
+
+def head(path: str = "/socket/websocket?vsn=2.0.0", headers: str = UPGRADE) -> bytes:
+    """The head of a GET request; by default one that opens a WebSocket."""
+    return f"GET {path} HTTP/1.1\r\n{headers}\r\n".encode()
+
+
+@frozen
+class Close:
+    """A close frame that the server sent."""
+
+    code: int
+    reason: str = ""
+
+
+@frozen
+class Data:
+    """A binary message, ping or pong that the server sent."""
+
+    opcode: int
+    payload: bytes
+
+
+EOF = "EOF"
+"""The server has closed its side."""
+
+
+@frozen
+class Answer:
+    """The head and body of an HTTP answer."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes = field(default=b"")
+
+
+class Reader:
+    """Takes apart what a server has written: an HTTP answer first, then WebSocket frames."""
+
+    def __init__(self) -> None:
+        self.data = b""
+        self.ended = False
+
+    def feed(self, data: bytes) -> None:
+        if data:
+            self.data += data
+        else:
+            self.ended = True
+
+    def answer(self) -> Answer | None:
+        """The answer to a request, once it has come; what follows a 101 is left for `frames`."""
+        before, end, rest = self.data.partition(b"\r\n\r\n")
+        if not end:
+            return None
+        first, *lines = before.decode("latin-1").split("\r\n")
+        pairs = (line.partition(":") for line in lines)
+        headers = {name.lower(): value.strip() for name, _, value in pairs}
+        status = int(first.split(" ")[1])
+        size = 0 if status == 101 else int(headers.get("content-length", len(rest)))
+        if len(rest) < size:
+            return None
+        self.data = rest[size:]
+        return Answer(status, headers, rest[:size])
+
+    def frames(self) -> list[Any]:
+        """The whole frames that have come: text as JSON, then `EOF` if there was one."""
+        found: list[Any] = []
+        while (one := self._frame()) is not None:
+            found.append(one)
+        if self.ended and not self.data:
+            self.ended = False
+            found.append(EOF)
+        return found
+
+    def _frame(self) -> Any:
+        data = self.data
+        if len(data) < 2:
+            return None
+        opcode, size, start = data[0] & 0x0F, data[1], 2
+        if size >= 126:
+            start = 4 if size == 126 else 10
+            size = int.from_bytes(data[2:start], "big")
+        if len(data) < start + size:
+            return None
+        assert data[0] & 0x80, "a server does not fragment"
+        payload, self.data = data[start : start + size], data[start + size :]
+        if opcode == TEXT:
+            return json.loads(payload)
+        if opcode == 0x8:
+            return Close(int.from_bytes(payload[:2], "big"), payload[2:].decode())
+        return Data(opcode, payload)
+
+
+def text(*message: Any) -> bytes:
+    """The bytes of one message: join_ref, ref, topic, event, payload."""
+    return client_frame(TEXT, json.dumps(message).encode())
+
+
+class Client:
+    """One client, on the other end of a stream that the server serves.
+
+    `gate`, if given, is awaited before every write of the server's, so that it can be made to wait for this client.
+    """
+
+    def __init__(self, gate: Callable[[], Awaitable[None]] | None = None) -> None:
+        self._to_server = trio.testing.MemoryReceiveStream()
+        self._to_client = trio.testing.MemorySendStream(send_all_hook=gate)
+        self.stream = trio.StapledStream(self._to_client, self._to_server)
+        self._reader = Reader()
+        self.process: Pid | None = None
+
+    def write(self, data: bytes) -> None:
+        """Send bytes as they are."""
+        self._to_server.put_data(data)
+
+    def send(self, *messages: tuple[Any, ...]) -> None:
+        """Send messages in one burst; each is join_ref, ref, topic, event, and a payload, which may be left out."""
+        self.write(b"".join(text(*(m if len(m) == 5 else (*m, {}))) for m in messages))
+
+    def send_binary(self, data: bytes) -> None:
+        """Send a binary message."""
+        self.write(client_frame(BINARY, data))
+
+    def end(self) -> None:
+        """Close this side, as a peer that goes away without a word."""
+        self._to_server.put_eof()
+
+    def close(self, code: int = 1000) -> None:
+        """Send a close frame, then nothing more."""
+        self.write(client_close(code))
+        self.end()
+
+    def answer(self) -> Answer | None:
+        """The server's answer to the first request, if it has come."""
+        self._read()
+        return self._reader.answer()
+
+    def frames(self) -> list[Any]:
+        """What the server has written since the last time."""
+        self._read()
+        return self._reader.frames()
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the server has closed its stream altogether."""
+        try:
+            self._to_server.put_data(b"")
+        except trio.ClosedResourceError:
+            return True
+        return False
+
+    def _read(self) -> None:
+        try:
+            while True:
+                data = bytes(self._to_client.get_data_nowait())
+                self._reader.feed(data)
+                if not data:
+                    return
+        except trio.WouldBlock:
+            pass
+
+    async def exchange(self, *messages: tuple[Any, ...]) -> list[Any]:
+        """Send messages in one burst, let everything settle, and read what came back."""
+        self.send(*messages)
+        await settle()
+        return self.frames()
+
+    async def join(self, topic: str = "room:a", ref: str = "1", payload: Any = None) -> None:
+        """Join a topic and make sure that it worked."""
+        got = await self.exchange((ref, ref, topic, "phx_join", {} if payload is None else payload))
+        assert [ref, ref, topic, "phx_reply", {"status": "ok", "response": {}}] in got, got
+
+
+class Server:
+    """A running endpoint, and a way into it that needs no network."""
+
+    def __init__(self, endpoint: Endpoint, runtime: Runtime, pid: Pid) -> None:
+        self.endpoint = endpoint
+        self.runtime = runtime
+        self.pid = pid
+
+    @property
+    def services(self) -> Services:
+        services = self.endpoint._services
+        assert services is not None
+        return services
+
+    async def accept(self, client: Client | None = None) -> Client:
+        """Have a new client served, which has not sent anything yet."""
+        client = client or Client()
+        client.process = await DynamicSupervisor.start_child(
+            (self.endpoint, "connections"), CONNECTION, self.services, client.stream
+        )
+        return client
+
+    async def connect(self, path: str = "/socket", query: str = "", gate: Any = None) -> Client:
+        """Have a new client served, whose WebSocket is open."""
+        client = await self.accept(Client(gate))
+        client.write(head(f"{path}/websocket?vsn=2.0.0{query}"))
+        await settle()
+        answer = client.answer()
+        assert answer is not None
+        assert answer.status == 101, answer
+        return client
+
+    def channels(self, topic: str) -> list[Pid]:
+        """The processes that are subscribed to a topic, in the order of their joins."""
+        return list(self.endpoint.pubsub.subscribers(topic))
+
+    def channel(self, topic: str) -> Pid:
+        """The one process that is subscribed to a topic."""
+        (pid,) = self.channels(topic)
+        return pid
+
+    def listen(self, event: tuple[str, ...]) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+        """Collect what is told of an event from now on: measurements and metadata."""
+        heard: list[tuple[dict[str, Any], dict[str, Any]]] = []
+        self.runtime.telemetry.attach(
+            event, lambda _, m, about: heard.append((dict(m), dict(about)))
+        )
+        return heard
+
+    def crashes(self) -> list[Any]:
+        """Collect the exceptions of processes that crash from now on."""
+        found: list[Any] = []
+        self.runtime.telemetry.attach(
+            ("actors", "process", "crash"), lambda _, __, about: found.append(about["exception"])
+        )
+        return found
+
+
+def named(name: object) -> Pid:
+    """The process that has a name."""
+    pid = whereis(name)
+    assert pid is not None, name
+    return pid
+
+
+def reply(
+    join_ref: Any, ref: Any, topic: str, response: Any = None, status: str = "ok"
+) -> list[Any]:
+    """The frame of a reply."""
+    answer = {"status": status, "response": {} if response is None else response}
+    return [join_ref, ref, topic, "phx_reply", answer]
+
+
+def phx_close(join_ref: Any, topic: str) -> list[Any]:
+    """The frame that ends a membership in good order."""
+    return [join_ref, join_ref, topic, "phx_close", {}]
+
+
+def phx_error(join_ref: Any, topic: str) -> list[Any]:
+    """The frame that ends a membership whose channel crashed."""
+    return [join_ref, join_ref, topic, "phx_error", {"reason": "channel_crash"}]
+
+
+class Mailbox:
+    """A process that keeps what it is sent, for tests, whose own task has no mailbox."""
+
+    def __init__(self) -> None:
+        self.messages: list[Any] = []
+        self.pid: Pid | None = None
+
+    async def start(self, *setup: Callable[[], Any]) -> Pid:
+        """Start it; the functions of `setup` run in it first."""
+        self.pid = await _Keeper.start(self.messages, setup)
+        return self.pid
+
+
+class _Keeper(GenServer[None]):
+    async def init(self, messages: list[Any], setup: tuple[Callable[[], Any], ...]) -> None:
+        self.messages = messages
+        for each in setup:
+            each()
+
+    async def handle_info(self, message: Any) -> None:
+        self.messages.append(message)
+
+
+async def reason_of(pid: Pid) -> list[Any]:
+    """A list that gets the exit reason of a process when it ends."""
+    reasons: list[Any] = []
+
+    async def watch() -> None:
+        from actors import receive
+
+        ref = monitor(pid)
+        down = await receive(lambda message: isinstance(message, Down) and message.ref is ref)
+        reasons.append(down.reason)
+
+    spawn(watch)
+    await settle()
+    return reasons

@@ -1,0 +1,235 @@
+"""A topic that is joined a second time: the channel before goes, whatever it is doing, and never two answer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import trio
+
+import actors
+from actors import Pid, Shutdown, is_alive, send
+from channels import Endpoint
+from tests.channels.conftest import Serve
+from tests.channels.rooms import Room, UserSocket
+from tests.channels.support import Client, Server, phx_close, reason_of, reply, settle
+
+ENDPOINT = {"/socket": UserSocket}
+
+
+def join(ref: str, **payload: Any) -> tuple[Any, ...]:
+    return (ref, ref, "room:a", "phx_join", payload)
+
+
+async def joined(serve: Serve, **payload: Any) -> tuple[Server, Client, Pid]:
+    """A client that has joined room:a with the ref 1, and the process of that channel."""
+    server = await serve(Endpoint(sockets=ENDPOINT))
+    client = await server.connect()
+    await client.join(payload=payload)
+    return server, client, server.channel("room:a")
+
+
+async def test_the_new_answer_comes_first_then_the_close_of_the_old(serve: Serve) -> None:
+    server, client, old = await joined(serve, farewell=True)
+    reasons = await reason_of(old)
+    assert await client.exchange(join("2")) == [reply("2", "2", "room:a"), phx_close("1", "room:a")]
+    # It does not trap exits, so its terminate does not run.
+    assert reasons == [Shutdown("duplicate_join")]
+    assert server.channel("room:a") is not old
+
+
+async def test_messages_of_the_old_membership_are_dropped_in_silence(serve: Serve) -> None:
+    _, client, _ = await joined(serve)
+    await client.exchange(join("2"))
+    assert (
+        await client.exchange(("1", "3", "room:a", "echo"), ("1", "4", "room:a", "phx_leave")) == []
+    )
+    assert await client.exchange(("2", "5", "room:a", "echo")) == [reply("2", "5", "room:a")]
+
+
+async def test_joins_in_one_burst_are_answered_once_by_the_last(serve: Serve) -> None:
+    server = await serve(Endpoint(sockets=ENDPOINT))
+    client = await server.connect()
+    got = await client.exchange(*(join(ref) for ref in "12345"))
+    answers = [frame for frame in got if frame[3] == "phx_reply"]
+    closes = [frame for frame in got if frame[3] == "phx_close"]
+    # Those that were answered before they were replaced are answered in order; every one but the last is closed.
+    assert answers[-1] == reply("5", "5", "room:a")
+    assert answers == sorted(answers)
+    assert closes == [phx_close(ref, "room:a") for ref in "1234"]
+    assert len(server.channels("room:a")) == 1
+
+
+async def test_a_join_that_is_still_under_way_is_given_up_for_a_new_one(serve: Serve) -> None:
+    server = await serve(Endpoint(sockets=ENDPOINT))
+    client = await server.connect()
+    before = server.runtime.processes()
+    assert await client.exchange(join("1", sleep=30)) == []
+    got = await client.exchange(join("2"))
+    assert got == [reply("2", "2", "room:a"), phx_close("1", "room:a")]
+    assert len(server.runtime.processes()) == len(before) + 1
+    await trio.sleep(40)
+    assert client.frames() == []
+
+
+async def test_a_new_join_that_is_refused_still_closes_the_old(serve: Serve) -> None:
+    server, client, _ = await joined(serve)
+    assert await client.exchange(join("2", refuse={"no": 1})) == [
+        reply("2", "2", "room:a", {"no": 1}, "error"),
+        phx_close("1", "room:a"),
+    ]
+    assert server.channels("room:a") == []
+
+
+async def test_a_new_join_that_crashes_still_closes_the_old(serve: Serve) -> None:
+    server, client, _ = await joined(serve)
+    assert await client.exchange(join("2", crash=True)) == [
+        reply("2", "2", "room:a", {"reason": "join crashed"}, "error"),
+        phx_close("1", "room:a"),
+    ]
+    assert server.channels("room:a") == []
+
+
+@pytest.mark.parametrize("payload", [{"refuse": {}}, {"crash": True}])
+async def test_after_a_new_join_that_failed_the_topic_can_be_joined(
+    serve: Serve, payload: Any
+) -> None:
+    _, client, _ = await joined(serve)
+    await client.exchange(join("2", **payload))
+    assert await client.exchange(join("3")) == [reply("3", "3", "room:a")]
+
+
+async def test_a_channel_that_takes_its_time_to_go_is_waited_for(serve: Serve) -> None:
+    _, client, old = await joined(serve, trap=True)
+
+    def leave_in_3_seconds(room: Room) -> Any:
+        actors.send_after(actors.current_pid(), lambda _: actors.Stop(actors.NORMAL), 3.0)
+
+    send(old, leave_in_3_seconds)
+    await settle()
+    assert await client.exchange(join("2"), ("2", "3", "room:a", "echo")) == []
+    await trio.sleep(2.9)
+    assert (client.frames(), is_alive(old)) == ([], True)
+    await trio.sleep(0.2)
+    assert not is_alive(old)
+    assert client.frames() == [
+        reply("2", "2", "room:a"),
+        phx_close("1", "room:a"),
+        reply("2", "3", "room:a"),
+    ]
+
+
+async def test_a_channel_that_takes_no_notice_is_killed_after_five_seconds(serve: Serve) -> None:
+    server, client, old = await joined(serve, trap=True)
+    reasons = await reason_of(old)
+    assert await client.exchange(join("2")) == []
+    await trio.sleep(4.9)
+    assert (client.frames(), reasons) == ([], [])
+    await trio.sleep(0.2)
+    assert reasons == [actors.KILLED]
+    assert client.frames() == [reply("2", "2", "room:a"), phx_close("1", "room:a")]
+    assert len(server.channels("room:a")) == 1
+
+
+async def test_a_third_join_waits_for_the_first_channel_as_the_second_did(serve: Serve) -> None:
+    server, client, old = await joined(serve, trap=True)
+    reasons = await reason_of(old)
+    await client.exchange(join("2"))
+    await trio.sleep(2)
+    assert await client.exchange(join("3")) == []
+    await trio.sleep(5.1)
+    assert reasons == [actors.KILLED]
+    assert client.frames() == [
+        reply("3", "3", "room:a"),
+        phx_close("1", "room:a"),
+        phx_close("2", "room:a"),
+    ]
+    assert len(server.channels("room:a")) == 1
+
+
+async def test_a_leave_while_the_new_join_waits_ends_the_old_channel_too(serve: Serve) -> None:
+    server, client, old = await joined(serve, trap=True)
+    await client.exchange(join("2"), ("2", "3", "room:a", "phx_leave"))
+    await trio.sleep(6)
+    assert client.frames() == [
+        reply("2", "2", "room:a"),
+        phx_close("1", "room:a"),
+        reply("2", "3", "room:a"),
+        phx_close("2", "room:a"),
+    ]
+    assert not is_alive(old)
+    assert server.channels("room:a") == []
+
+
+async def test_other_topics_and_heartbeats_go_on_while_a_join_waits(serve: Serve) -> None:
+    _, client, _ = await joined(serve, trap=True)
+    await client.join("room:b", "9")
+    await client.exchange(join("2"))
+    got = await client.exchange(
+        ("9", "10", "room:b", "echo", {"n": 1}), (None, "11", "phoenix", "heartbeat")
+    )
+    assert sorted(got, key=lambda frame: str(frame[1])) == [
+        reply("9", "10", "room:b", {"n": 1}),
+        reply(None, "11", "phoenix"),
+    ]
+
+
+async def test_a_client_that_goes_while_its_join_waits_leaves_nothing_behind(serve: Serve) -> None:
+    server, client, old = await joined(serve, trap=True)
+    await client.exchange(join("2"))
+    client.end()
+    await trio.sleep(6)
+    assert not is_alive(old)
+    assert client.process is not None
+    assert not is_alive(client.process)
+    assert server.endpoint.statistics()["subscriptions"] == 0
+    processes = server.runtime.processes()
+    assert server.pid in processes
+    assert len(processes) == 10
+
+
+async def test_a_channel_that_clings_to_life_is_replaced_when_it_is_declared_dead(
+    serve: Serve,
+) -> None:
+    server = await serve(Endpoint(sockets=ENDPOINT))
+    zombies = server.listen(("actors", "process", "zombie"))
+    client = await server.connect()
+    assert await client.exchange(join("1", cling=8.0)) == []
+    assert await client.exchange(join("2")) == []
+    await trio.sleep(5.1)
+    assert len(zombies) == 1
+    assert client.frames() == [reply("2", "2", "room:a"), phx_close("1", "room:a")]
+    assert len(server.channels("room:a")) == 1
+    # What is left of it does not come back when it has finished clinging.
+    await trio.sleep(10)
+    assert client.frames() == []
+    assert len(server.channels("room:a")) == 1
+
+
+async def test_a_second_join_takes_the_slot_of_the_first_under_a_full_limit(serve: Serve) -> None:
+    class Narrow(UserSocket):
+        max_channels = 1
+
+    client = await (await serve(Endpoint(sockets={"/socket": Narrow}))).connect()
+    await client.join()
+    assert await client.exchange(("9", "9", "room:b", "phx_join")) == [
+        reply("9", "9", "room:b", {"reason": "too many channels joined"}, "error")
+    ]
+    assert await client.exchange(join("2")) == [reply("2", "2", "room:a"), phx_close("1", "room:a")]
+
+
+async def test_a_leave_and_a_join_in_one_burst_end_with_one_channel_joined(serve: Serve) -> None:
+    server, client, _ = await joined(serve)
+    got = await client.exchange(("1", "2", "room:a", "phx_leave"), join("3"))
+    assert reply("3", "3", "room:a") in got
+    assert phx_close("1", "room:a") in got
+    assert len(server.channels("room:a")) == 1
+    assert await client.exchange(("3", "4", "room:a", "echo")) == [reply("3", "4", "room:a")]
+
+
+async def test_a_crash_and_a_join_in_one_burst_end_with_one_channel_joined(serve: Serve) -> None:
+    server, client, _ = await joined(serve)
+    got = await client.exchange(("1", "2", "room:a", "boom"), join("3"))
+    assert reply("3", "3", "room:a") in got
+    assert len(server.channels("room:a")) == 1
+    assert await client.exchange(("3", "4", "room:a", "echo")) == [reply("3", "4", "room:a")]
