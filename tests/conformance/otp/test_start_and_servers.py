@@ -1,4 +1,4 @@
-"""The start protocol and GenServer: cases 27 to 45. Cases 46 to 49 are about what `sys` does."""
+"""The start protocol and GenServer: cases 27 to 45, but for 34 and the suspended half of 43."""
 
 from collections.abc import Callable
 from typing import Any
