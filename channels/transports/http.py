@@ -31,6 +31,7 @@ from typing import Any, cast
 import trio
 from hypercorn.app_wrappers import ASGIWrapper
 from hypercorn.config import Config
+from hypercorn.events import Event, Updated
 from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ConnectionState, LifespanState
@@ -157,7 +158,7 @@ class HttpHandover:
             else ReplayStream(carrier, first)
         )
         # The annotation of the class asks for TLS; the class itself finds out what it has got.
-        server = TCPServer(
+        server = _Server(
             self._wrapper,
             self._config,
             self._context,
@@ -196,6 +197,25 @@ class HttpHandover:
             shutdown_timeout=self._config.shutdown_timeout,
         )
         await lifespan.main(ready)
+
+
+class _Server(TCPServer):
+    """Hypercorn's server for one connection, which is over as soon as its peer has gone.
+
+    The original goes on waiting for another request until the time for that is over, and keeps the
+    socket open meanwhile.
+    """
+
+    _peer_has_gone = False
+
+    async def _read_data(self) -> None:
+        await super()._read_data()
+        self._peer_has_gone = True
+        await self.idle_task.stop()
+
+    async def protocol_send(self, event: Event) -> None:
+        if not (self._peer_has_gone and isinstance(event, Updated)):
+            await super().protocol_send(event)
 
 
 async def _close_when_cancelled(stream: ReplayStream) -> None:
