@@ -3,6 +3,7 @@
 Start with `open_runtime`, `GenServer` and `call`; `actors.process` has the verbs underneath.
 """
 
+from actors.addresses import Via
 from actors.errors import (
     ActorsError,
     AlreadyStarted,
@@ -10,6 +11,7 @@ from actors.errors import (
     CallingSelf,
     CallTimeout,
     DeadProcess,
+    InvalidCallback,
     InvalidReturn,
     MailboxBusy,
     NameTaken,
@@ -95,6 +97,7 @@ __all__ = [
     "GenServer",
     "Ignore",
     "Instrument",
+    "InvalidCallback",
     "InvalidReturn",
     "MailboxBusy",
     "NameTaken",
@@ -119,6 +122,7 @@ __all__ = [
     "Telemetry",
     "Timeout",
     "TimerRef",
+    "Via",
     "Within",
     "ancestors",
     "call",

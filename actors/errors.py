@@ -15,7 +15,8 @@ ActorsError
 ├── NotAProcess         you used a verb that needs a process outside one
 ├── MailboxBusy         two of your tasks read one mailbox
 ├── RuntimeClosed       the runtime no longer takes new processes
-└── InvalidReturn       your callback returned something that it may not
+├── InvalidReturn       your callback returned something that it may not
+└── InvalidCallback     your callback is not async
 
 ProcessExit, ProcessKilled are BaseExceptions: they unwind a process and a careless `except Exception` must not
 catch them.
@@ -23,9 +24,10 @@ catch them.
 
 from __future__ import annotations
 
+from types import CoroutineType
 from typing import TYPE_CHECKING
 
-from actors.exits import CALLING_SELF, NOPROC, TIMEOUT, ExitReason
+from actors.exits import CALLING_SELF, NOPROC, TIMEOUT, Crash, ExitReason
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,6 +41,7 @@ __all__ = [
     "CallTimeout",
     "CallingSelf",
     "DeadProcess",
+    "InvalidCallback",
     "InvalidReturn",
     "MailboxBusy",
     "NameTaken",
@@ -99,7 +102,9 @@ class ServerExit(CallExit):
     """The server ended before it answered; `reason` is its exit reason."""
 
     def __str__(self) -> str:
-        return f"call({self.server!r}, {self.request!r}): the server ended with {self.reason!r}"
+        # A crash says what it says; repr would put the exception's arguments in place of its sentence.
+        reason = str(self.reason) if isinstance(self.reason, Crash) else repr(self.reason)
+        return f"call({self.server!r}, {self.request!r}): the server ended with {reason}"
 
 
 class CallingSelf(CallExit):
@@ -216,9 +221,28 @@ class InvalidReturn(ActorsError, TypeError):
         self.callback = callback
         self.got = got
         self.expected = tuple(expected)
+        self.forgot_await = isinstance(got, CoroutineType)
+        if isinstance(got, CoroutineType):
+            # It will never run, and this error says so better than the warning that it would give when it is thrown
+            # away.
+            got.close()
 
     def __str__(self) -> str:
+        if self.forgot_await:
+            return f"{self.callback} returned a coroutine that was not awaited; write `await` before the call"
         return f"{self.callback} returned {self.got!r}; it may return {', '.join(self.expected)}"
+
+
+class InvalidCallback(ActorsError, TypeError):
+    """A class of yours declares a callback that cannot be called as one. Raised where the class is defined."""
+
+    def __init__(self, owner: str, callback: str) -> None:
+        super().__init__(owner, callback)
+        self.owner = owner
+        self.callback = callback
+
+    def __str__(self) -> str:
+        return f"{self.owner}.{self.callback} is not async; write `async def {self.callback}(self, ...)`"
 
 
 class ProcessExit(BaseException):

@@ -19,6 +19,7 @@ one call is dropped.
 
 from __future__ import annotations
 
+import inspect
 import math
 from typing import Any, Generic, TypeVar, final
 
@@ -35,7 +36,15 @@ from actors._process import Process, acting_process, current_process, require_ru
 from actors._server_loop import CallRequest, Cast, StopRequest, serve
 from actors._start import start
 from actors._system import ServerStatus, SystemCall, SystemRequest
-from actors.errors import CallExit, CallingSelf, CallTimeout, NoProcess, ProcessKilled, ServerExit
+from actors.errors import (
+    CallExit,
+    CallingSelf,
+    CallTimeout,
+    InvalidCallback,
+    NoProcess,
+    ProcessKilled,
+    ServerExit,
+)
 from actors.exits import NORMAL, ExitReason
 from actors.process import spawn_link
 from actors.refs import Pid
@@ -44,6 +53,8 @@ from actors.results import Continue, Fail, Ignore, NoReply, Reply, Stop, Within
 __all__ = ["GenServer", "Sender", "call", "cast", "reply", "stop", "system_call"]
 
 S = TypeVar("S")
+
+_CALLBACKS = ("init", "handle_call", "handle_cast", "handle_info", "handle_continue", "terminate")
 
 
 class GenServer(Generic[S]):
@@ -59,6 +70,13 @@ class GenServer(Generic[S]):
 
     # None until init sets it, so that a server without state need not.
     state: S = None  # type: ignore[assignment]
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        for name in _CALLBACKS:
+            callback = vars(cls).get(name)
+            if callback is not None and not inspect.iscoroutinefunction(callback):
+                raise InvalidCallback(cls.__name__, name)
 
     # Callbacks
 
