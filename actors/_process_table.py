@@ -14,6 +14,7 @@ from trio.lowlevel import enable_ki_protection
 
 from actors._links import LinkGraph
 from actors._process import Process, acting_process
+from actors.addresses import Via
 from actors.errors import AlreadyStarted, NameTaken, RuntimeClosed
 from actors.refs import Pid
 from actors.telemetry import Telemetry
@@ -107,17 +108,30 @@ class ProcessTable:
         pid = Pid(number, runtime)
         process = pid._process = Process(pid, runtime, function, parent, ancestors)
         process.label = label
-        self.table[pid] = process
-        self.spawned += 1
-        if name is not None:
+        if isinstance(name, Via):
+            self._enroll_via(name, process)
+        elif name is not None:
             self.names[name] = process
             process.name = name
+        self.table[pid] = process
+        self.spawned += 1
         if creator is None:
             process.obeys = parent
         elif link:
             process.obeys = parent
             self.graph.link(parent, pid)
         return process
+
+    def _enroll_via(self, address: Via, process: Process) -> None:
+        holder: Pid | None = process.pid
+        try:
+            holder = address.register(process.pid)
+        finally:
+            if holder is not None:
+                # It was refused, or failed: this process has never existed.
+                process.pid._process = None
+        if holder is not None:
+            raise AlreadyStarted(address, holder)
 
     def announce(self, process: Process) -> None:
         """Show the instruments a process that was spawned."""
@@ -127,19 +141,28 @@ class ProcessTable:
     # Addresses
 
     def resolve(self, address: object) -> Process | None:
-        """The living process behind a pid or a name; None if there is none."""
+        """The living process behind a pid, a name or a `Via`; None if there is none."""
         if type(address) is Pid:
             return address._process
-        return self.names.get(address)
+        process = self.names.get(address)
+        if process is None and isinstance(address, Via):
+            pid = address.whereis(cast("Runtime", self))
+            process = None if pid is None else pid._process
+        return process
 
     @enable_ki_protection
     def register(self, name: object, process: Process) -> None:
         """Give a name to a process. One name for each process, one process for each name."""
         if name is None:
             raise TypeError("None is not a name; use any other hashable value")
-        holder = self.names.get(name)
-        if holder is not None:
-            raise NameTaken(name, holder.pid, f"{name!r} is the name of {holder.pid!r} already")
+        if isinstance(name, Via):
+            holder = name.register(process.pid)
+            if holder is not None:
+                raise NameTaken(name, holder, f"{name!r} is an address of {holder!r} already")
+            return
+        named = self.names.get(name)
+        if named is not None:
+            raise NameTaken(name, named.pid, f"{name!r} is the name of {named.pid!r} already")
         if process.name is not None:
             raise NameTaken(
                 name,
@@ -152,6 +175,9 @@ class ProcessTable:
     @enable_ki_protection
     def unregister(self, name: object) -> None:
         """Take a name away from whoever has it."""
+        if isinstance(name, Via):
+            name.unregister(cast("Runtime", self))
+            return
         process = self.names.pop(name, None)
         if process is not None:
             process.name = None

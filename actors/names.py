@@ -17,7 +17,7 @@ def register(name: object, pid: Pid | None = None) -> None:
     """Give a process a name that `send`, `call`, `monitor` and `whereis` understand, until it ends.
 
     Args:
-        name: any hashable value but None.
+        name: any hashable value but None. A `Via` is registered where it belongs, beside the one plain name.
         pid: the process; by default the current one.
 
     Raises:
@@ -37,6 +37,6 @@ def unregister(name: object) -> None:
 
 
 def whereis(name: object) -> Pid | None:
-    """The process that has a name now, or None."""
-    process = require_runtime().names.get(name)
+    """The process that a name or a `Via` leads to now, or None."""
+    process = require_runtime().resolve(name)
     return process.pid if process is not None else None

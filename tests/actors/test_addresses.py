@@ -1,0 +1,162 @@
+"""An address of one's own stands wherever a pid or a name does."""
+
+import pytest
+import trio
+
+from actors import (
+    NOPROC,
+    AlreadyStarted,
+    Down,
+    GenServer,
+    NameTaken,
+    NoProcess,
+    NoSuchName,
+    Pid,
+    Reply,
+    Runtime,
+    Sender,
+    Via,
+    call,
+    cast,
+    current_pid,
+    current_runtime,
+    is_alive,
+    kill,
+    monitor,
+    receive,
+    register,
+    send,
+    send_after,
+    spawn,
+    unregister,
+    whereis,
+)
+from tests.actors.helpers import dead_process, down, idle, in_process
+
+
+class Slot(Via):
+    """An address that at most one process has."""
+
+    def __init__(self) -> None:
+        self.pid: Pid | None = None
+
+    def whereis(self, runtime: Runtime) -> Pid | None:
+        return self.pid
+
+    def register(self, pid: Pid) -> Pid | None:
+        if self.pid is None or not is_alive(self.pid):
+            self.pid = pid
+            return None
+        return self.pid
+
+    def unregister(self, runtime: Runtime) -> None:
+        self.pid = None
+
+
+class Echo(GenServer[list[object]]):
+    async def init(self) -> None:
+        self.state = []
+
+    async def handle_call(self, request: object, sender: Sender) -> Reply:
+        return Reply((request, self.state))
+
+    async def handle_cast(self, message: object) -> None:
+        self.state.append(message)
+
+    handle_info = handle_cast
+
+
+@in_process()
+async def test_a_via_is_an_address_for_every_kind_of_message() -> None:
+    slot = Slot()
+    slot.pid = await Echo.start()
+    send(slot, "sent")
+    cast(slot, "cast")
+    send_after(slot, "later", 0)
+    await trio.sleep(1)
+    assert await call(slot, "request") == ("request", ["sent", "cast", "later"])
+    ref = monitor(slot)
+    assert whereis(slot) is slot.pid
+    kill(slot.pid)
+    assert (await down(ref)).name is slot
+
+
+@pytest.mark.parametrize("ended", [False, True], ids=["nobody", "somebody who has ended"])
+@in_process()
+async def test_a_via_that_leads_to_nobody_is_a_name_that_nobody_has(ended: bool) -> None:
+    slot = Slot()
+    slot.pid = await dead_process() if ended else None
+    assert whereis(slot) is None
+    cast(slot, "lost")
+    with pytest.raises(NoSuchName):
+        send(slot, "lost")
+    with pytest.raises(NoProcess):
+        await call(slot, "lost")
+    assert await receive_down(slot) == NOPROC
+
+
+async def receive_down(address: object) -> object:
+    ref = monitor(address)
+    message = await receive()
+    assert isinstance(message, Down)
+    assert message.ref is ref
+    return message.reason
+
+
+@in_process()
+async def test_a_process_is_started_under_a_via_and_a_second_one_is_not() -> None:
+    slot = Slot()
+    pid = await Echo.start_link(name=slot)
+    assert slot.pid is pid
+    with pytest.raises(AlreadyStarted) as caught:
+        await Echo.start_link(name=slot)
+    assert caught.value.pid is pid
+    assert caught.value.name is slot
+    with pytest.raises(AlreadyStarted):
+        spawn(idle, name=slot)
+
+
+class Broken(Slot):
+    def register(self, pid: Pid) -> Pid | None:
+        raise LookupError("no such table")
+
+
+@in_process()
+async def test_a_process_whose_via_fails_was_never_there() -> None:
+    before = current_runtime().processes()
+    with pytest.raises(LookupError):
+        spawn(idle, name=Broken())
+    assert current_runtime().processes() == before
+
+
+@in_process()
+async def test_a_via_is_registered_beside_the_name_and_taken_away() -> None:
+    slot = Slot()
+    register("plain")
+    register(slot)
+    assert whereis(slot) is whereis("plain") is current_pid()
+    with pytest.raises(NameTaken) as caught:
+        register(slot, await Echo.start())
+    assert caught.value.pid is current_pid()
+    unregister(slot)
+    assert whereis(slot) is None
+    assert whereis("plain") is current_pid()
+
+
+class Reader(Via):
+    def whereis(self, runtime: Runtime) -> Pid | None:
+        return None
+
+
+@in_process()
+async def test_an_address_that_is_only_looked_up_cannot_be_given_as_a_name() -> None:
+    with pytest.raises(TypeError, match=r"cannot be given to a process as its name"):
+        spawn(idle, name=Reader())
+    with pytest.raises(TypeError, match=r"cannot be taken away"):
+        unregister(Reader())
+    with pytest.raises(NotImplementedError, match=r"Nowhere needs a method whereis"):
+        whereis(Nowhere())
+
+
+class Nowhere(Via):
+    pass
