@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import trio
@@ -334,3 +335,21 @@ async def reason_of(pid: Pid) -> list[Any]:
     spawn(watch)
     await settle()
     return reasons
+
+
+@frozen
+class Footprint:
+    """What a server holds at a moment: its processes by name, Trio tasks, and open file descriptors."""
+
+    processes: tuple[Pid, ...]
+    tasks: int
+    descriptors: int
+
+    @classmethod
+    def of(cls, runtime: Runtime) -> Footprint:
+        """Take the measure, which does not count itself."""
+        return cls(
+            tuple(runtime.processes()),
+            trio.lowlevel.current_statistics().tasks_living,
+            len(list(Path("/proc/self/fd").iterdir())),
+        )

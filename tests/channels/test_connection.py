@@ -1,0 +1,516 @@
+"""One connection after its upgrade: what it answers itself, how it closes, and that it takes nobody along."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+import trio
+
+import actors
+from actors import Shutdown, is_alive, kill, send
+from channels import Endpoint, Mount
+from channels.telemetry import CONNECTION_CLOSED, SOCKET_MALFORMED, SOCKET_OVERFLOW
+from supervision import DynamicSupervisor, Supervisor
+from tests.channels.conftest import Serve
+from tests.channels.rooms import UserSocket
+from tests.channels.support import (
+    EOF,
+    Client,
+    Close,
+    Data,
+    Footprint,
+    Server,
+    head,
+    phx_error,
+    reason_of,
+    reply,
+    settle,
+    text,
+)
+from tests.channels.transports.frames import (
+    BINARY,
+    CONTINUATION,
+    PING,
+    PONG,
+    TEXT,
+    client_close,
+    client_frame,
+)
+
+ENDPOINT = {"/socket": UserSocket}
+
+
+async def pair(serve: Serve, **options: Any) -> tuple[Server, Client, Client]:
+    """Two clients of one server, both in room:a."""
+    server = await serve(Endpoint(sockets=ENDPOINT, **options))
+    one, other = await server.connect(), await server.connect()
+    await one.join()
+    await other.join()
+    return server, one, other
+
+
+async def assert_goes_on(server: Server, client: Client) -> None:
+    """A client in room:a is served as if nothing had happened, and was sent nothing meanwhile."""
+    assert client.frames() == []
+    assert await client.exchange(("1", "90", "room:a", "echo")) == [reply("1", "90", "room:a")]
+    server.endpoint.broadcast("room:a", "shouted", {})
+    assert client.frames() == []
+    await settle()
+    assert client.frames() == [[None, None, "room:a", "shouted", {}]]
+
+
+# What it answers itself
+
+
+@pytest.mark.parametrize("join_ref", [None, "1", 7])
+async def test_a_heartbeat_is_answered_whatever_its_join_ref(serve: Serve, join_ref: Any) -> None:
+    client = await (await serve(Endpoint(sockets=ENDPOINT))).connect()
+    got = await client.exchange((join_ref, "5", "phoenix", "heartbeat"))
+    assert got == [reply(None, "5", "phoenix")]
+
+
+@pytest.mark.parametrize("topic", ["news", "phoenix", "", 3, None, ["room:a"], {"room": "a"}])
+async def test_a_topic_without_a_route_is_unmatched_and_the_connection_lives(
+    serve: Serve, topic: Any
+) -> None:
+    client = await (await serve(Endpoint(sockets=ENDPOINT))).connect()
+    no = [
+        None,
+        "1",
+        topic,
+        "phx_reply",
+        {"status": "error", "response": {"reason": "unmatched topic"}},
+    ]
+    assert await client.exchange(("1", "1", topic, "phx_join")) == [no]
+    assert await client.exchange(("1", "1", topic, "echo")) == [no]
+    await client.join()
+
+
+async def test_leaving_what_is_not_joined_is_ok(serve: Serve) -> None:
+    client = await (await serve(Endpoint(sockets=ENDPOINT))).connect()
+    got = await client.exchange(("3", "4", "room:a", "phx_leave"))
+    assert got == [reply("3", "4", "room:a")]
+
+
+async def test_a_stale_join_ref_is_dropped_in_silence_and_no_join_ref_is_fine(serve: Serve) -> None:
+    client = await (await serve(Endpoint(sockets=ENDPOINT))).connect()
+    await client.join()
+    stale = [
+        ("0", "2", "room:a", "echo"),
+        (1, "3", "room:a", "echo"),
+        ("0", "4", "room:a", "phx_leave"),
+    ]
+    assert await client.exchange(*stale) == []
+    got = await client.exchange((None, "5", "room:a", "echo"))
+    assert got == [reply("1", "5", "room:a")]
+
+
+async def test_a_join_over_the_limit_is_refused_and_a_leave_makes_room(serve: Serve) -> None:
+    class Narrow(UserSocket):
+        max_channels = 2
+
+    server = await serve(Endpoint(sockets={"/socket": Narrow}))
+    client = await server.connect()
+    await client.join("room:a", "1")
+    await client.join("room:b", "2")
+    before = server.runtime.processes()
+    full = reply("3", "3", "room:c", {"reason": "too many channels joined"}, "error")
+    assert await client.exchange(("3", "3", "room:c", "phx_join")) == [full]
+    assert server.runtime.processes() == before
+    await client.exchange(("1", "4", "room:a", "phx_leave"))
+    await client.join("room:c", "5")
+
+
+async def test_a_ping_is_answered_and_a_pong_is_not(serve: Serve) -> None:
+    client = await (await serve(Endpoint(sockets=ENDPOINT))).connect()
+    client.write(client_frame(PING, b"hi") + client_frame(PONG, b"ho"))
+    await settle()
+    assert client.frames() == [Data(PONG, b"hi")]
+
+
+async def test_frames_may_be_cut_anywhere_and_messages_into_fragments(serve: Serve) -> None:
+    client = await (await serve(Endpoint(sockets=ENDPOINT))).connect()
+    await client.join()
+    message = json.dumps(["1", "2", "room:a", "echo", {"n": "é"}], ensure_ascii=False).encode()
+    data = client_frame(TEXT, message[:20], fin=False) + client_frame(PING)
+    data += client_frame(CONTINUATION, message[20:])
+    for byte in data:
+        client.write(bytes((byte,)))
+        await settle()
+    assert client.frames() == [Data(PONG, b""), reply("1", "2", "room:a", {"n": "é"})]
+
+
+async def test_frames_behind_the_request_in_one_piece_are_not_lost(serve: Serve) -> None:
+    client = await (await serve(Endpoint(sockets=ENDPOINT))).accept()
+    client.write(head() + text("1", "1", "room:a", "phx_join", {}))
+    await settle()
+    answer = client.answer()
+    assert answer is not None
+    assert answer.status == 101
+    assert client.frames() == [reply("1", "1", "room:a")]
+
+
+async def test_messages_of_other_processes_are_ignored(serve: Serve) -> None:
+    _, client, _ = await pair(serve)
+    assert client.process is not None
+    for message in ("hello", None, actors.Timeout(), {"bytes": b""}):
+        send(client.process, message)
+    assert await client.exchange(("1", "2", "room:a", "echo")) == [reply("1", "2", "room:a")]
+
+
+# Slow joins
+
+
+async def test_a_slow_join_holds_up_neither_heartbeats_nor_other_topics(serve: Serve) -> None:
+    client = await (await serve(Endpoint(sockets=ENDPOINT))).connect()
+    await client.join("room:b", "9")
+    got = await client.exchange(
+        ("1", "1", "room:a", "phx_join", {"sleep": 20}),
+        (None, "2", "phoenix", "heartbeat"),
+        ("9", "3", "room:b", "echo"),
+    )
+    assert sorted(got, key=str) == sorted(
+        [reply(None, "2", "phoenix"), reply("9", "3", "room:b")], key=str
+    )
+    await client.join("room:c", "4")
+    await trio.sleep(21)
+    assert client.frames() == [reply("1", "1", "room:a")]
+
+
+# The client closes
+
+
+async def test_a_close_is_answered_with_1000_and_everything_of_the_client_ends(
+    serve: Serve,
+) -> None:
+    server = await serve(Endpoint(sockets=ENDPOINT))
+    closed = server.listen(CONNECTION_CLOSED)
+    before = Footprint.of(server.runtime)
+    client = await server.connect()
+    await client.join("room:a", "1")
+    await client.join("room:b", "2")
+    assert client.process is not None
+    reasons = await reason_of(client.process)
+    client.close(4001)
+    await settle()
+    assert client.frames() == [Close(1000), EOF]
+    assert client.is_closed
+    assert reasons == [Shutdown("closed")]
+    assert Footprint.of(server.runtime) == before
+    assert server.endpoint.statistics()["subscriptions"] == 0
+    ((_, about),) = closed
+    assert about["code"] == 4001
+    assert about["topics"] == ["room:a", "room:b"]
+
+
+async def test_a_client_that_goes_without_a_word_leaves_nothing_behind(serve: Serve) -> None:
+    server = await serve(Endpoint(sockets=ENDPOINT))
+    before = Footprint.of(server.runtime)
+    client = await server.connect()
+    await client.join()
+    client.end()
+    await settle()
+    assert client.is_closed
+    assert Footprint.of(server.runtime) == before
+
+
+async def test_a_client_that_closes_but_does_not_go_is_cut_off_after_five_seconds(
+    serve: Serve,
+) -> None:
+    server = await serve(Endpoint(sockets=ENDPOINT))
+    before = Footprint.of(server.runtime)
+    client = await server.connect()
+    client.write(client_close(1000))
+    await trio.sleep(4.9)
+    assert client.frames() == [Close(1000), EOF]
+    assert not client.is_closed
+    await trio.sleep(0.2)
+    assert client.is_closed
+    assert Footprint.of(server.runtime) == before
+
+
+# The client breaks the rules
+
+
+def in_text(message: bytes) -> bytes:
+    return client_frame(TEXT, message)
+
+
+BROKEN = {
+    "invalid JSON": (in_text(b"hello"), 1011),
+    "an empty message": (in_text(b""), 1011),
+    "no array": (in_text(b'{"topic":"room:a"}'), 1011),
+    "four elements": (in_text(b'["1","1","room:a","phx_join"]'), 1011),
+    "arrays within arrays": (in_text(b"[" * 1000), 1011),
+    "an unknown kind of binary message": (client_frame(BINARY, b"\x07"), 1011),
+    "a binary message cut short": (client_frame(BINARY, b"\x00\x01\x01\x05\x05"), 1011),
+    "text that is not UTF-8": (in_text(b'["1","1","room:\xff","x",{}]'), 1007),
+    "a message that is too big": (in_text(b" " * 1001), 1009),
+    "the header alone of one that is too big": (client_frame(TEXT, b" " * 70_000)[:10], 1009),
+    "too big by its fragments": (
+        client_frame(TEXT, b" " * 600, fin=False) + client_frame(CONTINUATION, b" " * 600),
+        1009,
+    ),
+    "a frame that is not masked": (client_frame(TEXT, b"[]", masked=False), 1002),
+    "a reserved bit": (client_frame(TEXT, b"[]", rsv=4), 1002),
+    "an unknown opcode": (client_frame(0x3, b"[]"), 1002),
+    "a continuation of nothing": (client_frame(CONTINUATION, b"[]"), 1002),
+    "a close code that may not be sent": (client_close(1005), 1002),
+}
+
+
+@pytest.mark.parametrize("what", BROKEN)
+async def test_a_broken_message_closes_its_connection_and_nothing_else_notices(
+    serve: Serve, what: str
+) -> None:
+    data, code = BROKEN[what]
+    server = await serve(Endpoint(sockets={"/socket": Mount(UserSocket, max_frame_size=1000)}))
+    malformed, crashes = server.listen(SOCKET_MALFORMED), server.crashes()
+    other = await server.connect()
+    await other.join()
+    before = Footprint.of(server.runtime)
+    client = await server.connect()
+    await client.join()
+    reasons = await reason_of(server.channels("room:a")[1])
+    # What comes behind it is not looked at.
+    client.write(data)
+    client.send(("1", "9", "room:a", "shout", {"too": "late"}))
+    await settle()
+    (close, end) = client.frames()
+    assert (close.code, end) == (code, EOF)
+    assert reasons == [Shutdown("closed")]
+    client.end()
+    await settle()
+    assert client.is_closed
+    assert Footprint.of(server.runtime) == before
+    assert [about["code"] for _, about in malformed] == [code]
+    assert server.endpoint.statistics()["counts"] == {SOCKET_MALFORMED: 1}
+    assert crashes == []
+    await assert_goes_on(server, other)
+
+
+async def test_a_client_that_goes_on_after_its_mistake_is_told_and_counted_once(
+    serve: Serve,
+) -> None:
+    server = await serve(Endpoint(sockets=ENDPOINT))
+    malformed = server.listen(SOCKET_MALFORMED)
+    client = await server.connect()
+    for _ in range(3):
+        client.write(in_text(b"no") + in_text(b"no"))
+        await settle()
+    assert client.frames() == [Close(1011), EOF]
+    assert len(malformed) == 1
+    assert server.endpoint.statistics()["counts"] == {SOCKET_MALFORMED: 1}
+
+
+# The server closes
+
+
+async def test_disconnect_closes_every_connection_of_that_user_with_1001(serve: Serve) -> None:
+    server = await serve(Endpoint(sockets=ENDPOINT))
+    ann, too, bob = [await server.connect(query=f"&user={user}") for user in ("ann", "ann", "bob")]
+    await ann.join()
+    await bob.join()
+    reasons = await reason_of(server.channels("room:a")[0])
+    server.endpoint.broadcast("user:ann", "disconnect", {})
+    await settle()
+    assert ann.frames() == too.frames() == [Close(1001), EOF]
+    assert reasons == [Shutdown("disconnected")]
+    await assert_goes_on(server, bob)
+
+
+async def test_other_broadcasts_on_the_id_of_a_user_do_nothing(serve: Serve) -> None:
+    server = await serve(Endpoint(sockets=ENDPOINT))
+    client = await server.connect(query="&user=ann")
+    server.endpoint.broadcast("user:ann", "hello", {})
+    await settle()
+    assert client.frames() == []
+
+
+async def test_silence_for_the_timeout_closes_with_1002_and_any_byte_counts(serve: Serve) -> None:
+    server = await serve(Endpoint(sockets={"/socket": Mount(UserSocket, timeout=30.0)}))
+    closed = server.listen(CONNECTION_CLOSED)
+    quiet, client = await server.connect(), await server.connect()
+    await client.join()
+    reasons = await reason_of(server.channel("room:a"))
+    await trio.sleep(29)
+    assert quiet.frames() == []
+    client.write(client_frame(TEXT, b"[")[:3])
+    await trio.sleep(2)
+    assert quiet.frames() == [Close(1002), EOF]
+    await trio.sleep(27.9)
+    assert client.frames() == []
+    await trio.sleep(0.2)
+    assert client.frames() == [Close(1002), EOF]
+    assert reasons == [Shutdown("inactive")]
+    await trio.sleep(5)
+    assert [about["cause"] for _, about in closed] == ["nothing was heard for 30 s"] * 2
+
+
+async def test_what_the_server_sends_does_not_keep_a_connection_alive(serve: Serve) -> None:
+    server = await serve(Endpoint(sockets={"/socket": Mount(UserSocket, timeout=30.0)}))
+    client = await server.connect()
+    await client.join()
+    for _ in range(4):
+        await trio.sleep(8)
+        server.endpoint.broadcast("room:a", "shouted", {})
+    assert Close(1002) in client.frames()
+
+
+class Gate:
+    """Holds up what the server writes to one client for as long as it is shut."""
+
+    def __init__(self) -> None:
+        self.opened = trio.Event()
+        self.opened.set()
+
+    def shut(self) -> None:
+        self.opened = trio.Event()
+
+    async def __call__(self) -> None:
+        await self.opened.wait()
+
+
+async def test_a_client_that_reads_too_slowly_is_closed_with_1013_and_counted(serve: Serve) -> None:
+    server = await serve(Endpoint(sockets=ENDPOINT, max_buffered_messages=10))
+    overflows = server.listen(SOCKET_OVERFLOW)
+    gate = Gate()
+    slow, other = await server.connect(gate=gate), await server.connect()
+    await slow.join()
+    await other.join()
+    reasons = await reason_of(server.channels("room:a")[0])
+    gate.shut()
+    for n in range(13):
+        server.endpoint.broadcast("room:a", "shouted", {"n": n})
+        await settle()
+    # One is being written, ten wait, the rest is dropped.
+    assert other.frames() == [[None, None, "room:a", "shouted", {"n": n}] for n in range(13)]
+    assert [(each["dropped"], about["code"]) for each, about in overflows] == [(1, 1013)]
+    assert server.endpoint.statistics()["counts"] == {SOCKET_OVERFLOW: 1}
+    assert reasons == [Shutdown("closed")]
+    gate.opened.set()
+    await settle()
+    assert slow.frames() == [
+        *([None, None, "room:a", "shouted", {"n": n}] for n in range(11)),
+        Close(1013),
+        EOF,
+    ]
+
+
+async def test_a_client_that_reads_nothing_at_all_is_cut_off_five_seconds_later(
+    serve: Serve,
+) -> None:
+    server = await serve(Endpoint(sockets=ENDPOINT, max_buffered_bytes=1000))
+    before = Footprint.of(server.runtime)
+    gate = Gate()
+    slow = await server.connect(gate=gate)
+    await slow.join()
+    gate.shut()
+    for _ in range(4):
+        server.endpoint.broadcast("room:a", "shouted", {"text": "x" * 500})
+        await settle()
+    await trio.sleep(4.9)
+    assert not slow.is_closed
+    await trio.sleep(0.2)
+    assert slow.is_closed
+    assert Footprint.of(server.runtime) == before
+
+
+async def test_the_first_reason_to_close_counts(serve: Serve) -> None:
+    server = await serve(Endpoint(sockets=ENDPOINT))
+    client = await server.connect(query="&user=ann")
+    client.write(in_text(b"no"))
+    server.endpoint.broadcast("user:ann", "disconnect", {})
+    await settle()
+    (close, end) = client.frames()
+    assert (close.code, end) in [(1001, EOF), (1011, EOF)]
+
+
+async def test_nothing_is_written_behind_the_close_frame(serve: Serve) -> None:
+    server = await serve(Endpoint(sockets=ENDPOINT))
+    client = await server.connect(query="&user=ann")
+    await client.join(payload={"farewell": True})
+    server.endpoint.broadcast("user:ann", "disconnect", {})
+    server.endpoint.broadcast("room:a", "shouted", {})
+    client.write(client_frame(PING))
+    await settle()
+    assert client.frames() == [[None, None, "room:a", "shouted", {}], Close(1001), EOF]
+
+
+# Failures around it
+
+
+async def test_a_connection_that_is_killed_is_closed_and_the_others_go_on(serve: Serve) -> None:
+    server, one, other = await pair(serve)
+    assert one.process is not None
+    kill(one.process)
+    await settle()
+    assert one.is_closed
+    await assert_goes_on(server, other)
+
+
+async def test_a_killed_pool_of_channels_is_phx_error_and_a_rejoin_works(serve: Serve) -> None:
+    server = await serve(Endpoint(sockets=ENDPOINT))
+    client = await server.connect()
+    topics = ["room:a", "room:b", "room:c", "room:d"]
+    for number, topic in enumerate(topics):
+        await client.join(topic, str(number))
+    pools = [actors.whereis((server.endpoint, "channels", "UserSocket", n)) for n in range(2)]
+    for pool in pools:
+        assert pool is not None
+        kill(pool)
+    await settle()
+    assert sorted(client.frames()) == [phx_error(str(n), topic) for n, topic in enumerate(topics)]
+    for number, topic in enumerate(topics, 10):
+        await client.join(topic, str(number))
+    assert client.process is not None
+    assert is_alive(client.process)
+
+
+async def test_a_join_while_its_pool_is_gone_is_a_join_that_crashed(serve: Serve) -> None:
+    server = await serve(Endpoint(sockets={"/socket": Mount(UserSocket, partitions=1)}))
+    client = await server.connect()
+    before = server.runtime.processes()
+    (pool,) = [
+        child.pid
+        for child in await Supervisor.which_children(server.pid)
+        if child.id == "UserSocket channels"
+    ]
+    await Supervisor.terminate_child(pool, 0)
+    got = await client.exchange(("1", "1", "room:a", "phx_join"))
+    assert got == [reply("1", "1", "room:a", {"reason": "join crashed"}, "error")]
+    await Supervisor.restart_child(pool, 0)
+    assert len(server.runtime.processes()) == len(before)
+    await client.join("room:a", "2")
+
+
+async def test_a_busy_connection_leaves_its_client_unread_and_catches_up(serve: Serve) -> None:
+    server = await serve(Endpoint(sockets={"/socket": Mount(UserSocket, partitions=1)}))
+    other = await server.connect()
+    await other.join(payload={"trap": True})
+    client = await server.connect()
+    await client.join("room:b", "1")
+    stuck = server.channel("room:a")
+    pool = (server.endpoint, "channels", "UserSocket", 0)
+    # A channel takes three seconds to stop; until then its pool starts no other.
+    other.send(("1", "2", "room:a", "sleep", {"seconds": 3}))
+    await settle()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(DynamicSupervisor.terminate_child, pool, stuck)
+        await settle()
+        client.send(("2", "2", "room:c", "phx_join"))
+        await settle()
+        big = "x" * 60_000
+        for n in range(40):
+            client.send(("1", str(n), "room:b", "echo", {"n": n, "big": big}))
+            await settle()
+        assert client.process is not None
+        waiting = server.runtime.process_info(client.process)
+        assert waiting is not None
+        assert 8 <= waiting["queue_length"] <= 10
+    await settle()
+    frames = client.frames()
+    assert reply("2", "2", "room:c") in frames
+    assert [f[1] for f in frames if f[2] == "room:b"] == [str(n) for n in range(40)]
