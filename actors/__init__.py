@@ -60,6 +60,7 @@ from actors.process import (
     exit,
     is_alive,
     on_exit,
+    process_dictionary,
     receive,
     send,
     set_label,
@@ -71,7 +72,7 @@ from actors.refs import Pid, Ref, TimerRef
 from actors.results import Continue, Fail, Ignore, NoReply, Reply, Stop, Within
 from actors.runtime import Runtime, current_runtime, open_runtime
 from actors.telemetry import Telemetry
-from actors.timers import cancel_timer, send_after
+from actors.timers import cancel_timer, read_timer, send_after, send_every
 
 __all__ = [
     "CALLING_SELF",
@@ -139,11 +140,14 @@ __all__ = [
     "monitor",
     "on_exit",
     "open_runtime",
+    "process_dictionary",
+    "read_timer",
     "receive",
     "register",
     "reply",
     "send",
     "send_after",
+    "send_every",
     "send_exit",
     "set_label",
     "spawn",

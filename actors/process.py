@@ -46,6 +46,7 @@ __all__ = [
     "exit",
     "is_alive",
     "on_exit",
+    "process_dictionary",
     "receive",
     "send",
     "set_label",
@@ -113,6 +114,20 @@ def ancestors() -> tuple[Pid, ...]:
     """Who spawned the current process, who spawned that one, and so on; empty outside processes."""
     process = current_process.get()
     return () if process is None else process.ancestors
+
+
+def process_dictionary() -> dict[Any, Any]:
+    """The dictionary that belongs to the current process alone; nobody inherits it.
+
+        process_dictionary()["request_id"] = request_id
+
+    For what would otherwise be passed through every function, such as the id of a request in logs. State belongs
+    into arguments and attributes, where it can be seen.
+    """
+    process = require_process("process_dictionary")
+    if process.dictionary is None:
+        process.dictionary = {}
+    return process.dictionary
 
 
 def set_label(label: str) -> None:

@@ -22,7 +22,7 @@ from trio.lowlevel import enable_ki_protection
 from actors._process import require_runtime
 from actors.refs import Pid, TimerRef
 
-__all__ = ["TimerQueue", "cancel_timer", "send_after"]
+__all__ = ["TimerQueue", "cancel_timer", "read_timer", "send_after", "send_every"]
 
 # Below this many forgotten timers a rebuild would cost more than it frees.
 _REBUILD_FLOOR = 256
@@ -45,13 +45,17 @@ class TimerQueue:
         return len(self._heap) - self._forgotten
 
     @enable_ki_protection
-    def at(self, deadline: float, callback: Callable[[], None]) -> TimerRef:
+    def at(
+        self, deadline: float, callback: Callable[[], None], timer: TimerRef | None = None
+    ) -> TimerRef:
         """Call `callback` once `trio.current_time()` has reached `deadline`, unless the timer is cancelled first.
 
         Timers of the same deadline run in the order in which they were made. The callback must not raise or block.
+        It may pass `timer`, its own that has just run, to run again under the same reference.
         """
         self._numbers = number = self._numbers + 1
-        timer = TimerRef(number)
+        if timer is None:
+            timer = TimerRef(number)
         timer._deadline = deadline
         timer._callback = callback
         heapq.heappush(self._heap, (deadline, number, timer))
@@ -131,25 +135,76 @@ def send_after(address: object, message: Any, seconds: float) -> TimerRef:
         raise ValueError(
             f"send_after got {seconds!r} seconds; a message cannot be sent in the past"
         )
-    owner = address._process if type(address) is Pid else None
-    runtime = address._runtime if type(address) is Pid else require_runtime()
+    return _Sending(address, message, math.inf).start(seconds)
 
-    def fire() -> None:
-        process = runtime.resolve(address)
+
+def send_every(address: object, message: Any, seconds: float) -> TimerRef:
+    """Send a message again and again, the first time after `seconds`, until the timer is cancelled.
+
+        timer = send_every(current_pid(), "tick", 1.0)
+
+    Args:
+        address: as for `send_after`. A timer for a pid is dropped when its process ends; one for a name goes on,
+            whoever has the name.
+        message: what to send, the same object each time.
+        seconds: above 0. Times are counted from the start, so that they do not drift; those that were missed because
+            something held up the loop are left out.
+    """
+    if not 0 < seconds < math.inf:
+        raise ValueError(
+            f"send_every got {seconds!r} seconds; it needs a time above 0 between two messages"
+        )
+    return _Sending(address, message, seconds).start(seconds)
+
+
+class _Sending:
+    """A message that is due at some time, once or again and again."""
+
+    __slots__ = ("address", "interval", "message", "owner", "runtime", "timer")
+
+    def __init__(self, address: object, message: Any, interval: float) -> None:
+        self.address = address
+        self.message = message
+        self.interval = interval
+        self.owner = address._process if type(address) is Pid else None
+        self.runtime = address._runtime if type(address) is Pid else require_runtime()
+
+    def start(self, seconds: float) -> TimerRef:
+        timer = self.timer = self.runtime.timers.at(trio.current_time() + seconds, self.fire)
+        self.own()
+        if self.owner is None and type(self.address) is Pid:
+            # Its process has ended, so there is nothing to wait for.
+            self.runtime.timers.cancel(timer)
+        return timer
+
+    def own(self) -> None:
+        """Let the end of the process drop the timer."""
+        owner, timer = self.owner, self.timer
+        if owner is not None:
+            if owner.timers is None:
+                owner.timers = {}
+            owner.timers[timer] = None
+            timer._owner = owner
+
+    def fire(self) -> None:
+        runtime, owner, timer = self.runtime, self.owner, self.timer
         if owner is not None and owner.timers is not None:
             owner.timers.pop(timer, None)
-        if process is not None and (not runtime.guarded or runtime.admit(process.pid, message)):
-            process.mailbox.put(message)
+        if self.interval < math.inf:
+            now = trio.current_time()
+            missed = max(0.0, (now - timer._deadline) // self.interval)
+            runtime.timers.at(timer._deadline + (missed + 1) * self.interval, self.fire, timer)
+            self.own()
+        process = runtime.resolve(self.address)
+        if process is not None and (
+            not runtime.guarded or runtime.admit(process.pid, self.message)
+        ):
+            process.mailbox.put(self.message)
 
-    timer = runtime.timers.at(trio.current_time() + seconds, fire)
-    if owner is not None:
-        if owner.timers is None:
-            owner.timers = {}
-        owner.timers[timer] = None
-        timer._owner = owner
-    elif type(address) is Pid:
-        runtime.timers.cancel(timer)
-    return timer
+
+def read_timer(timer: TimerRef) -> float | None:
+    """The seconds until a timer fires next, or None if it has fired for good or was cancelled."""
+    return require_runtime().timers.remaining(timer)
 
 
 def cancel_timer(timer: TimerRef) -> float | None:

@@ -1,0 +1,103 @@
+"""Messages that come again and again, and the time that a timer has left."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import trio
+import trio.testing
+
+from actors import (
+    NORMAL,
+    cancel_timer,
+    current_pid,
+    open_runtime,
+    process_dictionary,
+    read_timer,
+    receive,
+    send_after,
+    send_every,
+    spawn,
+    wait_exit,
+)
+from actors.adoption import as_process
+
+
+async def test_it_fires_at_multiples_of_its_interval_until_it_is_cancelled(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with open_runtime() as runtime, as_process() as me:
+        began = trio.current_time()
+        timer = send_every(me, "tick", 0.5)
+        times = []
+        for _ in range(3):
+            assert await receive() == "tick"
+            times.append(trio.current_time() - began)
+        assert times == pytest.approx([0.5, 1.0, 1.5])
+        assert cancel_timer(timer) == pytest.approx(0.5)
+        assert runtime.statistics()["timers"] == 0
+        with pytest.raises(trio.TooSlowError):
+            await receive(timeout=5)
+
+
+async def test_times_that_a_held_up_loop_missed_are_left_out(
+    mock_clock: trio.testing.MockClock,
+) -> None:
+    async with open_runtime(), as_process() as me:
+        began = trio.current_time()
+        timer = send_every(me, "tick", 1.0)
+        await trio.testing.wait_all_tasks_blocked()
+        mock_clock.jump(3.5)
+        await trio.testing.wait_all_tasks_blocked()
+        assert await receive(timeout=0) == "tick"
+        with pytest.raises(trio.TooSlowError):
+            await receive(timeout=0)
+        assert read_timer(timer) == pytest.approx(began + 4 - trio.current_time())
+        cancel_timer(timer)
+
+
+async def test_the_end_of_its_process_drops_it() -> None:
+    async def process() -> None:
+        send_every(current_pid(), "tick", 1.0)
+
+    async with open_runtime() as runtime:
+        pid = spawn(process)
+        await wait_exit(pid)
+        assert runtime.statistics()["timers"] == 0
+        # And one that is made for it afterwards never begins.
+        assert read_timer(send_every(pid, "tick", 1.0)) is None
+
+
+async def test_a_timer_tells_what_it_has_left_and_nothing_once_it_has_fired(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with open_runtime(), as_process() as me:
+        timer = send_after(me, "once", 2)
+        await trio.sleep(0.5)
+        assert read_timer(timer) == pytest.approx(1.5)
+        await receive()
+        assert read_timer(timer) is None
+
+
+@pytest.mark.parametrize("seconds", [0, -1, math.nan, math.inf])
+async def test_an_interval_that_is_none_is_refused(seconds: float) -> None:
+    async with open_runtime(), as_process() as me:
+        with pytest.raises(ValueError, match="above 0 between two messages"):
+            send_every(me, "tick", seconds)
+
+
+async def test_a_process_dictionary_belongs_to_one_process_and_nobody_inherits_it() -> None:
+    found: list[dict[object, object]] = []
+
+    async def child() -> None:
+        found.append(dict(process_dictionary()))
+
+    async def parent() -> None:
+        process_dictionary()["key"] = "value"
+        await wait_exit(spawn(child))
+        found.append(dict(process_dictionary()))
+
+    async with open_runtime():
+        assert await wait_exit(spawn(parent)) is NORMAL
+    assert found == [{}, {"key": "value"}]
