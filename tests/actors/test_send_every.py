@@ -47,10 +47,10 @@ async def test_times_that_a_held_up_loop_missed_are_left_out(
     async with open_runtime(), as_process() as me:
         began = trio.current_time()
         timer = send_every(me, "tick", 1.0)
-        await trio.testing.wait_all_tasks_blocked()
         mock_clock.jump(3.5)
-        await trio.testing.wait_all_tasks_blocked()
-        assert await receive(timeout=0) == "tick"
+        assert await receive() == "tick"
+        for _ in range(5):
+            await trio.lowlevel.checkpoint()
         with pytest.raises(trio.TooSlowError):
             await receive(timeout=0)
         assert read_timer(timer) == pytest.approx(began + 4 - trio.current_time())
