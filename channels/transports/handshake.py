@@ -3,8 +3,8 @@ r"""Whether a request becomes a WebSocket, and what is answered: pure decisions,
 *pure*. The steps are those of Phoenix, in its order; the connection does what lies between:
 
 1. `method_problem(head)`: anything but GET is answered 400 with an empty body;
-2. the origin is checked (`channels.transports.origin`), then the application's `connect` runs: who
-   is refused there gets 403 with an empty body, even if no WebSocket was asked for;
+2. the application's `connect` runs: who is refused there gets 403 with an empty body, even if no
+   WebSocket was asked for;
 3. `upgrade_problem(head)`: a request that is not a proper upgrade is answered 400 with the reason
    as its text, and with the version that is spoken here;
 4. `accept(head)` is the answer that makes it a WebSocket. Bytes that came behind the head
