@@ -70,6 +70,7 @@ class Transports:
         self._max_messages = max_messages
         self._max_bytes = max_bytes
         self.flusher = Flusher(spawn=spawn)
+        self._mark = self.flusher.mark  # bound once, not once for each connection
         self.poller = Poller() if use_poller and Poller.is_supported() else None
 
     def attach(self, carrier: Carrier, tell: Tell, *, codec: Any = None) -> Transport:
@@ -104,7 +105,7 @@ class Transports:
             pump = reader = Pump(socket_source(sock), tell)
             self._spawn(pump.main)
         out = OutBuffer(
-            self.flusher.mark,
+            self._mark,
             tell=tell,
             target=sock,
             codec=codec,

@@ -44,6 +44,7 @@ need not be more: an empty buffer takes a single frame of any size.
 
 _CHUNK = 65536
 _SHUT = -1
+_NOTHING = memoryview(b"")  # one for all, since a memoryview is larger than a whole idle buffer
 
 
 @frozen(kw_only=True)
@@ -126,7 +127,7 @@ class OutBuffer:
         # when the buffer is shut, so that one comparison in put() covers every reason to refuse.
         self._max_bytes = max_bytes
         self._room = max_bytes
-        self._rest = memoryview(b"")
+        self._rest = _NOTHING
         self._catching_up = False
         self._dropped = 0
         self._overflowed = False
@@ -194,7 +195,7 @@ class OutBuffer:
         self._shut()
         self._tell = self.finished = None
         self._frames.clear()
-        self._rest = memoryview(b"")
+        self._rest = _NOTHING
         if self._catching_up and self.target is not None:
             self._catching_up = False
             trio.lowlevel.notify_closing(self.target.fileno())
@@ -269,6 +270,7 @@ class OutBuffer:
         self._rest = memoryview(b"".join(frames[:taken]))
         del frames[:taken]
         if not self._rest:
+            self._rest = _NOTHING
             self._catching_up = False
 
     def fail(self, error: OSError) -> None:
@@ -277,7 +279,7 @@ class OutBuffer:
         A connection that is finishing is told that it is finished, any other one gets the error.
         """
         self._frames.clear()
-        self._rest = memoryview(b"")
+        self._rest = _NOTHING
         self._catching_up = False
         self._shut()
         tell, self._tell = self._tell, None
