@@ -118,7 +118,7 @@ class ChannelServer(GenServer[None]):
         channel = self.channel = cls.__new__(cls)
         channel.topic = membership.topic
         # The topic is the client's choice, so only its beginning goes into logs.
-        set_label(f"{cls.__name__} {membership.topic[:80]}")
+        set_label(f"{cls.__name__} {membership.topic[:80]!r}")
         channel.assigns = {**link.assigns, **membership.route.assigns}
         channel.endpoint = link.endpoint
         channel._link = link
@@ -291,7 +291,12 @@ class ChannelServer(GenServer[None]):
             self.telemetry.execute(
                 CHANNEL_JOINED,
                 {"duration": trio.current_time() - started},
-                {"channel": self.channel, "params": params, "result": result},
+                {
+                    "endpoint": self.link.endpoint,
+                    "channel": self.channel,
+                    "params": params,
+                    "result": result,
+                },
             )
 
     def _measure_handled(self, started: float, message: Message) -> None:
@@ -299,6 +304,7 @@ class ChannelServer(GenServer[None]):
             CHANNEL_HANDLED_IN,
             {"duration": trio.current_time() - started},
             {
+                "endpoint": self.link.endpoint,
                 "channel": self.channel,
                 "event": message.event,
                 "ref": message.ref,

@@ -15,6 +15,7 @@ rules of WebSockets and 1011 for one that breaks those of the protocol; 1002 als
 
 from __future__ import annotations
 
+import socket
 from typing import Any
 
 import trio
@@ -281,7 +282,13 @@ class Connection(GenServer[None]):
             telemetry.execute(
                 CONNECTION_CLOSED,
                 {},
-                {"pid": self.pid, "code": self.code, "cause": self.cause, "topics": topics},
+                {
+                    "endpoint": self.services.endpoint,
+                    "pid": self.pid,
+                    "code": self.code,
+                    "cause": self.cause,
+                    "topics": topics,
+                },
             )
         return Stop(self.closing or CLOSED)
 
@@ -292,12 +299,16 @@ class Connection(GenServer[None]):
             telemetry.execute(
                 event,
                 {"dropped": self.out.statistics().dropped_messages},
-                {"pid": self.pid, "cause": cause, "code": code},
+                {
+                    "endpoint": self.services.endpoint,
+                    "pid": self.pid,
+                    "cause": cause,
+                    "code": code,
+                },
             )
 
 
 def _abandon(carrier: Carrier) -> None:
-    """Close what nobody took over. A Trio stream closes with the task that serves it."""
-    close = getattr(carrier, "close", None)
-    if close is not None:
-        close()
+    """Close a socket that nobody took over. A Trio stream closes with the task that serves it."""
+    if isinstance(carrier, socket.socket):
+        carrier.close()

@@ -18,6 +18,7 @@ from actors.results import Continue, Fail
 from channels._connection import Connection
 from channels._mounts import Services
 from channels.transports.http import HttpHandover
+from channels.transports.lifespan import ApplicationStartError
 from channels.transports.listener import Listener, ListenError
 from supervision.child_spec import ChildSpec
 from supervision.dynamic_supervisor import DynamicSupervisor
@@ -37,6 +38,10 @@ class ListenerServer(GenServer[None]):
     ) -> Continue | Fail:
         self.services = services
         self.connections = connections
+        before = services.listener
+        if port == 0 and before is not None:
+            # Restarted: clients know the port that was chosen the first time.
+            port = before.port
         try:
             listener = await Listener.open(host, port)
         except ListenError as error:
@@ -50,10 +55,16 @@ class ListenerServer(GenServer[None]):
         # Without a bound, because who puts must not block: what waits here are accepted sockets, of which the system
         # gives out no more than it has files.
         put, take = trio.open_memory_channel[socket.socket](math.inf)
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(listener.main, put.send_nowait)
-            async for sock in take:
-                await self._start(sock)
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(listener.main, put.send_nowait)
+                async for sock in take:
+                    await self._start(sock)
+        finally:
+            # Accepted, but nobody will serve them any more.
+            put.close()
+            while take.statistics().current_buffer_used:
+                take.receive_nowait().close()
 
     async def _start(self, sock: socket.socket) -> None:
         try:
@@ -68,8 +79,17 @@ class ListenerServer(GenServer[None]):
 async def start_application(handover: HttpHandover) -> Pid:
     """Start the process in which the mounted application's lifespan runs; returns when it has started."""
     ready = trio.Event()
-    pid = spawn_link(handover.main, ready.set)
+    refusal: list[ApplicationStartError] = []
     failure: list[ExitReason] = []
+
+    async def run() -> None:
+        try:
+            await handover.main(ready.set)
+        except ApplicationStartError as error:
+            # Not a crash: whoever starts the endpoint is told, and a crash report would say the same less clearly.
+            refusal.append(error)
+
+    pid = spawn_link(run, label="application")
     async with trio.open_nursery() as nursery:
 
         async def watch() -> None:
@@ -80,5 +100,5 @@ async def start_application(handover: HttpHandover) -> Pid:
         await ready.wait()
         nursery.cancel_scope.cancel()
     if failure:
-        raise StartError(failure[0])
+        raise StartError(Crash(refusal[0]) if refusal else failure[0])
     return pid

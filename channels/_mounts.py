@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import trio
+
 from actors.refs import Pid
 from channels._channel_server import ChannelServer, Link
 from channels.effects import Membership
@@ -107,10 +109,23 @@ class Services:
         self.counts: dict[tuple[str, ...], int] = {}
         self.draining = False
         self.listener: Listener | None = None
+        # Of connections that have not sent the head of their first request.
+        self.heads: dict[trio.CancelScope, None] = {}
 
     def listening(self, listener: Listener) -> None:
         """Note where clients come in: a listener that was restarted replaces the one before."""
         self.listener = listener
+
+    def drain(self) -> None:
+        """Take no new WebSockets from now on, and let go of clients that have not asked for anything yet."""
+        self.draining = True
+        for scope in list(self.heads):
+            scope.cancel()
+
+    def close(self) -> None:
+        """Give back what no process owns. To be called when all processes of the endpoint have ended."""
+        self.listener = None
+        self.transports.close()
 
     def count(self, what: tuple[str, ...]) -> None:
         """Count an event for `Endpoint.statistics()`."""

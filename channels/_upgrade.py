@@ -45,13 +45,30 @@ class Upgraded:
 async def answer_first_request(services: Services, carrier: Carrier) -> Upgraded | None:
     """Read the first request and deal with it; None if the connection is done, otherwise it is a WebSocket.
 
-    A client that does not send its head within `services.head_timeout` seconds is cut off with 408.
+    A client that does not send its head within `services.head_timeout` seconds is cut off with 408; when the endpoint
+    begins to drain before that, without a word. A stream that is done is closed; a socket is the caller's to close.
     """
+    upgraded = None
+    try:
+        upgraded = await _answer(services, carrier)
+    finally:
+        if upgraded is None and not isinstance(carrier, sockets.socket):
+            await trio.aclose_forcefully(carrier)
+    return upgraded
+
+
+async def _answer(services: Services, carrier: Carrier) -> Upgraded | None:
     head = None
     with trio.move_on_after(services.head_timeout) as limit:
-        head = await read_head(carrier)
+        services.heads[limit] = None
+        try:
+            head = await read_head(carrier)
+        finally:
+            del services.heads[limit]
     outcome: bytes | Upgraded
     if limit.cancelled_caught:
+        if services.draining:
+            return None
         services.count(("http", "head_timeout"))
         outcome = handshake.response(408)
     elif head is None:
@@ -89,7 +106,7 @@ async def _upgrade(
     try:
         socket.__init__()  # type: ignore[misc]
         await socket.connect(params, info)
-        identity = socket.id()
+        identity = _identity(socket)
     except ConnectRefused as refusal:
         _measure(started, socket, params, "error", refusal.reason)
         return handshake.response(403)
@@ -97,7 +114,9 @@ async def _upgrade(
         Exception
     ) as error:  # the application's bug: 500 for the client, the traceback for the log
         current_runtime().telemetry.execute(
-            SOCKET_CONNECT_FAILED, {}, {"socket": mount.socket, "exception": error}
+            SOCKET_CONNECT_FAILED,
+            {},
+            {"endpoint": services.endpoint, "socket": mount.socket, "exception": error},
         )
         return handshake.response(500)
     _measure(started, socket, params, "ok", None)
@@ -114,6 +133,15 @@ async def _upgrade(
     )
 
 
+def _identity(socket: Socket) -> str | None:
+    identity = socket.id()
+    if identity is not None and not isinstance(identity, str):
+        raise TypeError(
+            f"{type(socket).__name__}.id returned {identity!r}; return a topic, such as 'user:7', or None"
+        )
+    return identity
+
+
 def _measure(
     started: float, socket: Socket, params: dict[str, Any], result: str, reason: Any
 ) -> None:
@@ -122,7 +150,13 @@ def _measure(
         telemetry.execute(
             SOCKET_CONNECTED,
             {"duration": trio.current_time() - started},
-            {"socket": socket, "params": params, "result": result, "reason": reason},
+            {
+                "endpoint": socket.endpoint,
+                "socket": socket,
+                "params": params,
+                "result": result,
+                "reason": reason,
+            },
         )
 
 
@@ -142,8 +176,13 @@ async def _last_words(carrier: Carrier, answer: bytes) -> None:
     Bounded: a peer that reads nothing for five seconds is left alone with what it has.
     """
     if isinstance(carrier, sockets.socket):
-        # A copy: the carrier itself is closed when its process ends.
-        stream: trio.abc.Stream = trio.SocketStream(trio.socket.from_stdlib_socket(carrier.dup()))
+        try:
+            # A copy: the carrier itself is closed when its process ends.
+            copy = carrier.dup()
+        except OSError:
+            # There are no files left, so this client gets no answer.
+            return
+        stream: trio.abc.Stream = trio.SocketStream(trio.socket.from_stdlib_socket(copy))
     else:
         stream = carrier
     try:

@@ -11,11 +11,11 @@ joined nothing are told as well.
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import trio
 from attrs import field, frozen
 
+from actors.errors import CallExit
 from actors.exits import ExitReason
 from actors.gen_server import GenServer
 from actors.links import monitor, trap_exits
@@ -25,15 +25,11 @@ from actors.refs import Pid
 from actors.runtime import current_runtime
 from channels._connection import Drain
 from channels._mounts import Services
+from channels._options import positive, whole
 from channels.telemetry import ENDPOINT_DRAIN
 from supervision.dynamic_supervisor import DynamicSupervisor
 
 __all__ = ["DrainerServer", "Draining"]
-
-
-def _positive(_draining: Draining, attribute: Any, value: float) -> None:
-    if not value > 0:
-        raise ValueError(f"Draining needs a {attribute.name} above 0, but got {value!r}")
 
 
 @frozen(kw_only=True)
@@ -46,11 +42,14 @@ class Draining:
         timeout: seconds for everything; what is open then is cut off.
 
     Defaults are Phoenix's.
+
+    Raises:
+        InvalidOption: a number is none, or is not above 0.
     """
 
-    batch_size: int = field(default=10_000, validator=_positive)
-    batch_interval: float = field(default=2.0, validator=_positive)
-    timeout: float = field(default=30.0, validator=_positive)
+    batch_size: int = field(default=10_000, validator=whole)
+    batch_interval: float = field(default=2.0, validator=positive)
+    timeout: float = field(default=30.0, validator=positive)
 
 
 class DrainerServer(GenServer[None]):
@@ -63,13 +62,18 @@ class DrainerServer(GenServer[None]):
         self.draining = draining
 
     async def terminate(self, reason: ExitReason) -> None:
-        self.services.draining = True
+        self.services.drain()
         with trio.move_on_after(self.draining.timeout):
             await self.services.http.drain()
             await self._drain()
 
     async def _drain(self) -> None:
-        children = await DynamicSupervisor.which_children(self.connections)
+        try:
+            children = await DynamicSupervisor.which_children(self.connections)
+        except CallExit:
+            # Their supervisor is gone, and they with it: the endpoint is stopping because of that, or was being
+            # repaired when it was told to stop.
+            return
         pids = [child.pid for child in children if isinstance(child.pid, Pid)]
         size = self.draining.batch_size
         rounds = math.ceil(len(pids) / size)

@@ -28,12 +28,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from actors.errors import StartIgnored
 from actors.process import on_exit, spawn
 from actors.refs import Pid
 from actors.runtime import current_runtime
 from channels import logger
 from channels._listening import ListenerServer, start_application
 from channels._mounts import ChannelPool, MountedSocket, Services
+from channels._options import check_positive, check_whole
 from channels.drainer import DrainerServer, Draining
 from channels.errors import ChannelsError
 from channels.fastlane import dispatch
@@ -71,7 +73,8 @@ class Endpoint:
         max_buffered_bytes: the same in bytes.
         draining: how clients are sent away when the endpoint stops.
 
-    Nothing is checked or opened before the endpoint starts. It may be started again after it has stopped.
+    Nothing is checked or opened before the endpoint starts. It may be started again after it has stopped; one endpoint
+    cannot run twice at a time.
     """
 
     def __init__(
@@ -95,7 +98,9 @@ class Endpoint:
         self.max_buffered_bytes = max_buffered_bytes
         self.draining = draining or Draining()
         self._services: Services | None = None
-        self._pools: list[ChannelPool] = []
+
+    def __repr__(self) -> str:
+        return f"<endpoint {' '.join(map(str, self.sockets)) or 'without sockets'}>"
 
     # Starting
 
@@ -104,7 +109,7 @@ class Endpoint:
 
         Raises:
             ChannelsError: the first mistake, in one sentence: a route that cannot work, a handler that cannot be
-                called, a path that cannot be one.
+                called, a path that cannot be one, a number that cannot be.
         """
         self._mount()
 
@@ -116,10 +121,14 @@ class Endpoint:
             port: 0 takes any free one; `address` then tells which.
 
         Raises:
-            ChannelsError: see `check`.
+            ChannelsError: see `check`; or the endpoint is running already.
             StartError: something did not start; a port that is in use, above all.
         """
         pools, mounts = self._mount()
+        if self._services is not None and self._services.listener is not None:
+            raise EndpointError(
+                "this endpoint is running already; stop it first, or make another Endpoint"
+            )
         transports = Transports(
             spawn=spawn,
             max_messages=self.max_buffered_messages,
@@ -134,8 +143,8 @@ class Endpoint:
             head_timeout=self.head_timeout,
         )
         children = self._children(services, pools, host, port)
-        pid = await _EndpointSupervisor.start_link(children, label="endpoint")
-        self._services, self._pools = services, pools
+        pid = await Supervisor.start_link(children, label="endpoint")
+        self._services = services
         return pid
 
     def child_spec(self, *, host: str = "127.0.0.1", port: int = 4000) -> ChildSpec:
@@ -151,6 +160,7 @@ class Endpoint:
         pools: dict[type[Socket], ChannelPool] = {}
         mounts: dict[str, MountedSocket] = {}
         codecs: dict[Serializer, Codec] = {}
+        self._check_numbers()
         options = {path: _options(path, value) for path, value in self.sockets.items()}
         for path, mount in options.items():
             socket = mount.socket
@@ -159,15 +169,29 @@ class Endpoint:
                 pools[socket] = ChannelPool(self, socket.__name__, partitions)
             mounted = MountedSocket(mount, pools[socket])
             mounted.use_codecs(codecs)
-            mounts[path.rstrip("/") + "/websocket"] = mounted
+            full = path.rstrip("/") + "/websocket"
+            if full in mounts:
+                raise EndpointError(
+                    f"two sockets are mounted at {full!r}; give each a path of its own"
+                )
+            mounts[full] = mounted
         return list(pools.values()), mounts
+
+    def _check_numbers(self) -> None:
+        check_positive("Endpoint", "head_timeout", self.head_timeout)
+        check_whole("Endpoint", "max_connections", self.max_connections)
+        check_whole("Endpoint", "max_buffered_messages", self.max_buffered_messages)
+        check_whole("Endpoint", "max_buffered_bytes", self.max_buffered_bytes)
 
     def _children(
         self, services: Services, pools: list[ChannelPool], host: str, port: int
     ) -> list[ChildSpec]:
         connections = (self, "connections")
         transports = services.transports
-        children = [pool.child_spec() for pool in pools]
+        children = [
+            ChildSpec("services", _hold, (services,), restart="temporary"),
+            *(pool.child_spec() for pool in pools),
+        ]
         children.append(
             ChildSpec("application", start_application, args=(services.http,), shutdown=10.0)
         )
@@ -202,7 +226,7 @@ class Endpoint:
         """The host and port that are listened on.
 
         Raises:
-            EndpointError: the endpoint has not started.
+            EndpointError: the endpoint is not running.
         """
         listener = self._services.listener if self._services is not None else None
         if listener is None:
@@ -241,16 +265,18 @@ class Endpoint:
         }
 
 
-class _EndpointSupervisor(Supervisor):
-    """The endpoint's own supervisor: holds the log listener for as long as it lives."""
+async def _hold(services: Services) -> Pid:
+    """Tie what belongs to no child to the life of the endpoint's supervisor, in whose process this runs.
 
-    async def init(self, *args: Any, **kwargs: Any) -> Any:
-        on_exit(logger.attach(current_runtime().telemetry))
-        return await super().init(*args, **kwargs)
+    Starts nothing, so the supervisor keeps no child.
+    """
+    on_exit(services.close)
+    on_exit(logger.attach(current_runtime().telemetry, endpoint=services.endpoint))
+    raise StartIgnored
 
 
 def _options(path: str, value: Any) -> Mount:
-    if not path.startswith("/"):
+    if not isinstance(path, str) or not path.startswith("/"):
         raise EndpointError(
             f'the socket path {path!r} does not begin with a slash; write "/{path}"'
         )

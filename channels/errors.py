@@ -4,6 +4,7 @@
     ├── DecodeError          the client sent something that is not a message
     ├── EncodeError          the application handed over something that cannot be sent
     ├── InvalidRoute         the application declared a channel route that cannot work
+    ├── InvalidOption        the application gave an option a value that cannot be
     └── InvalidRequirement   the application declared a protocol version that is not one
 
 Errors of one module only (a port that is taken, say) live beside the code that raises them and
@@ -18,6 +19,7 @@ __all__ = [
     "ChannelsError",
     "DecodeError",
     "EncodeError",
+    "InvalidOption",
     "InvalidRequirement",
     "InvalidRoute",
 ]
@@ -78,6 +80,18 @@ class InvalidRoute(ChannelsError, ValueError):
     def __init__(self, message: str, *, pattern: object) -> None:
         super().__init__(message)
         self.pattern = pattern
+
+
+class InvalidOption(ChannelsError, ValueError):
+    """An option has a value that cannot be.
+
+    Fields: `option`, its name; `value`, as it was given.
+    """
+
+    def __init__(self, owner: str, option: str, value: object, expected: str) -> None:
+        super().__init__(f"{owner} got {option}={_shorten.repr(value)}; write {expected}")
+        self.option = option
+        self.value = value
 
 
 class InvalidRequirement(ChannelsError, ValueError):

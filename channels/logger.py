@@ -6,10 +6,11 @@ Attached by an endpoint when it starts. Replace it with handlers of your own: th
 from __future__ import annotations
 
 import logging
+import reprlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from actors.telemetry import Event, Telemetry
+from actors.telemetry import Event, Handler, Telemetry
 from channels.telemetry import (
     CHANNEL_JOINED,
     ENDPOINT_DRAIN,
@@ -22,10 +23,16 @@ from channels.telemetry import (
 __all__ = ["attach"]
 
 _log = logging.getLogger("channels")
+_shorten = reprlib.Repr()
+_shorten.maxstring = 120
 
 
-def attach(telemetry: Telemetry) -> Callable[[], None]:
+def attach(telemetry: Telemetry, *, endpoint: object = None) -> Callable[[], None]:
     """Log what happens, until the returned function is called.
+
+    Args:
+        telemetry: of the runtime.
+        endpoint: whose events are logged; None logs those of all.
 
     Only events whose level is enabled at this moment are listened to: what nobody would read costs nothing.
     """
@@ -38,7 +45,7 @@ def attach(telemetry: Telemetry) -> Callable[[], None]:
         (ENDPOINT_DRAIN, logging.INFO, _drain),
     )
     detaches = [
-        telemetry.attach(event, handler)
+        telemetry.attach(event, _only(endpoint, handler))
         for event, level, handler in handlers
         if _log.isEnabledFor(level)
     ]
@@ -48,6 +55,14 @@ def attach(telemetry: Telemetry) -> Callable[[], None]:
             each()
 
     return detach
+
+
+def _only(endpoint: object, handler: Handler) -> Handler:
+    def handle(event: Event, measurements: Mapping[str, Any], metadata: Mapping[str, Any]) -> None:
+        if endpoint is None or metadata["endpoint"] is endpoint:
+            handler(event, measurements, metadata)
+
+    return handle
 
 
 def _connected(event: Event, measurements: Mapping[str, Any], metadata: Mapping[str, Any]) -> None:
@@ -69,7 +84,9 @@ def _connect_failed(
 
 def _joined(event: Event, measurements: Mapping[str, Any], metadata: Mapping[str, Any]) -> None:
     what = "JOINED" if metadata["result"] == "ok" else "REFUSED JOIN"
-    _log.info("%s %s in %s", what, metadata["channel"].topic, _time(measurements["duration"]))
+    # The topic is the client's choice: it must not look like another line, nor fill the log.
+    topic = _shorten.repr(metadata["channel"].topic)[1:-1]
+    _log.info("%s %s in %s", what, topic, _time(measurements["duration"]))
 
 
 def _malformed(event: Event, measurements: Mapping[str, Any], metadata: Mapping[str, Any]) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from attrs import frozen
+from attrs import field, frozen
 
+from channels._options import positive, whole
 from channels.serializers.base import Serializer
 from channels.serializers.defaults import DEFAULT_SERIALIZERS
 from channels.serializers.versions import Requirement
@@ -29,10 +30,13 @@ class Mount:
             several times has one pool; the largest number counts.
 
     Defaults are Phoenix's.
+
+    Raises:
+        InvalidOption: a number is none, or is not above 0.
     """
 
     socket: type[Socket]
-    timeout: float = 60.0
-    max_frame_size: int = DEFAULT_MAX_MESSAGE_SIZE
+    timeout: float = field(default=60.0, validator=positive)
+    max_frame_size: int = field(default=DEFAULT_MAX_MESSAGE_SIZE, validator=whole)
     serializers: Sequence[tuple[Serializer, Requirement]] = DEFAULT_SERIALIZERS
-    partitions: int = 2
+    partitions: int = field(default=2, validator=whole)

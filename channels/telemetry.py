@@ -1,6 +1,6 @@
 """The events of channels, for `runtime.telemetry.attach`. Durations are seconds on Trio's clock.
 
-After the `phoenix.*` events of Phoenix, whose names they carry.
+After the `phoenix.*` events of Phoenix, whose names they carry. All are also about the `endpoint`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ __all__ = [
 ]
 
 SOCKET_CONNECTED: Event = ("phoenix", "socket_connected")
-"""A client asked to connect. Measures `duration`; about `socket`, `params`, `vsn`, `result` (ok or error)."""
+"""A client asked to connect. Measures `duration`; about `socket`, `params`, `result` (ok or error),
+and the `reason` of the refusal."""
 
 SOCKET_CONNECT_FAILED: Event = ("phoenix", "socket_connect_failed")
 """A socket's `connect` raised something else than ConnectRefused. About `socket`, the class, and `exception`."""
