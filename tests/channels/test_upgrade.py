@@ -1,0 +1,252 @@
+"""The first request of a connection: whom it is for, what is answered, and that nothing is left of those refused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import trio
+
+from channels import ConnectInfo, ConnectRefused, Endpoint, Mount, Socket
+from channels.telemetry import SOCKET_CONNECT_FAILED, SOCKET_CONNECTED
+from tests.channels.conftest import Serve
+from tests.channels.rooms import UserSocket
+from tests.channels.support import (
+    EOF,
+    KEY,
+    UPGRADE,
+    Answer,
+    Client,
+    Footprint,
+    Server,
+    head,
+    reply,
+    settle,
+)
+
+
+async def ask(server: Server, data: bytes) -> tuple[Client, Answer]:
+    """Send a first request, and read the answer."""
+    client = await server.accept()
+    client.write(data)
+    await settle()
+    answer = client.answer()
+    assert answer is not None
+    return client, answer
+
+
+@pytest.fixture
+async def server(serve: Serve) -> Server:
+    return await serve(Endpoint(sockets={"/socket": UserSocket}))
+
+
+async def test_a_proper_upgrade_is_answered_with_the_key_of_the_client(server: Server) -> None:
+    _, answer = await ask(server, head())
+    assert answer.status == 101
+    # Worked out in RFC 6455, section 1.3.
+    assert answer.headers["sec-websocket-accept"] == "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
+    assert KEY in UPGRADE
+
+
+REFUSED = {
+    "another method": (head().replace(b"GET", b"POST"), 400),
+    "no upgrade at all": (head(headers="host: test\r\n"), 400),
+    "a key that is none": (head(headers=UPGRADE.replace(KEY, "short")), 400),
+    "another version of WebSockets": (head(headers=UPGRADE.replace("version: 13", "version: 8")), 400),
+    "an old protocol": (head("/socket/websocket?vsn=1.0.0"), 403),
+    "a protocol of the future": (head("/socket/websocket?vsn=3.0.0"), 403),
+    "a protocol that is none": (head("/socket/websocket?vsn=2"), 403),
+    "a list of protocols": (head("/socket/websocket?vsn[]=2.0.0"), 403),
+    "no protocol": (head("/socket/websocket"), 403),
+    "the application's refusal": (head("/socket/websocket?vsn=2.0.0&token=deny"), 403),
+    "a refusal where no upgrade was asked for": (
+        head("/socket/websocket?vsn=2.0.0&token=deny", "host: test\r\n"),
+        403,
+    ),
+    "an application that raises": (head("/socket/websocket?vsn=2.0.0&token=crash"), 500),
+    "what is not HTTP": (b"\x16\x03\x01\x02\x00\x01\x00", 400),
+    "a header without an end": (b"GET / HTTP/1.1\r\nhost: a\r\nx: " + b"a" * 20_000, 431),
+    "a target without an end": (b"GET /" + b"a" * 20_000, 414),
+    "a header that is malformed": (b"GET / HTTP/1.1\r\nhost a\r\n\r\n", 400),
+}
+
+
+@pytest.mark.parametrize("what", REFUSED)
+async def test_what_is_refused_gets_its_status_and_leaves_nothing_behind(
+    server: Server, what: str
+) -> None:
+    data, status = REFUSED[what]
+    crashes = server.crashes()
+    before = Footprint.of(server.runtime)
+    client, answer = await ask(server, data)
+    assert answer.status == status
+    assert answer.headers["connection"] == "close"
+    assert client.frames() == [EOF]
+    assert client.is_closed
+    assert Footprint.of(server.runtime) == before
+    assert crashes == []
+
+
+async def test_refusals_other_than_a_wrong_upgrade_have_no_body(server: Server) -> None:
+    for what in ("another method", "the application's refusal", "a protocol of the future"):
+        _, answer = await ask(server, REFUSED[what][0])
+        assert answer.body == b""
+    _, answer = await ask(server, REFUSED["no upgrade at all"][0])
+    assert b"'connection' header must contain 'upgrade'" in answer.body
+    assert answer.headers["sec-websocket-version"] == "13"
+
+
+async def test_any_other_path_is_answered_by_the_http_side(server: Server) -> None:
+    for path in ("/", "/socket", "/socket/websocket/", "/other/websocket"):
+        client, answer = await ask(server, head(path, "host: test\r\nconnection: close\r\n"))
+        assert (answer.status, answer.body) == (404, b"not found")
+        client.end()
+
+
+@pytest.mark.parametrize("sent", [b"", b"GET /socket/webs", head()[:-2]])
+async def test_a_request_that_is_cut_short_leaves_nothing_behind(
+    server: Server, sent: bytes
+) -> None:
+    before = Footprint.of(server.runtime)
+    client = await server.accept()
+    client.write(sent)
+    await settle()
+    client.end()
+    await settle()
+    assert client.frames() == [EOF]
+    assert client.is_closed
+    assert Footprint.of(server.runtime) == before
+
+
+@pytest.mark.parametrize("sent", [b"", b"GET /socket/webs", head()[:-2]])
+async def test_a_client_that_does_not_finish_its_request_is_cut_off_with_408(
+    serve: Serve, sent: bytes
+) -> None:
+    server = await serve(Endpoint(sockets={"/socket": UserSocket}, head_timeout=3.0))
+    before = Footprint.of(server.runtime)
+    client = await server.accept()
+    client.write(sent)
+    await trio.sleep(2.9)
+    assert client.answer() is None
+    await trio.sleep(0.2)
+    answer = client.answer()
+    assert answer is not None
+    assert answer.status == 408
+    assert client.is_closed
+    assert Footprint.of(server.runtime) == before
+    assert server.endpoint.statistics()["counts"] == {("http", "head_timeout"): 1}
+
+
+async def test_a_trickle_of_bytes_does_not_prolong_the_time_for_a_request(serve: Serve) -> None:
+    server = await serve(Endpoint(sockets={"/socket": UserSocket}, head_timeout=3.0))
+    client = await server.accept()
+    for byte in head()[:7]:
+        client.write(bytes((byte,)))
+        await trio.sleep(0.5)
+    answer = client.answer()
+    assert answer is not None
+    assert answer.status == 408
+
+
+async def test_one_client_that_says_nothing_keeps_no_other_from_connecting(server: Server) -> None:
+    await server.accept()
+    client = await server.connect()
+    await client.join()
+
+
+async def test_connect_sees_parameters_headers_and_target(serve: Serve) -> None:
+    seen: list[Any] = []
+
+    class Curious(Socket):
+        async def connect(self, params: dict[str, Any], connect_info: ConnectInfo) -> None:
+            seen.append((params, connect_info, self.endpoint, self.assigns))
+
+    endpoint = Endpoint(sockets={"/socket": Curious})
+    server = await serve(endpoint)
+    target = "/socket/websocket?vsn=2.0.0&user[name]=ann&tags[]=a&tags[]=b"
+    await ask(server, head(target, UPGRADE + "User-Agent: test\r\nX-Twice: 1\r\nX-Twice: 2\r\n"))
+    ((params, info, its_endpoint, assigns),) = seen
+    assert params == {"vsn": "2.0.0", "user": {"name": "ann"}, "tags": ["a", "b"]}
+    assert (info.uri, info.user_agent, info.header("x-twice")) == (target, "test", "1")
+    assert info.peer is None
+    assert its_endpoint is endpoint
+    assert assigns == {}
+
+
+async def test_connect_is_not_asked_when_the_protocol_is_not_spoken(serve: Serve) -> None:
+    class Never(Socket):
+        async def connect(self, params: dict[str, Any], connect_info: ConnectInfo) -> None:
+            raise AssertionError("not reached")
+
+    server = await serve(Endpoint(sockets={"/socket": Never}))
+    assert (await ask(server, head("/socket/websocket?vsn=9.0.0")))[1].status == 403
+    assert (await ask(server, head().replace(b"GET", b"PUT")))[1].status == 400
+
+
+@pytest.mark.parametrize("identity", [7, b"user:7", object()])
+async def test_an_id_that_is_no_topic_is_the_applications_bug(serve: Serve, identity: Any) -> None:
+    class Odd(Socket):
+        def id(self) -> Any:
+            return identity
+
+    server = await serve(Endpoint(sockets={"/socket": Odd}))
+    failed = server.listen(SOCKET_CONNECT_FAILED)
+    _, answer = await ask(server, head())
+    assert answer.status == 500
+    ((_, about),) = failed
+    assert "Odd.id returned" in str(about["exception"])
+
+
+async def test_connections_are_told_of_by_telemetry(server: Server) -> None:
+    heard = server.listen(SOCKET_CONNECTED)
+    await ask(server, head("/socket/websocket?vsn=2.0.0&user=ann"))
+    await ask(server, head("/socket/websocket?vsn=2.0.0&token=deny"))
+    (good, yes), (bad, no) = heard
+    assert good == bad == {"duration": 0.0}
+    assert yes.pop("socket").assigns == {"user": "ann"}
+    assert yes == {
+        "endpoint": server.endpoint,
+        "params": {"vsn": "2.0.0", "user": "ann"},
+        "result": "ok",
+        "reason": None,
+    }
+    assert (no["result"], no["reason"]) == ("error", "token")
+
+
+async def test_a_slow_connect_holds_up_nobody_and_is_measured(serve: Serve) -> None:
+    class Slow(UserSocket):
+        async def connect(self, params: dict[str, Any], connect_info: ConnectInfo) -> None:
+            await super().connect(params, connect_info)
+            if "slow" in params:
+                await trio.sleep(20)
+
+    server = await serve(Endpoint(sockets={"/socket": Slow}))
+    heard = server.listen(SOCKET_CONNECTED)
+    slow = await server.accept()
+    slow.write(head("/socket/websocket?vsn=2.0.0&slow=1"))
+    await settle()
+    other = await server.connect()
+    await other.join()
+    assert slow.answer() is None
+    await trio.sleep(21)
+    answer = slow.answer()
+    assert answer is not None
+    assert answer.status == 101
+    assert [measured["duration"] for measured, _ in heard] == [0.0, 20.0]
+    slow.send(("1", "1", "room:a", "phx_join"))
+    await settle()
+    assert slow.frames() == [reply("1", "1", "room:a")]
+
+
+async def test_a_refusal_may_be_raised_as_a_class_and_carries_its_reason() -> None:
+    assert ConnectRefused().reason is None
+    assert ConnectRefused("full").reason == "full"
+
+
+async def test_two_mounts_of_one_socket_have_options_of_their_own(serve: Serve) -> None:
+    mounts = {"/a": Mount(UserSocket, timeout=10.0), "/b/": Mount(UserSocket, timeout=20.0)}
+    server = await serve(Endpoint(sockets=mounts))
+    one, other = await server.connect("/a"), await server.connect("/b")
+    await trio.sleep(11)
+    assert len(one.frames()) == 2
+    assert other.frames() == []
