@@ -13,6 +13,7 @@ from tests.architecture.sources import LAYERS, Source
 
 PURE = (
     "actors._links",
+    "actors._registry_table",
     "actors.exits",
     "actors.messages",
     "actors.refs",

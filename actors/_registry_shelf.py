@@ -1,0 +1,57 @@
+"""What a registry has in one runtime, and the end of it."""
+
+from __future__ import annotations
+
+from typing import Any, Generic, TypeVar
+
+from actors._key_locks import KeyLocks
+from actors._process import Process
+from actors._registry_table import RegistryTable
+from actors._runtime import Runtime
+from actors.exits import NORMAL, SHUTDOWN, ExitReason
+from actors.refs import Pid
+
+__all__ = ["CloseWithOwner", "Shelf"]
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+class Shelf(Generic[K, V]):
+    """What a registry has in one runtime."""
+
+    __slots__ = ("closed", "locks", "meta", "table")
+
+    def __init__(self) -> None:
+        self.table: RegistryTable[K, V] = RegistryTable()
+        self.locks = KeyLocks()
+        self.meta: dict[Any, Any] = {}
+        self.closed = False
+
+    def forget(self, process: Process) -> None:
+        """A process has no entry any more, so its end does not matter here."""
+        if process.cleanups is not None:
+            process.cleanups.pop(self, None)
+
+
+class CloseWithOwner:
+    """Closes a registry inside the end of its owner."""
+
+    __slots__ = ("runtime", "shelf")
+
+    def __init__(self, shelf: Shelf[Any, Any], runtime: Runtime) -> None:
+        self.shelf = shelf
+        self.runtime = runtime
+
+    def down(self, pid: Pid, reason: ExitReason) -> None:
+        shelf, table = self.shelf, self.shelf.table
+        registrants = table.pids()
+        shelf.closed = True
+        shelf.table = RegistryTable()
+        shelf.meta = {}
+        for registrant in registrants:
+            if registrant._process is not None:
+                shelf.forget(registrant._process)
+            self.runtime.signal(
+                pid, registrant, SHUTDOWN if reason is NORMAL else reason, linked=True
+            )

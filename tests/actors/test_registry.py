@@ -1,0 +1,342 @@
+"""What the registry promises beyond the cases of Elixir's suites."""
+
+from typing import Any
+
+import pytest
+import trio
+
+from actors import (
+    KILLED,
+    NORMAL,
+    SHUTDOWN,
+    AlreadyStarted,
+    DeadProcess,
+    GenServer,
+    LockReentered,
+    NotAProcess,
+    NotRegistered,
+    Registered,
+    Registry,
+    RegistryClosed,
+    Shutdown,
+    Unregistered,
+    current_pid,
+    is_alive,
+    kill,
+    monitor,
+    on_exit,
+    open_runtime,
+    receive,
+    register,
+    send,
+    send_exit,
+    spawn,
+    spawn_link,
+    spawn_monitor,
+    stop,
+    trap_exits,
+    whereis,
+)
+from supervision import ChildSpec, Supervisor
+from tests.actors.helpers import dead_process, down, idle, in_process, nothing_arrives, settle
+
+
+async def hold(registry: Registry[Any, Any], *keys: Any) -> None:
+    for key in keys:
+        registry.register(key, 7)
+    await trio.sleep_forever()
+
+
+@in_process()
+async def test_the_key_is_free_when_anybody_can_know_of_the_end() -> None:
+    registry = Registry[str, None]("unique")
+    pid = spawn(hold, registry, "key")
+    await settle()
+    ref = monitor(pid)
+    send_exit(pid, "enough")
+    await down(ref)
+    registry.register("key")
+    assert registry.whereis("key") is current_pid()
+
+
+@in_process(kill_grace=1.0)
+async def test_the_key_of_a_process_that_does_not_let_itself_be_ended_is_free() -> None:
+    registry = Registry[str, None]("unique")
+    may_end = trio.Event()
+
+    async def stubborn() -> None:
+        registry.register("key")
+        with trio.CancelScope(shield=True):  # the point of the test
+            await may_end.wait()
+
+    pid, ref = spawn_monitor(stubborn)
+    await settle()
+    kill(pid)
+    assert (await down(ref)).reason is KILLED
+    registry.register("key")
+    may_end.set()
+    await settle()
+    assert registry.whereis("key") is current_pid()
+
+
+@in_process()
+async def test_a_process_that_ends_without_an_entry_is_none_of_the_registrys_business() -> None:
+    registry = Registry[str, None]("duplicate", listeners=[current_pid()], notify_on_exit=True)
+
+    async def come_and_go() -> None:
+        registry.register("key")
+        registry.unregister("key")
+
+    spawn(come_and_go)
+    await settle()
+    assert type(await receive()) is Registered
+    assert type(await receive()) is Unregistered
+    await nothing_arrives(1)
+
+
+@in_process()
+async def test_listeners_hear_of_deaths_if_they_want_to() -> None:
+    registry = Registry[str, int]("duplicate", listeners=["listener"], notify_on_exit=True)
+    pid = spawn(hold, registry, "one", "two")
+    await settle()
+    register("listener")
+    ref = monitor(pid)
+    kill(pid)
+    assert await receive() == Unregistered(registry, "one", pid, 7)
+    assert await receive() == Unregistered(registry, "two", pid, 7)
+    assert (await down(ref)).pid is pid
+    await nothing_arrives()
+
+
+@in_process()
+async def test_an_ending_process_cannot_register_again() -> None:
+    registry = Registry[str, None]("unique")
+    refused: list[BaseException] = []
+
+    def clean_up() -> None:
+        try:
+            registry.register("last wish")
+        except NotAProcess as error:
+            refused.append(error)
+
+    async def leave() -> None:
+        registry.register("key")
+        on_exit(clean_up)
+
+    _, ref = spawn_monitor(leave)
+    await down(ref)
+    assert len(refused) == 1
+    with pytest.raises(DeadProcess):
+        registry.via("key").register(await dead_process())
+    assert registry.count() == 0
+
+
+async def test_reading_works_in_any_task_and_registering_does_not() -> None:
+    registry = Registry[str, int]("unique", name="rooms")
+    async with open_runtime():
+        pid = spawn(hold, registry, "key")
+        await settle()
+        assert registry.whereis("key") is pid
+        assert registry.values("key", pid) == [7]
+        registry.meta["limit"] = 3
+        for use in (registry.register, registry.unregister):
+            with pytest.raises(NotAProcess, match=r"Registry\.(un)?register works only inside"):
+                use("other")
+        with pytest.raises(NotAProcess):
+            registry.update_value("key", lambda value: value)
+
+
+async def test_each_runtime_has_entries_of_its_own() -> None:
+    registry = Registry[str, None]("unique")
+    async with open_runtime():
+        spawn(hold, registry, "key")
+        registry.meta["limit"] = 3
+        await settle()
+        async with open_runtime():
+            assert registry.whereis("key") is None
+            assert registry.meta == {}
+        assert registry.count() == 1
+        await stop(await registry.start_link())
+    async with open_runtime():
+        assert registry.count() == 0
+
+
+@in_process()
+async def test_a_helper_task_registers_for_its_process() -> None:
+    registry = Registry[str, None]("unique")
+
+    async def help_out() -> None:
+        registry.register("key")
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(help_out)
+    assert registry.whereis("key") is current_pid()
+
+
+def test_what_a_registry_cannot_be_is_refused_with_advice() -> None:
+    with pytest.raises(ValueError, match=r"keys is 'uniqe'; write Registry\(\"unique\"\)"):
+        Registry("uniqe")  # type: ignore[arg-type] # the point of the test
+    with pytest.raises(TypeError, match=r"listeners is 'me'; write a sequence"):
+        Registry("unique", listeners="me")
+
+
+def test_a_registry_says_what_it_is() -> None:
+    registry = Registry[str, None]("unique", name="rooms")
+    assert repr(registry) == "<unique registry 'rooms'>"
+    assert repr(registry.via("lobby")) == "<'lobby' in <unique registry 'rooms'>>"
+    assert repr(Registry[str, None]("duplicate")) == "<duplicate registry>"
+
+
+def test_addresses_are_equal_if_they_lead_to_the_same_key() -> None:
+    registry, other = Registry[Any, int]("unique"), Registry[Any, int]("unique")
+    assert registry.via(1) == registry.via(1, 5)
+    assert hash(registry.via(1)) == hash(registry.via(1, 5))
+    different = {registry.via(1), registry.via(1.0), registry.via(True), other.via(1)}
+    assert len(different) == 4
+    assert registry.via("plain") != object()
+
+
+@in_process()
+async def test_an_update_that_gives_the_key_up_is_refused() -> None:
+    registry = Registry[str, int]("unique")
+    registry.register("key", 1)
+
+    def give_up(value: int) -> int:
+        registry.unregister("key")
+        return value
+
+    with pytest.raises(NotRegistered) as caught:
+        registry.update_value("key", give_up)
+    assert caught.value.pid is current_pid()
+    assert registry.count() == 0
+
+
+@in_process()
+async def test_a_process_waits_for_nobody_but_itself_at_a_lock() -> None:
+    registry = Registry[str, None]("unique")
+    async with registry.lock("key"), registry.lock("other"):
+        with pytest.raises(LockReentered, match=r"this task holds the lock of 'key'"):
+            async with registry.lock("key"):
+                pytest.fail("it has the lock twice")
+    async with registry.lock("key"):
+        pass
+
+
+# With an owner
+
+
+@in_process()
+async def test_the_end_of_the_owner_ends_what_is_registered_with_the_same_reason() -> None:
+    registry = Registry[str, None]("duplicate", name="rooms")
+    owner = await registry.start_link()
+    assert whereis("rooms") is owner
+    _, plain = spawn_monitor(hold, registry, "one", "two")
+    _, stranger = spawn_monitor(idle)
+
+    async def trapping() -> None:
+        trap_exits()
+        registry.register("one")
+        send(test, await receive())
+        await trio.sleep_forever()
+
+    test, trapper = current_pid(), spawn(trapping)
+    await settle()
+    trap_exits()
+    send_exit(owner, Shutdown("moving"))
+    assert (await down(plain)).reason == Shutdown("moving")
+    exits = [await receive(), await receive()]
+    assert [(exit.pid, exit.reason) for exit in exits] == [(owner, Shutdown("moving"))] * 2
+    assert is_alive(trapper)
+    with pytest.raises(RegistryClosed, match=r"<duplicate registry 'rooms'> has ended"):
+        registry.lookup("one")
+    await nothing_arrives(1)
+    assert stranger is not None
+
+
+@in_process()
+async def test_an_owner_that_ends_normally_is_a_shutdown_for_those_who_are_registered() -> None:
+    registry = Registry[str, None]("unique")
+    owner = await registry.start_link()
+    _, ref = spawn_monitor(hold, registry, "key")
+    await settle()
+    await stop(owner, NORMAL)
+    assert (await down(ref)).reason is SHUTDOWN
+
+
+@in_process()
+async def test_a_registry_has_one_owner_and_opens_again_with_the_next() -> None:
+    trap_exits()
+    registry = Registry[str, None]("unique")
+    first = await registry.start_link()
+    registry.meta["limit"] = 3
+    with pytest.raises(AlreadyStarted) as caught:
+        await registry.start_link()
+    assert caught.value.pid is first
+    ref = monitor(first)
+    kill(first)
+    await down(ref)
+    second = await registry.start_link()
+    assert registry.meta == {}
+    registry.register("key")
+    assert registry.count() == 1
+    assert is_alive(second)
+
+
+@in_process()
+async def test_what_the_end_of_the_owner_did_not_end_can_register_anew() -> None:
+    trap_exits()
+    registry = Registry[str, None]("unique")
+    registry.register("key")
+    await stop(await registry.start_link())
+    await registry.start_link()
+    registry.register("key")
+
+    async def other() -> None:
+        registry.register("other")
+
+    _, ref = spawn_monitor(other)
+    await down(ref)
+    assert registry.keys(current_pid()) == ["key"]
+    assert registry.count() == 1
+
+
+class Room(GenServer[None]):
+    pass
+
+
+@in_process()
+async def test_a_supervised_registry_comes_back_empty_and_its_processes_with_it() -> None:
+    trap_exits()
+    rooms = Registry[str, None]("unique", name="rooms")
+    children = [
+        ChildSpec("rooms", rooms.start_link),
+        ChildSpec("lobby", Room.start_link, kwargs={"name": rooms.via("lobby")}),
+    ]
+    top = await Supervisor.start_link(children, strategy="rest_for_one")
+    first = rooms.whereis("lobby")
+    owner = whereis("rooms")
+    assert first is not None
+    assert owner is not None
+    ref = monitor(first)
+    kill(owner)
+    await down(ref)
+    await settle()
+    second = rooms.whereis("lobby")
+    assert second is not None
+    assert second is not first
+    # And a crash of the room alone is the room's alone.
+    kill(second)
+    await settle()
+    assert rooms.whereis("lobby") not in (None, first, second)
+    assert is_alive(top)
+
+
+@in_process()
+async def test_a_linked_child_with_a_taken_key_does_not_start_and_takes_nobody_along() -> None:
+    rooms = Registry[str, None]("unique")
+    holder = spawn(hold, rooms, "lobby")
+    await settle()
+    with pytest.raises(AlreadyStarted) as caught:
+        spawn_link(idle, name=rooms.via("lobby"))
+    assert caught.value.pid is holder
+    await trio.sleep(1)
