@@ -91,6 +91,8 @@ class Runtime(ProcessTable):
             escaped = self._failed(process, error)
         else:
             self._end(process, process.reason if process.dying else NORMAL)
+        if process.task.child_nurseries:
+            _abandon_nurseries(process.task)
         # The task's context refers to the process: without this they would keep each other alive.
         process.task = None
         process.reason = NORMAL
@@ -253,3 +255,14 @@ class Runtime(ProcessTable):
 
 def _nobody_to_interrupt(error: BaseException) -> None:
     raise error
+
+
+def _abandon_nurseries(task: trio.lowlevel.Task) -> None:
+    """Lose the nurseries that a process has left open, in a generator that nobody closes any more.
+
+    The process has crashed of that already, with Trio's advice. Trio would raise once more in the nursery of all
+    processes, and end every one of them for the mistake of one; there is no public way to tell it not to.
+    """
+    for nursery in task.child_nurseries:
+        nursery.cancel_scope.cancel()
+    task._child_nurseries.clear()
