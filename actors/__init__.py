@@ -4,6 +4,7 @@ Start with `open_runtime`, `GenServer` and `call`; `actors.process` has the verb
 """
 
 from actors.addresses import Via
+from actors.aliases import Alias, alias, unalias
 from actors.errors import (
     ActorsError,
     AlreadyStarted,
@@ -96,6 +97,7 @@ __all__ = [
     "SHUTDOWN",
     "TIMEOUT",
     "ActorsError",
+    "Alias",
     "AlreadyStarted",
     "CallExit",
     "CallTimeout",
@@ -147,6 +149,7 @@ __all__ = [
     "Unregistered",
     "Via",
     "Within",
+    "alias",
     "ancestors",
     "call",
     "cancel_timer",
@@ -177,6 +180,7 @@ __all__ = [
     "spawn_monitor",
     "stop",
     "trap_exits",
+    "unalias",
     "unlink",
     "unregister",
     "wait_exit",

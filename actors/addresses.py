@@ -6,7 +6,7 @@ stand in its place. `Registry.via` makes the one that most programs need.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
     from actors.refs import Pid
@@ -36,6 +36,9 @@ class Via:
     """
 
     __slots__ = ()
+
+    forgiving: ClassVar[bool] = False
+    """Whether a message to this address that finds nobody vanishes, as one to a pid does, instead of being an error."""
 
     def whereis(self, runtime: Runtime) -> Pid | None:
         """The process that this address leads to now; None if there is none, or it has ended."""

@@ -36,6 +36,7 @@ from actors._process import (
     require_runtime,
     start_monitor,
 )
+from actors.addresses import Via
 from actors.errors import MailboxBusy, NoSuchName, ProcessExit
 from actors.exits import ExitReason
 from actors.refs import Pid, Ref
@@ -158,9 +159,13 @@ def send(address: object, message: Any) -> None:
             address._runtime.dead_letter(address, message)
             return
     else:
-        process = require_runtime().resolve(address)
+        runtime = require_runtime()
+        process = runtime.resolve(address)
         if process is None:
-            raise NoSuchName(address)
+            if not isinstance(address, Via) or not address.forgiving:
+                raise NoSuchName(address)
+            runtime.dead_letter(address, message)
+            return
     if not process.runtime.guarded or process.runtime.admit(process.pid, message):
         process.mailbox.put(message)
 

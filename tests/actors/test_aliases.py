@@ -1,0 +1,68 @@
+"""Aliases: addresses that a process can take back."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+
+from actors import Alias, alias, open_runtime, receive, send, spawn, unalias, wait_exit
+from actors.adoption import as_process
+
+
+async def _nothing_arrives() -> None:
+    for _ in range(3):
+        await trio.lowlevel.checkpoint()
+    with pytest.raises(trio.TooSlowError):
+        await receive(timeout=0)
+
+
+async def test_an_alias_leads_to_its_process_until_it_is_taken_back() -> None:
+    async with open_runtime() as runtime, as_process():
+        address = alias()
+        send(address, 1)
+        send(address, 2)
+        assert unalias(address)
+        send(address, 3)
+        # What was in the mailbox stays there; what came later is a dead letter and no error.
+        assert [await receive(), await receive()] == [1, 2]
+        await _nothing_arrives()
+        assert runtime.statistics()["dead_letters"] == 1
+        assert not unalias(address)
+
+
+async def test_an_alias_for_one_message_lets_only_the_first_in() -> None:
+    async with open_runtime(), as_process():
+        address = alias(once=True)
+        send(address, "first")
+        send(address, "second")
+        assert await receive() == "first"
+        await _nothing_arrives()
+        assert not unalias(address)
+
+
+async def test_an_alias_ends_with_its_process_and_a_message_to_it_vanishes() -> None:
+    made: list[Alias] = []
+
+    async def process() -> None:
+        made.append(alias())
+
+    async with open_runtime() as runtime:
+        await wait_exit(spawn(process))
+        send(made[0], "late")
+        assert runtime.statistics()["dead_letters"] == 1
+
+
+async def test_only_its_own_process_takes_an_alias_back() -> None:
+    made: list[Alias] = []
+
+    async def owner() -> None:
+        made.append(alias())
+        await receive()
+
+    async with open_runtime():
+        pid = spawn(owner)
+        await trio.testing.wait_all_tasks_blocked()
+        async with as_process():
+            assert not unalias(made[0])
+        send(made[0], "still there")
+        await wait_exit(pid)
