@@ -61,6 +61,11 @@ class ActorsError(Exception):
     """Everything that this package raises on purpose and that an application may want to catch."""
 
 
+def _told(reason: ExitReason) -> str:
+    # A crash says more in the words of its exception.
+    return str(reason) if isinstance(reason, Crash) else repr(reason)
+
+
 class CallExit(ActorsError):
     """A `call` got no answer. `reason` says why; `server`, `request` and `timeout` say of which call."""
 
@@ -72,7 +77,7 @@ class CallExit(ActorsError):
         self.timeout = timeout
 
     def __str__(self) -> str:
-        return f"call({self.server!r}, {self.request!r}) got no answer: {self.reason!r}"
+        return f"call({self.server!r}, {self.request!r}) got no answer: {_told(self.reason)}"
 
 
 class NoProcess(CallExit):
@@ -128,7 +133,7 @@ class StartError(ActorsError):
         self.reason = reason
 
     def __str__(self) -> str:
-        return f"the process did not start: {self.reason!r}"
+        return f"the process did not start: {_told(self.reason)}"
 
 
 class AlreadyStarted(StartError):
