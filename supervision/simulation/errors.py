@@ -1,0 +1,181 @@
+"""What can be wrong with a simulated run, besides the scenario's own exceptions."""
+
+from __future__ import annotations
+
+from supervision.errors import SupervisionError
+
+__all__ = [
+    "BudgetSpent",
+    "Deadlock",
+    "Diverged",
+    "Escape",
+    "InvariantViolated",
+    "Livelock",
+    "RunFileError",
+    "SimulationError",
+    "SimulationFailed",
+]
+
+
+class SimulationError(SupervisionError):
+    """A simulated run cannot be made, went wrong, or found something."""
+
+
+class Escape(SimulationError):
+    """The program reached for something that a seed does not decide, and was stopped.
+
+    Attributes:
+        what: what it used, as one would write it: `socket.connect`, `time.time()`.
+        place: the file, line and function of the program that did it.
+        instead: what to write there.
+    """
+
+    def __init__(self, what: str, place: str, instead: str) -> None:
+        super().__init__(what, place, instead)
+        self.what = what
+        self.place = place
+        self.instead = instead
+
+    def __str__(self) -> str:
+        return (
+            f"{self.place} uses {self.what}, which no seed decides, inside a simulation; "
+            f"{self.instead}"
+        )
+
+
+class Deadlock(SimulationError):
+    """Nothing can run, nothing waits for a time, and the scenario is not over.
+
+    Attributes:
+        seconds: when that was, on the virtual clock.
+        waiting: a line for each task: who it is, and what it waits for.
+    """
+
+    def __init__(self, seconds: float, waiting: tuple[str, ...]) -> None:
+        super().__init__(seconds, waiting)
+        self.seconds = seconds
+        self.waiting = waiting
+
+    def __str__(self) -> str:
+        lines = "".join(f"\n  {line}" for line in self.waiting)
+        return (
+            f"deadlock at {self.seconds:g} s: nobody can go on, and nobody waits for a time{lines}"
+        )
+
+
+class Livelock(SimulationError):
+    """Tasks run and run, and the time does not advance.
+
+    Attributes:
+        seconds: the moment that does not pass.
+        rounds: how many rounds of the scheduler it has taken so far.
+        busy: a line for each task that ran in the last round.
+    """
+
+    def __init__(self, seconds: float, rounds: int, busy: tuple[str, ...]) -> None:
+        super().__init__(seconds, rounds, busy)
+        self.seconds = seconds
+        self.rounds = rounds
+        self.busy = busy
+
+    def __str__(self) -> str:
+        lines = "".join(f"\n  {line}" for line in self.busy)
+        return (
+            f"livelock at {self.seconds:g} s: {self.rounds} rounds of the scheduler, and the time "
+            f"stands still; these keep running{lines}"
+        )
+
+
+class BudgetSpent(SimulationError):
+    """The scenario was not over when its time or its steps were used up.
+
+    Attributes:
+        what: "seconds" or "steps".
+        limit: how many it had.
+        waiting: a line for each task: who it is, and what it waits for.
+    """
+
+    def __init__(self, what: str, limit: float, waiting: tuple[str, ...]) -> None:
+        super().__init__(what, limit, waiting)
+        self.what = what
+        self.limit = limit
+        self.waiting = waiting
+
+    def __str__(self) -> str:
+        lines = "".join(f"\n  {line}" for line in self.waiting)
+        return (
+            f"the scenario is not over after {self.limit:g} {self.what}; let it end, or raise "
+            f"max_{self.what} of its Knobs{lines}"
+        )
+
+
+class InvariantViolated(SimulationError):
+    """Something that must always hold did not.
+
+    Attributes:
+        invariant: its name.
+        seconds: when, on the virtual clock.
+        problem: what was seen.
+    """
+
+    def __init__(self, invariant: str, seconds: float, problem: str) -> None:
+        super().__init__(invariant, seconds, problem)
+        self.invariant = invariant
+        self.seconds = seconds
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return f"invariant {self.invariant!r} does not hold at {self.seconds:g} s: {self.problem}"
+
+
+class SimulationFailed(SimulationError):
+    """A simulated run failed; the cause is the `__cause__`.
+
+    Attributes:
+        seed: what replays it, with the same program and the same knobs.
+        scenario: the scenario's name.
+    """
+
+    def __init__(self, scenario: str, seed: int, problem: str) -> None:
+        super().__init__(scenario, seed, problem)
+        self.scenario = scenario
+        self.seed = seed
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return f"{self.scenario} failed with seed {self.seed}: {self.problem}"
+
+
+class Diverged(SimulationError):
+    """Two runs of the same seed were not the same run.
+
+    Attributes:
+        step: the number of the first event that differs, counted from 0.
+        first: that event in one run; None if that run was over.
+        second: that event in the other.
+        before: the last events that both had.
+    """
+
+    def __init__(
+        self, step: int, first: str | None, second: str | None, before: tuple[str, ...]
+    ) -> None:
+        super().__init__(step, first, second, before)
+        self.step = step
+        self.first = first
+        self.second = second
+        self.before = before
+
+    def __str__(self) -> str:
+        before = "".join(f"\n    {line}" for line in self.before)
+        return (
+            "two runs of one seed differ, so something in the program is decided by no seed (a set "
+            "of processes or of strings that is iterated over, a memory address, an environment "
+            f"variable); the first difference is event {self.step}:\n"
+            f"  one run:   {self.first or 'it was over'}\n"
+            f"  the other: {self.second or 'it was over'}\n"
+            f"  before it:{before}"
+        )
+
+
+class RunFileError(SimulationError):
+    """A run file cannot be read, or what it names cannot be found. The text says which and why."""

@@ -1,0 +1,120 @@
+"""Virtual time and seeded order, without a world around them."""
+
+import random
+import time
+
+import pytest
+import trio
+
+from supervision.simulation._trio_names import scheduling
+from supervision.simulation.clock import VirtualClock
+from supervision.simulation.entropy import Streams, derive
+from supervision.simulation.schedule import Deviations, Policy, Scheduler
+
+
+async def race(count: int = 4) -> list[int]:
+    ran: list[int] = []
+
+    async def runner(number: int) -> None:
+        await trio.sleep(1)
+        ran.append(number)
+
+    async with trio.open_nursery() as nursery:
+        for number in range(count):
+            nursery.start_soon(runner, number)
+    return ran
+
+
+def run(
+    policy: Policy, seed: int = 0, deviations: Deviations | None = None
+) -> tuple[list[int], Scheduler]:
+    scheduler = Scheduler(policy, random.Random(seed), deviations=deviations)
+    with scheduling(scheduler):
+        ran = trio.run(race, clock=VirtualClock(), instruments=[scheduler])
+    return ran, scheduler
+
+
+def test_a_day_passes_in_no_time_and_is_exactly_a_day() -> None:
+    async def main() -> float:
+        for _ in range(24):
+            await trio.sleep(3600)
+        return trio.current_time()
+
+    begin = time.perf_counter()
+    assert trio.run(main, clock=VirtualClock()) == 86400.0
+    assert time.perf_counter() - begin < 5
+
+
+def test_every_moment_is_a_multiple_of_the_quantum_and_no_deadline_is_met_early() -> None:
+    moments: list[tuple[float, float]] = []
+
+    async def sleeper(seconds: float) -> None:
+        await trio.sleep(seconds)
+        moments.append((seconds, trio.current_time()))
+
+    async def main() -> None:
+        stream = random.Random(1)
+        async with trio.open_nursery() as nursery:
+            for _ in range(200):
+                nursery.start_soon(sleeper, stream.random())
+
+    trio.run(main, clock=VirtualClock(quantum=0.02))
+    assert all(now >= seconds for seconds, now in moments)
+    assert len({now for _, now in moments}) <= 51
+    assert all(abs(now / 0.02 - round(now / 0.02)) < 1e-9 for _, now in moments)
+
+
+def test_a_negative_quantum_is_refused() -> None:
+    with pytest.raises(ValueError, match="seconds, from 0"):
+        VirtualClock(-1)
+
+
+def test_a_clock_that_nobody_can_advance_says_that_it_is_stuck() -> None:
+    scope = trio.CancelScope()
+
+    async def main() -> None:
+        with scope:
+            await trio.sleep_forever()
+
+    trio.run(main, clock=VirtualClock(stuck=scope.cancel))
+    assert scope.cancelled_caught
+
+
+def test_the_canonical_order_is_the_order_of_spawning() -> None:
+    assert run("canonical")[0] == [0, 1, 2, 3]
+
+
+def test_seeds_find_every_order_and_a_seed_always_the_same_one() -> None:
+    orders = {seed: tuple(run("seeded", seed)[0]) for seed in range(150)}
+    assert len(set(orders.values())) == 24
+    assert all(tuple(run("seeded", seed)[0]) == orders[seed] for seed in range(10))
+
+
+def test_a_seeded_run_is_the_canonical_run_with_its_deviations() -> None:
+    for seed in range(10):
+        ran, scheduler = run("seeded", seed)
+        again, repeated = run("canonical", deviations=scheduler.taken)
+        assert again == ran
+        assert repeated.steps == scheduler.steps
+
+
+def test_a_deviation_for_a_round_of_another_size_prefers_whom_it_can() -> None:
+    _, scheduler = run("canonical")
+    number = max(scheduler.round - 1, 1)
+    for rounds in range(1, number + 1):
+        ran, _ = run("canonical", deviations={rounds: (9, 3, 1)})
+        assert sorted(ran) == [0, 1, 2, 3]
+
+
+def test_streams_do_not_depend_on_each_other() -> None:
+    one, other = Streams(3), Streams(3)
+    other.stream("crashes", "a", 1).random()
+    assert one.stream("crashes", "b", 1).random() == other.stream("crashes", "b", 1).random()
+    assert derive(3, "a", "b") != derive(3, "ab")
+    assert derive(3, "a") != derive(4, "a")
+    assert one.stream("x") is one.stream("x")
+    assert one.fresh("x") is not one.fresh("x")
+
+
+def test_what_a_name_gives_never_changes() -> None:
+    assert derive(1, "network", 2) == 0x2A905EC539FE0AEA9C082BE5AA811079

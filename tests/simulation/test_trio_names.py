@@ -1,0 +1,106 @@
+"""The private names of Trio that simulations need still do what they are needed for."""
+
+import trio
+from trio import _threads as threads_module
+from trio._core import _run as run_module
+
+from supervision.simulation._trio_names import scheduling, thread_starts
+
+
+class Recorder:
+    """An order that leaves rounds as they come."""
+
+    def __init__(self, *, reverse: bool) -> None:
+        self.reverse = reverse
+        self.rounds: list[list[str]] = []
+
+    def shuffle(self, batch: list[trio.lowlevel.Task], /) -> None:
+        self.rounds.append([task.name for task in batch])
+        if self.reverse:
+            batch.reverse()
+
+    def random(self) -> float:
+        raise AssertionError("rounds are sorted, so nothing is flipped")
+
+    def uniform(self, low: float, high: float, /) -> float:
+        return low
+
+
+async def three_tasks() -> list[int]:
+    ran: list[int] = []
+
+    async def step(number: int) -> None:
+        await trio.lowlevel.checkpoint()
+        ran.append(number)
+
+    async with trio.open_nursery() as nursery:
+        for number in range(3):
+            nursery.start_soon(step, number)
+    return ran
+
+
+def test_a_round_comes_in_the_order_of_spawning_and_runs_from_its_end() -> None:
+    with scheduling(Recorder(reverse=True)):
+        assert trio.run(three_tasks) == [0, 1, 2]
+    with scheduling(Recorder(reverse=False)):
+        assert trio.run(three_tasks) == [2, 1, 0]
+
+
+def test_every_task_of_a_round_is_in_the_batch() -> None:
+    order = Recorder(reverse=True)
+    with scheduling(order):
+        trio.run(three_tasks)
+    assert max(map(len, order.rounds)) == 3
+
+
+def test_tasks_that_were_woken_in_the_order_of_a_set_are_sorted() -> None:
+    async def main() -> list[int]:
+        woken: list[int] = []
+        event = trio.Event()
+
+        async def wait(number: int) -> None:
+            await event.wait()
+            woken.append(number)
+
+        async with trio.open_nursery() as nursery:
+            for number in range(50):
+                nursery.start_soon(wait, number)
+            await trio.lowlevel.checkpoint()
+            await trio.lowlevel.checkpoint()
+            event.set()
+        return woken
+
+    with scheduling(Recorder(reverse=True)):
+        assert trio.run(main) == list(range(50))
+
+
+def test_the_names_are_put_back() -> None:
+    before = (vars(run_module).copy(), vars(threads_module).copy())
+    with scheduling(Recorder(reverse=True)), thread_starts(print):
+        assert vars(run_module) != before[0]
+        assert vars(threads_module) != before[1]
+    assert (vars(run_module), vars(threads_module)) == before
+
+
+def test_every_thread_of_trio_is_started_through_the_name() -> None:
+    started: list[str] = []
+
+    def start(function: object, deliver: object, name: str) -> None:
+        started.append(name)
+        raise NotImplementedError
+
+    async def main() -> None:
+        for blocking in (
+            lambda: trio.to_thread.run_sync(print),
+            lambda: trio.socket.getaddrinfo("localhost", 80),
+            lambda: trio.Path("/").stat(),
+        ):
+            try:
+                await blocking()
+            except NotImplementedError:
+                continue
+            raise AssertionError("a thread was started")
+
+    with thread_starts(start):
+        trio.run(main)
+    assert len(started) == 3
