@@ -80,7 +80,9 @@ class CheckedRuntime(Runtime):
         label: str | None = None,
     ) -> Process:
         process = super().enroll(function, link=link, name=name, label=label)
-        process.mailbox = _CheckedMailbox(process.pid, self)  # type: ignore[misc] # final, but for this
+        mailbox = _CheckedMailbox(process.pid, self)
+        mailbox.alarm_at, mailbox.on_alarm = process.mailbox.alarm_at, process.mailbox.on_alarm
+        process.mailbox = mailbox  # type: ignore[misc] # final, but for this
         return process
 
     @enable_ki_protection

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from actors.refs import TimerRef
 
 __all__ = [
+    "MAILBOX_ALARM",
     "Monitor",
     "Process",
     "acting_process",
@@ -29,6 +30,8 @@ __all__ = [
     "require_runtime",
     "start_monitor",
 ]
+
+MAILBOX_ALARM = ("actors", "mailbox", "alarm")
 
 
 class Process:
@@ -117,6 +120,14 @@ class Process:
             "dictionary": dict(self.dictionary or {}),
         }
 
+    def mailbox_alarm(self) -> None:
+        """Tell that messages come faster than this process handles them."""
+        self.runtime.telemetry.execute(
+            MAILBOX_ALARM,
+            {"queue_length": len(self.mailbox)},
+            {"pid": self.pid, "process": self.describe()},
+        )
+
     def check(self) -> None:
         """Raise ProcessKilled if this process has accepted a fatal signal."""
         if self.dying or self.dead:
@@ -130,6 +141,7 @@ class Process:
         """
         self.cleanups = self.watching = self.timers = self.dictionary = self.context = None
         self.start_slot = None
+        self.mailbox.on_alarm = None
         self.mailbox.queue.clear()
 
 

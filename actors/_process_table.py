@@ -6,6 +6,7 @@ No task runs here and no process ends here; that is `actors._runtime`, whose `Ru
 from __future__ import annotations
 
 import random
+import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
@@ -43,6 +44,7 @@ class ProcessTable:
         self.instruments: tuple[Instrument, ...] = ()
         # Whether `admit` must be asked before a message is sent: there is an instrument, or a zombie.
         self.guarded = False
+        self.mailbox_alarm = sys.maxsize
         self.closed = False
         self.spawned = 0
         self.crashed = 0
@@ -113,6 +115,8 @@ class ProcessTable:
         elif name is not None:
             self.names[name] = process
             process.name = name
+        process.mailbox.alarm_at = self.mailbox_alarm
+        process.mailbox.on_alarm = process.mailbox_alarm
         self.table[pid] = process
         self.spawned += 1
         if creator is None:

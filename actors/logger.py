@@ -13,7 +13,7 @@ from typing import Any
 
 from actors.telemetry import Event, Telemetry
 
-__all__ = ["CLEANUP_FAILED", "CRASH", "ZOMBIE", "attach"]
+__all__ = ["CLEANUP_FAILED", "CRASH", "MAILBOX_ALARM", "ZOMBIE", "attach"]
 
 CRASH: Event = ("actors", "process", "crash")
 """A process died of an exception. Metadata: pid, process, parent, ancestors, reason, exception, and what the server
@@ -25,16 +25,24 @@ CLEANUP_FAILED: Event = ("actors", "process", "cleanup_failed")
 ZOMBIE: Event = ("actors", "process", "zombie")
 """A process did not end within the kill grace and was declared dead. Metadata as for a crash, and task."""
 
+MAILBOX_ALARM: Event = ("actors", "mailbox", "alarm")
+"""A mailbox has grown over `mailbox_alarm`, or has doubled since. Measures queue_length; about pid and process."""
+
 _log = logging.getLogger("actors")
 
 
 def attach(telemetry: Telemetry) -> Callable[[], None]:
-    """Log crashes, failed clean-ups and zombies of one runtime, until the returned function is called.
+    """Log crashes, failed clean-ups, zombies and full mailboxes of one runtime, until the returned function is called.
 
-    All of them are errors. If the logger is not enabled for errors at this moment, nothing is listened to, so that
+    If the logger is not enabled for errors at this moment, nothing is listened to, so that
     what nobody would read costs nothing.
     """
-    handlers = ((CRASH, _crash), (CLEANUP_FAILED, _cleanup_failed), (ZOMBIE, _zombie))
+    handlers = (
+        (CRASH, _crash),
+        (CLEANUP_FAILED, _cleanup_failed),
+        (ZOMBIE, _zombie),
+        (MAILBOX_ALARM, _mailbox_alarm),
+    )
     detaches = (
         [telemetry.attach(event, handler) for event, handler in handlers]
         if _log.isEnabledFor(logging.ERROR)
@@ -91,4 +99,15 @@ def _zombie(event: Event, measurements: Mapping[str, Any], metadata: Mapping[str
         metadata["pid"],
         metadata["reason"],
         stack or "  an unknown place: its task has not started\n",
+    )
+
+
+def _mailbox_alarm(
+    event: Event, measurements: Mapping[str, Any], metadata: Mapping[str, Any]
+) -> None:
+    _log.warning(
+        "%d messages wait for process %s %r: it gets more than it handles",
+        measurements["queue_length"],
+        metadata["process"],
+        metadata["pid"],
     )

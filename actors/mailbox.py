@@ -11,6 +11,7 @@ cancelled before it sees it.
 from __future__ import annotations
 
 import math
+import sys
 from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -33,10 +34,13 @@ __all__ = ["Mailbox"]
 class Mailbox:
     """Messages waiting for one process, oldest first."""
 
-    __slots__ = ("_seen", "_task", "queue")
+    __slots__ = ("_seen", "_task", "alarm_at", "on_alarm", "queue")
 
     def __init__(self) -> None:
         self.queue: deque[Any] = deque()
+        # Above this length `on_alarm` is called, and then not again before the length has doubled.
+        self.alarm_at = sys.maxsize
+        self.on_alarm: Callable[[], None] | None = None
         # How many of the oldest messages the present receive has refused already.
         self._seen = 0
         self._task: trio.lowlevel.Task | None = None
@@ -53,6 +57,10 @@ class Mailbox:
         if task is not None:
             self._task = None
             reschedule(task)
+        elif len(self.queue) > self.alarm_at:
+            self.alarm_at = 2 * len(self.queue)
+            if self.on_alarm is not None:
+                self.on_alarm()
 
     def wake(self) -> None:
         """Wake the process without a message, to look again at its own state."""

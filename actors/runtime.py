@@ -45,6 +45,7 @@ async def open_runtime(
     log: bool = True,
     debug: bool | None = None,
     watchdog: float | None = None,
+    mailbox_alarm: int = 10_000,
 ) -> AsyncIterator[Runtime]:
     """Run processes for as long as the body runs, then stop them in order.
 
@@ -67,6 +68,9 @@ async def open_runtime(
             it if the environment variable ASHTREE_DEBUG is set to anything but 0.
         watchdog: seconds that one step of a task may take before it is reported, with its stack, as holding up
             everybody else; None does not look. See `actors.watchdog`.
+        mailbox_alarm: messages waiting for one process above which that is reported, and again each time the number
+            has doubled. Mailboxes have no bound, because a signal must not depend on its receiver; this says that one
+            needs a bound of your own: calls in place of casts, or more receivers.
 
     Not guaranteed: a task that swallows its cancellation for ever cannot be ended by anything but the end of the
     program. It is named in an error log, and leaving waits for it.
@@ -75,6 +79,7 @@ async def open_runtime(
         debug = os.environ.get("ASHTREE_DEBUG", "0") not in ("", "0")
     make = CheckedRuntime if debug else Runtime
     runtime = make(kill_grace=kill_grace, seed=seed)
+    runtime.mailbox_alarm = mailbox_alarm
     detach = logger.attach(runtime.telemetry) if log else None
     host = _Host(runtime, shutdown_deadline)
     failure: BaseException | None = None
