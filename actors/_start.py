@@ -96,6 +96,9 @@ async def start(
     starter = acting_process()
     if starter is not None:
         starter.check()
+    # A starter that is cancelled already starts nothing. Without this the child might take its first step before its
+    # starter hears of the cancellation, or not, as the scheduler pleases.
+    await trio.lowlevel.checkpoint_if_cancelled()
     child = runtime.spawn(function, args, link=link, name=name, label=label)
     slot = child.start_slot = StartSlot()
     runtime.graph.watch(child.pid, slot)
