@@ -57,8 +57,8 @@ class SocketTransport:
         try:
             self._socket.shutdown(socket.SHUT_WR)
         except OSError:
-            # The peer is gone, so there is nothing to wait for.
-            self._reader.stop()
+            # The peer is gone, which the reader finds out as well.
+            pass
         self._finish_if_done()
 
     def _finish_if_done(self) -> None:

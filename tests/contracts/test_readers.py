@@ -237,6 +237,19 @@ async def test_nothing_is_delivered_after_stop(peer: Peer) -> None:
     assert reader.ended
 
 
+async def test_what_has_arrived_but_was_not_delivered_yet_is_not_delivered_after_stop(
+    peer: Peer,
+) -> None:
+    heard = Heard()
+    reader = peer.start(heard)
+    await wait_all_tasks_blocked()
+    await peer.send(b"hello")
+    told = list(heard.events)
+    reader.stop()
+    await wait_all_tasks_blocked()
+    assert heard.events == told
+
+
 async def test_a_reader_may_be_stopped_before_it_has_begun_and_while_it_is_paused(
     peer: Peer,
 ) -> None:

@@ -94,11 +94,15 @@ class Connection:
             data += piece
         return bytes(data)
 
-    def is_closed(self) -> bool:
-        """Whether the carrier has been given back."""
+    async def is_closed(self) -> bool:
+        """Whether the carrier has been closed."""
         if isinstance(self.carrier, socket.socket):
             return self.carrier.fileno() < 0
-        return not self.tasks.child_tasks
+        try:
+            await self.carrier.send_all(b"x")
+        except trio.ClosedResourceError:
+            return True
+        return False
 
 
 @contextlib.asynccontextmanager
@@ -116,7 +120,7 @@ async def connect(name: str) -> AsyncIterator[Connection]:
         connection.transport.close()
         await wait_all_tasks_blocked()
         assert not tasks.child_tasks, "a transport that is closed leaves no task behind"
-        assert connection.is_closed()
+        assert await connection.is_closed()
         loops.cancel_scope.cancel()
     transports.close()
 
@@ -258,7 +262,7 @@ async def test_a_peer_that_does_not_read_keeps_a_connection_from_finishing_until
     connection.transport.close()
     await wait_all_tasks_blocked()
     assert connection.heard.events == []
-    assert connection.is_closed()
+    assert await connection.is_closed()
 
 
 async def test_a_peer_that_is_gone_is_told_and_the_connection_can_still_be_finished(

@@ -99,6 +99,16 @@ payloads = st.one_of(
         lambda size: b"x" * size
     ),
 )
+# What a client may send, so that a list of them gets somewhere before it goes wrong.
+proper_frames = st.one_of(
+    st.builds(
+        client_frame,
+        st.sampled_from([TEXT, BINARY, CONTINUATION]),
+        st.sampled_from([b"", b"a", "é".encode(), b"x" * 90, b"x" * 150]),
+        fin=st.booleans(),
+    ),
+    st.builds(client_frame, st.sampled_from([PING, PONG]), st.binary(max_size=3)),
+)
 frames = st.one_of(
     st.builds(client_frame, st.sampled_from([TEXT, BINARY]), payloads),
     st.builds(
@@ -123,6 +133,14 @@ frames = st.one_of(
 
 @given(st.lists(frames, max_size=8), st.lists(st.integers(0, 70_000), max_size=8))
 def test_any_bytes_cut_anywhere_mean_what_they_mean_to_the_library(
+    sent: list[bytes], places: list[int]
+) -> None:
+    data = b"".join(sent)
+    assert read_as_ours(cut(data, places)) == read_as_library(data)
+
+
+@given(st.lists(proper_frames, max_size=12), st.lists(st.integers(0, 2_000), max_size=8))
+def test_messages_in_fragments_mean_what_they_mean_to_the_library(
     sent: list[bytes], places: list[int]
 ) -> None:
     data = b"".join(sent)
@@ -203,8 +221,8 @@ def test_a_letter_may_be_cut_in_two_by_fragments() -> None:
 
 def test_a_message_that_is_too_big_is_refused_before_it_has_arrived() -> None:
     protocol = WebSocketProtocol(max_message_size=LIMIT)
-    header = client_frame(TEXT, b"x" * (LIMIT + 1))[:8]
-    (event,) = protocol.receive(header)
+    length = client_frame(TEXT, b"x" * (LIMIT + 1))[:4]
+    (event,) = protocol.receive(length)
     assert isinstance(event, Closed)
     assert event.code == 1009
 
@@ -224,7 +242,9 @@ def test_the_next_message_has_the_whole_bound_again() -> None:
     for _ in range(3):
         protocol.receive(client_frame(TEXT, half, fin=False))
         assert protocol.receive(client_frame(CONTINUATION, half)) == [half + half]
-    assert protocol.receive(client_frame(TEXT, b"x" * LIMIT)) == [b"x" * LIMIT]
+    whole = client_frame(TEXT, b"x" * LIMIT)
+    assert protocol.receive(whole[:50]) == []
+    assert protocol.receive(whole[50:]) == [b"x" * LIMIT]
 
 
 def test_what_a_client_sends_before_its_mistake_still_counts() -> None:
@@ -234,6 +254,14 @@ def test_what_a_client_sends_before_its_mistake_still_counts() -> None:
     assert second == Answer(b"\x8a\x02hi")
     assert isinstance(third, Closed)
     assert third.code == 1002
+
+
+@pytest.mark.parametrize("opcode", [TEXT, BINARY])
+def test_a_message_in_the_middle_of_another_is_a_protocol_error(opcode: int) -> None:
+    data = client_frame(TEXT, b"a", fin=False) + client_frame(opcode, b"b")
+    (event,) = WebSocketProtocol().receive(data)
+    assert isinstance(event, Closed)
+    assert event.code == 1002
 
 
 def test_pings_between_fragments_are_answered_in_their_place() -> None:
