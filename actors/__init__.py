@@ -4,6 +4,7 @@ Start with `open_runtime`, `GenServer` and `call`; `actors.process` has the verb
 """
 
 from actors.addresses import Via
+from actors.agent import Agent
 from actors.aliases import Alias, alias, unalias
 from actors.errors import (
     ActorsError,
@@ -97,6 +98,7 @@ __all__ = [
     "SHUTDOWN",
     "TIMEOUT",
     "ActorsError",
+    "Agent",
     "Alias",
     "AlreadyStarted",
     "CallExit",
