@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from channels.errors import ChannelsError
 
-__all__ = ["InvalidHandler", "check", "collect", "handle_in", "handle_out"]
+__all__ = ["InvalidHandler", "check", "check_callback", "collect", "handle_in", "handle_out"]
 
 F = TypeVar("F", bound=Callable[..., Awaitable[Any]])
 
@@ -23,10 +23,10 @@ _OUT = "_ashtree_handle_out"
 class InvalidHandler(ChannelsError, TypeError):
     """A channel declares a handler that cannot be called as handlers are.
 
-    Fields: `channel`, the class; `handler`, the method's name.
+    Fields: `channel`, the class (or a socket's), None where it is not defined yet; `handler`, the method's name.
     """
 
-    def __init__(self, message: str, *, channel: type, handler: str) -> None:
+    def __init__(self, message: str, *, channel: type | None, handler: str) -> None:
         super().__init__(message)
         self.channel = channel
         self.handler = handler
@@ -61,7 +61,13 @@ def handle_out(*events: str) -> Callable[[F], F]:
 def _marker(mark: str, events: tuple[str, ...]) -> Callable[[F], F]:
     name = "handle_in" if mark == _IN else "handle_out"
     if not events or not all(isinstance(event, str) for event in events):
-        raise TypeError(f'{name} takes the names of events: write @{name}("new_msg"), not @{name}')
+        method = getattr(events[0], "__name__", "") if events else ""
+        raise InvalidHandler(
+            f'{name} takes the names of events: write @{name}("new_msg"), not @{name}'
+            + (f", above {method}" if method else ""),
+            channel=None,
+            handler=method,
+        )
 
     def decorate(function: F) -> F:
         setattr(function, mark, (*getattr(function, mark, ()), *events))
@@ -75,41 +81,77 @@ def collect(channel: type, direction: str) -> dict[str, Callable[..., Awaitable[
 
     A subclass inherits handlers, and overriding a method overrides it under its events, as one expects of methods.
     """
+    names = _names(channel, direction)
+    return {event: getattr(channel, name) for event, name in names.items()}
+
+
+def _names(channel: type, direction: str) -> dict[str, str]:
     mark = _IN if direction == "in" else _OUT
     names: dict[str, str] = {}
     for base in reversed(channel.__mro__):
         for name, member in vars(base).items():
-            for event in getattr(member, mark, ()):
+            # Static and class methods hide the function that carries the mark; that they cannot be handlers is said
+            # by `check`.
+            for event in getattr(getattr(member, "__func__", member), mark, ()):
                 names[event] = name
-    return {event: getattr(channel, name) for event, name in names.items()}
+    return names
+
+
+_CALLBACKS = {
+    "join": ("topic", "payload"),
+    "handle_in": ("event", "payload"),
+    "handle_info": ("message",),
+    "handle_call": ("request", "sender"),
+    "handle_cast": ("message",),
+    "handle_continue": ("argument",),
+    "terminate": ("reason",),
+}
 
 
 def check(channel: type) -> None:
     """Raise InvalidHandler for the first handler or callback of a channel class that has a wrong shape."""
     for direction in ("in", "out"):
-        for event, function in collect(channel, direction).items():
-            _check_shape(channel, function, f'handle_{direction}("{event}")', ("payload",))
-    for name, parameters in (("join", ("topic", "payload")), ("handle_in", ("event", "payload"))):
-        _check_shape(channel, getattr(channel, name), name, parameters)
+        for event, name in _names(channel, direction).items():
+            role = f'handle_{direction}("{event}")'
+            check_callback(channel, name, getattr(channel, name), ("payload",), role=role)
+    for name, parameters in _CALLBACKS.items():
+        check_callback(channel, name, getattr(channel, name), parameters)
 
 
-def _check_shape(channel: type, function: Any, role: str, parameters: tuple[str, ...]) -> None:
-    name = function.__name__
-    wanted = f"async def {name}(self, {', '.join(parameters)})"
-    where = f"{channel.__name__}.{name}"
-    if not inspect.iscoroutinefunction(function):
-        raise InvalidHandler(
-            f"{where} is declared for {role} but is not async; write `{wanted}`",
-            channel=channel,
-            handler=name,
-        )
+def check_callback(
+    owner: type,
+    name: str,
+    function: Any,
+    parameters: tuple[str, ...],
+    *,
+    role: str | None = None,
+    is_async: bool = True,
+) -> None:
+    """Raise InvalidHandler if a method of `owner` cannot be called with `parameters`, or is async by mistake or not.
+
+    `role` is what the method is declared for, where its name does not say so.
+    """
+    where = f"{owner.__name__}.{name}"
+    subject = where if role is None else f"{where} is declared for {role} but"
+    define = "async def" if is_async else "def"
+    wanted = f"{define} {name}({', '.join(('self', *parameters))})"
+    if not callable(function) or inspect.iscoroutinefunction(function) is not is_async:
+        problem = "is not async" if callable(function) and is_async else "is async"
+        if not callable(function):
+            problem = f"is {function!r}"
+        raise InvalidHandler(f"{subject} {problem}; write `{wanted}`", channel=owner, handler=name)
+    signature = inspect.signature(function)
     try:
-        inspect.signature(function).bind(None, *parameters)
+        signature.bind(None, *parameters)
     except TypeError:
-        got = f"async def {name}{inspect.signature(function)}"
+        bare = [
+            each.replace(annotation=inspect.Parameter.empty)
+            for each in signature.parameters.values()
+        ]
+        got = signature.replace(parameters=bare, return_annotation=inspect.Signature.empty)
         raise InvalidHandler(
-            f"{where} is declared for {role} but cannot be called with ({', '.join(parameters)}); "
-            f"it is `{got}`, write `{wanted}`",
-            channel=channel,
+            f"{subject} cannot be called with ({', '.join(parameters)}); "
+            f"it is `{define} {name}{got}`, write `{wanted}`",
+            channel=owner,
             handler=name,
         ) from None

@@ -18,7 +18,7 @@ from attrs import field, frozen
 
 from channels.channel import Channel
 from channels.errors import ChannelsError
-from channels.handlers import InvalidHandler, check
+from channels.handlers import InvalidHandler, check, check_callback
 from channels.topics import Route, Router
 
 __all__ = ["ConnectInfo", "ConnectRefused", "Socket", "router_of"]
@@ -102,12 +102,20 @@ class Socket:
 
 
 def router_of(socket: type[Socket]) -> Router:
-    """Make the routing table of a socket class, and check every channel in it.
+    """Make the routing table of a socket class, and check its callbacks and every channel in it.
 
     Raises:
         InvalidRoute: a pattern that cannot work.
-        InvalidHandler: a channel with a handler that cannot be called, or something that is no channel.
+        InvalidHandler: a callback or a channel's handler that cannot be called, or something that is no channel.
     """
+    check_callback(socket, "connect", socket.connect, ("params", "connect_info"))
+    check_callback(socket, "id", socket.id, (), is_async=False)
+    if not isinstance(socket.channels, Mapping):
+        raise InvalidHandler(
+            f"{socket.__name__}.channels is {socket.channels!r}; write a dict of patterns to channels",
+            channel=socket,
+            handler="channels",
+        )
     routes = []
     for pattern, target in socket.channels.items():
         channel = target.channel if isinstance(target, Route) else target

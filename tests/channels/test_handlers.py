@@ -1,0 +1,260 @@
+"""Which method handles which event, and what is said about those that cannot."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from channels import Channel, ChannelsError, InvalidHandler, handle_in, handle_out
+from channels.handlers import check, collect
+
+
+class Base(Channel):
+    @handle_in("one", "uno")
+    async def one(self, payload: Any) -> None: ...
+
+    @handle_in("two")
+    async def two(self, payload: Any) -> None: ...
+
+    @handle_out("three")
+    @handle_in("three")
+    async def three(self, payload: Any) -> None: ...
+
+
+def names(channel: type[Channel], direction: str) -> dict[str, str]:
+    return {event: function.__qualname__ for event, function in collect(channel, direction).items()}
+
+
+def test_a_method_may_handle_several_events_in_both_directions() -> None:
+    assert names(Base, "in") == {
+        "one": "Base.one",
+        "uno": "Base.one",
+        "two": "Base.two",
+        "three": "Base.three",
+    }
+    assert names(Base, "out") == {"three": "Base.three"}
+
+
+def test_a_subclass_inherits_handlers_and_overriding_a_method_overrides_it_under_its_events() -> (
+    None
+):
+    class Special(Base):
+        async def one(self, payload: Any) -> None: ...
+
+        @handle_in("four")
+        async def four(self, payload: Any) -> None: ...
+
+    where = Special.__qualname__
+    assert names(Special, "in") == {
+        "one": f"{where}.one",
+        "uno": f"{where}.one",
+        "two": "Base.two",
+        "three": "Base.three",
+        "four": f"{where}.four",
+    }
+    assert Base._handlers.keys() == {"one", "uno", "two", "three"}
+
+
+def test_another_method_for_an_event_of_the_base_takes_it_over() -> None:
+    class Special(Base):
+        @handle_in("two")
+        async def instead(self, payload: Any) -> None: ...
+
+    assert names(Special, "in")["two"] == f"{Special.__qualname__}.instead"
+
+
+def test_a_mixin_brings_its_handlers_along() -> None:
+    class Mixin:
+        @handle_in("mixed")
+        async def mixed(self, payload: Any) -> None: ...
+
+    class Special(Mixin, Base):
+        pass
+
+    assert "mixed" in names(Special, "in")
+    assert "one" in names(Special, "in")
+
+
+def test_what_is_intercepted_is_known_when_the_class_is() -> None:
+    assert Base._intercepts == {"three"}
+    assert Channel._intercepts == frozenset()
+
+
+def test_channels_of_the_right_shape_pass() -> None:
+    class Fine(Base):
+        def __init__(self) -> None:
+            self.mine = 1
+
+        async def join(self, topic: str, payload: Any, *, extra: int = 0) -> Any: ...
+
+        @handle_in("any")
+        async def anything(self, *args: Any) -> None: ...
+
+        @handle_in("bound")
+        async def other_name(self, body: Any, more: Any = None) -> None: ...
+
+    check(Fine)
+    check(Base)
+    check(Channel)
+
+
+def not_async() -> type[Channel]:
+    class Room(Channel):
+        @handle_in("new_msg")  # type: ignore[type-var]
+        def new_msg(self, payload: Any) -> None: ...
+
+    return Room
+
+
+def too_few() -> type[Channel]:
+    class Room(Channel):
+        @handle_in("new_msg")
+        async def new_msg(self) -> None: ...
+
+    return Room
+
+
+def too_many() -> type[Channel]:
+    class Room(Channel):
+        @handle_out("new_msg")
+        async def new_msg(self, topic: str, payload: Any) -> None: ...
+
+    return Room
+
+
+def a_keyword_too_many() -> type[Channel]:
+    class Room(Channel):
+        @handle_in("new_msg")
+        async def new_msg(self, payload: Any, *, more: int) -> None: ...
+
+    return Room
+
+
+def without_self() -> type[Channel]:
+    class Room(Channel):
+        @staticmethod
+        @handle_in("new_msg")
+        async def new_msg(payload: Any) -> None: ...
+
+    return Room
+
+
+def taken_away() -> type[Channel]:
+    class Room(Base):
+        one = None  # type: ignore[assignment]
+
+    return Room
+
+
+def join_without_payload() -> type[Channel]:
+    class Room(Channel):
+        async def join(self, topic: str) -> None: ...  # type: ignore[override]
+
+    return Room
+
+
+def join_not_async() -> type[Channel]:
+    class Room(Channel):
+        def join(self, topic: str, payload: Any) -> None: ...  # type: ignore[override]
+
+    return Room
+
+
+def terminate_not_async() -> type[Channel]:
+    class Room(Channel):
+        def terminate(self, reason: Any) -> None: ...  # type: ignore[override]
+
+    return Room
+
+
+def info_without_message() -> type[Channel]:
+    class Room(Channel):
+        async def handle_info(self) -> None: ...  # type: ignore[override]
+
+    return Room
+
+
+WRONG: list[tuple[Callable[[], type[Channel]], str, str]] = [
+    (
+        not_async,
+        'Room.new_msg is declared for handle_in("new_msg") but is not async; ',
+        "write `async def new_msg(self, payload)`",
+    ),
+    (
+        too_few,
+        'Room.new_msg is declared for handle_in("new_msg") but cannot be called with (payload); ',
+        "it is `async def new_msg(self)`, write `async def new_msg(self, payload)`",
+    ),
+    (
+        too_many,
+        'Room.new_msg is declared for handle_out("new_msg") but cannot be called with (payload); ',
+        "it is `async def new_msg(self, topic, payload)`, write `async def new_msg(self, payload)`",
+    ),
+    (
+        a_keyword_too_many,
+        'Room.new_msg is declared for handle_in("new_msg") but cannot be called with (payload); ',
+        "it is `async def new_msg(self, payload, *, more)`, write `async def new_msg(self, payload)`",
+    ),
+    (
+        without_self,
+        'Room.new_msg is declared for handle_in("new_msg") but cannot be called with (payload); ',
+        "it is `async def new_msg(payload)`, write `async def new_msg(self, payload)`",
+    ),
+    (
+        taken_away,
+        'Room.one is declared for handle_in("one") but is None; ',
+        "write `async def one(self, payload)`",
+    ),
+    (
+        join_without_payload,
+        "Room.join cannot be called with (topic, payload); ",
+        "it is `async def join(self, topic)`, write `async def join(self, topic, payload)`",
+    ),
+    (join_not_async, "Room.join is not async; ", "write `async def join(self, topic, payload)`"),
+    (
+        terminate_not_async,
+        "Room.terminate is not async; ",
+        "write `async def terminate(self, reason)`",
+    ),
+    (
+        info_without_message,
+        "Room.handle_info cannot be called with (message); ",
+        "it is `async def handle_info(self)`, write `async def handle_info(self, message)`",
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("declare", "problem", "advice"), WRONG, ids=[declare.__name__ for declare, *_ in WRONG]
+)
+def test_a_wrong_shape_is_one_sentence_that_says_what_to_write(
+    declare: Callable[[], type[Channel]], problem: str, advice: str
+) -> None:
+    room = declare()
+    with pytest.raises(InvalidHandler) as caught:
+        check(room)
+    assert str(caught.value) == problem + advice
+    assert caught.value.channel is room
+    assert problem.startswith(f"Room.{caught.value.handler} ")
+
+
+def test_a_decorator_without_events_says_how_to_write_it() -> None:
+    async def new_msg(self: Any, payload: Any) -> None: ...
+
+    for decorator, name in ((handle_in, "handle_in"), (handle_out, "handle_out")):
+        with pytest.raises(InvalidHandler) as caught:
+            decorator(new_msg)  # type: ignore[arg-type]
+        assert str(caught.value) == (
+            f'{name} takes the names of events: write @{name}("new_msg"), not @{name}, above new_msg'
+        )
+        with pytest.raises(InvalidHandler):
+            decorator()
+        with pytest.raises(InvalidHandler):
+            decorator(3)  # type: ignore[arg-type]
+
+
+def test_mistakes_are_errors_of_channels_and_type_errors() -> None:
+    assert issubclass(InvalidHandler, ChannelsError)
+    assert issubclass(InvalidHandler, TypeError)
