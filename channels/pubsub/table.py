@@ -24,7 +24,7 @@ class SubscriptionTable:
         self._by_pid: dict[Pid, dict[Subscription, None]] = {}
 
     def add(self, pid: Pid, topic: str, metadata: Any) -> tuple[Subscription, bool]:
-        """Subscribe; also says whether this is the only subscription that the process has."""
+        """Subscribe; also says whether this is the first subscription that the process ever had."""
         subscription = Subscription(pid, topic, metadata)
         self._by_topic.setdefault(topic, {})[subscription] = None
         own = self._by_pid.get(pid)
@@ -42,11 +42,10 @@ class SubscriptionTable:
         for subscription in [each for each in own if each.topic == topic]:
             del own[subscription]
             self._drop(subscription)
-        if not own:
-            del self._by_pid[pid]
+        # The process stays known without subscriptions, so that whoever watches for its end does so once.
 
     def remove_process(self, pid: Pid) -> None:
-        """Drop every subscription of a process."""
+        """Drop every subscription of a process, and forget it."""
         for subscription in self._by_pid.pop(pid, ()):
             self._drop(subscription)
 

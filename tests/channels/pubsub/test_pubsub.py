@@ -1,0 +1,180 @@
+"""PubSub: what is sent to a topic reaches all who subscribe to it, in order, and nobody who has gone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+
+import actors
+from actors import Down, NotAProcess, Pid, Runtime, current_pid, kill, monitor, receive, spawn
+from channels import Broadcast, PubSub
+from channels.pubsub.adapter import LocalAdapter
+from channels.pubsub.subscription import Subscription
+from tests.channels.support import Mailbox, settle
+
+
+async def subscriber(pubsub: PubSub, *topics: str) -> Mailbox:
+    """A process that has subscribed to topics, and keeps what it gets."""
+    mailbox = Mailbox()
+    await mailbox.start(*(lambda topic=topic: pubsub.subscribe(topic) for topic in topics))
+    return mailbox
+
+
+async def test_a_broadcast_reaches_the_subscribers_of_its_topic_in_order(runtime: Runtime) -> None:
+    pubsub = PubSub()
+    one, both, other = [await subscriber(pubsub, *topics) for topics in ("a", "ab", "b")]
+    for n in range(3):
+        pubsub.broadcast("a", n)
+    pubsub.broadcast("b", "b")
+    pubsub.broadcast("c", "c")
+    await settle()
+    assert (one.messages, both.messages, other.messages) == ([0, 1, 2], [0, 1, 2, "b"], ["b"])
+
+
+async def test_subscribing_twice_means_everything_twice(runtime: Runtime) -> None:
+    pubsub = PubSub()
+    twice = await subscriber(pubsub, "a", "a")
+    pubsub.broadcast("a", 1)
+    await settle()
+    assert twice.messages == [1, 1]
+    assert pubsub.subscribers("a") == (twice.pid, twice.pid)
+
+
+async def test_unsubscribing_drops_all_of_ones_own_and_only_those(runtime: Runtime) -> None:
+    pubsub = PubSub()
+    other = await subscriber(pubsub, "a")
+    mailbox = Mailbox()
+    await mailbox.start(
+        lambda: pubsub.subscribe("a"),
+        lambda: pubsub.subscribe("a"),
+        lambda: pubsub.subscribe("b"),
+        lambda: pubsub.unsubscribe("a"),
+        lambda: pubsub.unsubscribe("never"),
+    )
+    pubsub.broadcast("a", 1)
+    pubsub.broadcast("b", 2)
+    await settle()
+    assert (mailbox.messages, other.messages) == ([2], [1])
+
+
+async def test_a_sender_is_left_out_whatever_it_has_subscribed(runtime: Runtime) -> None:
+    pubsub = PubSub()
+    one, other = await subscriber(pubsub, "a", "a"), await subscriber(pubsub, "a")
+    pubsub.broadcast("a", 1, sender=one.pid)
+    pubsub.local_broadcast("a", 2, sender=other.pid)
+    await settle()
+    assert (one.messages, other.messages) == ([2, 2], [1])
+
+
+async def test_when_the_end_of_a_subscriber_is_known_it_is_subscribed_no_more(
+    runtime: Runtime,
+) -> None:
+    pubsub = PubSub()
+    seen: list[Any] = []
+
+    async def short() -> None:
+        pubsub.subscribe("a")
+        await receive()
+
+    async def watch(pid: Pid) -> None:
+        monitor(pid)
+        assert isinstance(await receive(), Down)
+        seen.append(pubsub.subscribers("a"))
+
+    pid = spawn(short)
+    await settle()
+    assert pubsub.subscribers("a") == (pid,)
+    spawn(watch, pid)
+    await settle()
+    kill(pid)
+    await settle()
+    assert seen == [()]
+    assert pubsub.statistics() == {"topics": 0, "subscriptions": 0}
+
+
+async def test_coming_and_going_a_thousand_times_leaves_nothing_in_the_process(
+    runtime: Runtime,
+) -> None:
+    pubsub = PubSub()
+    cleanups: list[int] = []
+
+    async def restless() -> None:
+        for _ in range(1000):
+            pubsub.subscribe("a")
+            pubsub.unsubscribe("a")
+        process = current_pid()._process
+        assert process is not None
+        cleanups.append(len(process.cleanups or ()))
+
+    spawn(restless)
+    await settle()
+    assert cleanups == [1]
+
+
+async def test_only_processes_subscribe_but_any_task_broadcasts(runtime: Runtime) -> None:
+    pubsub = PubSub()
+    with pytest.raises(NotAProcess):
+        pubsub.subscribe("a")
+    pubsub.broadcast("a", 1)
+
+
+async def test_a_broadcast_goes_to_other_nodes_first_and_a_local_one_does_not(
+    runtime: Runtime,
+) -> None:
+    sent: list[Any] = []
+
+    class Cable:
+        node_name = "here"
+
+        def broadcast(self, topic: str, message: Any) -> None:
+            sent.append((topic, message, list(mailbox.messages)))
+            if message == "lost":
+                raise OSError("no cable")
+
+    pubsub = PubSub(Cable())
+    mailbox = await subscriber(pubsub, "a")
+    assert pubsub.node_name == "here"
+    pubsub.broadcast("a", 1)
+    pubsub.local_broadcast("a", 2)
+    # What could not be sent to others is not delivered here either: whoever broadcasts may try again.
+    with pytest.raises(OSError, match="no cable"):
+        pubsub.broadcast("a", "lost")
+    await settle()
+    assert mailbox.messages == [1, 2]
+    assert [each[:2] for each in sent] == [("a", 1), ("a", "lost")]
+
+
+def test_a_node_alone_is_called_local() -> None:
+    assert PubSub().node_name == LocalAdapter().node_name == "local"
+
+
+async def test_a_dispatcher_gets_the_subscriptions_and_its_errors_are_the_broadcasters(
+    runtime: Runtime,
+) -> None:
+    pubsub = PubSub()
+    calls: list[Any] = []
+    mailbox = Mailbox()
+    await mailbox.start(lambda: pubsub.subscribe("a", metadata="meta"))
+
+    def dispatch(found: Iterable[Subscription], sender: Pid | None, message: Any) -> None:
+        calls.append(([(each.pid, each.metadata) for each in found], sender, message))
+        raise RuntimeError("dispatcher")
+
+    with pytest.raises(RuntimeError, match="dispatcher"):
+        pubsub.broadcast("a", 1, dispatcher=dispatch)
+    # Without subscribers there is nothing to dispatch.
+    pubsub.broadcast("b", 1, dispatcher=dispatch)
+    assert calls == [([(mailbox.pid, "meta")], None, 1)]
+
+
+async def test_one_pubsub_may_outlive_runtimes() -> None:
+    pubsub = PubSub()
+    for _ in range(2):
+        async with actors.open_runtime(log=False):
+            mailbox = await subscriber(pubsub, "a")
+            pubsub.broadcast("a", Broadcast("a", "e", {}))
+            await settle()
+            assert mailbox.messages == [Broadcast("a", "e", {})]
+        assert pubsub.subscribers("a") == ()
