@@ -1,0 +1,93 @@
+"""Documents explain every public name, and what they refer to is there."""
+
+from importlib import import_module
+
+import pytest
+
+from tests.architecture.documents import links, missing_tests, unexplained
+from tests.architecture.sources import PACKAGES, ROOT, report
+
+DOCUMENTS = {
+    path.relative_to(ROOT).as_posix(): path.read_text()
+    for path in sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+}
+
+
+def read(path: str) -> str | None:
+    file = ROOT / path
+    return file.read_text() if file.is_file() else None
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_every_public_name_is_on_a_reference_page(package: str) -> None:
+    pages = {path: text for path, text in DOCUMENTS.items() if path.startswith("docs/reference/")}
+    report(unexplained(package, import_module(package).__all__, pages))
+
+
+@pytest.mark.parametrize("path", DOCUMENTS)
+def test_every_link_leads_somewhere(path: str) -> None:
+    report(
+        [f"{to} is not there" for to in links(path, DOCUMENTS[path]) if not (ROOT / to).exists()]
+    )
+
+
+@pytest.mark.parametrize("path", [path for path in DOCUMENTS if path.startswith("docs/")])
+def test_every_test_that_a_document_names_exists(path: str) -> None:
+    report(missing_tests(path, DOCUMENTS[path], read))
+
+
+def test_every_page_can_be_reached_from_the_index() -> None:
+    reached, waiting = set[str](), ["docs/index.md"]
+    while waiting:
+        path = waiting.pop()
+        if path not in reached and path in DOCUMENTS:
+            reached.add(path)
+            waiting += links(path, DOCUMENTS[path])
+    report(
+        [
+            f"nothing leads from docs/index.md to {path}; add a link there"
+            for path in DOCUMENTS
+            if path.startswith("docs/") and path not in reached
+        ]
+    )
+
+
+# The checks themselves, on samples that break each rule.
+
+
+def test_a_name_counts_only_in_the_prose_of_a_page_about_its_package() -> None:
+    pages = {
+        "one.md": "`actors.process` has `spawn(function)`.\n```python\nlink(pid)\n```\nand receive",
+        "two.md": "`channels.channel` has `Reply`",
+    }
+    assert unexplained("actors", ["spawn", "link", "receive", "Reply"], pages) == [
+        "actors.link is on no page of docs/reference",
+        "actors.receive is on no page of docs/reference",
+        "actors.Reply is on no page of docs/reference",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "targets"),
+    [
+        ("[a](there.md#part), [b](https://example.org/x.md), [c](#here)", ["docs/there.md"]),
+        ("[a](../README.md) and [b](topics/c.md)", ["README.md", "docs/topics/c.md"]),
+        ('<img src="images/a.svg"> <a href="./b.md">', ["docs/images/a.svg", "docs/b.md"]),
+        ("```text\n[a](gone.md)\n```", []),
+    ],
+)
+def test_links_are_found_wherever_they_stand(text: str, targets: list[str]) -> None:
+    assert links("docs/a.md", text) == targets
+
+
+@pytest.mark.parametrize(
+    ("text", "problems"),
+    [
+        ("`tests/a/test_b.py::test_c` and `tests/a/test_b.py`", 0),
+        ("`tests/a/test_b.py::test_d`", 1),
+        ("`tests/a/test_x.py::test_c`", 1),
+    ],
+)
+def test_a_test_that_does_not_exist_is_found(text: str, problems: int) -> None:
+    files = {"tests/a/test_b.py": "class T:\n    async def test_c(self): ...\n"}
+    assert len(missing_tests("docs/a.md", text, files.get)) == problems
