@@ -1,0 +1,51 @@
+"""Where in the program something happened: the innermost line that is neither Python's nor a library's."""
+
+from __future__ import annotations
+
+import sys
+import sysconfig
+from pathlib import Path
+from types import FrameType
+
+__all__ = ["describe_frame", "is_program", "program_frame"]
+
+
+def _roots() -> tuple[str, ...]:
+    paths = [sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")]
+    # The packages of Ashtree, also where they are not installed among the libraries.
+    packages = Path(__file__).parents[2]
+    own = [str(packages / name) for name in ("actors", "supervision", "channels")]
+    return tuple(dict.fromkeys(f"{path}/" for path in (*paths, *own)))
+
+
+_ROOTS = _roots()
+_known: dict[str, bool] = {}
+
+
+def is_program(filename: str) -> bool:
+    """Whether a file belongs to the program itself: not to Python, a library or Ashtree."""
+    known = _known.get(filename)
+    if known is None:
+        known = not filename.startswith((*_ROOTS, "<frozen"))
+        _known[filename] = known
+    return known
+
+
+def program_frame(depth: int = 1) -> FrameType:
+    """The innermost frame of the program, from `depth` above the caller; that one if there is none."""
+    nearest = sys._getframe(depth + 1)
+    frame: FrameType | None = nearest
+    while frame is not None:
+        if is_program(frame.f_code.co_filename):
+            return frame
+        frame = frame.f_back
+    return nearest
+
+
+def describe_frame(frame: FrameType) -> str:
+    """`room.py:12 in Room.handle_call`, with as much of the path as says which file it is."""
+    code = frame.f_code
+    path = Path(code.co_filename)
+    shown = "/".join(path.parts[-2:]) if path.is_absolute() else str(path)
+    name = code.co_qualname
+    return f"{shown}:{frame.f_lineno} in {name}"

@@ -1,0 +1,181 @@
+"""What a program takes from the system: from the seed, or refused with the line and what to write instead."""
+
+# Reading the wall clock, and by a look-up at the time of the call, is what is tested.
+# ruff: noqa: DTZ002, DTZ003, DTZ005, DTZ011, PLW0108
+
+import datetime as dt
+import os
+import random
+import secrets
+import socket
+import subprocess
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from datetime import date as imported_date
+from datetime import datetime as imported_datetime
+from email.utils import formatdate
+from time import time as imported_time
+
+import pytest
+import trio
+import wsproto.handshake
+from hypercorn.config import Config
+
+from supervision.simulation.entropy import Streams
+from supervision.simulation.errors import Escape
+from supervision.simulation.fence import fence
+from supervision.simulation.pins import pinned
+
+
+def unexpected(escape: Escape) -> None:
+    pytest.fail(str(escape))
+
+
+NOW = 1_700_000_000.25
+
+
+def draw_everything() -> list[object]:
+    return [
+        os.urandom(8),
+        secrets.token_hex(8),
+        uuid.uuid4(),
+        uuid.uuid1(),
+        random.random(),
+        random.Random().random(),
+        random.SystemRandom().random(),
+        wsproto.handshake.generate_nonce() if hasattr(wsproto.handshake, "generate_nonce") else b"",
+    ]
+
+
+def drawn(seed: int) -> list[object]:
+    with pinned(Streams(seed), lambda: NOW, unexpected):
+        return draw_everything()
+
+
+def test_everything_that_is_drawn_comes_from_the_seed() -> None:
+    assert drawn(1) == drawn(1)
+    for one, other in zip(drawn(1)[:7], drawn(2)[:7], strict=True):
+        assert one != other
+
+
+def test_afterwards_everything_is_as_it_was() -> None:
+    before = (os.urandom, uuid.uuid1, time.time, dt.datetime, imported_time)
+    state, seed = random.getstate(), random.Random.seed
+    drawn(1)
+    assert (os.urandom, uuid.uuid1, time.time, dt.datetime, imported_time) == before
+    assert random.getstate() == state
+    assert random.Random.seed is seed
+    assert draw_everything()[:7] != draw_everything()[:7]
+
+
+def test_libraries_see_the_virtual_time_also_by_names_that_they_have_imported() -> None:
+    with pinned(Streams(1), lambda: NOW, unexpected):
+        headers = Config().response_headers("h11")
+        written = formatdate(usegmt=True)
+    assert (b"date", b"Tue, 14 Nov 2023 22:13:20 GMT") in headers
+    assert written == "Tue, 14 Nov 2023 22:13:20 GMT"
+
+
+READS: dict[str, Callable[[], object]] = {
+    "time.time()": lambda: time.time(),
+    "time.time_ns()": lambda: time.time_ns(),
+    "time.monotonic()": lambda: time.monotonic(),
+    "time.perf_counter()": lambda: time.perf_counter(),
+    "datetime.now()": lambda: dt.datetime.now(),
+    "datetime.utcnow()": lambda: dt.datetime.utcnow(),
+    "datetime.today()": lambda: dt.datetime.today(),
+    "date.today()": lambda: dt.date.today(),
+}
+
+
+@pytest.mark.parametrize("what", READS)
+def test_a_program_that_reads_the_wall_clock_is_told_where_and_what_to_write(what: str) -> None:
+    escapes: list[Escape] = []
+    with pinned(Streams(1), lambda: NOW, escapes.append), pytest.raises(Escape) as caught:
+        READS[what]()
+    assert escapes == [caught.value]
+    assert caught.value.what == what
+    assert "simulation/test_pins_and_fence.py" in caught.value.place
+    assert "current_time()" in str(caught.value) or "now()" in str(caught.value)
+
+
+def test_a_program_is_caught_by_names_that_it_has_imported() -> None:
+    for read in (lambda: imported_time(), lambda: imported_datetime.now(), imported_date_today):
+        with pinned(Streams(1), lambda: NOW, lambda _: None), pytest.raises(Escape):
+            read()
+
+
+def imported_date_today() -> object:
+    return imported_date.today()
+
+
+def test_dates_are_the_real_ones_in_everything_but_the_present() -> None:
+    with pinned(Streams(1), lambda: NOW, unexpected):
+        made = dt.datetime(2020, 1, 2, tzinfo=dt.UTC)
+        parsed = dt.datetime.fromisoformat("2020-01-02T00:00:00+00:00")
+        assert isinstance(made, dt.datetime)
+        assert isinstance(made, dt.date)
+        assert dt.date(2020, 1, 2) == made.date()
+    assert type(made) is type(parsed) is dt.datetime
+    assert made == parsed
+
+
+def test_another_thread_sees_the_real_clock_and_may_sleep() -> None:
+    seen: list[float] = []
+
+    def look() -> None:
+        time.sleep(0)
+        seen.append(time.time())
+        socket.socket().close()
+
+    thread = threading.Thread(target=look)
+    with pinned(Streams(1), lambda: NOW, unexpected):
+        thread.start()
+        thread.join()
+        with fence(unexpected):
+            pass
+    assert seen[0] > NOW + 1_000
+
+
+FENCED: dict[str, Callable[[], object]] = {
+    "a socket": lambda: socket.socket(),
+    "a name look-up": lambda: socket.getaddrinfo("localhost", 80),
+    "another program": lambda: subprocess.run(["true"], check=False),
+    "os.system()": lambda: os.system("true"),
+    "os.fork()": lambda: os.fork(),
+    "a thread": lambda: threading.Thread(target=print).start(),
+    "time.sleep()": lambda: time.sleep(0),
+}
+
+
+@pytest.mark.parametrize("what", FENCED)
+def test_what_reaches_outside_is_stopped_and_told_of(what: str) -> None:
+    escapes: list[Escape] = []
+    with fence(escapes.append), pytest.raises(Escape) as caught:
+        FENCED[what]()
+    assert escapes == [caught.value]
+    assert caught.value.what == what
+    assert "simulation/test_pins_and_fence.py" in caught.value.place
+    assert FENCED[what] is not None
+    FENCED["time.sleep()"]()
+
+
+def test_a_thread_of_trio_is_stopped_where_the_program_asks_for_it() -> None:
+    async def main() -> None:
+        with fence(lambda _: None):
+            await trio.to_thread.run_sync(print)
+
+    with pytest.raises(Escape) as caught:
+        trio.run(main)
+    assert "test_a_thread_of_trio" in caught.value.place
+
+
+def test_outside_the_fence_everything_may_be_used() -> None:
+    with fence(unexpected):
+        pass
+    socket.socket().close()
+    thread = threading.Thread(target=time.sleep, args=(0,))
+    thread.start()
+    thread.join()
