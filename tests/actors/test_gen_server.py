@@ -1,0 +1,623 @@
+"""What a server's callbacks may return and what callers see of it."""
+
+import functools
+import math
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import trio
+
+from actors import (
+    KILLED,
+    NORMAL,
+    SHUTDOWN,
+    CallExit,
+    CallTimeout,
+    Continue,
+    Crash,
+    Exit,
+    GenServer,
+    InvalidReturn,
+    NoProcess,
+    NoReply,
+    Pid,
+    ProcessKilled,
+    Reply,
+    Runtime,
+    Sender,
+    ServerExit,
+    Stop,
+    Timeout,
+    Within,
+    call,
+    cast,
+    current_pid,
+    current_runtime,
+    exit,
+    is_alive,
+    kill,
+    link,
+    monitor,
+    receive,
+    reply,
+    send,
+    send_exit,
+    spawn,
+    spawn_link,
+    spawn_monitor,
+    stop,
+    trap_exits,
+    wait_exit,
+)
+from tests.actors.helpers import (
+    dead_process,
+    down,
+    idle,
+    in_process,
+    nothing_arrives,
+    reason_of,
+    settle,
+)
+
+
+class Doing(GenServer[Any]):
+    """Every message is a function of the server, and its result the callback's."""
+
+    async def init(self, first: Any = None, *, trap: bool = False) -> Any:
+        trap_exits(trap)
+        self.diary: list[Any] = []
+        self.state = 0
+        return first
+
+    async def handle_call(self, request: Any, sender: Sender) -> Any:
+        return await self.do(request, sender)
+
+    async def handle_cast(self, message: Any) -> Any:
+        return await self.do(message)
+
+    async def handle_info(self, message: Any) -> Any:
+        return await self.do(message)
+
+    async def handle_continue(self, argument: Any) -> Any:
+        return await self.do(argument)
+
+    async def do(self, what: Any, *args: Any) -> Any:
+        if not callable(what):
+            self.diary.append(what)
+            return None
+        result = what(self, *args)
+        return await result if hasattr(result, "__await__") else result
+
+
+async def diary(server: Pid) -> Any:
+    return await call(server, lambda self, _: Reply(list(self.diary)))
+
+
+# Results
+
+
+@in_process()
+async def test_every_start_makes_an_instance_of_its_own() -> None:
+    first, second = await Doing.start(), await Doing.start()
+    send(first, "of the first")
+    assert await diary(first) == ["of the first"]
+    assert await diary(second) == []
+
+
+@in_process()
+async def test_a_server_without_state_or_init_works() -> None:
+    class Bare(GenServer[None]):
+        async def handle_call(self, request: Any, sender: Sender) -> Reply:
+            return Reply((request, self.state))
+
+    assert await call(await Bare.start(), 1) == (1, None)
+
+
+def then_note(self: Doing, *_: Any) -> None:
+    self.diary.append("continued")
+
+
+@pytest.mark.parametrize("how", [call, cast, send])
+@in_process()
+async def test_a_continue_runs_before_what_is_waiting(how: Callable[..., Any]) -> None:
+    pid = await Doing.start()
+
+    def act(self: Doing, sender: Sender | None = None) -> Any:
+        send(current_pid(), "waiting")
+        then = Continue(then_note)
+        return Reply("answer", then=then) if sender is not None else NoReply(then=then)
+
+    if how is call:
+        assert await call(pid, act) == "answer"
+    else:
+        how(pid, act)
+    await settle()
+    assert await diary(pid) == ["continued", "waiting"]
+
+
+@in_process()
+async def test_a_continue_may_ask_for_another_and_at_last_for_anything() -> None:
+    pid = await Doing.start()
+    ref = monitor(pid)
+
+    def first(self: Doing) -> Continue:
+        return Continue(second)
+
+    def second(self: Doing) -> Continue:
+        return Continue(lambda self: Stop("in the end"))
+
+    cast(pid, first)
+    assert (await down(ref)).reason == "in the end"
+
+
+@pytest.mark.parametrize("how", [call, cast, send])
+@in_process()
+async def test_a_lull_is_a_timeout_once_and_any_message_ends_it(how: Callable[..., Any]) -> None:
+    pid = await Doing.start()
+
+    def wait(self: Doing, sender: Sender | None = None) -> Any:
+        then = Within(2)
+        return Reply(None, then=then) if sender is not None else then
+
+    result = how(pid, wait)
+    if how is call:
+        await result
+    await trio.sleep(1.9)
+    assert await diary(pid) == []  # this message ended it
+    await trio.sleep(10)
+    assert await diary(pid) == []
+    cast(pid, wait)
+    await trio.sleep(2.1)
+    assert await diary(pid) == [Timeout()]
+    await trio.sleep(10)
+    assert await diary(pid) == [Timeout()]
+    assert current_runtime().statistics()["timers"] == 0
+
+
+@pytest.mark.parametrize("how", [call, cast, send])
+@in_process()
+async def test_a_stop_ends_the_server_with_its_reason(how: Callable[..., Any]) -> None:
+    pid = await Doing.start()
+    ref = monitor(pid)
+
+    def end(*_: Any) -> Stop:
+        return Stop("the end")
+
+    if how is call:
+        with pytest.raises(ServerExit) as caught:
+            await call(pid, end)
+        assert caught.value.reason == "the end"
+    else:
+        how(pid, end)
+    assert (await down(ref)).reason == "the end"
+
+
+@pytest.mark.parametrize(
+    ("how", "wrong", "callback"),
+    [
+        (call, "junk", "handle_call"),
+        (call, None, "handle_call"),
+        (call, Within(1), "handle_call"),
+        (cast, "junk", "handle_cast"),
+        (cast, Reply(1), "handle_cast"),
+        (send, "junk", "handle_info"),
+        (cast, NoReply(then="junk"), "handle_cast"),  # type: ignore[arg-type]
+        (cast, Continue(lambda self: "junk"), "handle_continue"),
+    ],
+    ids=str,
+)
+@in_process()
+async def test_a_wrong_result_is_a_crash_that_says_what_it_may_be(
+    how: Callable[..., Any], wrong: Any, callback: str
+) -> None:
+    pid = await Doing.start()
+    ref = monitor(pid)
+    if how is call:
+        with pytest.raises(ServerExit):
+            await call(pid, lambda *_: wrong)
+    else:
+        how(pid, lambda *_: wrong)
+    reason = (await down(ref)).reason
+    assert isinstance(reason, Crash)
+    assert isinstance(reason.exception, InvalidReturn)
+    assert reason.exception.callback == f"Doing.{callback}"
+    assert "it may return" in str(reason.exception)
+
+
+@pytest.mark.parametrize("how", [call, cast])
+@in_process()
+async def test_a_missing_callback_is_a_crash_with_advice(how: Callable[..., Any]) -> None:
+    class Bare(GenServer[None]):
+        pass
+
+    pid = await Bare.start()
+    ref = monitor(pid)
+    if how is call:
+        with pytest.raises(ServerExit, match="Bare was called with 'hello' but has no handle_call"):
+            await call(pid, "hello")
+    else:
+        cast(pid, "hello")
+    reason = (await down(ref)).reason
+    assert isinstance(reason, Crash)
+    assert isinstance(reason.exception, NotImplementedError)
+
+
+@in_process()
+async def test_a_message_that_nobody_handles_is_an_event_and_no_crash() -> None:
+    class Bare(GenServer[None]):
+        pass
+
+    seen: list[Any] = []
+    current_runtime().telemetry.attach(
+        ("actors", "server", "unhandled_info"), lambda *event: seen.append(event[2])
+    )
+    pid = await Bare.start()
+    send(pid, "hello")
+    await settle()
+    assert is_alive(pid)
+    assert seen == [{"server": "Bare", "message": "hello"}]
+
+
+# Terminate
+
+
+class Tidy(Doing):
+    """Says with what it terminates, and takes its time."""
+
+    async def init(self, told: list[Any], trap: bool = False) -> None:  # type: ignore[override]
+        await super().init(trap=trap)
+        self.told = told
+
+    async def terminate(self, reason: Any) -> None:
+        self.told.append(reason)
+        await trio.sleep(1)
+        self.told.append("tidied")
+
+
+@pytest.mark.parametrize("trap", [False, True])
+@in_process()
+async def test_a_killed_server_does_not_terminate(trap: bool) -> None:
+    told: list[Any] = []
+    pid = await Tidy.start(told, trap)
+    ref = monitor(pid)
+    kill(pid)
+    assert (await down(ref)).reason is KILLED
+    assert told == []
+
+
+@in_process()
+async def test_a_kill_ends_terminate_where_it_is_and_the_answer_is_not_sent() -> None:
+    told: list[Any] = []
+    pid = await Tidy.start(told)
+    got: list[Any] = []
+
+    async def caller() -> None:
+        try:
+            got.append(await call(pid, lambda *_: Stop("end", reply="answer")))
+        except ServerExit as error:
+            got.append(error.reason)
+
+    spawn_link(caller)
+    await trio.sleep(0.5)
+    kill(pid)
+    await settle()
+    assert got == [KILLED]
+    assert told == ["end"]
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+@in_process()
+async def test_a_callback_that_decides_to_stop_when_a_kill_has_come_is_killed(moment: str) -> None:
+    told: list[Any] = []
+    pid = await Tidy.start(told)
+    ref = monitor(pid)
+    event = trio.Event()
+
+    async def decide(self: Tidy) -> Stop:
+        await event.wait()
+        if moment == "after":
+            raise ValueError("in the same moment")
+        return Stop("decided")
+
+    cast(pid, decide)
+    await settle()
+    event.set()
+    kill(pid)
+    assert (await down(ref)).reason is KILLED
+    assert told == []
+
+
+@in_process()
+async def test_an_error_while_a_callback_is_killed_starts_no_callback() -> None:
+    told: list[Any] = []
+    pid = await Tidy.start(told)
+    ref = monitor(pid)
+
+    async def clumsy(self: Tidy) -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(trio.sleep_forever)
+            try:
+                await trio.sleep_forever()
+            finally:
+                raise ValueError("while unwinding")
+
+    cast(pid, clumsy)
+    await settle()
+    send_exit(pid, "signal")
+    assert (await down(ref)).reason == "signal"
+    assert told == []
+
+
+@in_process()
+async def test_a_server_that_signals_itself_ends_without_terminate() -> None:
+    told: list[Any] = []
+    pid = await Tidy.start(told)
+    ref = monitor(pid)
+    cast(pid, lambda self: send_exit(current_pid(), "itself"))
+    assert (await down(ref)).reason == "itself"
+    assert told == []
+
+
+@pytest.mark.parametrize("error", [ValueError(1), ExceptionGroup("g", [ValueError(1)])], ids=repr)
+@in_process()
+async def test_terminate_gets_the_reason_that_everybody_gets(error: Exception) -> None:
+    told: list[Any] = []
+    pid = await Tidy.start(told)
+    ref = monitor(pid)
+
+    async def fail(self: Tidy) -> None:
+        raise error
+
+    cast(pid, fail)
+    reason = (await down(ref)).reason
+    assert reason == Crash(ValueError(1))
+    assert told == [reason, "tidied"]
+
+
+@in_process()
+async def test_an_exit_in_terminate_replaces_the_reason() -> None:
+    class Stubborn(Doing):
+        async def terminate(self, reason: Any) -> None:
+            exit("terminate's")
+
+    pid = await Stubborn.start()
+    ref = monitor(pid)
+    cast(pid, lambda self: Stop("stop's"))
+    assert (await down(ref)).reason == "terminate's"
+
+
+@in_process()
+async def test_the_end_of_a_parent_that_has_ended_normally_stops_a_trapping_server() -> None:
+    told: list[Any] = []
+    server: list[Pid] = []
+
+    async def parent() -> None:
+        server.append(await Tidy.start_link(told, True))
+        server.append(await Tidy.start_link(told, False))
+
+    await reason_of(spawn(parent))
+    await trio.sleep(2)
+    assert [is_alive(pid) for pid in server] == [False, True]
+    assert told == [NORMAL, "tidied"]
+
+
+@in_process()
+async def test_a_linked_stranger_that_crashes_is_information_to_who_traps() -> None:
+    pid = await Doing.start(trap=True)
+
+    async def stranger() -> None:
+        link(pid)
+        raise ValueError(1)
+
+    other, ref = spawn_monitor(stranger)
+    await down(ref)
+    assert await diary(pid) == [Exit(other, Crash(ValueError(1)))]
+
+
+# Calls
+
+
+@pytest.mark.parametrize("in_a_process", [False, True])
+async def test_calls_work_in_any_task(runtime: Runtime, in_a_process: bool) -> None:
+    pid = await Doing.start()
+
+    async def calls() -> None:
+        assert await call(pid, lambda *_: Reply("answer")) == "answer"
+        with pytest.raises(CallTimeout):
+            await call(pid, lambda *_: NoReply(), timeout=1)
+        with pytest.raises(ServerExit):
+            await call(pid, lambda *_: Stop())
+        with pytest.raises(NoProcess):
+            await call(pid, "?")
+
+    if in_a_process:
+        assert await wait_exit(spawn(calls)) is NORMAL
+    else:
+        await calls()
+    assert runtime.statistics()["timers"] == 0
+
+
+@in_process()
+async def test_many_callers_get_their_own_answers_in_whatever_order() -> None:
+    waiting: list[tuple[int, Sender]] = []
+    got: dict[int, Any] = {}
+
+    class Later(GenServer[None]):
+        async def handle_call(self, request: int, sender: Sender) -> NoReply:
+            waiting.append((request, sender))
+            return NoReply()
+
+    pid = await Later.start()
+
+    async def caller(number: int) -> None:
+        got[number] = await call(pid, number, timeout=math.inf)
+
+    for number in range(50):
+        spawn_link(caller, number)
+    await settle()
+    for number, sender in sorted(waiting, key=lambda each: each[0] * 7 % 50):
+        assert sender.pid is not None
+        assert reply(sender, number * 2)
+    await settle()
+    assert got == {number: number * 2 for number in range(50)}
+
+
+@in_process()
+async def test_helper_tasks_call_at_the_same_time() -> None:
+    pid = await Doing.start()
+    got: list[Any] = []
+
+    async def helper(number: int) -> None:
+        got.append(await call(pid, lambda *_: Reply(number)))
+
+    async with trio.open_nursery() as nursery:
+        for number in range(10):
+            nursery.start_soon(helper, number)
+    assert sorted(got) == list(range(10))
+
+
+@in_process()
+async def test_a_default_call_waits_five_seconds() -> None:
+    pid = await Doing.start()
+    began = trio.current_time()
+    with pytest.raises(CallTimeout, match="was not answered within 5 s; the server may still"):
+        await call(pid, lambda *_: NoReply())
+    assert trio.current_time() == pytest.approx(began + 5)
+
+
+@in_process()
+async def test_an_uncaught_failed_call_is_the_callers_crash_and_readable() -> None:
+    dead = await dead_process()
+    reason = await reason_of(spawn(functools.partial(call, dead, "?")))
+    assert isinstance(reason, Crash)
+    assert isinstance(reason.exception, CallExit)
+    assert str(reason) == f"NoProcess: call({dead!r}, '?'): there is no such process"
+
+
+@in_process()
+async def test_a_call_to_who_has_accepted_a_kill_hears_of_its_end() -> None:
+    pid = await Doing.start()
+    kill(pid)
+    with pytest.raises(ServerExit) as caught:
+        await call(pid, "?")
+    assert caught.value.reason is KILLED
+
+
+@in_process()
+async def test_a_process_that_accepted_a_kill_calls_nobody() -> None:
+    asked: list[Any] = []
+    pid = await Doing.start()
+
+    async def caller() -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            with trio.CancelScope(shield=True):
+                try:
+                    asked.append(await call(pid, lambda *_: Reply("answer")))
+                except ProcessKilled:
+                    asked.append("killed")
+                    raise
+
+    victim, ref = spawn_monitor(caller)
+    await settle()
+    kill(victim)
+    await down(ref)
+    assert asked == ["killed"]
+
+
+@in_process()
+async def test_an_answer_from_another_process_after_the_server_ended_is_dropped() -> None:
+    waiting: list[Sender] = []
+
+    def keep(_: Doing, sender: Sender) -> Stop:
+        waiting.append(sender)
+        return Stop()
+
+    pid = await Doing.start()
+    with pytest.raises(ServerExit):
+        await call(pid, keep)
+    assert reply(waiting[0], "late") is False
+    await nothing_arrives(1)
+
+
+@in_process()
+async def test_a_cast_never_fails() -> None:
+    cast(await dead_process(), "hello")
+    cast("nobody", "hello")
+    assert current_runtime().statistics()["dead_letters"] == 2
+
+
+@in_process()
+async def test_what_reaches_a_plain_process_from_call_and_cast_can_be_read_in_a_report() -> None:
+    me = current_pid()
+
+    async def caller() -> None:
+        await call(me, "question", timeout=1)
+
+    spawn(caller)
+    assert "call 'question' from <pid" in repr(await receive(timeout=0.5))
+    spawn(functools.partial(_cast_to, me))
+    assert repr(await receive(timeout=0.5)) == "cast 'order'"
+
+
+async def _cast_to(pid: Pid) -> None:
+    cast(pid, "order")
+
+
+# Stop
+
+
+@in_process()
+async def test_stop_accepts_only_the_reason_that_it_asked_for() -> None:
+    pid = await Doing.start()
+    await stop(pid, SHUTDOWN)
+    assert not is_alive(pid)
+
+    class Other(Doing):
+        async def terminate(self, reason: Any) -> None:
+            exit("another reason")
+
+    pid = await Other.start()
+    with pytest.raises(ServerExit) as caught:
+        await stop(pid, SHUTDOWN)
+    assert (caught.value.reason, caught.value.request) == ("another reason", "stop")
+
+
+@in_process()
+async def test_stop_waits_its_turn() -> None:
+    pid = await Doing.start()
+    ref = monitor(pid)
+    done: list[int] = []
+
+    async def work(self: Doing) -> None:
+        await trio.sleep(1)
+        done.append(1)
+
+    for _ in range(3):
+        cast(pid, work)
+    began = trio.current_time()
+    await stop(pid)
+    assert done == [1, 1, 1]
+    assert trio.current_time() == pytest.approx(began + 3)
+    assert (await down(ref)).reason is NORMAL
+
+
+@in_process()
+async def test_two_stops_at_once_are_both_told_of_the_end() -> None:
+    pid = await Doing.start()
+    ended: list[Any] = []
+
+    async def stopper(reason: str) -> None:
+        try:
+            await stop(pid, reason)
+            ended.append("as asked")
+        except ServerExit as error:
+            ended.append(error.reason)
+
+    spawn_link(stopper, "a")
+    spawn_link(stopper, "a")
+    spawn_link(idle)
+    await settle()
+    assert ended == ["as asked", "as asked"]
