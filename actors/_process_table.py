@@ -16,12 +16,15 @@ from trio.lowlevel import enable_ki_protection
 from actors._links import LinkGraph
 from actors._process import Process, acting_process
 from actors.addresses import Via
+from actors.environment import current_environment
 from actors.errors import AlreadyStarted, NameTaken, RuntimeClosed
 from actors.refs import Pid
 from actors.telemetry import Telemetry
 from actors.timers import TimerQueue
 
 if TYPE_CHECKING:
+    import uuid
+
     from actors._runtime import Runtime
     from actors.instrument import Instrument
 
@@ -35,7 +38,9 @@ class ProcessTable:
 
     def __init__(self, *, seed: int | None) -> None:
         self.telemetry = Telemetry()
-        self.random = random.Random(seed)
+        self.environment = current_environment.get()
+        self._random = random.Random(seed)
+        self._seeded = seed is not None
         self.timers = TimerQueue()
         self.graph = LinkGraph()
         self.table: dict[Pid, Process] = {}
@@ -82,6 +87,30 @@ class ProcessTable:
         """A number that no other reference of this runtime has."""
         self._refs += 1
         return self._refs
+
+    # Chance, identifiers and the time of day
+
+    @property
+    def random(self) -> random.Random:
+        """The source of randomness that processes should use, so that a seed decides what it gives.
+
+        In a simulation each process has a stream of its own, which no other process's drawing changes.
+        """
+        if self._seeded:
+            return self._random
+        return self.environment.random(self._acting()) or self._random
+
+    def uuid(self) -> uuid.UUID:
+        """A new identifier: version 4, random. In a simulation the seed decides which."""
+        return self.environment.uuid(self._acting())
+
+    def now(self) -> float:
+        """The time of day, in seconds since the epoch. For durations use `trio.current_time()`."""
+        return self.environment.now()
+
+    def _acting(self) -> Pid | None:
+        process = acting_process()
+        return None if process is None else process.pid
 
     # Processes
 

@@ -62,7 +62,7 @@ async def open_runtime(
     Args:
         kill_grace: seconds that a process has to unwind after a fatal exit signal before it is declared a zombie.
         shutdown_deadline: seconds that the ordered part of the shutdown may take.
-        seed: for `runtime.random`; None takes one from the operating system.
+        seed: for `runtime.random`; None takes one from the operating system, or in a simulation from its seed.
         log: attach `actors.logger`, which turns crashes and zombies into log lines.
         debug: check the seven invariants of `actors._invariants` all the time, at several times the cost. None does
             it if the environment variable ASHTREE_DEBUG is set to anything but 0.
@@ -80,6 +80,7 @@ async def open_runtime(
     make = CheckedRuntime if debug else Runtime
     runtime = make(kill_grace=kill_grace, seed=seed)
     runtime.mailbox_alarm = mailbox_alarm
+    runtime.environment.opened(runtime)
     detach = logger.attach(runtime.telemetry) if log else None
     host = _Host(runtime, shutdown_deadline)
     failure: BaseException | None = None
