@@ -3,10 +3,23 @@
 Start with `Channel`, `Socket` and `Endpoint`.
 """
 
-from channels.channel import Channel, NotJoined, SocketRef, UnhandledEvent, reply_to
+from channels.channel import (
+    Channel,
+    NothingToAnswer,
+    NotJoined,
+    SocketRef,
+    UnhandledEvent,
+    reply_to,
+)
 from channels.drainer import Draining
 from channels.endpoint import Endpoint, EndpointError
-from channels.errors import ChannelsError, DecodeError, EncodeError, InvalidRoute
+from channels.errors import (
+    ChannelsError,
+    DecodeError,
+    EncodeError,
+    InvalidOption,
+    InvalidRoute,
+)
 from channels.handlers import InvalidHandler, handle_in, handle_out
 from channels.messages import Binary, Broadcast
 from channels.mounts import Mount
@@ -29,11 +42,13 @@ __all__ = [
     "Endpoint",
     "EndpointError",
     "InvalidHandler",
+    "InvalidOption",
     "InvalidRoute",
     "JoinRefused",
     "ListenError",
     "Mount",
     "NotJoined",
+    "NothingToAnswer",
     "PubSub",
     "Reply",
     "Route",

@@ -37,22 +37,36 @@ if TYPE_CHECKING:
     from channels._channel_server import Link
     from channels.effects import Membership
 
-__all__ = ["Channel", "NotJoined", "SocketRef", "UnhandledEvent", "reply_to"]
+__all__ = ["Channel", "NotJoined", "NothingToAnswer", "SocketRef", "UnhandledEvent", "reply_to"]
 
 
 class NotJoined(ChannelsError, RuntimeError):
-    """A channel pushed, broadcast or asked for a `socket_ref` at a time when it is not joined.
+    """A channel pushed or broadcast at a time when it is not joined.
 
     Fields: `topic`, `verb`.
     """
 
     def __init__(self, topic: str, verb: str) -> None:
         super().__init__(
-            f"the channel for {topic!r} used {verb} before its join was answered; return the first news from join, "
-            "or send() the channel's own process a message and push from handle_info"
+            f"the channel for {topic!r} used {verb} before its join was answered with ok; return the first news from "
+            "join, or send() the channel's own process a message and push from handle_info"
         )
         self.topic = topic
         self.verb = verb
+
+
+class NothingToAnswer(ChannelsError, RuntimeError):
+    """A channel asked for a `socket_ref` while it was not handling a push that expects an answer.
+
+    Field: `topic`.
+    """
+
+    def __init__(self, topic: str) -> None:
+        super().__init__(
+            f"the channel for {topic!r} asked for a socket_ref, but is handling no push that expects an answer; "
+            "call socket_ref() in the handler of a push, keep it, and use it with reply_to later"
+        )
+        self.topic = topic
 
 
 class UnhandledEvent(ChannelsError):
@@ -218,8 +232,8 @@ class Channel:
         """Keep the push that is being handled, to answer it later with `reply_to`.
 
         Raises:
-            NotJoined: outside a handler, or if the client sent the push without a ref and expects no answer.
+            NothingToAnswer: outside a handler, or if the client sent the push without a ref and expects no answer.
         """
-        if not self._joined or self._ref is None:
-            raise NotJoined(self.topic, "socket_ref")
+        if self._ref is None:
+            raise NothingToAnswer(self.topic)
         return SocketRef(self._link, self.topic, self._membership.channel_ref, self._ref)
