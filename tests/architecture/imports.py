@@ -14,6 +14,7 @@ from tests.architecture.sources import LAYERS, Source
 PURE = (
     "actors._links",
     "actors._registry_table",
+    "actors._state_events",
     "actors.exits",
     "actors.messages",
     "actors.refs",
