@@ -1,0 +1,55 @@
+"""How a table says which test covers a case of Elixir's suites, and how that is checked.
+
+A module `..._cases.py` of this folder has a table `CASES`: for each suite, as `"file group"`, its cases by name, each
+with a `Covered` or a `NotPortable`; and `COUNTS`, how many cases each suite has.
+"""
+
+import ast
+from pathlib import Path
+from typing import TypeAlias
+
+from attrs import frozen
+
+FOLDER = Path(__file__).parent
+
+
+@frozen
+class Covered:
+    """A test shows it: `test_registry.py::test_the_same_key_has_one_lock`, in this folder."""
+
+    test: str
+
+
+@frozen
+class NotPortable:
+    """There is nothing here that it could be about; `reason` says why."""
+
+    reason: str
+
+
+Cases: TypeAlias = dict[str, dict[str, Covered | NotPortable]]
+
+
+def table_problems(cases: Cases, counts: dict[str, int], folder: Path = FOLDER) -> list[str]:
+    """What is wrong with a table: a test that does not exist, a reason that is none, a number that differs."""
+    problems = [f"{suite} is counted but not listed" for suite in counts if suite not in cases]
+    for suite, by_name in cases.items():
+        if len(by_name) != counts.get(suite):
+            problems.append(f"{suite} has {len(by_name)} cases here and {counts.get(suite)} there")
+        for name, case in by_name.items():
+            if isinstance(case, NotPortable):
+                if len(case.reason.split()) < 4:
+                    problems.append(f"{suite}: {name} gives no reason")
+            elif not _exists(case.test, folder):
+                problems.append(f"{suite}: {name} is said to be covered by {case.test}")
+    return problems
+
+
+def _exists(test: str, folder: Path) -> bool:
+    file, _, name = test.partition("::")
+    path = folder / file
+    return path.is_file() and any(
+        isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name == name
+        for node in ast.parse(path.read_text()).body
+        if name.startswith("test_")
+    )
