@@ -213,8 +213,9 @@ class WebSocketProtocol:
             if length >= 126:
                 width = 2 if length == 126 else 8
                 body += width
-                if body - 4 > size:
-                    self._wait(data[start:], body - size)
+                length_end = body - 4
+                if length_end > size:
+                    self._wait(data[start:], length_end - size)
                     break
                 length = int.from_bytes(data[start + 2 : start + 2 + width], "big")
             if not 0 <= length <= self._room or first & 0x0F not in _OPCODES:

@@ -222,7 +222,8 @@ def test_a_letter_may_be_cut_in_two_by_fragments() -> None:
 def test_a_message_that_is_too_big_is_refused_before_it_has_arrived() -> None:
     protocol = WebSocketProtocol(max_message_size=LIMIT)
     length = client_frame(TEXT, b"x" * (LIMIT + 1))[:4]
-    (event,) = protocol.receive(length)
+    assert protocol.receive(length[:2]) == []
+    (event,) = protocol.receive(length[2:])
     assert isinstance(event, Closed)
     assert event.code == 1009
 
