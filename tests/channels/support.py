@@ -15,7 +15,7 @@ import trio
 import trio.testing
 from attrs import field, frozen
 
-from actors import Down, GenServer, Pid, Runtime, monitor, spawn, whereis
+from actors import SHUTDOWN, Down, GenServer, Pid, Runtime, monitor, receive, spawn, stop, whereis
 from channels import Endpoint
 from channels._connection import Connection
 from channels._mounts import Services
@@ -215,6 +215,20 @@ class Client:
         assert [ref, ref, topic, "phx_reply", {"status": "ok", "response": {}}] in got, got
 
 
+class Gate:
+    """Holds up what the server writes to one client for as long as it is shut."""
+
+    def __init__(self) -> None:
+        self.opened = trio.Event()
+        self.opened.set()
+
+    def shut(self) -> None:
+        self.opened = trio.Event()
+
+    async def __call__(self) -> None:
+        await self.opened.wait()
+
+
 class Server:
     """A running endpoint, and a way into it that needs no network."""
 
@@ -246,6 +260,10 @@ class Server:
         assert answer is not None
         assert answer.status == 101, answer
         return client
+
+    async def stop(self) -> None:
+        """Stop the endpoint in order."""
+        await stop(self.pid, SHUTDOWN)
 
     def channels(self, topic: str) -> list[Pid]:
         """The processes that are subscribed to a topic, in the order of their joins."""
@@ -326,8 +344,6 @@ async def reason_of(pid: Pid) -> list[Any]:
     reasons: list[Any] = []
 
     async def watch() -> None:
-        from actors import receive
-
         ref = monitor(pid)
         down = await receive(lambda message: isinstance(message, Down) and message.ref is ref)
         reasons.append(down.reason)

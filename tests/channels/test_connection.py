@@ -21,6 +21,7 @@ from tests.channels.support import (
     Close,
     Data,
     Footprint,
+    Gate,
     Server,
     head,
     phx_error,
@@ -357,20 +358,6 @@ async def test_what_the_server_sends_does_not_keep_a_connection_alive(serve: Ser
         await trio.sleep(8)
         server.endpoint.broadcast("room:a", "shouted", {})
     assert Close(1002) in client.frames()
-
-
-class Gate:
-    """Holds up what the server writes to one client for as long as it is shut."""
-
-    def __init__(self) -> None:
-        self.opened = trio.Event()
-        self.opened.set()
-
-    def shut(self) -> None:
-        self.opened = trio.Event()
-
-    async def __call__(self) -> None:
-        await self.opened.wait()
 
 
 async def test_a_client_that_reads_too_slowly_is_closed_with_1013_and_counted(serve: Serve) -> None:

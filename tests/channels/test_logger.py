@@ -1,0 +1,122 @@
+"""What the log says: one line for each event that somebody reads, and nothing that a client could forge."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import pytest
+import trio
+
+from actors import Telemetry
+from channels import Endpoint, PubSub, Route
+from channels import logger as channels_logger
+from channels.telemetry import SOCKET_CONNECTED
+from tests.channels.conftest import Serve
+from tests.channels.rooms import Room, UserSocket
+from tests.channels.support import Gate, head, settle
+from tests.channels.transports.frames import TEXT, client_frame
+
+
+@pytest.fixture(name="lines")
+def collect_lines(caplog: pytest.LogCaptureFixture) -> Any:
+    caplog.set_level(logging.INFO, "channels")
+    return lambda: [
+        f"{record.levelname} {record.getMessage()}"
+        for record in caplog.records
+        if record.name == "channels"
+    ]
+
+
+async def test_connections_and_joins_are_logged_in_one_line_each(serve: Serve, lines: Any) -> None:
+    server = await serve(Endpoint(sockets={"/socket": UserSocket}))
+    client = await server.connect()
+    await client.join()
+    await client.exchange(("2", "2", "room:b", "phx_join", {"refuse": {}, "sleep": 0.002}))
+    await trio.sleep(1)
+    refused = await server.accept()
+    refused.write(head("/socket/websocket?vsn=2.0.0&token=deny"))
+    await settle()
+    assert lines() == [
+        "INFO CONNECTED TO UserSocket in 0µs",
+        "INFO JOINED room:a in 0µs",
+        "INFO REFUSED JOIN room:b in 2ms",
+        "INFO REFUSED CONNECTION TO UserSocket in 0µs",
+    ]
+
+
+async def test_a_connect_that_raises_is_logged_with_its_traceback(
+    serve: Serve, lines: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = await serve(Endpoint(sockets={"/socket": UserSocket}))
+    client = await server.accept()
+    client.write(head("/socket/websocket?vsn=2.0.0&token=crash"))
+    await settle()
+    assert lines() == ["ERROR UserSocket.connect raised; the client got HTTP 500"]
+    assert "RuntimeError: connect" in caplog.text
+
+
+async def test_a_malformed_message_and_a_slow_reader_are_warnings(serve: Serve, lines: Any) -> None:
+    server = await serve(Endpoint(sockets={"/socket": UserSocket}, max_buffered_messages=1))
+    gate = Gate()
+    bad, slow = await server.connect(), await server.connect(gate=gate)
+    await slow.join()
+    bad.write(client_frame(TEXT, b"no") * 3)
+    await settle()
+    gate.shut()
+    for _ in range(3):
+        server.endpoint.broadcast("room:a", "shouted", {})
+        await settle()
+    warnings = [line for line in lines() if line.startswith("WARNING")]
+    assert warnings == [
+        (
+            f"WARNING Closing {bad.process!r} with 1011: a client sent a frame that is not a message of vsn 2.0.0: "
+            "Input data was truncated"
+        ),
+        f"WARNING Closing {slow.process!r} with 1013: the client reads too slowly, 1 frames were dropped",
+    ]
+    gate.opened.set()
+
+
+async def test_a_topic_can_neither_forge_a_line_nor_fill_the_log(serve: Serve, lines: Any) -> None:
+    class OpenSocket(UserSocket):
+        channels = {"*": Route("*", Room)}
+
+    server = await serve(Endpoint(sockets={"/socket": OpenSocket}))
+    client = await server.connect()
+    await client.join("a\nERROR forged", "1")
+    await client.join("x" * 100_000, "2")
+    assert all("\n" not in line for line in lines())
+    assert all(len(line) < 200 for line in lines())
+    assert "INFO JOINED a\\nERROR forged in 0µs" in lines()
+
+
+async def test_two_endpoints_in_one_runtime_are_each_logged_once_and_independently(
+    serve: Serve, lines: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    pubsub = PubSub()
+    one = await serve(Endpoint(sockets={"/socket": UserSocket}, pubsub=pubsub))
+    other = await serve(Endpoint(sockets={"/socket": UserSocket}, pubsub=pubsub))
+    await one.connect()
+    assert len(lines()) == 1
+    await one.stop()
+    caplog.clear()
+    await other.connect()
+    assert lines() == ["INFO CONNECTED TO UserSocket in 0µs"]
+
+
+def test_events_that_nobody_would_read_are_not_listened_to() -> None:
+    telemetry = Telemetry()
+    level = logging.getLogger("channels").level
+    try:
+        logging.getLogger("channels").setLevel(logging.ERROR)
+        detach = channels_logger.attach(telemetry)
+        assert telemetry.handlers(SOCKET_CONNECTED) == ()
+        detach()
+        logging.getLogger("channels").setLevel(logging.INFO)
+        detach = channels_logger.attach(telemetry)
+        assert len(telemetry.handlers(SOCKET_CONNECTED)) == 1
+        detach()
+        assert telemetry.handlers(SOCKET_CONNECTED) == ()
+    finally:
+        logging.getLogger("channels").setLevel(level)

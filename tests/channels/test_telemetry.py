@@ -1,0 +1,138 @@
+"""The events of channels: executed with what they are about, and only put together when somebody listens."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import trio
+
+from actors import Telemetry
+from channels import Channel, Endpoint, Reply, handle_in
+from channels.telemetry import CHANNEL_HANDLED_IN, CHANNEL_JOINED, CONNECTION_CLOSED
+from tests.channels.conftest import Serve
+from tests.channels.rooms import Room, UserSocket
+from tests.channels.support import settle
+
+ENDPOINT = {"/socket": UserSocket}
+
+
+async def test_a_join_is_told_of_with_its_duration_and_result(serve: Serve) -> None:
+    server = await serve(Endpoint(sockets=ENDPOINT))
+    heard = server.listen(CHANNEL_JOINED)
+    client = await server.connect()
+    client.send(
+        ("1", "1", "room:a", "phx_join", {"sleep": 2}),
+        ("2", "2", "room:b", "phx_join", {"sleep": 3, "refuse": {}}),
+    )
+    await trio.sleep(4)
+    (good, yes), (bad, no) = heard
+    assert (good, bad) == ({"duration": 2.0}, {"duration": 3.0})
+    assert isinstance(yes.pop("channel"), Room)
+    assert yes == {"endpoint": server.endpoint, "params": {"sleep": 2}, "result": "ok"}
+    assert no.pop("channel").topic == "room:b"
+    assert no == {
+        "endpoint": server.endpoint,
+        "params": {"sleep": 3, "refuse": {}},
+        "result": "error",
+    }
+
+
+async def test_a_join_that_crashes_is_not_told_of(serve: Serve) -> None:
+    server = await serve(Endpoint(sockets=ENDPOINT))
+    heard = server.listen(CHANNEL_JOINED)
+    client = await server.connect()
+    await client.exchange(("1", "1", "room:a", "phx_join", {"crash": True}))
+    assert heard == []
+
+
+async def test_a_push_is_told_of_when_it_was_handled_and_did_not_crash(serve: Serve) -> None:
+    server = await serve(Endpoint(sockets=ENDPOINT))
+    client = await server.connect()
+    await client.join()
+    heard = server.listen(CHANNEL_HANDLED_IN)
+    client.send(
+        ("1", "2", "room:a", "sleep", {"seconds": 4}),
+        ("1", "3", "room:a", "phx_leave"),
+    )
+    await trio.sleep(5)
+    await client.join(ref="4")
+    await client.exchange(("4", "5", "room:a", "boom"))
+    ((measured, about),) = heard
+    assert measured == {"duration": 4.0}
+    assert isinstance(about.pop("channel"), Room)
+    assert about == {
+        "endpoint": server.endpoint,
+        "event": "sleep",
+        "ref": "2",
+        "params": {"seconds": 4},
+    }
+
+
+async def test_the_end_of_a_connection_is_told_of_once(serve: Serve) -> None:
+    server = await serve(Endpoint(sockets=ENDPOINT))
+    heard = server.listen(CONNECTION_CLOSED)
+    client = await server.connect()
+    await client.join()
+    client.end()
+    await settle()
+    assert heard == [
+        (
+            {},
+            {
+                "endpoint": server.endpoint,
+                "pid": client.process,
+                "code": None,
+                "cause": "",
+                "topics": ["room:a"],
+            },
+        )
+    ]
+
+
+async def test_nothing_is_executed_on_the_hot_path_when_nobody_listens(
+    serve: Serve, monkeypatch: Any
+) -> None:
+    class Plain(Channel):
+        @handle_in("echo")
+        async def echo(self, payload: Any) -> Reply:
+            return Reply(payload)
+
+    class PlainSocket(UserSocket):
+        channels = {"room:*": Plain}
+
+    executed: list[Any] = []
+    execute = Telemetry.execute
+
+    def spy(self: Telemetry, event: Any, *about: Any) -> None:
+        executed.append(event)
+        execute(self, event, *about)
+
+    server = await serve(Endpoint(sockets={"/socket": PlainSocket}))
+    # The log that the endpoint attached listens to some; here nobody does.
+    for event in (CHANNEL_JOINED, CHANNEL_HANDLED_IN, CONNECTION_CLOSED):
+        while server.runtime.telemetry.handlers(event):
+            server.runtime.telemetry._detach(event, server.runtime.telemetry.handlers(event)[0])
+    monkeypatch.setattr(Telemetry, "execute", spy)
+    client = await server.connect()
+    await client.join()
+    await client.exchange(("1", "2", "room:a", "echo"), ("1", "3", "room:a", "phx_leave"))
+    client.close()
+    await settle()
+    assert executed == []
+
+
+async def test_a_listener_that_raises_does_not_disturb_what_it_listens_to(
+    serve: Serve, caplog: Any
+) -> None:
+    server = await serve(Endpoint(sockets=ENDPOINT))
+
+    def broken(event: Any, measurements: Any, metadata: Any) -> None:
+        raise RuntimeError("listener")
+
+    server.runtime.telemetry.attach(CHANNEL_HANDLED_IN, broken)
+    client = await server.connect()
+    await client.join()
+    for ref in ("2", "3"):
+        got = await client.exchange(("1", ref, "room:a", "echo"))
+        assert [frame[1] for frame in got] == [ref]
+    assert caplog.text.count("was detached") == 1
