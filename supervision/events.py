@@ -12,6 +12,9 @@ from __future__ import annotations
 from actors.telemetry import Event
 
 __all__ = [
+    "APPLICATION_CALLBACK_FAILED",
+    "APPLICATION_ENDED",
+    "APPLICATION_STARTED",
     "CHILD_RESTARTED",
     "CHILD_STARTED",
     "CHILD_START_FAILED",
@@ -48,3 +51,16 @@ Further metadata: `id`, `pid` (None) and `type` of the child that ended once too
 it ended; `max_restarts` and `max_seconds`, the limit. Measurements: `restarts`, attempts within the
 restart window, the last included.
 """
+
+APPLICATION_STARTED: Event = ("supervision", "application", "started")
+"""An application of `supervision.applications` has started. Metadata: its `name`."""
+
+APPLICATION_ENDED: Event = ("supervision", "application", "ended")
+"""An application has ended, with everything that came from it.
+
+Metadata: its `name` and `type`; `reason`, the exit reason of its top supervisor; `stopped`, whether it was asked to.
+"""
+
+APPLICATION_CALLBACK_FAILED: Event = ("supervision", "application", "callback_failed")
+"""What an application wanted done when it was stopped raised. Metadata: its `name`; `callback`, "prep_stop" or "stop";
+`exception`."""

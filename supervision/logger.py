@@ -13,7 +13,14 @@ from typing import Any
 
 from actors.telemetry import Event, Telemetry
 from supervision.errors import describe_reason
-from supervision.events import CHILD_RESTARTED, CHILD_START_FAILED, CHILD_STOP_FAILED, GAVE_UP
+from supervision.events import (
+    APPLICATION_CALLBACK_FAILED,
+    APPLICATION_ENDED,
+    CHILD_RESTARTED,
+    CHILD_START_FAILED,
+    CHILD_STOP_FAILED,
+    GAVE_UP,
+)
 
 __all__ = ["attach"]
 
@@ -32,6 +39,8 @@ def attach(telemetry: Telemetry) -> Callable[[], None]:
         telemetry.attach(CHILD_START_FAILED, _start_failed),
         telemetry.attach(CHILD_STOP_FAILED, _stop_failed),
         telemetry.attach(GAVE_UP, _gave_up),
+        telemetry.attach(APPLICATION_ENDED, _application_ended),
+        telemetry.attach(APPLICATION_CALLBACK_FAILED, _application_callback_failed),
     ]
 
     def detach() -> None:
@@ -79,4 +88,27 @@ def _gave_up(event: Event, measurements: Mapping[str, Any], about: Mapping[str, 
         about["max_seconds"],
         about["id"],
         describe_reason(about["reason"]),
+    )
+
+
+def _application_ended(
+    event: Event, measurements: Mapping[str, Any], about: Mapping[str, Any]
+) -> None:
+    if not about["stopped"]:
+        _log.error(
+            "Application %r (%s) ended: %s",
+            about["name"],
+            about["type"],
+            describe_reason(about["reason"]),
+        )
+
+
+def _application_callback_failed(
+    event: Event, measurements: Mapping[str, Any], about: Mapping[str, Any]
+) -> None:
+    _log.error(
+        "%s of application %r raised",
+        about["callback"],
+        about["name"],
+        exc_info=about["exception"],
     )
