@@ -5,6 +5,13 @@ Start with `Supervisor` and `child_spec`; `application.run` makes a program of a
 
 from supervision import application
 from supervision.application import Application, open_application, serve
+from supervision.application_spec import (
+    ApplicationNotStarted,
+    ApplicationSpec,
+    BadApplication,
+    DependencyNotStarted,
+)
+from supervision.applications import ApplicationEnded, Applications
 from supervision.child_spec import (
     ChildCounts,
     ChildInfo,
@@ -32,15 +39,36 @@ from supervision.errors import (
     SupervisorDeadlock,
     describe_reason,
 )
+from supervision.partition_supervisor import PartitionSupervisor
+from supervision.partitions import (
+    BadPartitionKey,
+    NoPartitions,
+    Partition,
+    partition,
+    partition_of,
+    which_partition,
+)
 from supervision.supervisor import Supervisor, check_child_specs
+from supervision.task import Exited, Ok, Outcome, Task, TaskReply, callers
+from supervision.task_errors import BadTaskOption, NotTaskOwner, TaskExit, TaskTimeout
+from supervision.task_groups import await_many, yield_many
+from supervision.task_streams import async_stream
+from supervision.task_supervisor import TaskSupervisor
 
 __all__ = [
     "Application",
+    "ApplicationEnded",
     "ApplicationFailed",
     "ApplicationKilled",
+    "ApplicationNotStarted",
+    "ApplicationSpec",
     "ApplicationStartFailed",
+    "Applications",
+    "BadApplication",
     "BadChildSpec",
+    "BadPartitionKey",
     "BadSupervisorOption",
+    "BadTaskOption",
     "ChildAlreadyPresent",
     "ChildAlreadyStarted",
     "ChildCounts",
@@ -50,18 +78,38 @@ __all__ = [
     "ChildRunning",
     "ChildSpec",
     "ChildStartFailed",
+    "DependencyNotStarted",
     "DuplicateChildId",
     "DynamicSupervisor",
+    "Exited",
     "FailedToStartChild",
     "MaxChildren",
+    "NoPartitions",
+    "NotTaskOwner",
+    "Ok",
+    "Outcome",
+    "Partition",
+    "PartitionSupervisor",
     "SupervisionError",
     "Supervisor",
     "SupervisorDeadlock",
+    "Task",
+    "TaskExit",
+    "TaskReply",
+    "TaskSupervisor",
+    "TaskTimeout",
     "application",
+    "async_stream",
+    "await_many",
+    "callers",
     "check_child_specs",
     "child_spec",
     "describe_reason",
     "open_application",
+    "partition",
+    "partition_of",
     "process_spec",
     "serve",
+    "which_partition",
+    "yield_many",
 ]
