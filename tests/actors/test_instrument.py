@@ -1,0 +1,145 @@
+"""What observers, chaos and simulation see."""
+
+from typing import Any
+
+from actors import (
+    KILL,
+    KILLED,
+    SHUTDOWN,
+    GenServer,
+    Instrument,
+    Pid,
+    Reply,
+    Runtime,
+    Sender,
+    call,
+    cast,
+    kill,
+    receive,
+    send,
+    spawn,
+    spawn_link,
+    wait_exit,
+)
+from tests.actors.helpers import idle, listen, settle
+
+
+class Diary(Instrument):
+    def __init__(self) -> None:
+        self.events: list[tuple[Any, ...]] = []
+
+    def process_spawned(self, pid: Pid, parent: Pid, label: str) -> None:
+        self.events.append(("spawned", pid.number, parent.number, label))
+
+    def process_exited(self, pid: Pid, reason: object) -> None:
+        self.events.append(("exited", pid.number, reason))
+
+    def message_sent(self, sender: Pid | None, receiver: Pid, message: Any) -> None:
+        who = None if sender is None else sender.number
+        self.events.append(("sent", who, receiver.number, repr(message)))
+
+    def message_received(self, pid: Pid, message: Any) -> None:
+        self.events.append(("received", pid.number, repr(message)))
+
+    def signal_sent(self, sender: Pid, receiver: Pid, reason: object, linked: bool) -> None:
+        self.events.append(("signal", sender.number, receiver.number, reason, linked))
+
+    def take(self) -> list[tuple[Any, ...]]:
+        events, self.events = self.events, []
+        return events
+
+
+class Echo(GenServer[None]):
+    async def handle_call(self, request: Any, sender: Sender) -> Reply:
+        return Reply(request)
+
+    async def handle_cast(self, message: Any) -> None:
+        return None
+
+
+async def test_births_messages_signals_and_ends_are_shown_in_order(runtime: Runtime) -> None:
+    diary = Diary()
+    runtime.add_instrument(diary)
+    heard: list[Any] = []
+
+    async def parent() -> None:
+        child = spawn_link(idle)
+        send(listener, "hello")
+        kill(child)
+        await receive()
+
+    listener = spawn(listen, heard, label="listener")
+    pid = spawn(parent, label="parent")
+    assert await wait_exit(pid) is KILLED
+    await settle()
+    assert heard == ["hello"]
+    events = diary.take()
+    assert events[:2] == [("spawned", 1, 0, "listener"), ("spawned", 2, 0, "parent")]
+    assert sorted(events[2:], key=repr) == sorted(
+        [
+            ("spawned", 3, 2, "idle"),
+            ("sent", 2, 1, "'hello'"),
+            ("received", 1, "'hello'"),
+            ("signal", 2, 3, KILL, False),
+            ("exited", 3, KILLED),
+            ("signal", 3, 2, KILLED, True),
+            ("exited", 2, KILLED),
+        ],
+        key=repr,
+    )
+
+
+async def test_calls_and_casts_are_messages(runtime: Runtime) -> None:
+    pid = await Echo.start()
+    diary = Diary()
+    runtime.add_instrument(diary)
+    assert await call(pid, "question") == "question"
+    cast(pid, "order")
+    await settle()
+    assert diary.take() == [
+        ("sent", None, 1, "call 'question' from None"),
+        ("received", 1, "call 'question' from None"),
+        ("sent", None, 1, "cast 'order'"),
+        ("received", 1, "cast 'order'"),
+    ]
+
+
+async def test_a_message_that_an_instrument_refuses_does_not_arrive(runtime: Runtime) -> None:
+    class Refuses(Instrument):
+        def message_sent(self, sender: Pid | None, receiver: Pid, message: Any) -> bool:
+            return bool(message != "lost")
+
+    heard: list[Any] = []
+    pid = spawn(listen, heard)
+    diary = Diary()
+    remove = runtime.add_instrument(Refuses())
+    runtime.add_instrument(diary)
+    send(pid, "lost")
+    send(pid, "found")
+    await settle()
+    assert heard == ["found"]
+    # The others are told of it all the same.
+    assert [event[3] for event in diary.take() if event[0] == "sent"] == ["'lost'", "'found'"]
+    remove()
+    remove()
+    send(pid, "lost")
+    await settle()
+    assert heard == ["found", "lost"]
+
+
+async def test_an_instrument_that_was_removed_sees_nothing_more(runtime: Runtime) -> None:
+    diary = Diary()
+    runtime.add_instrument(diary)()
+    kill(spawn(idle))
+    await settle()
+    assert diary.take() == []
+    assert not runtime.guarded
+
+
+async def test_the_base_class_sees_everything_and_does_nothing(runtime: Runtime) -> None:
+    runtime.add_instrument(Instrument())
+    pid = await Echo.start()
+    assert await call(pid, 1) == 1
+    runtime.signal(runtime.pid, pid, SHUTDOWN, linked=False)
+    await settle()
+    assert runtime.processes() == []

@@ -1,0 +1,104 @@
+"""What is logged of a runtime's events, and what is not."""
+
+import logging
+from typing import Any
+
+import pytest
+import trio
+
+from actors import (
+    NORMAL,
+    GenServer,
+    Runtime,
+    Shutdown,
+    Stop,
+    Telemetry,
+    cast,
+    exit,
+    kill,
+    logger,
+    on_exit,
+    spawn,
+    spawn_link,
+    wait_exit,
+)
+from tests.actors.helpers import idle, settle
+
+
+async def test_a_crash_is_one_line_with_its_traceback(
+    runtime: Runtime, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def crashes() -> None:
+        spawn_link(idle)
+        raise ValueError("of the process")
+
+    await wait_exit(spawn(crashes, label="worker"))
+    await settle()
+    assert [record.levelno for record in caplog.records] == [logging.ERROR]
+    assert caplog.messages == ["Process worker <pid 1> crashed: ValueError: of the process"]
+    assert "in crashes" in caplog.text
+    record: Any = caplog.records[0]
+    assert record.actor["process"] == "worker"
+    assert record.measurements["queue_length"] == 0
+
+
+async def test_the_crash_of_a_server_tells_what_it_knew(
+    runtime: Runtime, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Server(GenServer[str]):
+        async def init(self) -> None:
+            self.state = "its state"
+
+        async def handle_cast(self, message: Any) -> Stop:
+            if message == "stop":
+                return Stop("bad")
+            raise ValueError(1)
+
+    pid = await Server.start()
+    cast(pid, "raise")
+    await wait_exit(pid)
+    assert "last message: cast 'raise'" in caplog.messages[0]
+    assert "state: 'its state'" in caplog.messages[0]
+    # An abnormal stop is reported like a crash, though nothing was raised.
+    pid = await Server.start()
+    cast(pid, "stop")
+    await wait_exit(pid)
+    assert "crashed: bad" in caplog.messages[1] or "crashed: 'bad'" in caplog.messages[1]
+
+
+@pytest.mark.parametrize("reason", [NORMAL, Shutdown("x"), "any"], ids=repr)
+async def test_exits_and_kills_of_plain_processes_are_not_logged(
+    reason: Any, runtime: Runtime, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def leaves() -> None:
+        exit(reason)
+
+    await wait_exit(spawn(leaves))
+    pid = spawn(trio.sleep_forever)
+    await settle()
+    kill(pid)
+    await wait_exit(pid)
+    assert caplog.records == []
+
+
+async def test_a_clean_up_that_fails_is_logged(
+    runtime: Runtime, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fails() -> None:
+        raise ValueError("of the clean-up")
+
+    async def process() -> None:
+        on_exit(fails)
+
+    await wait_exit(spawn(process, label="worker"))
+    assert caplog.messages == ["Process worker <pid 1> raised while it was ending with NORMAL"]
+    assert "of the clean-up" in caplog.text
+
+
+def test_detaching_ends_it(caplog: pytest.LogCaptureFixture) -> None:
+    telemetry = Telemetry()
+    detach = logger.attach(telemetry)
+    events = (logger.CRASH, logger.CLEANUP_FAILED, logger.ZOMBIE)
+    assert all(telemetry.handlers(event) for event in events)
+    detach()
+    assert not any(telemetry.handlers(event) for event in events)
