@@ -7,6 +7,8 @@ asks. `await settle()` lets every process do what it can do without time passing
 from __future__ import annotations
 
 import json
+import socket
+import struct
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -369,3 +371,79 @@ class Footprint:
             trio.lowlevel.current_statistics().tasks_living,
             len(list(Path("/proc/self/fd").iterdir())),
         )
+
+
+class TcpClient:
+    """A client on a real socket. Whatever it waits for has to come within `GENEROUS` seconds."""
+
+    def __init__(self, stream: trio.SocketStream) -> None:
+        self.stream = stream
+        self._reader = Reader()
+
+    @classmethod
+    async def open(cls, endpoint: Endpoint) -> TcpClient:
+        """Connect to an endpoint."""
+        with trio.fail_after(GENEROUS):
+            return cls(await trio.open_tcp_stream(*endpoint.address))
+
+    @classmethod
+    async def connect(cls, endpoint: Endpoint, query: str = "") -> TcpClient:
+        """Connect to an endpoint, and open a WebSocket."""
+        client = await cls.open(endpoint)
+        await client.write(head(f"/socket/websocket?vsn=2.0.0{query}"))
+        assert (await client.answer()).status == 101
+        return client
+
+    async def write(self, data: bytes) -> None:
+        """Send bytes as they are."""
+        with trio.fail_after(GENEROUS):
+            await self.stream.send_all(data)
+
+    async def answer(self) -> Answer:
+        """Wait for the answer to a request."""
+        while (found := self._reader.answer()) is None:
+            await self._receive()
+        return found
+
+    async def frames(self, count: int = 1) -> list[Any]:
+        """Wait for that many frames, or for the end."""
+        found = self._reader.frames()
+        while len(found) < count and EOF not in found:
+            await self._receive()
+            found += self._reader.frames()
+        return found
+
+    async def exchange(self, *message: Any, count: int = 1) -> list[Any]:
+        """Send one message, and wait for as many frames."""
+        await self.write(text(*(message if len(message) == 5 else (*message, {}))))
+        return await self.frames(count)
+
+    async def join(self, topic: str = "room:a", ref: str = "1", payload: Any = None) -> None:
+        """Join a topic and make sure that it worked."""
+        assert await self.exchange(ref, ref, topic, "phx_join", payload or {}) == [
+            reply(ref, ref, topic)
+        ]
+
+    async def ended(self) -> list[Any]:
+        """Read to the end, and return what came before it. A reset counts as an end."""
+        found: list[Any] = []
+        while not found or found[-1] != EOF:
+            found += await self.frames()
+        return found[:-1]
+
+    async def reset(self) -> None:
+        """Go away in the rudest way that there is."""
+        self.stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the socket."""
+        await trio.aclose_forcefully(self.stream)
+
+    async def _receive(self) -> None:
+        with trio.fail_after(GENEROUS):
+            try:
+                data = bytes(await self.stream.receive_some())
+            except trio.BrokenResourceError:
+                data = b""
+        self._reader.feed(data)
