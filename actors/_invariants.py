@@ -160,7 +160,7 @@ class _CheckedMailbox(Mailbox):
     __slots__ = ("pid", "runtime")
 
     def __init__(self, pid: Pid, runtime: CheckedRuntime) -> None:
-        super().__init__()
+        super().__init__(runtime.pace)
         self.pid = pid
         self.runtime = runtime
 

@@ -81,7 +81,7 @@ class Process:
         # Whose Exit stops a server that traps exits: its parent's, but only if it was started linked to it.
         self.obeys: Pid | None = None
         self.ancestors: Final = ancestors
-        self.mailbox: Final = Mailbox()
+        self.mailbox: Final = Mailbox(runtime.pace)
         self.scope: Final = trio.CancelScope()
         self.task: trio.lowlevel.Task | None = None
         self.trapping = False
@@ -142,7 +142,7 @@ class Process:
         self.cleanups = self.watching = self.timers = self.dictionary = self.context = None
         self.start_slot = None
         self.mailbox.on_alarm = None
-        self.mailbox.queue.clear()
+        self.mailbox.clear()
 
 
 @final

@@ -14,6 +14,7 @@ import trio
 from trio.lowlevel import enable_ki_protection
 
 from actors._links import LinkGraph
+from actors._pace import Pace
 from actors._process import Process, acting_process
 from actors.addresses import Via
 from actors.environment import current_environment
@@ -42,6 +43,7 @@ class ProcessTable:
         self._random = random.Random(seed)
         self._seeded = seed is not None
         self.timers = TimerQueue()
+        self.pace = Pace()
         self.graph = LinkGraph()
         self.table: dict[Pid, Process] = {}
         self.names: dict[object, Process] = {}

@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 import trio
+from trio.lowlevel import wait_task_rescheduled
 
 from actors._debug import Debug
 from actors._process import Process, current_process
@@ -194,14 +195,13 @@ class Loop:
 
     async def _serve_messages(self) -> None:  # noqa: C901, PLR0912, PLR0915 - one dispatch, spelled out for speed
         # The hot path of everything: one message costs no call here but the callback's own.
-        process, server = self.process, self.server
-        queue = process.mailbox.queue
-        budget = FAIRNESS
-        deadline = math.inf
+        process, server, mailbox = self.process, self.server, self.process.mailbox
+        budget, deadline = FAIRNESS, math.inf
         result: Any
         while True:
             if process.dying:
                 raise ProcessKilled(process.reason)
+            queue = mailbox.queue
             if queue and budget:
                 budget -= 1
                 message = queue.popleft()
@@ -210,11 +210,14 @@ class Loop:
                 budget = FAIRNESS
                 # What an idle server handled last is not its to keep alive.
                 message = result = self.message = self.before = None
+                if not queue and self.deadline == math.inf:
+                    queue = ()  # the mailbox gives up its empty one, and so must this
+                    await wait_task_rescheduled(mailbox.parking())
+                    continue
                 if not await self._pause():
                     continue
                 message = Timeout()
-            self.message = message
-            self.before = server.state
+            self.message, self.before = message, server.state
             if process.runtime.instruments:
                 self._show(message)
             kind = type(message)
@@ -256,9 +259,6 @@ class Loop:
         if mailbox.queue:
             # Shielded: a cancellation is seen by `dying`, between messages, and a message is never lost to it.
             await trio.lowlevel.cancel_shielded_checkpoint()
-            return False
-        if self.deadline == math.inf:
-            await mailbox.park()
             return False
         if await mailbox.park_until(self.deadline, self.process.runtime.timers) or mailbox.queue:
             return False

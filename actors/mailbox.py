@@ -25,6 +25,8 @@ from trio.lowlevel import (
     wait_task_rescheduled,
 )
 
+from actors._pace import Pace
+
 if TYPE_CHECKING:
     from actors.timers import TimerQueue
 
@@ -34,10 +36,13 @@ __all__ = ["Mailbox"]
 class Mailbox:
     """Messages waiting for one process, oldest first."""
 
-    __slots__ = ("_seen", "_task", "alarm_at", "on_alarm", "queue")
+    __slots__ = ("_seen", "_task", "alarm_at", "on_alarm", "pace", "queue")
 
-    def __init__(self) -> None:
-        self.queue: deque[Any] = deque()
+    def __init__(self, pace: Pace | None = None) -> None:
+        # A deque from a message on until the process waits for the next one: an empty deque takes more memory than
+        # all the rest of the record of an idle process.
+        self.queue: deque[Any] | tuple[()] = ()
+        self.pace = pace if pace is not None else Pace()
         # Above this length `on_alarm` is called, and then not again before the length has doubled.
         self.alarm_at = sys.maxsize
         self.on_alarm: Callable[[], None] | None = None
@@ -52,13 +57,23 @@ class Mailbox:
     @enable_ki_protection
     def put(self, message: Any) -> None:
         """Append a message and wake the process if it is parked."""
-        self.queue.append(message)
+        queue = self.queue
+        if isinstance(queue, tuple):
+            queue = self.queue = deque()
+        queue.append(message)
         task = self._task
         if task is not None:
             self._task = None
-            reschedule(task)
-        elif len(self.queue) > self.alarm_at:
-            self.alarm_at = 2 * len(self.queue)
+            pace = self.pace
+            if pace.left:
+                pace.left -= 1
+                reschedule(task)
+                if not pace.left:
+                    pace.used_up()
+            else:
+                pace.late[self] = task
+        elif len(queue) > self.alarm_at:
+            self.alarm_at = 2 * len(queue)
             if self.on_alarm is not None:
                 self.on_alarm()
 
@@ -81,7 +96,7 @@ class Mailbox:
         for index in range(self._seen, len(queue)):
             message = queue[index]
             if match(message):
-                del queue[index]
+                self._remove(index)
                 return True, message
         self._seen = len(queue)
         return False, None
@@ -90,15 +105,33 @@ class Mailbox:
         """Remove the first message for which `match` is true, if there is one; a receive may be going on."""
         for index, message in enumerate(self.queue):
             if match(message):
-                del self.queue[index]
+                self._remove(index)
                 if index < self._seen:
                     self._seen -= 1
                 return
 
+    def _remove(self, index: int) -> None:
+        queue = self.queue
+        assert type(queue) is deque  # there is something in it
+        del queue[index]
+
+    def clear(self) -> None:
+        """Throw everything away."""
+        self.queue = ()
+
     async def park(self) -> None:
         """Wait until something arrives or `wake` is called. Returns without a message; look at the queue."""
+        await wait_task_rescheduled(self.parking())
+
+    def parking(self) -> Callable[[object], Abort]:
+        """Begin to park: the caller awaits `wait_task_rescheduled` with what this returns, and nothing in between.
+
+        For the loop of servers, where most tasks are most of the time, and a coroutine for `park` would weigh.
+        """
         self._task = current_task()
-        await wait_task_rescheduled(self._abort)
+        if not self.queue:
+            self.queue = ()
+        return self._abort
 
     async def park_until(self, deadline: float, timers: TimerQueue) -> bool:
         """Like `park`, but no longer than until `deadline`. Returns False if that is why it returned."""
@@ -121,4 +154,5 @@ class Mailbox:
 
     def _abort(self, _raise_cancel: object) -> Abort:
         self._task = None
+        self.pace.late.pop(self, None)
         return Abort.SUCCEEDED

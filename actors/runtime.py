@@ -179,10 +179,12 @@ class _Host:
                     self.runtime.nursery = nursery
                     self.runtime.interrupted = self.interrupted
                     nursery.start_soon(self.runtime.timers.run)
+                    nursery.start_soon(self.runtime.pace.run)
                     self._opened.set()
                     await self._closing.wait()
                     await self._stop_everything()
                     self.runtime.timers.stop()
+                    self.runtime.pace.stop()
         finally:
             self.runtime.closed = True
             self._closed.set()
