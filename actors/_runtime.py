@@ -95,7 +95,6 @@ class Runtime(ProcessTable):
             _abandon_nurseries(process.task)
         # The task's context refers to the process: without this they would keep each other alive.
         process.task = None
-        process.reason = NORMAL
         if escaped is not None:
             raise escaped
 

@@ -428,3 +428,24 @@ async def test_a_wait_for_an_exit_can_be_cancelled_and_leaves_nothing() -> None:
         await wait_exit(pid)
     assert scope.cancelled_caught
     assert current_runtime().graph.watchers_of(pid) == ()
+
+
+@in_process()
+async def test_an_exit_that_is_waited_for_and_a_kill_of_one_moment_are_a_kill() -> None:
+    got: list[Any] = []
+    target = spawn(idle)
+
+    async def waits() -> None:
+        got.append(await wait_exit(target))
+
+    class KillsTheWaiter:
+        def down(self, pid: Pid, reason: object) -> None:
+            kill(waiter)
+
+    waiter, ref = spawn_monitor(waits)
+    await settle()
+    # Told after the waiter was, and before the waiter runs.
+    current_runtime().graph.watch(target, KillsTheWaiter())
+    kill(target)
+    assert (await down(ref)).reason is KILLED
+    assert got == []
