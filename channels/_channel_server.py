@@ -20,7 +20,7 @@ from typing import Any
 import trio
 
 from actors.errors import InvalidReturn
-from actors.exits import NORMAL, SHUTDOWN, ExitReason, Shutdown, is_normal_exit
+from actors.exits import NOPROC, NORMAL, SHUTDOWN, ExitReason, Shutdown, is_normal_exit
 from actors.gen_server import GenServer, Sender
 from actors.links import kill, monitor
 from actors.messages import Down
@@ -218,8 +218,10 @@ class ChannelServer(GenServer[None]):
             if interceptor is not None:
                 return self._checked(await interceptor(channel, message.payload), "handle_out")
         if type(message) is Down and message.ref is self.watching:
+            # NOPROC: it was gone before this process had taken its first step.
             reason = message.reason
-            return Stop(Shutdown("closed") if reason is NORMAL else reason)
+            gone = reason is NORMAL or reason is NOPROC
+            return Stop(Shutdown("closed") if gone else reason)
         if type(message) is Gone:
             self.membership.ended = True
             return Stop(message.reason)

@@ -8,8 +8,27 @@ import pytest
 import trio
 
 import actors
-from actors import Crash, InvalidReturn, Shutdown, Stop, call, cast, kill, send
+from actors import (
+    Crash,
+    InvalidReturn,
+    Shutdown,
+    Stop,
+    call,
+    cast,
+    is_alive,
+    kill,
+    send,
+    spawn,
+)
 from channels import Channel, Endpoint, NotJoined, Reply, Route, Socket, handle_in
+from channels._channel_server import Link
+from channels.effects import Membership
+from channels.messages import Message
+from channels.serializers.base import Codec
+from channels.serializers.v2 import V2
+from channels.telemetry import CHANNEL_JOINED
+from channels.transports.out_buffer import OutBuffer
+from supervision.events import CHILD_TERMINATED
 from tests.channels.conftest import Serve
 from tests.channels.rooms import Room, UserSocket
 from tests.channels.support import (
@@ -184,6 +203,35 @@ async def test_a_channel_whose_client_goes_while_it_joins_ends_with_its_join(ser
     await trio.sleep(6)
     assert server.runtime.processes() == before
     assert server.channels("room:a") == []
+
+
+async def test_a_channel_whose_client_went_before_its_first_step_ends_without_a_crash(
+    serve: Serve,
+) -> None:
+    server = await serve(endpoint())
+    crashes, ended = server.crashes(), server.listen(CHANNEL_JOINED)
+    mount = server.services.mounts["/socket/websocket"]
+    out = OutBuffer(lambda _: None, tell=lambda _: None)
+    gone = spawn(settle)
+    await settle()
+    assert not is_alive(gone)
+    link = Link(
+        connection=gone,
+        out=out,
+        codec=Codec(V2(), bytes),
+        pubsub=server.endpoint.pubsub,
+        endpoint=server.endpoint,
+        assigns={},
+    )
+    route = mount.router.match("room:a")
+    assert route is not None
+    membership = Membership(Message("1", "1", "room:a", "phx_join", {}), route)
+    terminated = server.listen(CHILD_TERMINATED)
+    await mount.start_channel(link, membership, {}, ())
+    await settle()
+    assert [about["reason"] for _, about in terminated] == [Shutdown("closed")]
+    assert crashes == []
+    assert len(ended) == 1
 
 
 # What a channel writes
