@@ -212,7 +212,7 @@ async def test_a_channel_whose_client_went_before_its_first_step_ends_without_a_
     crashes, ended = server.crashes(), server.listen(CHANNEL_JOINED)
     mount = server.services.mounts["/socket/websocket"]
     out = OutBuffer(lambda _: None, tell=lambda _: None)
-    gone = spawn(settle)
+    gone = spawn(trio.lowlevel.checkpoint)
     await settle()
     assert not is_alive(gone)
     link = Link(
