@@ -4,6 +4,7 @@
 
 PYTHON ?= python3
 VENV ?= .venv
+BENCH_VENV ?= .venv-bench
 
 BIN := $(VENV)/bin
 # Tests look for node and chromium where a person's shell would, and then among what came from PyPI.
@@ -11,25 +12,28 @@ export PATH := $(PATH):$(CURDIR)/$(BIN)
 # Node from PyPI carries its own list of certificates; a machine behind a proxy has one more.
 export NODE_USE_SYSTEM_CA := 1
 
-key = $(shell cksum < $(1) | cut -d ' ' -f 1)
+key = $(shell cat $(1) | cksum | cut -d ' ' -f 1)
 npm_stamp = $(1)/node_modules/.installed-$(call key,$(1)/package.json)
 
 NPM_FOLDERS := $(patsubst %/package.json,%,$(wildcard examples/*/package.json tests/integration/node/package.json))
 NPM_STAMPS := $(foreach folder,$(NPM_FOLDERS),$(call npm_stamp,$(folder)))
 RUN_STAMP := $(VENV)/.installed-run-$(call key,pyproject.toml)
 DEV_STAMP := $(VENV)/.installed-dev-$(call key,pyproject.toml)
+BENCH_PEERS := tests/benchmarks/actors/requirements.txt
+BENCH_STAMP := $(BENCH_VENV)/.installed-$(call key,pyproject.toml $(BENCH_PEERS))
 
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 NPM_INSTALL := npm install --prefer-offline --no-audit --no-fund --no-package-lock --no-update-notifier \
     --loglevel=error
 
 .NOTPARALLEL:
-.PHONY: help run test test-deep lint format types node chromium clean
+.PHONY: help run test test-deep bench-actors lint format types node chromium clean
 
 help:
 	@echo "make run        start the chat at http://127.0.0.1:4000 (options: ARGS='--port 4001')"
 	@echo "make test       lint, types and all tests"
 	@echo "make test-deep  the same tests, with thousands of examples for each property"
+	@echo "make bench-actors  what actors cost, next to raw Trio and other libraries (takes minutes)"
 	@echo "make lint       ruff, without changing anything"
 	@echo "make format     let ruff lay out the code and repair what it can"
 	@echo "make types      mypy --strict"
@@ -45,6 +49,10 @@ test: $(DEV_STAMP) node chromium $(NPM_STAMPS) lint types
 # A property may search for as long as it needs here, so a slow test is not taken for one that hangs.
 test-deep: $(DEV_STAMP) node chromium $(NPM_STAMPS)
 	@HYPOTHESIS_PROFILE=deep $(BIN)/python -m pytest -o faulthandler_timeout=3600 $(ARGS)
+
+# In an environment of its own: nothing else needs the libraries that are compared.
+bench-actors: $(BENCH_STAMP)
+	@$(BENCH_VENV)/bin/python -m tests.benchmarks.actors $(ARGS)
 
 lint: $(DEV_STAMP)
 	@$(BIN)/ruff check .
@@ -79,6 +87,13 @@ $(DEV_STAMP): | $(BIN)/python
 	@rm -f $(VENV)/.installed-*
 	@touch $@ $(RUN_STAMP)
 
+$(BENCH_STAMP): | $(BIN)/python
+	@echo "Installing Ashtree and the actor libraries that it is compared with ..."
+	@$(BIN)/python -m venv --clear $(BENCH_VENV)
+	@$(BENCH_VENV)/bin/python -m pip --disable-pip-version-check --quiet install \
+	    --editable . --requirement $(BENCH_PEERS)
+	@touch $@
+
 # The wheel from PyPI brings Node and npm, but puts neither where a shell finds it.
 node: | $(BIN)/python
 	@if ! { command -v node && command -v npm; } > /dev/null 2>&1; then \
@@ -110,5 +125,5 @@ chromium:
 	fi > /dev/null
 
 clean:
-	rm -rf $(VENV) build dist .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(BENCH_VENV) build dist .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	rm -rf $(addsuffix /node_modules,$(NPM_FOLDERS))

@@ -1,0 +1,147 @@
+"""The subjects in their processes, and the rounds in which they take turns.
+
+The processes wait for each other: one works, the others sleep. A machine that becomes slower or faster in the middle,
+because somebody else uses it, does so for all subjects alike, and a ratio is taken within each round.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import select
+import signal
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from typing import Any, TypeAlias
+
+from attrs import define, field
+
+__all__ = ["Member", "Samples", "TooSlow", "fleet", "in_rounds"]
+
+# Seconds that one command may take. Whoever needs more is left out of that case.
+PATIENCE = 30.0
+# Seconds that one turn should take: long against the clock's grain, short against the drift of a machine.
+TURN = 0.06
+
+LEAST = 5
+# The cases that leave actors behind until they are over.
+STARTS = ("start", "supervised")
+
+Samples: TypeAlias = dict[tuple[str, str], list[list[float]]]
+"""By case and subject: what was measured in each round."""
+
+
+class TooSlow(Exception):
+    """A subject did not answer in time, or ended."""
+
+
+@define
+class Member:
+    """One subject, in a process of its own."""
+
+    module: str
+    process: subprocess.Popen[str] = field(init=False)
+    about: dict[str, Any] = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "tests.benchmarks.actors.worker", self.module],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            start_new_session=True,
+        )
+        try:
+            self.about = self._read()
+        except BaseException:
+            self.stop()
+            raise
+
+    @property
+    def name(self) -> str:
+        return str(self.about["name"])
+
+    def ask(self, command: str, count: int) -> Any:
+        """Have the subject do something so many times."""
+        assert self.process.stdin is not None
+        try:
+            print(command, count, file=self.process.stdin, flush=True)
+        except OSError as error:
+            raise TooSlow(f"{self.module} has ended") from error
+        return self._read()
+
+    def _read(self) -> Any:
+        assert self.process.stdout is not None
+        readable, _, _ = select.select([self.process.stdout], [], [], PATIENCE)
+        line = self.process.stdout.readline() if readable else ""
+        if not line:
+            self.stop()
+            raise TooSlow(f"{self.module} did not answer within {PATIENCE:g} s")
+        return json.loads(line)
+
+    def stop(self) -> None:
+        """End the process and whatever it has started."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+        for pipe in (self.process.stdin, self.process.stdout):
+            if pipe is not None:
+                with contextlib.suppress(OSError):
+                    pipe.close()
+
+
+@contextlib.contextmanager
+def fleet(modules: Sequence[str]) -> Iterator[list[Member]]:
+    """Start subjects; those that cannot start are named and left out."""
+    members: list[Member] = []
+    try:
+        for module in modules:
+            try:
+                members.append(Member(module))
+            except TooSlow:
+                print(f"{module} cannot be run here and is left out", file=sys.stderr)
+        yield members
+    finally:
+        for member in members:
+            member.stop()
+
+
+def in_rounds(members: Sequence[Member], cases: Sequence[str], rounds: int) -> Samples:
+    """Measure every case with every subject that has it, in turns, so many times."""
+    samples: Samples = {}
+    counts = {
+        (case, member.name): _fitting_count(member, case)
+        for case in cases
+        for member in members
+        if case in member.about["cases"]
+    }
+    for _ in range(rounds):
+        for case in cases:
+            for member in members:
+                key = (case, member.name)
+                if not counts.get(key):
+                    continue
+                try:
+                    samples.setdefault(key, []).append(member.ask(case, counts[key]))
+                except TooSlow:
+                    counts[key] = 0
+    return samples
+
+
+def _fitting_count(member: Member, case: str) -> int:
+    """How often the subject can do it in one turn. The first tries also warm it up."""
+    count, most = LEAST, member.about["most"] if case in STARTS else math.inf
+    try:
+        while True:
+            each = statistics.fmean(member.ask(case, count))
+            fitting = int(min(max(LEAST, TURN / each), most))
+            if fitting <= 4 * count:
+                return fitting
+            count = min(fitting, 10 * count)
+    except TooSlow:
+        return 0
