@@ -79,9 +79,9 @@ class KeyLocks:
         queue = self._queues.get(ticket.tag)
         if queue is None or ticket not in queue:
             return
-        had_it = next(iter(queue)) is ticket
         del queue[ticket]
-        if not queue:
-            del self._queues[ticket.tag]
-        elif had_it:
+        if queue:
+            # If somebody behind it has left, the first has had its turn already; once more changes nothing.
             next(iter(queue)).turn.set()
+        else:
+            del self._queues[ticket.tag]

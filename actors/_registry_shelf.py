@@ -50,8 +50,6 @@ class CloseWithOwner:
         shelf.table = RegistryTable()
         shelf.meta = {}
         for registrant in registrants:
-            if registrant._process is not None:
-                shelf.forget(registrant._process)
             self.runtime.signal(
                 pid, registrant, SHUTDOWN if reason is NORMAL else reason, linked=True
             )

@@ -118,14 +118,17 @@ async def test_a_process_is_started_under_a_via_and_a_second_one_is_not() -> Non
 
 class Broken(Slot):
     def register(self, pid: Pid) -> Pid | None:
+        self.pid = pid
         raise LookupError("no such table")
 
 
 @in_process()
 async def test_a_process_whose_via_fails_was_never_there() -> None:
-    before = current_runtime().processes()
+    before, slot = current_runtime().processes(), Broken()
     with pytest.raises(LookupError):
-        spawn(idle, name=Broken())
+        spawn(idle, name=slot)
+    assert slot.pid is not None
+    assert not is_alive(slot.pid)
     assert current_runtime().processes() == before
 
 

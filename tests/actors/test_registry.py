@@ -37,7 +37,7 @@ from actors import (
     trap_exits,
     whereis,
 )
-from supervision import ChildSpec, Supervisor
+from supervision import ChildSpec, Supervisor, child_spec
 from tests.actors.helpers import dead_process, down, idle, in_process, nothing_arrives, settle
 
 
@@ -340,3 +340,16 @@ async def test_a_linked_child_with_a_taken_key_does_not_start_and_takes_nobody_a
         spawn_link(idle, name=rooms.via("lobby"))
     assert caught.value.pid is holder
     await trio.sleep(1)
+
+
+@in_process()
+async def test_a_supervisor_is_started_and_asked_under_a_via_and_its_child_named_by_one() -> None:
+    trees = Registry[str, None]("unique")
+    room = child_spec(Room, kwargs={"name": trees.via("lobby")})
+    top = await Supervisor.start_link([room], name=trees.via("top"))
+    (child,) = await Supervisor.which_children(trees.via("top"))
+    assert child.id == trees.via("lobby")
+    assert child.pid is trees.whereis("lobby")
+    await Supervisor.terminate_child(trees.via("top"), trees.via("lobby"))
+    assert trees.keys(top) == ["top"]
+    assert trees.count() == 1

@@ -1,6 +1,7 @@
 """State machines: what happens when nothing happens."""
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from actors import (
     StateTimeout,
     cast,
     current_runtime,
+    send,
     sys,
 )
 from tests.actors.helpers import in_process, settle
@@ -118,12 +120,13 @@ async def test_a_state_timeout_for_the_next_state_begins_with_it() -> None:
     assert await timeouts(pid) == [("two", StateTimeout)]
 
 
+@pytest.mark.parametrize("tell", [cast, send])
 @in_process()
-async def test_an_event_timeout_is_ended_by_any_event() -> None:
+async def test_an_event_timeout_is_ended_by_any_event(tell: Callable[[object, str], None]) -> None:
     pid = await Script.start_link(on_cast(event_timeout=5))
     cast(pid, "set")
     await trio.sleep(4)
-    cast(pid, "something")
+    tell(pid, "something")
     await trio.sleep(100)
     assert await timeouts(pid) == []
     cast(pid, "set")
