@@ -76,6 +76,8 @@ async def _answer(services: Services, carrier: Carrier) -> Upgraded | None:
     elif isinstance(head, BadRequest):
         services.count(("http", "bad_request"))
         outcome = handshake.response(head.status, head.problem.encode())
+    elif services.draining:
+        outcome = handshake.response(503, headers=(("retry-after", "1"),))
     elif (mount := services.mounts.get(head.path)) is not None:
         outcome = await _upgrade(services, mount, head, carrier)
     else:
@@ -93,8 +95,6 @@ async def _upgrade(
     """Decide about a request to a socket's path: a WebSocket, or the answer that refuses it."""
     if handshake.method_problem(head) is not None:
         return handshake.response(400)
-    if services.draining:
-        return handshake.response(503, headers=(("retry-after", "1"),))
     params = parse_query(head.query)
     serializer = negotiate(params.get("vsn", DEFAULT_VSN), mount.serializers)
     if serializer is None:

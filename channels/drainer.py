@@ -1,7 +1,7 @@
 """Sends clients elsewhere before the server stops.
 
 The drainer is the endpoint's last child, so it is stopped first; stopping is when it does its work. It tells open
-connections, batch by batch, to close with 1012, on which phoenix.js reconnects; requests for new ones are answered 503
+connections, batch by batch, to close with 1012, on which phoenix.js reconnects; requests on new ones are answered 503
 from then on. Pages that are being served are served to their end.
 
 After Phoenix.Socket.PoolDrainer, with one difference: it counts connections and not channels, so clients that have

@@ -12,7 +12,6 @@ import trio
 import actors
 from actors import (
     Crash,
-    Pid,
     Runtime,
     Shutdown,
     StartError,
@@ -49,19 +48,13 @@ from tests.channels.support import (
     reply,
     settle,
 )
-from tests.channels.trees import facts, label, tree
+from tests.channels.trees import child, facts, label, tree
 
 ENDPOINT = {"/socket": UserSocket}
 
 
 class OtherSocket(UserSocket):
     pass
-
-
-async def child(supervisor: Pid, id: str) -> Pid:
-    (found,) = [each.pid for each in await Supervisor.which_children(supervisor) if each.id == id]
-    assert isinstance(found, Pid)
-    return found
 
 
 # The tree

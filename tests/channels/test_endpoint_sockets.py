@@ -12,10 +12,9 @@ from typing import Any
 import pytest
 import trio
 
-from actors import Pid, Runtime, is_alive, kill, wait_exit
+from actors import Runtime, is_alive, kill, wait_exit
 from channels import Draining, Endpoint, Mount
 from channels.telemetry import SOCKET_OVERFLOW
-from supervision import Supervisor
 from tests.channels.rooms import UserSocket
 from tests.channels.support import (
     EOF,
@@ -30,6 +29,7 @@ from tests.channels.support import (
     settle,
 )
 from tests.channels.transports.frames import TEXT, client_close, client_frame
+from tests.channels.trees import child
 
 REAL_CLOCK = True
 
@@ -72,12 +72,6 @@ async def assert_only(server: Server, before: Footprint) -> None:
                 await wait_exit(pid)
         await settle()
     assert Footprint.of(server.runtime) == before
-
-
-async def child(server: Server, id: str) -> Pid:
-    (found,) = [each.pid for each in await Supervisor.which_children(server.pid) if each.id == id]
-    assert isinstance(found, Pid)
-    return found
 
 
 # What strangers do. Each gets a connection that has sent nothing yet, and does its worst.
@@ -270,7 +264,7 @@ async def test_clients_outlive_the_poller_and_the_flusher(server: Server) -> Non
     client = await TcpClient.connect(server.endpoint)
     await client.join()
     for part in ("poller", "flusher"):
-        old = await child(server, part)
+        old = await child(server.pid, part)
         kill(old)
         # Sent while nobody reads, or put while nobody writes.
         await client.write(client_frame(TEXT, b'["1","2","room:a","echo",{}]'))
@@ -294,13 +288,13 @@ async def test_a_listener_that_is_killed_comes_back_on_its_port_and_clients_stay
     endpoint = Endpoint(sockets={"/socket": UserSocket}, draining=Draining(timeout=0.05))
     server = Server(endpoint, runtime, await endpoint.start_link(port=port))
     address = endpoint.address
-    old = await child(server, "listener")
+    old = await child(server.pid, "listener")
     client = await TcpClient.connect(endpoint)
     await client.join()
     before = Footprint.of(runtime)
     kill(old)
     await settle()
-    assert await child(server, "listener") is not old
+    assert await child(server.pid, "listener") is not old
     assert endpoint.address == address
     assert Footprint.of(runtime).descriptors == before.descriptors
     # Connections that are open on a port do not keep it from being bound again.
@@ -327,7 +321,7 @@ async def test_a_port_is_free_again_as_soon_as_its_endpoint_has_stopped(runtime:
 async def test_a_killed_pool_is_phx_error_and_a_rejoin_works(server: Server) -> None:
     client = await TcpClient.connect(server.endpoint)
     await client.join()
-    kill(await child(server, "UserSocket channels"))
+    kill(await child(server.pid, "UserSocket channels"))
     assert await client.frames() == [phx_error("1", "room:a")]
     # A join before the pool is back would be one that crashed.
     await settle()

@@ -37,6 +37,13 @@ async def _draw(supervisor: Pid, id: Any, pid: Pid, kind: str) -> list[str]:
     ]
 
 
+async def child(supervisor: Pid, id: str) -> Pid:
+    """The process that is this child of a static supervisor now."""
+    (found,) = [each.pid for each in await Supervisor.which_children(supervisor) if each.id == id]
+    assert isinstance(found, Pid)
+    return found
+
+
 def label(pid: Any) -> str:
     """How a process is called."""
     info = current_runtime().process_info(pid)

@@ -1,0 +1,234 @@
+"""Draining: clients are sent elsewhere in batches, new ones are turned away, and it ends in time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import trio
+
+from actors import Shutdown, is_alive, kill, spawn
+from channels import Draining, Endpoint, InvalidOption
+from channels.telemetry import ENDPOINT_DRAIN
+from supervision import Supervisor
+from tests.channels.conftest import Serve
+from tests.channels.rooms import UserSocket
+from tests.channels.support import (
+    EOF,
+    Client,
+    Close,
+    Server,
+    head,
+    named,
+    reason_of,
+    settle,
+)
+from tests.channels.trees import child
+
+ENDPOINT = {"/socket": UserSocket}
+
+
+class Stopping:
+    """An endpoint that is being stopped, and the time at which it had stopped."""
+
+    def __init__(self, server: Server) -> None:
+        self.began = trio.current_time()
+        self.took: float | None = None
+        self._server = server
+        spawn(self._stop)
+
+    async def _stop(self) -> None:
+        await self._server.stop()
+        self.took = trio.current_time() - self.began
+
+
+def answers(client: Client) -> None:
+    """Do what a client does that was closed."""
+    client.end()
+
+
+async def test_every_connection_is_closed_with_1012_whatever_it_has_joined(serve: Serve) -> None:
+    server = await serve(Endpoint(sockets=ENDPOINT))
+    one, other = await server.connect(), await server.connect()
+    await one.join(payload={"farewell": True})
+    reasons = await reason_of(server.channel("room:a"))
+    stopping = Stopping(server)
+    await settle()
+    assert one.frames() == other.frames() == [Close(1012), EOF]
+    assert reasons == [Shutdown("draining")]
+    assert stopping.took is None
+    answers(one)
+    answers(other)
+    await settle()
+    assert stopping.took == 0.0
+
+
+async def test_an_endpoint_without_connections_stops_at_once(serve: Serve) -> None:
+    server = await serve(Endpoint(sockets=ENDPOINT))
+    drained = server.listen(ENDPOINT_DRAIN)
+    stopping = Stopping(server)
+    await settle()
+    assert stopping.took == 0.0
+    assert drained == []
+
+
+async def test_clients_are_told_in_batches_and_each_batch_is_an_event(serve: Serve) -> None:
+    draining = Draining(batch_size=2, batch_interval=3.0)
+    server = await serve(Endpoint(sockets=ENDPOINT, draining=draining))
+    drained = server.listen(ENDPOINT_DRAIN)
+    clients = [await server.connect() for _ in range(5)]
+    Stopping(server)
+    told: list[int] = []
+    for _ in range(3):
+        await settle()
+        closed = [client for client in clients if Close(1012) in client.frames()]
+        told.append(len(closed))
+        for client in closed:
+            answers(client)
+        await trio.sleep(3.0)
+    assert told == [2, 2, 1]
+    assert [measured["count"] for measured, _ in drained] == [2, 2, 1]
+    assert [(m["index"], m["rounds"], m["total"]) for m, _ in drained] == [
+        (1, 3, 5),
+        (2, 3, 5),
+        (3, 3, 5),
+    ]
+    assert all(about == {"endpoint": server.endpoint} for _, about in drained)
+    assert not is_alive(server.pid)
+
+
+async def test_while_it_drains_requests_on_new_connections_get_503(serve: Serve) -> None:
+    server = await serve(Endpoint(sockets=ENDPOINT))
+    stubborn = await server.connect()
+    stopping = Stopping(server)
+    await settle()
+    assert stubborn.frames() == [Close(1012), EOF]
+    for data in (head(), head("/", "host: test\r\n")):
+        client = await server.accept()
+        client.write(data)
+        await settle()
+        answer = client.answer()
+        assert answer is not None
+        assert (answer.status, answer.headers["retry-after"]) == (503, "1")
+        assert client.frames() == [EOF]
+    assert stopping.took is None
+
+
+async def test_a_client_that_does_not_react_is_cut_off_after_five_seconds(serve: Serve) -> None:
+    server = await serve(Endpoint(sockets=ENDPOINT))
+    await (await server.connect()).join()
+    stopping = Stopping(server)
+    await trio.sleep(4.9)
+    assert stopping.took is None
+    await trio.sleep(0.2)
+    assert stopping.took == 5.0
+
+
+async def test_a_client_that_has_not_asked_for_anything_does_not_hold_it_up(serve: Serve) -> None:
+    server = await serve(Endpoint(sockets=ENDPOINT))
+    silent, cut_short = await server.accept(), await server.accept()
+    cut_short.write(head()[:20])
+    await settle()
+    stopping = Stopping(server)
+    await settle()
+    assert stopping.took == 0.0
+    assert silent.frames() == cut_short.frames() == [EOF]
+    assert server.endpoint.statistics()["counts"] == {}
+
+
+async def test_an_idle_page_connection_does_not_hold_it_up_and_a_busy_one_is_served(
+    serve: Serve,
+) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        assert scope["type"] == "http"
+        await trio.sleep(2.0)
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"done"})
+
+    server = await serve(Endpoint(sockets=ENDPOINT, http=app))
+    idle, busy = await server.accept(), await server.accept()
+    idle.write(head("/", "host: test\r\n"))
+    await trio.sleep(3.0)
+    answer = idle.answer()
+    assert answer is not None
+    busy.write(head("/", "host: test\r\n"))
+    await settle()
+    stopping = Stopping(server)
+    await settle()
+    assert idle.frames() == [EOF]
+    assert stopping.took is None
+    await trio.sleep(3.0)
+    answer = busy.answer()
+    assert answer is not None
+    assert answer.status == 200
+    assert stopping.took == 2.0
+
+
+async def test_everything_is_bounded_by_the_timeout(serve: Serve) -> None:
+    draining = Draining(batch_size=1, batch_interval=100.0, timeout=3.0)
+    server = await serve(Endpoint(sockets=ENDPOINT, draining=draining))
+    first, second = await server.connect(), await server.connect()
+    await second.join()
+    stopping = Stopping(server)
+    await trio.sleep(2.9)
+    told = [Close(1012) in client.frames() for client in (first, second)]
+    assert sorted(told) == [False, True]
+    assert stopping.took is None
+    await trio.sleep(0.2)
+    assert stopping.took == 3.0
+    assert first.is_closed
+    assert second.is_closed
+    assert server.runtime.processes() == []
+
+
+async def test_a_slow_connect_is_told_when_it_has_become_a_socket(serve: Serve) -> None:
+    class Slow(UserSocket):
+        async def connect(self, params: dict[str, Any], connect_info: Any) -> None:
+            await super().connect(params, connect_info)
+            await trio.sleep(2.0)
+
+    server = await serve(Endpoint(sockets={"/socket": Slow}))
+    client = await server.accept()
+    client.write(head())
+    await settle()
+    stopping = Stopping(server)
+    await trio.sleep(3.0)
+    answer = client.answer()
+    assert answer is not None
+    assert answer.status == 101
+    assert client.frames() == [Close(1012), EOF]
+    answers(client)
+    await settle()
+    assert stopping.took == 2.0 + 1.0
+
+
+async def test_a_drainer_that_is_killed_has_not_drained(serve: Serve) -> None:
+    server = await serve(Endpoint(sockets=ENDPOINT))
+    client = await server.connect()
+    kill(await child(server.pid, "drainer"))
+    await settle()
+    assert client.frames() == []
+    await server.connect()
+    Stopping(server)
+    await settle()
+    assert client.frames() == [Close(1012), EOF]
+
+
+async def test_without_its_connections_there_is_nothing_to_drain(serve: Serve) -> None:
+    server = await serve(Endpoint(sockets=ENDPOINT))
+    crashes = server.crashes()
+    await Supervisor.terminate_child(server.pid, "connections")
+    with pytest.raises(AssertionError):
+        named((server.endpoint, "connections"))
+    stopping = Stopping(server)
+    await settle()
+    assert stopping.took == 0.0
+    assert crashes == []
+
+
+@pytest.mark.parametrize(
+    "options", [{"batch_size": 0}, {"batch_size": 1.5}, {"batch_interval": 0}, {"timeout": -1}]
+)
+def test_numbers_that_cannot_be_are_refused(options: dict[str, Any]) -> None:
+    with pytest.raises(InvalidOption, match="Draining got"):
+        Draining(**options)
