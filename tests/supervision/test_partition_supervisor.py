@@ -277,7 +277,8 @@ async def test_addresses_are_values(runtime: Runtime) -> None:
 
 async def test_what_is_no_partition_supervisor_is_found_out(runtime: Runtime) -> None:
     other = await Supervisor.start([], name="other")
-    for supervisor in ("nobody", "other", other):
+    unknown = Registry[str, None]("unique").via("nobody")
+    for supervisor in ("nobody", unknown, "other", other):
         with pytest.raises(NoProcess):
             PartitionSupervisor.partitions(supervisor)
         with pytest.raises(NoProcess):

@@ -33,6 +33,7 @@ from actors import (
     receive,
     send,
     send_exit,
+    set_label,
     spawn,
     spawn_link,
     trap_exits,
@@ -581,3 +582,15 @@ async def test_a_crash_is_logged_with_the_function_of_the_task(
     assert "Process task crash" in caplog.text
     assert "ValueError: no such page" in caplog.text
     assert [about["parent"] for about in told] == [pid]
+
+
+async def test_a_crash_is_logged_with_the_label_that_the_task_gave_itself(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def work() -> None:
+        set_label("page 7")
+        raise ValueError
+
+    async with open_runtime():
+        await wait_exit(Task.start(work))
+    assert "Process page 7 <pid 1> crashed" in caplog.text

@@ -1,5 +1,6 @@
 """Streams: how many tasks at a time, in which order, and what is left when they are left."""
 
+import itertools
 import math
 from collections.abc import Iterator
 from contextlib import aclosing
@@ -357,6 +358,49 @@ async def test_a_generator_of_items_is_closed_when_the_block_is_left(halt: bool)
             if halt:
                 break
     assert happened == ["closed"]
+
+
+HALTED: Any = [
+    (double, list(range(9)), [Ok(2 * n) for n in range(3)]),
+    (
+        fails_on_two,
+        [0, 2, 1, 0, 2],
+        [Ok(0), Exited(Crash(ValueError(2)), item=2), Ok(1)],
+    ),
+    (sleep_for, [3.0, 2.0, 1.0, 0.0], [Ok(3.0), Ok(2.0), Ok(1.0)]),
+]
+halted = pytest.mark.parametrize(
+    ("function", "items", "outcomes"), HALTED, ids=["success", "failure", "slowest first"]
+)
+
+
+@halted
+@at_a_time
+@in_process()
+async def test_items_that_are_cut_short_are_all_that_is_done(
+    function: Any, items: list[Any], outcomes: list[Any], size: int
+) -> None:
+    trap_exits()
+    first = itertools.islice(items, 3)
+    assert (
+        await everything(plain, function, first, max_concurrency=size, zip_input_on_exit=True)
+        == outcomes
+    )
+    await nothing_left()
+
+
+@halted
+@at_a_time
+@in_process()
+async def test_outcomes_that_are_cut_short_are_those_of_the_first_items(
+    function: Any, items: list[Any], outcomes: list[Any], size: int
+) -> None:
+    trap_exits()
+    async with async_stream(
+        function, items, max_concurrency=size, zip_input_on_exit=True
+    ) as results:
+        assert [await anext(results) for _ in range(3)] == outcomes
+    await nothing_left()
 
 
 @in_process()
