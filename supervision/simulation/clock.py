@@ -80,7 +80,7 @@ class VirtualClock(trio.abc.Clock):
             return
         quantum = self.quantum
         if quantum:
-            # Never before the deadline: the division may round down.
-            deadline = max(deadline, math.ceil(deadline / quantum) * quantum)
+            # A division may miss a whole number by a hair; and never before the deadline.
+            deadline = max(deadline, math.ceil(deadline / quantum - 1e-6) * quantum)
         self.now = deadline
         self.jumps += 1

@@ -1,0 +1,181 @@
+"""Values as text that is the same in every run of a seed: no memory addresses, no order of sets.
+
+Not a `repr`: of an object whose class says nothing about its fields, only the class is shown, for what its own
+`__repr__` would print may depend on anything.
+"""
+
+from __future__ import annotations
+
+import enum
+import re
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from types import BuiltinFunctionType, FunctionType, MethodType, NoneType
+from typing import Any
+from zlib import crc32
+
+import attrs
+import msgspec
+
+from actors.refs import Pid, Ref, TimerRef
+
+__all__ = ["describe", "without_addresses"]
+
+_LONG = 80
+_MANY = 8
+_DEEP = 3
+_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
+
+Writer = Callable[[Any, int], str]
+
+
+def describe(value: object, depth: int = _DEEP) -> str:
+    """Say what a value is.
+
+        describe({"body": "hello"})        # {'body': 'hello'}
+
+    Args:
+        value: anything.
+        depth: how far to look into what it contains.
+    """
+    writer = _WRITERS.get(type(value))
+    if writer is None:
+        writer = _WRITERS[type(value)] = _writer_for(type(value))
+    return writer(value, depth)
+
+
+def without_addresses(text: str) -> str:
+    """The same text without what `object.__repr__` says about places in memory."""
+    return _ADDRESS.sub("", text) if " at 0x" in text else text
+
+
+def _plain(value: object, _: int) -> str:
+    return repr(value)
+
+
+def _text(value: str | bytes, _: int) -> str:
+    if len(value) <= _LONG:
+        return repr(value)
+    data = value.encode("utf-8", "surrogatepass") if isinstance(value, str) else value
+    return f"{value[:_LONG]!r}... ({len(value)}, {crc32(data):08x})"
+
+
+def _items(values: Iterable[object], size: int, depth: int) -> str:
+    if depth <= 0:
+        return f"... ({size})" if size else ""
+    shown = [describe(value, depth - 1) for value, _ in zip(values, range(_MANY), strict=False)]
+    return ", ".join(shown) + (f", ... ({size})" if size > _MANY else "")
+
+
+def _list(value: list[Any], depth: int) -> str:
+    return f"[{_items(value, len(value), depth)}]"
+
+
+def _tuple(value: tuple[Any, ...], depth: int) -> str:
+    return f"({_items(value, len(value), depth)})"
+
+
+def _set(value: frozenset[Any], depth: int) -> str:
+    inside = sorted(describe(each, depth - 1) for each in value) if depth > 0 else []
+    more = f"... ({len(value)})" if len(value) > len(inside[:_MANY]) else ""
+    return "{" + ", ".join([*inside[:_MANY], *([more] if more else [])]) + "}"
+
+
+def _mapping(value: Mapping[Any, Any], depth: int) -> str:
+    if depth <= 0:
+        return f"{{... ({len(value)})}}" if value else "{}"
+    shown = [
+        f"{describe(key, depth - 1)}: {describe(each, depth - 1)}"
+        for (key, each), _ in zip(value.items(), range(_MANY), strict=False)
+    ]
+    more = [f"... ({len(value)})"] if len(value) > _MANY else []
+    return "{" + ", ".join([*shown, *more]) + "}"
+
+
+def _member(value: enum.Enum, _: int) -> str:
+    return f"{type(value).__name__}.{value.name}"
+
+
+def _type(value: type, _: int) -> str:
+    return value.__qualname__
+
+
+def _function(value: Any, _: int) -> str:
+    return str(getattr(value, "__qualname__", type(value).__name__))
+
+
+def _partial(value: partial[Any], depth: int) -> str:
+    return f"partial({describe(value.func, depth)})"
+
+
+def _exception(value: BaseException, depth: int) -> str:
+    inside = _items(value.args, len(value.args), depth)
+    return f"{type(value).__qualname__}({without_addresses(inside)})"
+
+
+def _named_fields(names: tuple[str, ...]) -> Writer:
+    def write(value: Any, depth: int) -> str:
+        name = type(value).__qualname__
+        if depth <= 0:
+            return f"{name}(...)" if names else f"{name}()"
+        parts = []
+        for field in names:
+            try:
+                parts.append(f"{field}={describe(getattr(value, field), depth - 1)}")
+            except AttributeError:
+                # A slot that was never set.
+                continue
+        return f"{name}({', '.join(parts)})"
+
+    return write
+
+
+_WRITERS: dict[type, Writer] = {
+    **dict.fromkeys((int, float, bool, complex, NoneType, Pid, Ref, TimerRef), _plain),
+    **dict.fromkeys((str, bytes, bytearray), _text),
+    list: _list,
+    tuple: _tuple,
+    dict: _mapping,
+    set: _set,
+    frozenset: _set,
+    type: _type,
+    partial: _partial,
+    **dict.fromkeys((FunctionType, BuiltinFunctionType, MethodType), _function),
+}
+
+_BASES: tuple[tuple[type, Writer], ...] = (
+    (Ref, _plain),
+    (enum.Enum, _member),
+    (BaseException, _exception),
+    (type, _type),
+    (str, _text),
+    (bytes, _text),
+    (int, _plain),
+    (float, _plain),
+    (list, _list),
+    (dict, _mapping),
+    (set, _set),
+    (frozenset, _set),
+)
+
+
+def _writer_for(cls: type) -> Writer:
+    """How to write instances of a class that was not seen before."""
+    if attrs.has(cls):
+        return _named_fields(tuple(field.name for field in attrs.fields(cls) if field.repr))
+    if issubclass(cls, msgspec.Struct):
+        return _named_fields(cls.__struct_fields__)
+    if fields := getattr(cls, "__dataclass_fields__", None):
+        return _named_fields(tuple(fields))
+    if issubclass(cls, tuple):
+        return _named_fields(cls._fields) if hasattr(cls, "_fields") else _tuple
+    for base, writer in _BASES:
+        if issubclass(cls, base):
+            return writer
+    slots = [name for each in cls.__mro__ for name in _slots_of(each) if not name.startswith("_")]
+    return _named_fields(tuple(slots))
+
+
+def _slots_of(cls: type) -> tuple[str, ...]:
+    slots = vars(cls).get("__slots__", ())
+    return (slots,) if isinstance(slots, str) else tuple(slots)

@@ -1,0 +1,199 @@
+"""Writes down what happens in one runtime, and knows where in its tree every process is.
+
+A process's *path* is its parent's path and its own label; its *incarnation* says how many processes have had this
+path before it. Both are the same in every run of a seed, which pids are only as long as nothing else changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from attrs import define
+
+from actors.exits import ExitReason
+from actors.instrument import Instrument
+from actors.messages import Down, Exit
+from actors.refs import Pid
+from actors.runtime import Runtime
+from supervision.events import (
+    CHILD_RESTARTED,
+    CHILD_START_FAILED,
+    CHILD_STARTED,
+    CHILD_STOP_FAILED,
+    CHILD_TERMINATED,
+    GAVE_UP,
+)
+from supervision.simulation._describe import describe, without_addresses
+from supervision.simulation.trace import Trace
+
+__all__ = ["Place", "Recorder"]
+
+_CRASH = ("actors", "process", "crash")
+_ZOMBIE = ("actors", "process", "zombie")
+_CLEANUP = ("actors", "process", "cleanup_failed")
+_DEAD_LETTER = ("actors", "message", "dead_letter")
+
+_CHILD_EVENTS = {
+    CHILD_STARTED: "child_started",
+    CHILD_RESTARTED: "child_restarted",
+    CHILD_TERMINATED: "child_terminated",
+    CHILD_START_FAILED: "child_start_failed",
+    CHILD_STOP_FAILED: "child_stop_failed",
+    GAVE_UP: "gave_up",
+}
+
+
+@define(eq=False)
+class Place:
+    """Where a process is: its path in the tree, its incarnation there, and the last event that reached it."""
+
+    path: str
+    incarnation: int
+    cause: int | None = None
+
+
+class Recorder(Instrument):
+    """The instrument of one runtime in a simulated world.
+
+    Args:
+        runtime: what to record.
+        trace: where to.
+        node: the number of the runtime in its world, from 0.
+        messages: whether messages are recorded, which are most of what happens.
+    """
+
+    def __init__(self, runtime: Runtime, trace: Trace, node: int, *, messages: bool) -> None:
+        self.runtime = runtime
+        self.trace = trace
+        self.node = node
+        self.messages = messages
+        self.places: dict[Pid, Place] = {}
+        self.ended: dict[Pid, int] = {}
+        self._incarnations: dict[str, int] = {}
+        # For each receiver the messages on their way, by identity, with the events of their sending.
+        self._on_the_way: dict[Pid, dict[int, list[tuple[Any, int]]]] = {}
+        runtime.add_instrument(self)
+        for event in _CHILD_EVENTS:
+            runtime.telemetry.attach(event, self._child_event)
+        for event in (_CRASH, _ZOMBIE, _CLEANUP):
+            runtime.telemetry.attach(event, self._process_event)
+        runtime.telemetry.attach(_DEAD_LETTER, self._dead_letter)
+
+    def place_of(self, pid: Pid) -> Place | None:
+        """Where a living process is; None for one that has ended, or is not of this runtime."""
+        return self.places.get(pid)
+
+    def find(self, path: str) -> Pid | None:
+        """The living process at a path; the newest, if there are several."""
+        found = None
+        for pid, place in self.places.items():
+            if place.path == path:
+                found = pid
+        return found
+
+    # The instrument
+
+    def process_spawned(self, pid: Pid, parent: Pid, label: str) -> None:
+        above = self.places.get(parent)
+        path = f"{above.path if above else ''}/{without_addresses(label)}"
+        incarnation = self._incarnations[path] = self._incarnations.get(path, 0) + 1
+        place = self.places[pid] = Place(path, incarnation)
+        place.cause = self._add(
+            "spawned",
+            pid,
+            {"parent": parent.number, "path": path, "inc": incarnation},
+            above.cause if above else None,
+        )
+
+    def process_exited(self, pid: Pid, reason: ExitReason) -> None:
+        place = self.places.pop(pid)
+        self._on_the_way.pop(pid, None)
+        fields = {"path": place.path, "inc": place.incarnation, "reason": describe(reason)}
+        self.ended[pid] = self._add("exited", pid, fields, place.cause)
+
+    def message_sent(self, sender: Pid | None, receiver: Pid, message: Any) -> bool | None:
+        if not self.messages:
+            return None
+        place = None if sender is None else self.places.get(sender)
+        fields = {"to": receiver.number, "message": describe(message)}
+        number = self._add("sent", sender, fields, None if place is None else place.cause)
+        waiting = self._on_the_way.setdefault(receiver, {})
+        # With the message itself, so that its identity is not used again while this is remembered.
+        waiting.setdefault(id(message), []).append((message, number))
+        return None
+
+    def message_received(self, pid: Pid, message: Any) -> None:
+        if not self.messages:
+            return
+        place = self.places.get(pid)
+        cause = self._taken(pid, message)
+        number = self._add("received", pid, {"message": describe(message)}, cause)
+        if place is not None:
+            place.cause = number
+
+    def signal_sent(self, sender: Pid, receiver: Pid, reason: ExitReason, linked: bool) -> None:
+        place = self.places.get(sender)
+        cause = place.cause if place is not None else self.ended.get(sender)
+        fields = {"to": receiver.number, "reason": describe(reason), "linked": linked}
+        number = self._add("signal", sender, fields, cause)
+        target = self.places.get(receiver)
+        if target is not None:
+            target.cause = number
+
+    def _taken(self, pid: Pid, message: Any) -> int | None:
+        """The event that brought a message."""
+        waiting = self._on_the_way.get(pid)
+        sent = waiting.get(id(message)) if waiting is not None else None
+        if sent:
+            number = sent.pop(0)[1]
+            if not sent and waiting is not None:
+                del waiting[id(message)]
+            return number
+        if type(message) is Down or type(message) is Exit:
+            return self.ended.get(message.pid) if message.pid is not None else None
+        return None
+
+    # Telemetry
+
+    def _child_event(
+        self, event: tuple[str, ...], measurements: Mapping[str, Any], metadata: Mapping[str, Any]
+    ) -> None:
+        fields = {
+            "id": describe(metadata["id"]),
+            "child": None if metadata["pid"] is None else metadata["pid"].number,
+        }
+        if "reason" in metadata:
+            fields["reason"] = describe(metadata["reason"])
+        if "restarts" in measurements:
+            fields["restarts"] = measurements["restarts"]
+        supervisor = metadata["supervisor"]
+        place = self.places.get(supervisor)
+        self._add(_CHILD_EVENTS[event], supervisor, fields, place.cause if place else None)
+
+    def _process_event(
+        self, event: tuple[str, ...], measurements: Mapping[str, Any], metadata: Mapping[str, Any]
+    ) -> None:
+        fields = {
+            "process": without_addresses(metadata["process"]),
+            "reason": describe(metadata["reason"]),
+            "error": describe(metadata["exception"]),
+        }
+        self._add(event[-1], metadata["pid"], fields, None)
+
+    def _dead_letter(
+        self, event: tuple[str, ...], measurements: Mapping[str, Any], metadata: Mapping[str, Any]
+    ) -> None:
+        fields = {
+            "to": describe(metadata["address"]),
+            "message": describe(metadata["message"]),
+        }
+        self._add("dead_letter", None, fields, None)
+
+    def _add(self, kind: str, pid: Pid | None, fields: dict[str, Any], cause: int | None) -> int:
+        event: dict[str, Any] = {"node": self.node} if self.node else {}
+        event["pid"] = None if pid is None else pid.number
+        event.update(fields)
+        if cause is not None:
+            event["cause"] = cause
+        return self.trace.add(kind, event)

@@ -1,0 +1,77 @@
+"""What can be set about a world, besides its seed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+from attrs import field, frozen
+
+from supervision.simulation.entropy import Streams
+from supervision.simulation.schedule import Policy
+
+__all__ = ["Knobs"]
+
+_EPOCH = 1_767_225_600.0  # 2026-01-01T00:00:00Z
+
+
+def _positive(_: object, attribute: attrs.Attribute[Any], value: float) -> None:
+    if not value > 0:
+        raise ValueError(f"{attribute.name} is {value!r}; write a number greater than 0")
+
+
+def _not_negative(_: object, attribute: attrs.Attribute[Any], value: float) -> None:
+    if not value >= 0:
+        raise ValueError(f"{attribute.name} is {value!r}; write a number from 0")
+
+
+@frozen(kw_only=True)
+class Knobs:
+    """The settings of a world. Part of a run file, so a run is replayed under the same ones.
+
+        simulate(scenario, seed=7, knobs=Knobs(quantum=0.02))
+
+    Args:
+        quantum: seconds; virtual time advances in multiples of it, so that deadlines that are close together leave the
+            scheduler a choice. 0 is exact time, in which hardly any race is found.
+        policy: "seeded" orders the tasks of each round by chance, "canonical" by age.
+        latency: the least and the most seconds that a piece of data is on its way.
+        segment: the most bytes that travel in one piece.
+        window: bytes that may be on their way, or unread, before whoever sends has to wait.
+        connect_timeout: seconds after which a connection that finds no way is given up.
+        max_seconds: virtual seconds that the scenario may take.
+        max_steps: steps of tasks that it may take.
+        livelock_rounds: rounds of the scheduler in one moment that are taken for a livelock.
+        epoch: what `runtime.now()` says at the beginning, in seconds since the epoch.
+        messages: whether the trace has the messages in it.
+        kill_grace: as for `open_runtime`.
+        shutdown_deadline: as for `open_runtime`.
+        checked: whether the runtimes check the invariants of `open_runtime(debug=True)`.
+    """
+
+    quantum: float = field(default=0.005, validator=_not_negative)
+    policy: Policy = "seeded"
+    latency: tuple[float, float] = (0.001, 0.02)
+    segment: int = field(default=1460, validator=_positive)
+    window: int = field(default=65536, validator=_positive)
+    connect_timeout: float = field(default=10.0, validator=_positive)
+    max_seconds: float = field(default=3600.0, validator=_positive)
+    max_steps: int = field(default=20_000_000, validator=_positive)
+    livelock_rounds: int = field(default=50_000, validator=_positive)
+    epoch: float = field(default=_EPOCH, validator=_not_negative)
+    messages: bool = True
+    kill_grace: float = field(default=5.0, validator=_not_negative)
+    shutdown_deadline: float = field(default=30.0, validator=_not_negative)
+    checked: bool = False
+
+    def drawn(self, seed: int) -> Knobs:
+        """The same settings, with what a search should vary drawn from a seed: quantum, latency, pieces, window."""
+        stream = Streams(seed).fresh("knobs")
+        least = stream.choice((0.0, 0.001, 0.005))
+        return attrs.evolve(
+            self,
+            quantum=stream.choice((0.0, 0.001, 0.005, 0.02, 0.1)),
+            latency=(least, least + stream.choice((0.0, 0.005, 0.02, 0.2))),
+            segment=stream.choice((7, 64, 1460, 65536)),
+            window=stream.choice((2048, 65536, 1 << 20)),
+        )

@@ -1,0 +1,75 @@
+"""What came of a simulated run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from attrs import field, frozen
+
+from supervision.simulation.errors import InvariantViolated, SimulationFailed
+from supervision.simulation.knobs import Knobs
+from supervision.simulation.schedule import Deviations
+
+__all__ = ["Outcome", "identify"]
+
+
+@frozen(kw_only=True)
+class Outcome:
+    """One run of one seed.
+
+    Attributes:
+        scenario: `module:function`.
+        seed: what decided everything.
+        knobs: the settings of the world.
+        params: what the scenario was given.
+        error: what made it fail; None if it passed.
+        seconds: virtual seconds that it took.
+        rounds: rounds of the scheduler.
+        choices: rounds in which there was a choice.
+        steps: steps of tasks.
+        events: how many events the trace has.
+        trace: the events, a JSON object each.
+        digest: SHA-256 of the trace.
+        steps_digest: SHA-256 of the numbers of the tasks that ran, in order.
+        deviations: how the schedule differed from the canonical one.
+    """
+
+    scenario: str
+    seed: int
+    knobs: Knobs
+    params: dict[str, Any]
+    error: BaseException | None
+    seconds: float
+    rounds: int
+    choices: int
+    steps: int
+    events: int
+    trace: list[bytes] = field(repr=False)
+    digest: str
+    steps_digest: str
+    deviations: Deviations = field(repr=False)
+
+    @property
+    def passed(self) -> bool:
+        """Whether the scenario came to its end and nothing was found."""
+        return self.error is None
+
+    def check(self) -> Outcome:
+        """Return this outcome if the run passed.
+
+        Raises:
+            SimulationFailed: with what went wrong as its cause, and the seed that replays it.
+        """
+        if self.error is not None:
+            problem = f"{type(self.error).__name__}: {self.error}"
+            raise SimulationFailed(self.scenario, self.seed, problem) from self.error
+        return self
+
+
+def identify(error: BaseException | None) -> str | None:
+    """What kind of failure an error is: two runs that fail alike have the same. None for a run that passed."""
+    if error is None:
+        return None
+    if isinstance(error, InvariantViolated):
+        return f"invariant {error.invariant}"
+    return type(error).__qualname__

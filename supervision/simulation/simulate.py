@@ -1,0 +1,288 @@
+"""Running a scenario from a seed.
+
+    outcome = simulate(scenario, seed=7)
+    outcome.check()                       # raises what went wrong, if anything did
+    print(outcome.seconds, outcome.digest)
+
+The same seed, program and knobs give the same run, to the byte, in any process and on any machine. Called outside of
+Trio: it runs Trio itself, and puts back everything that it has replaced.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import ExitStack
+from hashlib import sha256
+from typing import Any, TypeAlias
+
+import trio
+
+from actors.environment import current_environment
+from actors.runtime import open_runtime
+from supervision.simulation._trio_names import scheduling
+from supervision.simulation._waiting import busy_lines, waiting_lines
+from supervision.simulation.clock import VirtualClock
+from supervision.simulation.entropy import Streams
+from supervision.simulation.errors import (
+    BudgetSpent,
+    Deadlock,
+    InvariantViolated,
+    Livelock,
+)
+from supervision.simulation.fence import fence
+from supervision.simulation.knobs import Knobs
+from supervision.simulation.outcome import Outcome
+from supervision.simulation.pins import pinned
+from supervision.simulation.schedule import Deviations, Scheduler
+from supervision.simulation.trace import Trace
+from supervision.simulation.world import World
+
+__all__ = ["Scenario", "scenario_name", "simulate"]
+
+Scenario: TypeAlias = Callable[[World], Awaitable[object]]
+
+
+def simulate(
+    scenario: Scenario,
+    seed: int,
+    *,
+    knobs: Knobs | None = None,
+    params: Mapping[str, Any] | None = None,
+    deviations: Deviations | None = None,
+    keep_trace: bool = True,
+) -> Outcome:
+    """Run a scenario in a world of its own, and say what came of it.
+
+        simulate(scenario, seed=7, params={"clients": 5}).check()
+
+    Args:
+        scenario: an async function of one argument, the `World`.
+        seed: decides every order, number and delay.
+        knobs: settings of the world.
+        params: for the scenario, as `world.params`; of types that JSON has, if the run is to be saved.
+        deviations: orders for single rounds of the scheduler, from `Outcome.deviations`.
+        keep_trace: False keeps only the digest of the trace, which saves memory in long runs.
+
+    Returns:
+        The outcome, also of a run that failed: whatever the scenario raises is in `Outcome.error`.
+
+    Raises:
+        RuntimeError: from within Trio.
+        KeyboardInterrupt: Ctrl-C.
+
+    Not decided by the seed: see `docs/topics/simulation.md` for what a program must not depend on.
+    """
+    if trio.lowlevel.in_trio_run():
+        raise RuntimeError(
+            "simulate() runs Trio itself, so it cannot be called inside of Trio; call it from "
+            "ordinary code (in tests: a sync def test, not an async def one)"
+        )
+    run = _Run(
+        scenario,
+        seed,
+        knobs=knobs or Knobs(),
+        params=params or {},
+        deviations=deviations,
+        keep_trace=keep_trace,
+    )
+    return run.execute()
+
+
+class _Abandoned(Exception):
+    """Raised inside Trio's own loop to end a run that does not let itself be ended."""
+
+
+# What is left of abandoned runs. Tasks that are thrown away in the middle run their clean-ups at once, outside of Trio,
+# where these can only fail, and loudly.
+_graveyard: list[object] = []
+
+
+class _Run:
+    """One run: what happens between the rounds, and how it ends."""
+
+    def __init__(
+        self,
+        scenario: Scenario,
+        seed: int,
+        *,
+        knobs: Knobs,
+        params: Mapping[str, Any],
+        deviations: Deviations | None,
+        keep_trace: bool,
+    ) -> None:
+        self.scenario = scenario
+        self.knobs = knobs
+        self.error: BaseException | None = None
+        self.streams = Streams(seed)
+        self.clock = VirtualClock(knobs.quantum, settled=self._settled, stuck=self._stuck)
+        self.scheduler = Scheduler(
+            knobs.policy,
+            self.streams.fresh("schedule"),
+            deviations=deviations,
+            between=self._between,
+        )
+        self.trace = Trace(self._moment, keep=keep_trace)
+        self.world = World(
+            seed=seed,
+            knobs=knobs,
+            params=dict(params),
+            streams=self.streams,
+            clock=self.clock,
+            trace=self.trace,
+        )
+        self._root = trio.CancelScope()
+        self._fences = ExitStack()
+        self._now = -1.0
+        self._rounds_in_moment = 0
+        self._steps = 0
+        self._checked = False
+
+    def execute(self) -> Outcome:
+        """Run the scenario to its end, one way or another."""
+        escaped: BaseException | None = None
+        try:
+            with (
+                scheduling(self.scheduler),
+                pinned(self.streams, self.world.environment.now, self.fail),
+                self._fences,
+            ):
+                trio.run(
+                    self._main,
+                    clock=self.clock,
+                    instruments=[self.scheduler],
+                    strict_exception_groups=True,
+                )
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:  # whatever the scenario raises is what came of it
+            escaped = _only(error)
+            if isinstance(error, trio.TrioInternalError):
+                _graveyard.append((self.scheduler.tasks(), error))
+        if self.error is None:
+            self.error = escaped
+        return self._outcome()
+
+    async def _main(self) -> None:
+        # Only here, because Trio needs a pair of sockets to begin with; and taken down by `execute`, because the task
+        # of a run that was abandoned never comes to its end.
+        self._fences.enter_context(fence(self.fail))
+        current_environment.set(self.world.environment)
+        with self._root:
+            async with open_runtime(
+                kill_grace=self.knobs.kill_grace,
+                shutdown_deadline=self.knobs.shutdown_deadline,
+                log=False,
+                debug=self.knobs.checked,
+            ) as self.world.runtime:
+                await self.scenario(self.world)
+
+    def fail(self, error: BaseException) -> None:
+        """Make `error` what came of the run, unless there is something already, and end it."""
+        if self.error is None:
+            self.error = error
+            self._rounds_in_moment = 0
+            self._root.cancel()
+
+    # Between the rounds. Nothing in here may raise, but to abandon the run: it is Trio's own loop that calls.
+
+    def _settled(self) -> bool:
+        """Nobody can run: the last thing before time passes."""
+        running = self.error is None
+        self._check_all()
+        self._checked = True
+        return self.world.wake_settled() or (running and self.error is not None)
+
+    def _stuck(self) -> None:
+        if self.error is not None:
+            # It was cancelled already, and waits all the same.
+            raise _Abandoned
+        self.fail(Deadlock(self.clock.now, self._who_waits()))
+
+    def _between(self, batch: list[trio.lowlevel.Task]) -> None:
+        self._steps += len(batch)
+        if self.clock.now != self._now:
+            self._now = self.clock.now
+            self._rounds_in_moment = 0
+            if self._now > self.knobs.max_seconds:
+                self._out_of("seconds", self.knobs.max_seconds)
+        else:
+            self._rounds_in_moment += 1
+            if self._rounds_in_moment > self.knobs.livelock_rounds:
+                self._livelocked(batch)
+        if self._steps > self.knobs.max_steps:
+            self._out_of("steps", self.knobs.max_steps)
+        if not self._checked:
+            self._check_all()
+        self._checked = False
+
+    def _check_all(self) -> None:
+        for name, check in self.world.always:
+            self._check(name, check)
+
+    def _check(self, name: str, check: Callable[[], str | None]) -> None:
+        if self.error is not None:
+            return
+        try:
+            problem = check()
+        except BaseException as error:  # a check that is broken is what came of the run
+            self.fail(error)
+            return
+        if problem is not None:
+            self.fail(InvariantViolated(name, self.clock.now, problem))
+
+    def _livelocked(self, batch: list[trio.lowlevel.Task]) -> None:
+        if self.error is not None:
+            raise _Abandoned
+        busy = busy_lines(batch, self.world.runtimes)
+        self.fail(Livelock(self.clock.now, self._rounds_in_moment, busy))
+
+    def _out_of(self, what: str, limit: float) -> None:
+        if self.error is None:
+            self.fail(BudgetSpent(what, limit, self._who_waits()))
+
+    def _who_waits(self) -> tuple[str, ...]:
+        return waiting_lines(self.scheduler.tasks(), self.world.runtimes)
+
+    # Records
+
+    def _moment(self) -> tuple[float, int, int]:
+        scheduler = self.scheduler
+        try:
+            task = scheduler.number_of(trio.lowlevel.current_task())
+        except RuntimeError:
+            # Between two steps: a timer of the world, or a check.
+            task = 0
+        return self.clock.now, scheduler.round, task
+
+    def _outcome(self) -> Outcome:
+        scheduler = self.scheduler
+        return Outcome(
+            scenario=scenario_name(self.scenario),
+            seed=self.world.seed,
+            knobs=self.knobs,
+            params=self.world.params,
+            error=self.error,
+            seconds=self.clock.now,
+            rounds=scheduler.round,
+            choices=scheduler.choices,
+            steps=self._steps,
+            events=self.trace.count,
+            trace=self.trace.lines,
+            digest=self.trace.digest(),
+            steps_digest=sha256(scheduler.steps.tobytes()).hexdigest(),
+            deviations=scheduler.taken,
+        )
+
+
+def scenario_name(scenario: Scenario) -> str:
+    """`module:function`, with which it can be found again."""
+    module = getattr(scenario, "__module__", "?")
+    name = getattr(scenario, "__qualname__", type(scenario).__qualname__)
+    return f"{module}:{name}"
+
+
+def _only(error: BaseException) -> BaseException:
+    """What a nursery has wrapped, if it is one thing."""
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error
