@@ -1,0 +1,167 @@
+"""The cases of OTP's supervisor_SUITE, and the tests that cover them."""
+
+from tests.conformance.elixir.cases import Cases, Covered, NotPortable
+
+COUNTS = {"supervisor_SUITE": 66}
+
+
+def _in(module: str, name: str) -> Covered:
+    return Covered(f"../../supervision/test_{module}.py::test_{name}")
+
+
+def _here(name: str) -> Covered:
+    return Covered(f"test_supervisor_suite.py::test_{name}")
+
+
+_NO_UPGRADES = NotPortable("code is not replaced in running processes here")
+_IGNORED = _here("a_dynamic_child_that_ignores_its_start_is_nowhere")
+_DYNAMIC_FAILS = _in(
+    "dynamic_supervisor", "a_start_that_fails_is_raised_as_it_was_and_leaves_nothing"
+)
+_BOOT_FAILS = _in(
+    "supervisor", "a_child_that_fails_at_boot_takes_those_before_it_down_and_ends_the_supervisor"
+)
+_PERMANENT = _in("supervisor", "a_permanent_child_is_restarted_whatever_it_ended_with")
+_TRANSIENT = _in("supervisor", "a_transient_child_is_restarted_only_if_it_did_not_end_cleanly")
+_TEMPORARY = _in("supervisor", "a_temporary_child_is_forgotten_whatever_it_ended_with")
+_ESCALATION = _in("supervisor_restarts", "giving_up_climbs_the_tree_until_somebody_can_bear_it")
+_IN_ORDER = _in("supervisor", "children_start_in_order_stop_in_reverse_and_are_listed_last_first")
+_LOOP = _here("a_restart_loop_that_would_go_on_for_ever_can_be_ended")
+_REQUESTS = Covered(
+    "../otp/test_supervisors.py::test_61_each_request_about_a_child_in_each_state_has_its_answer"
+)
+_BAD_FIELD = _in("child_spec", "a_field_that_cannot_be_is_refused_with_what_to_write")
+_ONE_SPEC = _in("dynamic_supervisor", "one_spec_serves_many_children_with_arguments_of_their_own")
+
+CASES: Cases = {
+    "supervisor_SUITE": {
+        "sup_start_normal": _IN_ORDER,
+        "sup_start_ignore_init": NotPortable(
+            "the init of a supervisor is not the user's, so it cannot decide not to run"
+        ),
+        "sup_start_ignore_child": _in(
+            "supervisor", "a_child_that_ignores_its_start_is_kept_not_running_and_boot_goes_on"
+        ),
+        "sup_start_ignore_temporary_child": _in(
+            "supervisor", "a_temporary_child_that_ignores_its_start_is_forgotten"
+        ),
+        "sup_start_ignore_temporary_child_start_child": _in(
+            "supervisor_requests",
+            "start_child_that_is_ignored_keeps_the_spec_unless_it_is_temporary",
+        ),
+        "sup_start_ignore_temporary_child_start_child_simple": _IGNORED,
+        "sup_start_ignore_permanent_child_start_child_simple": _IGNORED,
+        "sup_start_error_return": _BOOT_FAILS,
+        "sup_start_fail": _in(
+            "supervisor", "a_starter_dies_with_a_supervisor_that_does_not_boot_unless_it_traps"
+        ),
+        "sup_start_child_returns_error": _in(
+            "supervisor_requests", "start_child_that_fails_says_why_and_leaves_nothing"
+        ),
+        "sup_start_restart_child_returns_error": _in(
+            "supervisor_requests", "restart_child_that_fails_says_why_and_leaves_it_not_running"
+        ),
+        "sup_start_child_returns_error_simple": _DYNAMIC_FAILS,
+        "sup_start_map": _IN_ORDER,
+        "sup_start_map_simple": _ONE_SPEC,
+        "sup_start_map_faulty_specs": _BAD_FIELD,
+        "sup_stop_infinity": _in("children", "an_infinite_shutdown_waits_as_long_as_it_takes"),
+        "sup_stop_timeout": _in(
+            "children", "a_child_that_ignores_its_shutdown_is_killed_when_its_time_is_over"
+        ),
+        "sup_stop_brutal_kill": _in("children", "a_child_of_brutal_kill_never_runs_terminate"),
+        "child_adm": _REQUESTS,
+        "child_adm_simple": _in("dynamic_supervisor", "terminate_child_stops_it_for_good"),
+        "child_specs": _in(
+            "supervisor_requests", "start_child_refuses_what_cannot_be_a_child_here"
+        ),
+        "extra_return": NotPortable(
+            "a start returns a pid and nothing beside it; what else there is to say is sent"
+        ),
+        "sup_flags": _in("supervisor", "nothing_starts_if_any_spec_or_option_cannot_be"),
+        "permanent_normal": _PERMANENT,
+        "permanent_shutdown": _PERMANENT,
+        "permanent_abnormal": _PERMANENT,
+        "transient_normal": _TRANSIENT,
+        "transient_shutdown": _TRANSIENT,
+        "transient_abnormal": _TRANSIENT,
+        "temporary_normal": _TEMPORARY,
+        "temporary_shutdown": _TEMPORARY,
+        "temporary_abnormal": _TEMPORARY,
+        "temporary_bystander": _here(
+            "a_temporary_bystander_of_a_group_restart_is_stopped_and_forgotten"
+        ),
+        "multiple_restarts": _in("supervisor_restarts", "crashes_count_only_within_the_window"),
+        "one_for_one": _in("supervisor", "siblings_of_a_child_that_ends_are_left_alone"),
+        "one_for_one_escalation": _ESCALATION,
+        "one_for_all": _in(
+            "supervisor_restarts", "one_for_all_takes_everybody_down_and_up_again_for_one_restart"
+        ),
+        "one_for_all_escalation": _ESCALATION,
+        "one_for_all_other_child_fails_restart": _in(
+            "supervisor_restarts",
+            "one_for_all_tries_the_whole_group_again_when_another_child_fails_to_restart",
+        ),
+        "rest_for_one": _in("supervisor_restarts", "rest_for_one_takes_down_those_started_later"),
+        "rest_for_one_escalation": _ESCALATION,
+        "rest_for_one_other_child_fails_restart": _in(
+            "supervisor_restarts",
+            "rest_for_one_tries_again_from_the_child_that_failed_to_restart",
+        ),
+        "simple_one_for_one": _in(
+            "dynamic_supervisor", "the_end_of_a_child_is_judged_as_under_any_supervisor"
+        ),
+        "simple_one_for_one_shutdown": _in(
+            "children", "a_static_supervisor_stops_one_after_another_and_a_dynamic_one_all_at_once"
+        ),
+        "simple_one_for_one_extra": _ONE_SPEC,
+        "simple_one_for_one_escalation": _here(
+            "a_dynamic_child_that_crashes_once_too_often_ends_the_supervisor_and_its_siblings"
+        ),
+        "child_unlink": _in(
+            "children", "a_child_that_unlinked_itself_does_not_hang_its_supervisor"
+        ),
+        "tree": _here("a_tree_is_counted_by_level_restarts_by_branch_and_stops_as_a_whole"),
+        "count_children": _in(
+            "supervisor_requests", "count_children_counts_known_alive_supervisors_and_workers"
+        ),
+        "count_children_supervisor": _here(
+            "a_tree_is_counted_by_level_restarts_by_branch_and_stops_as_a_whole"
+        ),
+        "count_restarting_children": _in(
+            "dynamic_supervisor", "a_restarting_child_is_counted_but_not_as_active"
+        ),
+        "hanging_restart_loop": _LOOP,
+        "hanging_restart_loop_rest_for_one": _LOOP,
+        "hanging_restart_loop_simple": _here(
+            "a_dynamic_restart_loop_that_would_go_on_for_ever_can_be_ended"
+        ),
+        "order_of_children": _IN_ORDER,
+        "scale_start_stop_many_children": _here(
+            "many_children_of_a_static_supervisor_start_and_stop"
+        ),
+        "simple_one_for_one_scale_many_temporary_children": _here(
+            "many_temporary_children_of_a_dynamic_supervisor_come_and_go"
+        ),
+        "do_not_save_start_parameters_for_temporary_children": _in(
+            "dynamic_supervisor",
+            "the_arguments_of_a_temporary_child_are_not_kept_and_those_of_others_are",
+        ),
+        "do_not_save_child_specs_for_temporary_children": _here(
+            "a_static_supervisor_keeps_no_spec_of_a_temporary_child_that_has_ended"
+        ),
+        "faulty_application_shutdown": _here(
+            "a_supervisor_whose_child_fails_to_stop_stops_with_its_application"
+        ),
+        "get_callback_module": NotPortable(
+            "a supervisor has no callback module: its children are given to it as values"
+        ),
+        "simple_global_supervisor": NotPortable(
+            "there is one node, so a supervisor cannot be global"
+        ),
+        "code_change": _NO_UPGRADES,
+        "code_change_map": _NO_UPGRADES,
+        "code_change_simple": _NO_UPGRADES,
+        "code_change_simple_map": _NO_UPGRADES,
+    }
+}
