@@ -191,12 +191,18 @@ def _load(target: str) -> Endpoint:
     module_name, colon, name = target.partition(":")
     if not colon or not module_name or not name:
         raise typer.BadParameter(f"{target!r} is not of the form MODULE:ENDPOINT")
+    if not all(part.isidentifier() for part in module_name.split(".")):
+        raise typer.BadParameter(
+            f"{module_name!r} is not the name of a module; give the name that Python would import, such as chat.server"
+        )
     # As `python -m` does: what is started from a folder may import from it.
     sys.path.insert(0, str(Path.cwd()))
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
-        if error.name is not None and not module_name.startswith(error.name):
+        missing = error.name
+        if missing is not None and not f"{module_name}.".startswith(f"{missing}."):
+            # The module is there, and what it imports is not: that is for its author to see, traceback and all.
             raise
         raise typer.BadParameter(
             f"there is no module {module_name!r} here; give the name that Python would import"

@@ -1,0 +1,326 @@
+"""The command line: what it serves, what it says, and that a mistake is one sentence and no traceback."""
+
+from __future__ import annotations
+
+import gc
+import itertools
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+import trio.lowlevel
+
+from channels import Channel, Endpoint, Socket, cli, handle_in
+from channels.cli import run_endpoint, serve_endpoint
+from channels.transports.listener import Listener
+from tests.channels.rooms import UserSocket
+
+Run = Callable[..., tuple[int, str, str]]
+
+NUMBERS = itertools.count()
+
+FINE = """
+from channels import Channel, Endpoint, Socket
+class UserSocket(Socket):
+    channels = {"room:*": Channel}
+endpoint = Endpoint(sockets={"/socket": UserSocket})
+other = "not an endpoint"
+"""
+
+WRONG_HANDLER = """
+from channels import Channel, Endpoint, Socket, handle_in
+class RoomChannel(Channel):
+    @handle_in("new_msg")
+    async def new_msg(self):
+        pass
+class UserSocket(Socket):
+    channels = {"room:*": RoomChannel}
+endpoint = Endpoint(sockets={"/socket": UserSocket})
+"""
+
+BARE_DECORATOR = """
+from channels import Channel, Endpoint, Socket, handle_in
+class RoomChannel(Channel):
+    @handle_in
+    async def new_msg(self, payload):
+        pass
+"""
+
+WRONG_ROUTE = """
+from channels import Channel, Endpoint, Socket
+class UserSocket(Socket):
+    channels = {"room:*:private": Channel}
+endpoint = Endpoint(sockets={"/socket": UserSocket})
+"""
+
+WRONG_ROUTE_OBJECT = """
+from channels import Channel, Endpoint, Route, Socket
+class UserSocket(Socket):
+    channels = {"room": Route("room:*:private", Channel)}
+endpoint = Endpoint(sockets={"/socket": UserSocket})
+"""
+
+WRONG_NUMBER = """
+from channels import Channel, Endpoint, Mount, Socket
+endpoint = Endpoint(sockets={"/socket": Mount(Socket, timeout=0)})
+"""
+
+REFUSING_APPLICATION = """
+from channels import Endpoint
+async def app(scope, receive, send):
+    await receive()
+    await send({"type": "lifespan.startup.failed", "message": "no database"})
+endpoint = Endpoint(sockets={}, http=app)
+"""
+
+
+@pytest.fixture(autouse=True)
+def keep_the_path(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def module(tmp_path: Path) -> Iterator[Callable[[str], str]]:
+    """Write a module into the current folder, under a name that no test has used."""
+    names: list[str] = []
+
+    def write(text: str) -> str:
+        name = f"server_{next(NUMBERS)}"
+        (tmp_path / f"{name}.py").write_text(text)
+        names.append(name)
+        return name
+
+    yield write
+    for name in names:
+        sys.modules.pop(name, None)
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run the command, and return its exit code, what it printed, and what it complained of."""
+
+    def call(*arguments: str, command: Callable[[], Any] = cli.main) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["ashtree", *arguments])
+        with pytest.raises(SystemExit) as left:
+            command()
+        out, err = capsys.readouterr()
+        code = left.value.code
+        assert isinstance(code, int)
+        return code, out, err
+
+    return call
+
+
+def stop_soon(monkeypatch: pytest.MonkeyPatch, what: signal.Signals = signal.SIGTERM) -> None:
+    """Send this program a signal as soon as it says that it serves."""
+    say = print
+
+    def say_and_stop(*words: Any, **options: Any) -> None:
+        say(*words, **options)
+        os.kill(os.getpid(), what)
+
+    monkeypatch.setattr(cli, "print", say_and_stop, raising=False)
+    # The collector is tuned for the life of a process, which a test run is not.
+    monkeypatch.setattr(gc, "freeze", lambda: None)
+    monkeypatch.setattr(gc, "set_threshold", lambda *_: None)
+
+
+# Serving
+
+
+@pytest.mark.parametrize("what", [signal.SIGTERM, signal.SIGINT])
+def test_serve_says_where_it_serves_and_stops_in_order_on_a_signal(
+    run: Run,
+    module: Callable[[str], str],
+    monkeypatch: pytest.MonkeyPatch,
+    what: signal.Signals,
+) -> None:
+    stop_soon(monkeypatch, what)
+    code, out, err = run("serve", f"{module(FINE)}:endpoint", "--port", "0", "--log-level", "error")
+    assert (code, err) == (0, "")
+    assert out.startswith("Serving on http://127.0.0.1:")
+    assert out.endswith(" (Ctrl-C stops it)\n")
+
+
+def test_run_endpoint_is_a_program_with_options(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    stop_soon(monkeypatch)
+    endpoint = Endpoint(sockets={"/socket": UserSocket})
+
+    def program() -> None:
+        run_endpoint(endpoint, default_port=0, default_log_level="error")
+
+    code, out, _ = run(command=program)
+    assert code == 0
+    assert out.startswith("Serving on http://127.0.0.1:")
+    assert run("--prot", "1", command=program)[0] == 2
+    code, out, _ = run("--help", command=program)
+    assert code == 0
+    assert "--log-level" in out
+
+
+def test_serve_endpoint_tells_the_address_it_has_got_and_tunes_the_collector() -> None:
+    told: list[Any] = []
+    thresholds, frozen = gc.get_threshold(), gc.get_freeze_count()
+
+    def started(url: str) -> None:
+        told.extend((url, gc.get_threshold(), gc.get_freeze_count()))
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    try:
+        serve_endpoint(Endpoint(sockets={}), port=0, on_started=started)
+        url, tuned, freezed = told
+        assert url.startswith("http://127.0.0.1:")
+        assert tuned > thresholds
+        assert freezed > frozen
+    finally:
+        gc.unfreeze()
+        gc.set_threshold(*thresholds)
+
+
+def test_tuning_the_collector_can_be_left_out() -> None:
+    thresholds, frozen = gc.get_threshold(), gc.get_freeze_count()
+
+    def started(_: str) -> None:
+        assert (gc.get_threshold(), gc.get_freeze_count()) == (thresholds, frozen)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    serve_endpoint(Endpoint(sockets={}), port=0, tune_gc=False, on_started=started)
+
+
+def test_an_address_of_ipv6_is_a_url_with_brackets() -> None:
+    assert cli._url("::1", 4000) == "http://[::1]:4000"
+    assert cli._url("127.0.0.1", 4000) == "http://127.0.0.1:4000"
+
+
+# Mistakes
+
+
+def assert_one_sentence(said: str) -> None:
+    assert said.endswith("\n")
+    assert said.count("\n") == 1, said
+    assert "Traceback" not in said
+    assert "Error" not in said
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        (WRONG_HANDLER, ["RoomChannel.new_msg", "write `async def new_msg(self, payload)`"]),
+        (BARE_DECORATOR, ['write @handle_in("new_msg"), not @handle_in']),
+        (WRONG_ROUTE, ["'room:*:private'", "write 'room:*'"]),
+        (WRONG_ROUTE_OBJECT, ["'room:*:private'", "write 'room:*'"]),
+        (WRONG_NUMBER, ["Mount got timeout=0", "write a number above 0"]),
+        (REFUSING_APPLICATION, ["the mounted application did not start: no database"]),
+    ],
+)
+def test_a_mistake_in_what_is_served_is_one_sentence_and_exit_code_1(
+    run: Run, module: Callable[[str], str], text: str, parts: list[str]
+) -> None:
+    code, out, err = run("serve", f"{module(text)}:endpoint", "--port", "0")
+    assert (code, out) == (1, "")
+    assert_one_sentence(err)
+    for part in parts:
+        assert part in err
+
+
+def test_a_mistake_in_a_program_is_one_sentence_and_exit_code_1(run: Run) -> None:
+    class Wrong(Channel):
+        @handle_in("new_msg")
+        async def new_msg(self) -> None: ...
+
+    class WrongSocket(Socket):
+        channels = {"room:*": Wrong}
+
+    endpoint = Endpoint(sockets={"/socket": WrongSocket})
+    code, _, err = run("--port", "0", command=lambda: run_endpoint(endpoint))
+    assert code == 1
+    assert_one_sentence(err)
+    assert "Wrong.new_msg" in err
+
+
+def test_a_port_in_use_is_one_sentence_and_exit_code_1(
+    run: Run, module: Callable[[str], str]
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        code, out, err = run("serve", f"{module(FINE)}:endpoint", "--port", str(port))
+    assert (code, out) == (1, "")
+    assert_one_sentence(err)
+    assert err.startswith(f"cannot listen on 127.0.0.1:{port}: the port is in use")
+
+
+def test_an_endpoint_that_fails_later_is_one_sentence_and_exit_code_1(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gc, "freeze", lambda: None)
+    monkeypatch.setattr(gc, "set_threshold", lambda *_: None)
+
+    async def broken(self: Listener, on_connection: Any) -> None:
+        await trio.lowlevel.checkpoint()
+        raise OSError("the network is down")
+
+    monkeypatch.setattr(Listener, "main", broken)
+    endpoint = Endpoint(sockets={})
+    code, _, err = run(
+        "--port", "0", "--log-level", "critical", command=lambda: run_endpoint(endpoint)
+    )
+    assert code == 1
+    assert err.count("\n") == 1
+    # Why is in the log, whose level was set too high to show it.
+    assert "gave up" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "part"),
+    [
+        (["serve"], "MODULE:ENDPOINT"),
+        (["serve", "{fine}"], "is not of the form MODULE:ENDPOINT"),
+        (["serve", "{fine}:"], "is not of the form MODULE:ENDPOINT"),
+        (["serve", ":endpoint"], "is not of the form MODULE:ENDPOINT"),
+        (["serve", "{fine}:missing"], "has no 'missing'"),
+        (["serve", "{fine}:other"], "is not an Endpoint"),
+        (["serve", "no_such_module:endpoint"], "there is no module 'no_such_module'"),
+        (["serve", "{fine}.inner:endpoint"], "there is no module '{fine}.inner'"),
+        (["serve", "chat/server.py:endpoint"], "'chat/server.py' is not the name of a module"),
+        (["serve", ".chat:endpoint"], "'.chat' is not the name of a module"),
+        (["serve", "{fine}:endpoint", "--prot", "1"], "--prot"),
+        (["serve", "{fine}:endpoint", "--port", "70000"], "65535"),
+        (["serve", "{fine}:endpoint", "--port", "many"], "'--port'"),
+        (["serve", "{fine}:endpoint", "--log-level", "loud"], "loud"),
+        (["sreve"], "sreve"),
+    ],
+)
+def test_what_was_typed_wrong_is_one_sentence_and_exit_code_2(
+    run: Run, module: Callable[[str], str], arguments: list[str], part: str
+) -> None:
+    fine = module(FINE)
+    code, out, err = run(*(each.format(fine=fine) for each in arguments))
+    assert (code, out) == (2, "")
+    assert_one_sentence(err)
+    assert part.format(fine=fine) in err
+    assert err.endswith("(see --help)\n")
+
+
+def test_what_a_module_itself_cannot_import_is_shown_in_full(
+    run: Run, module: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = module("import surely_not_installed\n")
+    monkeypatch.setattr(sys, "argv", ["ashtree", "serve", f"{target}:endpoint"])
+    with pytest.raises(ModuleNotFoundError, match="surely_not_installed"):
+        cli.main()
+
+
+def test_a_missing_module_whose_name_begins_the_same_is_not_mistaken_for_it(
+    module: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = module("import serv\n")
+    monkeypatch.setattr(sys, "argv", ["ashtree", "serve", f"{target}:endpoint"])
+    with pytest.raises(ModuleNotFoundError, match="'serv'"):
+        cli.main()
