@@ -9,6 +9,7 @@ from actors.aliases import Alias, alias, unalias
 from actors.errors import (
     ActorsError,
     AlreadyStarted,
+    CallCycle,
     CallExit,
     CallingSelf,
     CallTimeout,
@@ -114,6 +115,7 @@ __all__ = [
     "Agent",
     "Alias",
     "AlreadyStarted",
+    "CallCycle",
     "CallEvent",
     "CallExit",
     "CallTimeout",

@@ -28,6 +28,7 @@ import trio
 from trio.lowlevel import enable_ki_protection
 
 from actors import _server_loop
+from actors._call_chains import CallChains
 from actors._links import LinkGraph, Watcher
 from actors._process import Monitor, Process, current_process
 from actors._runtime import Runtime
@@ -64,6 +65,7 @@ class CheckedRuntime(Runtime):
         super().__init__(kill_grace=kill_grace, seed=seed)
         self.breaches: list[InvariantBroken] = []
         self.checked_graph = self.graph = _CheckedGraph(self.broken)
+        self.call_chains = CallChains()
 
     def broken(self, number: int, what: str) -> NoReturn:
         """Remember that an invariant does not hold, and raise."""
@@ -96,13 +98,12 @@ class CheckedRuntime(Runtime):
             args = (partial(_guarded, args[0], self), *args[1:])
         try:
             await super()._run(process, function, args)
+        except (trio.Cancelled, InvariantBroken):
+            # The runtime itself is cancelled, which is no exception of the process; or this was found already.
+            raise
         except (
-            trio.Cancelled
-        ):  # the runtime itself is cancelled, which is no exception of the process
-            raise
-        except InvariantBroken:
-            raise
-        except BaseException as error:
+            BaseException
+        ) as error:  # nothing at all may come through here, and whatever does is the finding
             self.broken(3, f"{error!r} of {pid!r} reached the nursery of all processes")
         if not process.dead or pid in self.zombies:
             self.broken(3, f"the task of {pid!r} is over, and its record says otherwise")

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 import trio
 from trio.lowlevel import enable_ki_protection
 
+from actors._call_chains import CallChains
 from actors._links import LinkGraph
 from actors._pace import Pace
 from actors._process import Process, acting_process
@@ -52,6 +53,7 @@ class ProcessTable:
         # Whether `admit` must be asked before a message is sent: there is an instrument, or a zombie.
         self.guarded = False
         self.mailbox_alarm = sys.maxsize
+        self.call_chains: CallChains | None = None
         self.closed = False
         self.spawned = 0
         self.crashed = 0

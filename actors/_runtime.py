@@ -176,7 +176,7 @@ class Runtime(ProcessTable):
         if process.name is not None:
             del self.names[process.name]
         if process.grace is not None:
-            self.timers.cancel(process.grace)
+            self.timers.forget(process.grace)
         self._release(process, reason)
         for instrument in self.instruments:
             instrument.process_exited(pid, reason)
@@ -203,7 +203,7 @@ class Runtime(ProcessTable):
             self._clean_up(process, process.cleanups, reason)
         if process.timers:
             for timer in process.timers:
-                self.timers.cancel(timer)
+                self.timers.forget(timer)
         if process.watching:
             for ref, target in process.watching.items():
                 self.graph.unwatch(target, ref)

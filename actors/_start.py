@@ -120,7 +120,7 @@ async def start(
         raise
     finally:
         if timer is not None:
-            runtime.timers.cancel(timer)
+            runtime.timers.forget(timer)
         runtime.graph.unwatch(child.pid, slot)
     if slot.started:
         return child.pid

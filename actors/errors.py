@@ -5,7 +5,8 @@ ActorsError
 │   ├── NoProcess       ... because it does not exist
 │   ├── CallTimeout     ... in time
 │   ├── ServerExit      ... because it ended first
-│   └── CallingSelf     ... because it is the caller
+│   ├── CallingSelf     ... because it is the caller
+│   └── CallCycle       ... because it waits for the caller
 ├── StartError          a process could not be started
 │   └── AlreadyStarted  ... because its name is taken
 ├── StartIgnored        its init decided not to run
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ActorsError",
     "AlreadyStarted",
+    "CallCycle",
     "CallExit",
     "CallTimeout",
     "CallingSelf",
@@ -122,6 +124,26 @@ class CallingSelf(CallExit):
         return (
             f"call({self.server!r}, {self.request!r}): a process cannot call itself; "
             "call the method directly, or cast() to be served after the current message"
+        )
+
+
+class CallCycle(CallExit):
+    """Processes call each other in a circle, and each waits for an answer that only its caller could allow.
+
+    Found in debug builds; without them the first of the calls to run out of time ends it.
+    """
+
+    def __init__(
+        self, chain: Sequence[Pid], server: object, request: object, timeout: float
+    ) -> None:
+        super().__init__(CALLING_SELF, server, request, timeout)
+        self.chain = tuple(chain)
+
+    def __str__(self) -> str:
+        circle = " -> ".join(map(repr, self.chain))
+        return (
+            f"call({self.server!r}, {self.request!r}): a circle of calls, {circle}, in which each waits for the next; "
+            "let one of them cast(), or answer with NoReply() and reply() later"
         )
 
 

@@ -297,7 +297,7 @@ async def call(server: object, request: Any, *, timeout: float = 5.0) -> Any:
 
 # Ctrl-C in the middle would leave a request behind whose answer wakes a task that does not wait.
 @enable_ki_protection
-async def _request(
+async def _request(  # noqa: PLR0912 - one exchange, spelled out for speed
     envelope: type[CallRequest | SystemRequest], server: object, request: Any, timeout: float
 ) -> Any:
     caller = current_process.get()
@@ -314,18 +314,26 @@ async def _request(
         raise CallingSelf(server, request, timeout)
     runtime = target.runtime
     sender = Sender(None if caller is None else caller.pid, target, current_task())
+    # Only in debug builds. A helper task that waits does not keep its process from answering.
+    chains = runtime.call_chains
+    if chains is not None and caller is not None and caller.task is current_task():
+        chains.enter(caller.pid, target.pid, request, timeout)
+    else:
+        chains = None
     message = envelope(request, sender)
     runtime.graph.watch(target.pid, sender)
     if not runtime.guarded or runtime.admit(target.pid, message):
         target.mailbox.put(message)
+    timer = None
     if timeout < math.inf:
         timer = runtime.timers.at(trio.current_time() + timeout, sender._expire)
-        try:
-            await wait_task_rescheduled(sender._abort)
-        finally:
-            runtime.timers.cancel(timer)
-    else:
+    try:
         await wait_task_rescheduled(sender._abort)
+    finally:
+        if timer is not None:
+            runtime.timers.forget(timer)
+        if chains is not None and caller is not None:
+            chains.leave(caller.pid)
     if caller is not None and caller.dying:
         # Answered and killed in the same turn: the kill wins, as it would in a process that was still waiting.
         raise ProcessKilled(caller.reason)

@@ -149,7 +149,7 @@ class Mailbox:
         try:
             await self.park()
         finally:
-            timers.cancel(timer)
+            timers.forget(timer)
         return not expired
 
     def _abort(self, _raise_cancel: object) -> Abort:

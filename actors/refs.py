@@ -78,6 +78,9 @@ class TimerRef(Ref):
     _deadline: float
     _owner: Process | None
 
-    def __init__(self, number: int) -> None:
-        super().__init__(number)
+    def __init__(self, number: int, deadline: float, callback: Callable[[], None]) -> None:
+        # All of it here: there is one for each call that has a time limit.
+        self._number = number
+        self._deadline = deadline
+        self._callback = callback
         self._owner = None

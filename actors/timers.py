@@ -31,13 +31,15 @@ _REBUILD_FLOOR = 256
 class TimerQueue:
     """Timers of one runtime, run by `run` in a task of the runtime's own."""
 
-    __slots__ = ("_forgotten", "_heap", "_numbers", "_scope", "_stopped")
+    __slots__ = ("_forgotten", "_heap", "_numbers", "_scope", "_stopped", "_wakes_at")
 
     def __init__(self) -> None:
         self._heap: list[tuple[float, int, TimerRef]] = []
         self._numbers = 0
         self._forgotten = 0
         self._scope: trio.CancelScope | None = None
+        # The scope's deadline, which is dear to ask for; nothing is earlier than that while there is no scope.
+        self._wakes_at = -math.inf
         self._stopped = False
 
     def __len__(self) -> int:
@@ -55,27 +57,33 @@ class TimerQueue:
         """
         self._numbers = number = self._numbers + 1
         if timer is None:
-            timer = TimerRef(number)
-        timer._deadline = deadline
-        timer._callback = callback
+            timer = TimerRef(number, deadline, callback)
+        else:
+            timer._deadline = deadline
+            timer._callback = callback
         heapq.heappush(self._heap, (deadline, number, timer))
-        scope = self._scope
-        if scope is not None and deadline < scope.deadline:
-            scope.deadline = deadline
+        if deadline < self._wakes_at and self._scope is not None:
+            self._scope.deadline = self._wakes_at = deadline
         return timer
 
     @enable_ki_protection
     def cancel(self, timer: TimerRef) -> float | None:
         """Forget a timer. Returns the seconds that it had left, or None if it has run or was cancelled before."""
+        left = self.remaining(timer)
+        self.forget(timer)
+        return left
+
+    @enable_ki_protection
+    def forget(self, timer: TimerRef) -> None:
+        """Cancel a timer if it has not run, for those who do not want to know what it had left."""
         if timer._callback is None:
-            return None
+            return
         timer._callback = timer._owner = None
         self._forgotten += 1
         if self._forgotten > _REBUILD_FLOOR and self._forgotten * 2 > len(self._heap):
             self._heap = [entry for entry in self._heap if entry[2]._callback is not None]
             heapq.heapify(self._heap)
             self._forgotten = 0
-        return max(0.0, timer._deadline - trio.current_time())
 
     def remaining(self, timer: TimerRef) -> float | None:
         """The seconds that a timer has left, or None if it has run or was cancelled."""
@@ -88,9 +96,10 @@ class TimerQueue:
         """Run what is due, as it becomes due, until `stop`."""
         while not self._stopped:
             deadline = self._heap[0][0] if self._heap else math.inf
+            self._wakes_at = deadline
             with trio.CancelScope(deadline=deadline) as self._scope:
                 await trio.sleep_forever()
-            self._scope = None
+            self._scope, self._wakes_at = None, -math.inf
             self._run_due(trio.current_time())
 
     def stop(self) -> None:
