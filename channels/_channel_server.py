@@ -39,10 +39,13 @@ from channels.serializers.base import Codec
 from channels.telemetry import CHANNEL_HANDLED_IN, CHANNEL_JOINED
 from channels.transports.out_buffer import OutBuffer
 
-__all__ = ["ChannelServer", "Closed", "Gone", "Link", "Refused"]
+__all__ = ["READ_ON_AT", "ChannelServer", "Closed", "Gone", "Link", "ReadOn", "Refused"]
 
 # What a channel that was replaced by a second join of its topic gets to end before it is killed. Phoenix's figure.
 REPLACED_GRACE = 5.0
+
+# Where a channel that has fallen behind lets its connection read again. Well above zero, so that it does not run dry.
+READ_ON_AT = 512
 
 EXPECTED = (
     "None",
@@ -89,6 +92,12 @@ class Refused:
 
 class Closed(Refused):
     """Told to the connection: phx_close is written, and the channel ends."""
+
+    __slots__ = ()
+
+
+class ReadOn:
+    """Told to the connection: this channel has caught up with most of what its client had sent."""
 
     __slots__ = ()
 
@@ -187,9 +196,15 @@ class ChannelServer(GenServer[None]):
 
     # Joined
 
-    async def handle_info(self, message: Any) -> Stop | NoReply | Continue | Within | None:
+    async def handle_info(  # noqa: C901, PLR0912 - one dispatch, spelled out for speed
+        self, message: Any
+    ) -> Stop | NoReply | Continue | Within | None:
         channel = self.channel
         if type(message) is Message:
+            membership = self.membership
+            membership.waiting -= 1
+            if membership.waiting == READ_ON_AT:
+                send(self.link.connection, ReadOn())
             event = message.event
             if event == "phx_leave":
                 return self._leave(message)

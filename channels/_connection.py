@@ -30,7 +30,14 @@ from actors.refs import Pid, Ref
 from actors.results import Continue, Stop
 from actors.runtime import current_runtime
 from actors.timers import send_after
-from channels._channel_server import Closed, Gone, Link, Refused
+from channels._channel_server import (
+    READ_ON_AT,
+    Closed,
+    Gone,
+    Link,
+    ReadOn,
+    Refused,
+)
 from channels._mounts import Services
 from channels._upgrade import Upgraded, answer_first_request
 from channels.effects import Close, Deliver, Effect, Membership, Send, Start
@@ -48,6 +55,9 @@ __all__ = ["Connection", "Drain"]
 CLOSE_GRACE = 5.0
 # Bytes that may wait in the mailbox of a connection that is busy, before its socket is left unread.
 UNREAD_LIMIT = 512 * 1024
+# Messages that may wait for one channel before the socket is left unread until it has caught up with most of them. What
+# was read already still arrives, so this is not exact. Phoenix has no limit.
+WAITING_LIMIT = 1024
 
 GOING_AWAY = 1001
 PROTOCOL_ERROR = 1002
@@ -138,21 +148,35 @@ class Connection(GenServer[None]):
         """Called by the transport, in other tasks: make a message of it."""
         if type(event) is bytes:
             self.unread += len(event)
-            if self.unread > UNREAD_LIMIT and not self.paused:
-                self.paused = True
-                self.transport.pause()
+            if self.unread > UNREAD_LIMIT:
+                self._pause()
         send(self.pid, event)
+
+    def _pause(self) -> None:
+        if not self.paused:
+            self.paused = True
+            self.transport.pause()
+
+    def _read_on(self) -> None:
+        """Read again after a pause, unless something is still behind."""
+        if self.unread <= 0 and all(
+            membership.waiting <= READ_ON_AT for membership in self.members.values()
+        ):
+            self.paused = False
+            self.transport.resume()
 
     async def handle_info(self, message: Any) -> Stop | None:
         kind = type(message)
         if kind is bytes:
             self.unread -= len(message)
-            if self.paused and self.unread <= 0:
-                self.paused = False
-                self.transport.resume()
-            return await self._receive(message)
+            stop = await self._receive(message)
+            if self.paused:
+                self._read_on()
+            return stop
         if kind is Down:
             membership = self.members.pop(message.ref, None)
+            if self.paused:
+                self._read_on()
             if membership is not None and self.closing is None:
                 if self.replaced:
                     self._not_gone_yet(membership.topic)
@@ -170,6 +194,9 @@ class Connection(GenServer[None]):
         kind = type(message)
         if kind is _IdleCheck:
             self._check_idle()
+        elif kind is ReadOn:
+            if self.paused:
+                self._read_on()
         elif kind is Signal:
             if message is Signal.FINISHED:
                 return self._ended()
@@ -219,9 +246,12 @@ class Connection(GenServer[None]):
         for effect in effects:
             kind = type(effect)
             if kind is Deliver:
-                process = effect.membership.process  # type: ignore[union-attr]
-                if process is not None:
-                    send(process, effect.message)  # type: ignore[union-attr]
+                membership = effect.membership  # type: ignore[union-attr]
+                if membership.process is not None:
+                    membership.waiting += 1
+                    if membership.waiting >= WAITING_LIMIT:
+                        self._pause()
+                    send(membership.process, effect.message)  # type: ignore[union-attr]
             elif kind is Send:
                 self.out.put(effect.frame)  # type: ignore[union-attr]
             elif isinstance(effect, Start):
@@ -255,6 +285,9 @@ class Connection(GenServer[None]):
         return tuple(alive)
 
     def _check_idle(self) -> None:
+        if self.paused:
+            # It is not the client that is silent: nobody listens.
+            self.last_heard = trio.current_time()
         silence = trio.current_time() - self.last_heard
         if silence >= self.mount.timeout:
             self._close(PROTOCOL_ERROR, INACTIVE, f"nothing was heard for {silence:g} s")

@@ -13,6 +13,7 @@ from channels.mounts import Mount
 from channels.pubsub.pubsub import PubSub
 from channels.serializers.base import Codec, Serializer
 from channels.sockets import router_of
+from channels.transports.origin import parse_rule
 from channels.transports.websocket import frame
 from supervision.child_spec import ChildSpec
 from supervision.dynamic_supervisor import DynamicSupervisor
@@ -71,6 +72,7 @@ class MountedSocket:
         self.timeout = mount.timeout
         self.max_frame_size = mount.max_frame_size
         self.serializers = tuple(mount.serializers)
+        self.origin = parse_rule(mount.check_origin)
         self.router = router_of(mount.socket)
         self.codecs: dict[Serializer, Codec] = {}
         self._pool = pool

@@ -18,10 +18,15 @@ from channels.params import parse_query
 from channels.serializers.base import Codec, negotiate
 from channels.serializers.versions import DEFAULT_VSN
 from channels.sockets import ConnectInfo, ConnectRefused, Socket
-from channels.telemetry import SOCKET_CONNECT_FAILED, SOCKET_CONNECTED
+from channels.telemetry import (
+    SOCKET_CONNECT_FAILED,
+    SOCKET_CONNECTED,
+    SOCKET_ORIGIN_REFUSED,
+)
 from channels.transports import handshake
 from channels.transports.attach import Carrier
 from channels.transports.head_reader import read_head
+from channels.transports.origin import origin_allowed
 from channels.transports.request import BadRequest, Head
 
 __all__ = ["Upgraded", "answer_first_request"]
@@ -95,6 +100,16 @@ async def _upgrade(
     """Decide about a request to a socket's path: a WebSocket, or the answer that refuses it."""
     if handshake.method_problem(head) is not None:
         return handshake.response(400)
+    origin = head.headers.get("origin")
+    scheme = "https" if isinstance(carrier, trio.SSLStream) else "http"
+    if not origin_allowed(mount.origin, origin, scheme=scheme, host=head.headers.get("host")):
+        services.count(SOCKET_ORIGIN_REFUSED)
+        current_runtime().telemetry.execute(
+            SOCKET_ORIGIN_REFUSED,
+            {},
+            {"endpoint": services.endpoint, "socket": mount.socket, "origin": origin},
+        )
+        return handshake.response(403)
     params = parse_query(head.query)
     serializer = negotiate(params.get("vsn", DEFAULT_VSN), mount.serializers)
     if serializer is None:

@@ -72,7 +72,11 @@ def serve_endpoint(
             on_started(_url(*endpoint.address))
 
     application.run(
-        [endpoint.child_spec(host=host, port=port)], on_started=started, explain=_explain
+        [endpoint.child_spec(host=host, port=port)],
+        on_started=started,
+        # What comes after the drain has the usual time for itself.
+        shutdown_deadline=endpoint.draining.timeout + 30.0,
+        explain=_explain,
     )
 
 

@@ -40,6 +40,8 @@ class Membership:
     - `ended`: that the last frame of the membership (the refusal of its join, or its phx_close)
       is written. To be set by whoever writes that frame, in the same step, since a client may join
       again before the session hears of it.
+    - `waiting`: messages that were handed to the channel and that it has not begun to handle. Counted up by the
+      connection and down by the channel, so that the one can stop reading when the other cannot keep up.
     """
 
     __slots__ = (
@@ -52,6 +54,7 @@ class Membership:
         "route",
         "status",
         "topic",
+        "waiting",
     )
 
     def __init__(self, message: Message, route: Route) -> None:
@@ -63,6 +66,7 @@ class Membership:
         self.status: Status = "joining"
         self.process: Any = None
         self.ended = False
+        self.waiting = 0
         self._closes: list[bytes] | None = None
 
     def __repr__(self) -> str:

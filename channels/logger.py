@@ -17,6 +17,7 @@ from channels.telemetry import (
     SOCKET_CONNECT_FAILED,
     SOCKET_CONNECTED,
     SOCKET_MALFORMED,
+    SOCKET_ORIGIN_REFUSED,
     SOCKET_OVERFLOW,
 )
 
@@ -39,6 +40,7 @@ def attach(telemetry: Telemetry, *, endpoint: object = None) -> Callable[[], Non
     handlers = (
         (SOCKET_CONNECTED, logging.INFO, _connected),
         (SOCKET_CONNECT_FAILED, logging.ERROR, _connect_failed),
+        (SOCKET_ORIGIN_REFUSED, logging.WARNING, _origin_refused),
         (CHANNEL_JOINED, logging.INFO, _joined),
         (SOCKET_MALFORMED, logging.WARNING, _malformed),
         (SOCKET_OVERFLOW, logging.WARNING, _overflow),
@@ -69,6 +71,16 @@ def _connected(event: Event, measurements: Mapping[str, Any], metadata: Mapping[
     what = "CONNECTED TO" if metadata["result"] == "ok" else "REFUSED CONNECTION TO"
     _log.info(
         "%s %s in %s", what, type(metadata["socket"]).__name__, _time(measurements["duration"])
+    )
+
+
+def _origin_refused(
+    event: Event, measurements: Mapping[str, Any], metadata: Mapping[str, Any]
+) -> None:
+    _log.warning(
+        "A page from %s may not connect to %s; if it should, add its origin to check_origin of the socket's Mount",
+        _shorten.repr(metadata["origin"]),
+        metadata["socket"].__name__,
     )
 
 

@@ -15,12 +15,17 @@ __all__ = [
     "SOCKET_CONNECTED",
     "SOCKET_CONNECT_FAILED",
     "SOCKET_MALFORMED",
+    "SOCKET_ORIGIN_REFUSED",
     "SOCKET_OVERFLOW",
 ]
 
 SOCKET_CONNECTED: Event = ("phoenix", "socket_connected")
 """A client asked to connect. Measures `duration`; about `socket`, `params`, `result` (ok or error),
 and the `reason` of the refusal."""
+
+SOCKET_ORIGIN_REFUSED: Event = ("phoenix", "socket_origin_refused")
+"""A page from elsewhere asked to connect and got 403. About `socket`, the class, and `origin`, as the page's browser
+said it."""
 
 SOCKET_CONNECT_FAILED: Event = ("phoenix", "socket_connect_failed")
 """A socket's `connect` raised something else than ConnectRefused. About `socket`, the class, and `exception`."""
