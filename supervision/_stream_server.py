@@ -138,9 +138,7 @@ class StreamServer(GenServer[None]):
     async def handle_info(self, message: Any) -> None:
         kind = type(message)
         if kind is TaskReply:
-            running = self.tasks[message.ref]
-            if running.outcome is None:
-                running.outcome = Ok(message.value)
+            self.tasks[message.ref].outcome = Ok(message.value)
         elif kind is Down:
             await self._ended(self.tasks.pop(message.ref), message.reason)
         elif kind is _TimeIsUp:
@@ -172,7 +170,7 @@ class StreamServer(GenServer[None]):
         self._answer()
 
     def _too_slow(self, running: _Running | None) -> None:
-        if running is None or running.outcome is not None:
+        if running is None:
             return
         if not self.settings.kill_on_timeout:
             self.failure = TaskTimeout(running.task, self.settings.timeout)

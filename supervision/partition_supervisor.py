@@ -182,7 +182,6 @@ class PartitionSupervisor(Supervisor):
         table.size = min(before, partitions)
         for number in range(before - 1, partitions - 1, -1):
             await Supervisor.terminate_child(supervisor, number)
-            table.pids[number] = None
         for number in range(before, partitions):
             await Supervisor.restart_child(supervisor, number)
             table.size = number + 1

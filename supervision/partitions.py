@@ -150,10 +150,10 @@ def partition(supervisor: object, key: Any) -> Partition:
 
 
 def which_partition(supervisor: object, key: Any) -> Pid:
-    """The pid behind `partition(supervisor, key)`, which may have just ended.
+    """The pid behind `partition(supervisor, key)` now.
 
     Raises:
-        NoProcess: there is no such partition supervisor, or the partition was stopped and not started again.
+        NoProcess: there is no such partition supervisor, or the partition is not running at this moment.
         NoPartitions: it has been resized to nothing.
         BadPartitionKey: see there.
     """
@@ -161,7 +161,7 @@ def which_partition(supervisor: object, key: Any) -> Pid:
     if table.size == 0:
         raise NoPartitions(supervisor)
     pid = table.pids[partition_of(key, table.size)]
-    if pid is None:
+    if pid is None or not is_alive(pid):
         raise NoProcess(partition(supervisor, key), "which_partition", 0)
     return pid
 

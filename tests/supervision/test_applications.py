@@ -157,13 +157,15 @@ async def test_one_that_does_not_start_takes_those_before_it_down(
     runtime: Runtime, log: Log
 ) -> None:
     store = spec("store", log)
-    web = spec("web", log, store, outcomes=Outcomes(Fail("no port")))
+    cache = spec("cache", log, store)
+    web = spec("web", log, cache, outcomes=Outcomes(Fail("no port")))
     later = spec("later", log, web)
     with pytest.raises(StartError) as caught:
         await Applications.start([later])
     inner = Shutdown(FailedToStartChild("web", "no port"))
     assert caught.value.reason == Shutdown(FailedToStartChild("web", inner))
-    assert log.take() == ["start store", "prep_stop store", "stop store", "over store"]
+    assert log.names("start") == "storecache"
+    assert log.names("over") == "cachestore"
     assert runtime.processes() == []
 
 

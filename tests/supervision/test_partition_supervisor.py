@@ -259,6 +259,17 @@ async def test_the_address_reaches_a_copy_that_was_restarted(runtime: Runtime) -
     assert (await call(address, "?"))[0] is after
 
 
+async def test_a_copy_that_is_not_running_is_nowhere(runtime: Runtime) -> None:
+    await start(2)
+    await Supervisor.terminate_child("echoes", 1)
+    assert partition("echoes", 1).whereis(runtime) is None
+    with pytest.raises(NoProcess):
+        which_partition("echoes", 1)
+    with pytest.raises(NoProcess):
+        await call(partition("echoes", 1), "?")
+    assert is_alive(which_partition("echoes", 0))
+
+
 async def test_an_address_is_no_name_to_give(runtime: Runtime) -> None:
     await start(2)
     address = partition("echoes", 1)

@@ -114,18 +114,19 @@ async def test_never_more_than_so_many_run_and_never_fewer_than_could(
 async def test_items_are_taken_one_by_one_as_there_is_room_and_somebody_asks() -> None:
     taken: list[int] = []
 
-    def numbers() -> Iterator[int]:
+    def numbers() -> Iterator[float]:
         for number in range(1000):
             taken.append(number)
             yield number
 
-    async with async_stream(double, numbers(), max_concurrency=2) as results:
+    async with async_stream(sleep_for, numbers(), max_concurrency=2) as results:
         assert taken == []
         assert await anext(results) == Ok(0)
+        assert taken == [0, 1]
         await trio.sleep(10)
-        assert len(taken) <= 3
-        assert await anext(results) == Ok(2)
-        assert len(taken) <= 4
+        assert taken == [0, 1]
+        assert await anext(results) == Ok(1)
+        assert taken == [0, 1, 2, 3]
 
 
 @in_process()
@@ -167,6 +168,22 @@ async def test_a_crash_takes_a_consumer_along_that_does_not_trap_exits(opener: O
     assert await outcome_of(consumer) == Crash(ValueError(2))
     await settle()
     assert processes() <= before + 1  # the supervisor of the tasks
+
+
+@linked_stream
+@in_process()
+async def test_a_crash_ends_the_other_tasks_too_however_stubborn(opener: Opener) -> None:
+    pids: list[Pid] = []
+
+    async def work(number: int) -> int:
+        pids.append(current_pid())
+        return await (deaf() if number else fails_on_two(2))
+
+    async def consumer() -> None:
+        await everything(opener, work, range(3), max_concurrency=3)
+
+    assert await outcome_of(consumer) == Crash(ValueError(2))
+    assert [is_alive(pid) for pid in pids] == [False] * 3
 
 
 async def fails_on_two(number: int) -> int:
