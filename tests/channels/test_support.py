@@ -1,0 +1,43 @@
+"""The tools of these tests: time is virtual where it should be, and frames are read as a client reads them."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+import trio
+
+from channels.transports.websocket import close_frame, frame
+from tests.channels.support import EOF, Close, Reader
+
+
+async def test_an_hour_of_sleep_takes_no_time() -> None:
+    began, real = trio.current_time(), time.monotonic()
+    await trio.sleep(3600)
+    assert trio.current_time() - began == 3600
+    assert time.monotonic() - real < 60
+
+
+def test_an_answer_and_the_frames_behind_it_are_told_apart() -> None:
+    reader = Reader()
+    reader.feed(
+        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n" + frame(b"[1]")[:2]
+    )
+    answer = reader.answer()
+    assert answer is not None
+    assert (answer.status, answer.headers) == (101, {"upgrade": "websocket"})
+    assert reader.frames() == []
+    long = b'["' + b"x" * 70_000 + b'"]'
+    reader.feed(frame(b"[1]")[2:] + frame(long) + close_frame(1001, "bye"))
+    reader.feed(b"")
+    assert reader.frames() == [[1], ["x" * 70_000], Close(1001, "bye"), EOF]
+
+
+@pytest.mark.parametrize("size", [125, 126, 65_535, 65_536])
+def test_frames_of_every_kind_of_length_are_read(size: int) -> None:
+    reader = Reader()
+    data = frame(b'"' + b"x" * (size - 2) + b'"')
+    reader.feed(data[:-1])
+    assert reader.frames() == []
+    reader.feed(data[-1:])
+    assert reader.frames() == ["x" * (size - 2)]
