@@ -72,10 +72,10 @@ async def test_nobody_waits_behind_a_crowd_that_somebody_else_has_woken() -> Non
     await settle()
     for pid in crowd:
         send(pid, "now")
-    for _ in range(3):
-        send(bystander, current_pid())
-        assert await receive() == "answer"
-    assert len(woken) < CROWD / 2
+    send(bystander, current_pid())
+    assert await receive() == "answer"
+    # There and back is a few turns; the crowd needs one for each portion.
+    assert len(woken) < CROWD * 3 / 4
     await settle()
     assert len(woken) == CROWD
 
