@@ -178,6 +178,17 @@ async def test_demonitor_says_whether_the_monitor_was_there() -> None:
 
 
 @in_process()
+async def test_a_flushing_demonitor_takes_its_own_down_and_no_other() -> None:
+    (first, one), (_, other) = spawn_monitor(idle), spawn_monitor(idle)
+    for pid in current_runtime().processes()[1:]:
+        kill(pid)
+    await settle()
+    demonitor(other, flush=True)
+    assert await receive(timeout=0) == Down(one, first, KILLED)
+    await nothing_arrives()
+
+
+@in_process()
 async def test_only_its_owner_removes_a_monitor() -> None:
     pid, ref = spawn_monitor(idle)
 
