@@ -147,6 +147,34 @@ async def test_a_third_join_waits_for_the_first_channel_as_the_second_did(serve:
     assert len(server.channels("room:a")) == 1
 
 
+@pytest.mark.parametrize("outcome", [{}, {"refuse": {"no": 1}}, {"crash": True}])
+async def test_a_join_that_comes_to_its_end_after_it_was_replaced_says_nothing_and_ends(
+    serve: Serve, outcome: dict[str, Any]
+) -> None:
+    server = await serve(Endpoint(sockets=ENDPOINT))
+    client = await server.connect()
+    assert await client.exchange(join("1", trap=True, sleep=3, **outcome)) == []
+    assert await client.exchange(join("2")) == []
+    await trio.sleep(2.9)
+    assert (client.frames(), server.channels("room:a")) == ([], [])
+    await trio.sleep(0.2)
+    assert client.frames() == [reply("2", "2", "room:a"), phx_close("1", "room:a")]
+    assert len(server.channels("room:a")) == 1
+
+
+async def test_a_join_right_behind_a_refused_one_closes_nothing_that_was_never_open(
+    serve: Serve,
+) -> None:
+    client = await (await serve(Endpoint(sockets=ENDPOINT))).connect()
+    # While the connection has another channel started, the first refuses, which the connection does not know yet.
+    got = await client.exchange(join("1", refuse={}), ("9", "9", "room:b", "phx_join"), join("2"))
+    assert sorted(got, key=lambda frame: str(frame[1])) == [
+        reply("1", "1", "room:a", {}, "error"),
+        reply("2", "2", "room:a"),
+        reply("9", "9", "room:b"),
+    ]
+
+
 async def test_a_leave_while_the_new_join_waits_ends_the_old_channel_too(serve: Serve) -> None:
     server, client, old = await joined(serve, trap=True)
     await client.exchange(join("2"), ("2", "3", "room:a", "phx_leave"))
