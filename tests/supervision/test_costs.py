@@ -1,0 +1,102 @@
+"""What restarts and supervised starts cost, in steps of the scheduler and in garbage: never in time.
+
+As in `tests/actors/test_costs.py`, the bounds are what the code does today and a little more.
+"""
+
+import gc
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any
+
+import trio
+import trio.testing
+
+from actors import GenServer, Pid, Reply, call, cast, open_runtime, whereis
+from supervision import DynamicSupervisor, Supervisor, child_spec
+
+MANY = 100
+# What the runtime's own tasks do in between, whatever the number of restarts.
+SPARE = 20
+
+
+class Fragile(GenServer[None]):
+    async def handle_call(self, request: Any, sender: object) -> Reply:
+        return Reply(request)
+
+    async def handle_cast(self, message: Any) -> None:
+        raise RuntimeError("crash")
+
+
+class Steps(trio.abc.Instrument):
+    """Counts the steps of all tasks."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def before_task_step(self, task: trio.lowlevel.Task) -> None:
+        self.count += 1
+
+
+@contextmanager
+def counted() -> Iterator[Steps]:
+    steps = Steps()
+    trio.lowlevel.add_instrument(steps)
+    try:
+        yield steps
+    finally:
+        trio.lowlevel.remove_instrument(steps)
+
+
+@asynccontextmanager
+async def supervised() -> AsyncIterator[Pid]:
+    """A supervisor with one child, in a runtime as applications have it, without the checks of debug builds."""
+    child = child_spec(Fragile, kwargs={"name": "child"})
+    async with open_runtime(debug=False, log=False):
+        yield await Supervisor.start_link([child], max_restarts=10 * MANY)
+
+
+async def settle() -> None:
+    await trio.testing.wait_all_tasks_blocked()
+
+
+async def test_a_crash_and_its_restart_take_four_steps() -> None:
+    async with supervised():
+        await settle()
+        first = whereis("child")
+        with counted() as steps:
+            for _ in range(MANY):
+                cast("child", "crash")
+                # It counts no step of a task: it looks at what waits once nothing is left to do.
+                await settle()
+        assert whereis("child") not in (None, first)
+        # The child crashes; the supervisor starts another; that one is ready; the supervisor goes on. And this test.
+        assert steps.count <= (4 + 1) * MANY + SPARE
+
+
+async def test_a_supervised_start_takes_four_steps() -> None:
+    spec = child_spec(Fragile)
+    async with open_runtime(debug=False, log=False):
+        pool = await DynamicSupervisor.start_link()
+        await settle()
+        with counted() as steps:
+            for _ in range(MANY):
+                await DynamicSupervisor.start_child(pool, spec)
+        # The supervisor spawns the child; that one is ready; the supervisor answers; the caller goes on.
+        assert steps.count <= 4 * MANY + SPARE
+
+
+async def test_crashes_and_restarts_leave_nothing_to_the_garbage_collector() -> None:
+    async with supervised():
+        cast("child", "crash")
+        await settle()  # what is made once, whatever the number, is made here
+        gc.collect()
+        gc.disable()
+        try:
+            for _ in range(MANY):
+                cast("child", "crash")
+                await settle()
+            left = gc.collect()
+        finally:
+            gc.enable()
+        assert await call("child", "alive") == "alive"
+    assert left < MANY
