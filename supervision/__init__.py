@@ -12,6 +12,7 @@ from supervision.application_spec import (
     DependencyNotStarted,
 )
 from supervision.applications import ApplicationEnded, Applications
+from supervision.backoff import Backoff
 from supervision.child_spec import (
     ChildCounts,
     ChildInfo,
@@ -37,6 +38,7 @@ from supervision.errors import (
     MaxChildren,
     SupervisionError,
     SupervisorDeadlock,
+    UnknownRequest,
     describe_reason,
 )
 from supervision.partition_supervisor import PartitionSupervisor
@@ -54,6 +56,7 @@ from supervision.task_errors import BadTaskOption, NotTaskOwner, TaskExit, TaskT
 from supervision.task_groups import await_many, yield_many
 from supervision.task_streams import async_stream
 from supervision.task_supervisor import TaskSupervisor
+from supervision.tree import TreeNode, render, snapshot
 
 __all__ = [
     "Application",
@@ -64,6 +67,7 @@ __all__ = [
     "ApplicationSpec",
     "ApplicationStartFailed",
     "Applications",
+    "Backoff",
     "BadApplication",
     "BadChildSpec",
     "BadPartitionKey",
@@ -98,6 +102,8 @@ __all__ = [
     "TaskReply",
     "TaskSupervisor",
     "TaskTimeout",
+    "TreeNode",
+    "UnknownRequest",
     "application",
     "async_stream",
     "await_many",
@@ -109,7 +115,9 @@ __all__ = [
     "partition",
     "partition_of",
     "process_spec",
+    "render",
     "serve",
+    "snapshot",
     "which_partition",
     "yield_many",
 ]

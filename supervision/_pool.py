@@ -13,11 +13,13 @@ from attrs import frozen
 
 from actors.exits import SHUTDOWN, ExitReason
 from actors.process import current_pid, is_alive, send
-from actors.refs import Pid
+from actors.refs import Pid, TimerRef
 from actors.results import Stop
+from actors.timers import cancel_timer, send_after
 from supervision._children import Failed, start, stop, stop_together, stopped_as_asked
 from supervision._reports import Reports
 from supervision._waiting import Waiting
+from supervision.backoff import Backoff, Delays
 from supervision.child_spec import (
     RESTARTING,
     ChildCounts,
@@ -41,13 +43,14 @@ class PoolSetup:
     max_children: float
     max_restarts: float
     max_seconds: float
+    backoff: Backoff | None = None
 
 
 @final
 class _Child:
     """One child: what is needed to stop it, and, unless it is temporary, to start it again."""
 
-    __slots__ = ("extra", "id", "restart", "retry", "shutdown", "spec", "type")
+    __slots__ = ("delays", "extra", "id", "restart", "retry", "shutdown", "spec", "type")
 
     def __init__(self, spec: ChildSpec, extra: tuple[Any, ...]) -> None:
         self.id = spec.id
@@ -61,30 +64,33 @@ class _Child:
         self.extra = () if temporary else extra
         # Set while it is between two restarts; it is then known by the pid that it had before.
         self.retry: TryAgain | None = None
+        self.delays: Delays | None = None
 
 
 class TryAgain:
-    """What a supervisor sends itself when a restart failed, so that it answers others in between."""
+    """What a supervisor sends itself when a restart failed or has to wait, so that it answers others in between."""
 
-    __slots__ = ("pid", "reason")
+    __slots__ = ("pid", "reason", "timer")
 
     def __init__(self, pid: Pid, reason: ExitReason) -> None:
         self.pid = pid
         self.reason = reason
+        self.timer: TimerRef | None = None
 
 
 @final
 class Pool:
     """The children of the supervisor in whose process this is made."""
 
-    __slots__ = ("_children", "_intensity", "_max_children", "_reports", "_waiting")
+    __slots__ = ("_backoff", "_children", "_intensity", "_max_children", "_reports", "_waiting")
 
     def __init__(self, setup: PoolSetup) -> None:
         self._max_children = setup.max_children
+        self._backoff = setup.backoff
         self._intensity = RestartIntensity(setup.max_restarts, setup.max_seconds)
         self._reports = Reports(self._intensity)
         self._children: dict[Pid, _Child] = {}
-        self._waiting = Waiting(self._children)
+        self._waiting = Waiting(self._children, self)
 
     async def ended(self, pid: Pid, reason: ExitReason) -> Stop | None:
         """A process linked to the supervisor has ended. Returns a Stop if the supervisor ends too."""
@@ -94,6 +100,9 @@ class Pool:
             return None
         self._reports.terminated(child.id, pid, child.type, reason=reason)
         if fate(child.restart, reason) is Fate.RESTART:
+            if self._backoff is not None:
+                self._try_later(child, pid, reason)
+                return None
             return await self._restart(child, pid, reason)
         del self._children[pid]
         return None
@@ -124,9 +133,19 @@ class Pool:
             del self._children[pid]
             return None
         self._reports.start_failed(child.id, child.type, reason=started.reason, restart=True)
-        child.retry = TryAgain(pid, started.reason)
-        send(current_pid(), child.retry)
+        self._try_later(child, pid, started.reason)
         return None
+
+    def _try_later(self, child: _Child, pid: Pid, reason: ExitReason) -> None:
+        """Have a child restarted by a message: at once, or after its backoff."""
+        child.retry = message = TryAgain(pid, reason)
+        if self._backoff is None:
+            send(current_pid(), message)
+            return
+        if child.delays is None:
+            child.delays = Delays(self._backoff)
+        seconds = child.delays.next(trio.current_time())
+        message.timer = send_after(current_pid(), message, seconds)
 
     async def stop_all(self) -> None:
         """Stop all children at once. The last thing that the supervisor does."""
@@ -161,8 +180,15 @@ class Pool:
             reason = await stop(pid, child.shutdown)
             self._waiting.over()
             self._stopped(pid, child, reason)
+        elif child.retry.timer is not None:
+            cancel_timer(child.retry.timer)
         del self._children[pid]
         return None
+
+    @property
+    def kind(self) -> str:
+        """What is said of the supervisor where its tree is shown."""
+        return "dynamic"
 
     def which_children(self) -> list[ChildInfo]:
         """List the children, the one that was started last first."""

@@ -5,19 +5,21 @@ Decisions are taken by `supervision.strategy` and `supervision.intensity`; this 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, final
 
 import trio
 from attrs import define, frozen
 
 from actors.exits import SHUTDOWN, ExitReason
-from actors.gen_server import cast
-from actors.process import current_pid, is_alive
-from actors.refs import Pid
+from actors.process import current_pid, is_alive, send
+from actors.refs import Pid, TimerRef
 from actors.results import Stop
+from actors.timers import cancel_timer, send_after
 from supervision._children import Failed, start, stop, stopped_as_asked
 from supervision._reports import Reports
 from supervision._waiting import Waiting
+from supervision.backoff import Backoff, Delays
 from supervision.child_spec import RESTARTING, ChildCounts, ChildInfo, ChildSpec
 from supervision.errors import (
     ChildAlreadyPresent,
@@ -50,21 +52,23 @@ class Setup:
     auto_shutdown: AutoShutdown
     max_restarts: float
     max_seconds: float
+    backoff: Backoff | None = None
 
 
 @define(eq=False)
 class TryAgain:
-    """What a supervisor sends itself when a restart failed, so that it answers others in between."""
+    """What a supervisor sends itself when a restart failed or has to wait, so that it answers others in between."""
 
     id: Any
     reason: ExitReason
+    timer: TimerRef | None = None
 
 
 @final
 class _Child:
     """One child of a running supervisor."""
 
-    __slots__ = ("pid", "retry", "spec")
+    __slots__ = ("delays", "pid", "retry", "spec")
 
     def __init__(self, spec: ChildSpec) -> None:
         self.spec = spec
@@ -72,6 +76,7 @@ class _Child:
         # Set while the child is "restarting": the message that will try it again. A message that is
         # not this very one any more is out of date.
         self.retry: TryAgain | None = None
+        self.delays: Delays | None = None
 
 
 @final
@@ -86,7 +91,7 @@ class Tree:
         self._reports = Reports(self._intensity)
         self._children: dict[Any, _Child] = {}
         self._running: dict[Pid, _Child] = {}
-        self._waiting = Waiting(self._running)
+        self._waiting = Waiting(self._running, self)
 
     async def boot(self) -> tuple[ChildSpec, Failed] | None:
         """Start all children. If one fails, stop the others again and return which failed, and how."""
@@ -108,6 +113,11 @@ class Tree:
         self._reports.terminated(spec.id, pid, spec.type, reason=reason)
         decision = fate(spec.restart, reason)
         if decision is Fate.RESTART:
+            if self._setup.backoff is not None:
+                # Those that are to be started with it are stopped now, as they would be without the wait.
+                await self._stop_group(child)
+                self._try_later(child, reason)
+                return None
             return await self._restart(child, reason)
         if decision is Fate.DROP:
             del self._children[spec.id]
@@ -133,6 +143,20 @@ class Tree:
         if not self._intensity.admit(trio.current_time()):
             self._reports.gave_up(pivot.spec.id, pivot.spec.type, reason=reason)
             return Stop(SHUTDOWN)
+        for child in await self._stop_group(pivot):
+            spec = child.spec
+            failed = await self._start(child)
+            if failed is None:
+                assert child.pid is not None
+                self._reports.restarted(spec.id, child.pid, spec.type, reason=reason)
+            elif not failed.ignored:
+                self._reports.start_failed(spec.id, spec.type, reason=failed.reason, restart=True)
+                self._try_later(child, failed.reason)
+                return None
+        return None
+
+    async def _stop_group(self, pivot: _Child) -> Sequence[_Child]:
+        """Stop and forget whom the strategy says, and return who is to be started, in order."""
         strategy = self._setup.strategy
         # Alone, it needs no look at the others, of whom there may be many.
         group = [pivot] if strategy == "one_for_one" else list(self._children.values())
@@ -141,18 +165,19 @@ class Tree:
             await self._stop(child)
         for child in plan.drop:
             del self._children[child.spec.id]
-        for child in plan.start:
-            spec = child.spec
-            failed = await self._start(child)
-            if failed is None:
-                assert child.pid is not None
-                self._reports.restarted(spec.id, child.pid, spec.type, reason=reason)
-            elif not failed.ignored:
-                self._reports.start_failed(spec.id, spec.type, reason=failed.reason, restart=True)
-                child.retry = TryAgain(spec.id, failed.reason)
-                cast(current_pid(), child.retry)
-                return None
-        return None
+        return plan.start
+
+    def _try_later(self, child: _Child, reason: ExitReason) -> None:
+        """Have a child restarted by a message: at once, or after its backoff."""
+        child.retry = message = TryAgain(child.spec.id, reason)
+        backoff = self._setup.backoff
+        if backoff is None:
+            send(current_pid(), message)
+            return
+        if child.delays is None:
+            child.delays = Delays(backoff)
+        seconds = child.delays.next(trio.current_time())
+        message.timer = send_after(current_pid(), message, seconds)
 
     async def stop_all(self) -> None:
         """Stop every child, the one that was started last first."""
@@ -199,6 +224,11 @@ class Tree:
     def get_childspec(self, id: Any) -> ChildSpec:
         """Return the spec of a child."""
         return self._find(id).spec
+
+    @property
+    def kind(self) -> str:
+        """What is said of the supervisor where its tree is shown."""
+        return self._setup.strategy
 
     def which_children(self) -> list[ChildInfo]:
         """List the children, the one that was started last first."""
@@ -267,6 +297,8 @@ class Tree:
 
     async def _stop(self, child: _Child) -> None:
         """Stop a child, if it is running; if it is to be tried again, let that be."""
+        if child.retry is not None and child.retry.timer is not None:
+            cancel_timer(child.retry.timer)
         child.retry = None
         pid, spec = child.pid, child.spec
         if pid is None:

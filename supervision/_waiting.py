@@ -9,19 +9,31 @@ from __future__ import annotations
 
 import math
 from collections.abc import Container
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from actors.gen_server import call
 from actors.names import whereis
 from actors.process import ancestors, current_pid, on_exit
 from actors.refs import Pid
+from supervision.child_spec import ChildInfo
 from supervision.errors import SupervisorDeadlock
 
-__all__ = ["Waiting", "ask", "refuse_deadlock"]
+__all__ = ["Waiting", "ask", "children_of", "kind_of", "refuse_deadlock"]
 
 # Only living supervisors are in here: `on_exit` takes them out. One table for all runtimes is fine,
 # because a pid belongs to exactly one.
 _supervisors: dict[Pid, Waiting] = {}
+
+
+class Looked(Protocol):
+    """A supervisor's children, as far as looking at them goes."""
+
+    @property
+    def kind(self) -> str:
+        """The strategy, or "dynamic"."""
+
+    def which_children(self) -> list[ChildInfo]:
+        """The children, the one that was started last first."""
 
 
 class Waiting:
@@ -29,12 +41,14 @@ class Waiting:
 
     Args:
         children: the supervisor's running children, kept up to date by the supervisor.
+        tree: all that it knows of them; None if there is nothing to look at.
     """
 
-    __slots__ = ("children", "id", "phase", "stopping", "supervisor")
+    __slots__ = ("children", "id", "phase", "stopping", "supervisor", "tree")
 
-    def __init__(self, children: Container[Pid]) -> None:
+    def __init__(self, children: Container[Pid], tree: Looked | None = None) -> None:
         self.supervisor = current_pid()
+        self.tree = tree
         self.children = children
         self.phase: Literal["start", "stop"] | None = None
         self.id: Any = None
@@ -66,6 +80,18 @@ class Waiting:
 
     def _forget(self) -> None:
         _supervisors.pop(self.supervisor, None)
+
+
+def kind_of(supervisor: Pid) -> str | None:
+    """The strategy of a living supervisor, or "dynamic"; None if the process is not a supervisor."""
+    waiting = _supervisors.get(supervisor)
+    return None if waiting is None or waiting.tree is None else waiting.tree.kind
+
+
+def children_of(supervisor: Pid) -> list[ChildInfo]:
+    """The children of a living supervisor, the one that was started last first, without asking it."""
+    waiting = _supervisors.get(supervisor)
+    return [] if waiting is None or waiting.tree is None else waiting.tree.which_children()
 
 
 def refuse_deadlock(supervisor: object) -> None:

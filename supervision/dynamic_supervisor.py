@@ -13,16 +13,22 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from attrs import define
-
 from actors.exits import ExitReason
 from actors.gen_server import GenServer, Sender
 from actors.links import trap_exits
 from actors.messages import Exit
 from actors.refs import Pid
-from actors.results import NoReply, Reply, Stop
+from actors.results import Reply, Stop
 from supervision._pool import Pool, PoolSetup, TryAgain
+from supervision._requests import (
+    CountChildren,
+    StartDynamicChild,
+    TerminateDynamicChild,
+    WhichChildren,
+    refuse,
+)
 from supervision._waiting import ask
+from supervision.backoff import Backoff, check_backoff
 from supervision.child_spec import (
     ChildCounts,
     ChildInfo,
@@ -36,32 +42,6 @@ from supervision.intensity import RestartIntensity
 from supervision.strategy import check_significance
 
 __all__ = ["DynamicSupervisor"]
-
-
-class _StartChild:
-    __slots__ = ("extra", "spec")
-
-    def __init__(self, spec: ChildSpec, extra: tuple[Any, ...]) -> None:
-        self.spec = spec
-        self.extra = extra
-
-    def __repr__(self) -> str:
-        return f"start_child({self.spec.id!r})"
-
-
-@define
-class _TerminateChild:
-    pid: Pid
-
-
-@define
-class _WhichChildren:
-    pass
-
-
-@define
-class _CountChildren:
-    pass
 
 
 class DynamicSupervisor(GenServer[Pool]):
@@ -78,6 +58,7 @@ class DynamicSupervisor(GenServer[Pool]):
         max_children: float = math.inf,
         max_restarts: float = 3,
         max_seconds: float = 5.0,
+        backoff: Backoff | None = None,
         name: object = None,
         label: str | None = None,
         timeout: float = math.inf,
@@ -92,6 +73,8 @@ class DynamicSupervisor(GenServer[Pool]):
                 together. One more, and the supervisor gives up: it stops its children and ends with
                 `SHUTDOWN`. The ends of temporary children never count.
             max_seconds: length of that window in seconds.
+            backoff: how long to wait before restarts; None does not wait. Not part of OTP. A child
+                that waits is one of the children, and known by its last pid.
             name: registered when this returns.
             label: how messages about the supervisor call it.
             timeout: seconds that the start may take.
@@ -100,7 +83,7 @@ class DynamicSupervisor(GenServer[Pool]):
             BadSupervisorOption: an option has a value that does not exist.
             AlreadyStarted: the name is taken.
         """
-        setup = _set_up(max_children, max_restarts, max_seconds)
+        setup = _set_up(max_children, max_restarts, max_seconds, backoff)
         return await super().start_link(setup, name=name, label=label, timeout=timeout)
 
     @classmethod
@@ -110,12 +93,13 @@ class DynamicSupervisor(GenServer[Pool]):
         max_children: float = math.inf,
         max_restarts: float = 3,
         max_seconds: float = 5.0,
+        backoff: Backoff | None = None,
         name: object = None,
         label: str | None = None,
         timeout: float = math.inf,
     ) -> Pid:
         """Like `start_link`, without the link."""
-        setup = _set_up(max_children, max_restarts, max_seconds)
+        setup = _set_up(max_children, max_restarts, max_seconds, backoff)
         return await super().start(setup, name=name, label=label, timeout=timeout)
 
     @classmethod
@@ -178,7 +162,7 @@ class DynamicSupervisor(GenServer[Pool]):
         spec = child if type(child) is ChildSpec else child_spec(child)
         if spec.significant:
             check_significance(spec, "never")
-        pid: Pid = await ask(supervisor, _StartChild(spec, extra))
+        pid: Pid = await ask(supervisor, StartDynamicChild(spec, extra))
         return pid
 
     @staticmethod
@@ -189,7 +173,7 @@ class DynamicSupervisor(GenServer[Pool]):
             ChildNotFound: the supervisor has no such child.
             SupervisorDeadlock: the caller is a child of the supervisor that it is waiting for.
         """
-        await ask(supervisor, _TerminateChild(pid))
+        await ask(supervisor, TerminateDynamicChild(pid))
 
     @staticmethod
     async def which_children(supervisor: object) -> list[ChildInfo]:
@@ -198,7 +182,7 @@ class DynamicSupervisor(GenServer[Pool]):
         Raises:
             SupervisorDeadlock: the caller is a child of the supervisor that it is waiting for.
         """
-        children: list[ChildInfo] = await ask(supervisor, _WhichChildren())
+        children: list[ChildInfo] = await ask(supervisor, WhichChildren())
         return children
 
     @staticmethod
@@ -208,7 +192,7 @@ class DynamicSupervisor(GenServer[Pool]):
         Raises:
             SupervisorDeadlock: the caller is a child of the supervisor that it is waiting for.
         """
-        counts: ChildCounts = await ask(supervisor, _CountChildren())
+        counts: ChildCounts = await ask(supervisor, CountChildren())
         return counts
 
     # The process
@@ -217,19 +201,18 @@ class DynamicSupervisor(GenServer[Pool]):
         trap_exits()
         self.state = Pool(setup)
 
-    async def handle_call(self, request: Any, sender: Sender) -> Reply | NoReply:
+    async def handle_call(self, request: Any, sender: Sender) -> Reply:
         kind = type(request)
-        if kind is _StartChild:
+        if kind is StartDynamicChild:
             return Reply(await self.state.start_child(request.spec, request.extra))
-        if kind is _TerminateChild:
+        if kind is TerminateDynamicChild:
             return Reply(await self.state.terminate_child(request.pid))
-        if kind is _WhichChildren:
+        if kind is WhichChildren:
             return Reply(self.state.which_children())
-        if kind is _CountChildren:
+        if kind is CountChildren:
             return Reply(self.state.count_children())
-        # A pool must not fall because of one mistaken call; its caller sees that nobody answers.
-        await super().handle_info(request)
-        return NoReply()
+        # A pool must not fall because of one mistaken call, nor should its caller wait in vain.
+        return Reply(refuse(self, request))
 
     async def handle_cast(self, message: Any) -> None:
         await super().handle_info(message)
@@ -248,7 +231,10 @@ class DynamicSupervisor(GenServer[Pool]):
 
 
 def _set_up(
-    max_children: float = math.inf, max_restarts: float = 3, max_seconds: float = 5.0
+    max_children: float = math.inf,
+    max_restarts: float = 3,
+    max_seconds: float = 5.0,
+    backoff: Backoff | None = None,
 ) -> PoolSetup:
     if (
         not isinstance(max_children, int | float)
@@ -260,8 +246,14 @@ def _set_up(
             option="max_children",
             value=max_children,
         )
+    check_backoff(backoff)
     RestartIntensity(max_restarts, max_seconds)  # made for what it raises
-    return PoolSetup(max_children=max_children, max_restarts=max_restarts, max_seconds=max_seconds)
+    return PoolSetup(
+        max_children=max_children,
+        max_restarts=max_restarts,
+        max_seconds=max_seconds,
+        backoff=backoff,
+    )
 
 
-_SETTINGS = ("max_children", "max_restarts", "max_seconds")
+_SETTINGS = ("max_children", "max_restarts", "max_seconds", "backoff")

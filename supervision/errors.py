@@ -11,6 +11,7 @@
     ├── ChildAlreadyPresent     ... by a child that is not running
     ├── ChildStartFailed        the child was fine, but its start was not
     ├── MaxChildren             the dynamic supervisor is full
+    ├── UnknownRequest          you asked a supervisor for something that only another kind of them does
     ├── SupervisorDeadlock      a child would have waited for a supervisor that waits for it
     ├── ApplicationStartFailed  the application did not come up
     ├── ApplicationFailed       it came up, and its top supervisor gave up
@@ -49,6 +50,7 @@ __all__ = [
     "MaxChildren",
     "SupervisionError",
     "SupervisorDeadlock",
+    "UnknownRequest",
     "describe_reason",
 ]
 
@@ -246,6 +248,31 @@ class SupervisorDeadlock(SupervisionError):
         self.child = child
         self.id = id
         self.phase = phase
+
+
+class UnknownRequest(SupervisionError, TypeError):
+    """A supervisor was asked for something that its kind does not do.
+
+    The functions of `Supervisor` and `DynamicSupervisor` raise it. A plain `call` with a request of
+    your own gets it as its answer: a supervisor is not brought down by a mistaken call.
+
+    Fields: `supervisor`, the name of its class; `request`; `verb`, the function that the request is
+    from, or None.
+    """
+
+    def __init__(self, supervisor: str, request: object, verb: str | None) -> None:
+        asked = (
+            f"was called with {request!r}" if verb is None else f"cannot do what {verb} asks for"
+        )
+        advice = (
+            "ask it by the functions of its class"
+            if verb is None
+            else "ask by the function of the same name of its own class, if it has one"
+        )
+        super().__init__(f"a {supervisor} {asked}; {advice}")
+        self.supervisor = supervisor
+        self.request = request
+        self.verb = verb
 
 
 class ApplicationStartFailed(SupervisionError):

@@ -22,16 +22,25 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
-from attrs import define
-
 from actors.exits import ExitReason, Shutdown
 from actors.gen_server import GenServer, Sender
 from actors.links import trap_exits
 from actors.messages import Exit
 from actors.refs import Pid
-from actors.results import NoReply, Reply, Stop
+from actors.results import Reply, Stop
+from supervision._requests import (
+    CountChildren,
+    DeleteChild,
+    GetChildSpec,
+    RestartChild,
+    StartChild,
+    TerminateChild,
+    WhichChildren,
+    refuse,
+)
 from supervision._tree import Setup, Tree, TryAgain
 from supervision._waiting import ask
+from supervision.backoff import Backoff, check_backoff
 from supervision.child_spec import (
     ChildCounts,
     ChildInfo,
@@ -51,44 +60,6 @@ from supervision.strategy import (
 )
 
 __all__ = ["Supervisor", "check_child_specs"]
-
-
-@define
-class _StartChild:
-    spec: ChildSpec
-
-
-@define
-class _OneChild:
-    """A request about the child with an id."""
-
-    id: Any
-
-
-class _TerminateChild(_OneChild):
-    pass
-
-
-class _RestartChild(_OneChild):
-    pass
-
-
-class _DeleteChild(_OneChild):
-    pass
-
-
-class _GetChildSpec(_OneChild):
-    pass
-
-
-@define
-class _WhichChildren:
-    pass
-
-
-@define
-class _CountChildren:
-    pass
 
 
 class Supervisor(GenServer[Tree]):
@@ -111,6 +82,7 @@ class Supervisor(GenServer[Tree]):
         max_restarts: float = 3,
         max_seconds: float = 5.0,
         auto_shutdown: AutoShutdown = "never",
+        backoff: Backoff | None = None,
         name: object = None,
         label: str | None = None,
         timeout: float = math.inf,
@@ -130,6 +102,7 @@ class Supervisor(GenServer[Tree]):
             max_seconds: length of that window in seconds.
             auto_shutdown: end with `SHUTDOWN` when a significant child ended for good
                 ("any_significant"), or when the last of them did ("all_significant").
+            backoff: how long to wait before restarts; None does not wait. Not part of OTP.
             name: registered before the first child is started.
             label: how messages about the supervisor call it.
             timeout: seconds that the start of all children together may take.
@@ -147,7 +120,9 @@ class Supervisor(GenServer[Tree]):
                 which dies of it unless it traps exits.
             AlreadyStarted: the name is taken.
         """
-        setup = _set_up(children, strategy, max_restarts, max_seconds, auto_shutdown)
+        setup = _set_up(
+            children, strategy, max_restarts, max_seconds, auto_shutdown, backoff=backoff
+        )
         return await super().start_link(setup, name=name, label=label, timeout=timeout)
 
     @classmethod
@@ -159,12 +134,15 @@ class Supervisor(GenServer[Tree]):
         max_restarts: float = 3,
         max_seconds: float = 5.0,
         auto_shutdown: AutoShutdown = "never",
+        backoff: Backoff | None = None,
         name: object = None,
         label: str | None = None,
         timeout: float = math.inf,
     ) -> Pid:
         """Like `start_link`, without the link."""
-        setup = _set_up(children, strategy, max_restarts, max_seconds, auto_shutdown)
+        setup = _set_up(
+            children, strategy, max_restarts, max_seconds, auto_shutdown, backoff=backoff
+        )
         return await super().start(setup, name=name, label=label, timeout=timeout)
 
     @classmethod
@@ -225,7 +203,7 @@ class Supervisor(GenServer[Tree]):
             ChildStartFailed: it did not start; the supervisor forgot it.
             SupervisorDeadlock: the caller is a child of the supervisor that it is waiting for.
         """
-        pid: Pid | None = await ask(supervisor, _StartChild(child_spec(child)))
+        pid: Pid | None = await ask(supervisor, StartChild(child_spec(child)))
         return pid
 
     @staticmethod
@@ -239,7 +217,7 @@ class Supervisor(GenServer[Tree]):
             ChildNotFound: there is no such child.
             SupervisorDeadlock: the caller is a child of the supervisor that it is waiting for.
         """
-        await ask(supervisor, _TerminateChild(id))
+        await ask(supervisor, TerminateChild(id))
 
     @staticmethod
     async def restart_child(supervisor: object, id: Any) -> Pid | None:
@@ -255,7 +233,7 @@ class Supervisor(GenServer[Tree]):
             ChildStartFailed: it did not start; the supervisor keeps it, not running.
             SupervisorDeadlock: the caller is a child of the supervisor that it is waiting for.
         """
-        pid: Pid | None = await ask(supervisor, _RestartChild(id))
+        pid: Pid | None = await ask(supervisor, RestartChild(id))
         return pid
 
     @staticmethod
@@ -268,7 +246,7 @@ class Supervisor(GenServer[Tree]):
             ChildRestarting: the supervisor is about to try it again.
             SupervisorDeadlock: the caller is a child of the supervisor that it is waiting for.
         """
-        await ask(supervisor, _DeleteChild(id))
+        await ask(supervisor, DeleteChild(id))
 
     @staticmethod
     async def which_children(supervisor: object) -> list[ChildInfo]:
@@ -277,7 +255,7 @@ class Supervisor(GenServer[Tree]):
         Raises:
             SupervisorDeadlock: the caller is a child of the supervisor that it is waiting for.
         """
-        children: list[ChildInfo] = await ask(supervisor, _WhichChildren())
+        children: list[ChildInfo] = await ask(supervisor, WhichChildren())
         return children
 
     @staticmethod
@@ -287,7 +265,7 @@ class Supervisor(GenServer[Tree]):
         Raises:
             SupervisorDeadlock: the caller is a child of the supervisor that it is waiting for.
         """
-        counts: ChildCounts = await ask(supervisor, _CountChildren())
+        counts: ChildCounts = await ask(supervisor, CountChildren())
         return counts
 
     @staticmethod
@@ -298,7 +276,7 @@ class Supervisor(GenServer[Tree]):
             ChildNotFound: there is no such child.
             SupervisorDeadlock: the caller is a child of the supervisor that it is waiting for.
         """
-        spec: ChildSpec = await ask(supervisor, _GetChildSpec(id))
+        spec: ChildSpec = await ask(supervisor, GetChildSpec(id))
         return spec
 
     # The process
@@ -312,41 +290,39 @@ class Supervisor(GenServer[Tree]):
         spec, failed = failure
         return Stop(Shutdown(FailedToStartChild(spec.id, failed.reason)))
 
-    async def handle_call(self, request: Any, sender: Sender) -> Reply | NoReply:
+    async def handle_call(self, request: Any, sender: Sender) -> Reply:
         tree = self.state
         try:
             match request:
-                case _StartChild(spec):
+                case StartChild(spec):
                     return Reply(await tree.start_child(spec))
-                case _TerminateChild(id):
+                case TerminateChild(id):
                     await tree.terminate_child(id)
                     return Reply()
-                case _RestartChild(id):
+                case RestartChild(id):
                     return Reply(await tree.restart_child(id))
-                case _DeleteChild(id):
+                case DeleteChild(id):
                     tree.delete_child(id)
                     return Reply()
-                case _GetChildSpec(id):
+                case GetChildSpec(id):
                     return Reply(tree.get_childspec(id))
-                case _WhichChildren():
+                case WhichChildren():
                     return Reply(tree.which_children())
-                case _CountChildren():
+                case CountChildren():
                     return Reply(tree.count_children())
         except SupervisionError as refusal:
             return Reply(refusal)
-        # A tree must not fall because of one mistaken call; its caller sees that nobody answers.
-        await super().handle_info(request)
-        return NoReply()
+        # A tree must not fall because of one mistaken call, nor should its caller wait in vain.
+        return Reply(refuse(self, request))
 
-    async def handle_cast(self, message: Any) -> Stop | None:
-        if type(message) is TryAgain:
-            return await self.state.try_again(message)
+    async def handle_cast(self, message: Any) -> None:
         await super().handle_info(message)
-        return None
 
     async def handle_info(self, message: Any) -> Stop | None:
         if type(message) is Exit:
             return await self.state.ended(message.pid, message.reason)
+        if type(message) is TryAgain:
+            return await self.state.try_again(message)
         await super().handle_info(message)
         return None
 
@@ -383,9 +359,12 @@ def _set_up(
     max_restarts: float = 3,
     max_seconds: float = 5.0,
     auto_shutdown: AutoShutdown = "never",
+    *,
+    backoff: Backoff | None = None,
 ) -> Setup:
     check_strategy(strategy)
     check_auto_shutdown(auto_shutdown)
+    check_backoff(backoff)
     RestartIntensity(max_restarts, max_seconds)  # made for what it raises
     return Setup(
         specs=check_child_specs(children, auto_shutdown=auto_shutdown),
@@ -393,7 +372,8 @@ def _set_up(
         auto_shutdown=auto_shutdown,
         max_restarts=max_restarts,
         max_seconds=max_seconds,
+        backoff=backoff,
     )
 
 
-_SETTINGS = ("strategy", "max_restarts", "max_seconds", "auto_shutdown")
+_SETTINGS = ("strategy", "max_restarts", "max_seconds", "auto_shutdown", "backoff")
