@@ -31,16 +31,18 @@ class Room(Channel):
 
     - `sleep`: seconds before the join is decided;
     - `refuse`: refuse with this; `crash`: raise; `answer`: answer with this;
-    - `farewell`: push `bye` with the reason from terminate;
+    - `farewell`: push `bye` with the reason from terminate; `linger`: take as many seconds for terminate;
     - `trap`: trap exits, and then take no notice of them;
     - `cling`: take no notice of being killed, for as many seconds.
     """
 
     farewell = False
+    linger = 0
     count = 0
 
     async def join(self, topic: str, payload: Any) -> Any:
         self.farewell = "farewell" in payload
+        self.linger = payload.get("linger", 0)
         if "trap" in payload:
             actors.trap_exits()
         if "cling" in payload:
@@ -54,6 +56,7 @@ class Room(Channel):
         return payload.get("answer")
 
     async def terminate(self, reason: Any) -> None:
+        await trio.sleep(self.linger)
         if self.farewell:
             self.push("bye", {"reason": repr(reason)})
 
@@ -82,6 +85,10 @@ class Room(Channel):
     async def sleep(self, payload: Any) -> Reply:
         await trio.sleep(payload["seconds"])
         return Reply()
+
+    @handle_in("cling")
+    async def cling(self, payload: Any) -> None:
+        await cling(payload["seconds"])
 
     @handle_in("in_order")
     async def in_order(self, payload: Any) -> Reply:

@@ -149,15 +149,18 @@ class Client:
     """
 
     def __init__(self, gate: Callable[[], Awaitable[None]] | None = None) -> None:
-        self._to_server = trio.testing.MemoryReceiveStream()
+        self.is_closed = False
+        """Whether the server has closed its stream altogether."""
+        self._to_server = trio.testing.MemoryReceiveStream(close_hook=self._note_close)
         self._to_client = trio.testing.MemorySendStream(send_all_hook=gate)
         self.stream = trio.StapledStream(self._to_client, self._to_server)
         self._reader = Reader()
         self.process: Pid | None = None
 
     def write(self, data: bytes) -> None:
-        """Send bytes as they are."""
-        self._to_server.put_data(data)
+        """Send bytes as they are; none at all would look like the end of the stream."""
+        if data:
+            self._to_server.put_data(data)
 
     def send(self, *messages: tuple[Any, ...]) -> None:
         """Send messages in one burst; each is join_ref, ref, topic, event, and a payload, which may be left out."""
@@ -186,14 +189,8 @@ class Client:
         self._read()
         return self._reader.frames()
 
-    @property
-    def is_closed(self) -> bool:
-        """Whether the server has closed its stream altogether."""
-        try:
-            self._to_server.put_data(b"")
-        except trio.ClosedResourceError:
-            return True
-        return False
+    def _note_close(self) -> None:
+        self.is_closed = True
 
     def _read(self) -> None:
         try:

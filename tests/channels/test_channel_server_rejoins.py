@@ -175,6 +175,50 @@ async def test_a_join_right_behind_a_refused_one_closes_nothing_that_was_never_o
     ]
 
 
+async def test_a_join_right_behind_a_stop_closes_the_old_once(serve: Serve) -> None:
+    _, client, _ = await joined(serve)
+    stop = ("1", "2", "room:a", "stop", {"reason": "normal"})
+    got = await client.exchange(stop, ("9", "9", "room:b", "phx_join"), join("3"))
+    assert sorted(got, key=lambda frame: str(frame[1])) == [
+        phx_close("1", "room:a"),
+        reply("3", "3", "room:a"),
+        reply("9", "9", "room:b"),
+    ]
+
+
+@pytest.mark.parametrize("way", ["leave", "stop", "refuse"])
+async def test_a_topic_is_free_as_soon_as_its_end_is_written_however_long_terminate_takes(
+    serve: Serve, way: str
+) -> None:
+    server = await serve(Endpoint(sockets=ENDPOINT))
+    client = await server.connect()
+    before = len(server.runtime.processes())
+    if way == "refuse":
+        await client.exchange(join("1", linger=3, refuse={}))
+    else:
+        await client.join(payload={"linger": 3})
+        end = ("1", "2", "room:a", "phx_leave" if way == "leave" else "stop", {"reason": "normal"})
+        await client.exchange(end)
+    assert len(server.runtime.processes()) == before + 1
+    free = reply(None, "3", "room:a", {"reason": "unmatched topic"}, "error")
+    assert await client.exchange(("1", "3", "room:a", "echo")) == [free]
+    assert await client.exchange(join("4")) == [reply("4", "4", "room:a")]
+    await trio.sleep(4)
+    assert len(server.runtime.processes()) == before + 1
+    assert await client.exchange(("4", "5", "room:a", "echo")) == [reply("4", "5", "room:a")]
+
+
+async def test_a_killed_channel_that_does_not_go_at_once_is_waited_for(serve: Serve) -> None:
+    _, client, old = await joined(serve, trap=True)
+    await client.exchange(("1", "2", "room:a", "cling", {"seconds": 7}))
+    await client.exchange(join("3"))
+    await trio.sleep(6.9)
+    assert (client.frames(), is_alive(old)) == ([], True)
+    await trio.sleep(0.2)
+    assert client.frames() == [reply("3", "3", "room:a"), phx_close("1", "room:a")]
+    assert not is_alive(old)
+
+
 async def test_a_leave_while_the_new_join_waits_ends_the_old_channel_too(serve: Serve) -> None:
     server, client, old = await joined(serve, trap=True)
     await client.exchange(join("2"), ("2", "3", "room:a", "phx_leave"))
