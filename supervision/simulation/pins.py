@@ -21,9 +21,11 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any, ClassVar
+
+import trio.testing
 
 from supervision.simulation._pinned_clocks import pinned_clocks, pinned_dates
 from supervision.simulation._places import is_program
@@ -34,17 +36,25 @@ __all__ = ["pinned"]
 
 
 @contextmanager
-def pinned(streams: Streams, now: Callable[[], float], on_escape: OnEscape) -> Iterator[None]:
+def pinned(
+    streams: Streams,
+    now: Callable[[], float],
+    on_escape: OnEscape,
+    settle: Callable[[], Awaitable[None]] | None = None,
+) -> Iterator[None]:
     """Have every source of entropy in this thread come from `streams` and `now`.
 
     Args:
         streams: of the run.
         now: the virtual time, in seconds since the epoch.
         on_escape: told of a program that reads the wall clock.
+        settle: what `trio.testing.wait_all_tasks_blocked` does, which is no help with a clock that jumps.
     """
     replacements = _entropy(streams)
     replacements.update(pinned_clocks(now, on_escape))
     replacements.update(pinned_dates(now, on_escape))
+    if settle is not None:
+        replacements.update(_waiting_for_all(settle))
     with ExitStack() as stack:
         stack.enter_context(_without_collector())
         stack.enter_context(_seeded_module(streams))
@@ -72,6 +82,16 @@ def _entropy(streams: Streams) -> dict[int, tuple[object, object]]:
         return uuid.UUID(int=draws.getrandbits(128), version=1)
 
     return {id(real_urandom): (real_urandom, urandom), id(real_uuid1): (real_uuid1, uuid1)}
+
+
+def _waiting_for_all(settle: Callable[[], Awaitable[None]]) -> dict[int, tuple[object, object]]:
+    thread = threading.get_ident()
+    real = trio.testing.wait_all_tasks_blocked
+
+    async def wait_all_tasks_blocked(cushion: float = 0.0) -> None:
+        await (settle() if threading.get_ident() == thread else real(cushion))
+
+    return {id(real): (real, wait_all_tasks_blocked)}
 
 
 @contextmanager
@@ -110,7 +130,7 @@ def _without_collector() -> Iterator[None]:
 _ORIGINALS = (
     *(os.urandom, uuid.uuid1, dt.datetime, dt.date),
     *(time.time, time.time_ns, time.monotonic, time.monotonic_ns),
-    *(time.perf_counter, time.perf_counter_ns),
+    *(time.perf_counter, time.perf_counter_ns, trio.testing.wait_all_tasks_blocked),
 )
 
 

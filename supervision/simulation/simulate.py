@@ -143,7 +143,7 @@ class _Run:
         try:
             with (
                 scheduling(self.scheduler),
-                pinned(self.streams, self.world.environment.now, self.fail),
+                pinned(self.streams, self.world.environment.now, self.fail, self.world.settle),
                 self._fences,
             ):
                 trio.run(

@@ -27,6 +27,7 @@ from supervision.simulation.clock import VirtualClock
 from supervision.simulation.entropy import Streams
 from supervision.simulation.errors import InvariantViolated
 from supervision.simulation.knobs import Knobs
+from supervision.simulation.network import Network
 from supervision.simulation.trace import Trace
 
 __all__ = ["World"]
@@ -40,6 +41,7 @@ class World:
         knobs: its settings.
         params: what `simulate` was given for the scenario.
         runtime: the runtime that is open for the scenario.
+        network: listeners and connections.
         trace: what has happened so far.
     """
 
@@ -59,6 +61,7 @@ class World:
         self.knobs = knobs
         self.params = params
         self.trace = trace
+        self.network = Network(knobs, streams, trace)
         self.recorders: list[Recorder] = []
         self.environment = _SimulatedEnvironment(self, streams)
         self.always: list[tuple[str, Callable[[], str | None]]] = []

@@ -1,0 +1,190 @@
+"""Run files: a run as data, to be repeated to the byte in another process, another day.
+
+    save_run(outcome, Path("failure.json"))
+    replay(Path("failure.json")).check()
+
+A run file holds what decides a run (scenario, seed, knobs, parameters, schedule), what came of it, and the versions
+under which it was made. It holds no code: the program has to be there, and be the same.
+"""
+
+from __future__ import annotations
+
+import platform
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from attrs import field, frozen
+
+from supervision.simulation.errors import RunFileError
+from supervision.simulation.knobs import Knobs
+from supervision.simulation.outcome import Outcome, identify
+from supervision.simulation.simulate import Scenario, simulate
+
+__all__ = [
+    "FORMAT",
+    "RunFile",
+    "describe_run",
+    "find_scenario",
+    "load_run",
+    "replay",
+    "run_again",
+    "save_run",
+]
+
+FORMAT = "ashtree-run/1"
+_PACKAGES = ("ashtree", "trio", "msgspec", "websockets", "hypercorn", "wsproto", "trio-websocket")
+
+
+@frozen(kw_only=True)
+class RunFile:
+    """What a run file says.
+
+    - `scenario`: `module:function`;
+    - `seed`, `knobs`, `params`, `deviations`: as for `simulate`;
+    - `failure`: what kind of failure it was, None if the run passed; `problem`: its text;
+    - `digest`, `steps_digest`, `events`, `steps`: of the run that was saved;
+    - `versions`: of Python and of the packages that take part.
+    """
+
+    format: str = FORMAT
+    scenario: str
+    seed: int
+    knobs: Knobs
+    params: dict[str, Any] = field(factory=dict)
+    deviations: dict[int, tuple[int, ...]] = field(factory=dict)
+    failure: str | None = None
+    problem: str | None = None
+    digest: str
+    steps_digest: str
+    events: int
+    steps: int
+    versions: dict[str, str] = field(factory=dict)
+
+
+def describe_run(outcome: Outcome) -> RunFile:
+    """Make a run file of an outcome."""
+    # A seeded schedule is in the seed; a canonical one is what it deviates by.
+    given = outcome.deviations if outcome.knobs.policy == "canonical" else {}
+    error = outcome.error
+    return RunFile(
+        scenario=outcome.scenario,
+        seed=outcome.seed,
+        knobs=outcome.knobs,
+        params=outcome.params,
+        deviations=dict(given),
+        failure=identify(error),
+        problem=None if error is None else f"{type(error).__name__}: {error}",
+        digest=outcome.digest,
+        steps_digest=outcome.steps_digest,
+        events=outcome.events,
+        steps=outcome.steps,
+        versions=_versions(),
+    )
+
+
+def save_run(outcome: Outcome, path: Path) -> RunFile:
+    """Write a run file.
+
+    Raises:
+        RunFileError: the parameters of the scenario are of types that JSON does not have.
+    """
+    run = describe_run(outcome)
+    try:
+        data = msgspec.json.encode(run)
+    except TypeError as error:
+        raise RunFileError(
+            f"the run of {run.scenario} cannot be saved: {error}; give the scenario params of types that JSON has"
+        ) from error
+    path.write_bytes(msgspec.json.format(data) + b"\n")
+    return run
+
+
+def load_run(path: Path) -> RunFile:
+    """Read a run file.
+
+    Raises:
+        RunFileError: there is none, or it is none, or of a format that this version does not know.
+    """
+    try:
+        data = path.read_bytes()
+        found = msgspec.json.decode(data).get("format")
+    except (OSError, msgspec.MsgspecError, AttributeError) as error:
+        raise RunFileError(f"{path} cannot be read as a run file: {error}") from error
+    if found != FORMAT:
+        raise RunFileError(f"{path} has the format {found!r}; this version reads {FORMAT!r}")
+    try:
+        return msgspec.json.decode(data, type=RunFile)
+    except msgspec.MsgspecError as error:
+        raise RunFileError(f"{path} is a broken run file: {error}") from error
+
+
+def find_scenario(name: str) -> Scenario:
+    """The scenario that is called `module:function`.
+
+    Raises:
+        RunFileError: it cannot be found again by its name.
+    """
+    module, _, qualname = name.partition(":")
+    if not qualname or "<" in qualname or module == "__main__":
+        raise RunFileError(
+            f"{name!r} cannot be found again; write the scenario as a function of a module that can be imported"
+        )
+    try:
+        found: Any = import_module(module)
+        for part in qualname.split("."):
+            found = getattr(found, part)
+    except (ImportError, AttributeError) as error:
+        raise RunFileError(f"the scenario {name!r} cannot be imported: {error}") from error
+    scenario: Scenario = found
+    return scenario
+
+
+def run_again(run: RunFile, *, keep_trace: bool = True) -> Outcome:
+    """Run what a run file describes, and do not compare."""
+    return simulate(
+        find_scenario(run.scenario),
+        run.seed,
+        knobs=run.knobs,
+        params=run.params,
+        deviations=run.deviations,
+        keep_trace=keep_trace,
+    )
+
+
+def replay(path: Path) -> Outcome:
+    """Repeat a run, and check that it is the same to the byte.
+
+        outcome = replay(Path("failure.json"))
+        outcome.check()                        # raises what the run failed with, again
+
+    Raises:
+        RunFileError: the file cannot be used, or the run was another one; then the text says what has changed.
+    """
+    run = load_run(path)
+    outcome = run_again(run)
+    if (outcome.digest, outcome.steps_digest) != (run.digest, run.steps_digest):
+        now = _versions()
+        changed = [
+            f"{name} was {then} and is {now.get(name, 'not there')}"
+            for name, then in run.versions.items()
+            if now.get(name) != then
+        ]
+        why = "; ".join(changed) or "the versions are the same, so the program itself has changed"
+        raise RunFileError(
+            f"{path} does not replay: the run had {run.events} events in {run.steps} steps, and now has "
+            f"{outcome.events} in {outcome.steps}, or others; {why}"
+        )
+    return outcome
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for name in _PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,98 @@
+"""The same seed is the same run: in this process, in another one, from a file, and whatever the hash seed."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from supervision.simulation.errors import Diverged, RunFileError, SimulationFailed
+from supervision.simulation.knobs import Knobs
+from supervision.simulation.run_file import load_run, replay, save_run
+from supervision.simulation.self_check import check_determinism
+from supervision.simulation.simulate import simulate
+from supervision.simulation.world import World
+from tests.simulation.scenarios import crashing_tree, iterates_over_a_set, tree_and_clients
+
+DEEP = os.environ.get("HYPOTHESIS_PROFILE") == "deep"
+SEEDS = range(200 if DEEP else 3)
+SMALL = {"groups": 2, "workers": 4, "rounds": 5}
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_two_hundred_actors_and_five_clients_are_the_same_in_a_fresh_process(seed: int) -> None:
+    outcome = simulate(tree_and_clients, seed, knobs=Knobs().drawn(seed)).check()
+    again = simulate(tree_and_clients, seed, knobs=Knobs().drawn(seed))
+    assert (again.digest, again.steps_digest) == (outcome.digest, outcome.steps_digest)
+    check_determinism(outcome, hash_seed=seed + 1, junk=997 * seed)
+
+
+def test_the_order_in_which_seeds_are_run_changes_nothing() -> None:
+    forwards = [simulate(crashing_tree, seed, params=SMALL).digest for seed in range(5)]
+    backwards = [simulate(crashing_tree, seed, params=SMALL).digest for seed in range(4, -1, -1)]
+    assert forwards == backwards[::-1]
+    assert len(set(forwards)) == 5
+
+
+def test_an_order_that_comes_from_a_set_is_shown_at_its_first_step() -> None:
+    outcome = simulate(iterates_over_a_set, 1).check()
+    with pytest.raises(Diverged) as caught:
+        check_determinism(outcome)
+    assert '"kind":"sent"' in str(caught.value.first)
+    assert caught.value.first != caught.value.second
+    assert "a set of processes" in str(caught.value)
+
+
+async def fails(world: World) -> None:
+    world.check(world.params.get("fine"), "it is not fine")
+
+
+def test_a_failure_is_replayed_from_its_file(tmp_path: Path) -> None:
+    file = tmp_path / "run.json"
+    outcome = simulate(fails, seed=5, knobs=Knobs(quantum=0.02), params={"fine": False})
+    saved = save_run(outcome, file)
+    assert load_run(file) == saved
+    assert saved.failure == "invariant check"
+    again = replay(file)
+    assert again.trace == outcome.trace
+    with pytest.raises(SimulationFailed, match="it is not fine"):
+        again.check()
+
+
+def test_a_run_that_is_another_one_by_now_is_not_called_a_replay(tmp_path: Path) -> None:
+    file = tmp_path / "run.json"
+    save_run(simulate(crashing_tree, 1, params=SMALL), file)
+    text = file.read_text()
+    file.write_text(text.replace('"seed": 1', '"seed": 2'))
+    with pytest.raises(RunFileError, match="the program itself has changed"):
+        replay(file)
+    file.write_text(text.replace('"seed": 1', '"seed": 2').replace('"trio": "', '"trio": "0'))
+    with pytest.raises(RunFileError, match="trio was 0"):
+        replay(file)
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (None, "cannot be read"),
+        ("[]", "cannot be read"),
+        ("{}", "has the format None"),
+        ('{"format": "ashtree-run/1"}', "is a broken run file"),
+    ],
+)
+def test_what_is_no_run_file_is_refused(tmp_path: Path, content: str | None, problem: str) -> None:
+    file = tmp_path / "run.json"
+    if content is not None:
+        file.write_text(content)
+    with pytest.raises(RunFileError, match=problem):
+        replay(file)
+
+
+def test_a_run_that_could_not_be_repeated_is_refused_at_once(tmp_path: Path) -> None:
+    async def local(world: World) -> None:
+        pass
+
+    outcome = simulate(local, 1)
+    with pytest.raises(RunFileError, match="of a module that can be imported"):
+        check_determinism(outcome)
+    with pytest.raises(RunFileError, match="types that JSON has"):
+        save_run(simulate(fails, 1, params={"fine": object()}), tmp_path / "run.json")
