@@ -164,6 +164,10 @@ class Play(Instrument):
 
     # The comparison
 
+    async def wait(self) -> None:
+        """Until the last is a zombie: in a chain of stubborn ones each takes the next along after its own grace."""
+        await trio.sleep((len(self.pids) + 1) * GRACE)
+
     def compare(self, *, waited: bool) -> None:
         for number, (pid, modelled) in enumerate(zip(self.pids, self.model.processes, strict=True)):
             process = pid._process
@@ -239,11 +243,13 @@ async def perform(first: First, moments: Moments) -> None:
         remove = runtime.add_instrument(play)
         try:
             await play_all(play, runtime, first, moments)
-        finally:
             play.release.set()
-        await trio.sleep(2 * GRACE)
-        play.compare(waited=True)
-        remove()
+            await play.wait()
+            play.compare(waited=True)
+        finally:
+            # What the end of the runtime does is not in the script.
+            play.release.set()
+            remove()
 
 
 async def play_all(play: Play, runtime: CheckedRuntime, first: First, moments: Moments) -> None:
@@ -268,7 +274,7 @@ async def play_all(play: Play, runtime: CheckedRuntime, first: First, moments: M
         await trio.testing.wait_all_tasks_blocked()
         play.compare(waited=False)
         if wait:
-            await trio.sleep(2 * GRACE)
+            await play.wait()
             play.compare(waited=True)
 
 
