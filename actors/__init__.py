@@ -4,6 +4,7 @@ Start with `open_runtime`, `GenServer` and `call`; `actors.process` has the verb
 """
 
 from actors.addresses import Via
+from actors.adoption import ProcessFailed, adopt, as_process, scoped_spawn
 from actors.agent import Agent
 from actors.aliases import Alias, alias, unalias
 from actors.errors import (
@@ -100,6 +101,7 @@ from actors.state_machine import (
     StateTimeout,
 )
 from actors.telemetry import Telemetry
+from actors.threads import run_in_thread, send_threadsafe
 from actors.timers import cancel_timer, read_timer, send_after, send_every
 
 __all__ = [
@@ -151,6 +153,7 @@ __all__ = [
     "NotRegistered",
     "Pid",
     "ProcessExit",
+    "ProcessFailed",
     "ProcessKilled",
     "Reason",
     "Ref",
@@ -177,8 +180,10 @@ __all__ = [
     "Unregistered",
     "Via",
     "Within",
+    "adopt",
     "alias",
     "ancestors",
+    "as_process",
     "call",
     "cancel_timer",
     "cast",
@@ -198,10 +203,13 @@ __all__ = [
     "receive",
     "register",
     "reply",
+    "run_in_thread",
+    "scoped_spawn",
     "send",
     "send_after",
     "send_every",
     "send_exit",
+    "send_threadsafe",
     "set_label",
     "spawn",
     "spawn_link",

@@ -16,6 +16,8 @@ ActorsError
 ├── NotAProcess         you used a verb that needs a process outside one
 ├── MailboxBusy         two of your tasks read one mailbox
 ├── RuntimeClosed       the runtime no longer takes new processes
+├── ProcessFailed       the process of your as_process or scoped_spawn block ended (in actors.adoption)
+├── RegistryError       a registry cannot do what you asked (in actors.registry)
 ├── InvalidReturn       your callback returned something that it may not
 └── InvalidCallback     your callback is not async
 
@@ -218,7 +220,8 @@ class NotAProcess(ActorsError, RuntimeError):
     def __str__(self) -> str:
         return (
             f"{self.verb} works only inside a process, and this task is not one; "
-            "spawn() a process and use it there (call, cast, send and wait_exit work anywhere in a runtime)"
+            "spawn() a process and use it there, or make this task one with `async with as_process():` "
+            "(call, cast, send and wait_exit work anywhere in a runtime)"
         )
 
 

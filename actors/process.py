@@ -1,4 +1,4 @@
-"""Processes: spawning them, sending to them, linking, monitoring and ending them.
+"""Processes: spawning them, sending to them, receiving, and ending.
 
     async def counter():
         count = 0
@@ -11,8 +11,9 @@
         pid = spawn(counter)
         send(pid, "hello")
 
-A process is a Trio task with a mailbox and an identity. Everything here is synchronous except `receive` and
-`wait_exit`, the only two that may wait. What follows Erlang follows it to the letter; where Trio makes a difference
+A process is a Trio task with a mailbox and an identity. Everything here is synchronous except `receive`, the only one
+that may wait. Links, monitors and exit signals are in `actors.links`, names in `actors.names`, messages that come
+later in `actors.timers`. What follows Erlang follows it to the letter; where Trio makes a difference
 it says so.
 
 A process may open nurseries of its own. Their tasks act in its name (`current_pid` is the process's), but only the
@@ -26,9 +27,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, NoReturn
 
 import trio
-from trio.lowlevel import (
-    current_task,
-)
+from trio.lowlevel import current_task
 
 from actors._process import (
     current_process,

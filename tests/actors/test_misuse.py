@@ -115,7 +115,7 @@ async def test_a_call_to_a_server_without_handle_call_is_told_what_to_add() -> N
 
 async def test_receive_outside_a_process_is_told_to_spawn_one() -> None:
     async with open_runtime():
-        with pytest.raises(RuntimeError, match=r"works only inside a process.*spawn\(\) a process"):
+        with pytest.raises(RuntimeError, match=r"works only inside a process.*as_process\(\):"):
             await receive()
 
 
