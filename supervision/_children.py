@@ -16,9 +16,11 @@ from actors.errors import ProcessExit, StartError, StartIgnored
 from actors.exits import KILL, KILLED, NOPROC, NORMAL, SHUTDOWN, Crash, ExitReason, Shutdown
 from actors.links import monitor, send_exit, unlink
 from actors.messages import Down, Exit
-from actors.process import receive
+from actors.process import current_pid, receive
 from actors.refs import Pid, Ref
+from actors.runtime import current_runtime
 from supervision.child_spec import BRUTAL_KILL, ChildSpec, RestartType, ShutdownLimit
+from supervision.errors import ChildStartTimeout
 
 __all__ = ["Failed", "Stoppable", "start", "stop", "stop_together", "stopped_as_asked"]
 
@@ -50,6 +52,31 @@ async def start(spec: ChildSpec, extra: tuple[Any, ...] = ()) -> Pid | Failed:
         spec: of the child.
         extra: arguments that follow those of the spec.
     """
+    if spec.start_timeout < math.inf:
+        return await _start_in_time(spec, extra)
+    return await _start(spec, extra)
+
+
+async def _start_in_time(spec: ChildSpec, extra: tuple[Any, ...]) -> Pid | Failed:
+    before = frozenset(_links())
+    started: Pid | Failed | None = None
+    with trio.move_on_after(spec.start_timeout) as limit:
+        started = await _start(spec, extra)
+    if started is not None and not limit.cancel_called:
+        return started
+    # The starts of this package leave nothing behind when they are cancelled; others may have been in the middle.
+    for pid in _links():
+        if pid not in before:
+            await stop(pid, BRUTAL_KILL)
+    return Failed(ChildStartTimeout(spec.id, spec.start_timeout))
+
+
+def _links() -> tuple[Pid, ...]:
+    info = current_runtime().process_info(current_pid())
+    return () if info is None else info["links"]
+
+
+async def _start(spec: ChildSpec, extra: tuple[Any, ...]) -> Pid | Failed:
     try:
         # Spreading an empty kwargs costs more than asking whether it is empty.
         started: Any = (

@@ -199,7 +199,7 @@ class Tree:
             return self._children[spec.id].pid
         if failed.ignored:
             return None
-        raise ChildStartFailed(spec.id, failed.reason)
+        raise self._refusal(spec.id, failed)
 
     async def terminate_child(self, id: Any) -> None:
         """Stop a child, for good unless somebody restarts it."""
@@ -213,7 +213,7 @@ class Tree:
         child = self._find_stopped(id)
         failed = await self._start_reported(child)
         if failed is not None and not failed.ignored:
-            raise ChildStartFailed(id, failed.reason)
+            raise self._refusal(id, failed)
         return child.pid
 
     def delete_child(self, id: Any) -> None:
@@ -251,6 +251,10 @@ class Tree:
         )
 
     # One child
+
+    def _refusal(self, id: Any, failed: Failed) -> ChildStartFailed:
+        error = failed.error
+        return error if isinstance(error, ChildStartFailed) else ChildStartFailed(id, failed.reason)
 
     def _find(self, id: Any) -> _Child:
         child = self._children.get(id)

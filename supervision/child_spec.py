@@ -9,7 +9,7 @@ import inspect
 import math
 from collections.abc import Awaitable, Callable, Mapping
 from types import MappingProxyType
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias
 
 import attrs
 from attrs import field, frozen
@@ -28,6 +28,7 @@ __all__ = [
     "RestartType",
     "ShutdownLimit",
     "Start",
+    "Startable",
     "Supervised",
     "child_spec",
     "process_spec",
@@ -52,8 +53,17 @@ _RESTARTS = ("permanent", "transient", "temporary")
 _TYPES = ("worker", "supervisor")
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 
-Supervised: TypeAlias = "ChildSpec | type[Any]"
-"""Whatever stands for a child: a spec, or a class with `start_link`."""
+
+class Startable(Protocol):
+    """An object that a process belongs to, which it can start."""
+
+    @property
+    def start_link(self) -> Start:
+        """Starts it, linked to the current process."""
+
+
+Supervised: TypeAlias = "ChildSpec | type[Any] | Startable"
+"""Whatever stands for a child: a spec, or a class or an object with `start_link`."""
 
 
 @frozen
@@ -118,6 +128,9 @@ class ChildSpec:
             asking. Default 5.0, and `math.inf` for supervisors, because one that is killed leaves
             its own children behind in disorder.
         significant: the supervisor's `auto_shutdown` looks at how this child ends.
+        start_timeout: seconds that a start may take. Then `start` is cancelled, what it has linked to
+            the supervisor is killed, and the start has failed with the reason `TIMEOUT`. Meanwhile
+            the supervisor answers nobody, which is why a limit may be wanted. Not part of OTP.
 
     Raises:
         BadChildSpec: with the field that is wrong.
@@ -136,6 +149,7 @@ class ChildSpec:
     type: ChildType = field(default="worker", kw_only=True)
     shutdown: ShutdownLimit = field(kw_only=True)
     significant: bool = field(default=False, kw_only=True)
+    start_timeout: float = field(default=math.inf, kw_only=True)
 
     @shutdown.default
     def _default_shutdown(self) -> ShutdownLimit:
@@ -164,6 +178,9 @@ def _check(spec: ChildSpec) -> None:
         _refuse(
             spec, "shutdown", 'write seconds, from 0, or math.inf for no limit, or "brutal_kill"'
         )
+    timeout: Any = spec.start_timeout
+    if not isinstance(timeout, int | float) or isinstance(timeout, bool) or not timeout > 0:
+        _refuse(spec, "start_timeout", "write seconds, more than 0, or math.inf for no limit")
     if not isinstance(spec.significant, bool):
         _refuse(spec, "significant", "write True or False")
     if spec.significant and spec.restart == "permanent":
@@ -215,13 +232,15 @@ def child_spec(child: Supervised, /, *args: Any, **overrides: Any) -> ChildSpec:
         child_spec(spec, id="second")
 
     Args:
-        child: a class with `start_link`, such as a `GenServer`, or a `ChildSpec`. A class that has
-            a `child_spec` of its own is asked for its spec.
+        child: a class with `start_link`, such as a `GenServer`; any other object with an async
+            `start_link`, such as a handle that a process belongs to; or a `ChildSpec`. Who has a
+            `child_spec` of its own is asked for its spec.
         args: positional arguments for `start_link`; a spec has its own.
         overrides: fields of `ChildSpec`. The keyword arguments of `start_link` go in `kwargs`.
 
     Returns:
-        The spec. Its id is the `name` in `kwargs` if there is one, otherwise the name of the class.
+        The spec. Its id is the `name` in `kwargs` if there is one, otherwise the name of the class, or
+        the `name` of the object if that has one.
 
     Raises:
         BadChildSpec: if `child` is neither, if an override is not a field, or if the result cannot
@@ -247,15 +266,15 @@ def child_spec(child: Supervised, /, *args: Any, **overrides: Any) -> ChildSpec:
                 value=args,
             )
         return attrs.evolve(child, **overrides) if overrides else child
-    if isinstance(child, type) and hasattr(child, "child_spec"):
+    if hasattr(child, "child_spec"):
         own: ChildSpec = child.child_spec(*args, **overrides.pop("kwargs", _NOTHING))
         return attrs.evolve(own, **overrides) if overrides else own
-    if isinstance(child, type) and hasattr(child, "start_link"):
+    if hasattr(child, "start_link"):
         name = overrides.get("kwargs", _NOTHING).get("name")
-        own_id = child.__name__ if name is None else name
+        own_id = _own_id(child) if name is None else name
         return ChildSpec(**{"id": own_id, "start": child.start_link, "args": args, **overrides})
     raise BadChildSpec(
-        f"{child!r} cannot be a child; write a ChildSpec, a class with start_link such as a "
+        f"{child!r} cannot be a child; write a ChildSpec, a class or object with start_link such as a "
         "GenServer, or process_spec(function) for a plain async function",
         id=_name_of(child),
         field="start",
@@ -287,6 +306,14 @@ def process_spec(
 
 async def _spawn(function: Callable[..., Awaitable[None]], *args: Any) -> Pid:
     return spawn_link(function, *args)
+
+
+def _own_id(child: Any) -> object:
+    """The id of a child that has none: the name of the class, or of the object if it has one."""
+    if isinstance(child, type):
+        return child.__name__
+    name = getattr(child, "name", None)
+    return type(child).__name__ if name is None else name
 
 
 def _name_of(child: object) -> object:

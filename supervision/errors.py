@@ -10,6 +10,7 @@
     ├── ChildAlreadyStarted     you started a child whose id is in use, by a running process
     ├── ChildAlreadyPresent     ... by a child that is not running
     ├── ChildStartFailed        the child was fine, but its start was not
+    │   └── ChildStartTimeout   ... because it took longer than its spec allows
     ├── MaxChildren             the dynamic supervisor is full
     ├── UnknownRequest          you asked a supervisor for something that only another kind of them does
     ├── SupervisorDeadlock      a child would have waited for a supervisor that waits for it
@@ -28,7 +29,8 @@ from typing import TYPE_CHECKING, Literal
 
 from attrs import frozen
 
-from actors.exits import Crash, ExitReason, Shutdown
+from actors.errors import StartError
+from actors.exits import TIMEOUT, Crash, ExitReason, Shutdown
 
 if TYPE_CHECKING:
     from actors.refs import Pid
@@ -45,6 +47,7 @@ __all__ = [
     "ChildRestarting",
     "ChildRunning",
     "ChildStartFailed",
+    "ChildStartTimeout",
     "DuplicateChildId",
     "FailedToStartChild",
     "MaxChildren",
@@ -86,6 +89,8 @@ def describe_reason(reason: ExitReason) -> str:
         return describe_exception(reason)
     if isinstance(reason, str):
         return reason
+    if reason is TIMEOUT:
+        return "it took too long (TIMEOUT)"
     return repr(reason)
 
 
@@ -209,6 +214,23 @@ class ChildStartFailed(SupervisionError):
         super().__init__(f"child {id!r} did not start: {describe_reason(reason)}")
         self.id = id
         self.reason = reason
+
+
+class ChildStartTimeout(ChildStartFailed, StartError):
+    """The child's start took longer than the `start_timeout` of its spec; what it had started was killed.
+
+    Fields: `id` of the child; `reason`, which is `TIMEOUT`; `seconds`, the limit.
+    """
+
+    def __init__(self, id: object, seconds: float) -> None:
+        super().__init__(id, TIMEOUT)
+        self.seconds = seconds
+
+    def __str__(self) -> str:
+        return (
+            f"child {self.id!r} did not start within the {self.seconds:g} s of its start_timeout, and was killed; "
+            "do what takes long in handle_continue, or raise the limit"
+        )
 
 
 class MaxChildren(SupervisionError):
