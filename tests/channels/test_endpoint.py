@@ -34,7 +34,7 @@ from channels import (
     Socket,
     handle_in,
 )
-from supervision import FailedToStartChild, Supervisor, describe_reason
+from supervision import FailedToStartChild, Supervisor, describe_reason, render
 from tests.channels.conftest import Serve
 from tests.channels.rooms import Room, UserSocket
 from tests.channels.support import (
@@ -48,7 +48,7 @@ from tests.channels.support import (
     reply,
     settle,
 )
-from tests.channels.trees import child, facts, label, tree
+from tests.channels.trees import child, facts, label
 
 ENDPOINT = {"/socket": UserSocket}
 
@@ -71,7 +71,7 @@ async def test_the_tree_of_a_running_server_is_what_the_documentation_says(serve
     for number, topic in enumerate(["room:a", "room:b", "room:c"]):
         await one.join(topic, str(number))
     await other.join()
-    assert await tree(server.pid) == (
+    assert render(server.pid, pids=False) == (
         "endpoint (one_for_one)\n"
         "├── UserSocket channels (one_for_one)\n"
         "│   ├── 0 (dynamic)\n"
@@ -104,7 +104,7 @@ async def test_the_crash_of_one_channel_leaves_every_other_process_as_it_was(ser
         assert got == [reply(join_ref, "3", topic, {"count": 1})]
     victim, neighbour = server.channels("room:a")
     # Something waits in every mailbox that may hold it, and must go on waiting there undisturbed.
-    before, drawing = facts(server.runtime), await tree(server.pid)
+    before, drawing = facts(server.runtime), render(server.pid, pids=False)
     assert one.process is not None
     pool = before[victim]["parent"]
 
@@ -115,7 +115,7 @@ async def test_the_crash_of_one_channel_leaves_every_other_process_as_it_was(ser
         expected[pid][what] = tuple(each for each in expected[pid][what] if each is not victim)
     assert facts(server.runtime) == expected
     assert drawing.count("Room 'room:a'") == 2
-    assert (await tree(server.pid)).count("Room 'room:a'") == 1
+    assert render(server.pid, pids=False).count("Room 'room:a'") == 1
     # The states of a sibling of the same client and of another client's channel of the same topic are what they were.
     got = await one.exchange(("2", "5", "room:b", "count"))
     assert got == [reply("2", "5", "room:b", {"count": 2})]
@@ -171,11 +171,11 @@ async def test_a_part_that_is_killed_is_restarted_and_clients_do_not_notice(
     address = server.endpoint.address
     client = await server.connect()
     await client.join()
-    before, old = await tree(server.pid), await child(server.pid, part)
+    before, old = render(server.pid, pids=False), await child(server.pid, part)
     kill(old)
     await settle()
     assert await child(server.pid, part) is not old
-    assert await tree(server.pid) == before
+    assert render(server.pid, pids=False) == before
     assert server.endpoint.address == address
     assert await client.exchange(("1", "2", "room:a", "echo")) == [reply("1", "2", "room:a")]
     await (await server.connect()).join()
