@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import socket
 from typing import Any
 
 import trio
@@ -19,7 +18,7 @@ from channels._connection import Connection
 from channels._mounts import Services
 from channels.transports.http import HttpHandover
 from channels.transports.lifespan import ApplicationStartError
-from channels.transports.listener import Listener, ListenError
+from channels.transports.listener import ListenError, Listening
 from supervision.child_spec import ChildSpec
 from supervision.dynamic_supervisor import DynamicSupervisor
 from supervision.errors import SupervisionError
@@ -43,7 +42,7 @@ class ListenerServer(GenServer[None]):
             # Restarted: clients know the port that was chosen the first time.
             port = before.port
         try:
-            listener = await Listener.open(host, port)
+            listener = await self.services.listen(host, port)
         except ListenError as error:
             return Fail(Crash(error))
         on_exit(listener.close)
@@ -51,10 +50,10 @@ class ListenerServer(GenServer[None]):
         return Continue(listener)
 
     async def handle_continue(self, argument: Any) -> None:
-        listener: Listener = argument
+        listener: Listening = argument
         # Without a bound, because who puts must not block: what waits here are accepted sockets, of which the system
         # gives out no more than it has files.
-        put, take = trio.open_memory_channel[socket.socket](math.inf)
+        put, take = trio.open_memory_channel[Any](math.inf)
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(listener.main, put.send_nowait)
@@ -66,14 +65,16 @@ class ListenerServer(GenServer[None]):
             while take.statistics().current_buffer_used:
                 take.receive_nowait().close()
 
-    async def _start(self, sock: socket.socket) -> None:
+    async def _start(self, carrier: Any) -> None:
         try:
-            await DynamicSupervisor.start_child(self.connections, _CONNECTION, self.services, sock)
+            await DynamicSupervisor.start_child(
+                self.connections, _CONNECTION, self.services, carrier
+            )
         except (StartError, StartIgnored, SupervisionError, CallExit):
             # Full, or restarting: this client has to come back later. It is counted, not logged, since there may
             # be very many of them.
             self.services.count(("connection", "not_started"))
-            sock.close()
+            carrier.close()
 
 
 async def start_application(handover: HttpHandover) -> Pid:

@@ -22,7 +22,7 @@ from supervision.supervisor import Supervisor
 if TYPE_CHECKING:
     from channels.transports.attach import Transports
     from channels.transports.http import HttpHandover
-    from channels.transports.listener import Listener
+    from channels.transports.listener import Listen, Listening
 
 __all__ = ["ChannelPool", "MountedSocket", "Services"]
 
@@ -101,6 +101,7 @@ class Services:
         transports: Transports,
         http: HttpHandover,
         head_timeout: float,
+        listen: Listen,
     ) -> None:
         self.endpoint = endpoint
         self.pubsub = pubsub
@@ -108,13 +109,14 @@ class Services:
         self.transports = transports
         self.http = http
         self.head_timeout = head_timeout
+        self.listen = listen
         self.counts: dict[tuple[str, ...], int] = {}
         self.draining = False
-        self.listener: Listener | None = None
+        self.listener: Listening | None = None
         # Of connections that have not sent the head of their first request.
         self.heads: dict[trio.CancelScope, None] = {}
 
-    def listening(self, listener: Listener) -> None:
+    def listening(self, listener: Listening) -> None:
         """Note where clients come in: a listener that was restarted replaces the one before."""
         self.listener = listener
 

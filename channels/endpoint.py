@@ -47,6 +47,7 @@ from channels.sockets import Socket
 from channels.transports.attach import Transports
 from channels.transports.http import HttpHandover
 from channels.transports.lifespan import ASGIApplication
+from channels.transports.listener import Listen, Listener
 from channels.transports.out_buffer import DEFAULT_MAX_BYTES, DEFAULT_MAX_MESSAGES
 from supervision.child_spec import ChildSpec, process_spec
 from supervision.dynamic_supervisor import DynamicSupervisor
@@ -72,6 +73,7 @@ class Endpoint:
         max_buffered_messages: frames that may wait for one client before it counts as too slow, and is closed (1013).
         max_buffered_bytes: the same in bytes.
         draining: how clients are sent away when the endpoint stops.
+        listen: opens the listener; by default a real one. A simulation gives `world.network.open`.
 
     Nothing is checked or opened before the endpoint starts. It may be started again after it has stopped; one endpoint
     cannot run twice at a time.
@@ -88,6 +90,7 @@ class Endpoint:
         max_buffered_messages: int = DEFAULT_MAX_MESSAGES,
         max_buffered_bytes: int = DEFAULT_MAX_BYTES,
         draining: Draining | None = None,
+        listen: Listen = Listener.open,
     ) -> None:
         self.sockets = dict(sockets)
         self.http = http
@@ -97,6 +100,7 @@ class Endpoint:
         self.max_buffered_messages = max_buffered_messages
         self.max_buffered_bytes = max_buffered_bytes
         self.draining = draining or Draining()
+        self.listen = listen
         self._services: Services | None = None
 
     def __repr__(self) -> str:
@@ -141,6 +145,7 @@ class Endpoint:
             transports=transports,
             http=HttpHandover(self.http, is_socket_path=mounts.__contains__),
             head_timeout=self.head_timeout,
+            listen=self.listen,
         )
         children = self._children(services, pools, host, port)
         pid = await Supervisor.start_link(children, label="endpoint")

@@ -17,15 +17,15 @@ import errno
 import os
 import socket
 import sys
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Protocol
 
 import trio
 from attrs import frozen
 
 from channels.errors import ChannelsError
 
-__all__ = ["ListenError", "Listener", "ListenerStatistics", "OnConnection"]
+__all__ = ["Listen", "ListenError", "Listener", "ListenerStatistics", "Listening", "OnConnection"]
 
 OnConnection = Callable[[socket.socket], object]
 """Takes a connected, non-blocking socket, which is the callee's from then on. Must not block."""
@@ -35,6 +35,26 @@ _PAUSE = 0.1
 _OUT_OF_RESOURCES = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
 _BACKLOG = 4096
 _LINUX = sys.platform == "linux"
+
+
+class Listening(Protocol):
+    """What an endpoint needs of a listener, whatever its connections travel on.
+
+    What it hands over is a connected, non-blocking socket or a Trio stream, with a `close` that does not wait.
+    """
+
+    host: str
+    port: int
+
+    async def main(self, on_connection: Callable[[Any], object]) -> None:
+        """Hand over connections, until `close`."""
+
+    def close(self) -> None:
+        """Accept no more."""
+
+
+Listen = Callable[[str, int], Awaitable[Listening]]
+"""Opens a listener for a host and a port. Raises `ListenError`, or `OSError`."""
 
 
 class ListenError(ChannelsError):

@@ -1,1 +1,50 @@
-"""Worlds in which a program runs from a seed: virtual time, a seeded scheduler, a virtual network."""
+"""Worlds in which a program runs from a seed: virtual time, a seeded scheduler, a virtual network.
+
+Start with `simulate`; docs/topics/simulation.md explains what is decided by the seed, and what is not.
+"""
+
+from supervision.simulation.errors import (
+    BudgetSpent,
+    Deadlock,
+    Diverged,
+    Escape,
+    InvariantViolated,
+    Livelock,
+    RunFileError,
+    SimulationError,
+    SimulationFailed,
+)
+from supervision.simulation.knobs import Knobs
+from supervision.simulation.network import Connection, Network
+from supervision.simulation.outcome import Outcome
+from supervision.simulation.run_file import RunFile, load_run, replay, save_run
+from supervision.simulation.self_check import check_determinism
+from supervision.simulation.simulate import Scenario, simulate
+from supervision.simulation.virtual_streams import VirtualListener, VirtualStream
+from supervision.simulation.world import World
+
+__all__ = [
+    "BudgetSpent",
+    "Connection",
+    "Deadlock",
+    "Diverged",
+    "Escape",
+    "InvariantViolated",
+    "Knobs",
+    "Livelock",
+    "Network",
+    "Outcome",
+    "RunFile",
+    "RunFileError",
+    "Scenario",
+    "SimulationError",
+    "SimulationFailed",
+    "VirtualListener",
+    "VirtualStream",
+    "World",
+    "check_determinism",
+    "load_run",
+    "replay",
+    "save_run",
+    "simulate",
+]

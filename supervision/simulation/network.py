@@ -69,6 +69,11 @@ class Network:
         self.record("listening", {"host": host, "port": port})
         return listener
 
+    async def open(self, host: str, port: int) -> VirtualListener:
+        """The same, for whatever waits for its listener: `Endpoint(..., listen=world.network.open)`."""
+        await trio.lowlevel.checkpoint()
+        return self.listen(host, port)
+
     async def connect(self, host: str, port: int, *, source: str = "client") -> VirtualStream:
         """Connect to a listener.
 

@@ -17,10 +17,10 @@ import msgspec
 
 from supervision.simulation.errors import RunFileError
 from supervision.simulation.outcome import Outcome
-from supervision.simulation.run_file import find_scenario, load_run, run_again, save_run
-from supervision.simulation.trace import compare, read_lines, write_lines
+from supervision.simulation.run_file import find_scenario, save_run
+from supervision.simulation.trace import compare, read_lines
 
-__all__ = ["check_determinism"]
+__all__ = ["check_determinism", "with_steps"]
 
 
 def check_determinism(outcome: Outcome, *, hash_seed: int = 4242, junk: int = 1000) -> None:
@@ -39,7 +39,14 @@ def check_determinism(outcome: Outcome, *, hash_seed: int = 4242, junk: int = 10
     with TemporaryDirectory() as folder:
         run, trace = Path(folder) / "run.json", Path(folder) / "trace"
         save_run(outcome, run)
-        command = [sys.executable, "-m", __name__, str(run), str(trace), str(junk)]
+        command = [
+            sys.executable,
+            "-m",
+            "supervision.simulation._child",
+            str(run),
+            str(trace),
+            str(junk),
+        ]
         path = os.pathsep.join(filter(None, [str(Path.cwd()), *sys.path]))
         environment = {**os.environ, "PYTHONHASHSEED": str(hash_seed), "PYTHONPATH": path}
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)  # noqa: S603 # this very program
@@ -47,20 +54,9 @@ def check_determinism(outcome: Outcome, *, hash_seed: int = 4242, junk: int = 10
             raise RunFileError(
                 f"{outcome.scenario} could not be repeated in a fresh process:\n{done.stderr}"
             )
-        compare(_with_steps(outcome), read_lines(trace))
+        compare(with_steps(outcome), read_lines(trace))
 
 
-def _with_steps(outcome: Outcome) -> list[bytes]:
+def with_steps(outcome: Outcome) -> list[bytes]:
     """The trace, and at its end the digest of who ran when."""
     return [*outcome.trace, msgspec.json.encode({"steps_digest": outcome.steps_digest})]
-
-
-def _main(run: str, trace: str, junk: str) -> None:
-    heap = [object() for _ in range(int(junk))]
-    outcome = run_again(load_run(Path(run)))
-    write_lines(Path(trace), _with_steps(outcome))
-    del heap
-
-
-if __name__ == "__main__":
-    _main(*sys.argv[1:])

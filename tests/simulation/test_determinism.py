@@ -11,19 +11,28 @@ from supervision.simulation.run_file import load_run, replay, save_run
 from supervision.simulation.self_check import check_determinism
 from supervision.simulation.simulate import simulate
 from supervision.simulation.world import World
-from tests.simulation.scenarios import crashing_tree, iterates_over_a_set, tree_and_clients
+from tests.simulation.chat_scenario import chat, chat_and_tree
+from tests.simulation.scenarios import crashing_tree, iterates_over_a_set
 
 DEEP = os.environ.get("HYPOTHESIS_PROFILE") == "deep"
-SEEDS = range(200 if DEEP else 3)
+SEEDS = range(200 if DEEP else 2)
 SMALL = {"groups": 2, "workers": 4, "rounds": 5}
 
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_two_hundred_actors_and_five_clients_are_the_same_in_a_fresh_process(seed: int) -> None:
-    outcome = simulate(tree_and_clients, seed, knobs=Knobs().drawn(seed)).check()
-    again = simulate(tree_and_clients, seed, knobs=Knobs().drawn(seed))
+    outcome = simulate(chat_and_tree, seed, knobs=Knobs().drawn(seed)).check()
+    again = simulate(chat_and_tree, seed, knobs=Knobs().drawn(seed))
     assert (again.digest, again.steps_digest) == (outcome.digest, outcome.steps_digest)
     check_determinism(outcome, hash_seed=seed + 1, junk=997 * seed)
+
+
+@pytest.mark.parametrize("seed", range(50 if DEEP else 5))
+def test_an_endpoint_with_its_transport_and_hypercorn_runs_in_a_world(seed: int) -> None:
+    outcome = simulate(chat, seed, knobs=Knobs().drawn(seed)).check()
+    again = simulate(chat, seed, knobs=Knobs().drawn(seed))
+    assert (again.digest, again.steps_digest) == (outcome.digest, outcome.steps_digest)
+    assert b"a client lost its connection" in b"".join(outcome.trace)
 
 
 def test_the_order_in_which_seeds_are_run_changes_nothing() -> None:

@@ -1,0 +1,103 @@
+"""An endpoint in a world: its own transport, Hypercorn behind it, and WebSocket clients that come back."""
+
+from typing import Any
+
+import msgspec
+import trio
+from trio_websocket import (
+    ConnectionClosed,
+    HandshakeError,
+    WebSocketConnection,
+    wrap_client_stream,
+)
+
+from actors import current_runtime
+from channels import Channel, Endpoint, Socket, handle_in
+from supervision.simulation import World
+from tests.simulation.scenarios import crashing_tree
+
+GONE = (ConnectionClosed, HandshakeError, OSError, trio.BrokenResourceError)
+
+
+class Room(Channel):
+    """Tells everybody what anybody says, and crashes by chance."""
+
+    async def join(self, topic: str, payload: Any) -> None:
+        await trio.sleep(current_runtime().random.uniform(0, 0.1))
+
+    @handle_in("say")
+    async def say(self, payload: Any) -> None:
+        if current_runtime().random.random() < 0.05:
+            raise RuntimeError("crashed by chance")
+        self.broadcast("said", payload)
+
+
+class UserSocket(Socket):
+    """Lets everybody into every room."""
+
+    channels = {"room:*": Room}
+
+
+async def talk(world: World, number: int) -> None:
+    """Join, say something now and then, and come back when the connection breaks."""
+    stream = world.random("client", number)
+    while True:
+        try:
+            # Any, because the client's annotations ask for a socket, which it does not need.
+            connection: Any = await world.network.connect("server", 4000, source=f"client {number}")
+            async with trio.open_nursery() as nursery:
+                websocket = await wrap_client_stream(
+                    nursery, connection, "server", "/socket/websocket?vsn=2.0.0"
+                )
+                async with websocket:
+                    await say_things(world, websocket, stream)
+        except* GONE:
+            world.note("a client lost its connection", number=number)
+        await trio.sleep(stream.random())
+
+
+async def say_things(world: World, websocket: WebSocketConnection, stream: Any) -> None:
+    """One connection of a client."""
+    await websocket.send_message('["1","1","room:lobby","phx_join",{}]')
+    for ref in range(2, 12):
+        reply = msgspec.json.decode(await websocket.get_message())
+        world.check(len(reply) == 5, f"{reply} is no message")
+        body = {"body": stream.choice(["hello", "how are you", "x" * 3000])}
+        message = ["1", str(ref), "room:lobby", "say", body]
+        await websocket.send_message(msgspec.json.encode(message).decode())
+        await trio.sleep(stream.random())
+
+
+async def chat(world: World) -> None:
+    """Five clients of one endpoint, for some seconds, with resets and a partition."""
+    endpoint = Endpoint(sockets={"/socket": UserSocket}, listen=world.network.open)
+    await endpoint.start_link(host="server", port=4000)
+    async with trio.open_nursery() as nursery:
+        for number in range(5):
+            nursery.start_soon(talk, world, number)
+        stream = world.random("faults")
+        for _ in range(world.params.get("faults", 5)):
+            await trio.sleep(stream.random() * 2)
+            if world.network.connections:
+                stream.choice(world.network.connections).reset()
+            one = f"client {stream.randrange(5)}"
+            world.network.partition(one, "server")
+            await trio.sleep(stream.random())
+            world.network.heal()
+        page = await fetch(world)
+        world.check(b" 404 " in page and b"Thu, 01 Jan 2026 00:00:" in page, f"{page!r}")
+        nursery.cancel_scope.cancel()
+
+
+async def fetch(world: World) -> bytes:
+    """A page that is not there, from Hypercorn."""
+    async with await world.network.connect("server", 4000, source="browser") as stream:
+        await stream.send_all(b"GET /nowhere HTTP/1.1\r\nHost: server\r\nConnection: close\r\n\r\n")
+        return b"".join([data async for data in stream])
+
+
+async def chat_and_tree(world: World) -> None:
+    """The chat, beside two hundred actors that crash."""
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(crashing_tree, world)
+        nursery.start_soon(chat, world)
