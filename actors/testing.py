@@ -1,0 +1,208 @@
+"""What tests of actors need: finding messages that somebody changed after they were sent.
+
+    async with open_runtime() as runtime:
+        with SharedMessages.watch(runtime):
+            ...
+
+Messages are references, so two processes that change one object disturb each other between two awaits. Erlang copies;
+here it is a rule that what has been sent is no longer the sender's, and this is how a test holds a program to it.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Mapping
+from collections.abc import Set as AbstractSet
+from contextlib import contextmanager
+from enum import Enum
+from types import FunctionType, ModuleType
+from typing import Any
+
+import trio
+from attrs import frozen
+
+from actors._server_loop import CallRequest, Cast
+from actors._system import SystemRequest
+from actors.errors import ActorsError
+from actors.exits import ExitReason
+from actors.instrument import Instrument
+from actors.refs import Pid, Ref
+from actors.runtime import Runtime
+
+__all__ = ["ChangedMessage", "MessageChanged", "SharedMessages"]
+
+_Picture = dict[str, str]
+
+# Deeper than any message that means to be one; a picture must end.
+_DEPTH = 12
+
+# What is shared on purpose, or cannot be changed.
+_WHOLE = (
+    *(str, bytes, int, float, complex, bool, type(None), type, range, Enum),
+    *(Pid, Ref, Runtime, FunctionType, ModuleType, BaseException),
+    *(trio.Event, trio.CancelScope, trio.Nursery),
+)
+
+
+@frozen(kw_only=True)
+class ChangedMessage:
+    """One message that was not the same any more when it was received."""
+
+    sender: str
+    """Who sent it, by label and pid; "no process" for a plain task."""
+    receiver: str
+    """Who received it."""
+    message: Any
+    """The message as it was received."""
+    changes: tuple[str, ...]
+    """What changed, each as "message['count'] was 1, is 2"."""
+
+    def __str__(self) -> str:
+        what = "; ".join(self.changes)
+        return f"{self.receiver} received a message that was changed after {self.sender} had sent it: {what}"
+
+
+class MessageChanged(ActorsError, AssertionError):
+    """Messages were changed between sending and receiving. `messages` holds each as a `ChangedMessage`."""
+
+    def __init__(self, messages: list[ChangedMessage]) -> None:
+        super().__init__(messages)
+        self.messages = tuple(messages)
+
+    def __str__(self) -> str:
+        lines = "\n".join(map(str, self.messages))
+        return f"{lines}\nSend a copy, or a value that cannot be changed, or do not touch it afterwards."
+
+
+class SharedMessages(Instrument):
+    """Compares every message with what it was when it was sent. For tests: it looks at everything in it, twice.
+
+        shared = SharedMessages()
+        runtime.add_instrument(shared)
+        ...
+        shared.check()
+
+    Seen are messages of `send`, `cast` and the requests of `call`: lists, dicts, sets, deques, and the attributes of
+    other objects, to a depth of twelve. Not seen are answers of calls, messages of the runtime itself, changes that were
+    taken back, and changes after a message was received: that who sends no longer touches is all that is checked.
+
+    Attributes:
+        changed: the messages that were found, in the order in which they were received.
+    """
+
+    def __init__(self) -> None:
+        self.changed: list[ChangedMessage] = []
+        # For each receiver, by the identity of the message; it is held, so that no other can get its identity. One
+        # object may be sent several times.
+        self._sent: dict[Pid, dict[int, tuple[Any, list[tuple[str, _Picture]]]]] = {}
+
+    @classmethod
+    @contextmanager
+    def watch(cls, runtime: Runtime) -> Iterator[SharedMessages]:
+        """Watch a runtime for as long as the body runs, and raise MessageChanged behind it if there is a reason to."""
+        shared = cls()
+        remove = runtime.add_instrument(shared)
+        try:
+            yield shared
+        finally:
+            remove()
+        shared.check()
+
+    def check(self) -> None:
+        """Raise MessageChanged if any message was changed so far."""
+        if self.changed:
+            raise MessageChanged(self.changed)
+
+    def message_sent(self, sender: Pid | None, receiver: Pid, message: Any) -> None:
+        """Remember what a message is."""
+        picture = _picture(message)
+        if len(picture) == 1 and type(_content(message)) in _WHOLE:
+            return
+        _, pictures = self._sent.setdefault(receiver, {}).setdefault(id(message), (message, []))
+        pictures.append((_who(sender), picture))
+
+    def message_received(self, pid: Pid, message: Any) -> None:
+        """Compare a message with what it was."""
+        waiting = self._sent.get(pid, {})
+        _, pictures = waiting.get(id(message), (None, []))
+        if not pictures:
+            return
+        sender, before = pictures.pop(0)
+        if not pictures:
+            del waiting[id(message)]
+        changes = tuple(_differences(before, _picture(message)))
+        if changes:
+            self.changed.append(
+                ChangedMessage(
+                    sender=sender, receiver=_who(pid), message=_content(message), changes=changes
+                )
+            )
+
+    def process_exited(self, pid: Pid, reason: ExitReason) -> None:
+        """Forget what will never be received."""
+        self._sent.pop(pid, None)
+
+
+def _who(pid: Pid | None) -> str:
+    if pid is None:
+        return "no process"
+    process = pid._process
+    return repr(pid) if process is None else f"{process.describe()} {pid!r}"
+
+
+def _content(message: Any) -> Any:
+    """What the user sent, without its envelope."""
+    kind = type(message)
+    if kind is CallRequest or kind is SystemRequest:
+        return message.request
+    return message.message if kind is Cast else message
+
+
+def _picture(message: Any) -> _Picture:
+    picture: _Picture = {}
+    _draw(picture, "message", _content(message), _DEPTH, ())
+    return picture
+
+
+def _draw(picture: _Picture, path: str, value: Any, depth: int, inside: tuple[int, ...]) -> None:
+    if isinstance(value, _WHOLE):
+        picture[path] = repr(value) if isinstance(value, _WHOLE[:10]) else f"{type(value).__name__}"
+        return
+    picture[path] = type(value).__name__
+    if depth == 0 or id(value) in inside:
+        return
+    inside = (*inside, id(value))
+    if isinstance(value, Mapping):
+        for key, item in list(value.items()):
+            _draw(picture, f"{path}[{key!r}]", item, depth - 1, inside)
+    elif isinstance(value, list | tuple | deque):
+        for index, item in enumerate(value):
+            _draw(picture, f"{path}[{index}]", item, depth - 1, inside)
+    elif isinstance(value, AbstractSet):
+        picture[path] = f"{{{', '.join(sorted(map(repr, value)))}}}"
+    elif isinstance(value, bytearray):
+        picture[path] = repr(value)
+    else:
+        for name, item in _attributes(value):
+            _draw(picture, f"{path}.{name}", item, depth - 1, inside)
+
+
+def _attributes(value: Any) -> Iterator[tuple[str, Any]]:
+    yield from list(getattr(value, "__dict__", {}).items())
+    for cls in type(value).__mro__:
+        slots = vars(cls).get("__slots__", ())
+        for name in (slots,) if isinstance(slots, str) else slots:
+            # Names with two underscores are kept under another, and are nobody's message.
+            if not name.startswith("__") and hasattr(value, name):
+                yield name, getattr(value, name)
+
+
+def _differences(before: _Picture, after: _Picture) -> Iterator[str]:
+    for path, was in before.items():
+        if path not in after:
+            yield f"{path} was {was}, is gone"
+        elif after[path] != was:
+            yield f"{path} was {was}, is {after[path]}"
+    for path, value in after.items():
+        if path not in before:
+            yield f"{path} is new, {value}"

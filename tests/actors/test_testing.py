@@ -1,0 +1,165 @@
+"""Messages that are changed after they were sent are found, with who did it and what changed."""
+
+from collections import deque
+from typing import Any
+
+import pytest
+from attrs import define, frozen
+
+from actors import (
+    GenServer,
+    Pid,
+    Reply,
+    Runtime,
+    Sender,
+    call,
+    cast,
+    current_pid,
+    kill,
+    receive,
+    send,
+    spawn,
+)
+from actors.testing import MessageChanged, SharedMessages
+from tests.actors.helpers import idle, listen, settle
+
+
+@define
+class Order:
+    items: list[str]
+    note: str = ""
+
+
+@frozen
+class Wrapped:
+    order: Order
+
+
+class Store(GenServer[None]):
+    async def handle_call(self, request: Any, sender: Sender) -> Reply:
+        return Reply(None)
+
+    async def handle_cast(self, message: Any) -> None:
+        return None
+
+
+async def changes_of(runtime: Runtime, message: Any, change: Any) -> list[str]:
+    """What is said when `change(message)` comes between sending and receiving."""
+    shared = SharedMessages()
+    remove = runtime.add_instrument(shared)
+    send(spawn(listen, []), message)
+    change(message)
+    await settle()
+    remove()
+    return [line for changed in shared.changed for line in changed.changes]
+
+
+async def test_a_change_is_reported_with_sender_receiver_and_place(runtime: Runtime) -> None:
+    async def careless(to: Pid) -> None:
+        order = {"count": 1, "items": ["tea"]}
+        send(to, order)
+        order["count"] = 2
+        order["note"] = "late"
+        await receive()
+
+    heard: list[Any] = []
+    to = spawn(listen, heard, label="store")
+    with pytest.raises(MessageChanged) as caught, SharedMessages.watch(runtime):
+        sender = spawn(careless, to, label="shop")
+        await settle()
+    (found,) = caught.value.messages
+    assert found.sender == f"shop {sender!r}"
+    assert found.receiver == f"store {to!r}"
+    assert found.message is heard[0]
+    assert found.changes == ("message['count'] was 1, is 2", "message['note'] is new, 'late'")
+    assert "Send a copy" in str(caught.value)
+    assert not runtime.instruments
+
+
+@pytest.mark.parametrize(
+    ("message", "change", "said"),
+    [
+        (["a"], lambda it: it.append("b"), ["message[1] is new, 'b'"]),
+        (["a"], lambda it: it.clear(), ["message[0] was 'a', is gone"]),
+        ({1, 2}, lambda it: it.discard(1), ["message was {1, 2}, is {2}"]),
+        (
+            bytearray(b"x"),
+            lambda it: it.extend(b"y"),
+            ["message was bytearray(b'x'), is bytearray(b'xy')"],
+        ),
+        (deque([1]), lambda it: it.append(2), ["message[1] is new, 2"]),
+        (("order", [1]), lambda it: it[1].append(2), ["message[1][1] is new, 2"]),
+        (
+            Wrapped(Order([], "a")),
+            lambda it: setattr(it.order, "note", "b"),
+            ["message.order.note was 'a', is 'b'"],
+        ),
+    ],
+)
+async def test_changes_are_found_wherever_they_are(
+    runtime: Runtime, message: Any, change: Any, said: list[str]
+) -> None:
+    assert await changes_of(runtime, message, change) == said
+
+
+async def test_what_was_not_changed_is_fine(runtime: Runtime) -> None:
+    with SharedMessages.watch(runtime):
+        to = spawn(listen, [])
+        circle: list[Any] = [1]
+        circle.append(circle)
+        for message in ("text", 1, None, ["a"], Order(["tea"]), circle, deque([1]), to, idle):
+            send(to, message)
+        await settle()
+
+
+async def test_casts_and_calls_are_looked_into(runtime: Runtime) -> None:
+    shared = SharedMessages()
+    runtime.add_instrument(shared)
+    store = await Store.start()
+    order, request = ["a"], ["b"]
+
+    async def asks() -> None:
+        await call(store, request)
+
+    cast(store, order)
+    order.append("c")
+    spawn(asks)
+    await settle()
+    assert [found.message for found in shared.changed] == [["a", "c"]]
+    assert shared.changed[0].sender == "no process"
+    with pytest.raises(MessageChanged):
+        shared.check()
+
+
+async def test_one_object_may_be_sent_several_times(runtime: Runtime) -> None:
+    shared = SharedMessages()
+    runtime.add_instrument(shared)
+    one, other = spawn(listen, []), spawn(listen, [])
+    order = ["a"]
+    send(one, order)
+    send(other, order)
+    order.append("b")
+    send(one, order)
+    await settle()
+    assert sorted(found.receiver for found in shared.changed) == sorted(
+        [f"listen {one!r}", f"listen {other!r}"]
+    )
+
+
+async def test_a_receiver_may_change_what_it_has_received(runtime: Runtime) -> None:
+    async def takes() -> None:
+        (await receive()).append(current_pid())
+
+    with SharedMessages.watch(runtime):
+        send(spawn(takes), [])
+        await settle()
+
+
+async def test_what_is_never_received_is_forgotten(runtime: Runtime) -> None:
+    shared = SharedMessages()
+    runtime.add_instrument(shared)
+    pid = spawn(idle)
+    send(pid, ["a"])
+    kill(pid)
+    await settle()
+    assert shared._sent == {}
