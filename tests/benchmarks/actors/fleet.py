@@ -48,6 +48,9 @@ class Member:
     about: dict[str, Any] = field(init=False)
 
     def __attrs_post_init__(self) -> None:
+        self._start()
+
+    def _start(self) -> None:
         self.process = subprocess.Popen(
             [sys.executable, "-m", "tests.benchmarks.actors.worker", self.module],
             stdin=subprocess.PIPE,
@@ -56,11 +59,7 @@ class Member:
             text=True,
             start_new_session=True,
         )
-        try:
-            self.about = self._read()
-        except BaseException:
-            self.stop()
-            raise
+        self.about = self._read("its start")
 
     @property
     def name(self) -> str:
@@ -68,20 +67,23 @@ class Member:
 
     def ask(self, command: str, count: int) -> Any:
         """Have the subject do something so many times."""
+        if self.process.poll() is not None:
+            self._start()
         assert self.process.stdin is not None
-        try:
+        # One that ends meanwhile is found out by what can be read.
+        with contextlib.suppress(OSError):
             print(command, count, file=self.process.stdin, flush=True)
-        except OSError as error:
-            raise TooSlow(f"{self.module} has ended") from error
-        return self._read()
+        return self._read(command)
 
-    def _read(self) -> Any:
+    def _read(self, what: str) -> Any:
         assert self.process.stdout is not None
         readable, _, _ = select.select([self.process.stdout], [], [], PATIENCE)
         line = self.process.stdout.readline() if readable else ""
         if not line:
             self.stop()
-            raise TooSlow(f"{self.module} did not answer within {PATIENCE:g} s")
+            why = "ended" if readable else f"needed more than {PATIENCE:g} s"
+            print(f"{self.module} {why} at {what}, and is left out of it", file=sys.stderr)
+            raise TooSlow
         return json.loads(line)
 
     def stop(self) -> None:
@@ -97,14 +99,12 @@ class Member:
 
 @contextlib.contextmanager
 def fleet(modules: Sequence[str]) -> Iterator[list[Member]]:
-    """Start subjects; those that cannot start are named and left out."""
+    """Start subjects; those that cannot start are left out."""
     members: list[Member] = []
     try:
         for module in modules:
-            try:
+            with contextlib.suppress(TooSlow):
                 members.append(Member(module))
-            except TooSlow:
-                print(f"{module} cannot be run here and is left out", file=sys.stderr)
         yield members
     finally:
         for member in members:
