@@ -57,6 +57,7 @@ class Process:
         "parent",
         "pid",
         "reason",
+        "run_time",
         "runtime",
         "scope",
         "start_slot",
@@ -91,6 +92,8 @@ class Process:
         self.name: object = None
         self.label: str | None = None
         self.start_slot: StartSlot | None = None
+        # Seconds of its steps, as a watchdog counts them.
+        self.run_time = 0.0
         self.grace: TimerRef | None = None
         # The rest is made on first use: most processes never need it, and there may be very many of them.
         self.cleanups: dict[object, Callable[[], None]] | None = None

@@ -54,6 +54,8 @@ class ProcessTable:
         self.guarded = False
         self.mailbox_alarm = sys.maxsize
         self.call_chains: CallChains | None = None
+        # Whether there is a watchdog, which adds up how long each process runs.
+        self.counts_run_time = False
         self.closed = False
         self.spawned = 0
         self.crashed = 0
@@ -236,7 +238,10 @@ class ProcessTable:
         process = pid._process
         if process is None:
             return None
-        return {**process.info(), "links": self.graph.links_of(pid)}
+        info = {**process.info(), "links": self.graph.links_of(pid)}
+        if self.counts_run_time:
+            info["run_time"] = process.run_time
+        return info
 
     def statistics(self) -> dict[str, int]:
         """Counters since the runtime was opened, and what is alive now."""

@@ -83,8 +83,8 @@ class SharedMessages(Instrument):
         shared.check()
 
     Seen are messages of `send`, `cast` and the requests of `call`: lists, dicts, sets, deques, and the attributes of
-    other objects, to a depth of twelve. Not seen are answers of calls, messages of the runtime itself, changes that were
-    taken back, and changes after a message was received: that who sends no longer touches is all that is checked.
+    other objects, to a depth of twelve. Not seen are answers of calls, messages of the runtime itself, changes that
+    were taken back, and changes after a message was received.
 
     Attributes:
         changed: the messages that were found, in the order in which they were received.

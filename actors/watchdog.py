@@ -65,15 +65,19 @@ class _Steps(trio.abc.Instrument):
         self.since = time.monotonic()
 
     def after_task_step(self, task: trio.lowlevel.Task) -> None:
-        self.since = self.task = None
+        since, self.since, self.task = self.since, None, None
+        process = task.context.get(current_process)
+        if process is not None and since is not None:
+            process.run_time += time.monotonic() - since
 
 
 @asynccontextmanager
 async def watch_loop(runtime: Runtime, limit: float) -> AsyncIterator[None]:
     """Report every step of a task that takes longer than `limit` seconds, for as long as the body runs.
 
-    A report is a log line at once, from the watching thread, and the event `BLOCKED` when the step is over. Costs
-    about a microsecond for each step of every task.
+    A report is a log line at once, from the watching thread, and the event `BLOCKED` when the step is over. Besides,
+    the steps of each process are added up: `process_info` has them as `run_time`, in seconds. Costs about a
+    microsecond for each step of every task.
     """
     if not limit > 0:
         raise ValueError(f"a watchdog needs a limit above 0 seconds, but got {limit!r}")
@@ -86,6 +90,7 @@ async def watch_loop(runtime: Runtime, limit: float) -> AsyncIterator[None]:
         daemon=True,  # a program that ends must not wait for it
     )
     trio.lowlevel.add_instrument(steps)
+    runtime.counts_run_time = True
     thread.start()
     try:
         yield

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Mapping
 from typing import Any
 
 import pytest
 import trio
+import trio.testing
 
-from actors import open_runtime, spawn, wait_exit
+from actors import Pid, open_runtime, receive, send, spawn, wait_exit
 from actors.watchdog import BLOCKED
 
 
@@ -58,3 +60,48 @@ async def test_no_thread_is_left_when_the_runtime_is_closed() -> None:
     async with open_runtime(watchdog=5.0):
         assert any(thread.name == "actors watchdog" for thread in threading.enumerate())
     assert not any(thread.name == "actors watchdog" for thread in threading.enumerate())
+
+
+async def test_the_steps_of_each_process_are_added_up() -> None:
+    async def works() -> None:
+        while True:
+            await receive()
+            # So long on the machine's clock, which is what is counted.
+            until = time.monotonic() + 0.005
+            while time.monotonic() < until:
+                pass
+
+    async def helps() -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(works_once)
+            await trio.sleep_forever()
+
+    async def works_once() -> None:
+        until = time.monotonic() + 0.005
+        while time.monotonic() < until:
+            pass
+
+    async with open_runtime(watchdog=5.0) as runtime:
+        worker, idle, helped = spawn(works), spawn(receive), spawn(helps)
+        await trio.testing.wait_all_tasks_blocked()
+
+        def run_time(pid: Pid) -> float:
+            info = runtime.process_info(pid)
+            assert info is not None
+            return float(info["run_time"])
+
+        before = run_time(worker)
+        for _ in range(3):
+            send(worker, "work")
+            await trio.testing.wait_all_tasks_blocked()
+        assert run_time(worker) - before >= 0.015
+        # What its helper tasks do is done in its name.
+        assert run_time(helped) >= 0.005
+        assert 0 < run_time(idle) < run_time(worker)
+
+
+async def test_without_a_watchdog_no_time_is_counted() -> None:
+    async with open_runtime() as runtime:
+        info = runtime.process_info(spawn(receive))
+        assert info is not None
+        assert "run_time" not in info
