@@ -5,14 +5,34 @@ from pathlib import Path
 
 import pytest
 
-from tests.conformance.elixir.cases import table_problems
+from tests.conformance.elixir.cases import Cases, Covered, table_problems
+from tests.conformance.otp_suites.portable import (
+    COVERED_AT_LEAST,
+    PORTABLE,
+    PORTABLE_COUNTS,
+    PORTABLE_TOTAL,
+    TOTAL,
+)
 
 FOLDER = Path(__file__).parent
 TABLES = sorted(path.stem for path in FOLDER.glob("*_cases.py"))
 
 
-def test_there_are_tables() -> None:
-    assert "supervisor_cases" in TABLES
+def all_cases() -> Cases:
+    cases: Cases = {}
+    for name in TABLES:
+        cases |= import_module(f"tests.conformance.otp_suites.{name}").CASES
+    return cases
+
+
+def uncovered(cases: Cases, portable: dict[str, str]) -> list[str]:
+    """The portable cases that no test covers; one that is in no table is one too."""
+    return [
+        f"{suite}: {name}"
+        for suite, names in portable.items()
+        for name in names.split()
+        if not isinstance(cases.get(suite, {}).get(name), Covered)
+    ]
 
 
 @pytest.mark.parametrize("name", TABLES)
@@ -20,3 +40,29 @@ def test_every_case_is_covered_by_a_test_that_exists_or_says_why_not(name: str) 
     table = import_module(f"tests.conformance.otp_suites.{name}")
     problems = table_problems(table.CASES, table.COUNTS, FOLDER)
     assert not problems, "\n".join(problems)
+
+
+def test_there_is_a_table_of_every_suite_and_every_case_is_in_it() -> None:
+    cases = all_cases()
+    assert set(cases) == set(PORTABLE_COUNTS)
+    assert sum(len(by_name) for by_name in cases.values()) == TOTAL
+
+
+def test_the_portable_cases_are_in_the_tables_and_as_many_as_there_are() -> None:
+    cases = all_cases()
+    for suite, names in PORTABLE.items():
+        assert set(names.split()) <= set(cases[suite])
+    counts = {suite: len(set(names.split())) for suite, names in PORTABLE.items()}
+    assert counts == PORTABLE_COUNTS
+    assert sum(counts.values()) == PORTABLE_TOTAL
+
+
+def test_nearly_all_portable_cases_are_covered() -> None:
+    missing = uncovered(all_cases(), PORTABLE)
+    assert PORTABLE_TOTAL - len(missing) >= COVERED_AT_LEAST, "\n".join(missing)
+
+
+def test_a_case_without_a_test_or_a_table_is_found() -> None:
+    cases: Cases = {"suite": {"covered": Covered("test_it.py::test_it")}}
+    portable = {"suite": "covered forgotten", "other": "unknown"}
+    assert uncovered(cases, portable) == ["suite: forgotten", "other: unknown"]
