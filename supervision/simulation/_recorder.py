@@ -128,7 +128,9 @@ class Recorder(Instrument):
             return
         place = self.places.get(pid)
         cause = self._taken(pid, message)
-        number = self._add("received", pid, {"message": describe(message)}, cause)
+        # What a message says is written down once, where it was sent.
+        fields = {} if cause is not None else {"message": describe(message)}
+        number = self._add("received", pid, fields, cause)
         if place is not None:
             place.cause = number
 

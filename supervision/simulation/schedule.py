@@ -85,7 +85,9 @@ class Scheduler(trio.abc.Instrument):
         if len(batch) > 1:
             self.choices += 1
             self._arrange(number, batch)
-        self.steps.extend(map(self._numbers.__getitem__, reversed(batch)))
+            self.steps.extend(map(self._numbers.__getitem__, reversed(batch)))
+        elif batch:
+            self.steps.append(self._numbers[batch[0]])
         self.steps.append(0)
         if self._between is not None:
             self._between(batch)
