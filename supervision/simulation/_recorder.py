@@ -193,9 +193,9 @@ class Recorder(Instrument):
         self._add("dead_letter", None, fields, None)
 
     def _add(self, kind: str, pid: Pid | None, fields: dict[str, Any], cause: int | None) -> int:
-        event: dict[str, Any] = {"node": self.node} if self.node else {}
-        event["pid"] = None if pid is None else pid.number
-        event.update(fields)
+        event: dict[str, Any] = {"pid": None if pid is None else pid.number, **fields}
+        if self.node:
+            event["node"] = self.node
         if cause is not None:
             event["cause"] = cause
         return self.trace.add(kind, event)

@@ -49,17 +49,20 @@ class Trace:
         number = self.count
         self.count = number + 1
         time, round_number, task = self._moment()
-        event = {"n": number, "t": time, "round": round_number, "task": task, "kind": kind}
-        event.update(fields)
-        line = _encode(event)
-        self._hash.update(line)
+        line = _encode(
+            {"n": number, "t": time, "round": round_number, "task": task, "kind": kind, **fields}
+        )
         if self._keep:
             self.lines.append(line)
+        else:
+            self._hash.update(line)
         return number
 
     def digest(self) -> str:
         """SHA-256 of all lines so far."""
-        return self._hash.hexdigest()
+        whole = self._hash.copy()
+        whole.update(b"".join(self.lines))
+        return whole.hexdigest()
 
 
 def write_lines(path: Path, lines: Iterable[bytes]) -> None:
