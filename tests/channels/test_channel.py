@@ -327,6 +327,23 @@ def test_mistakes_are_errors_of_channels() -> None:
 # State
 
 
+async def test_terminate_sees_what_the_failed_handler_left_behind(serve: Serve) -> None:
+    class Halfway(Channel):
+        @handle_in("boom")
+        async def boom(self, payload: Any) -> None:
+            self.assigns["step"] = "half"
+            raise RuntimeError("boom")
+
+        async def terminate(self, reason: Any) -> None:
+            self.push("bye", {"step": self.assigns["step"]})
+
+    _, client = await serving(serve, Halfway)
+    assert await client.exchange(("1", "2", "room:a", "boom")) == [
+        ["1", None, "room:a", "bye", {"step": "half"}],
+        phx_error("1", "room:a"),
+    ]
+
+
 async def test_what_an_instance_holds_dies_with_its_process(serve: Serve) -> None:
     class Counter(Channel):
         def __init__(self) -> None:
