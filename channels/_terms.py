@@ -1,0 +1,393 @@
+"""Erlang's external term format, as far as tokens need it: what Phoenix puts into a token, and nothing else.
+
+    decode(encode((7, "ann", [1.5, None]))) == (7, "ann", [1.5, None])
+
+Atoms, numbers, binaries, lists, tuples and maps, both ways. Everything else is refused: functions above all, then
+processes, references, ports, improper lists, and binaries that end within a byte. Depth and size are bounded, and no
+bytes make `decode` raise anything but `NotATerm`.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+import zlib
+from collections.abc import Callable
+from typing import Any, Final, Self
+
+__all__ = ["MAX_BYTES", "MAX_DEPTH", "Atom", "NoTermFor", "NotATerm", "decode", "encode"]
+
+MAX_BYTES: Final = 65_536
+"""The longest term that is read or written, unpacked."""
+MAX_DEPTH: Final = 64
+"""How deep lists, tuples and maps may be nested."""
+
+_VERSION = 131
+_COMPRESSED = 80
+_NEW_FLOAT = 70
+_SMALL_INTEGER, _INTEGER = 97, 98
+_ATOM, _SMALL_TUPLE, _LARGE_TUPLE, _NIL, _STRING, _LIST = 100, 104, 105, 106, 107, 108
+_BINARY, _SMALL_BIG, _LARGE_BIG, _SMALL_ATOM, _MAP = 109, 110, 111, 115, 116
+_ATOM_UTF8, _SMALL_ATOM_UTF8 = 118, 119
+
+_MAX_ATOM_CHARACTERS = 255
+
+_U16 = struct.Struct(">H")
+_U32 = struct.Struct(">I")
+_I32 = struct.Struct(">i")
+_DOUBLE = struct.Struct(">d")
+
+
+class Atom(str):
+    """An atom of Erlang or Elixir: a name that is a value of its own there, such as `:ok`.
+
+        sign(secret, "user auth", {Atom("user_id"): 7})   # %{user_id: 7} in Elixir
+
+    It is a `str` and equal to the same text, so that `data["user_id"]` finds an atom too. Only its type tells it from
+    a text. The atoms `nil`, `true` and `false` are None, True and False.
+
+    Raises:
+        ValueError: more than 255 characters, which no atom can have, or the name of None, True or False.
+    """
+
+    __slots__ = ()
+
+    def __new__(cls, name: str) -> Self:
+        """Check the name."""
+        if name in _CONSTANTS:
+            raise ValueError(
+                f"the atom {name} is {_CONSTANTS[name]} in Python; write {_CONSTANTS[name]}"
+            )
+        if len(name) > _MAX_ATOM_CHARACTERS:
+            raise ValueError(
+                f"an atom has 255 characters at most, this one has {len(name)}; use text"
+            )
+        return super().__new__(cls, name)
+
+    def __repr__(self) -> str:
+        return f"Atom({super().__repr__()})"
+
+
+_CONSTANTS: Final[dict[str, bool | None]] = {"nil": None, "true": True, "false": False}
+
+
+class NotATerm(ValueError):
+    """Bytes that are no term, or one that is not allowed here. The text says which, and holds none of the bytes."""
+
+
+class NoTermFor(TypeError):
+    """A Python value for which there is no term. The text says what it is and what to write instead."""
+
+
+# Writing
+
+
+def encode(value: object) -> bytes:
+    """Write a value as a term, with the same bytes as Erlang where that is possible.
+
+    It is not for maps with more than 32 keys, and for those with several atoms among their keys: Erlang keeps them in
+    an order of its own. Here keys are always sorted, so that equal dicts give equal bytes.
+
+    Raises:
+        NoTermFor: there is no term for it, or it is too large or nested too deep.
+    """
+    out = bytearray([_VERSION])
+    _write(out, value, MAX_DEPTH)
+    return bytes(out)
+
+
+def _write(out: bytearray, value: object, depth: int) -> None:
+    match value:
+        case None:
+            _write_atom(out, "nil")
+        case bool():
+            _write_atom(out, "true" if value else "false")
+        case int():
+            _write_int(out, value)
+        case float():
+            _write_float(out, value)
+        case Atom():
+            _write_atom(out, value)
+        case str() | bytes():
+            _write_binary(out, value)
+        case tuple() | list() | dict():
+            if depth == 0:
+                raise NoTermFor(f"it is nested more than {MAX_DEPTH} deep; sign something flatter")
+            _write_collection(out, value, depth - 1)
+        case _:
+            raise NoTermFor(
+                f"there is no term for {_kind(value)}; write None, a bool, int, float, str, bytes, Atom, "
+                "or a list, tuple or dict of them"
+            )
+    if len(out) > MAX_BYTES:
+        raise NoTermFor(f"it takes more than {MAX_BYTES} bytes; sign an id and look the rest up")
+
+
+def _kind(value: object) -> str:
+    name = type(value).__name__
+    return f"an {name}" if name[0] in "aeiouAEIOU" else f"a {name}"
+
+
+def _write_atom(out: bytearray, name: str) -> None:
+    data = _utf8(name)
+    if len(data) < 256:
+        out += bytes([_SMALL_ATOM_UTF8, len(data)])
+    else:
+        out.append(_ATOM_UTF8)
+        out += _U16.pack(len(data))
+    out += data
+
+
+def _write_int(out: bytearray, value: int) -> None:
+    if 0 <= value < 256:
+        out += bytes([_SMALL_INTEGER, value])
+    elif -(2**31) <= value < 2**31:
+        out.append(_INTEGER)
+        out += _I32.pack(value)
+    else:
+        length = (abs(value).bit_length() + 7) // 8
+        if length > MAX_BYTES:
+            raise NoTermFor(f"an int takes more than {MAX_BYTES} bytes; sign something smaller")
+        if length < 256:
+            out += bytes([_SMALL_BIG, length])
+        else:
+            out.append(_LARGE_BIG)
+            out += _U32.pack(length)
+        out.append(value < 0)
+        out += abs(value).to_bytes(length, "little")
+
+
+def _write_float(out: bytearray, value: float) -> None:
+    if not math.isfinite(value):
+        raise NoTermFor(f"there is no term for the float {value}; write None or an Atom for it")
+    out.append(_NEW_FLOAT)
+    out += _DOUBLE.pack(value)
+
+
+def _write_binary(out: bytearray, value: str | bytes) -> None:
+    data = _utf8(value) if isinstance(value, str) else value
+    if len(data) > MAX_BYTES:
+        raise NoTermFor(f"it takes more than {MAX_BYTES} bytes; sign an id and look the rest up")
+    out.append(_BINARY)
+    out += _U32.pack(len(data))
+    out += data
+
+
+def _utf8(text: str) -> bytes:
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        raise NoTermFor(
+            "a text has half of a surrogate pair in it; write whole characters"
+        ) from None
+
+
+def _write_collection(
+    out: bytearray, value: tuple[object, ...] | list[object] | dict[object, object], depth: int
+) -> None:
+    count = len(value)
+    if count > MAX_BYTES:
+        raise NoTermFor(f"it takes more than {MAX_BYTES} bytes; sign an id and look the rest up")
+    if isinstance(value, dict):
+        _write_map(out, value, depth)
+        return
+    if isinstance(value, tuple):
+        if count < 256:
+            out += bytes([_SMALL_TUPLE, count])
+        else:
+            out.append(_LARGE_TUPLE)
+            out += _U32.pack(count)
+    elif not value:
+        out.append(_NIL)
+        return
+    elif count < 65_536 and all(type(item) is int and 0 <= item < 256 for item in value):
+        # What Erlang does with any list of bytes, taking it for a text.
+        out.append(_STRING)
+        out += _U16.pack(count)
+        out += bytes(value)  # type: ignore[arg-type]
+        return
+    else:
+        out.append(_LIST)
+        out += _U32.pack(count)
+    for item in value:
+        _write(out, item, depth)
+    if isinstance(value, list):
+        out.append(_NIL)
+
+
+def _write_map(out: bytearray, value: dict[object, object], depth: int) -> None:
+    # Written first and sorted then: only what can be written can be put in order.
+    keys = {_encoded(key, depth): key for key in value}
+    if len(keys) < len(value):
+        raise NoTermFor("a dict has a key as str and as bytes, which are one; write one of them")
+    out.append(_MAP)
+    out += _U32.pack(len(value))
+    for encoded, key in sorted(keys.items(), key=lambda item: _order(item[1])):
+        out += encoded
+        _write(out, value[key], depth)
+
+
+def _encoded(value: object, depth: int) -> bytes:
+    out = bytearray()
+    _write(out, value, depth)
+    return bytes(out)
+
+
+def _order(key: object) -> tuple[Any, ...]:
+    """Erlang's order of the keys of a map: whole numbers, floats, atoms, tuples, binaries."""
+    match key:
+        case None | bool():
+            return (2, {None: "nil", True: "true", False: "false"}[key])
+        case int():
+            return (0, key)
+        case float():
+            return (1, key)
+        case Atom():
+            return (2, str(key))
+        case tuple():
+            return (3, len(key), tuple(map(_order, key)))
+        case str():
+            return (4, key.encode())
+    return (4, key)
+
+
+# Reading
+
+
+def decode(data: bytes) -> Any:
+    """Read a term, packed or not.
+
+    Binaries become str where they are UTF-8, as all text of Elixir is, and bytes otherwise.
+
+    Raises:
+        NotATerm: the bytes are none, or one that is not allowed, or hold more than one.
+    """
+    reader = _Reader(_unpacked(data))
+    value = reader.term(MAX_DEPTH)
+    if reader.position != len(reader.data):
+        raise NotATerm("there are bytes after its end")
+    return value
+
+
+def _unpacked(data: bytes) -> bytes:
+    """The bytes after the version, which are packed with zlib if a peer asked for that."""
+    if len(data) > MAX_BYTES:
+        raise NotATerm(f"it has more than {MAX_BYTES} bytes")
+    if not data or data[0] != _VERSION:
+        raise NotATerm("it does not begin as a term does")
+    if len(data) < 2 or data[1] != _COMPRESSED:
+        return data[1:]
+    size = int.from_bytes(data[2:6], "big")
+    if size > MAX_BYTES:
+        raise NotATerm(f"unpacked it would have more than {MAX_BYTES} bytes")
+    unpacker = zlib.decompressobj()
+    try:
+        # One byte more than promised is enough to see a lie; 0 would mean no limit.
+        unpacked = unpacker.decompress(data[6:], size + 1)
+    except zlib.error:
+        raise NotATerm("it cannot be unpacked") from None
+    if len(unpacked) != size or not unpacker.eof or unpacker.unused_data:
+        raise NotATerm("unpacked it has another size than it says")
+    return unpacked
+
+
+class _Reader:
+    """Reads one term after the other. What a count promises is only believed as its items are read."""
+
+    __slots__ = ("data", "position")
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+        self.position = 0
+
+    def term(self, depth: int) -> Any:
+        tag = self.number(1)
+        read = _READERS.get(tag)
+        if read is None:
+            raise NotATerm(f"it holds something of a kind that is not allowed (tag {tag})")
+        if depth == 0 and tag in _NESTING:
+            raise NotATerm(f"it is nested more than {MAX_DEPTH} deep")
+        return read(self, depth - 1)
+
+    def take(self, count: int) -> bytes:
+        start = self.position
+        end = start + count
+        if end > len(self.data):
+            raise NotATerm("it ends too early")
+        self.position = end
+        return self.data[start:end]
+
+    def number(self, count: int) -> int:
+        return int.from_bytes(self.take(count), "big")
+
+    def items(self, count: int, depth: int) -> list[Any]:
+        # Every item has a byte at least: this many cannot be there, and need not be tried.
+        if count > len(self.data) - self.position:
+            raise NotATerm("it ends too early")
+        return [self.term(depth) for _ in range(count)]
+
+    def proper_list(self, depth: int) -> list[Any]:
+        items = self.items(self.number(4), depth)
+        if self.number(1) != _NIL:
+            raise NotATerm("it holds a list that does not end in an empty one")
+        return items
+
+    def mapping(self, depth: int) -> dict[Any, Any]:
+        count = self.number(4)
+        flat = self.items(2 * count, depth)
+        try:
+            value = dict(zip(flat[::2], flat[1::2], strict=True))
+        except TypeError:
+            raise NotATerm("it holds a map whose keys are lists or maps") from None
+        if len(value) != count:
+            raise NotATerm('it holds a map with keys that are equal in Python, as :a and "a" are')
+        return value
+
+    def double(self) -> float:
+        value: float = _DOUBLE.unpack(self.take(8))[0]
+        if not math.isfinite(value):
+            raise NotATerm("it holds a float that is not finite")
+        return value
+
+    def big(self, length: int) -> int:
+        sign = self.number(1)
+        if sign > 1:
+            raise NotATerm("it holds a number with a strange sign")
+        value = int.from_bytes(self.take(length), "little")
+        return -value if sign else value
+
+    def atom(self, length: int, encoding: str) -> Atom | bool | None:
+        try:
+            name = self.take(length).decode(encoding)
+            return _CONSTANTS[name] if name in _CONSTANTS else Atom(name)
+        except ValueError:
+            raise NotATerm("it holds an atom whose name cannot be one") from None
+
+    def binary(self) -> str | bytes:
+        data = self.take(self.number(4))
+        try:
+            return data.decode()
+        except UnicodeDecodeError:
+            return data
+
+
+_NESTING = {_SMALL_TUPLE, _LARGE_TUPLE, _LIST, _MAP}
+
+_READERS: dict[int, Callable[[_Reader, int], Any]] = {
+    _NEW_FLOAT: lambda reader, _: reader.double(),
+    _SMALL_INTEGER: lambda reader, _: reader.number(1),
+    _INTEGER: lambda reader, _: _I32.unpack(reader.take(4))[0],
+    _SMALL_BIG: lambda reader, _: reader.big(reader.number(1)),
+    _LARGE_BIG: lambda reader, _: reader.big(reader.number(4)),
+    _ATOM: lambda reader, _: reader.atom(reader.number(2), "latin-1"),
+    _SMALL_ATOM: lambda reader, _: reader.atom(reader.number(1), "latin-1"),
+    _ATOM_UTF8: lambda reader, _: reader.atom(reader.number(2), "utf-8"),
+    _SMALL_ATOM_UTF8: lambda reader, _: reader.atom(reader.number(1), "utf-8"),
+    _BINARY: lambda reader, _: reader.binary(),
+    _NIL: lambda reader, _: [],
+    _STRING: lambda reader, _: list(reader.take(reader.number(2))),
+    _LIST: lambda reader, depth: reader.proper_list(depth),
+    _SMALL_TUPLE: lambda reader, depth: tuple(reader.items(reader.number(1), depth)),
+    _LARGE_TUPLE: lambda reader, depth: tuple(reader.items(reader.number(4), depth)),
+    _MAP: lambda reader, depth: reader.mapping(depth),
+}
