@@ -26,10 +26,25 @@ from channels.mounts import Mount
 from channels.pubsub.pubsub import PubSub
 from channels.replies import JoinRefused, Reply
 from channels.sockets import ConnectInfo, ConnectRefused, Socket
+from channels.tokens import (
+    Atom,
+    EncryptionUnavailable,
+    InvalidSecret,
+    TokenError,
+    TokenExpired,
+    TokenInvalid,
+    TokenMissing,
+    UnsignableData,
+    decrypt,
+    encrypt,
+    sign,
+    verify,
+)
 from channels.topics import Route
 from channels.transports.listener import ListenError
 
 __all__ = [
+    "Atom",
     "Binary",
     "Broadcast",
     "Channel",
@@ -39,11 +54,13 @@ __all__ = [
     "DecodeError",
     "Draining",
     "EncodeError",
+    "EncryptionUnavailable",
     "Endpoint",
     "EndpointError",
     "InvalidHandler",
     "InvalidOption",
     "InvalidRoute",
+    "InvalidSecret",
     "JoinRefused",
     "ListenError",
     "Mount",
@@ -54,8 +71,17 @@ __all__ = [
     "Route",
     "Socket",
     "SocketRef",
+    "TokenError",
+    "TokenExpired",
+    "TokenInvalid",
+    "TokenMissing",
     "UnhandledEvent",
+    "UnsignableData",
+    "decrypt",
+    "encrypt",
     "handle_in",
     "handle_out",
     "reply_to",
+    "sign",
+    "verify",
 ]
