@@ -16,6 +16,7 @@ from typer.exceptions import TyperException
 
 from actors.exits import Crash, Shutdown
 from actors.refs import Pid
+from channels._cli_token import add_token_commands
 from channels.endpoint import Endpoint
 from channels.errors import ChannelsError
 from supervision import application
@@ -142,6 +143,7 @@ def main() -> NoReturn:
     ) -> None:
         _serve(_load(target), host, port, log_level)
 
+    add_token_commands(app, _app())
     _run(app)
 
 
