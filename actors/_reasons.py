@@ -7,7 +7,7 @@ import trio
 from actors.errors import ProcessExit, ProcessKilled
 from actors.exits import Crash, ExitReason
 
-__all__ = ["escaping", "only_unwinding", "reason_of"]
+__all__ = ["escaping", "only_exits", "only_unwinding", "reason_of"]
 
 
 def _leaves(error: BaseException) -> list[BaseException]:
@@ -39,6 +39,11 @@ def only_unwinding(error: BaseException) -> bool:
     return all(
         isinstance(leaf, (trio.Cancelled, ProcessKilled, ProcessExit)) for leaf in _leaves(error)
     )
+
+
+def only_exits(error: BaseException) -> bool:
+    """Whether an exception is an exit or a kill of a process, or several of them, and no cancellation from outside."""
+    return all(isinstance(leaf, (ProcessKilled, ProcessExit)) for leaf in _leaves(error))
 
 
 def escaping(error: BaseException) -> BaseException | None:

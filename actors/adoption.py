@@ -19,8 +19,8 @@ from typing import Any, TypeVar
 import trio
 
 from actors._process import Process, acting_process, current_process, require_runtime
-from actors._reasons import escaping, reason_of
-from actors.errors import ActorsError, ProcessExit, ProcessKilled
+from actors._reasons import escaping, only_exits, reason_of
+from actors.errors import ActorsError
 from actors.exits import KILL, NORMAL, SHUTDOWN, ExitReason, is_normal_exit
 from actors.refs import Pid
 
@@ -81,14 +81,12 @@ async def as_process(*, name: object = None, label: str | None = None) -> AsyncI
     try:
         with process.scope:
             yield process.pid
-    except ProcessKilled:
-        told = True
-    except ProcessExit as leaving:
-        told, reason = True, leaving.reason
     except BaseException as error:
+        told = only_exits(error)
         stopped = isinstance(error, (trio.Cancelled, GeneratorExit)) or escaping(error) is not None
         reason = SHUTDOWN if stopped else reason_of(error)
-        raise
+        if not told:
+            raise
     finally:
         current_process.reset(token)
         if process.dying:

@@ -19,7 +19,7 @@ from trio.lowlevel import enable_ki_protection
 
 from actors import logger
 from actors._invariants import CheckedRuntime
-from actors._process import Process, ambient_runtime, require_runtime
+from actors._process import Process, ambient_runtime, current_process, require_runtime
 from actors._runtime import Runtime
 from actors.exits import SHUTDOWN
 from actors.refs import Pid
@@ -59,6 +59,9 @@ async def open_runtime(
     body end is raised. KeyboardInterrupt or SystemExit in a process ends the body too, and is raised then; another
     Ctrl-C during the shutdown makes it a quick one: everything is killed at once.
 
+    A runtime may be opened inside of another, also in one of its processes: the body then belongs to the inner runtime
+    alone, and is no process.
+
     Args:
         kill_grace: seconds that a process has to unwind after a fatal exit signal before it is declared a zombie.
         shutdown_deadline: seconds that the ordered part of the shutdown may take.
@@ -84,11 +87,13 @@ async def open_runtime(
     detach = logger.attach(runtime.telemetry) if log else None
     host = _Host(runtime, shutdown_deadline)
     failure: BaseException | None = None
+    # In a process of another runtime the body is no process: what it does belongs to the runtime whose body it is.
+    within = current_process.set(None)
+    token = ambient_runtime.set(runtime)
     try:
         async with trio.open_nursery() as nursery:
             # Not nursery.start: that gives up, and waits for a task that does not, if there is a cancellation already.
             nursery.start_soon(host.run)
-            token = ambient_runtime.set(runtime)
             try:
                 await host.opened()
                 async with _watchdog(runtime, watchdog):
@@ -97,10 +102,11 @@ async def open_runtime(
             except BaseException as error:  # raised again below, when everything has been stopped
                 failure = error
             finally:
-                ambient_runtime.reset(token)
                 host.close()
             await host.closed()
     finally:
+        ambient_runtime.reset(token)
+        current_process.reset(within)
         if detach is not None:
             detach()
     interrupt = host.interrupt

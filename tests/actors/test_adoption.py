@@ -165,3 +165,18 @@ async def test_an_error_of_the_body_ends_the_scoped_process_first() -> None:
             async with scoped_spawn(trio.sleep_forever) as pid:
                 raise ValueError("mine")
         assert not is_alive(pid)
+
+
+@pytest.mark.parametrize("how", ["kill", "exit"])
+async def test_a_helper_that_ends_the_adopted_task_ends_it_like_the_task_itself(how: str) -> None:
+    async def helper() -> None:
+        if how == "kill":
+            kill(current_pid())
+        exit("by the helper")
+
+    async with open_runtime():
+        with pytest.raises(ProcessFailed) as caught:
+            async with as_process(), trio.open_nursery() as nursery:
+                nursery.start_soon(helper)
+                await trio.sleep_forever()
+    assert caught.value.reason == (KILLED if how == "kill" else "by the helper")

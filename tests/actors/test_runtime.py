@@ -15,9 +15,11 @@ from actors import (
     SHUTDOWN,
     GenServer,
     Instrument,
+    NotAProcess,
     Pid,
     Runtime,
     RuntimeClosed,
+    current_pid,
     current_runtime,
     is_alive,
     kill,
@@ -300,6 +302,41 @@ async def test_a_broken_instrument_does_not_pass_unnoticed(
             spawn(trio.lowlevel.checkpoint)
             await trio.sleep(10)
     assert caught.group_contains(ValueError, match="of the checker")
+
+
+@in_process()
+async def test_a_runtime_in_a_process_is_a_world_of_its_own() -> None:
+    outer = current_runtime()
+    me = current_pid()
+    async with open_runtime() as inner:
+        assert current_runtime() is inner
+        pid = spawn(idle)
+        assert inner.processes() == [pid]
+        assert outer.processes() == [me]
+        with pytest.raises(NotAProcess):
+            current_pid()
+        info = inner.process_info(pid)
+        assert info is not None
+        assert info["parent"] is inner.pid
+    assert current_runtime() is outer
+    assert current_pid() is me
+
+
+@in_process()
+async def test_a_process_that_is_killed_stops_the_runtime_in_it_in_order() -> None:
+    order: list[str] = []
+
+    async def host() -> None:
+        async with open_runtime():
+            await Tidy.start("a", order)
+            await Tidy.start("b", order)
+            await trio.sleep_forever()
+
+    pid = spawn(host)
+    await settle()
+    kill(pid)
+    assert await wait_exit(pid) is KILLED
+    assert order == ["b", "a"]
 
 
 async def test_it_can_be_opened_in_a_fixture(runtime: Runtime) -> None:
