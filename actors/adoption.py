@@ -81,7 +81,7 @@ async def as_process(*, name: object = None, label: str | None = None) -> AsyncI
     try:
         with process.scope:
             yield process.pid
-    except BaseException as error:
+    except BaseException as error:  # whatever ends the block is why the process ends, and goes on
         told = only_exits(error)
         stopped = isinstance(error, (trio.Cancelled, GeneratorExit)) or escaping(error) is not None
         reason = SHUTDOWN if stopped else reason_of(error)
