@@ -16,7 +16,7 @@ hypothesis.settings.register_profile(
 # What `make test-deep` uses: other examples every time, and many more of them.
 hypothesis.settings.register_profile(
     "deep",
-    max_examples=5_000,
+    max_examples=10_000,
     deadline=None,
     print_blob=True,
     suppress_health_check=[hypothesis.HealthCheck.too_slow],
