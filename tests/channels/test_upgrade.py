@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import trio
 
+from actors import kill
 from channels import ConnectInfo, ConnectRefused, Endpoint, Mount, Socket
 from channels.telemetry import SOCKET_CONNECT_FAILED, SOCKET_CONNECTED
 from tests.channels.conftest import Serve
@@ -252,3 +253,47 @@ async def test_two_mounts_of_one_socket_have_options_of_their_own(serve: Serve) 
     await trio.sleep(11)
     assert len(one.frames()) == 2
     assert other.frames() == []
+
+
+async def test_a_connection_that_is_killed_before_its_request_is_closed_without_a_word(
+    server: Server,
+) -> None:
+    failed = server.listen(("actors", "process", "cleanup_failed"))
+    before = Footprint.of(server.runtime)
+    client = await server.accept()
+    client.write(head()[:20])
+    await settle()
+    assert client.process is not None
+    kill(client.process)
+    await settle()
+    assert client.frames() == [EOF]
+    assert client.is_closed
+    assert Footprint.of(server.runtime) == before
+    assert failed == []
+
+
+async def test_requests_that_have_come_are_not_remembered(server: Server) -> None:
+    await server.connect()
+    await ask(server, REFUSED["what is not HTTP"][0])
+    client = await server.accept()
+    await settle()
+    assert len(server.services.heads) == 1
+    client.end()
+    await settle()
+    assert server.services.heads == {}
+    assert server.endpoint.statistics()["counts"] == {("http", "bad_request"): 1}
+
+
+async def test_a_socket_is_made_by_its_constructor(serve: Serve) -> None:
+    class Own(UserSocket):
+        def __init__(self) -> None:
+            self.seen: list[str] = []
+
+        async def connect(self, params: dict[str, Any], connect_info: ConnectInfo) -> None:
+            self.seen.append("connect")
+            self.assigns["user"] = f"{len(self.seen)}"
+
+    server = await serve(Endpoint(sockets={"/socket": Own}))
+    await server.connect()
+    await server.connect()
+    assert len(server.endpoint.pubsub.subscribers("user:1")) == 2
