@@ -9,7 +9,7 @@ import pytest
 import trio
 
 from actors import Telemetry
-from channels import Endpoint, PubSub, Route
+from channels import Draining, Endpoint, PubSub, Route
 from channels import logger as channels_logger
 from channels.telemetry import SOCKET_CONNECTED
 from tests.channels.conftest import Serve
@@ -103,6 +103,18 @@ async def test_two_endpoints_in_one_runtime_are_each_logged_once_and_independent
     caplog.clear()
     await other.connect()
     assert lines() == ["INFO CONNECTED TO UserSocket in 0µs"]
+
+
+async def test_draining_is_logged_batch_by_batch(serve: Serve, lines: Any) -> None:
+    draining = Draining(batch_size=2, batch_interval=1.0)
+    server = await serve(Endpoint(sockets={"/socket": UserSocket}, draining=draining))
+    for _ in range(3):
+        await server.connect()
+    await server.stop()
+    assert lines()[3:] == [
+        "INFO Draining 2 of 3 connections (round 1 of 2)",
+        "INFO Draining 1 of 3 connections (round 2 of 2)",
+    ]
 
 
 def test_events_that_nobody_would_read_are_not_listened_to() -> None:
