@@ -5,9 +5,9 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from supervision.recording.trace import write_lines
 from supervision.simulation.run_file import load_run, run_again
 from supervision.simulation.self_check import with_steps
-from supervision.simulation.trace import write_lines
 
 __all__: list[str] = []
 

@@ -11,7 +11,7 @@ from actors.errors import ActorsError, ProcessKilled
 from actors.process import current_pid
 from actors.refs import Pid
 from actors.runtime import Runtime
-from supervision.simulation._describe import describe, without_addresses
+from supervision.recording.describe import describe, without_addresses
 from supervision.simulation._places import describe_frame, is_program
 
 __all__ = ["busy_lines", "waiting_lines"]

@@ -15,10 +15,11 @@ from tempfile import TemporaryDirectory
 
 import msgspec
 
+from supervision.recording.trace import read_lines
+from supervision.simulation._compare import compare
 from supervision.simulation.errors import RunFileError
 from supervision.simulation.outcome import Outcome
 from supervision.simulation.run_file import find_scenario, save_run
-from supervision.simulation.trace import compare, read_lines
 
 __all__ = ["check_determinism", "with_steps"]
 

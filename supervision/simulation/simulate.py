@@ -19,6 +19,7 @@ import trio
 
 from actors.environment import current_environment
 from actors.runtime import open_runtime
+from supervision.recording.trace import Trace
 from supervision.simulation._trio_names import scheduling
 from supervision.simulation._waiting import busy_lines, waiting_lines
 from supervision.simulation.clock import VirtualClock
@@ -34,7 +35,6 @@ from supervision.simulation.knobs import Knobs
 from supervision.simulation.outcome import Outcome
 from supervision.simulation.pins import pinned
 from supervision.simulation.schedule import Deviations, Scheduler
-from supervision.simulation.trace import Trace
 from supervision.simulation.world import World
 
 __all__ = ["Scenario", "scenario_name", "simulate"]

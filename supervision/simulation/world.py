@@ -21,14 +21,14 @@ import trio
 from actors.environment import Environment
 from actors.refs import Pid
 from actors.runtime import Runtime
-from supervision.simulation._describe import describe
-from supervision.simulation._recorder import Recorder
+from supervision.recording.describe import describe
+from supervision.recording.recorder import Recorder
+from supervision.recording.trace import Trace
 from supervision.simulation.clock import VirtualClock
 from supervision.simulation.entropy import Streams
 from supervision.simulation.errors import InvariantViolated
 from supervision.simulation.knobs import Knobs
 from supervision.simulation.network import Network
-from supervision.simulation.trace import Trace
 
 __all__ = ["World"]
 

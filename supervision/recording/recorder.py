@@ -24,8 +24,8 @@ from supervision.events import (
     CHILD_TERMINATED,
     GAVE_UP,
 )
-from supervision.simulation._describe import describe, without_addresses
-from supervision.simulation.trace import Trace
+from supervision.recording.describe import describe, without_addresses
+from supervision.recording.trace import Trace
 
 __all__ = ["Place", "Recorder"]
 

@@ -16,9 +16,7 @@ from typing import Any
 
 import msgspec
 
-from supervision.simulation.errors import Diverged
-
-__all__ = ["Trace", "compare", "read_lines", "write_lines"]
+__all__ = ["Trace", "read_lines", "write_lines"]
 
 _encode = msgspec.json.Encoder().encode
 
@@ -73,25 +71,3 @@ def write_lines(path: Path, lines: Iterable[bytes]) -> None:
 def read_lines(path: Path) -> list[bytes]:
     """Read what `write_lines` has written."""
     return path.read_bytes().splitlines()
-
-
-def compare(first: list[bytes], second: list[bytes], *, context: int = 5) -> None:
-    """Raise Diverged, at the first event that differs, unless two traces are the same to the byte.
-
-    Args:
-        first: the lines of one run.
-        second: the lines of the other.
-        context: how many events before it are shown.
-    """
-    if first == second:
-        return
-    step = next(
-        (n for n, pair in enumerate(zip(first, second, strict=False)) if pair[0] != pair[1]),
-        min(len(first), len(second)),
-    )
-    raise Diverged(
-        step,
-        first[step].decode() if step < len(first) else None,
-        second[step].decode() if step < len(second) else None,
-        tuple(line.decode() for line in first[max(0, step - context) : step]),
-    )
