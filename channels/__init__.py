@@ -23,6 +23,7 @@ from channels.errors import (
 from channels.handlers import InvalidHandler, handle_in, handle_out
 from channels.messages import Binary, Broadcast
 from channels.mounts import Mount
+from channels.payloads import InvalidPayload
 from channels.pubsub.pubsub import PubSub
 from channels.replies import JoinRefused, Reply
 from channels.sockets import ConnectInfo, ConnectRefused, Socket
@@ -59,6 +60,7 @@ __all__ = [
     "EndpointError",
     "InvalidHandler",
     "InvalidOption",
+    "InvalidPayload",
     "InvalidRoute",
     "InvalidSecret",
     "JoinRefused",

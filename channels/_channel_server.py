@@ -15,6 +15,7 @@ connection, so that the session knows that the topic is free: `Refused`, `Closed
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import trio
@@ -33,6 +34,7 @@ from channels.channel import Channel
 from channels.effects import Membership
 from channels.fastlane import Fastlane
 from channels.messages import Broadcast, Message
+from channels.payloads import InvalidPayload, refused
 from channels.pubsub.pubsub import PubSub
 from channels.replies import JoinRefused, Reply
 from channels.serializers.base import Codec
@@ -151,7 +153,9 @@ class ChannelServer(GenServer[None]):
         channel.__init__()  # type: ignore[misc]  # here, so that what it raises is a join that crashed
         started = trio.current_time()
         try:
-            response = await channel.join(membership.topic, argument)
+            decode = type(channel)._decode_join
+            params = argument if decode is None else self._decoded(decode, argument)
+            response = await channel.join(membership.topic, params)
         except JoinRefused as refusal:
             self._measure_join(started, "error", argument)
             return self._refuse(refusal)
@@ -161,6 +165,13 @@ class ChannelServer(GenServer[None]):
         self._accept({} if response is None else response)
         self._measure_join(started, "ok", argument)
         return None
+
+    def _decoded(self, decode: Callable[[Any], Any], params: Any) -> Any:
+        try:
+            return decode(params)
+        except InvalidPayload as error:
+            refused(self.channel, "phx_join", error)
+            raise JoinRefused(error.response) from None
 
     def _accept(self, response: Any) -> None:
         link, membership, channel = self.link, self.membership, self.channel

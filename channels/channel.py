@@ -131,6 +131,7 @@ class Channel:
     _handlers: ClassVar[dict[str, Callable[..., Awaitable[Any]]]] = {}
     _interceptors: ClassVar[dict[str, Callable[..., Awaitable[Any]]]] = {}
     _intercepts: ClassVar[frozenset[str]] = frozenset()
+    _decode_join: ClassVar[Callable[[Any], Any] | None] = None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

@@ -12,7 +12,15 @@ from typing import Any, TypeVar
 
 from channels.errors import ChannelsError
 
-__all__ = ["InvalidHandler", "check", "check_callback", "collect", "handle_in", "handle_out"]
+__all__ = [
+    "InvalidHandler",
+    "check",
+    "check_callback",
+    "collect",
+    "handle_in",
+    "handle_out",
+    "names_of",
+]
 
 F = TypeVar("F", bound=Callable[..., Awaitable[Any]])
 
@@ -81,11 +89,12 @@ def collect(channel: type, direction: str) -> dict[str, Callable[..., Awaitable[
 
     A subclass inherits handlers, and overriding a method overrides it under its events, as one expects of methods.
     """
-    names = _names(channel, direction)
+    names = names_of(channel, direction)
     return {event: getattr(channel, name) for event, name in names.items()}
 
 
-def _names(channel: type, direction: str) -> dict[str, str]:
+def names_of(channel: type, direction: str) -> dict[str, str]:
+    """The same table, event to the name of the method."""
     mark = _IN if direction == "in" else _OUT
     names: dict[str, str] = {}
     for base in reversed(channel.__mro__):
@@ -111,7 +120,7 @@ _CALLBACKS = {
 def check(channel: type) -> None:
     """Raise InvalidHandler for the first handler or callback of a channel class that has a wrong shape."""
     for direction in ("in", "out"):
-        for event, name in _names(channel, direction).items():
+        for event, name in names_of(channel, direction).items():
             role = f'handle_{direction}("{event}")'
             check_callback(channel, name, getattr(channel, name), ("payload",), role=role)
     for name, parameters in _CALLBACKS.items():

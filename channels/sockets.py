@@ -19,6 +19,7 @@ from attrs import field, frozen
 from channels.channel import Channel
 from channels.errors import ChannelsError
 from channels.handlers import InvalidHandler, check, check_callback
+from channels.payloads import use_types
 from channels.topics import Route, Router
 
 __all__ = ["ConnectInfo", "ConnectRefused", "Socket", "router_of"]
@@ -127,5 +128,6 @@ def router_of(socket: type[Socket]) -> Router:
                 handler="channels",
             )
         check(channel)
+        use_types(channel)
         routes.append(Route(pattern, channel, target.assigns if isinstance(target, Route) else {}))
     return Router(routes)

@@ -12,6 +12,7 @@ __all__ = [
     "CHANNEL_JOINED",
     "CONNECTION_CLOSED",
     "ENDPOINT_DRAIN",
+    "PAYLOAD_REFUSED",
     "SOCKET_CONNECTED",
     "SOCKET_CONNECT_FAILED",
     "SOCKET_MALFORMED",
@@ -35,6 +36,10 @@ CHANNEL_JOINED: Event = ("phoenix", "channel_joined")
 
 CHANNEL_HANDLED_IN: Event = ("phoenix", "channel_handled_in")
 """A push was handled and did not crash. Measures `duration`; about `channel`, `event`, `ref`, `params`."""
+
+PAYLOAD_REFUSED: Event = ("phoenix", "payload_refused")
+"""A payload did not fit what its handler declares, and was answered with an error. About `channel`, `event`, and the
+`error`, an `InvalidPayload`."""
 
 SOCKET_MALFORMED: Event = ("phoenix", "socket_malformed")
 """A client sent what is no message, and is disconnected. About `pid`, `cause`, `code`. Once for each connection."""

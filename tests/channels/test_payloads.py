@@ -1,0 +1,233 @@
+"""Handlers that declare what their payload is get it, and clients that send something else are told which field."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, TypedDict
+
+import msgspec
+import pytest
+from attrs import field, frozen, validators
+
+from channels import (
+    Binary,
+    Channel,
+    Endpoint,
+    InvalidHandler,
+    InvalidPayload,
+    Reply,
+    Socket,
+    handle_in,
+)
+from channels.telemetry import PAYLOAD_REFUSED
+from tests.channels.conftest import Serve
+from tests.channels.support import reply, settle
+
+
+@frozen
+class Person:
+    name: str
+    age: int = field(default=0, validator=validators.ge(0))
+
+
+@frozen
+class NewMessage:
+    body: str = field(validator=validators.instance_of(str))
+    to: list[Person] = field(factory=list)
+
+
+@dataclass
+class Point:
+    x: float
+    y: float
+
+
+class Size(TypedDict):
+    width: int
+
+
+class Note(msgspec.Struct):
+    text: str
+
+
+@frozen
+class Ticket:
+    seat: int = field()
+
+    @seat.validator
+    def _seat_exists(self, attribute: Any, value: int) -> None:
+        if value > 100:
+            raise ValueError("There are 100 seats")
+
+
+class Typed(Channel):
+    async def join(self, topic: str, payload: Ticket) -> Any:
+        return {"seat": payload.seat}
+
+    @handle_in("new", "also_new")
+    async def new(self, payload: NewMessage) -> Reply:
+        assert isinstance(payload, NewMessage)
+        return Reply({"body": payload.body, "to": [person.name for person in payload.to]})
+
+    @handle_in("point")
+    async def point(self, payload: Point) -> Reply:
+        return Reply({"sum": payload.x + payload.y})
+
+    @handle_in("size")
+    async def size(self, payload: Size) -> Reply:
+        return Reply({"width": payload["width"]})
+
+    @handle_in("note")
+    async def note(self, payload: Note) -> Reply:
+        return Reply({"text": payload.text})
+
+    @handle_in("points")
+    async def points(self, payload: list[Point]) -> Reply:
+        return Reply({"many": len(payload)})
+
+    @handle_in("plain")
+    async def plain(self, payload: Mapping[str, Any]) -> Reply:
+        return Reply(dict(payload))
+
+    @handle_in("raw")
+    async def raw(self, payload: dict[str, Any] | Binary) -> Reply:
+        return Reply({"got": type(payload).__name__})
+
+    @handle_in("bare")
+    async def bare(self, payload) -> Reply:  # type: ignore[no-untyped-def]
+        return Reply({"got": type(payload).__name__})
+
+
+def endpoint(channel: type[Channel] = Typed) -> Endpoint:
+    class TypedSocket(Socket):
+        channels = {"room:*": channel}
+
+    return Endpoint(sockets={"/socket": TypedSocket})
+
+
+def refusal(ref: str, field: str | None, problem: str) -> list[Any]:
+    response = {"reason": "invalid payload", "field": field, "problem": problem}
+    return reply("1", ref, "room:a", response, "error")
+
+
+JOIN = ("1", "1", "room:a", "phx_join", {"seat": 7})
+
+FITS = [
+    ("new", {"body": "hello", "to": [{"name": "ann"}]}, {"body": "hello", "to": ["ann"]}),
+    ("also_new", {"body": "hello", "more": 1}, {"body": "hello", "to": []}),
+    ("point", {"x": 1, "y": 1.5}, {"sum": 2.5}),
+    ("size", {"width": 3}, {"width": 3}),
+    ("note", {"text": "x"}, {"text": "x"}),
+    ("points", [{"x": 1, "y": 1}], {"many": 1}),
+    ("plain", {"any": [1]}, {"any": [1]}),
+    ("raw", {"a": 1}, {"got": "dict"}),
+    ("bare", [1], {"got": "list"}),
+]
+
+
+@pytest.mark.parametrize(("event", "payload", "answer"), FITS)
+async def test_a_payload_that_fits_arrives_as_what_the_handler_declares(
+    serve: Serve, event: str, payload: Any, answer: Any
+) -> None:
+    client = await (await serve(endpoint())).connect()
+    await client.exchange(JOIN)
+    got = await client.exchange(("1", "2", "room:a", event, payload))
+    assert got == [reply("1", "2", "room:a", answer)]
+
+
+MISFITS = [
+    ("new", {}, "body", "is missing"),
+    ("new", {"body": 3}, "body", "expected str, got int"),
+    ("new", {"body": "x", "to": [{"name": "a"}, {}]}, "to[1].name", "is missing"),
+    ("new", {"body": "x", "to": [{"name": "a", "age": -1}]}, "to[0].age", "must be >= 0: -1"),
+    ("new", [], None, "expected object, got array"),
+    ("new", "x", None, "expected object, got str"),
+    ("point", {"x": 1, "y": "2"}, "y", "expected float, got str"),
+    ("size", {"width": None}, "width", "expected int, got null"),
+    ("points", [{"x": 1, "y": 1}, {"x": 1}], "[1].y", "is missing"),
+]
+
+
+@pytest.mark.parametrize(("event", "payload", "field", "problem"), MISFITS)
+async def test_a_payload_that_does_not_fit_is_an_error_that_names_the_field_and_the_channel_lives(
+    serve: Serve, event: str, payload: Any, field: str | None, problem: str
+) -> None:
+    client = await (await serve(endpoint())).connect()
+    await client.exchange(JOIN)
+    got = await client.exchange(("1", "2", "room:a", event, payload))
+    assert got == [refusal("2", field, problem)]
+    got = await client.exchange(("1", "3", "room:a", "size", {"width": 3}))
+    assert got == [reply("1", "3", "room:a", {"width": 3})]
+
+
+@pytest.mark.parametrize(
+    ("payload", "field", "problem"),
+    [({}, "seat", "is missing"), ({"seat": 101}, None, "there are 100 seats")],
+)
+async def test_a_join_whose_parameters_do_not_fit_is_refused_and_may_be_tried_again(
+    serve: Serve, payload: Any, field: str | None, problem: str
+) -> None:
+    client = await (await serve(endpoint())).connect()
+    got = await client.exchange(("1", "1", "room:a", "phx_join", payload))
+    assert got == [refusal("1", field, problem)]
+    assert await client.exchange(JOIN) == [reply("1", "1", "room:a", {"seat": 7})]
+
+
+async def test_what_was_refused_is_told_to_listeners(serve: Serve) -> None:
+    server = await serve(endpoint())
+    told: list[tuple[str, InvalidPayload]] = []
+    server.runtime.telemetry.attach(
+        PAYLOAD_REFUSED, lambda _, __, about: told.append((about["event"], about["error"]))
+    )
+    client = await server.connect()
+    await client.exchange(("1", "1", "room:a", "phx_join", {"seat": "front"}))
+    await client.exchange(JOIN)
+    await client.exchange(("1", "2", "room:a", "new", {}))
+    assert [(event, error.field, error.problem) for event, error in told] == [
+        ("phx_join", "seat", "expected int, got str"),
+        ("new", "body", "is missing"),
+    ]
+    assert str(told[1][1]) == "body: is missing"
+
+
+async def test_binary_does_not_fit_into_a_record(serve: Serve) -> None:
+    client = await (await serve(endpoint())).connect()
+    await client.exchange(JOIN)
+    frame = bytes([0, 1, 1, 6, 3]) + b"12room:anew" + b"\x00\x01"
+    client.send_binary(frame)
+    await settle()
+    assert client.frames() == [refusal("2", None, "is binary, and JSON is expected")]
+
+
+def test_an_annotation_that_cannot_be_found_is_a_mistake_of_the_author() -> None:
+    class Local(Channel):
+        @handle_in("new")
+        async def new(self, payload: Nowhere) -> None: ...  # type: ignore[name-defined]  # noqa: F821
+
+    with pytest.raises(InvalidHandler, match="declares its payload as Nowhere, which cannot"):
+        endpoint(Local).check()
+
+
+class NoRecord:
+    pass
+
+
+def test_a_class_that_nothing_can_be_converted_to_is_a_mistake_of_the_author() -> None:
+    class Odd(Channel):
+        @handle_in("new")
+        async def new(self, payload: NoRecord) -> None: ...
+
+    with pytest.raises(InvalidHandler, match="write an attrs class, a dataclass") as caught:
+        endpoint(Odd).check()
+    assert caught.value.handler == "new"
+
+
+async def test_a_subclass_may_declare_its_join_otherwise(serve: Serve) -> None:
+    class Loose(Typed):
+        async def join(self, topic: str, payload: Any) -> Any:
+            return payload
+
+    client = await (await serve(endpoint(Loose))).connect()
+    join = ("1", "1", "room:a", "phx_join", {"anything": 1})
+    assert await client.exchange(join) == [reply("1", "1", "room:a", {"anything": 1})]
