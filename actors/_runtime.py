@@ -22,6 +22,7 @@ from typing import Any
 import trio
 from trio.lowlevel import enable_ki_protection
 
+from actors._callbacks import is_server, starting
 from actors._process import Process, current_process
 from actors._process_table import ProcessTable
 from actors._reasons import escaping, only_unwinding, reason_of
@@ -84,6 +85,10 @@ class Runtime(ProcessTable):
             with process.scope:
                 # Killed before its first step: it never runs, as on the BEAM.
                 if not process.dying:
+                    if self.instruments and not is_server(process):
+                        waits = starting(process, "run", args)
+                        if waits is not None:
+                            await waits
                     await function(*args)
         except (
             BaseException

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Any
 
 import trio
 from trio.lowlevel import wait_task_rescheduled
 
+from actors._callbacks import serves, starting
 from actors._debug import Debug
+from actors._envelopes import CallRequest, Cast
 from actors._process import Process, current_process
 from actors._reasons import escaping, reason_of
 from actors._system import ServerStatus, SystemFailure, SystemRequest, redacted
@@ -21,7 +24,7 @@ from actors.results import MISSING, Continue, Fail, Ignore, NoReply, Reply, Stop
 if TYPE_CHECKING:
     from actors.gen_server import GenServer, Sender
 
-__all__ = ["CallRequest", "Cast", "Loop", "StopRequest", "serve"]
+__all__ = ["Loop", "StopRequest", "serve"]
 
 # Messages that a server handles before it lets the others run, if it always finds one. Large enough that the switch
 # costs nothing next to the work, small enough that a flooded server holds the rest up for well under a millisecond.
@@ -37,31 +40,6 @@ AFTER_INIT = (
     "Fail(reason)",
     "Stop(reason)",
 )
-
-
-class CallRequest:
-    """A call in the mailbox of its server."""
-
-    __slots__ = ("request", "sender")
-
-    def __init__(self, request: Any, sender: Sender) -> None:
-        self.request = request
-        self.sender = sender
-
-    def __repr__(self) -> str:
-        return f"call {self.request!r} from {self.sender.pid!r}"
-
-
-class Cast:
-    """A cast in the mailbox of its server."""
-
-    __slots__ = ("message",)
-
-    def __init__(self, message: Any) -> None:
-        self.message = message
-
-    def __repr__(self) -> str:
-        return f"cast {self.message!r}"
 
 
 class StopRequest:
@@ -87,6 +65,7 @@ class _Stopping(Exception):
         self.value = value
 
 
+@serves
 async def serve(cls: type[GenServer[Any]], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
     """What the process of a server runs."""
     process = current_process.get()
@@ -100,6 +79,8 @@ async def _init(
     process: Process, server: GenServer[Any], args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Continue | Within | None:
     slot = process.start_slot
+    if process.runtime.instruments and (waits := starting(process, "init", args)) is not None:
+        await waits
     result = await server.init(*args, **kwargs)
     if result is None or isinstance(result, (Continue, Within)):
         if slot is not None:
@@ -181,7 +162,12 @@ class Loop:
     async def _terminate(self, reason: ExitReason) -> None:
         # What a crash report should say; left with the process before, because terminate may be what fails. A function,
         # because mostly nobody asks.
-        self.process.context = lambda: self._explain(reason)
+        process = self.process
+        process.context = lambda: self._explain(reason)
+        if process.runtime.instruments:
+            waits = starting(process, "terminate", reason)
+            if waits is not None:
+                await waits
         await self.server.terminate(reason)
 
     def _explain(self, reason: ExitReason) -> dict[str, Any]:
@@ -218,9 +204,11 @@ class Loop:
                     continue
                 message = Timeout()
             self.message, self.before = message, server.state
-            if process.runtime.instruments:
-                self._show(message)
             kind = type(message)
+            if process.runtime.instruments:
+                waits = self._show(message, kind)
+                if waits is not None:
+                    await waits
             if self.debug is not None and kind is not SystemRequest:
                 self.debug.happened("in", message, process.describe())
             if kind is CallRequest:
@@ -265,9 +253,18 @@ class Loop:
         self.deadline = math.inf
         return not self.process.dying
 
-    def _show(self, message: Any) -> None:
-        for instrument in self.process.runtime.instruments:
-            instrument.message_received(self.process.pid, message)
+    def _show(self, message: Any, kind: type) -> Awaitable[None] | None:
+        process = self.process
+        for instrument in process.runtime.instruments:
+            instrument.message_received(process.pid, message)
+        if kind is CallRequest:
+            return starting(process, "handle_call", message.request)
+        if kind is Cast:
+            return starting(process, "handle_cast", message.message)
+        if kind is SystemRequest or (kind is Exit and message.pid is process.obeys):
+            # No callback is for these.
+            return None
+        return starting(process, "handle_info", message)
 
     # Requests of actors.sys
 
@@ -343,6 +340,10 @@ class Loop:
                 raise ProcessKilled(self.process.reason)
             self.message = result
             self.before = self.server.state
+            if self.process.runtime.instruments:
+                waits = starting(self.process, "handle_continue", result.argument)
+                if waits is not None:
+                    await waits
             result = await self.server.handle_continue(result.argument)
             if result is None:
                 return

@@ -32,8 +32,9 @@ from trio.lowlevel import (
     wait_task_rescheduled,
 )
 
+from actors._envelopes import CallRequest, Cast
 from actors._process import Process, acting_process, current_process, require_runtime
-from actors._server_loop import CallRequest, Cast, StopRequest, serve
+from actors._server_loop import StopRequest, serve
 from actors._start import start
 from actors._system import ServerStatus, SystemCall, SystemRequest
 from actors.errors import (

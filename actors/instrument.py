@@ -7,14 +7,16 @@ cannot pass unnoticed. A runtime without instruments pays one attribute test for
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Any
 
+from actors._envelopes import CallRequest, Cast
 from actors.exits import ExitReason
 
 if TYPE_CHECKING:
     from actors.refs import Pid
 
-__all__ = ["Instrument"]
+__all__ = ["Instrument", "payload_of"]
 
 
 class Instrument:
@@ -41,3 +43,34 @@ class Instrument:
 
     def signal_sent(self, sender: Pid, receiver: Pid, reason: ExitReason, linked: bool) -> None:
         """An exit signal reached its receiver, which has not judged it yet."""
+
+    def callback_started(self, pid: Pid, callback: str, message: Any) -> Awaitable[None] | None:
+        """A callback of a process is about to run. The one method that may fail, or hold up, what it observes.
+
+            class Slow(Instrument):
+                def callback_started(self, pid, callback, message):
+                    return trio.sleep(1) if callback == "handle_call" else None
+
+        It is called inside of what guards the callback: what it raises is as if the callback had raised it, and what
+        it returns is awaited, in the process, before the callback runs. A process that has accepted a fatal exit
+        signal meanwhile does not run the callback.
+
+        Args:
+            pid: whose callback.
+            callback: of a server `"init"`, `"handle_call"`, `"handle_cast"`, `"handle_info"`, `"handle_continue"` or
+                `"terminate"`; of any other process `"run"`, before its function, and `"receive"`, when it has taken a
+                message and has not got it yet. Supervisors and channels are servers.
+            message: what the callback is called with: the request of a call, the message of a cast, the reason of a
+                terminate; of init and run, a tuple of the arguments.
+        """
+        return None
+
+
+def payload_of(message: Any) -> Any:
+    """What somebody has sent, of a message as `message_sent` sees it: around calls and casts there is an envelope."""
+    kind = type(message)
+    if kind is CallRequest:
+        return message.request
+    if kind is Cast:
+        return message.message
+    return message

@@ -29,6 +29,7 @@ from typing import Any, NoReturn
 import trio
 from trio.lowlevel import current_task
 
+from actors._callbacks import is_server, starting
 from actors._process import (
     current_process,
     require_process,
@@ -201,6 +202,10 @@ async def receive(match: Callable[[Any], bool] | None = None, *, timeout: float 
             if process.runtime.instruments:
                 for instrument in process.runtime.instruments:
                     instrument.message_received(process.pid, message)
+                if not is_server(process):
+                    waits = starting(process, "receive", message)
+                    if waits is not None:
+                        await waits
             return message
         if late:
             raise trio.TooSlowError(f"no matching message arrived within {timeout:g} s")

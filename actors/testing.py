@@ -21,7 +21,7 @@ from typing import Any
 import trio
 from attrs import frozen
 
-from actors._server_loop import CallRequest, Cast
+from actors._envelopes import CallRequest, Cast
 from actors._system import SystemRequest
 from actors.errors import ActorsError
 from actors.exits import ExitReason
