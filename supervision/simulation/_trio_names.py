@@ -7,11 +7,16 @@ third name is where Trio starts threads, which a simulated world has none of.
 
 `tests/simulation/test_trio_names.py` is the contract: it fails first if a release of Trio changes
 one of them.
+
+The last two are about tasks that never run again, those of a node that was killed: what a task has
+asked to be called when it is cancelled, and the scopes that it is in, whose deadlines would
+otherwise be waited for.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -19,11 +24,13 @@ import trio
 from trio import _threads as threads_module
 from trio._core import _run as run_module
 
-__all__ = ["Order", "scheduling", "thread_starts"]
+__all__ = ["Order", "scheduling", "silence", "thread_starts"]
 
 _SORTED_FIRST = "_ALLOW_DETERMINISTIC_SCHEDULING"
 _SHUFFLER = "_r"
 _START_THREAD = "start_thread_soon"
+_ON_CANCEL = "_abort_func"
+_SCOPES = "_cancel_status"
 
 
 class Order(Protocol):
@@ -55,6 +62,25 @@ def thread_starts(start: Callable[..., None]) -> Iterator[None]:
     """Have `start` called wherever Trio would hand something to a thread of its own."""
     with _replaced(threads_module, _START_THREAD, start):
         yield
+
+
+def silence(tasks: Iterable[trio.lowlevel.Task], within: trio.CancelScope) -> None:
+    """Have Trio call nothing of these tasks any more, and wait for none of their deadlines.
+
+    Args:
+        tasks: that will never run again.
+        within: the scope that all of them are in, which is left alone, as is everything around it.
+    """
+    seen: set[int] = set()
+    for task in tasks:
+        getattr(task, _ON_CANCEL)
+        setattr(task, _ON_CANCEL, None)
+        status = getattr(task, _SCOPES)
+        while status is not None and status._scope is not within and id(status) not in seen:
+            seen.add(id(status))
+            # Trio's own setter: the scope gives up its place in the heap of deadlines.
+            status._scope.deadline = math.inf
+            status = status._parent
 
 
 @contextmanager

@@ -5,14 +5,18 @@ orders are what a simulation may choose from: no task can be held back for two r
 
 A schedule is a policy and *deviations*. The policy "seeded" shuffles every round; "canonical" lets
 tasks run in the order in which they were spawned. A deviation says, for one round, the order as
-positions in the canonical one; a seeded run is the canonical run with the deviations it reports.
+positions in the canonical one, or the names of the tasks that did not run at their place; a seeded
+run is the canonical run with the deviations it reports.
+
+Naming tasks costs more than all the rest, so it is done only for the rounds in question, and if
+somebody has asked for it.
 """
 
 from __future__ import annotations
 
 import random
 from array import array
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Literal, TypeAlias
 
 import trio
@@ -32,12 +36,16 @@ class Scheduler(trio.abc.Instrument):
         stream: decides, if the policy is "seeded".
         deviations: orders that are to be taken as they are.
         between: called with the tasks of each round before any of them runs. Must not raise.
+        now: the virtual time, without which tasks cannot be named.
+        label: the name of a task.
+        naming: whether deviations are written down with names, too.
 
     Attributes:
         round: the number of the present round, from 1.
         choices: rounds in which there was more than one task to choose from.
         steps: numbers of the tasks that ran, in order; 0 ends a round.
         taken: the deviations from the canonical order so far.
+        dead: tasks that never run again, as those of a node that was killed. Only ever asked for membership.
     """
 
     def __init__(
@@ -45,17 +53,30 @@ class Scheduler(trio.abc.Instrument):
         policy: Policy,
         stream: random.Random,
         *,
-        deviations: Deviations | None = None,
+        deviations: Deviations | Iterable[Deviation] | None = None,
         between: Callable[[list[trio.lowlevel.Task]], None] | None = None,
+        now: Callable[[], float] | None = None,
+        label: Callable[[trio.lowlevel.Task], str] | None = None,
+        naming: bool = False,
     ) -> None:
         self.policy = policy
         self.round = 0
         self.choices = 0
         self.steps = array("I")
         self.taken: dict[int, tuple[int, ...]] = {}
+        self.dead: set[trio.lowlevel.Task] = set()
+        self._batch: list[trio.lowlevel.Task] = []
         self._shuffle = stream.shuffle
-        self._deviations = dict(deviations or {})
+        self.named: list[Deviation] = []
+        self._plan = Plan(deviations)
         self._between = between
+        self._now = now or (lambda: 0.0)
+        self._label = label or (lambda task: task.name)
+        self._naming = naming
+        # Moments and turns are only counted for those who need them.
+        self._timed = naming or self._plan.named
+        self._moment = -1.0
+        self._turn = 0
         self._numbers: dict[trio.lowlevel.Task, int] = {}
         self._spawned = 0
 
@@ -77,11 +98,22 @@ class Scheduler(trio.abc.Instrument):
         """The tasks that have not ended, in the order of spawning."""
         return list(self._numbers)
 
+    def living(self) -> list[trio.lowlevel.Task]:
+        """The tasks that have not ended and may run again, in the order of spawning."""
+        return [task for task in self._numbers if task not in self.dead]
+
+    def bury(self, tasks: Iterable[trio.lowlevel.Task]) -> None:
+        """Let tasks never run again: not later, and not in the present round either."""
+        self.dead.update(tasks)
+        self._batch[:] = [task for task in self._batch if task not in self.dead]
+
     # Order
 
     def shuffle(self, batch: list[trio.lowlevel.Task], /) -> None:
         """Put a round in order; Trio takes tasks from the end of the list."""
         self.round = number = self.round + 1
+        if self._timed:
+            self._count_turn()
         if len(batch) > 1:
             self.choices += 1
             self._arrange(number, batch)
@@ -92,20 +124,41 @@ class Scheduler(trio.abc.Instrument):
         if self._between is not None:
             self._between(batch)
 
+    def _count_turn(self) -> None:
+        now = self._now()
+        if now != self._moment:
+            self._moment, self._turn = now, 0
+        self._turn += 1
+
     def _arrange(self, number: int, batch: list[trio.lowlevel.Task]) -> None:
         count = len(batch)
-        order = list(range(count))
-        wanted = self._deviations.get(number)
-        if wanted is not None:
-            # What was recorded of a round that is of another size now still says whom to prefer.
-            first = [position for position in wanted if position < count]
-            order = first + [position for position in order if position not in first]
-        elif self.policy == "seeded":
-            self._shuffle(order)
+        order = self._plan.order(number, count)
+        if order is None and self._timed and self._plan.wants(self._moment):
+            order = self._plan.exchanged(self._moment, self._turn, self._labels(batch))
+        if order is None:
+            order = list(range(count))
+            if self.policy == "seeded":
+                self._shuffle(order)
         spawned = batch.copy()
         batch[:] = [spawned[position] for position in reversed(order)]
         if order != sorted(order):
             self.taken[number] = tuple(order)
+            if self._naming:
+                self._name(number, order, spawned)
+
+    def _name(self, number: int, order: list[int], spawned: list[trio.lowlevel.Task]) -> None:
+        self.named.append(
+            Deviation(
+                round=number,
+                order=tuple(order),
+                seconds=self._moment,
+                turn=self._turn,
+                tasks=moved(self._labels(spawned), order),
+            )
+        )
+
+    def _labels(self, batch: list[trio.lowlevel.Task]) -> list[str]:
+        return distinct(map(self._label, batch))
 
     def random(self) -> float:
         """Part of the interface; not asked while rounds are sorted first."""
