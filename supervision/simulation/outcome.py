@@ -6,9 +6,9 @@ from typing import Any
 
 from attrs import field, frozen
 
+from supervision.simulation.deviations import Deviation, Deviations
 from supervision.simulation.errors import InvariantViolated, SimulationFailed
 from supervision.simulation.knobs import Knobs
-from supervision.simulation.schedule import Deviations
 
 __all__ = ["Outcome", "identify"]
 
@@ -32,6 +32,7 @@ class Outcome:
         digest: SHA-256 of the trace.
         steps_digest: SHA-256 of the numbers of the tasks that ran, in order.
         deviations: how the schedule differed from the canonical one.
+        named: the same with the names of tasks, for a run that was made with `label_tasks`.
     """
 
     scenario: str
@@ -48,6 +49,7 @@ class Outcome:
     digest: str
     steps_digest: str
     deviations: Deviations = field(repr=False)
+    named: tuple[Deviation, ...] = field(default=(), repr=False)
 
     @property
     def passed(self) -> bool:

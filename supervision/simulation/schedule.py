@@ -16,16 +16,16 @@ from __future__ import annotations
 
 import random
 from array import array
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import Literal, TypeAlias
 
 import trio
 
-__all__ = ["Deviations", "Policy", "Scheduler"]
+from supervision.simulation.deviations import Deviation, Deviations, Plan, distinct, moved
+
+__all__ = ["Policy", "Scheduler"]
 
 Policy: TypeAlias = Literal["seeded", "canonical"]
-Deviations: TypeAlias = Mapping[int, tuple[int, ...]]
-"""For numbers of rounds, the order in that round: positions in the order of spawning."""
 
 
 class Scheduler(trio.abc.Instrument):
@@ -45,6 +45,7 @@ class Scheduler(trio.abc.Instrument):
         choices: rounds in which there was more than one task to choose from.
         steps: numbers of the tasks that ran, in order; 0 ends a round.
         taken: the deviations from the canonical order so far.
+        named: the same with names, if that was asked for.
         dead: tasks that never run again, as those of a node that was killed. Only ever asked for membership.
     """
 
@@ -112,6 +113,9 @@ class Scheduler(trio.abc.Instrument):
     def shuffle(self, batch: list[trio.lowlevel.Task], /) -> None:
         """Put a round in order; Trio takes tasks from the end of the list."""
         self.round = number = self.round + 1
+        self._batch = batch
+        if self.dead:
+            batch[:] = [task for task in batch if task not in self.dead]
         if self._timed:
             self._count_turn()
         if len(batch) > 1:
@@ -159,6 +163,8 @@ class Scheduler(trio.abc.Instrument):
 
     def _labels(self, batch: list[trio.lowlevel.Task]) -> list[str]:
         return distinct(map(self._label, batch))
+
+    # What else Trio asks
 
     def random(self) -> float:
         """Part of the interface; not asked while rounds are sorted first."""

@@ -10,7 +10,7 @@ Trio: it runs Trio itself, and puts back everything that it has replaced.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import ExitStack
 from hashlib import sha256
 from typing import Any, TypeAlias
@@ -20,9 +20,11 @@ import trio
 from actors.environment import current_environment
 from actors.runtime import open_runtime
 from supervision.recording.trace import Trace
+from supervision.simulation._labels import TaskLabels
 from supervision.simulation._trio_names import scheduling
 from supervision.simulation._waiting import busy_lines, waiting_lines
 from supervision.simulation.clock import VirtualClock
+from supervision.simulation.deviations import Deviation, Deviations
 from supervision.simulation.entropy import Streams
 from supervision.simulation.errors import (
     BudgetSpent,
@@ -34,7 +36,7 @@ from supervision.simulation.fence import fence
 from supervision.simulation.knobs import Knobs
 from supervision.simulation.outcome import Outcome
 from supervision.simulation.pins import pinned
-from supervision.simulation.schedule import Deviations, Scheduler
+from supervision.simulation.schedule import Scheduler
 from supervision.simulation.world import World
 
 __all__ = ["Scenario", "scenario_name", "simulate"]
@@ -48,8 +50,10 @@ def simulate(
     *,
     knobs: Knobs | None = None,
     params: Mapping[str, Any] | None = None,
-    deviations: Deviations | None = None,
+    deviations: Deviations | Iterable[Deviation] | None = None,
     keep_trace: bool = True,
+    label_tasks: bool = False,
+    on_event: Callable[[int], None] | None = None,
 ) -> Outcome:
     """Run a scenario in a world of its own, and say what came of it.
 
@@ -60,8 +64,10 @@ def simulate(
         seed: decides every order, number and delay.
         knobs: settings of the world.
         params: for the scenario, as `world.params`; of types that JSON has, if the run is to be saved.
-        deviations: orders for single rounds of the scheduler, from `Outcome.deviations`.
+        deviations: orders for single rounds of the scheduler, from `Outcome.deviations` or `Outcome.named`.
         keep_trace: False keeps only the digest of the trace, which saves memory in long runs.
+        label_tasks: whether `Outcome.named` is wanted, which takes some time and changes nothing else.
+        on_event: called with the number of each event of the trace, where and when it happens: for debuggers.
 
     Returns:
         The outcome, also of a run that failed: whatever the scenario raises is in `Outcome.error`.
@@ -84,6 +90,8 @@ def simulate(
         params=params or {},
         deviations=deviations,
         keep_trace=keep_trace,
+        label_tasks=label_tasks,
+        on_event=on_event,
     )
     return run.execute()
 
@@ -107,8 +115,10 @@ class _Run:
         *,
         knobs: Knobs,
         params: Mapping[str, Any],
-        deviations: Deviations | None,
+        deviations: Deviations | Iterable[Deviation] | None,
         keep_trace: bool,
+        label_tasks: bool,
+        on_event: Callable[[int], None] | None,
     ) -> None:
         self.scenario = scenario
         self.knobs = knobs
@@ -120,8 +130,12 @@ class _Run:
             self.streams.fresh("schedule"),
             deviations=deviations,
             between=self._between,
+            now=self.clock.current_time,
+            label=lambda task: TaskLabels(self.world.recorders).label(task),
+            naming=label_tasks,
         )
-        self.trace = Trace(self._moment, keep=keep_trace)
+        self.on_event = on_event
+        self.trace = Trace(self._moment if on_event is None else self._event, keep=keep_trace)
         self.world = World(
             seed=seed,
             knobs=knobs,
@@ -254,6 +268,11 @@ class _Run:
             task = 0
         return self.clock.now, scheduler.round, task
 
+    def _event(self) -> tuple[float, int, int]:
+        assert self.on_event is not None
+        self.on_event(self.trace.count - 1)
+        return self._moment()
+
     def _outcome(self) -> Outcome:
         scheduler = self.scheduler
         return Outcome(
@@ -271,6 +290,7 @@ class _Run:
             digest=self.trace.digest(),
             steps_digest=sha256(scheduler.steps.tobytes()).hexdigest(),
             deviations=scheduler.taken,
+            named=tuple(scheduler.named),
         )
 
 

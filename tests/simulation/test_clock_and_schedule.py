@@ -8,8 +8,9 @@ import trio
 
 from supervision.simulation._trio_names import scheduling
 from supervision.simulation.clock import VirtualClock
+from supervision.simulation.deviations import Deviations
 from supervision.simulation.entropy import Streams, derive
-from supervision.simulation.schedule import Deviations, Policy, Scheduler
+from supervision.simulation.schedule import Policy, Scheduler
 
 
 async def race(count: int = 4) -> list[int]:
