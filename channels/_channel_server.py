@@ -39,7 +39,7 @@ from channels.pubsub.pubsub import PubSub
 from channels.replies import JoinRefused, Reply
 from channels.serializers.base import Codec
 from channels.telemetry import CHANNEL_HANDLED_IN, CHANNEL_JOINED
-from channels.transports.out_buffer import OutBuffer
+from channels.transports.contract import Out
 
 __all__ = ["READ_ON_AT", "ChannelServer", "Closed", "Gone", "Link", "ReadOn", "Refused"]
 
@@ -69,7 +69,7 @@ class Link:
         self,
         *,
         connection: Pid,
-        out: OutBuffer,
+        out: Out,
         codec: Codec,
         pubsub: PubSub,
         endpoint: Any,

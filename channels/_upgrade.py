@@ -7,26 +7,17 @@ is refused gets 403 even where no WebSocket was asked for, and `connect` sees ev
 from __future__ import annotations
 
 import socket as sockets
-from typing import Any
 
 import trio
 from attrs import frozen
 
-from actors.runtime import current_runtime
+from channels._connecting import Connected, connect, may_come_from
 from channels._mounts import MountedSocket, Services
 from channels.params import parse_query
-from channels.serializers.base import Codec, negotiate
-from channels.serializers.versions import DEFAULT_VSN
-from channels.sockets import ConnectInfo, ConnectRefused, Socket
-from channels.telemetry import (
-    SOCKET_CONNECT_FAILED,
-    SOCKET_CONNECTED,
-    SOCKET_ORIGIN_REFUSED,
-)
+from channels.sockets import ConnectInfo
 from channels.transports import handshake
 from channels.transports.attach import Carrier
 from channels.transports.head_reader import read_head
-from channels.transports.origin import origin_allowed
 from channels.transports.request import BadRequest, Head
 
 __all__ = ["Upgraded", "answer_first_request"]
@@ -39,10 +30,7 @@ class Upgraded:
     `answer` is to be written before anything else; `rest` came behind the head and is its first data.
     """
 
-    mount: MountedSocket
-    socket: Socket
-    id: str | None
-    codec: Codec
+    connected: Connected
     answer: bytes
     rest: bytes
 
@@ -100,79 +88,18 @@ async def _upgrade(
     """Decide about a request to a socket's path: a WebSocket, or the answer that refuses it."""
     if handshake.method_problem(head) is not None:
         return handshake.response(400)
-    origin = head.headers.get("origin")
     scheme = "https" if isinstance(carrier, trio.SSLStream) else "http"
-    if not origin_allowed(mount.origin, origin, scheme=scheme, host=head.headers.get("host")):
-        services.count(SOCKET_ORIGIN_REFUSED)
-        current_runtime().telemetry.execute(
-            SOCKET_ORIGIN_REFUSED,
-            {},
-            {"endpoint": services.endpoint, "socket": mount.socket, "origin": origin},
-        )
+    origin, host = head.headers.get("origin"), head.headers.get("host")
+    if not may_come_from(services, mount, origin, scheme=scheme, host=host):
         return handshake.response(403)
-    params = parse_query(head.query)
-    serializer = negotiate(params.get("vsn", DEFAULT_VSN), mount.serializers)
-    if serializer is None:
-        return handshake.response(403)
-    started = trio.current_time()
-    socket = mount.socket.__new__(mount.socket)
-    socket.assigns, socket.endpoint = {}, services.endpoint
     info = ConnectInfo(peer=_peer(carrier), uri=head.target, headers=tuple(head.headers))
-    try:
-        socket.__init__()  # type: ignore[misc]
-        await socket.connect(params, info)
-        identity = _identity(socket)
-    except ConnectRefused as refusal:
-        _measure(started, socket, params, "error", refusal.reason)
-        return handshake.response(403)
-    except (
-        Exception
-    ) as error:  # the application's bug: 500 for the client, the traceback for the log
-        current_runtime().telemetry.execute(
-            SOCKET_CONNECT_FAILED,
-            {},
-            {"endpoint": services.endpoint, "socket": mount.socket, "exception": error},
-        )
-        return handshake.response(500)
-    _measure(started, socket, params, "ok", None)
+    connected = await connect(services, mount, parse_query(head.query), info)
+    if isinstance(connected, int):
+        return handshake.response(connected)
     problem = handshake.upgrade_problem(head)
     if problem is not None:
         return handshake.refuse(problem)
-    return Upgraded(
-        mount=mount,
-        socket=socket,
-        id=identity,
-        codec=mount.codecs[serializer],
-        answer=handshake.accept(head),
-        rest=head.rest,
-    )
-
-
-def _identity(socket: Socket) -> str | None:
-    identity = socket.id()
-    if identity is not None and not isinstance(identity, str):
-        raise TypeError(
-            f"{type(socket).__name__}.id returned {identity!r}; return a topic, such as 'user:7', or None"
-        )
-    return identity
-
-
-def _measure(
-    started: float, socket: Socket, params: dict[str, Any], result: str, reason: Any
-) -> None:
-    telemetry = current_runtime().telemetry
-    if telemetry.handlers(SOCKET_CONNECTED):
-        telemetry.execute(
-            SOCKET_CONNECTED,
-            {"duration": trio.current_time() - started},
-            {
-                "endpoint": socket.endpoint,
-                "socket": socket,
-                "params": params,
-                "result": result,
-                "reason": reason,
-            },
-        )
+    return Upgraded(connected=connected, answer=handshake.accept(head), rest=head.rest)
 
 
 def _peer(carrier: Carrier) -> tuple[str, int] | None:

@@ -23,9 +23,9 @@ from actors.messages import Down
 from actors.process import receive, send
 from actors.refs import Pid
 from actors.runtime import current_runtime
-from channels._connection import Drain
 from channels._mounts import Services
 from channels._options import positive, whole
+from channels._session_server import Drain
 from channels.telemetry import ENDPOINT_DRAIN
 from supervision.dynamic_supervisor import DynamicSupervisor
 

@@ -18,7 +18,7 @@ from actors.refs import Pid
 from channels.messages import Broadcast
 from channels.pubsub.subscription import Subscription
 from channels.serializers.base import Codec
-from channels.transports.out_buffer import OutBuffer
+from channels.transports.contract import Out
 
 __all__ = ["Fastlane", "dispatch"]
 
@@ -28,7 +28,7 @@ class Fastlane:
 
     __slots__ = ("codec", "intercepts", "put")
 
-    def __init__(self, out: OutBuffer, codec: Codec, intercepts: frozenset[str]) -> None:
+    def __init__(self, out: Out, codec: Codec, intercepts: frozenset[str]) -> None:
         self.put = out.put
         self.codec = codec
         self.intercepts = intercepts

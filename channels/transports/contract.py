@@ -25,10 +25,20 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from channels.transports.out_buffer import OutBuffer
+from channels.transports.out_buffer import OutBuffer, OutBufferStatistics
 from channels.transports.poller import OnData
 
-__all__ = ["Reader", "Transport"]
+__all__ = ["Out", "Reader", "Transport"]
+
+
+class Out(Protocol):
+    """Where the frames for a client go: bounded, and never in the way of who writes."""
+
+    def put(self, frame: bytes) -> None:
+        """Append a ready-made frame; never blocks, never raises."""
+
+    def statistics(self) -> OutBufferStatistics:
+        """Say how much waits and what was dropped."""
 
 
 class Reader(Protocol):

@@ -7,7 +7,7 @@ from typing import Any
 import trio
 
 from channels import Channel, Endpoint, Reply, Socket, handle_in
-from channels._connection import WAITING_LIMIT
+from channels._session_server import WAITING_LIMIT
 from tests.channels.conftest import Serve
 from tests.channels.support import Client, Server, phx_error, reply, settle
 

@@ -1,0 +1,242 @@
+"""What the process of a client does whatever carries its frames: it runs a `Session`.
+
+    transport ── frames ──▶ SessionServer ──▶ Session (pure) ──▶ Start, Deliver, Send, Close
+                                 ▲
+    channels ── Refused, Closed, Down, ReadOn
+
+Subclasses bring the frames and say what it means to leave the client unread, and to close. The process is linked to
+its supervisor alone; it monitors its channels, and they monitor it.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Any
+
+from actors.errors import CallExit, StartError, StartIgnored
+from actors.exits import Shutdown
+from actors.gen_server import GenServer
+from actors.links import monitor, send_exit
+from actors.messages import Down
+from actors.process import current_pid, is_alive, send
+from actors.refs import Pid, Ref
+from actors.results import Stop
+from actors.runtime import current_runtime
+from channels._channel_server import READ_ON_AT, Closed, Gone, Link, ReadOn, Refused
+from channels._connecting import Connected
+from channels._mounts import Services
+from channels.effects import Close, Deliver, Effect, Membership, Send, Start
+from channels.messages import Broadcast
+from channels.serializers.base import Codec
+from channels.session import Session
+from channels.telemetry import CONNECTION_CLOSED, SOCKET_MALFORMED, SOCKET_OVERFLOW
+from channels.transports.contract import Out
+from channels.transports.events import Signal
+
+__all__ = ["CLOSED", "INACTIVE", "WAITING_LIMIT", "Drain", "SessionServer"]
+
+# Messages that may wait for one channel before the client is left unread until it has caught up with most of them. What
+# was read already still arrives, so this is not exact. Phoenix has no limit.
+WAITING_LIMIT = 1024
+
+GOING_AWAY = 1001
+SERVICE_RESTART = 1012
+TRY_AGAIN_LATER = 1013
+
+DISCONNECTED = Shutdown("disconnected")
+DRAINING = Shutdown("draining")
+CLOSED = Shutdown("closed")
+INACTIVE = Shutdown("inactive")
+DUPLICATE_JOIN = Shutdown("duplicate_join")
+
+
+class Drain:
+    """Asks a connection to close with 1012, so that its client comes back elsewhere."""
+
+    __slots__ = ()
+
+
+class SessionServer(GenServer[None]):
+    """Runs the session of one client. Temporary: it is never restarted, the client comes back."""
+
+    def _set_up(self, services: Services) -> None:
+        """Prepare the fields that exist before there is a session. To be called by `init`."""
+        self.services = services
+        self.pid = current_pid()
+        self.paused = False
+        self.closing: Shutdown | None = None
+        self.code: int | None = None
+        self.cause = ""
+        self.members: dict[Ref, Membership] = {}
+        # Channels that were told to go because their topic was joined again, and have not gone yet.
+        self.replaced: dict[str, list[Pid]] = {}
+
+    def _begin(self, connected: Connected, codec: Codec, out: Out) -> None:
+        """Begin the session of a client that may connect."""
+        services, mount = self.services, connected.mount
+        self.mount = mount
+        self.socket = connected.socket
+        self.out = out
+        self.session = Session(codec, mount.router.match, max_channels=mount.socket.max_channels)
+        self.link = Link(
+            connection=self.pid,
+            out=out,
+            codec=codec,
+            pubsub=services.pubsub,
+            endpoint=services.endpoint,
+            assigns=self.socket.assigns,
+        )
+        if connected.id is not None:
+            services.pubsub.subscribe(connected.id)
+
+    # For subclasses to say
+
+    @abstractmethod
+    def _leave_unread(self) -> None:
+        """Take nothing more from the client until `_read_again`."""
+
+    @abstractmethod
+    def _read_again(self) -> None:
+        """Take from the client what came meanwhile."""
+
+    @abstractmethod
+    def _say_goodbye(self, code: int) -> None:
+        """Tell the client that this is the end, as far as its transport can. `_ended` follows, sooner or later."""
+
+    def _may_read(self) -> bool:
+        """Whether the transport has nothing against reading on."""
+        return True
+
+    # What arrives
+
+    async def _take(self, message: Any) -> None:
+        """Take a message that did not come from the client. Whatever is not meant for a session is ignored."""
+        kind = type(message)
+        if kind is Down:
+            membership = self.members.pop(message.ref, None)
+            if self.paused:
+                self._read_on()
+            if membership is not None and self.closing is None:
+                if self.replaced:
+                    self._not_gone_yet(membership.topic)
+                await self._carry_out(self.session.exited(membership))
+        elif kind is Closed:
+            self.session.closed(message.membership)
+        elif kind is Refused:
+            self.session.refused(message.membership)
+        elif kind is ReadOn:
+            if self.paused:
+                self._read_on()
+        elif message is Signal.OVERFLOW:
+            cause = "the client reads too slowly"
+            self._report(SOCKET_OVERFLOW, cause, TRY_AGAIN_LATER)
+            self._close(TRY_AGAIN_LATER, CLOSED, cause)
+        elif kind is Drain:
+            self._close(SERVICE_RESTART, DRAINING, "the server drains")
+        elif kind is Broadcast and message.event == "disconnect":
+            self._close(GOING_AWAY, DISCONNECTED, "disconnect was broadcast")
+
+    # How much is taken
+
+    def _pause(self) -> None:
+        if not self.paused:
+            self.paused = True
+            self._leave_unread()
+
+    def _read_on(self) -> None:
+        """Read again after a pause, unless something is still behind."""
+        if self._may_read() and all(
+            membership.waiting <= READ_ON_AT for membership in self.members.values()
+        ):
+            self.paused = False
+            self._read_again()
+
+    # What is done about it
+
+    async def _carry_out(self, effects: list[Effect]) -> None:
+        for effect in effects:
+            kind = type(effect)
+            if kind is Deliver:
+                membership = effect.membership  # type: ignore[union-attr]
+                if membership.process is not None:
+                    membership.waiting += 1
+                    if membership.waiting >= WAITING_LIMIT:
+                        self._pause()
+                    send(membership.process, effect.message)  # type: ignore[union-attr]
+            elif kind is Send:
+                self.out.put(effect.frame)  # type: ignore[union-attr]
+            elif isinstance(effect, Start):
+                await self._start(effect)
+            elif isinstance(effect, Close):
+                self._report(SOCKET_MALFORMED, effect.cause, effect.code)
+                self._close(effect.code, CLOSED, effect.cause)
+
+    async def _start(self, start: Start) -> None:
+        membership, replaced = start.membership, start.replaced
+        if replaced is not None and replaced.process is not None:
+            send_exit(replaced.process, DUPLICATE_JOIN)
+            self.replaced.setdefault(membership.topic, []).append(replaced.process)
+        going = self._not_gone_yet(membership.topic) if self.replaced else ()
+        try:
+            pid = await self.mount.start_channel(
+                self.link, membership, start.message.payload, going
+            )
+        except (StartError, StartIgnored, CallExit):
+            # The pool is full, gone or restarting. To this client that is a join that crashed; it comes back.
+            await self._carry_out(self.session.exited(membership))
+            return
+        membership.process = pid
+        self.members[monitor(pid)] = membership
+
+    def _not_gone_yet(self, topic: str) -> tuple[Pid, ...]:
+        """The channels that a join of this topic has to wait for, those of earlier joins included."""
+        alive = [pid for pid in self.replaced.pop(topic, ()) if is_alive(pid)]
+        if alive:
+            self.replaced[topic] = alive
+        return tuple(alive)
+
+    # The end
+
+    def _close(self, code: int, reason: Shutdown, cause: str) -> None:
+        """Begin to close from this side. The second reason to close changes nothing."""
+        if self.closing is None:
+            self._note_end(code, reason, cause)
+            self._say_goodbye(code)
+
+    def _note_end(self, code: int, reason: Shutdown, cause: str) -> None:
+        """Note why this is the end, and tell the channels."""
+        self.closing, self.code, self.cause = reason, code, cause
+        for membership in self.members.values():
+            send(membership.process, Gone(reason))
+
+    def _ended(self) -> Stop:
+        telemetry = current_runtime().telemetry
+        if telemetry.handlers(CONNECTION_CLOSED):
+            topics = [membership.topic for membership in self.session.memberships]
+            telemetry.execute(
+                CONNECTION_CLOSED,
+                {},
+                {
+                    "endpoint": self.services.endpoint,
+                    "pid": self.pid,
+                    "code": self.code,
+                    "cause": self.cause,
+                    "topics": topics,
+                },
+            )
+        return Stop(self.closing or CLOSED)
+
+    def _report(self, event: tuple[str, ...], cause: str, code: int) -> None:
+        self.services.count(event)
+        telemetry = current_runtime().telemetry
+        if self.closing is None and telemetry.handlers(event):
+            telemetry.execute(
+                event,
+                {"dropped": self.out.statistics().dropped_messages},
+                {
+                    "endpoint": self.services.endpoint,
+                    "pid": self.pid,
+                    "cause": cause,
+                    "code": code,
+                },
+            )
