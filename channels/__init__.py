@@ -20,6 +20,7 @@ from channels.errors import (
     InvalidOption,
     InvalidRoute,
 )
+from channels.filters import Keep
 from channels.handlers import InvalidHandler, handle_in, handle_out
 from channels.messages import Binary, Broadcast
 from channels.mounts import Mount
@@ -64,6 +65,7 @@ __all__ = [
     "InvalidRoute",
     "InvalidSecret",
     "JoinRefused",
+    "Keep",
     "ListenError",
     "Mount",
     "NotJoined",

@@ -19,7 +19,7 @@ After Phoenix.Channel. Where it differs, docs/topics/differences.md says how and
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
 from actors.exits import ExitReason
 from actors.gen_server import Sender
@@ -37,7 +37,10 @@ if TYPE_CHECKING:
     from channels._channel_server import Link
     from channels.effects import Membership
 
-__all__ = ["Channel", "NotJoined", "NothingToAnswer", "SocketRef", "UnhandledEvent", "reply_to"]
+__all__ = ["Channel", "LogLevelName", "NotJoined", "NothingToAnswer", "SocketRef", "UnhandledEvent", "reply_to"]
+
+
+LogLevelName: TypeAlias = Literal["debug", "info", "warning", "error", "critical"]
 
 
 class NotJoined(ChannelsError, RuntimeError):
@@ -121,12 +124,18 @@ class Channel:
         assigns: what the socket's `connect` and the route have assigned; a copy of this channel's own.
         endpoint: the endpoint that the client is connected to; `self.endpoint.broadcast(topic, event, payload)`.
 
+        log_join: at which level joins are logged, None not at all. Phoenix's `log_join`.
+        log_handle_in: the same for pushes that were handled. Phoenix's `log_handle_in`.
+
     Other attributes are yours. `__init__`, if you write one, takes no arguments.
     """
 
     topic: str
     assigns: dict[str, Any]
     endpoint: Any
+
+    log_join: ClassVar[LogLevelName | None] = "info"
+    log_handle_in: ClassVar[LogLevelName | None] = "debug"
 
     _handlers: ClassVar[dict[str, Callable[..., Awaitable[Any]]]] = {}
     _interceptors: ClassVar[dict[str, Callable[..., Awaitable[Any]]]] = {}

@@ -39,6 +39,7 @@ from channels._options import check_positive, check_whole
 from channels.drainer import DrainerServer, Draining
 from channels.errors import ChannelsError
 from channels.fastlane import dispatch
+from channels.filters import SECRETS, FilterRule, check_rule
 from channels.messages import Broadcast
 from channels.mounts import Mount
 from channels.pubsub.pubsub import PubSub
@@ -73,6 +74,8 @@ class Endpoint:
         max_buffered_messages: frames that may wait for one client before it counts as too slow, and is closed (1013).
         max_buffered_bytes: the same in bytes.
         draining: how clients are sent away when the endpoint stops.
+        filter_parameters: which parameters of clients the log shows: terms, where a parameter whose name contains one
+            is masked, or a `Keep`.
         listen: opens the listener; by default a real one. A simulation gives `world.network.open`.
 
     Nothing is checked or opened before the endpoint starts. It may be started again after it has stopped; one endpoint
@@ -90,6 +93,7 @@ class Endpoint:
         max_buffered_messages: int = DEFAULT_MAX_MESSAGES,
         max_buffered_bytes: int = DEFAULT_MAX_BYTES,
         draining: Draining | None = None,
+        filter_parameters: FilterRule = SECRETS,
         listen: Listen = Listener.open,
     ) -> None:
         self.sockets = dict(sockets)
@@ -100,6 +104,7 @@ class Endpoint:
         self.max_buffered_messages = max_buffered_messages
         self.max_buffered_bytes = max_buffered_bytes
         self.draining = draining or Draining()
+        self.filter_parameters = filter_parameters
         self.listen = listen
         self._services: Services | None = None
 
@@ -187,6 +192,7 @@ class Endpoint:
         check_whole("Endpoint", "max_connections", self.max_connections)
         check_whole("Endpoint", "max_buffered_messages", self.max_buffered_messages)
         check_whole("Endpoint", "max_buffered_bytes", self.max_buffered_bytes)
+        check_rule("Endpoint", self.filter_parameters)
 
     def _children(
         self, services: Services, pools: list[ChannelPool], host: str, port: int
@@ -276,7 +282,16 @@ async def _hold(services: Services) -> Pid:
     Starts nothing, so the supervisor keeps no child.
     """
     on_exit(services.close)
-    on_exit(logger.attach(current_runtime().telemetry, endpoint=services.endpoint))
+    on_exit(
+        logger.attach(
+            current_runtime().telemetry,
+            endpoint=services.endpoint,
+            filter_parameters=services.endpoint.filter_parameters,
+            channels=[
+                route.channel for mount in services.mounts.values() for route in mount.router.routes
+            ],
+        )
+    )
     raise StartIgnored
 
 

@@ -117,6 +117,9 @@ _CALLBACKS = {
 }
 
 
+_LEVELS = ("debug", "info", "warning", "error", "critical", None)
+
+
 def check(channel: type) -> None:
     """Raise InvalidHandler for the first handler or callback of a channel class that has a wrong shape."""
     for direction in ("in", "out"):
@@ -125,6 +128,14 @@ def check(channel: type) -> None:
             check_callback(channel, name, getattr(channel, name), ("payload",), role=role)
     for name, parameters in _CALLBACKS.items():
         check_callback(channel, name, getattr(channel, name), parameters)
+    for name in ("log_join", "log_handle_in"):
+        level = getattr(channel, name)
+        if level not in _LEVELS:
+            raise InvalidHandler(
+                f"{channel.__name__}.{name} is {level!r}; write one of {', '.join(map(repr, _LEVELS))}",
+                channel=channel,
+                handler=name,
+            )
 
 
 def check_callback(

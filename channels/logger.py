@@ -7,13 +7,17 @@ from __future__ import annotations
 
 import logging
 import reprlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from actors.telemetry import Event, Handler, Telemetry
+from channels.channel import Channel, LogLevelName
+from channels.filters import SECRETS, FilterRule, filter_parameters
 from channels.telemetry import (
+    CHANNEL_HANDLED_IN,
     CHANNEL_JOINED,
     ENDPOINT_DRAIN,
+    PAYLOAD_REFUSED,
     SOCKET_CONNECT_FAILED,
     SOCKET_CONNECTED,
     SOCKET_MALFORMED,
@@ -26,30 +30,43 @@ __all__ = ["attach"]
 _log = logging.getLogger("channels")
 _shorten = reprlib.Repr()
 _shorten.maxstring = 120
+_shorten.maxdict = _shorten.maxlist = 20
 
 
-def attach(telemetry: Telemetry, *, endpoint: object = None) -> Callable[[], None]:
+def attach(
+    telemetry: Telemetry,
+    *,
+    endpoint: object = None,
+    filter_parameters: FilterRule = SECRETS,
+    channels: Iterable[type[Channel]] = (Channel,),
+) -> Callable[[], None]:
     """Log what happens, until the returned function is called.
 
     Args:
         telemetry: of the runtime.
         endpoint: whose events are logged; None logs those of all.
+        filter_parameters: which parameters of clients are shown, see `channels.filters`.
+        channels: the classes whose events there will be, each with a level of its own for joins and pushes.
 
     Only events whose level is enabled at this moment are listened to: what nobody would read costs nothing.
     """
+    lines = _Lines(filter_parameters)
+    classes = tuple(channels)
     handlers = (
-        (SOCKET_CONNECTED, logging.INFO, _connected),
-        (SOCKET_CONNECT_FAILED, logging.ERROR, _connect_failed),
-        (SOCKET_ORIGIN_REFUSED, logging.WARNING, _origin_refused),
-        (CHANNEL_JOINED, logging.INFO, _joined),
-        (SOCKET_MALFORMED, logging.WARNING, _malformed),
-        (SOCKET_OVERFLOW, logging.WARNING, _overflow),
-        (ENDPOINT_DRAIN, logging.INFO, _drain),
+        (SOCKET_CONNECTED, (logging.INFO,), lines.connected),
+        (SOCKET_CONNECT_FAILED, (logging.ERROR,), _connect_failed),
+        (SOCKET_ORIGIN_REFUSED, (logging.WARNING,), _origin_refused),
+        (CHANNEL_JOINED, [_level(each.log_join) for each in classes], lines.joined),
+        (CHANNEL_HANDLED_IN, [_level(each.log_handle_in) for each in classes], lines.handled),
+        (PAYLOAD_REFUSED, (logging.DEBUG,), _payload_refused),
+        (SOCKET_MALFORMED, (logging.WARNING,), _malformed),
+        (SOCKET_OVERFLOW, (logging.WARNING,), _overflow),
+        (ENDPOINT_DRAIN, (logging.INFO,), _drain),
     )
     detaches = [
         telemetry.attach(event, _only(endpoint, handler))
-        for event, level, handler in handlers
-        if _log.isEnabledFor(level)
+        for event, levels, handler in handlers
+        if any(level is not None and _log.isEnabledFor(level) for level in levels)
     ]
 
     def detach() -> None:
@@ -57,6 +74,10 @@ def attach(telemetry: Telemetry, *, endpoint: object = None) -> Callable[[], Non
             each()
 
     return detach
+
+
+def _level(name: LogLevelName | None) -> int | None:
+    return None if name is None else logging.getLevelNamesMapping()[name.upper()]
 
 
 def _only(endpoint: object, handler: Handler) -> Handler:
@@ -67,11 +88,67 @@ def _only(endpoint: object, handler: Handler) -> Handler:
     return handle
 
 
-def _connected(event: Event, measurements: Mapping[str, Any], metadata: Mapping[str, Any]) -> None:
-    what = "CONNECTED TO" if metadata["result"] == "ok" else "REFUSED CONNECTION TO"
-    _log.info(
-        "%s %s in %s", what, type(metadata["socket"]).__name__, _time(measurements["duration"])
-    )
+class _Lines:
+    """The lines that show parameters of clients."""
+
+    def __init__(self, rule: FilterRule) -> None:
+        self._rule = rule
+
+    def connected(
+        self, event: Event, measurements: Mapping[str, Any], metadata: Mapping[str, Any]
+    ) -> None:
+        what = "CONNECTED TO" if metadata["result"] == "ok" else "REFUSED CONNECTION TO"
+        _log.info(
+            "%s %s in %s, parameters %s",
+            what,
+            type(metadata["socket"]).__name__,
+            _time(measurements["duration"]),
+            self._shown(metadata["params"]),
+        )
+
+    def joined(
+        self, event: Event, measurements: Mapping[str, Any], metadata: Mapping[str, Any]
+    ) -> None:
+        channel = metadata["channel"]
+        level = _level(channel.log_join)
+        # Phoenix's own topics are no news to anybody.
+        if level is None or channel.topic.startswith("phoenix") or not _log.isEnabledFor(level):
+            return
+        what = "JOINED" if metadata["result"] == "ok" else "REFUSED JOIN"
+        _log.log(
+            level,
+            "%s %s in %s, parameters %s",
+            what,
+            _topic(channel.topic),
+            _time(measurements["duration"]),
+            self._shown(metadata["params"]),
+        )
+
+    def handled(
+        self, event: Event, measurements: Mapping[str, Any], metadata: Mapping[str, Any]
+    ) -> None:
+        channel = metadata["channel"]
+        level = _level(channel.log_handle_in)
+        if level is None or channel.topic.startswith("phoenix") or not _log.isEnabledFor(level):
+            return
+        _log.log(
+            level,
+            "HANDLED %s INCOMING ON %s (%s) in %s, parameters %s",
+            _topic(metadata["event"]),
+            _topic(channel.topic),
+            type(channel).__name__,
+            _time(measurements["duration"]),
+            self._shown(metadata["params"]),
+        )
+
+    def _shown(self, params: Any) -> str:
+        return _shorten.repr(filter_parameters(params, self._rule))
+
+
+def _topic(text: object) -> str:
+    # The client's choice: it must not look like another line, nor fill the log.
+    shown = _shorten.repr(text)
+    return shown[1:-1] if isinstance(text, str) else shown
 
 
 def _origin_refused(
@@ -94,11 +171,16 @@ def _connect_failed(
     )
 
 
-def _joined(event: Event, measurements: Mapping[str, Any], metadata: Mapping[str, Any]) -> None:
-    what = "JOINED" if metadata["result"] == "ok" else "REFUSED JOIN"
-    # The topic is the client's choice: it must not look like another line, nor fill the log.
-    topic = _shorten.repr(metadata["channel"].topic)[1:-1]
-    _log.info("%s %s in %s", what, topic, _time(measurements["duration"]))
+def _payload_refused(
+    event: Event, measurements: Mapping[str, Any], metadata: Mapping[str, Any]
+) -> None:
+    _log.debug(
+        "%s refused the payload of %s ON %s: %s",
+        type(metadata["channel"]).__name__,
+        _topic(metadata["event"]),
+        _topic(metadata["channel"].topic),
+        _shorten.repr(str(metadata["error"]))[1:-1],
+    )
 
 
 def _malformed(event: Event, measurements: Mapping[str, Any], metadata: Mapping[str, Any]) -> None:

@@ -25,6 +25,7 @@ PURE = (
     "channels._signing",
     "channels._terms",
     "channels.effects",
+    "channels.filters",
     "channels.messages",
     "channels.serializers",
     "channels.session",

@@ -9,9 +9,9 @@ import pytest
 import trio
 
 from actors import Telemetry
-from channels import Draining, Endpoint, PubSub, Route
+from channels import Draining, Endpoint, InvalidHandler, PubSub, Route
 from channels import logger as channels_logger
-from channels.telemetry import SOCKET_CONNECTED
+from channels.telemetry import CHANNEL_HANDLED_IN, CHANNEL_JOINED, SOCKET_CONNECTED
 from tests.channels.conftest import Serve
 from tests.channels.rooms import Room, UserSocket
 from tests.channels.support import Gate, head, settle
@@ -38,10 +38,10 @@ async def test_connections_and_joins_are_logged_in_one_line_each(serve: Serve, l
     refused.write(head("/socket/websocket?vsn=2.0.0&token=deny"))
     await settle()
     assert lines() == [
-        "INFO CONNECTED TO UserSocket in 0µs",
-        "INFO JOINED room:a in 0µs",
-        "INFO REFUSED JOIN room:b in 2ms",
-        "INFO REFUSED CONNECTION TO UserSocket in 0µs",
+        "INFO CONNECTED TO UserSocket in 0µs, parameters {'vsn': '2.0.0'}",
+        "INFO JOINED room:a in 0µs, parameters {}",
+        "INFO REFUSED JOIN room:b in 2ms, parameters {'refuse': {}, 'sleep': 0.002}",
+        "INFO REFUSED CONNECTION TO UserSocket in 0µs, parameters {'token': '[FILTERED]', 'vsn': '2.0.0'}",
     ]
 
 
@@ -88,7 +88,7 @@ async def test_a_topic_can_neither_forge_a_line_nor_fill_the_log(serve: Serve, l
     await client.join("x" * 100_000, "2")
     assert all("\n" not in line for line in lines())
     assert all(len(line) < 200 for line in lines())
-    assert "INFO JOINED a\\nERROR forged in 0µs" in lines()
+    assert "INFO JOINED a\\nERROR forged in 0µs, parameters {}" in lines()
 
 
 async def test_two_endpoints_in_one_runtime_are_each_logged_once_and_independently(
@@ -102,7 +102,7 @@ async def test_two_endpoints_in_one_runtime_are_each_logged_once_and_independent
     await one.stop()
     caplog.clear()
     await other.connect()
-    assert lines() == ["INFO CONNECTED TO UserSocket in 0µs"]
+    assert lines() == ["INFO CONNECTED TO UserSocket in 0µs, parameters {'vsn': '2.0.0'}"]
 
 
 async def test_draining_is_logged_batch_by_batch(serve: Serve, lines: Any) -> None:
@@ -132,3 +132,69 @@ def test_events_that_nobody_would_read_are_not_listened_to() -> None:
         assert telemetry.handlers(SOCKET_CONNECTED) == ()
     finally:
         logging.getLogger("channels").setLevel(level)
+
+
+class Loud(Room):
+    log_join = "warning"
+    log_handle_in = "info"
+
+
+class Quiet(Room):
+    log_join = None
+    log_handle_in = None
+
+
+async def test_each_channel_says_at_which_level_its_joins_and_pushes_are_logged(
+    serve: Serve, lines: Any
+) -> None:
+    class Mixed(UserSocket):
+        channels = {"loud:*": Loud, "quiet:*": Quiet, "phoenix:*": Loud, "room:*": Room}
+
+    server = await serve(Endpoint(sockets={"/socket": Mixed}))
+    client = await server.connect()
+    for number, topic in enumerate(("loud:a", "quiet:a", "phoenix:a", "room:a")):
+        join, push = str(2 * number), str(2 * number + 1)
+        await client.exchange((join, join, topic, "phx_join", {"answer": 1}))
+        await client.exchange((join, push, topic, "push", {"n": 1, "password": "x"}))
+    assert lines()[1:] == [
+        "WARNING JOINED loud:a in 0µs, parameters {'answer': 1}",
+        "INFO HANDLED push INCOMING ON loud:a (Loud) in 0µs, parameters {'n': 1, 'password': '[FILTERED]'}",
+        "INFO JOINED room:a in 0µs, parameters {'answer': 1}",
+    ]
+
+
+async def test_pushes_are_not_listened_to_if_no_channel_logs_them(serve: Serve, lines: Any) -> None:
+    server = await serve(Endpoint(sockets={"/socket": UserSocket}))
+    assert not server.runtime.telemetry.handlers(CHANNEL_HANDLED_IN)
+    assert server.runtime.telemetry.handlers(CHANNEL_JOINED)
+
+
+async def test_a_refused_payload_is_worth_a_line_when_debugging(
+    serve: Serve, lines: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Strict(Room):
+        async def join(self, topic: str, payload: list[int]) -> Any:
+            return None
+
+    class StrictSocket(UserSocket):
+        channels = {"room:*": Strict}
+
+    caplog.set_level(logging.DEBUG, "channels")
+    server = await serve(Endpoint(sockets={"/socket": StrictSocket}))
+    client = await server.connect()
+    await client.exchange(("1", "1", "room:a", "phx_join", {}))
+    assert (
+        "DEBUG Strict refused the payload of phx_join ON room:a: the payload: expected array, got object"
+        in lines()
+    )
+
+
+def test_a_level_that_is_none_is_a_mistake_of_the_author() -> None:
+    class Deafening(Room):
+        log_join = "loud"  # type: ignore[assignment]
+
+    class DeafeningSocket(UserSocket):
+        channels = {"room:*": Deafening}
+
+    with pytest.raises(InvalidHandler, match="log_join is 'loud'; write one of 'debug'"):
+        Endpoint(sockets={"/socket": DeafeningSocket}).check()

@@ -1,0 +1,94 @@
+"""Which parameters of clients may be shown in logs.
+
+*pure*. Parameters come from clients, so they hold what clients should not see in somebody's log: passwords, tokens.
+After Phoenix.Logger's `filter_parameters`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias
+
+from attrs import frozen
+
+from channels.errors import InvalidOption
+from channels.messages import Binary
+
+__all__ = ["FILTERED", "SECRETS", "FilterRule", "Keep", "check_rule", "filter_parameters"]
+
+FILTERED = "[FILTERED]"
+
+SECRETS = ("password", "token", "secret")
+"""What is never shown unless an endpoint says otherwise. Phoenix's own default has the first of them alone."""
+
+
+@frozen
+class Keep:
+    """Show nothing but the parameters of these names, each with everything inside.
+
+        Endpoint(..., filter_parameters=Keep(("id", "page")))
+
+    Args:
+        names: exact names.
+    """
+
+    names: Sequence[str]
+
+
+FilterRule: TypeAlias = Sequence[str] | Keep
+"""Terms: a parameter whose name contains one of them is not shown. Or a `Keep`."""
+
+
+def filter_parameters(value: Any, rule: FilterRule = SECRETS) -> Any:
+    """The same parameters, with `[FILTERED]` in place of what must not be shown.
+
+        >>> filter_parameters({"user": {"name": "ann", "password_hash": "x"}})
+        {'user': {'name': 'ann', 'password_hash': '[FILTERED]'}}
+
+    Args:
+        value: any JSON value; maps and lists inside of it are looked into.
+        rule: terms or a `Keep`. With terms, a text that contains `<term>=` is not shown either, for it may be the
+            body of a form.
+    """
+    if isinstance(rule, Keep):
+        return _keep(value, frozenset(rule.names))
+    return _discard(value, tuple(rule))
+
+
+def check_rule(owner: str, rule: object) -> None:
+    """Raise InvalidOption unless `rule` is one."""
+    names = rule.names if isinstance(rule, Keep) else rule
+    if (
+        isinstance(names, str)
+        or not isinstance(names, Sequence)
+        or not all(isinstance(name, str) for name in names)
+    ):
+        raise InvalidOption(
+            owner,
+            "filter_parameters",
+            rule,
+            'a list of terms such as ["password"], or Keep(["id"])',
+        )
+
+
+def _discard(value: Any, terms: tuple[str, ...]) -> Any:
+    if isinstance(value, Mapping):
+        return {
+            key: FILTERED
+            if isinstance(key, str) and any(term in key for term in terms)
+            else _discard(each, terms)
+            for key, each in value.items()
+        }
+    if isinstance(value, list):
+        return [_discard(each, terms) for each in value]
+    if isinstance(value, str) and any(f"{term}=" in value for term in terms):
+        return FILTERED
+    return value
+
+
+def _keep(value: Any, names: frozenset[str]) -> Any:
+    if isinstance(value, Mapping):
+        return {key: each if key in names else _keep(each, names) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_keep(each, names) for each in value]
+    return value if isinstance(value, Binary) else FILTERED

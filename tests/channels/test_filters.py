@@ -1,0 +1,53 @@
+"""Which parameters of clients may be shown, and which are masked wherever they stand."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from channels import Binary, Endpoint, InvalidOption, Keep
+from channels.filters import FILTERED, filter_parameters
+from tests.channels.rooms import UserSocket
+
+MASKED = [
+    ({"password": "x"}, {"password": FILTERED}),
+    ({"old_password_hash": ["x"], "name": "ann"}, {"old_password_hash": FILTERED, "name": "ann"}),
+    ({"user": [{"password": 1}]}, {"user": [{"password": FILTERED}]}),
+    ({"body": "name=ann&password=x"}, {"body": FILTERED}),
+    ("password=x", FILTERED),
+    ({"body": "my password is x"}, {"body": "my password is x"}),
+    ({"token": "t", "secret": 1}, {"token": FILTERED, "secret": FILTERED}),
+    (None, None),
+    (3, 3),
+]
+
+
+@pytest.mark.parametrize(("value", "shown"), MASKED)
+def test_a_parameter_whose_name_contains_a_term_is_masked_at_any_depth(
+    value: Any, shown: Any
+) -> None:
+    assert filter_parameters(value) == shown
+
+
+def test_terms_of_ones_own_take_the_place_of_the_default() -> None:
+    value = {"pin": 1234, "password": "x"}
+    assert filter_parameters(value, ["pin"]) == {"pin": FILTERED, "password": "x"}
+    assert filter_parameters(value, []) == value
+
+
+def test_keep_masks_everything_but_what_it_names() -> None:
+    value = {"id": {"any": 1}, "ids": 2, "more": [{"id": 3, "name": "ann"}], "data": Binary(b"x")}
+    assert filter_parameters(value, Keep(["id"])) == {
+        "id": {"any": 1},
+        "ids": FILTERED,
+        "more": [{"id": 3, "name": FILTERED}],
+        "data": Binary(b"x"),
+    }
+
+
+@pytest.mark.parametrize("rule", ["password", 3, [1], Keep("id"), None])
+def test_a_rule_that_is_none_is_a_mistake_of_the_author(rule: Any) -> None:
+    endpoint = Endpoint(sockets={"/socket": UserSocket}, filter_parameters=rule)
+    with pytest.raises(InvalidOption, match="filter_parameters"):
+        endpoint.check()
