@@ -16,6 +16,7 @@ from supervision.events import (
     CHILD_RESTARTED,
     CHILD_START_FAILED,
     CHILD_STARTED,
+    CHILD_STARTING,
     CHILD_STOP_FAILED,
     CHILD_TERMINATED,
     GAVE_UP,
@@ -34,6 +35,10 @@ class Reports:
         self._telemetry = current_runtime().telemetry
         self._supervisor = current_pid()
         self._intensity = intensity
+
+    def starting(self, id: Any, type: ChildType) -> None:
+        if self._telemetry.handlers(CHILD_STARTING):
+            self._execute(CHILD_STARTING, {}, id, None, type)
 
     def started(self, id: Any, pid: Pid, type: ChildType) -> None:
         if self._telemetry.handlers(CHILD_STARTED):

@@ -291,6 +291,7 @@ class Tree:
 
     async def _start(self, child: _Child) -> Failed | None:
         self._waiting.for_start(child.spec.id)
+        self._reports.starting(child.spec.id, child.spec.type)
         started = await start(child.spec)
         self._waiting.over()
         if isinstance(started, Failed):

@@ -17,11 +17,16 @@ __all__ = [
     "APPLICATION_STARTED",
     "CHILD_RESTARTED",
     "CHILD_STARTED",
+    "CHILD_STARTING",
     "CHILD_START_FAILED",
     "CHILD_STOP_FAILED",
     "CHILD_TERMINATED",
     "GAVE_UP",
 ]
+
+CHILD_STARTING: Event = ("supervision", "child", "starting")
+"""A child with an id is about to be started, or started again: the next process that the supervisor
+spawns. `pid` is None."""
 
 CHILD_STARTED: Event = ("supervision", "child", "started")
 """A child was started at boot, or because somebody asked for it."""

@@ -1,15 +1,9 @@
-"""Writes down what happens in one runtime, and knows where in its tree every process is.
-
-A process's *path* is its parent's path and its own label; its *incarnation* says how many processes have had this
-path before it. Both are the same in every run of a seed, which pids are only as long as nothing else changes.
-"""
+"""Writes down what happens in one runtime, with causes, as events of a trace."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
-
-from attrs import define
 
 from actors.exits import ExitReason
 from actors.instrument import Instrument
@@ -25,9 +19,10 @@ from supervision.events import (
     GAVE_UP,
 )
 from supervision.recording.describe import describe, without_addresses
+from supervision.recording.places import Place, Places
 from supervision.recording.trace import Trace
 
-__all__ = ["Place", "Recorder"]
+__all__ = ["Recorder"]
 
 _CRASH = ("actors", "process", "crash")
 _ZOMBIE = ("actors", "process", "zombie")
@@ -44,23 +39,18 @@ _CHILD_EVENTS = {
 }
 
 
-@define(eq=False)
-class Place:
-    """Where a process is: its path in the tree, its incarnation there, and the last event that reached it."""
-
-    path: str
-    incarnation: int
-    cause: int | None = None
-
-
 class Recorder(Instrument):
-    """The instrument of one runtime in a simulated world.
+    """The instrument of one runtime.
 
     Args:
         runtime: what to record.
         trace: where to.
         node: the number of the runtime in its world, from 0.
         messages: whether messages are recorded, which are most of what happens.
+
+    Attributes:
+        places: where the processes are.
+        ended: for each process that has ended, the event of its end.
     """
 
     def __init__(self, runtime: Runtime, trace: Trace, node: int, *, messages: bool) -> None:
@@ -68,9 +58,10 @@ class Recorder(Instrument):
         self.trace = trace
         self.node = node
         self.messages = messages
-        self.places: dict[Pid, Place] = {}
+        # Not an instrument of its own: a process has its place before its spawning is recorded, and until its end is.
+        self.places = Places(runtime, watch=False)
         self.ended: dict[Pid, int] = {}
-        self._incarnations: dict[str, int] = {}
+        self._living = self.places.living
         # For each receiver the messages on their way, by identity, with the events of their sending.
         self._on_the_way: dict[Pid, dict[int, list[tuple[Any, int]]]] = {}
         runtime.add_instrument(self)
@@ -82,40 +73,35 @@ class Recorder(Instrument):
 
     def place_of(self, pid: Pid) -> Place | None:
         """Where a living process is; None for one that has ended, or is not of this runtime."""
-        return self.places.get(pid)
+        return self.places.place_of(pid)
 
-    def find(self, path: str) -> Pid | None:
-        """The living process at a path; the newest, if there are several."""
-        found = None
-        for pid, place in self.places.items():
-            if place.path == path:
-                found = pid
-        return found
+    def find(self, pattern: str) -> Pid | None:
+        """The living process at such a path; the newest, if there are several."""
+        return self.places.find(pattern)
 
     # The instrument
 
     def process_spawned(self, pid: Pid, parent: Pid, label: str) -> None:
-        above = self.places.get(parent)
-        path = f"{above.path if above else ''}/{without_addresses(label)}"
-        incarnation = self._incarnations[path] = self._incarnations.get(path, 0) + 1
-        place = self.places[pid] = Place(path, incarnation)
+        self.places.process_spawned(pid, parent, label)
+        above, place = self._living.get(parent), self._living[pid]
         place.cause = self._add(
             "spawned",
             pid,
-            {"parent": parent.number, "path": path, "inc": incarnation},
+            {"parent": parent.number, "path": place.path, "inc": place.incarnation},
             above.cause if above else None,
         )
 
     def process_exited(self, pid: Pid, reason: ExitReason) -> None:
-        place = self.places.pop(pid)
+        place = self._living[pid]
         self._on_the_way.pop(pid, None)
         fields = {"path": place.path, "inc": place.incarnation, "reason": describe(reason)}
         self.ended[pid] = self._add("exited", pid, fields, place.cause)
+        self.places.process_exited(pid, reason)
 
     def message_sent(self, sender: Pid | None, receiver: Pid, message: Any) -> bool | None:
         if not self.messages:
             return None
-        place = None if sender is None else self.places.get(sender)
+        place = None if sender is None else self._living.get(sender)
         fields = {"to": receiver.number, "message": describe(message)}
         number = self._add("sent", sender, fields, None if place is None else place.cause)
         waiting = self._on_the_way.setdefault(receiver, {})
@@ -126,7 +112,7 @@ class Recorder(Instrument):
     def message_received(self, pid: Pid, message: Any) -> None:
         if not self.messages:
             return
-        place = self.places.get(pid)
+        place = self._living.get(pid)
         cause = self._taken(pid, message)
         # What a message says is written down once, where it was sent.
         fields = {} if cause is not None else {"message": describe(message)}
@@ -135,11 +121,11 @@ class Recorder(Instrument):
             place.cause = number
 
     def signal_sent(self, sender: Pid, receiver: Pid, reason: ExitReason, linked: bool) -> None:
-        place = self.places.get(sender)
+        place = self._living.get(sender)
         cause = place.cause if place is not None else self.ended.get(sender)
         fields = {"to": receiver.number, "reason": describe(reason), "linked": linked}
         number = self._add("signal", sender, fields, cause)
-        target = self.places.get(receiver)
+        target = self._living.get(receiver)
         if target is not None:
             target.cause = number
 
@@ -170,7 +156,7 @@ class Recorder(Instrument):
         if "restarts" in measurements:
             fields["restarts"] = measurements["restarts"]
         supervisor = metadata["supervisor"]
-        place = self.places.get(supervisor)
+        place = self._living.get(supervisor)
         self._add(_CHILD_EVENTS[event], supervisor, fields, place.cause if place else None)
 
     def _process_event(

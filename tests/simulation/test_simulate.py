@@ -101,7 +101,7 @@ def test_the_trace_tells_what_happened_and_why() -> None:
     crash = events(outcome, "crash")[0]
     assert crash["error"] == "ValueError('as was asked for')"
     ended = next(event for event in events(outcome, "exited") if event["pid"] == crash["pid"])
-    assert ended["path"] == "/Supervisor/Counter"
+    assert ended["path"] == "/Supervisor/1"
     received = json.loads(outcome.trace[ended["cause"]])
     assert received["kind"] == "received"
     assert json.loads(outcome.trace[received["cause"]])["message"] == "Cast(message='crash')"

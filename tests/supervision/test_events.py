@@ -14,6 +14,7 @@ from supervision.events import (
     CHILD_RESTARTED,
     CHILD_START_FAILED,
     CHILD_STARTED,
+    CHILD_STARTING,
     CHILD_STOP_FAILED,
     CHILD_TERMINATED,
     GAVE_UP,
@@ -67,6 +68,21 @@ async def test_starts_and_stops_are_told_in_the_order_in_which_they_happen(
     assert about == {"supervisor": supervisor, "id": "b", "pid": pid, "type": "worker"}
     assert heard.events[2][2]["reason"] is SHUTDOWN
     assert heard.events[2][2]["stopped"] is True
+
+
+async def test_that_a_child_with_an_id_is_about_to_be_started_is_told_before_it_is_spawned(
+    runtime: Runtime, log: Log
+) -> None:
+    told: list[object] = []
+
+    def hear(event: object, _: object, about: Mapping[str, Any]) -> None:
+        told.append((about["id"], about["pid"], about["type"], len(runtime.processes())))
+
+    runtime.telemetry.attach(CHILD_STARTING, hear)
+    supervisor = await Supervisor.start([worker("a", log), worker("b", log)])
+    assert told == [("a", None, "worker", 1), ("b", None, "worker", 2)]
+    await crash(supervisor, "a")
+    assert told[2:] == [("a", None, "worker", 2)]
 
 
 async def test_a_crash_is_told_as_an_end_and_a_restart_with_what_is_left_of_the_budget(

@@ -1,0 +1,144 @@
+"""Paths and incarnations: where in its tree a process is."""
+
+from actors import KILL, Agent, GenServer, Pid, Runtime, is_alive, kill, send_exit, spawn, wait_exit
+from supervision import DynamicSupervisor, Supervisor, child_spec
+from supervision.recording.places import REMEMBERED, Places
+from tests.supervision.workers import settle
+
+
+class Worker(GenServer[None]):
+    pass
+
+
+async def tree(**options: object) -> tuple[Pid, Pid]:
+    """/top with a, b and /top/rooms; answers the pids of /top and of the room supervisor."""
+    top = await Supervisor.start(
+        [
+            child_spec(Worker, id="a"),
+            child_spec(Worker, id="b", kwargs={"name": "bee"}),
+            DynamicSupervisor.child_spec(id="rooms"),
+        ],
+        name="top",
+        max_restarts=10,
+    )
+    children = {child.id: child.pid for child in await Supervisor.which_children(top)}
+    rooms = children["rooms"]
+    assert isinstance(rooms, Pid)
+    return top, rooms
+
+
+def paths(places: Places) -> list[str]:
+    return [str(place) for place in places.living.values()]
+
+
+async def test_a_path_is_made_of_the_ids_of_children_and_else_of_names_and_labels(
+    runtime: Runtime,
+) -> None:
+    places = Places(runtime)
+    _, rooms = await tree()
+    await DynamicSupervisor.start_child(rooms, child_spec(Worker, id="not looked at"))
+    await DynamicSupervisor.start_child(
+        rooms, child_spec(Worker, id=0, kwargs={"label": "room:lobby"})
+    )
+    assert paths(places) == [
+        "/top#1",
+        "/top/a#1",
+        "/top/b#1",
+        "/top/rooms#1",
+        "/top/rooms/Worker#1",
+        "/top/rooms/room:lobby#1",
+    ]
+
+
+async def test_siblings_of_one_class_have_paths_of_their_own_if_they_have_ids(
+    runtime: Runtime,
+) -> None:
+    places = Places(runtime)
+    await tree()
+    assert places.find("/top/a") is not places.find("/top/b")
+
+
+async def test_each_restart_is_the_next_incarnation_of_the_same_path(runtime: Runtime) -> None:
+    places = Places(runtime)
+    await tree()
+    for incarnation in (1, 2, 3):
+        pid = places.find("/top/a")
+        assert pid is not None
+        place = places.place_of(pid)
+        assert (place is not None) and (place.path, place.incarnation) == ("/top/a", incarnation)
+        kill(pid)
+        await settle()
+        assert places.place_of(pid) is None
+        assert places.was_at(pid) is place
+
+
+async def test_an_id_that_is_not_text_is_written_as_it_is_described(runtime: Runtime) -> None:
+    places = Places(runtime)
+    await Supervisor.start([child_spec(Worker, id=("shard", 3))], name="top")
+    assert paths(places) == ["/top#1", "/top/('shard', 3)#1"]
+
+
+async def test_a_start_that_spawns_nothing_names_nobody_else(runtime: Runtime) -> None:
+    places = Places(runtime)
+
+    async def refuse() -> Pid:
+        raise RuntimeError
+
+    top = await Supervisor.start([child_spec(Worker, id="a")], name="top")
+    spec = child_spec(Worker, id="x", start=refuse)
+    try:
+        await Supervisor.start_child(top, spec)
+    except Exception as error:  # that it is refused is tested elsewhere
+        assert "x" in str(error)
+    await Supervisor.start_child(top, child_spec(Worker, id="b"))
+    assert paths(places) == ["/top#1", "/top/a#1", "/top/b#1"]
+
+
+async def test_patterns_find_the_newest_and_match_in_the_order_of_spawning(
+    runtime: Runtime,
+) -> None:
+    places = Places(runtime)
+    _, rooms = await tree()
+    spec = child_spec(Worker)
+    one = await DynamicSupervisor.start_child(rooms, spec)
+    two = await DynamicSupervisor.start_child(rooms, spec)
+    assert places.find("/top/rooms/*") is two
+    assert places.matching("/top/rooms/*") == [one, two]
+    assert places.matching("/top/?") == [places.find("/top/a"), places.find("/top/b")]
+    assert places.matching("/top/[b-z]*") == [places.find("/top/b"), rooms, one, two]
+    assert places.find("/nobody/*") is None
+    assert places.matching("/nobody") == []
+
+
+async def test_a_path_that_looks_like_a_pattern_stands_for_itself_too(runtime: Runtime) -> None:
+    places = Places(runtime)
+    await Supervisor.start([child_spec(Worker, id="x[1]")], name="top")
+    assert places.find("/top/x[1]") is not None
+
+
+async def test_those_that_live_already_are_known_by_their_labels(runtime: Runtime) -> None:
+    await tree()
+    places = Places(runtime)
+    assert paths(places) == ["/top#1", "/top/Worker#1", "/top/bee#1", "/top/DynamicSupervisor#1"]
+    places.close()
+    await Agent.start(lambda: 0)
+    assert len(places.living) == 4
+
+
+async def test_of_those_that_have_ended_only_so_many_are_remembered(runtime: Runtime) -> None:
+    places = Places(runtime)
+    pid = await Worker.start()
+    place = places.place_of(pid)
+    send_exit(pid, KILL)
+    await wait_exit(pid)
+    assert not is_alive(pid)
+    assert places.was_at(pid) is place
+
+    async def nothing() -> None:
+        pass
+
+    for _ in range(REMEMBERED):
+        spawn(nothing)
+    await settle()
+    assert places.was_at(pid) is None
+    assert places.living == {}
