@@ -20,6 +20,8 @@ PURE = (
     "actors.refs",
     "actors.results",
     "supervision.intensity",
+    "supervision.simulation.ddmin",
+    "supervision.simulation.deviations",
     "supervision.strategy",
     "channels._sealing",
     "channels._signing",
