@@ -1,0 +1,378 @@
+"""A trace, put together again: lives of processes, messages and what became of them, faults and what they ended.
+
+    history = read_history(lines)
+    history.lives[0].path                 # "/top"
+    history.faults[0].ended               # the lives that ended because of it
+
+*pure*: nothing but the lines of a trace (see `supervision.recording.trace`), of a simulated run or of a live one.
+
+Whose fault an end is, is found along the causes in the trace: from the event in which a process ended back to an
+applied fault. A chain does not lead through the start of another process, because a process that was started again
+begins a new life: what it does later is its own doing, unless it ends before it has received anything. An end that no
+chain explains is still the fault's if the fault was done to this very process and the end is not a clean one.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from collections.abc import Iterable, Mapping
+from itertools import pairwise
+from typing import Any, TypeAlias
+
+import msgspec
+from attrs import define, field
+
+__all__ = [
+    "Event",
+    "FaultMark",
+    "History",
+    "Letter",
+    "Life",
+    "Phase",
+    "is_clean",
+    "kind_of_text",
+    "read_history",
+]
+
+Event: TypeAlias = Mapping[str, Any]
+"""One line of a trace, decoded."""
+
+Key: TypeAlias = tuple[int, int]
+"""A process: the number of its node, and its own."""
+
+# Such a fault ends a process in a way that looks clean.
+_ENDS_CLEANLY = frozenset(("reset_connection", "half_open", "exit_with", "partition"))
+_EVENT = re.compile(r"\bevent='([^']*)'")
+_INSIDE = re.compile(r"^(?:CallRequest|Cast|Call|Info)\((?:request|message)=(.*)$", re.DOTALL)
+
+
+@define(eq=False, kw_only=True)
+class Life:
+    """One process, from its start to its end.
+
+    Attributes:
+        key: node and number.
+        path: in the tree; several lives, one after the other or at a time, may have the same.
+        incarnation: how many have had this path before it, and itself.
+        parent: the key of the process that started it; its number is 0 if that is none.
+        born, ended: seconds; `ended` is None for one that lived on when the trace ended.
+        reason: why it ended, as text.
+        born_event, ended_event: the numbers of these events.
+        fault: the fault because of which it ended.
+        crashed: whether it ended by an exception of its own.
+        back: the life that took its place.
+        restarted: whether a supervisor started it in the place of another.
+    """
+
+    key: Key
+    path: str
+    incarnation: int
+    parent: Key
+    born: float
+    born_event: int
+    ended: float | None = None
+    ended_event: int | None = None
+    reason: str | None = None
+    fault: FaultMark | None = None
+    crashed: bool = False
+    back: Life | None = None
+    restarted: bool = False
+
+    @property
+    def recovered_after(self) -> float | None:
+        """Seconds from its end until another had taken its place; None if none has."""
+        return None if self.back is None or self.ended is None else self.back.born - self.ended
+
+
+@define(eq=False, kw_only=True)
+class FaultMark:
+    """One planned fault.
+
+    Attributes:
+        event: the number of its event.
+        seconds: when.
+        text: the fault, in words.
+        type: the tag of its class: "kill".
+        status: "applied", "masked" or "not_applicable".
+        why: of a status that is not "applied".
+        target: whom it was done to, if that was one process.
+        path: of the target, or where else it was.
+        ended: what ended because of it, in order.
+    """
+
+    event: int
+    seconds: float
+    text: str
+    type: str
+    status: str
+    why: str | None
+    target: Key | None
+    path: str | None
+    ended: list[Life] = field(factory=list)
+
+
+@define(eq=False, kw_only=True)
+class Letter:
+    """One message.
+
+    Attributes:
+        event: the number of the event in which it was sent.
+        sent, received: seconds; `received` is None if it never was.
+        sender: the life that has sent it; None if no process has.
+        receiver: whom it was for; None if that had ended before.
+        kind: its kind, see `kind_of_text`.
+        text: what it says.
+        dropped: whether a fault has taken it out of the world.
+    """
+
+    event: int
+    sent: float
+    sender: Life | None
+    receiver: Life | None
+    kind: str
+    text: str
+    received: float | None = None
+    received_event: int | None = None
+    dropped: bool = False
+
+
+@define(kw_only=True)
+class Phase:
+    """A part of an experiment: its name, and when it began and ended, in seconds."""
+
+    name: str
+    begin: float
+    end: float
+
+
+@define(eq=False, kw_only=True)
+class History:
+    """All of a run.
+
+    Attributes:
+        events: by their numbers.
+        lives: in the order of their starts.
+        letters: in the order of their sending.
+        faults: in the order in which they were done.
+        phases: before, during, after; empty if the run has none, as a simulated one.
+        closing: when the ordered end of the run began; ends after that are no news.
+        seconds: of the last event.
+    """
+
+    events: list[Event]
+    lives: list[Life] = field(factory=list)
+    letters: list[Letter] = field(factory=list)
+    faults: list[FaultMark] = field(factory=list)
+    phases: list[Phase] = field(factory=list)
+    closing: float | None = None
+    seconds: float = 0.0
+
+    def is_closing(self, seconds: float) -> bool:
+        """Whether the run was being closed at that time."""
+        return self.closing is not None and seconds >= self.closing
+
+
+def is_clean(reason: str | None) -> bool:
+    """Whether a reason, as traces write it, is one of a clean end: normal, shutdown, or a shutdown with a detail."""
+    return reason in {"Reason.NORMAL", "Reason.SHUTDOWN"} or (reason or "").startswith("Shutdown(")
+
+
+def kind_of_text(text: str) -> str:
+    """What kind of message it is, of which a trace has the text: its class, and its event if it has one.
+
+    kind_of_text("Message(join_ref='1', topic='room:lobby', event='say', payload={})")     # "Message say"
+    """
+    inside = _INSIDE.match(text)
+    if inside is not None:
+        return kind_of_text(inside[1])
+    if text.startswith(("'", '"')):
+        return text[1:40].partition(text[0])[0]
+    if text.startswith("("):
+        return kind_of_text(text[1:])
+    if text.startswith(("b'", 'b"')):
+        return "bytes"
+    name = re.match(r"[A-Za-z_][\w.]*", text)
+    event = _EVENT.search(text)
+    return " ".join([name[0] if name else text[:20], *([event[1]] if event else [])])
+
+
+def read_history(lines: Iterable[bytes]) -> History:
+    """Put the lines of a trace together.
+
+    Args:
+        lines: of `Trace.lines`, or from `read_lines`. Numbers need not be without gaps: a live trace may have left
+            out messages.
+    """
+    decode = msgspec.json.Decoder().decode
+    reader = _Reader([decode(line) for line in lines])
+    for event in reader.history.events:
+        reader.take(event)
+    return reader.finish()
+
+
+class _Reader:
+    """Goes through a trace once."""
+
+    def __init__(self, events: list[dict[str, Any]]) -> None:
+        self.history = History(events=list(events))
+        self.living: dict[Key, Life] = {}
+        self.known: dict[Key, Life] = {}
+        # For each event the applied fault that it goes back to; and the lives that events have started.
+        self.faults: dict[int, FaultMark] = {}
+        self.births: dict[int, Life] = {}
+        self.applied: dict[Key, FaultMark] = {}
+        # For each path the ends that nobody has made good yet.
+        self.missing: dict[str, deque[Life]] = {}
+        self.sent: dict[int, Letter] = {}
+        self.takers = {
+            "spawned": self.spawned,
+            "exited": self.exited,
+            "sent": self.message_sent,
+            "received": self.message_received,
+            "signal": self.signal,
+            "child_restarted": self.child_restarted,
+            "fault": self.fault,
+            "phase": self.phase,
+        }
+
+    def take(self, event: Event) -> None:
+        self.history.seconds = max(self.history.seconds, event["t"])
+        self._inherit(event)
+        taker = self.takers.get(event["kind"])
+        if taker is not None:
+            taker(event)
+
+    def finish(self) -> History:
+        phases = self.history.phases
+        for phase, following in pairwise(phases):
+            phase.end = following.begin
+        if phases:
+            closing = self.history.closing
+            phases[-1].end = self.history.seconds if closing is None else closing
+        return self.history
+
+    # Causes
+
+    def _inherit(self, event: Event) -> None:
+        cause: int = event.get("cause", -1)
+        fault = self.faults.get(cause)
+        if fault is None:
+            return
+        born = self.births.get(cause)
+        if born is not None and event["kind"] != "exited":
+            return
+        self.faults[event["n"]] = fault
+
+    def _key(self, event: Event, name: str = "pid") -> Key:
+        return event.get("node", 0), event.get(name) or 0
+
+    # Processes
+
+    def spawned(self, event: Event) -> None:
+        key = self._key(event)
+        life = Life(
+            key=key,
+            path=event["path"],
+            incarnation=event["inc"],
+            parent=self._key(event, "parent"),
+            born=event["t"],
+            born_event=event["n"],
+        )
+        self.history.lives.append(life)
+        self.living[key] = self.known[key] = self.births[event["n"]] = life
+        missing = self.missing.get(life.path)
+        if missing:
+            missing.popleft().back = life
+
+    def exited(self, event: Event) -> None:
+        life = self.living.pop(self._key(event), None)
+        if life is None:
+            return
+        life.ended, life.ended_event = event["t"], event["n"]
+        life.reason = reason = event["reason"]
+        life.crashed = reason.startswith("Crash(")
+        fault = self.faults.get(event["n"])
+        if fault is None:
+            fault = self._done_to(life)
+        if self.history.closing is not None:
+            return
+        if fault is not None:
+            self.faults[event["n"]] = life.fault = fault
+            fault.ended.append(life)
+        if fault is not None or not is_clean(reason):
+            self.missing.setdefault(life.path, deque()).append(life)
+
+    def _done_to(self, life: Life) -> FaultMark | None:
+        fault = self.applied.get(life.key)
+        if fault is not None and (fault.type in _ENDS_CLEANLY or not is_clean(life.reason)):
+            return fault
+        return None
+
+    def child_restarted(self, event: Event) -> None:
+        child = event.get("child")
+        life = None if child is None else self.known.get((event.get("node", 0), child))
+        if life is not None:
+            life.restarted = True
+
+    def signal(self, event: Event) -> None:
+        # The runtime itself asks the top processes to stop when its block is left.
+        asked = self._key(event)[1] == 0 and event["reason"] == "Reason.SHUTDOWN"
+        if asked and event.get("cause") is None and not event["linked"]:
+            self._close(event["t"])
+
+    def _close(self, seconds: float) -> None:
+        if self.history.closing is None:
+            self.history.closing = seconds
+
+    # Messages
+
+    def message_sent(self, event: Event) -> None:
+        key = (event.get("node", 0), event["to"])
+        sender = event.get("pid")
+        text = event["message"]
+        letter = Letter(
+            event=event["n"],
+            sent=event["t"],
+            sender=None if sender is None else self.known.get(self._key(event)),
+            receiver=self.living.get(key),
+            kind=kind_of_text(text),
+            text=text,
+        )
+        self.history.letters.append(letter)
+        self.sent[event["n"]] = letter
+
+    def message_received(self, event: Event) -> None:
+        letter = self.sent.get(event.get("cause", -1))
+        if letter is not None:
+            letter.received, letter.received_event = event["t"], event["n"]
+
+    # The experiment
+
+    def fault(self, event: Event) -> None:
+        pid = event.get("pid")
+        mark = FaultMark(
+            event=event["n"],
+            seconds=event["t"],
+            text=event["fault"],
+            type=event["type"],
+            status=event["status"],
+            why=event.get("why"),
+            target=None if pid is None else self._key(event),
+            path=event.get("path"),
+        )
+        self.history.faults.append(mark)
+        if mark.status == "applied":
+            self.faults[event["n"]] = mark
+            if mark.target is not None:
+                self.applied[mark.target] = mark
+            dropped = self.sent.get(event.get("message", -1))
+            if dropped is not None and mark.type == "drop_message":
+                dropped.dropped = True
+
+    def phase(self, event: Event) -> None:
+        if event["phase"] == "closing":
+            self._close(event["t"])
+            return
+        begin = event["t"]
+        self.history.phases.append(Phase(name=event["phase"], begin=begin, end=begin))
