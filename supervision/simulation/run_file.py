@@ -32,6 +32,7 @@ __all__ = [
     "replay",
     "run_again",
     "save_run",
+    "write_run",
 ]
 
 FORMAT = "ashtree-run/1"
@@ -92,6 +93,16 @@ def save_run(outcome: Outcome, path: Path) -> RunFile:
         RunFileError: the parameters of the scenario are of types that JSON does not have.
     """
     run = describe_run(outcome)
+    write_run(run, path)
+    return run
+
+
+def write_run(run: RunFile, path: Path) -> None:
+    """Write a run file that is there as data.
+
+    Raises:
+        RunFileError: the parameters of the scenario are of types that JSON does not have.
+    """
     try:
         data = msgspec.json.encode(run)
     except TypeError as error:
@@ -99,7 +110,6 @@ def save_run(outcome: Outcome, path: Path) -> RunFile:
             f"the run of {run.scenario} cannot be saved: {error}; give the scenario params of types that JSON has"
         ) from error
     path.write_bytes(msgspec.json.format(data) + b"\n")
-    return run
 
 
 def load_run(path: Path) -> RunFile:

@@ -1,0 +1,310 @@
+"""Work in forked processes, one item at a time in each, and the answers in the order of the items.
+
+A worker can die (a segmentation fault, no memory, a run that never ends) without taking anything else along: its item
+is answered with `Lost`, which says of what it died, and another worker takes its place.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import gc
+import os
+import selectors
+import signal
+import struct
+import sys
+import tempfile
+import traceback
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from typing import IO, NoReturn, TypeVar
+
+from attrs import define, field, frozen
+
+__all__ = ["Lost", "cores", "in_workers"]
+
+T = TypeVar("T")
+
+# How many items may be done that stand behind one that is not: what has to be remembered is bounded by it.
+_AHEAD = 1000
+_SAID = 16_000  # bytes of what a dead worker has written last
+_BROKEN = 70  # the exit code of a worker whose work raised
+
+_INDEX = struct.Struct("!Q")
+_LENGTH = struct.Struct("!Q")
+
+
+@frozen(kw_only=True)
+class Lost:
+    """What there is of an item whose worker has died.
+
+    Attributes:
+        kind: "time limit", the name of a signal, or "exit".
+        why: the same as a clause, "it was ended by SIGSEGV".
+        said: the end of what the worker wrote on standard error.
+    """
+
+    kind: str
+    why: str
+    said: str
+
+
+def cores() -> int:
+    """How many processes can run at once on this machine, as far as this process is allowed to use it."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def in_workers(
+    work: Callable[[T], bytes],
+    items: Sequence[T],
+    *,
+    jobs: int,
+    limit: float,
+    renew: int,
+) -> Iterator[bytes | Lost]:
+    """Have forked processes do `work` for each item, and yield the answers in the order of the items.
+
+        for answer in in_workers(square, range(100), jobs=2, limit=10.0, renew=50):
+            ...
+
+    Leaving the loop early, or Ctrl-C, ends all workers at once.
+
+    Args:
+        work: called in a worker. What it prints goes nowhere; what it writes on standard error is in `Lost.said`.
+        items: whatever can be asked for its length and for an item by its index.
+        jobs: how many workers.
+        limit: seconds of real time that an item may take.
+        renew: how many items a worker does before a new one takes its place, so that what leaks stays bounded.
+    """
+    pool = _Pool(lambda index: work(items[index]), len(items), limit, renew)
+    try:
+        yield from pool.run(jobs)
+    finally:
+        pool.stop()
+
+
+@define(eq=False)
+class _Worker:
+    pid: int
+    commands: int
+    answers: int
+    errors: IO[bytes]
+    item: int = -1
+    done: int = 0
+    buffer: bytearray = field(factory=bytearray)
+    said_last: str = ""
+
+
+class _Pool:
+    """The workers of one `in_workers`, seen from the process that has started them."""
+
+    def __init__(self, work: Callable[[int], bytes], count: int, limit: float, renew: int) -> None:
+        self._work = work
+        self._count = count
+        self._limit = limit
+        self._renew = renew
+        self._workers: list[_Worker] = []
+        self._selector = selectors.DefaultSelector()
+        self._given = 0
+        self._answered: dict[int, bytes | Lost] = {}
+
+    def run(self, jobs: int) -> Iterator[bytes | Lost]:
+        for _ in range(min(jobs, self._count)):
+            self._give(self._start())
+        for index in range(self._count):
+            # No bound of its own: the workers keep the limit themselves, and the end of one is seen here.
+            while index not in self._answered:
+                for key, _ in self._selector.select():
+                    self._hear(key.data)
+            yield self._answered.pop(index)
+            for worker in [each for each in self._workers if each.item < 0]:
+                self._give(worker)
+
+    def stop(self) -> None:
+        """End whoever is left, at once: there is nothing in a worker that would have to be tidied up."""
+        while self._workers:
+            worker = self._workers[-1]
+            try:
+                # The group, because a worker may have started a process for a self-check.
+                os.killpg(worker.pid, signal.SIGKILL)
+            except (PermissionError, ProcessLookupError):
+                # It is gone already; macOS says so in another way.
+                pass
+            self._forget(worker)
+        self._selector.close()
+
+    def _give(self, worker: _Worker) -> None:
+        """Give a worker the next item, if there is one that is not too far ahead of what was yielded."""
+        worker.item = -1
+        if self._given >= self._count or len(self._answered) >= _AHEAD:
+            return
+        if worker.done >= self._renew:
+            self._forget(worker)
+            worker = self._start()
+        worker.item = self._given
+        self._given += 1
+        try:
+            os.write(worker.commands, _INDEX.pack(worker.item))
+        except BrokenPipeError:
+            # It has died between two items; its end is heard of where its answer would be.
+            pass
+
+    def _hear(self, worker: _Worker) -> None:
+        data = os.read(worker.answers, 1 << 20)
+        if not data:
+            self._bury(worker)
+            return
+        worker.buffer += data
+        if len(worker.buffer) < _LENGTH.size:
+            return
+        (length,) = _LENGTH.unpack_from(worker.buffer)
+        if len(worker.buffer) < _LENGTH.size + length:
+            return
+        self._answered[worker.item] = bytes(worker.buffer[_LENGTH.size :])
+        worker.buffer.clear()
+        worker.done += 1
+        self._give(worker)
+
+    def _bury(self, worker: _Worker) -> None:
+        item = worker.item
+        status = self._forget(worker)
+        if item >= 0:
+            self._answered[item] = self._lost(status, worker)
+            self._give(self._start())
+
+    def _lost(self, status: int, worker: _Worker) -> Lost:
+        code = os.waitstatus_to_exitcode(status)
+        said = worker.said_last
+        if code >= 0:
+            return Lost(kind="exit", why=f"its process left with the exit code {code}", said=said)
+        name = _name_of(-code)
+        if -code == signal.SIGALRM:
+            why = f"it was not over after {self._limit:g} seconds of real time"
+            return Lost(kind="time limit", why=why, said=said)
+        hint = ", perhaps because memory was short" if -code == signal.SIGKILL else ""
+        return Lost(kind=name, why=f"its process was ended by {name}{hint}", said=said)
+
+    def _start(self) -> _Worker:
+        commands_read, commands = os.pipe()
+        answers, answers_write = os.pipe()
+        errors = tempfile.TemporaryFile("a+b", buffering=0)  # noqa: SIM115 # closed in _forget
+        sys.stdout.flush()
+        sys.stderr.flush()
+        pid = _fork()
+        if pid == 0:
+            others = [fd for each in self._workers for fd in (each.commands, each.answers)]
+            _be_a_worker(
+                self._work,
+                commands_read,
+                answers_write,
+                errors.fileno(),
+                close=[*others, commands, answers],
+                limit=self._limit,
+            )
+        try:
+            # In both processes, because it must have happened whichever of them goes on first.
+            os.setpgid(pid, pid)
+        except (PermissionError, ProcessLookupError):
+            pass
+        os.close(commands_read)
+        os.close(answers_write)
+        worker = _Worker(pid, commands, answers, errors)
+        self._workers.append(worker)
+        self._selector.register(answers, selectors.EVENT_READ, worker)
+        return worker
+
+    def _forget(self, worker: _Worker) -> int:
+        """Close what leads to a worker, after which it ends if it has not yet; answers how it ended."""
+        self._workers.remove(worker)
+        self._selector.unregister(worker.answers)
+        os.close(worker.commands)
+        os.close(worker.answers)
+        _, status = os.waitpid(worker.pid, 0)
+        worker.said_last = _end_of(worker.errors)
+        worker.errors.close()
+        return status
+
+
+def _name_of(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+def _end_of(file: IO[bytes]) -> str:
+    size = file.seek(0, os.SEEK_END)
+    file.seek(max(0, size - _SAID))
+    return file.read().decode(errors="replace")
+
+
+def _fork() -> int:
+    with warnings.catch_warnings():
+        # Python warns where there are other threads, which may hold locks that nobody opens in the new process. A
+        # worker runs simulations, which have no threads and no real I/O, and leaves without running any clean-up.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return os.fork()
+
+
+# In the worker
+
+
+def _be_a_worker(
+    work: Callable[[int], bytes],
+    commands: int,
+    answers: int,
+    errors: int,
+    *,
+    close: list[int],
+    limit: float,
+) -> NoReturn:
+    code = _BROKEN
+    try:
+        # A group of its own: a Ctrl-C on the terminal is for the process that decides.
+        os.setpgid(0, 0)
+        for fd in close:
+            os.close(fd)
+        _redirect(errors)
+        # What is there already need not be looked at again, and stays shared with the process that it came from.
+        gc.freeze()
+        gc.disable()
+        _serve(work, commands, answers, limit)
+        code = 0
+    except BaseException:  # whatever it is, it ends this process, and nothing may run after it
+        traceback.print_exc(file=sys.stderr)
+    finally:
+        # Not sys.exit: nothing of what was registered in the process above may run here.
+        os._exit(code)
+
+
+def _redirect(errors: int) -> None:
+    nothing = os.open(os.devnull, os.O_RDWR)
+    os.dup2(nothing, 0)
+    os.dup2(nothing, 1)
+    os.dup2(errors, 2)
+    sys.stdin = open(0, closefd=False)  # noqa: SIM115 # a descriptor, for as long as the process lives
+    sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115
+    sys.stderr = open(2, "w", buffering=1, closefd=False)  # noqa: SIM115
+    faulthandler.enable(2)
+
+
+def _serve(work: Callable[[int], bytes], commands: int, answers: int, limit: float) -> None:
+    # First where it stands, and then the default action, which ends the process, even one that is stuck in C.
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    faulthandler.register(signal.SIGALRM, 2, chain=True)
+    while index := os.read(commands, _INDEX.size):
+        os.ftruncate(2, 0)
+        signal.setitimer(signal.ITIMER_REAL, limit)
+        answer = work(*_INDEX.unpack(index))
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        _write_all(answers, _LENGTH.pack(len(answer)) + answer)
+        # Off during a run, whose order it would disturb.
+        gc.collect()
+
+
+def _write_all(fd: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
