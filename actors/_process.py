@@ -167,6 +167,9 @@ class Monitor(Ref):
         if watcher.watching is not None:
             watcher.watching.pop(self, None)
         if not watcher.dead:
+            if watcher.runtime.instruments:
+                for instrument in watcher.runtime.instruments:
+                    instrument.down_sent(watcher.pid, self)
             watcher.mailbox.put(Down(self, pid, reason, self.name))
 
 
@@ -217,4 +220,7 @@ def start_monitor(process: Process, pid: Pid, name: object) -> Ref:
     if process.watching is None:
         process.watching = {}
     process.watching[ref] = pid
+    if process.runtime.instruments:
+        for instrument in process.runtime.instruments:
+            instrument.monitored(process.pid, ref, pid)
     return ref

@@ -150,6 +150,8 @@ class ProcessTable:
         elif name is not None:
             self.names[name] = process
             process.name = name
+            for instrument in self.instruments:
+                instrument.registered(pid, name, None)
         process.mailbox.alarm_at = self.mailbox_alarm
         process.mailbox.on_alarm = process.mailbox_alarm
         self.table[pid] = process
@@ -210,6 +212,8 @@ class ProcessTable:
             )
         self.names[name] = process
         process.name = name
+        for instrument in self.instruments:
+            instrument.registered(process.pid, name, None)
 
     @enable_ki_protection
     def unregister(self, name: object) -> None:
@@ -220,6 +224,8 @@ class ProcessTable:
         process = self.names.pop(name, None)
         if process is not None:
             process.name = None
+            for instrument in self.instruments:
+                instrument.unregistered(process.pid, name, None)
 
     def dead_letter(self, address: object, message: Any) -> None:
         """Count a message whose receiver has ended; Erlang, too, lets it vanish."""

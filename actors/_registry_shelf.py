@@ -37,9 +37,10 @@ class Shelf(Generic[K, V]):
 class CloseWithOwner:
     """Closes a registry inside the end of its owner."""
 
-    __slots__ = ("runtime", "shelf")
+    __slots__ = ("registry", "runtime", "shelf")
 
-    def __init__(self, shelf: Shelf[Any, Any], runtime: Runtime) -> None:
+    def __init__(self, registry: object, shelf: Shelf[Any, Any], runtime: Runtime) -> None:
+        self.registry = registry
         self.shelf = shelf
         self.runtime = runtime
 
@@ -49,6 +50,8 @@ class CloseWithOwner:
         shelf.closed = True
         shelf.table = RegistryTable()
         shelf.meta = {}
+        for instrument in self.runtime.instruments:
+            instrument.registry_closed(self.registry)
         for registrant in registrants:
             self.runtime.signal(
                 pid, registrant, SHUTDOWN if reason is NORMAL else reason, linked=True

@@ -21,19 +21,14 @@ from __future__ import annotations
 
 import inspect
 import math
-from typing import Any, Generic, TypeVar, final
+from typing import Any, Generic, TypeVar
 
 import trio
-from trio.lowlevel import (
-    Abort,
-    current_task,
-    enable_ki_protection,
-    reschedule,
-    wait_task_rescheduled,
-)
+from trio.lowlevel import current_task, enable_ki_protection, wait_task_rescheduled
 
 from actors._envelopes import CallRequest, Cast
-from actors._process import Process, acting_process, current_process, require_runtime
+from actors._process import acting_process, current_process, require_runtime
+from actors._sender import Ended, Sender
 from actors._server_loop import StopRequest, serve
 from actors._start import start
 from actors._system import ServerStatus, SystemCall, SystemRequest
@@ -211,69 +206,6 @@ class GenServer(Generic[S]):
         return spawn_link(serve, cls, args, kwargs, name=name, label=label or cls.__name__)
 
 
-@final
-class Sender:
-    """Who waits for the answer to a call. Give it to `reply`; it can be used once, from any process.
-
-    Attributes:
-        pid: the calling process; None if the caller is not a process.
-    """
-
-    __slots__ = ("_done", "_failure", "_server", "_task", "_value", "pid")
-
-    def __init__(self, pid: Pid | None, server: Process, task: trio.lowlevel.Task) -> None:
-        self.pid = pid
-        self._server = server
-        self._task = task
-        self._done = False
-        self._value: Any = None
-        # None: answered. A reason: the server ended. _EXPIRED: too late.
-        self._failure: object = None
-
-    def __repr__(self) -> str:
-        return f"<sender {self.pid!r}>"
-
-    @enable_ki_protection
-    def _answer(self, value: Any) -> bool:
-        if self._done:
-            return False
-        self._done = True
-        self._value = value
-        self._server.runtime.graph.unwatch(self._server.pid, self)
-        reschedule(self._task)
-        return True
-
-    def down(self, pid: Pid, reason: ExitReason) -> None:
-        if not self._done:
-            self._done = True
-            self._failure = _Ended(reason)
-            reschedule(self._task)
-
-    def _expire(self) -> None:
-        if not self._done:
-            self._abandon()
-            self._failure = _EXPIRED
-            reschedule(self._task)
-
-    def _abandon(self) -> None:
-        self._done = True
-        self._server.runtime.graph.unwatch(self._server.pid, self)
-
-    def _abort(self, _raise_cancel: object) -> Abort:
-        self._abandon()
-        return Abort.SUCCEEDED
-
-
-class _Ended:
-    __slots__ = ("reason",)
-
-    def __init__(self, reason: ExitReason) -> None:
-        self.reason = reason
-
-
-_EXPIRED = object()
-
-
 async def call(server: object, request: Any, *, timeout: float = 5.0) -> Any:
     """Send a request to a server and wait for its answer.
 
@@ -298,7 +230,7 @@ async def call(server: object, request: Any, *, timeout: float = 5.0) -> Any:
 
 # Ctrl-C in the middle would leave a request behind whose answer wakes a task that does not wait.
 @enable_ki_protection
-async def _request(  # noqa: PLR0912 - one exchange, spelled out for speed
+async def _request(  # noqa: C901, PLR0912 - one exchange, spelled out for speed
     envelope: type[CallRequest | SystemRequest], server: object, request: Any, timeout: float
 ) -> Any:
     caller = current_process.get()
@@ -323,6 +255,10 @@ async def _request(  # noqa: PLR0912 - one exchange, spelled out for speed
         chains = None
     message = envelope(request, sender)
     runtime.graph.watch(target.pid, sender)
+    instruments = runtime.instruments
+    if instruments:
+        for instrument in instruments:
+            instrument.call_started(sender.pid, target.pid, sender, timeout)
     if not runtime.guarded or runtime.admit(target.pid, message):
         target.mailbox.put(message)
     timer = None
@@ -335,6 +271,9 @@ async def _request(  # noqa: PLR0912 - one exchange, spelled out for speed
             runtime.timers.forget(timer)
         if chains is not None and caller is not None:
             chains.leave(caller.pid)
+        if instruments:
+            for instrument in instruments:
+                instrument.call_ended(sender, sender._outcome())
     if caller is not None and caller.dying:
         # Answered and killed in the same turn: the kill wins, as it would in a process that was still waiting.
         raise ProcessKilled(caller.reason)
@@ -346,7 +285,7 @@ async def _request(  # noqa: PLR0912 - one exchange, spelled out for speed
 def _call_exit(sender: Sender, server: object, request: Any, timeout: float) -> CallExit:
     # Forgotten: the server's crash knows the server's last request, so they would keep each other alive.
     failure, sender._failure = sender._failure, None
-    if isinstance(failure, _Ended):
+    if isinstance(failure, Ended):
         return ServerExit(failure.reason, server, request, timeout)
     return CallTimeout(server, request, timeout)
 

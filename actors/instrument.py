@@ -14,7 +14,7 @@ from actors._envelopes import CallRequest, Cast
 from actors.exits import ExitReason
 
 if TYPE_CHECKING:
-    from actors.refs import Pid
+    from actors.refs import Pid, Ref
 
 __all__ = ["Instrument", "payload_of"]
 
@@ -43,6 +43,37 @@ class Instrument:
 
     def signal_sent(self, sender: Pid, receiver: Pid, reason: ExitReason, linked: bool) -> None:
         """An exit signal reached its receiver, which has not judged it yet."""
+
+    def monitored(self, pid: Pid, ref: Ref, target: Pid | None) -> None:
+        """A process monitors another one; with None, a name that nobody has. `ref` is what its `Down` will carry."""
+
+    def demonitored(self, pid: Pid, ref: Ref, flushed: bool) -> None:
+        """A process took a monitor back, which may have fired already; with `flushed`, its `Down` message too."""
+
+    def down_sent(self, pid: Pid, ref: Ref) -> None:
+        """A `Down` message is about to enter the mailbox of the process that had monitored."""
+
+    def call_started(self, caller: Pid | None, server: Pid, call: object, timeout: float) -> None:
+        """A request is about to enter the mailbox of a living server; `call` stands for it until it ends.
+
+        `caller` is None for a task that is no process; `timeout` is in seconds.
+        """
+
+    def call_ended(self, call: object, how: str) -> None:
+        """A caller waits no more: `"answered"`, `"server_ended"`, `"timeout"`, or `"cancelled"` while it waited."""
+
+    def registered(self, pid: Pid, key: object, registry: object) -> None:
+        """A process was given a name, or a key in a registry; `registry` is None for plain names.
+
+        A name that a process is started with is told of before its spawning. An entry vanishes with its process, of
+        which nothing is told here.
+        """
+
+    def unregistered(self, pid: Pid, key: object, registry: object) -> None:
+        """A living process lost a name, or one of the entries that it had for a key."""
+
+    def registry_closed(self, registry: object) -> None:
+        """A registry lost all of its entries, because its owner has ended."""
 
     def callback_started(self, pid: Pid, callback: str, message: Any) -> Awaitable[None] | None:
         """A callback of a process is about to run. The one method that may fail, or hold up, what it observes.

@@ -71,10 +71,11 @@ def monitor(target: object) -> Ref:
     found = process.runtime.resolve(target)
     if found is None:
         ref = Ref(process.runtime.next_ref())
-        is_pid = type(target) is Pid
-        process.mailbox.put(
-            Down(ref, target if type(target) is Pid else None, NOPROC, None if is_pid else target)
-        )
+        pid = target if type(target) is Pid else None
+        for instrument in process.runtime.instruments:
+            instrument.monitored(process.pid, ref, pid)
+            instrument.down_sent(process.pid, ref)
+        process.mailbox.put(Down(ref, pid, NOPROC, None if pid is not None else target))
         return ref
     return start_monitor(process, found.pid, None if type(target) is Pid else target)
 
@@ -93,6 +94,8 @@ def demonitor(ref: Ref, *, flush: bool = False) -> bool:
         removed = watched is not None and process.runtime.graph.unwatch(watched, ref)
     if flush:
         process.mailbox.flush(lambda message: type(message) is Down and message.ref is ref)
+    for instrument in process.runtime.instruments:
+        instrument.demonitored(process.pid, ref, flush)
     return removed
 
 

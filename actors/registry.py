@@ -332,6 +332,8 @@ class Registry(Generic[K, V]):
             process.cleanups = {}
         if shelf not in process.cleanups:
             process.cleanups[shelf] = partial(self._process_ends, process, shelf)
+        for instrument in process.runtime.instruments:
+            instrument.registered(process.pid, key, self)
         self._tell(process.runtime, Registered(self, key, process.pid, value))
         return None
 
@@ -341,6 +343,8 @@ class Registry(Generic[K, V]):
         if not shelf.table.has(process.pid):
             shelf.forget(process)
         for entry in removed:
+            for instrument in process.runtime.instruments:
+                instrument.unregistered(process.pid, entry.key, self)
             self._tell(process.runtime, Unregistered(self, entry.key, entry.pid, entry.value))
 
     def _process_ends(self, process: Process, shelf: Shelf[K, V]) -> None:
@@ -357,7 +361,7 @@ class Registry(Generic[K, V]):
     def _open(self, owner: Process) -> None:
         shelf = self._shelf(owner.runtime, closed_too=True)
         shelf.closed = False
-        owner.runtime.graph.watch(owner.pid, CloseWithOwner(shelf, owner.runtime))
+        owner.runtime.graph.watch(owner.pid, CloseWithOwner(self, shelf, owner.runtime))
 
 
 class _Owner(GenServer[None]):
