@@ -11,6 +11,7 @@ from channels.channel import (
     UnhandledEvent,
     reply_to,
 )
+from channels.connect_info import ConnectInfo, PeerData, Uri
 from channels.drainer import Draining
 from channels.endpoint import Endpoint, EndpointError
 from channels.errors import (
@@ -27,7 +28,7 @@ from channels.mounts import Mount
 from channels.payloads import InvalidPayload
 from channels.pubsub.pubsub import PubSub
 from channels.replies import JoinRefused, Reply
-from channels.sockets import ConnectInfo, ConnectRefused, Socket
+from channels.sockets import ConnectRefused, Refusal, Socket
 from channels.tokens import (
     Atom,
     EncryptionUnavailable,
@@ -70,7 +71,9 @@ __all__ = [
     "Mount",
     "NotJoined",
     "NothingToAnswer",
+    "PeerData",
     "PubSub",
+    "Refusal",
     "Reply",
     "Route",
     "Socket",
@@ -81,6 +84,7 @@ __all__ = [
     "TokenMissing",
     "UnhandledEvent",
     "UnsignableData",
+    "Uri",
     "decrypt",
     "encrypt",
     "handle_in",

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import trio
-from attrs import frozen
+from attrs import evolve, frozen
 
 from actors.runtime import current_runtime
 from channels._mounts import MountedSocket, Services
+from channels._token_errors import TokenError
+from channels.connect_info import ConnectInfo
 from channels.serializers.base import Serializer, negotiate
 from channels.serializers.versions import DEFAULT_VSN
-from channels.sockets import ConnectInfo, ConnectRefused, Socket
+from channels.sockets import ConnectRefused, Refusal, Socket
 from channels.telemetry import SOCKET_CONNECT_FAILED, SOCKET_CONNECTED, SOCKET_ORIGIN_REFUSED
 from channels.transports.origin import origin_allowed
+from channels.web_sessions import csrf_matches, parse_cookies
 
 __all__ = ["Connected", "connect", "may_come_from"]
 
@@ -45,24 +49,33 @@ def may_come_from(
 
 async def connect(
     services: Services, mount: MountedSocket, params: dict[str, Any], info: ConnectInfo
-) -> Connected | int:
+) -> Connected | Refusal:
     """Find the serializer and ask the application.
 
-    Returns the HTTP status of the refusal where there is one: 403, or 500 for a mistake of the application's.
+    Args:
+        services: of the endpoint.
+        mount: where the client connects.
+        params: of the query and the path.
+        info: what is known of the request; the session and what the mount adds is filled in here.
     """
     serializer = negotiate(params.get("vsn", DEFAULT_VSN), mount.serializers)
     if serializer is None:
-        return 403
+        return Refusal()
     started = trio.current_time()
     socket = mount.socket.__new__(mount.socket)
     socket.assigns, socket.endpoint = {}, services.endpoint
     try:
-        socket.__init__()  # type: ignore[misc]
-        await socket.connect(params, info)
+        info = await _complete(mount, params, info)
+        try:
+            socket.__init__()  # type: ignore[misc]
+            await socket.connect(params, info)
+        except ConnectRefused as refusal:
+            _measure(started, socket, params, "error", refusal.reason)
+            return _refusal(mount, refusal.reason, info)
+        except TokenError as error:
+            _measure(started, socket, params, "error", error)
+            return _refusal(mount, error, info)
         identity = _identity(socket)
-    except ConnectRefused as refusal:
-        _measure(started, socket, params, "error", refusal.reason)
-        return 403
     except (
         Exception
     ) as error:  # the application's bug: 500 for the client, the traceback for the log
@@ -71,9 +84,33 @@ async def connect(
             {},
             {"endpoint": services.endpoint, "socket": mount.socket, "exception": error},
         )
-        return 500
+        return Refusal(500)
     _measure(started, socket, params, "ok", None)
     return Connected(mount=mount, socket=socket, id=identity, serializer=serializer)
+
+
+async def _complete(mount: MountedSocket, params: dict[str, Any], info: ConnectInfo) -> ConnectInfo:
+    session = None
+    if mount.session is not None:
+        session = mount.session(parse_cookies(info.headers))
+        if inspect.isawaitable(session):
+            session = await session
+        if session is not None and not csrf_matches(
+            mount.check_csrf, session, params.get("_csrf_token")
+        ):
+            session = None
+    return evolve(info, session=session, own=mount.own, declared=mount.declared)
+
+
+def _refusal(mount: MountedSocket, reason: Any, info: ConnectInfo) -> Refusal:
+    if mount.error_handler is None or reason is None:
+        return Refusal()
+    refusal = mount.error_handler(reason, info)
+    if not isinstance(refusal, Refusal):
+        raise TypeError(
+            f"the error_handler of {mount.socket.__name__} returned {refusal!r}; return a Refusal"
+        )
+    return refusal
 
 
 def _identity(socket: Socket) -> str | None:

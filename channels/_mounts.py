@@ -10,6 +10,7 @@ from actors.refs import Pid
 from channels._channel_server import ChannelServer, Link
 from channels.effects import Membership
 from channels.mounts import Mount
+from channels.paths import PathTable
 from channels.pubsub.pubsub import PubSub
 from channels.serializers.base import Codec, Serializer
 from channels.sockets import router_of
@@ -74,6 +75,16 @@ class MountedSocket:
         self.serializers = tuple(mount.serializers)
         self.origin = parse_rule(mount.check_origin)
         self.router = router_of(mount.socket)
+        self.max_channels = (
+            mount.socket.max_channels if mount.max_channels is None else mount.max_channels
+        )
+        self.subprotocols = None if mount.subprotocols is None else tuple(mount.subprotocols)
+        self.auth_token = mount.auth_token
+        self.session = mount.session
+        self.check_csrf = mount.check_csrf
+        self.error_handler = mount.error_handler
+        self.declared = tuple(each for each in mount.connect_info if isinstance(each, str))
+        self.own = dict(each for each in mount.connect_info if not isinstance(each, str))
         self.codecs: dict[Serializer, Codec] = {}
         self._pool = pool
 
@@ -97,7 +108,7 @@ class Services:
         *,
         endpoint: Any,
         pubsub: PubSub,
-        mounts: dict[str, MountedSocket],
+        mounts: PathTable[MountedSocket],
         transports: Transports,
         http: HttpHandover,
         head_timeout: float,

@@ -77,7 +77,7 @@ class SessionServer(GenServer[None]):
         self.mount = mount
         self.socket = connected.socket
         self.out = out
-        self.session = Session(codec, mount.router.match, max_channels=mount.socket.max_channels)
+        self.session = Session(codec, mount.router.match, max_channels=mount.max_channels)
         self.link = Link(
             connection=self.pid,
             out=out,

@@ -13,12 +13,15 @@ from attrs import frozen
 
 from channels._connecting import Connected, connect, may_come_from
 from channels._mounts import MountedSocket, Services
+from channels.connect_info import ConnectInfo
 from channels.params import parse_query
-from channels.sockets import ConnectInfo
+from channels.sockets import Refusal
 from channels.transports import handshake
 from channels.transports.attach import Carrier
 from channels.transports.head_reader import read_head
+from channels.transports.peer import peer_of
 from channels.transports.request import BadRequest, Head
+from channels.transports.subprotocol import agree
 
 __all__ = ["Upgraded", "answer_first_request"]
 
@@ -71,8 +74,8 @@ async def _answer(services: Services, carrier: Carrier) -> Upgraded | None:
         outcome = handshake.response(head.status, head.problem.encode())
     elif services.draining:
         outcome = handshake.response(503, headers=(("retry-after", "1"),))
-    elif (mount := services.mounts.get(head.path)) is not None:
-        outcome = await _upgrade(services, mount, head, carrier)
+    elif (found := services.mounts.match(head.path)) is not None:
+        outcome = await _upgrade(services, *found, head, carrier)
     else:
         await services.http.serve(carrier, head.received)
         return None
@@ -83,33 +86,45 @@ async def _answer(services: Services, carrier: Carrier) -> Upgraded | None:
 
 
 async def _upgrade(
-    services: Services, mount: MountedSocket, head: Head, carrier: Carrier
+    services: Services,
+    mount: MountedSocket,
+    variables: dict[str, str],
+    head: Head,
+    carrier: Carrier,
 ) -> bytes | Upgraded:
     """Decide about a request to a socket's path: a WebSocket, or the answer that refuses it."""
+    headers = head.headers
     if handshake.method_problem(head) is not None:
         return handshake.response(400)
     scheme = "https" if isinstance(carrier, trio.SSLStream) else "http"
-    origin, host = head.headers.get("origin"), head.headers.get("host")
+    origin, host = headers.get("origin"), headers.get("host")
     if not may_come_from(services, mount, origin, scheme=scheme, host=host):
         return handshake.response(403)
-    info = ConnectInfo(peer=_peer(carrier), uri=head.target, headers=tuple(head.headers))
-    connected = await connect(services, mount, parse_query(head.query), info)
-    if isinstance(connected, int):
-        return handshake.response(connected)
+    agreed = agree(
+        headers.get("sec-websocket-protocol"), mount.subprotocols, auth_token=mount.auth_token
+    )
+    if agreed is None:
+        return handshake.response(403)
+    info = ConnectInfo(
+        peer_data=peer_of(carrier),
+        scheme=scheme,
+        path=head.path,
+        query=head.query,
+        headers=tuple(headers),
+        auth_token=agreed.token,
+    )
+    params = {**parse_query(head.query), **variables}
+    connected = await connect(services, mount, params, info)
+    if isinstance(connected, Refusal):
+        return handshake.refusal(connected.status, connected.body, connected.headers)
     problem = handshake.upgrade_problem(head)
     if problem is not None:
         return handshake.refuse(problem)
-    return Upgraded(connected=connected, answer=handshake.accept(head), rest=head.rest)
-
-
-def _peer(carrier: Carrier) -> tuple[str, int] | None:
-    if not isinstance(carrier, sockets.socket):
-        return None
-    try:
-        address = carrier.getpeername()
-    except OSError:
-        return None
-    return (address[0], address[1]) if isinstance(address, tuple) else None
+    return Upgraded(
+        connected=connected,
+        answer=handshake.accept(head, subprotocol=agreed.name),
+        rest=head.rest,
+    )
 
 
 async def _last_words(carrier: Carrier, answer: bytes) -> None:

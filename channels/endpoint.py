@@ -42,6 +42,7 @@ from channels.fastlane import dispatch
 from channels.filters import SECRETS, FilterRule, check_rule
 from channels.messages import Broadcast
 from channels.mounts import Mount
+from channels.paths import InvalidPath, PathTable, join_paths
 from channels.pubsub.pubsub import PubSub
 from channels.serializers.base import Codec, Serializer
 from channels.sockets import Socket
@@ -166,9 +167,9 @@ class Endpoint:
             type="supervisor",
         )
 
-    def _mount(self) -> tuple[list[ChannelPool], dict[str, MountedSocket]]:
+    def _mount(self) -> tuple[list[ChannelPool], PathTable[MountedSocket]]:
         pools: dict[type[Socket], ChannelPool] = {}
-        mounts: dict[str, MountedSocket] = {}
+        mounts: PathTable[MountedSocket] = PathTable()
         codecs: dict[Serializer, Codec] = {}
         self._check_numbers()
         options = {path: _options(path, value) for path, value in self.sockets.items()}
@@ -179,12 +180,10 @@ class Endpoint:
                 pools[socket] = ChannelPool(self, socket.__name__, partitions)
             mounted = MountedSocket(mount, pools[socket])
             mounted.use_codecs(codecs)
-            full = path.rstrip("/") + "/websocket"
-            if full in mounts:
-                raise EndpointError(
-                    f"two sockets are mounted at {full!r}; give each a path of its own"
-                )
-            mounts[full] = mounted
+            try:
+                mounts.add(join_paths(path, mount.path), mounted)
+            except InvalidPath as error:
+                raise EndpointError(str(error)) from None
         return list(pools.values()), mounts
 
     def _check_numbers(self) -> None:

@@ -2,19 +2,58 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from typing import Any
 
 from attrs import field, frozen
+from attrs.validators import optional
 
 from channels._options import positive, whole
+from channels.connect_info import REQUEST_KEYS
+from channels.errors import InvalidOption
 from channels.serializers.base import Serializer
 from channels.serializers.defaults import DEFAULT_SERIALIZERS
 from channels.serializers.versions import Requirement
-from channels.sockets import Socket
+from channels.sockets import ErrorHandler, Socket
 from channels.transports.origin import OriginRule
 from channels.transports.websocket import DEFAULT_MAX_MESSAGE_SIZE
+from channels.web_sessions import CsrfRule, SessionHook
 
 __all__ = ["Mount"]
+
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+
+
+def _check_subprotocols(mount: Mount, attribute: Any, value: Any) -> None:
+    if value is not None and (
+        isinstance(value, str)
+        or not all(isinstance(each, str) and _TOKEN.fullmatch(each) for each in value)
+    ):
+        raise InvalidOption(
+            "Mount", "subprotocols", value, "a list of names such as ['chat.v1'], or None"
+        )
+
+
+def _check_connect_info(mount: Mount, attribute: Any, value: Any) -> None:
+    for each in [value] if isinstance(value, str) else value:
+        if isinstance(each, tuple) and len(each) == 2 and isinstance(each[0], str):
+            continue
+        if isinstance(value, str) or each not in REQUEST_KEYS:
+            known = ", ".join(REQUEST_KEYS)
+            raise InvalidOption(
+                "Mount", "connect_info", each, f"a list of {known}, and pairs of your own"
+            )
+
+
+def _check_csrf(mount: Mount, attribute: Any, value: Any) -> None:
+    if value is False and mount.check_origin is False:
+        raise InvalidOption(
+            "Mount",
+            "check_csrf",
+            value,
+            "check_csrf=True or a rule for check_origin: without both, any page acts for its visitor",
+        )
 
 
 @frozen
@@ -32,12 +71,28 @@ class Mount:
             a function of the parsed origin. Others get HTTP 403. Clients that are not browsers may always connect.
         partitions: supervisors among which the channels of this socket are spread. A socket class that is mounted
             several times has one pool; the largest number counts.
+        path: what is added to the mount's path for WebSockets. Like that, it may have variables.
+        compress: whether messages are compressed for clients that offer it (permessage-deflate, RFC 7692). It costs
+            much more processor time than it saves the network in most applications. Where a web server is in between
+            (ASGI), that is who decides.
+        subprotocols: the WebSocket subprotocols on offer, in the order of preference. A client that offers others, and
+            none of these, gets 403; None does not look.
+        auth_token: whether to look for phoenix.js's `authToken`, for `connect_info.auth_token`.
+        connect_info: names (`"peer_data"`, `"x_headers"`, ...) and own pairs (`("region", "eu")`), for
+            `connect_info["region"]` in `connect`.
+        session: makes a session of the cookies, for `connect_info.session`: `session(cookies)`, sync or async.
+        check_csrf: whether there is a session only with the right `_csrf_token` among the parameters. True compares it
+            with the session's own `_csrf_token`, masked by Plug or not; a function `check(session, token)` decides.
+        error_handler: makes the answer to a client that was refused with a reason: `handler(reason, connect_info)`
+            returns a `Refusal`. Without one it is 403.
+        max_channels: how many topics one connection may join; None leaves it to the socket class.
 
     Defaults are Phoenix's.
 
     Raises:
         InvalidOrigin: when the endpoint starts, for an origin that cannot be understood.
-        InvalidOption: a number is none, or is not above 0.
+        InvalidOption: a number is none, or is not above 0; a name in `connect_info` that nothing has; `check_origin`
+            and `check_csrf` are both False, which would give any page the session of its visitor.
     """
 
     socket: type[Socket]
@@ -46,3 +101,16 @@ class Mount:
     serializers: Sequence[tuple[Serializer, Requirement]] = DEFAULT_SERIALIZERS
     check_origin: OriginRule = True
     partitions: int = field(default=2, validator=whole)
+    path: str = field(default="/websocket", kw_only=True)
+    compress: bool = field(default=False, kw_only=True)
+    subprotocols: Sequence[str] | None = field(
+        default=None, validator=_check_subprotocols, kw_only=True
+    )
+    auth_token: bool = field(default=False, kw_only=True)
+    connect_info: Sequence[str | tuple[str, Any]] = field(
+        default=(), validator=_check_connect_info, kw_only=True
+    )
+    session: SessionHook | None = field(default=None, kw_only=True)
+    check_csrf: CsrfRule = field(default=True, validator=_check_csrf, kw_only=True)
+    error_handler: ErrorHandler | None = field(default=None, kw_only=True)
+    max_channels: int | None = field(default=None, validator=optional(whole), kw_only=True)

@@ -11,18 +11,33 @@ class UserSocket(Socket):
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, ClassVar
+from collections.abc import Callable, Mapping, Sequence
+from http import HTTPStatus
+from typing import Any, ClassVar, TypeAlias
 
 from attrs import field, frozen
 
 from channels.channel import Channel
-from channels.errors import ChannelsError
+from channels.connect_info import ConnectInfo
+from channels.errors import ChannelsError, InvalidOption
 from channels.handlers import InvalidHandler, check, check_callback
 from channels.payloads import use_types
 from channels.topics import Route, Router
 
-__all__ = ["ConnectInfo", "ConnectRefused", "Socket", "router_of"]
+__all__ = ["ConnectRefused", "ErrorHandler", "Refusal", "Socket", "router_of"]
+
+
+def _status(refusal: Refusal, attribute: Any, status: Any) -> None:
+    if not isinstance(status, int) or status not in HTTPStatus._value2member_map_ or status < 400:
+        raise InvalidOption("Refusal", "status", status, "a status of an error, 400 to 599")
+
+
+def _headers(refusal: Refusal, attribute: Any, headers: Any) -> None:
+    for name, value in headers:
+        if not name or any(character in f"{name}{value}" for character in "\r\n\0"):
+            raise InvalidOption(
+                "Refusal", "headers", (name, value), "pairs of name and value, on one line each"
+            )
 
 
 class ConnectRefused(ChannelsError):
@@ -30,7 +45,8 @@ class ConnectRefused(ChannelsError):
 
         raise ConnectRefused("no such token")
 
-    Field: `reason`, for telemetry and logs.
+    With a reason, the `error_handler` of the `Mount`, if there is one, makes the answer. Field: `reason`, for that, and
+    for telemetry and logs.
     """
 
     def __init__(self, reason: Any = None) -> None:
@@ -38,30 +54,28 @@ class ConnectRefused(ChannelsError):
         self.reason = reason
 
 
-@frozen(kw_only=True)
-class ConnectInfo:
-    """What is known of the request that opened a connection, besides its parameters.
+@frozen
+class Refusal:
+    """The HTTP answer to a client that may not connect.
 
-    - `peer`: address and port of the client, as the network sees it; None if it has none;
-    - `uri`: the request target, path and query;
-    - `headers`: pairs of lower-case name and value, in order. Untrusted, like everything a client sends.
+        Refusal(401, "your token has expired", headers=(("www-authenticate", "Bearer"),))
+
+    Args:
+        status: of HTTP, 400 to 599.
+        body: text, which most clients do not show anybody; phoenix.js does not see it at all.
+        headers: more of them, pairs of name and value. The length and the type of the body are added.
+
+    Raises:
+        InvalidOption: the status is none of an error, or a header would be two.
     """
 
-    peer: tuple[str, int] | None = None
-    uri: str = ""
-    headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    status: int = field(default=403, validator=_status)
+    body: str = ""
+    headers: Sequence[tuple[str, str]] = field(default=(), validator=_headers)
 
-    def header(self, name: str) -> str | None:
-        """The first value of a header, by its lower-case name; None if it was not sent."""
-        for key, value in self.headers:
-            if key == name:
-                return value
-        return None
 
-    @property
-    def user_agent(self) -> str | None:
-        """What the client says it is."""
-        return self.header("user-agent")
+ErrorHandler: TypeAlias = Callable[[Any, ConnectInfo], Refusal]
+"""Makes the answer to a client that was refused with a reason: `handler(reason, connect_info)`."""
 
 
 class Socket:
@@ -91,7 +105,8 @@ class Socket:
             connect_info: what else is known of the request.
 
         Raises:
-            ConnectRefused: it may not. Anything else raised here is answered with HTTP 500.
+            ConnectRefused: it may not. A `TokenError` that is left to pass is a refusal too, with itself as the
+                reason. Anything else raised here is answered with HTTP 500.
         """
 
     def id(self) -> str | None:

@@ -24,7 +24,15 @@ from websockets.utils import accept_key
 
 from channels.transports.request import Head
 
-__all__ = ["accept", "method_problem", "refuse", "response", "upgrade_problem", "wants_upgrade"]
+__all__ = [
+    "accept",
+    "method_problem",
+    "refusal",
+    "refuse",
+    "response",
+    "upgrade_problem",
+    "wants_upgrade",
+]
 
 _VERSION = "13"
 
@@ -91,6 +99,11 @@ def refuse(problem: str) -> bytes:
     return response(400, problem.encode(), headers=(("sec-websocket-version", _VERSION),))
 
 
+def refusal(status: int, text: str, headers: Iterable[tuple[str, str]]) -> bytes:
+    """Build the answer of an application that has refused a client, in its own words."""
+    return response(status, text.encode(), headers=headers)
+
+
 def response(status: int, body: bytes = b"", *, headers: Iterable[tuple[str, str]] = ()) -> bytes:
     r"""Build a whole HTTP answer after which the connection is closed.
 
@@ -103,8 +116,9 @@ def response(status: int, body: bytes = b"", *, headers: Iterable[tuple[str, str
 
     There is no `Date`: this module knows no clock, and answers of this kind are never cached.
     """
+    headers = list(headers)
     lines = [f"HTTP/1.1 {status} {http.HTTPStatus(status).phrase}"]
-    if body:
+    if body and not any(name.lower() == "content-type" for name, _ in headers):
         lines.append("content-type: text/plain; charset=utf-8")
     lines.append(f"content-length: {len(body)}")
     lines.append("connection: close")

@@ -140,7 +140,7 @@ def test_headers_are_found_by_their_lower_case_name_the_first_counting() -> None
 
 
 def test_headers_do_not_show_in_the_repr_for_they_hold_secrets() -> None:
-    assert "secret" not in repr(ConnectInfo(uri="/", headers=(("cookie", "secret"),)))
+    assert "secret" not in repr(ConnectInfo(path="/", headers=(("cookie", "secret"),)))
 
 
 def test_a_refusal_carries_its_reason_for_logs_alone() -> None:

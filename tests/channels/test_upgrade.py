@@ -170,7 +170,11 @@ async def test_connect_sees_parameters_headers_and_target(serve: Serve) -> None:
     await ask(server, head(target, UPGRADE + "User-Agent: test\r\nX-Twice: 1\r\nX-Twice: 2\r\n"))
     ((params, info, its_endpoint, assigns),) = seen
     assert params == {"vsn": "2.0.0", "user": {"name": "ann"}, "tags": ["a", "b"]}
-    assert (info.uri, info.user_agent, info.header("x-twice")) == (target, "test", "1")
+    assert (str(info.uri), info.user_agent, info.header("x-twice")) == (
+        f"http://test{target}",
+        "test",
+        "1",
+    )
     assert info.peer is None
     assert its_endpoint is endpoint
     assert assigns == {}

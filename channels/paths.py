@@ -1,0 +1,127 @@
+"""Paths that sockets are mounted at: `/socket/websocket`, `/socket/:tenant/websocket`.
+
+*pure*. A segment that begins with a colon stands for any one segment that is not empty, and names it; what it stood
+for becomes a parameter of the socket's `connect`. Paths without such segments are looked up first, the others in the
+order of their declaration.
+
+After Phoenix.Endpoint's `socket`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Generic, TypeVar
+from urllib.parse import unquote
+
+from channels.errors import ChannelsError
+
+__all__ = ["InvalidPath", "PathTable", "join_paths"]
+
+T = TypeVar("T")
+
+_VARIABLE = re.compile(r":[A-Za-z_][A-Za-z0-9_]*")
+
+
+class InvalidPath(ChannelsError, ValueError):
+    """A path that something is mounted at cannot be one, or is taken. Field: `path`, as it was declared."""
+
+    def __init__(self, message: str, *, path: object) -> None:
+        super().__init__(message)
+        self.path = path
+
+
+def join_paths(mount: str, suffix: str) -> str:
+    """Put the path of a transport behind that of its mount.
+
+    >>> join_paths("/socket/", "/websocket")
+    '/socket/websocket'
+    """
+    return f"{mount.rstrip('/')}/{suffix.strip('/')}".rstrip("/") or "/"
+
+
+class PathTable(Generic[T]):
+    """What is mounted where.
+
+    >>> table = PathTable()
+    >>> table.add("/socket/:tenant/websocket", "a socket")
+    >>> table.match("/socket/acme/websocket")
+    ('a socket', {'tenant': 'acme'})
+    >>> "/elsewhere" in table
+    False
+    """
+
+    def __init__(self) -> None:
+        self._plain: dict[str, T] = {}
+        self._patterns: list[tuple[tuple[str, ...], T]] = []
+
+    def add(self, path: str, value: T) -> None:
+        """Mount a value.
+
+        Raises:
+            InvalidPath: something of the same shape is mounted there, or a variable is none or is there twice.
+        """
+        segments = tuple(path.split("/"))
+        names = [segment for segment in segments if ":" in segment]
+        for name in names:
+            if not _VARIABLE.fullmatch(name) or names.count(name) > 1:
+                raise InvalidPath(
+                    f"the path {path!r} has the segment {name!r}; a variable is a whole segment, a colon and a name "
+                    "that is there once, as in '/socket/:tenant'",
+                    path=path,
+                )
+        shape = _shape(segments)
+        if path in self._plain or any(_shape(taken) == shape for taken, _ in self._patterns):
+            raise InvalidPath(
+                f"two sockets are mounted at {path!r}; give each a path of its own", path=path
+            )
+        if names:
+            self._patterns.append((segments, value))
+        else:
+            self._plain[path] = value
+
+    def match(self, path: str) -> tuple[T, dict[str, str]] | None:
+        """Find what is mounted at the path of a request, and what its variables stand for.
+
+        Args:
+            path: as it was sent, percent signs included; only what variables stand for is decoded.
+
+        A variable whose name begins with `_` stands for a segment that nobody wants to know.
+        """
+        value = self._plain.get(path)
+        if value is not None:
+            return value, {}
+        if not self._patterns:
+            return None
+        sent = path.split("/")
+        for segments, each in self._patterns:
+            if len(segments) == len(sent) and all(map(_fits, segments, sent)):
+                return each, {
+                    name[1:]: unquote(text)
+                    for name, text in zip(segments, sent, strict=True)
+                    if name.startswith(":") and not name.startswith(":_")
+                }
+        return None
+
+    def values(self) -> Iterator[T]:
+        """Everything that is mounted, paths without variables first."""
+        yield from self._plain.values()
+        for _, value in self._patterns:
+            yield value
+
+    def __contains__(self, path: str) -> bool:
+        return self.match(path) is not None
+
+    def __getitem__(self, path: str) -> T:
+        found = self.match(path)
+        if found is None:
+            raise KeyError(path)
+        return found[0]
+
+
+def _fits(segment: str, sent: str) -> bool:
+    return segment == sent or (segment.startswith(":") and sent != "")
+
+
+def _shape(segments: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(":" if segment.startswith(":") else segment for segment in segments)
