@@ -27,6 +27,7 @@ __all__ = [
     "FORMAT",
     "RunFile",
     "describe_run",
+    "difference",
     "find_scenario",
     "load_run",
     "replay",
@@ -175,19 +176,27 @@ def replay(path: Path) -> Outcome:
     """
     run = load_run(path)
     outcome = run_again(run)
-    if (outcome.digest, outcome.steps_digest) != (run.digest, run.steps_digest):
-        now = _versions()
-        changed = [
-            f"{name} was {then} and is {now.get(name, 'not there')}"
-            for name, then in run.versions.items()
-            if now.get(name) != then
-        ]
-        why = "; ".join(changed) or "the versions are the same, so the program itself has changed"
-        raise RunFileError(
-            f"{path} does not replay: the run had {run.events} events in {run.steps} steps, and now has "
-            f"{outcome.events} in {outcome.steps}, or others; {why}"
-        )
+    changed = difference(run, outcome)
+    if changed is not None:
+        raise RunFileError(f"{path} does not replay: {changed}")
     return outcome
+
+
+def difference(run: RunFile, outcome: Outcome) -> str | None:
+    """How an outcome differs from what a run file says, and what has changed meanwhile; None if it is the same."""
+    if (outcome.digest, outcome.steps_digest) == (run.digest, run.steps_digest):
+        return None
+    now = _versions()
+    changed = [
+        f"{name} was {then} and is {now.get(name, 'not there')}"
+        for name, then in run.versions.items()
+        if now.get(name) != then
+    ]
+    why = "; ".join(changed) or "the versions are the same, so the program itself has changed"
+    return (
+        f"the run had {run.events} events in {run.steps} steps, and now has {outcome.events} in "
+        f"{outcome.steps}, or others; {why}"
+    )
 
 
 def _versions() -> dict[str, str]:
