@@ -45,7 +45,7 @@ class Recorder(Instrument):
     Args:
         runtime: what to record.
         trace: where to.
-        node: the number of the runtime in its world, from 0.
+        node: the number of the runtime in its world, from 0, or its label: `a`, the name of the node that it is in.
         messages: whether messages are recorded, which are most of what happens.
 
     Attributes:
@@ -53,7 +53,7 @@ class Recorder(Instrument):
         ended: for each process that has ended, the event of its end.
     """
 
-    def __init__(self, runtime: Runtime, trace: Trace, node: int, *, messages: bool) -> None:
+    def __init__(self, runtime: Runtime, trace: Trace, node: int | str, *, messages: bool) -> None:
         self.runtime = runtime
         self.trace = trace
         self.node = node

@@ -10,12 +10,14 @@ from supervision.simulation.errors import (
     Escape,
     InvariantViolated,
     Livelock,
+    NodeError,
     RunFileError,
     SimulationError,
     SimulationFailed,
 )
 from supervision.simulation.knobs import Knobs
 from supervision.simulation.network import Connection, Network
+from supervision.simulation.nodes import Node, Nodes
 from supervision.simulation.outcome import Outcome
 from supervision.simulation.run_file import RunFile, load_run, replay, save_run
 from supervision.simulation.self_check import check_determinism
@@ -33,6 +35,9 @@ __all__ = [
     "Knobs",
     "Livelock",
     "Network",
+    "Node",
+    "NodeError",
+    "Nodes",
     "Outcome",
     "RunFile",
     "RunFileError",

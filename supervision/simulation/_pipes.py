@@ -49,6 +49,8 @@ class Pipe:
         self.broken: str | None = None
         # When the writer learns that nobody reads any more.
         self.reader_gone_at = math.inf
+        # Called in place of sending something.
+        self.on_write: Callable[[], None] | None = None
         self._stream = stream
         self._cut = cut
         self._pieces: deque[tuple[float, bytes]] = deque()
@@ -64,12 +66,19 @@ class Pipe:
         """Whether nothing arrives at present."""
         return self.held or self._cut()
 
+    @property
+    def waiting(self) -> bool:
+        """Whether something is on its way, or has not been read."""
+        return bool(self._pieces)
+
     # Writing
 
     async def write(self, data: bytes | bytearray | memoryview) -> None:
         """Send everything, waiting for room where there is none."""
         await trio.lowlevel.checkpoint()
         rest = bytes(data)
+        if self.on_write is not None:
+            self.on_write()
         while True:
             self._check_writable()
             room = self.shape.window - self._size

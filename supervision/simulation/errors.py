@@ -11,6 +11,7 @@ __all__ = [
     "Escape",
     "InvariantViolated",
     "Livelock",
+    "NodeError",
     "RunFileError",
     "SimulationError",
     "SimulationFailed",
@@ -175,6 +176,23 @@ class Diverged(SimulationError):
             f"  the other: {self.second or 'it was over'}\n"
             f"  before it:{before}"
         )
+
+
+class NodeError(SimulationError):
+    """A node cannot do what was asked of it.
+
+    Attributes:
+        node: its name.
+        problem: what is in the way, and what to write instead.
+    """
+
+    def __init__(self, node: str, problem: str) -> None:
+        super().__init__(node, problem)
+        self.node = node
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return f"node {self.node!r}: {self.problem}"
 
 
 class RunFileError(SimulationError):

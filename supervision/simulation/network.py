@@ -15,6 +15,7 @@ declared; who connects says who it is.
 from __future__ import annotations
 
 import itertools
+from contextvars import ContextVar
 from typing import Any, Literal
 
 import trio
@@ -25,9 +26,12 @@ from supervision.simulation.entropy import Streams
 from supervision.simulation.knobs import Knobs
 from supervision.simulation.virtual_streams import VirtualListener, VirtualStream
 
-__all__ = ["Connection", "Network"]
+__all__ = ["Connection", "Network", "current_host"]
 
 Direction = Literal["both", "to_target", "to_source"]
+
+current_host: ContextVar[str] = ContextVar("simulated_host", default="client")
+"""The host that code runs on: the node's name, or "client" outside of nodes."""
 
 
 class Network:
@@ -44,6 +48,7 @@ class Network:
         self._trace = trace
         self._listeners: dict[tuple[str, int], VirtualListener] = {}
         self._cuts: dict[tuple[str, str], None] = {}
+        self._dark: dict[str, None] = {}
         self._healed = trio.lowlevel.ParkingLot()
         self._addresses: dict[str, str] = {}
         self._ports = itertools.count(49152)
@@ -74,18 +79,19 @@ class Network:
         await trio.lowlevel.checkpoint()
         return self.listen(host, port)
 
-    async def connect(self, host: str, port: int, *, source: str = "client") -> VirtualStream:
+    async def connect(self, host: str, port: int, *, source: str | None = None) -> VirtualStream:
         """Connect to a listener.
 
         Args:
             host: of the listener.
             port: of the listener.
-            source: the host that connects.
+            source: the host that connects; None is the node that the caller belongs to, "client" outside of nodes.
 
         Raises:
             ConnectionRefusedError: nobody listens there.
-            TimeoutError: there is a partition, and it did not heal within the `connect_timeout` of the knobs.
+            TimeoutError: there is a partition, or the host is off, for longer than the `connect_timeout` of the knobs.
         """
+        source = current_host.get() if source is None else source
         pair = (source, host)
         made = self._made[pair] = self._made.get(pair, 0) + 1
         stream = self._streams.stream("network", source, host, made)
@@ -103,7 +109,7 @@ class Network:
 
     async def _pass(self, source: str, target: str, latency: float) -> None:
         await trio.sleep(latency)
-        while self.cut(source, target):
+        while self.cut(source, target) or target in self._dark:
             await self._healed.park()
 
     # Faults
@@ -132,6 +138,32 @@ class Network:
     def cut(self, source: str, target: str) -> bool:
         """Whether a partition keeps what goes from one host to another."""
         return bool(self._cuts) and (source, target) in self._cuts
+
+    # For nodes
+
+    def host_gone(self, host: str, how: Literal["ended", "killed", "unplugged"]) -> None:
+        """Do what a kernel does when a program ends: close its connections, or reset them if it was killed.
+
+        If the machine went with it nobody does anything, and its connections are half open from then on.
+        """
+        for listener in [each for each in self._listeners.values() if each.host == host]:
+            listener.close() if how != "unplugged" else self.forget_listener(listener)
+        for connection in [each for each in self.connections if host in each.hosts]:
+            if how == "ended":
+                connection.end_at(host).close()
+            elif how == "killed":
+                connection.reset()
+            else:
+                connection.unplugged(host)
+        if how == "unplugged":
+            self._dark[host] = None
+
+    def power_on(self, host: str) -> None:
+        """A host is back; it knows nothing of its connections, and says so to who sends it something."""
+        if self._dark.pop(host, host) is None:
+            for connection in [each for each in self.connections if host in each.hosts]:
+                connection.forgotten(host)
+            self._healed.unpark_all()
 
     # For connections and listeners
 
@@ -228,6 +260,27 @@ class Connection:
         """Carry no more than so many bytes a second, each way."""
         self.shape.rate = rate
         self._record("slowed", rate=rate)
+
+    @property
+    def hosts(self) -> tuple[str, str]:
+        """Both of them."""
+        return self.source, self.target
+
+    def end_at(self, host: str) -> VirtualStream:
+        """The stream of one of the hosts."""
+        return self.source_end if host == self.source else self.target_end
+
+    def unplugged(self, host: str) -> None:
+        """One host has lost its power: it neither reads nor writes nor closes any more."""
+        self.half_open()
+        self.end_at(host).closed = True
+
+    def forgotten(self, host: str) -> None:
+        """A host that was without power is back, and resets what it knows nothing of when something arrives."""
+        towards = self._pipes[0 if host == self.target else 1]
+        if towards.waiting:
+            self.reset()
+        towards.on_write = self.reset
 
     def go_on(self) -> None:
         """After a partition."""

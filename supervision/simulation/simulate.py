@@ -150,6 +150,8 @@ class _Run:
         self._rounds_in_moment = 0
         self._steps = 0
         self._checked = False
+        self._over = False
+        self._raised: BaseException | None = None
 
     def execute(self) -> Outcome:
         """Run the scenario to its end, one way or another."""
@@ -169,11 +171,13 @@ class _Run:
         except (KeyboardInterrupt, SystemExit):
             raise
         except BaseException as error:  # whatever the scenario raises is what came of it
-            escaped = _only(error)
+            escaped = error
             if isinstance(error, trio.TrioInternalError):
                 _graveyard.append((self.scheduler.tasks(), error))
+                if isinstance(error.__cause__, _Abandoned) and self._over:
+                    escaped = self._raised
         if self.error is None:
-            self.error = escaped
+            self.error = None if escaped is None else _only(escaped)
         return self._outcome()
 
     async def _main(self) -> None:
@@ -182,18 +186,33 @@ class _Run:
         self._fences.enter_context(fence(self.fail))
         current_environment.set(self.world.environment)
         with self._root:
-            async with open_runtime(
-                kill_grace=self.knobs.kill_grace,
-                shutdown_deadline=self.knobs.shutdown_deadline,
-                log=False,
-                debug=self.knobs.checked,
-            ) as self.world.runtime:
-                await self.scenario(self.world)
+            async with trio.open_nursery() as nursery:
+                self.world.nodes.open(nursery, self.scheduler, self.fail)
+                try:
+                    await self._run_scenario()
+                except (
+                    BaseException
+                ) as error:  # raised below, but if a node was killed this nursery is never left
+                    self._raised = error
+                self._over = True
+                # The nodes that are left end in the ordered way.
+                nursery.cancel_scope.cancel()
+            if self._raised is not None:
+                raise self._raised
+
+    async def _run_scenario(self) -> None:
+        async with open_runtime(
+            kill_grace=self.knobs.kill_grace,
+            shutdown_deadline=self.knobs.shutdown_deadline,
+            log=False,
+            debug=self.knobs.checked,
+        ) as self.world.runtime:
+            await self.scenario(self.world)
 
     def fail(self, error: BaseException) -> None:
         """Make `error` what came of the run, unless there is something already, and end it."""
         if self.error is None:
-            self.error = error
+            self.error = _only(error)
             self._rounds_in_moment = 0
             self._root.cancel()
 
@@ -207,8 +226,8 @@ class _Run:
         return self.world.wake_settled() or (running and self.error is not None)
 
     def _stuck(self) -> None:
-        if self.error is not None:
-            # It was cancelled already, and waits all the same.
+        if self.error is not None or (self._over and self.world.nodes.only_dead_ones):
+            # It was cancelled already, and waits all the same; or for none but the dead, who never end.
             raise _Abandoned
         self.fail(Deadlock(self.clock.now, self._who_waits()))
 
@@ -255,7 +274,7 @@ class _Run:
             self.fail(BudgetSpent(what, limit, self._who_waits()))
 
     def _who_waits(self) -> tuple[str, ...]:
-        return waiting_lines(self.scheduler.tasks(), self.world.runtimes)
+        return waiting_lines(self.scheduler.living(), self.world.runtimes)
 
     # Records
 

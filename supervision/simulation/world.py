@@ -14,11 +14,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from random import Random
 from typing import Any
-from uuid import UUID
 
 import trio
 
-from actors.environment import Environment
 from actors.refs import Pid
 from actors.runtime import Runtime
 from supervision.recording.describe import describe
@@ -26,9 +24,11 @@ from supervision.recording.recorder import Recorder
 from supervision.recording.trace import Trace
 from supervision.simulation.clock import VirtualClock
 from supervision.simulation.entropy import Streams
+from supervision.simulation.environment import SimulatedEnvironment
 from supervision.simulation.errors import InvariantViolated
 from supervision.simulation.knobs import Knobs
 from supervision.simulation.network import Network
+from supervision.simulation.nodes import Nodes
 
 __all__ = ["World"]
 
@@ -42,6 +42,7 @@ class World:
         params: what `simulate` was given for the scenario.
         runtime: the runtime that is open for the scenario.
         network: listeners and connections.
+        nodes: programs that can be killed and booted again.
         trace: what has happened so far.
     """
 
@@ -63,10 +64,11 @@ class World:
         self.trace = trace
         self.network = Network(knobs, streams, trace)
         self.recorders: list[Recorder] = []
-        self.environment = _SimulatedEnvironment(self, streams)
         self.always: list[tuple[str, Callable[[], str | None]]] = []
         self._clock = clock
         self._streams = streams
+        self.environment = self.new_environment("", lambda: knobs.epoch + clock.now)
+        self.nodes = Nodes(self)
         self._settling: list[trio.lowlevel.Task] = []
 
     # For scenarios
@@ -150,43 +152,23 @@ class World:
         """Every runtime that was opened in this world."""
         return [recorder.runtime for recorder in self.recorders]
 
+    def new_environment(self, name: str, now: Callable[[], float]) -> SimulatedEnvironment:
+        """What a node takes in place of the real world, or without a name what everybody else does."""
+        return SimulatedEnvironment(name, self._streams, now, self._record)
+
+    def _record(self, runtime: Runtime, node: str | int) -> Recorder:
+        recorder = Recorder(runtime, self.trace, node, messages=self.knobs.messages)
+        self.recorders.append(recorder)
+        return recorder
+
+    def forget(self, environment: SimulatedEnvironment) -> None:
+        """A node is down: nothing that was in it is found any more."""
+        gone = environment.recorders
+        self.recorders = [each for each in self.recorders if each not in gone]
+
     def wake_settled(self) -> bool:
         """Let those go on who wait in `settle`; answers whether there are any."""
         waiting, self._settling = self._settling, []
         for task in waiting:
             trio.lowlevel.reschedule(task)
         return bool(waiting)
-
-
-class _SimulatedEnvironment(Environment):
-    """Chance, identifiers and the time of day of a world."""
-
-    def __init__(self, world: World, streams: Streams) -> None:
-        self._world = world
-        self._streams = streams
-
-    def opened(self, runtime: Runtime) -> None:
-        world = self._world
-        world.recorders.append(
-            Recorder(runtime, world.trace, len(world.recorders), messages=world.knobs.messages)
-        )
-
-    def random(self, process: Pid | None) -> Random:
-        return self._stream("random", process)
-
-    def uuid(self, process: Pid | None) -> UUID:
-        bits = self._stream("uuid", process).getrandbits(128)
-        return UUID(int=bits, version=4)
-
-    def now(self) -> float:
-        return self._world.knobs.epoch + self._world.seconds
-
-    def _stream(self, purpose: str, process: Pid | None) -> Random:
-        """The stream of a process: of its path and incarnation, whatever its pid is."""
-        if process is not None:
-            for recorder in self._world.recorders:
-                place = recorder.place_of(process)
-                if place is not None:
-                    node = recorder.node
-                    return self._streams.stream(purpose, node, place.path, place.incarnation)
-        return self._streams.stream(purpose)
