@@ -30,8 +30,8 @@ class MessageBuffer:
 
     - `wake`: called when the first message is put, and not again before `take`. May neither block nor raise;
     - `tell`: where `Signal.OVERFLOW` goes, once;
-    - `max_messages`, `max_bytes`: how much may wait. A message that does not fit is dropped and counted, and so is every
-      one after it. An empty buffer takes one message of any size.
+    - `max_messages`, `max_bytes`: how much may wait. A message that does not fit is dropped and counted, and so is
+      every one after it. An empty buffer takes one message of any size.
 
     All methods belong to the thread that runs Trio.
     """
