@@ -66,7 +66,7 @@ class Plan:
             return
         for deviation in deviations or ():
             if deviation.tasks:
-                self._by_moment.setdefault(deviation.seconds, []).append(deviation)
+                self._by_moment.setdefault(_moment(deviation.seconds), []).append(deviation)
             else:
                 self._orders[deviation.round] = deviation.order
 
@@ -86,7 +86,7 @@ class Plan:
 
     def wants(self, seconds: float) -> bool:
         """Whether tasks that are ready at this moment have to be named."""
-        return seconds in self._by_moment or None in self._by_moment
+        return _moment(seconds) in self._by_moment or None in self._by_moment
 
     def exchanged(self, seconds: float, turn: int, labels: Sequence[str]) -> list[int] | None:
         """The order that a round has by the names of its tasks; None if nothing is said of them.
@@ -96,7 +96,7 @@ class Plan:
             turn: which round of it, from 1.
             labels: the tasks, in the order of spawning.
         """
-        for key in (seconds, None):
+        for key in (_moment(seconds), None):
             waiting = self._by_moment.get(key)
             if not waiting:
                 continue
@@ -105,6 +105,11 @@ class Plan:
                 waiting.remove(found)
                 return _arranged(found, labels)
         return None
+
+
+def _moment(seconds: float | None) -> float | None:
+    """Moments are sums of numbers that no float is equal to; a nanosecond is the same moment."""
+    return None if seconds is None else round(seconds, 9)
 
 
 def _due(waiting: list[Deviation], turn: int, labels: Sequence[str]) -> Deviation | None:

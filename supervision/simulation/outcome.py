@@ -33,6 +33,8 @@ class Outcome:
         steps_digest: SHA-256 of the numbers of the tasks that ran, in order.
         deviations: how the schedule differed from the canonical one.
         named: the same with the names of tasks, for a run that was made with `label_tasks`.
+        failed_at: how many events there were, and the virtual seconds, when the run failed. The events after that are
+            how it was ended.
     """
 
     scenario: str
@@ -50,6 +52,7 @@ class Outcome:
     steps_digest: str
     deviations: Deviations = field(repr=False)
     named: tuple[Deviation, ...] = field(default=(), repr=False)
+    failed_at: tuple[int, float] | None = None
 
     @property
     def passed(self) -> bool:

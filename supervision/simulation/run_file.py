@@ -18,6 +18,7 @@ from typing import Any
 import msgspec
 from attrs import field, frozen
 
+from supervision.simulation.deviations import Deviation
 from supervision.simulation.errors import RunFileError
 from supervision.simulation.knobs import Knobs
 from supervision.simulation.outcome import Outcome, identify
@@ -46,6 +47,7 @@ class RunFile:
 
     - `scenario`: `module:function`;
     - `seed`, `knobs`, `params`, `deviations`: as for `simulate`;
+    - `named`: the deviations with the names of the tasks, if they are known, which then count;
     - `failure`: what kind of failure it was, None if the run passed; `problem`: its text;
     - `digest`, `steps_digest`, `events`, `steps`: of the run that was saved;
     - `versions`: of Python and of the packages that take part.
@@ -57,6 +59,7 @@ class RunFile:
     knobs: Knobs
     params: dict[str, Any] = field(factory=dict)
     deviations: dict[int, tuple[int, ...]] = field(factory=dict)
+    named: tuple[Deviation, ...] = ()
     failure: str | None = None
     problem: str | None = None
     digest: str
@@ -65,18 +68,25 @@ class RunFile:
     steps: int
     versions: dict[str, str] = field(factory=dict)
 
+    def schedule(self) -> tuple[Deviation, ...]:
+        """How the run deviates from the schedule of its knobs."""
+        return self.named or tuple(
+            Deviation(round=number, order=order) for number, order in self.deviations.items()
+        )
+
 
 def describe_run(outcome: Outcome) -> RunFile:
     """Make a run file of an outcome."""
     # A seeded schedule is in the seed; a canonical one is what it deviates by.
-    given = outcome.deviations if outcome.knobs.policy == "canonical" else {}
+    given = outcome.knobs.policy == "canonical"
     error = outcome.error
     return RunFile(
         scenario=outcome.scenario,
         seed=outcome.seed,
         knobs=outcome.knobs,
         params=outcome.params,
-        deviations=dict(given),
+        deviations=dict(outcome.deviations) if given else {},
+        named=outcome.named if given else (),
         failure=identify(error),
         problem=None if error is None else f"{type(error).__name__}: {error}",
         digest=outcome.digest,
@@ -160,7 +170,7 @@ def run_again(run: RunFile, *, keep_trace: bool = True) -> Outcome:
         run.seed,
         knobs=run.knobs,
         params=run.params,
-        deviations=run.deviations,
+        deviations=run.schedule(),
         keep_trace=keep_trace,
     )
 

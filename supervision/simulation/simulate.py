@@ -150,6 +150,7 @@ class _Run:
         self._rounds_in_moment = 0
         self._steps = 0
         self._checked = False
+        self._failed_at: tuple[int, float] | None = None
         self._over = False
         self._raised: BaseException | None = None
 
@@ -207,14 +208,24 @@ class _Run:
             log=False,
             debug=self.knobs.checked,
         ) as self.world.runtime:
-            await self.scenario(self.world)
+            try:
+                await self.scenario(self.world)
+            except BaseException:
+                self._failing()
+                raise
 
     def fail(self, error: BaseException) -> None:
         """Make `error` what came of the run, unless there is something already, and end it."""
         if self.error is None:
+            self._failing()
             self.error = _only(error)
             self._rounds_in_moment = 0
             self._root.cancel()
+
+    def _failing(self) -> None:
+        """Remember when it was: what comes after it in the trace is how the run was ended."""
+        if self._failed_at is None:
+            self._failed_at = (self.trace.count, self.clock.now)
 
     # Between the rounds. Nothing in here may raise, but to abandon the run: it is Trio's own loop that calls.
 
@@ -310,6 +321,7 @@ class _Run:
             steps_digest=sha256(scheduler.steps.tobytes()).hexdigest(),
             deviations=scheduler.taken,
             named=tuple(scheduler.named),
+            failed_at=self._failed_at if self.error is not None else None,
         )
 
 
