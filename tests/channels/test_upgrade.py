@@ -175,7 +175,7 @@ async def test_connect_sees_parameters_headers_and_target(serve: Serve) -> None:
         "test",
         "1",
     )
-    assert info.peer is None
+    assert info.peer_data is None
     assert its_endpoint is endpoint
     assert assigns == {}
 
