@@ -11,7 +11,7 @@ from supervision.simulation import Node, World
 NAMES = ("a", "b", "c", "d", "e")
 
 clean_ups: list[str] = []
-"""The lives of nodes that have run a `finally` block; no life that was ended by a kill may be in it."""
+"""The lives of nodes whose main has run its `finally` block; none that was ended by a kill may be in it."""
 
 
 class Peers(GenServer[dict[str, int]]):
@@ -48,7 +48,7 @@ def _hear(world: World, life: str) -> Any:
         except trio.BrokenResourceError:
             world.note("a peer was lost", by=life)
         finally:
-            clean_ups.append(life)
+            world.note("hears no more", by=life)
 
     return serve
 
@@ -68,7 +68,7 @@ async def _tell(world: World, node: Node, peer: str) -> None:
             except trio.BrokenResourceError:
                 world.note("a connection broke", by=life, peer=peer)
     finally:
-        clean_ups.append(life)
+        world.note("tells no more", by=life, peer=peer)
 
 
 async def heartbeats(world: World) -> None:

@@ -1,10 +1,11 @@
 """The private names of Trio that simulations need still do what they are needed for."""
 
 import trio
+import trio.testing
 from trio import _threads as threads_module
 from trio._core import _run as run_module
 
-from supervision.simulation._trio_names import scheduling, thread_starts
+from supervision.simulation._trio_names import scheduling, silence, thread_starts
 
 
 class Recorder:
@@ -104,3 +105,39 @@ def test_every_thread_of_trio_is_started_through_the_name() -> None:
     with thread_starts(start):
         trio.run(main)
     assert len(started) == 3
+
+
+def test_a_task_that_was_silenced_is_not_called_when_it_is_cancelled_and_its_deadlines_are_gone() -> (
+    None
+):
+    called: list[int] = []
+
+    async def waits(number: int) -> None:
+        def cancelled(_: object) -> trio.lowlevel.Abort:
+            called.append(number)
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        with trio.CancelScope(deadline=trio.current_time() + 50), trio.move_on_after(40):
+            await trio.lowlevel.wait_task_rescheduled(cancelled)
+
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.cancel_scope.deadline = trio.current_time() + 60
+            async with trio.open_nursery() as inner:
+                for number in range(3):
+                    inner.start_soon(waits, number)
+                await trio.testing.wait_all_tasks_blocked()
+                silenced = [task for task in inner.child_tasks if "waits" in task.name][:2]
+                silence(silenced, nursery.cancel_scope)
+                left = trio.lowlevel.current_statistics().seconds_to_next_deadline
+                assert 39 < left < 40
+                silence(inner.child_tasks - set(silenced), nursery.cancel_scope)
+                left = trio.lowlevel.current_statistics().seconds_to_next_deadline
+                assert 59 < left < 60
+                nursery.cancel_scope.cancel()
+                await trio.lowlevel.cancel_shielded_checkpoint()
+                for task in inner.child_tasks:
+                    trio.lowlevel.reschedule(task)
+
+    trio.run(main)
+    assert called == []

@@ -1,0 +1,457 @@
+"""Nodes: a kill -9 of which nothing is left but the disk, and what the others notice of it."""
+
+import gc
+import json
+import warnings
+from typing import Any
+
+import pytest
+import trio
+
+from actors import (
+    GenServer,
+    call,
+    current_runtime,
+    spawn,
+    trap_exits,
+    wait_exit,
+)
+from supervision import Supervisor, child_spec
+from supervision.simulation.errors import Deadlock, InvariantViolated, NodeError
+from supervision.simulation.knobs import Knobs
+from supervision.simulation.nodes import Node
+from supervision.simulation.outcome import Outcome
+from supervision.simulation.simulate import simulate
+from supervision.simulation.world import World
+from tests.simulation import node_scenarios
+from tests.simulation.node_scenarios import heartbeats
+
+
+def events(outcome: Outcome, kind: str) -> list[dict[str, Any]]:
+    return [event for event in map(json.loads, outcome.trace) if event["kind"] == kind]
+
+
+async def sleeps(node: Node, log: list[str]) -> None:
+    life = node.label
+    log.append(f"{life} begins")
+    try:
+        await trio.sleep_forever()
+    finally:
+        log.append(f"{life} cleans up")
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_killed_node_runs_no_clean_up_and_its_peers_notice(seed: int) -> None:
+    node_scenarios.clean_ups.clear()
+    outcome = simulate(heartbeats, seed, knobs=Knobs().drawn(seed)).check()
+    killed = {event["node"] for event in events(outcome, "node_killed")}
+    ended = {event["node"] for event in events(outcome, "node_ended")}
+    assert killed
+    assert not killed & ended
+    gc.collect()
+    assert set(node_scenarios.clean_ups) == ended
+    texts = {event["text"] for event in events(outcome, "note")}
+    assert {"boots", "no answer"} <= texts
+    last_words = {event["node"]: event["n"] for event in events(outcome, "node_killed")}
+    for event in map(json.loads, outcome.trace):
+        life = event.get("by", event.get("node"))
+        assert event["n"] <= last_words.get(str(life).strip("'"), event["n"])
+    again = simulate(heartbeats, seed, knobs=Knobs().drawn(seed))
+    assert (again.digest, again.steps_digest) == (outcome.digest, outcome.steps_digest)
+
+
+def test_a_node_that_is_booted_finds_its_disk_and_nothing_else() -> None:
+    async def main(node: Node) -> None:
+        node.disk.setdefault("seen", ())
+        node.disk["seen"] += (node.incarnation,)
+        await trio.sleep_forever()
+
+    async def scenario(world: World) -> None:
+        world.nodes.start("a", main)
+        await world.settle()
+        for _ in range(3):
+            world.nodes.kill("a")
+            assert not world.nodes.is_up("a")
+            world.nodes.boot("a")
+            await world.settle()
+        assert world.nodes.disk("a") == {"seen": (1, 2, 3, 4)}
+        assert world.nodes["a"].label == "a#4"
+
+    simulate(scenario, seed=1).check()
+
+
+def test_a_kill_takes_effect_in_the_middle_of_a_round() -> None:
+    log: list[str] = []
+
+    async def busy(node: Node) -> None:
+        while True:
+            await trio.lowlevel.checkpoint()
+            log.append(node.name)
+
+    async def scenario(world: World) -> None:
+        for name in "abcdef":
+            world.nodes.start(name, busy)
+        for _ in range(10):
+            await trio.lowlevel.checkpoint()
+        for name in "abcdef":
+            world.nodes.kill(name)
+        log.clear()
+        await trio.sleep(1)
+
+    for seed in range(10):
+        simulate(scenario, seed).check()
+        assert log == []
+
+
+def test_timers_and_deadlines_of_a_dead_node_never_fire_and_are_not_waited_for() -> None:
+    log: list[str] = []
+
+    class Cancels:
+        def __call__(self, _: object) -> trio.lowlevel.Abort:
+            log.append("was cancelled")
+            return trio.lowlevel.Abort.SUCCEEDED
+
+    async def main(node: Node) -> None:
+        runtime = current_runtime()
+        runtime.timers.at(trio.current_time() + 5, lambda: log.append("a timer fired"))
+        with trio.move_on_after(7), trio.move_on_after(6):
+            async with trio.open_nursery() as nursery:
+                nursery.cancel_scope.deadline = trio.current_time() + 4
+                await trio.lowlevel.wait_task_rescheduled(Cancels())
+
+    async def scenario(world: World) -> None:
+        world.nodes.start("a", main)
+        await trio.sleep(1)
+        world.nodes.kill("a")
+        assert trio.lowlevel.current_statistics().seconds_to_next_deadline == float("inf")
+        await trio.sleep(10)
+
+    outcome = simulate(scenario, seed=1, knobs=Knobs(quantum=0)).check()
+    assert outcome.seconds == 11
+    assert log == []
+
+
+def test_the_same_scopes_of_a_living_node_do_call_back() -> None:
+    log: list[str] = []
+
+    async def main(node: Node) -> None:
+        def cancelled(_: object) -> trio.lowlevel.Abort:
+            log.append("was cancelled")
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        with trio.move_on_after(4):
+            await trio.lowlevel.wait_task_rescheduled(cancelled)
+
+    async def scenario(world: World) -> None:
+        world.nodes.start("a", main)
+        await trio.sleep(10)
+
+    simulate(scenario, seed=1).check()
+    assert log == ["was cancelled"]
+
+
+def test_a_node_can_be_killed_in_init_in_terminate_and_while_it_holds_a_lock() -> None:
+    log: list[str] = []
+
+    class Slow(GenServer[None]):
+        async def init(self, disk: dict[str, int]) -> None:
+            trap_exits()
+            try:
+                await trio.sleep(disk.get("init", 0))
+            finally:
+                log.append("init is over")
+
+        async def terminate(self, reason: Any) -> None:
+            try:
+                await trio.sleep(10)
+            finally:
+                log.append("terminate is over")
+
+    async def main(node: Node) -> None:
+        await Supervisor.start_link([child_spec(Slow, node.disk)])
+        lock = trio.Lock()
+        async with lock, trio.open_nursery() as nursery:
+            nursery.start_soon(lock.acquire)
+            await trio.sleep_forever()
+
+    async def scenario(world: World) -> None:
+        node = world.nodes.start("a", main)
+        node.disk["init"] = 10
+        await trio.sleep(1)
+        world.nodes.kill("a")
+        node.disk["init"] = 0
+        world.nodes.boot("a")
+        await trio.sleep(1)
+        assert log == ["init is over"]
+        world.nodes.kill("a")
+        world.nodes.boot("a")
+        await trio.sleep(1)
+        world.nodes.stop("a")
+        await trio.sleep(1)
+        world.nodes.kill("a")
+        assert log == ["init is over"] * 2
+        await trio.sleep(100)
+
+    simulate(scenario, seed=1).check()
+    assert log == ["init is over"] * 2
+
+
+def test_a_node_that_is_asked_to_stop_ends_in_the_ordered_way() -> None:
+    log: list[str] = []
+
+    async def scenario(world: World) -> None:
+        world.nodes.start("a", sleeps, log)
+        await trio.sleep(1)
+        world.nodes.stop("a")
+        await trio.sleep(1)
+        assert not world.nodes.is_up("a")
+
+    simulate(scenario, seed=1).check()
+    assert log == ["a begins", "a cleans up"]
+
+
+def test_nodes_that_still_run_at_the_end_of_the_scenario_end_in_the_ordered_way() -> None:
+    log: list[str] = []
+
+    async def scenario(world: World) -> None:
+        world.nodes.start("a", sleeps, log)
+        world.nodes.start("b", sleeps, log)
+        await trio.sleep(1)
+        world.nodes.kill("a")
+
+    simulate(scenario, seed=1).check()
+    assert sorted(log) == ["a begins", "b begins", "b cleans up"]
+
+
+async def echo(node: Node) -> None:
+    async def serve(stream: trio.abc.Stream) -> None:
+        while data := await stream.receive_some():
+            await stream.send_all(data)
+
+    await trio.serve_listeners(serve, [node.listen(7)])
+
+
+def test_peers_of_a_killed_node_see_their_connections_reset_and_new_ones_refused() -> None:
+    async def scenario(world: World) -> None:
+        world.nodes.start("a", echo)
+        await world.settle()
+        stream = await world.network.connect("a", 7)
+        await stream.send_all(b"hello")
+        assert await stream.receive_some() == b"hello"
+        world.nodes.kill("a")
+        assert world.network.connections == []
+        with pytest.raises(trio.BrokenResourceError):
+            await stream.receive_some()
+        with pytest.raises(ConnectionRefusedError):
+            await world.network.connect("a", 7)
+        world.nodes.boot("a")
+        await world.settle()
+        async with await world.network.connect("a", 7) as stream:
+            await stream.send_all(b"again")
+            assert await stream.receive_some() == b"again"
+
+    simulate(scenario, seed=1).check()
+
+
+def test_peers_of_a_node_without_power_see_silence_until_it_is_back_and_they_send() -> None:
+    async def scenario(world: World) -> None:
+        world.nodes.start("a", echo)
+        await world.settle()
+        idle, busy, late = [await world.network.connect("a", 7) for _ in range(3)]
+        world.nodes.kill("a", power=True)
+        await busy.send_all(b"anybody?")
+        with trio.move_on_after(60) as scope:
+            await busy.receive_some()
+        assert scope.cancelled_caught
+        with pytest.raises(TimeoutError):
+            await world.network.connect("a", 7)
+        world.network.heal()
+        world.nodes.boot("a")
+        with pytest.raises(trio.BrokenResourceError):
+            await busy.receive_some()
+        with trio.move_on_after(60) as scope:
+            await idle.receive_some()
+        assert scope.cancelled_caught
+        with pytest.raises(trio.BrokenResourceError):
+            await late.send_all(b"are you back?")
+        idle.close()
+        assert world.network.connections == []
+        async with await world.network.connect("a", 7) as stream:
+            await stream.send_all(b"hello")
+            assert await stream.receive_some() == b"hello"
+
+    simulate(scenario, seed=1).check()
+
+
+def test_code_of_a_node_connects_from_the_host_of_the_node() -> None:
+    async def main(node: Node, world: World) -> None:
+        await world.network.connect("server", 80)
+
+    async def scenario(world: World) -> None:
+        world.network.listen("server", 80)
+        world.nodes.start("a", main, world)
+        await trio.sleep(1)
+        await world.network.connect("server", 80)
+
+    outcome = simulate(scenario, seed=1).check()
+    assert [event["source"] for event in events(outcome, "connected")] == ["a", "client"]
+
+
+def test_each_node_has_a_clock_and_streams_of_its_own_and_keeps_its_clock() -> None:
+    seen: dict[str, list[Any]] = {}
+
+    async def draw() -> float:
+        return current_runtime().random.random()
+
+    async def main(node: Node) -> None:
+        drawn: list[float] = []
+
+        async def process() -> None:
+            drawn.append(current_runtime().random.random())
+
+        await wait_exit(spawn(process, label="draws"))
+        seen[node.label] = [current_runtime().now(), current_runtime().random.random(), *drawn]
+        await trio.sleep_forever()
+
+    async def scenario(world: World) -> None:
+        for name in world.params["names"]:
+            world.nodes.start(name, main)
+        world.nodes.skew("a", 100.0)
+        await trio.sleep(1)
+        world.nodes.kill("a")
+        world.nodes.boot("a")
+        await trio.sleep(1)
+
+    simulate(scenario, seed=1, params={"names": ["a", "b"]}, knobs=Knobs(epoch=0.0)).check()
+    assert {life: values[0] for life, values in seen.items()} == {"a": 100, "b": 0, "a#2": 101}
+    assert len({value for values in seen.values() for value in values[1:]}) == 6
+    before = dict(seen)
+    seen.clear()
+    simulate(scenario, seed=1, params={"names": ["c", "b", "a"]}, knobs=Knobs(epoch=0.0)).check()
+    assert {life: seen[life] for life in before} == before
+
+
+def test_a_deadlock_is_found_though_a_dead_node_has_timers_and_the_dead_are_not_named() -> None:
+    async def sleeper(node: Node) -> None:
+        await trio.sleep(3000)
+
+    async def scenario(world: World) -> None:
+        world.nodes.start("a", sleeper)
+        await trio.sleep(1)
+        world.nodes.kill("a")
+        await trio.sleep_forever()
+
+    outcome = simulate(scenario, seed=1)
+    assert isinstance(outcome.error, Deadlock)
+    assert outcome.seconds == 1
+    assert "the scenario sleeps for ever" in outcome.error.waiting[0]
+    assert "sleeper" not in str(outcome.error)
+
+
+def test_what_a_nodes_main_raises_fails_the_run() -> None:
+    async def main(node: Node) -> None:
+        raise LookupError("nothing there")
+
+    async def scenario(world: World) -> None:
+        world.nodes.start("a", main)
+        await trio.sleep(10)
+
+    assert isinstance(simulate(scenario, seed=1).error, LookupError)
+
+
+@pytest.mark.parametrize("power", [False, True])
+def test_what_a_scenario_raises_after_a_kill_is_what_came_of_the_run(power: bool) -> None:
+    log: list[str] = []
+
+    async def scenario(world: World) -> None:
+        world.nodes.start("a", sleeps, log)
+        await trio.sleep(1)
+        world.nodes.kill("a", power=power)
+        world.check(False, "as was to be shown")
+
+    assert isinstance(simulate(scenario, seed=1).error, InvariantViolated)
+    assert log == ["a begins"]
+
+
+def test_nothing_of_the_dead_runs_when_the_scenario_ends_or_fails_or_is_cut_short() -> None:
+    log: list[str] = []
+
+    async def scenario(world: World) -> None:
+        world.nodes.start("a", sleeps, log)
+        await trio.sleep(1)
+        world.nodes.kill("a")
+        await trio.sleep(world.params["more"])
+
+    simulate(scenario, seed=1, params={"more": 1}).check()
+    assert not simulate(scenario, seed=1, params={"more": 10}, knobs=Knobs(max_seconds=5)).passed
+    assert log == ["a begins"] * 2
+
+
+def test_a_run_with_dead_nodes_leaves_no_noise_behind(capfd: pytest.CaptureFixture[str]) -> None:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        simulate(heartbeats, seed=3).check()
+        gc.collect()
+    assert [str(warning.message) for warning in caught] == []
+    assert capfd.readouterr().err == ""
+
+
+def test_a_task_that_the_living_start_in_a_dead_nursery_never_runs() -> None:
+    log: list[str] = []
+
+    async def intruder() -> None:
+        log.append("ran")
+
+    async def main(node: Node, nurseries: list[trio.Nursery]) -> None:
+        async with trio.open_nursery() as nursery:
+            nurseries.append(nursery)
+            await trio.sleep_forever()
+
+    async def scenario(world: World) -> None:
+        nurseries: list[trio.Nursery] = []
+        world.nodes.start("a", main, nurseries)
+        await trio.sleep(1)
+        world.nodes.kill("a")
+        nurseries[0].start_soon(intruder)
+        await trio.sleep(1)
+
+    simulate(scenario, seed=1).check()
+    assert log == []
+
+
+def test_a_dead_nodes_processes_are_not_found_any_more() -> None:
+    async def main(node: Node) -> None:
+        await Supervisor.start_link([], label="top")
+        await trio.sleep_forever()
+
+    async def scenario(world: World) -> None:
+        world.nodes.start("a", main)
+        await trio.sleep(1)
+        pid = world.find("/top")
+        assert pid is not None
+        world.nodes.kill("a")
+        assert world.find("/top") is None
+        assert world.path_of(pid) is None
+        assert len(world.runtimes) == 1
+        with trio.move_on_after(5):
+            await call(pid, "anybody?", timeout=60)
+
+    outcome = simulate(scenario, seed=1).check()
+    assert {event.get("node") for event in events(outcome, "spawned")} == {"a"}
+
+
+def test_what_cannot_be_done_to_a_node_is_refused_by_name() -> None:
+    async def scenario(world: World) -> None:
+        world.nodes.start("a", echo)
+        with pytest.raises(NodeError, match="there is no node of that name; there is a"):
+            world.nodes.kill("b")
+        with pytest.raises(NodeError, match="to start it anew"):
+            world.nodes.start("a", echo)
+        with pytest.raises(NodeError, match="it runs already"):
+            world.nodes.boot("a")
+        world.nodes.kill("a")
+        with pytest.raises(NodeError, match="it is down"):
+            world.nodes.kill("a")
+        assert world.nodes.names() == ("a",)
+
+    simulate(scenario, seed=1).check()
