@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import trio
+from attrs import frozen
 
 from actors.refs import Pid
 from channels._channel_server import ChannelServer, Link
 from channels.effects import Membership
+from channels.long_poll import LongPoll
 from channels.mounts import Mount
-from channels.paths import PathTable
+from channels.paths import InvalidPath, PathTable, join_paths
 from channels.pubsub.pubsub import PubSub
 from channels.serializers.base import Codec, Serializer
-from channels.sockets import router_of
+from channels.sockets import Socket, router_of
+from channels.tokens import Secret
 from channels.transports.origin import parse_rule
 from channels.transports.websocket import frame
 from supervision.child_spec import ChildSpec
@@ -25,7 +29,7 @@ if TYPE_CHECKING:
     from channels.transports.http import HttpHandover
     from channels.transports.listener import Listen, Listening
 
-__all__ = ["ChannelPool", "MountedSocket", "Services"]
+__all__ = ["ChannelPool", "Mounted", "MountedSocket", "Services", "mount_all"]
 
 
 class ChannelPool:
@@ -85,19 +89,72 @@ class MountedSocket:
         self.error_handler = mount.error_handler
         self.declared = tuple(each for each in mount.connect_info if isinstance(each, str))
         self.own = dict(each for each in mount.connect_info if not isinstance(each, str))
+        self.longpoll = LongPoll() if mount.longpoll is True else mount.longpoll or None
         self.codecs: dict[Serializer, Codec] = {}
+        # For transports that take whole messages: long polling, and servers that frame them themselves.
+        self.message_codecs: dict[Serializer, Codec] = {}
         self._pool = pool
 
-    def use_codecs(self, codecs: dict[Serializer, Codec]) -> None:
+    def use_codecs(
+        self, codecs: dict[Serializer, Codec], message_codecs: dict[Serializer, Codec]
+    ) -> None:
         """Share codecs with the other mounts: broadcasts are encoded once for each codec."""
         for serializer, _ in self.serializers:
             self.codecs[serializer] = codecs.setdefault(serializer, Codec(serializer, frame))
+            self.message_codecs[serializer] = message_codecs.setdefault(
+                serializer, Codec(serializer, _as_it_is)
+            )
 
     async def start_channel(
         self, link: Link, membership: Membership, payload: Any, replaced: tuple[Pid, ...]
     ) -> Pid:
         """Start the channel of a membership, under the pool of this socket."""
         return await self._pool.start(link, membership, payload, replaced)
+
+
+@frozen(kw_only=True)
+class Mounted:
+    """The sockets of an endpoint: the supervisors of their channels, and where they are for which transport."""
+
+    pools: list[ChannelPool]
+    websockets: PathTable[MountedSocket]
+    longpolls: PathTable[MountedSocket]
+
+
+def mount_all(owner: object, mounts: Mapping[str, Mount]) -> Mounted:
+    """Mount sockets at their paths.
+
+    Raises:
+        InvalidPath: a path cannot be one, or is taken.
+        ChannelsError: another mistake in what is mounted.
+    """
+    pools: dict[type[Socket], ChannelPool] = {}
+    codecs: dict[Serializer, Codec] = {}
+    message_codecs: dict[Serializer, Codec] = {}
+    websockets: PathTable[MountedSocket] = PathTable()
+    longpolls: PathTable[MountedSocket] = PathTable()
+    for path, mount in mounts.items():
+        socket = mount.socket
+        if socket not in pools:
+            partitions = max(each.partitions for each in mounts.values() if each.socket is socket)
+            pools[socket] = ChannelPool(owner, socket.__name__, partitions)
+        mounted = MountedSocket(mount, pools[socket])
+        mounted.use_codecs(codecs, message_codecs)
+        if mount.websocket:
+            websockets.add(join_paths(path, mount.path), mounted)
+        if mounted.longpoll is not None:
+            full = join_paths(path, mounted.longpoll.path)
+            if full in websockets:
+                raise InvalidPath(
+                    f"a WebSocket is mounted at {full!r}, and long polling too; give each a path of its own",
+                    path=full,
+                )
+            longpolls.add(full, mounted)
+    return Mounted(pools=list(pools.values()), websockets=websockets, longpolls=longpolls)
+
+
+def _as_it_is(data: bytes) -> bytes:
+    return data
 
 
 class Services:
@@ -109,6 +166,8 @@ class Services:
         endpoint: Any,
         pubsub: PubSub,
         mounts: PathTable[MountedSocket],
+        longpolls: PathTable[MountedSocket],
+        secret_key_base: Secret,
         transports: Transports,
         http: HttpHandover,
         head_timeout: float,
@@ -116,7 +175,12 @@ class Services:
     ) -> None:
         self.endpoint = endpoint
         self.pubsub = pubsub
+        # By the paths of their WebSockets, and by those of their long polling.
         self.mounts = mounts
+        self.longpolls = longpolls
+        self.secret_key_base = secret_key_base
+        # The sessions of clients that poll, by what their tokens say.
+        self.polling: dict[str, Pid] = {}
         self.transports = transports
         self.http = http
         self.head_timeout = head_timeout

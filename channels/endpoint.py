@@ -25,6 +25,7 @@ or goes to Hypercorn with everything else.
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Mapping
 from typing import Any
 
@@ -34,7 +35,7 @@ from actors.refs import Pid
 from actors.runtime import current_runtime
 from channels import logger
 from channels._listening import ListenerServer, start_application
-from channels._mounts import ChannelPool, MountedSocket, Services
+from channels._mounts import ChannelPool, Mounted, Services, mount_all
 from channels._options import check_positive, check_whole
 from channels.drainer import DrainerServer, Draining
 from channels.errors import ChannelsError
@@ -42,10 +43,10 @@ from channels.fastlane import dispatch
 from channels.filters import SECRETS, FilterRule, check_rule
 from channels.messages import Broadcast
 from channels.mounts import Mount
-from channels.paths import InvalidPath, PathTable, join_paths
+from channels.paths import InvalidPath
 from channels.pubsub.pubsub import PubSub
-from channels.serializers.base import Codec, Serializer
 from channels.sockets import Socket
+from channels.tokens import Secret, check_secret
 from channels.transports.attach import Transports
 from channels.transports.http import HttpHandover
 from channels.transports.lifespan import ASGIApplication
@@ -72,11 +73,15 @@ class Endpoint:
         pubsub: carries broadcasts; by default one of its own, on this node alone.
         head_timeout: seconds that a client has to send the head of its first request; then it is answered 408.
         max_connections: connections at a time; more are closed at once, and counted.
+        max_sessions: sessions of clients that poll at a time; more are answered 503, and counted.
         max_buffered_messages: frames that may wait for one client before it counts as too slow, and is closed (1013).
         max_buffered_bytes: the same in bytes.
         draining: how clients are sent away when the endpoint stops.
         filter_parameters: which parameters of clients the log shows: terms, where a parameter whose name contains one
             is masked, or a `Keep`.
+        secret_key_base: signs what clients must not change, the tokens of sessions that poll above all: 20 bytes at
+            least, better 64. Several: the first signs, all are accepted. Without one it is made up at each start,
+            which is enough for one server.
         listen: opens the listener; by default a real one. A simulation gives `world.network.open`.
 
     Nothing is checked or opened before the endpoint starts. It may be started again after it has stopped; one endpoint
@@ -91,10 +96,12 @@ class Endpoint:
         pubsub: PubSub | None = None,
         head_timeout: float = 10.0,
         max_connections: int = 100_000,
+        max_sessions: int = 20_000,
         max_buffered_messages: int = DEFAULT_MAX_MESSAGES,
         max_buffered_bytes: int = DEFAULT_MAX_BYTES,
         draining: Draining | None = None,
         filter_parameters: FilterRule = SECRETS,
+        secret_key_base: Secret | None = None,
         listen: Listen = Listener.open,
     ) -> None:
         self.sockets = dict(sockets)
@@ -102,10 +109,12 @@ class Endpoint:
         self.pubsub = pubsub or PubSub()
         self.head_timeout = head_timeout
         self.max_connections = max_connections
+        self.max_sessions = max_sessions
         self.max_buffered_messages = max_buffered_messages
         self.max_buffered_bytes = max_buffered_bytes
         self.draining = draining or Draining()
         self.filter_parameters = filter_parameters
+        self.secret_key_base = secret_key_base
         self.listen = listen
         self._services: Services | None = None
 
@@ -134,7 +143,7 @@ class Endpoint:
             ChannelsError: see `check`; or the endpoint is running already.
             StartError: something did not start; a port that is in use, above all.
         """
-        pools, mounts = self._mount()
+        mounted = self._mount()
         if self._services is not None and self._services.listener is not None:
             raise EndpointError(
                 "this endpoint is running already; stop it first, or make another Endpoint"
@@ -147,13 +156,15 @@ class Endpoint:
         services = Services(
             endpoint=self,
             pubsub=self.pubsub,
-            mounts=mounts,
+            mounts=mounted.websockets,
+            longpolls=mounted.longpolls,
+            secret_key_base=self.secret_key_base or secrets.token_bytes(64),
             transports=transports,
-            http=HttpHandover(self.http, is_socket_path=mounts.__contains__),
+            http=HttpHandover(self.http, is_socket_path=mounted.websockets.__contains__),
             head_timeout=self.head_timeout,
             listen=self.listen,
         )
-        children = self._children(services, pools, host, port)
+        children = self._children(services, mounted.pools, host, port)
         pid = await Supervisor.start_link(children, label="endpoint")
         self._services = services
         return pid
@@ -167,28 +178,20 @@ class Endpoint:
             type="supervisor",
         )
 
-    def _mount(self) -> tuple[list[ChannelPool], PathTable[MountedSocket]]:
-        pools: dict[type[Socket], ChannelPool] = {}
-        mounts: PathTable[MountedSocket] = PathTable()
-        codecs: dict[Serializer, Codec] = {}
+    def _mount(self) -> Mounted:
         self._check_numbers()
+        if self.secret_key_base is not None:
+            check_secret(self.secret_key_base)
         options = {path: _options(path, value) for path, value in self.sockets.items()}
-        for path, mount in options.items():
-            socket = mount.socket
-            if socket not in pools:
-                partitions = max(o.partitions for o in options.values() if o.socket is socket)
-                pools[socket] = ChannelPool(self, socket.__name__, partitions)
-            mounted = MountedSocket(mount, pools[socket])
-            mounted.use_codecs(codecs)
-            try:
-                mounts.add(join_paths(path, mount.path), mounted)
-            except InvalidPath as error:
-                raise EndpointError(str(error)) from None
-        return list(pools.values()), mounts
+        try:
+            return mount_all(self, options)
+        except InvalidPath as error:
+            raise EndpointError(str(error)) from None
 
     def _check_numbers(self) -> None:
         check_positive("Endpoint", "head_timeout", self.head_timeout)
         check_whole("Endpoint", "max_connections", self.max_connections)
+        check_whole("Endpoint", "max_sessions", self.max_sessions)
         check_whole("Endpoint", "max_buffered_messages", self.max_buffered_messages)
         check_whole("Endpoint", "max_buffered_bytes", self.max_buffered_bytes)
         check_rule("Endpoint", self.filter_parameters)

@@ -12,6 +12,7 @@ from attrs.validators import optional
 from channels._options import positive, whole
 from channels.connect_info import REQUEST_KEYS
 from channels.errors import InvalidOption
+from channels.long_poll import LongPoll
 from channels.serializers.base import Serializer
 from channels.serializers.defaults import DEFAULT_SERIALIZERS
 from channels.serializers.versions import Requirement
@@ -56,6 +57,13 @@ def _check_csrf(mount: Mount, attribute: Any, value: Any) -> None:
         )
 
 
+def _check_longpoll(mount: Mount, attribute: Any, value: Any) -> None:
+    if not isinstance(value, bool | LongPoll):
+        raise InvalidOption(
+            "Mount", "longpoll", value, "True, False, or LongPoll(...) with options"
+        )
+
+
 @frozen
 class Mount:
     """A socket with options, for `Endpoint(sockets={"/socket": Mount(UserSocket, timeout=30.0)})`.
@@ -86,6 +94,9 @@ class Mount:
         error_handler: makes the answer to a client that was refused with a reason: `handler(reason, connect_info)`
             returns a `Refusal`. Without one it is 403.
         max_channels: how many topics one connection may join; None leaves it to the socket class.
+        websocket: whether the socket is there for WebSockets.
+        longpoll: whether it is there for clients that poll, at `/longpoll` behind its path: `True`, or a `LongPoll`
+            with options.
 
     Defaults are Phoenix's.
 
@@ -114,3 +125,5 @@ class Mount:
     check_csrf: CsrfRule = field(default=True, validator=_check_csrf, kw_only=True)
     error_handler: ErrorHandler | None = field(default=None, kw_only=True)
     max_channels: int | None = field(default=None, validator=optional(whole), kw_only=True)
+    websocket: bool = field(default=True, kw_only=True)
+    longpoll: bool | LongPoll = field(default=False, validator=_check_longpoll, kw_only=True)

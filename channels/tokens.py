@@ -47,6 +47,7 @@ __all__ = [
     "TokenInvalid",
     "TokenMissing",
     "UnsignableData",
+    "check_secret",
     "decrypt",
     "encrypt",
     "sign",
@@ -254,12 +255,20 @@ def _keys(
         raise InvalidOption(verb, "key_digest", digest, f"one of {', '.join(DIGESTS)}")
     if not isinstance(salt, str | bytes):
         raise InvalidOption(verb, "salt", salt, 'what the token is for, such as "user auth"')
+    salt_bytes = _bytes(salt)
+    return [derive(each, salt_bytes, iterations, length, digest) for each in check_secret(secret)]
+
+
+def check_secret(secret: Secret) -> list[bytes]:
+    """Give the bytes of a secret, or of several.
+
+    Raises:
+        InvalidSecret: there is none, or it is too short.
+    """
     given = [secret] if isinstance(secret, str | bytes) else secret
     if not isinstance(given, Sequence) or not given:
         raise InvalidSecret("there is no secret")
-    checked = [_checked(each) for each in given]
-    salt_bytes = _bytes(salt)
-    return [derive(each, salt_bytes, iterations, length, digest) for each in checked]
+    return [_checked(each) for each in given]
 
 
 def _checked(secret: object) -> bytes:

@@ -1,0 +1,155 @@
+r"""What long polling says, without I/O: batches in, answers out.
+
+*pure*. A client without a session gets one with a GET; with a session, a GET waits for messages and a POST brings some:
+
+    GET                       200 {"messages":[],"status":410,"token":T}         a new session
+    GET  + T                  200 {"messages":["..."],"status":200,"token":T}    or 204, when nothing came in time
+    POST + T, NDJSON          200 {"status":200}                                 or 408, or 410 without a session
+
+The status that counts is the one in the body; that of HTTP is 200 but for requests that make no sense. A batch has a
+message on each line: JSON, which begins with `[`, or base64 of a binary message. Any other type of body is one message.
+
+After Phoenix.Transports.LongPoll 1.8.12, byte for byte.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Final
+
+import msgspec
+from attrs import frozen
+
+__all__ = [
+    "MAX_BASE64",
+    "MAX_LINES",
+    "NDJSON",
+    "TOKEN_HEADER",
+    "Answer",
+    "Line",
+    "messages_answer",
+    "messages_of",
+    "plain_answer",
+    "preflight_answer",
+    "status_answer",
+    "token_of",
+]
+
+TOKEN_HEADER: Final = "x-phoenix-longpoll-token"  # noqa: S105 - the name of a header
+NDJSON: Final = "application/x-ndjson"
+MAX_LINES: Final = 100
+"""Messages of a batch; what follows is left out in silence."""
+MAX_BASE64: Final = 10_000_000
+"""Characters of a message in base64."""
+
+_ORIGIN = ("access-control-allow-origin", "*")
+_JSON_HEADERS = (
+    _ORIGIN,
+    ("content-type", "application/json; charset=utf-8"),
+    ("cache-control", "no-store"),
+)
+_NEWLINE = re.compile(rb"\r?\n")
+
+
+@frozen(kw_only=True)
+class Answer:
+    """An HTTP answer. The headers are pairs of lower-case name and value, without the length of the body."""
+
+    status: int = 200
+    headers: tuple[tuple[str, str], ...] = (_ORIGIN,)
+    body: bytes = b""
+
+
+class Line(msgspec.Struct, frozen=True):
+    """One message of a client: UTF-8 text, or bytes of a binary message."""
+
+    data: bytes
+    binary: bool
+
+
+# Answers
+
+
+def status_answer(status: int) -> Answer:
+    """Say a status, and nothing else.
+
+    >>> status_answer(410).body
+    b'{"status":410}'
+    """
+    return Answer(headers=_JSON_HEADERS, body=b'{"status":%d}' % status)
+
+
+def messages_answer(status: int, token: str, messages: Iterable[bytes] = ()) -> Answer | None:
+    r"""Hand out messages, each an encoded frame.
+
+        >>> messages_answer(200, "T", [b'["1"]']).body
+        b'{"messages":["[\\"1\\"]"],"status":200,"token":"T"}'
+
+    Returns None if one of them is binary and not by chance UTF-8: this transport has no form for that.
+    """
+    try:
+        texts = [message.decode() for message in messages]
+    except UnicodeDecodeError:
+        return None
+    body = msgspec.json.encode({"messages": texts, "status": status, "token": token})
+    return Answer(headers=_JSON_HEADERS, body=body)
+
+
+def plain_answer(status: int) -> Answer:
+    """Answer a request that makes no sense, or cannot be dealt with: a status of HTTP, and no body."""
+    return Answer(status=status)
+
+
+def preflight_answer(requested: str | None) -> Answer:
+    """Let pages from elsewhere ask; where they may come from was checked before.
+
+    - `requested`: the header `access-control-request-headers`.
+    """
+    return Answer(
+        headers=(
+            _ORIGIN,
+            ("access-control-allow-headers", requested or ""),
+            ("access-control-allow-methods", "get, post, options"),
+            ("access-control-max-age", "3600"),
+        )
+    )
+
+
+# Requests
+
+
+def token_of(header: str | None, params: Mapping[str, Any]) -> str | None:
+    """Find the token of a session: the header `TOKEN_HEADER`, even if it is nonsense, or else the parameter."""
+    token = header if header is not None else params.get("token")
+    return token if isinstance(token, str) else None
+
+
+def messages_of(body: bytes, content_type: str | None) -> Iterator[Line | Answer]:
+    r"""Take a body apart, message by message; an `Answer` is the last, and says what is wrong with that line.
+
+    >>> list(messages_of(b'["1"]\nAAEC', NDJSON))
+    [Line(data=b'["1"]', binary=False), Line(data=b'\x00\x01\x02', binary=True)]
+
+    - `content_type`: of the request. Only `NDJSON` exactly, without parameters, is a batch.
+
+    An empty line is an empty binary message, as a newline at the end of a batch makes one.
+    """
+    if content_type != NDJSON:
+        yield Line(body, binary=False)
+        return
+    # What is beyond the bound is one piece, and is not looked at.
+    for line in _NEWLINE.split(body, maxsplit=MAX_LINES)[:MAX_LINES]:
+        if line.startswith(b"["):
+            yield Line(line, binary=False)
+            continue
+        if len(line) > MAX_BASE64:
+            yield plain_answer(400)
+            return
+        try:
+            yield Line(base64.b64decode(line, validate=True), binary=True)
+        except binascii.Error:
+            yield plain_answer(500)
+            return
