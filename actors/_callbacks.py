@@ -41,6 +41,8 @@ def starting(process: Process, callback: str, message: Any) -> Awaitable[None] |
     """
     instruments = process.runtime.instruments
     for position, instrument in enumerate(instruments):
+        if process.dying:
+            break
         wait = instrument.callback_started(process.pid, callback, message)
         if wait is not None:
             return _await(wait, instruments[position + 1 :], process, callback, message)
@@ -58,6 +60,9 @@ async def _await(
 ) -> None:
     await wait
     for instrument in others:
+        # Whoever was killed while it was held up begins nothing, and nobody is told that it does.
+        if process.dying:
+            break
         following = instrument.callback_started(process.pid, callback, message)
         if following is not None:
             await following

@@ -212,6 +212,11 @@ class Registry(Generic[K, V]):
         entries = self._here().table.entries()
         return entries if where is None else [entry for entry in entries if where(entry)]
 
+    def entries_in(self, runtime: Runtime) -> list[Entry[K, V]]:
+        """All entries in one runtime, for tools that look at it from outside; none if the registry is closed there."""
+        shelf = self._shelves.get(runtime)
+        return [] if shelf is None or shelf.closed else shelf.table.entries()
+
     def count_select(self, where: Callable[[Entry[K, V]], bool]) -> int:
         """How many entries `select` would return."""
         return len(self.select(where))
