@@ -25,7 +25,7 @@ from actors.process import on_exit, send
 from actors.results import Continue, Stop
 from actors.timers import send_after
 from channels._mounts import Services
-from channels._session_server import CLOSED, INACTIVE, SessionServer
+from channels._session_server import CLOSED, INACTIVE, PROTOCOL_ERROR, SessionServer
 from channels._upgrade import Upgraded, answer_first_request
 from channels.messages import BinaryFrame
 from channels.telemetry import SOCKET_MALFORMED
@@ -40,7 +40,6 @@ __all__ = ["Connection"]
 CLOSE_GRACE = 5.0
 # Bytes that may wait in the mailbox of a connection that is busy, before its socket is left unread.
 UNREAD_LIMIT = 512 * 1024
-PROTOCOL_ERROR = 1002
 
 
 class _IdleCheck:
@@ -82,7 +81,8 @@ class Connection(SessionServer):
 
     def _open(self, upgraded: Upgraded) -> None:
         self.protocol = WebSocketProtocol(max_message_size=self.mount.max_frame_size)
-        self.out.put(upgraded.answer)
+        if upgraded.answer:
+            self.out.put(upgraded.answer)
         self.last_heard = trio.current_time()
         send_after(self.pid, _IdleCheck(), self.mount.timeout)
 

@@ -33,13 +33,14 @@ from channels.telemetry import CONNECTION_CLOSED, SOCKET_MALFORMED, SOCKET_OVERF
 from channels.transports.contract import Out
 from channels.transports.events import Signal
 
-__all__ = ["CLOSED", "INACTIVE", "WAITING_LIMIT", "Drain", "SessionServer"]
+__all__ = ["CLOSED", "INACTIVE", "PROTOCOL_ERROR", "WAITING_LIMIT", "Drain", "SessionServer"]
 
 # Messages that may wait for one channel before the client is left unread until it has caught up with most of them. What
 # was read already still arrives, so this is not exact. Phoenix has no limit.
 WAITING_LIMIT = 1024
 
 GOING_AWAY = 1001
+PROTOCOL_ERROR = 1002
 SERVICE_RESTART = 1012
 TRY_AGAIN_LATER = 1013
 
