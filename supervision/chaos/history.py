@@ -27,6 +27,7 @@ __all__ = [
     "Event",
     "FaultMark",
     "History",
+    "Key",
     "Letter",
     "Life",
     "Phase",
@@ -38,8 +39,8 @@ __all__ = [
 Event: TypeAlias = Mapping[str, Any]
 """One line of a trace, decoded."""
 
-Key: TypeAlias = tuple[int, int]
-"""A process: the number of its node, and its own."""
+Key: TypeAlias = tuple[int | str, int]
+"""A process: its node, and its number there."""
 
 # Such a fault ends a process in a way that looks clean.
 _ENDS_CLEANLY = frozenset(("reset_connection", "half_open", "exit_with", "partition"))
@@ -232,6 +233,7 @@ class _Reader:
             "received": self.message_received,
             "signal": self.signal,
             "child_restarted": self.child_restarted,
+            "node_killed": self.node_killed,
             "fault": self.fault,
             "phase": self.phase,
         }
@@ -289,8 +291,11 @@ class _Reader:
         life = self.living.pop(self._key(event), None)
         if life is None:
             return
+        self._end(life, event, event["reason"])
+
+    def _end(self, life: Life, event: Event, reason: str) -> None:
         life.ended, life.ended_event = event["t"], event["n"]
-        life.reason = reason = event["reason"]
+        life.reason = reason
         life.crashed = reason.startswith("Crash(")
         fault = self.faults.get(event["n"])
         if fault is None:
@@ -302,6 +307,12 @@ class _Reader:
             fault.ended.append(life)
         if fault is not None or not is_clean(reason):
             self.missing.setdefault(life.path, deque()).append(life)
+
+    def node_killed(self, event: Event) -> None:
+        # Nothing of it runs any more, so none of its processes says that it ends.
+        name = _node_name(event["node"])
+        for key in [key for key in self.living if _node_name(key[0]) == name]:
+            self._end(self.living.pop(key), event, "the node was killed")
 
     def _done_to(self, life: Life) -> FaultMark | None:
         fault = self.applied.get(life.key)
@@ -376,3 +387,8 @@ class _Reader:
             return
         begin = event["t"]
         self.history.phases.append(Phase(name=event["phase"], begin=begin, end=begin))
+
+
+def _node_name(node: int | str) -> str:
+    """The name of a node without the number of its life: that of `a#2` is `a`."""
+    return str(node).partition("#")[0]

@@ -1,0 +1,239 @@
+// The timeline, drawn to one canvas as big as what can be seen of it.
+
+const canvas = document.getElementById("canvas")
+const pen = canvas.getContext("2d")
+let colors = {}
+
+function readColors() {
+  const style = getComputedStyle(document.documentElement)
+  colors = {}
+  for (const name of ["back", "panel", "ink", "soft", "line", "row", "box", "box-ink", "again", "ended", "crash", "fault",
+    "during", "good", "bad", "arrow", "scrub", "pick"]) colors[name] = style.getPropertyValue(`--${name}`).trim()
+}
+
+let waiting = false
+function redraw() {
+  if (waiting) return
+  waiting = true
+  requestAnimationFrame(() => {
+    waiting = false
+    draw()
+  })
+}
+
+function draw() {
+  const scale = window.devicePixelRatio || 1
+  if (canvas.width !== Math.round(view.width * scale) || canvas.height !== Math.round(view.height * scale)) {
+    canvas.width = Math.round(view.width * scale)
+    canvas.height = Math.round(view.height * scale)
+    canvas.style.width = `${view.width}px`
+    canvas.style.height = `${view.height}px`
+  }
+  pen.setTransform(scale, 0, 0, scale, 0, 0)
+  pen.fillStyle = colors.back
+  pen.fillRect(0, 0, view.width, view.height)
+  pen.save()
+  pen.beginPath()
+  pen.rect(0, HEAD, view.width, view.height - HEAD)
+  pen.clip()
+  const visible = view.rows.filter((row) => row.y + row.height > view.scroll && row.y < view.scroll + view.height)
+  drawStripes(visible)
+  drawPhases(HEAD, view.height)
+  clipToTime(HEAD, view.height, () => {
+    drawFaultLines()
+    for (const row of visible) drawRow(row)
+    drawMessages()
+    drawBlast()
+  })
+  for (const row of visible) drawLabel(row)
+  pen.restore()
+  drawHead()
+  drawMoment()
+}
+
+function clipToTime(top, bottom, work) {
+  pen.save()
+  pen.beginPath()
+  pen.rect(LABELS, top, view.width - LABELS, bottom - top)
+  pen.clip()
+  work()
+  pen.restore()
+}
+
+const yOf = (row) => HEAD + row.y - view.scroll
+
+function drawStripes(visible) {
+  visible.forEach((row) => {
+    pen.fillStyle = row.place.depth % 2 ? colors.row : colors.back
+    pen.fillRect(0, yOf(row), view.width, row.height)
+  })
+}
+
+function drawPhases(top, bottom) {
+  clipToTime(top, bottom, () => {
+    for (const [name, from, to] of RUN.phases) {
+      if (name === "during") {
+        pen.fillStyle = colors.during
+        pen.fillRect(xOf(from), top, xOf(to) - xOf(from), bottom - top)
+      }
+      pen.fillStyle = colors.line
+      pen.fillRect(Math.round(xOf(from)), top, 1, bottom - top)
+    }
+  })
+}
+
+function drawRow(row) {
+  if (row.crowd) drawCrowd(row)
+  else for (const life of row.lives) drawLife(row, life)
+}
+
+const dimmed = (life) =>
+  view.picked?.fault !== undefined && !faults[view.picked.fault].ended.includes(life.index)
+  && faults[view.picked.fault].target !== life.index
+
+function drawLife(row, life) {
+  const left = xOf(life.born)
+  const right = Math.max(xOf(endOf(life)), left + 2)
+  const gone = life.back >= 0 ? xOf(lives[life.back].born) : right
+  if (gone < LABELS || left > view.width) return
+  const y = yOf(row) + 3
+  const height = row.height - 6
+  const begin = Math.max(left, LABELS - 4)
+  const end = Math.min(right, view.width + 4)
+  pen.globalAlpha = dimmed(life) ? 0.3 : 1
+  pen.fillStyle = colors.box
+  pen.fillRect(begin, y, end - begin, height)
+  if (life.replaces >= 0) edge(left, y, height, colors.again, 1)
+  if (life.ended !== null) {
+    const color = life.fault >= 0 ? colors.fault : life.manner >= 2 ? colors.crash : colors.ended
+    edge(right, y, height, color, -1)
+    if (life.manner >= 2 || life.fault >= 0) cross(right, y + height / 2, color)
+    if (life.back >= 0) missing(right, gone, y + height / 2)
+  }
+  if (end - begin > 34 && life.incarnation > 1) {
+    pen.fillStyle = colors["box-ink"]
+    pen.font = "11px system-ui, sans-serif"
+    pen.textBaseline = "middle"
+    pen.fillText(`#${life.incarnation}`, Math.max(begin, LABELS) + 6, y + height / 2 + 0.5)
+  }
+  if (view.picked?.life === life.index || view.hover?.life === life.index) {
+    pen.strokeStyle = view.picked?.life === life.index ? colors.pick : colors.ink
+    pen.lineWidth = 2
+    pen.strokeRect(begin, y, end - begin, height)
+  }
+  pen.globalAlpha = 1
+}
+
+function edge(x, y, height, color, direction) {
+  pen.fillStyle = color
+  pen.fillRect(direction > 0 ? x : x - 3, y - 1, 3, height + 2)
+}
+
+function cross(x, y, color) {
+  pen.strokeStyle = color
+  pen.lineWidth = 2
+  pen.beginPath()
+  pen.moveTo(x + 2, y - 4)
+  pen.lineTo(x + 10, y + 4)
+  pen.moveTo(x + 10, y - 4)
+  pen.lineTo(x + 2, y + 4)
+  pen.stroke()
+}
+
+// The time in which there was nobody.
+function missing(from, to, y) {
+  if (to - from < 3) return
+  pen.strokeStyle = colors.crash
+  pen.lineWidth = 1.5
+  pen.setLineDash([3, 3])
+  pen.beginPath()
+  pen.moveTo(from, y)
+  pen.lineTo(to, y)
+  pen.stroke()
+  pen.setLineDash([])
+}
+
+function drawCrowd(row) {
+  const { steps, peak } = row.crowd
+  const top = yOf(row) + 8
+  const bottom = yOf(row) + row.height - 3
+  const level = (number) => bottom - ((bottom - top) * number) / Math.max(peak, 1)
+  pen.beginPath()
+  pen.moveTo(LABELS - 4, bottom)
+  let last = 0
+  for (const [time, number] of steps) {
+    const x = Math.max(xOf(time), LABELS - 4)
+    pen.lineTo(x, level(last))
+    pen.lineTo(x, level(number))
+    last = number
+    if (x > view.width) break
+  }
+  const end = Math.min(xOf(END), view.width + 4)
+  pen.lineTo(end, level(last))
+  pen.lineTo(end, bottom)
+  pen.closePath()
+  pen.globalAlpha = 0.55
+  pen.fillStyle = colors.box
+  pen.fill()
+  pen.globalAlpha = 1
+  pen.strokeStyle = colors.box
+  pen.lineWidth = 1.5
+  pen.stroke()
+  for (const life of row.lives) drawInCrowd(life, yOf(row) + 2)
+}
+
+// Ends and comings back in a crowd, as ticks above it.
+function drawInCrowd(life, y) {
+  const came = xOf(life.born)
+  if (life.replaces >= 0 && came >= LABELS && came <= view.width) {
+    pen.globalAlpha = dimmed(life) ? 0.25 : 1
+    pen.fillStyle = colors.again
+    pen.fillRect(came, y + 6, 2, 6)
+  }
+  if (life.ended !== null && (life.manner >= 2 || life.fault >= 0)) {
+    const x = xOf(life.ended)
+    if (x >= LABELS && x <= view.width) {
+      pen.globalAlpha = dimmed(life) ? 0.25 : 1
+      pen.fillStyle = life.fault >= 0 ? colors.fault : colors.crash
+      pen.fillRect(x - 1, y, 2.5, 8)
+    }
+  }
+  pen.globalAlpha = 1
+}
+
+function drawLabel(row) {
+  const y = yOf(row)
+  pen.fillStyle = row.place.depth % 2 ? colors.row : colors.back
+  pen.fillRect(0, y, LABELS - 1, row.height)
+  pen.fillStyle = colors.line
+  pen.fillRect(LABELS - 1, y, 1, row.height)
+  const indent = 12 + row.place.depth * 13 + (row.deeper ? 13 : 0)
+  pen.textBaseline = "middle"
+  pen.font = "12.5px system-ui, sans-serif"
+  const middle = y + row.height / 2
+  if (row.deeper) {
+    pen.fillStyle = colors.soft
+    pen.fillText(short(`${row.crowd.peak} at a time in ${deepPlaces(row.place)} places`, LABELS - indent - 8), indent, middle)
+    return
+  }
+  if (!row.first) return
+  const sign = row.place.below.length ? (row.place.folded ? "▸" : "▾") : row.place.crowded ? (row.place.open ? "▾" : "▸") : ""
+  pen.fillStyle = colors.soft
+  pen.fillText(sign, indent - 11, middle)
+  pen.fillStyle = colors.ink
+  if (view.search && row.place.path.toLowerCase().includes(view.search.toLowerCase())) pen.fillStyle = colors.scrub
+  const number = row.crowd ? ` × ${row.crowd.peak}` : ""
+  pen.fillText(short(row.place.name, LABELS - indent - 8 - number.length * 7) + number, indent, middle)
+}
+
+function deepPlaces(place) {
+  return place.below.reduce((sum, each) => sum + 1 + deepPlaces(each), 0)
+}
+
+// A text that fits, with its middle left out if it must be.
+function short(words, room) {
+  const width = pen.measureText(words).width
+  if (width <= room) return words
+  const keep = Math.max(3, Math.floor((words.length * room) / width) - 1)
+  return `${words.slice(0, Math.ceil(keep * 0.6))}…${words.slice(words.length - Math.floor(keep * 0.4))}`
+}

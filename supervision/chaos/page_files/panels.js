@@ -1,0 +1,216 @@
+// What stands beside the timeline: the figures, the tree at a moment, what is picked, the list of faults.
+
+const byId = (id) => document.getElementById(id)
+
+function element(tag, classes, words, ...inside) {
+  const made = document.createElement(tag)
+  if (classes) made.className = classes
+  if (words !== undefined) made.textContent = words
+  made.append(...inside)
+  return made
+}
+
+const percent = (share) => (share === null ? "–" : `${(share * 100).toFixed(share > 0.999 && share < 1 ? 2 : 1)} %`)
+const plural = (number, one, many = `${one}s`) => `${number} ${number === 1 ? one : many}`
+
+function showVerdict() {
+  const { problems, steady } = RUN.measures
+  const badge = byId("verdict")
+  badge.className = problems.length ? "bad" : "good"
+  badge.textContent = problems.length ? plural(problems.length, "problem") : steady.length ? "steady state came back" : "no problems"
+  byId("problems").hidden = problems.length === 0
+  byId("problems").replaceChildren(...problems.map((problem) => element("li", "", problem)))
+}
+
+function showFigures() {
+  const { applied, masked, not_applicable: inert, processes, recovery, messages: mail, steady } = RUN.measures
+  const blast = RUN.measures.blast_largest
+  const own = processes.crashed
+  const worst = steady.length ? steady.reduce((one, other) => (share(other) < share(one) ? other : one)) : null
+  const outages = steady.reduce((sum, each) => sum + each.outages, 0)
+  const parts = [
+    [mail.in_hand, "being handled"], [mail.in_mailboxes, "in mailboxes"], [mail.to_the_dead, "sent to the dead"],
+    [mail.dropped, "dropped by faults"],
+  ].filter(([number]) => number > 0)
+  byId("figures").replaceChildren(
+    figure("Faults applied", applied, ` of ${faults.length}`, [masked && `${masked} masked`, inert && `${inert} not applicable`]),
+    figure("Processes ended", processes.ended, "", [
+      `${processes.ended_by_faults} by faults, ${plural(own, "crash", "crashes")}`, `one fault took along up to ${blast}`]),
+    recoveryFigure(recovery),
+    figure("Restarted", processes.restarted, " by supervisors", [
+      `${processes.gave_up} gave up`, processes.failed_starts && `${processes.failed_starts} failed to start`]),
+    figure("Messages lost", mail.lost, ` of ${mail.sent + mail.omitted}`, parts.length ? parts.map(([n, words]) => `${n} ${words}`) : ["none"]),
+    worst === null
+      ? figure("Steady state", "–", "", ["no check was given"])
+      : figure("Steady during faults", percent(share(worst)), "", [
+        outages ? `${plural(outages, "outage")}, longest ${length(Math.max(...steady.map((each) => each.longest_outage)))}` : "no outage"],
+      steady.some((each) => !each.holds_at_end)),
+  )
+}
+
+const share = (each) => each.availability_during ?? each.availability
+
+function figure(name, value, unit, more, bad = false) {
+  return element("div", `figure${bad ? " bad" : ""}`, undefined,
+    element("div", "name", name),
+    element("div", "value", `${value}`, element("small", "", unit)),
+    element("div", "more", more.filter(Boolean).join(" · ")))
+}
+
+function recoveryFigure(recovery) {
+  const made = figure("Back after", length(recovery.median), " median", [
+    `p99 ${length(recovery.p99)}`, recovery.not_back ? `${recovery.not_back} not back` : "all back"])
+  const bars = element("div", "bars")
+  const highest = Math.max(1, ...recovery.histogram.map((bucket) => bucket.count))
+  let before = 0
+  for (const { up_to: limit, count } of recovery.histogram) {
+    const bar = element("i")
+    bar.style.height = `${(count / highest) * 100}%`
+    bar.title = `${length(before)} to ${limit === null ? "longer" : length(limit)}: ${count}`
+    before = limit
+    bars.append(bar)
+  }
+  made.append(bars)
+  return made
+}
+
+// The tree at the moment.
+
+const FRESH = 1000
+
+function showTree() {
+  byId("moment").textContent = seconds(view.moment)
+  byId("scrubber").value = `${Math.round((view.moment / END) * 1000)}`
+  const lines = []
+  for (const place of roots) treeLines(place, 0, lines)
+  byId("tree").replaceChildren(...lines)
+}
+
+function treeLines(place, depth, lines) {
+  const time = view.moment
+  const alive = place.lives.filter((life) => aliveAt(life, time))
+  const gone = place.lives.filter((life) => isMissing(life, time))
+  if (!alive.length && !gone.length && !livesBelow(place, time)) return
+  if (alive.length > 1) lines.push(crowdLine(place, depth, alive, gone))
+  else {
+    for (const life of alive) lines.push(lifeLine(life, place.name, depth, time))
+    for (const life of gone.slice(0, 3)) lines.push(goneLine(life, place.name, depth, time))
+  }
+  const below = place.below.filter((each) => livesBelow(each, time))
+  below.slice(0, 14).forEach((each) => treeLines(each, depth + 1, lines))
+  if (below.length > 14) lines.push(treeLine("more", depth + 1, `… ${below.length - 14} more`))
+}
+
+// Ended a moment ago, or not replaced yet.
+function isMissing(life, time) {
+  if (life.ended === null || life.ended > time) return false
+  if (life.fault < 0 && life.manner < 2) return false
+  const back = life.back >= 0 ? lives[life.back].born : life.ended + FRESH * 3
+  return time < back
+}
+
+function livesBelow(place, time) {
+  return place.lives.some((life) => aliveAt(life, time) || isMissing(life, time)) || place.below.some((each) => livesBelow(each, time))
+}
+
+function treeLine(classes, depth, words, remark) {
+  const line = element("div", classes, `${"  ".repeat(depth)}${words}`)
+  line.style.whiteSpace = "pre"
+  if (remark) line.append(element("span", "", remark))
+  return line
+}
+
+function crowdLine(place, depth, alive, gone) {
+  const line = treeLine(gone.length ? "many gone-some" : "many", depth, `${place.name} × ${alive.length}`, "")
+  if (gone.length) {
+    const remark = element("span", "", ` ${gone.length} missing`)
+    remark.style.color = "var(--crash)"
+    line.append(remark)
+  }
+  return line
+}
+
+function lifeLine(life, name, depth, time) {
+  const fresh = life.replaces >= 0 && time - life.born < FRESH
+  const number = life.incarnation > 1 ? ` #${life.incarnation}` : ""
+  const line = treeLine(fresh ? "fresh" : "", depth, `${name}${number}`, fresh ? `back for ${seconds(time - life.born, 2)}` : "")
+  line.onclick = () => pick({ life: life.index })
+  return line
+}
+
+function goneLine(life, name, depth, time) {
+  const line = treeLine("gone", depth, name, `gone for ${seconds(time - life.ended, 2)}`)
+  line.onclick = () => pick({ life: life.index })
+  return line
+}
+
+// What is picked.
+
+function showDetail() {
+  const picked = view.picked
+  if (picked === null) byId("detail").replaceChildren()
+  else if (picked.life !== undefined) byId("detail").replaceChildren(element("h2", "", lives[picked.life].path), facts(lifeFacts(lives[picked.life])))
+  else byId("detail").replaceChildren(element("h2", "", faults[picked.fault].words), facts(faultFacts(faults[picked.fault])))
+}
+
+function facts(pairs) {
+  const list = element("dl")
+  for (const [name, value] of pairs) if (value) list.append(element("dt", "", name), element("dd", "", value))
+  return list
+}
+
+function lifeFacts(life) {
+  const back = life.back >= 0 ? lives[life.back] : null
+  const before = life.replaces >= 0 ? lives[life.replaces] : null
+  const sent = messages.filter((message) => message.from === life.index).length
+  const got = messages.filter((message) => message.to === life.index)
+  return [
+    ["process", `${life.pid}, incarnation ${life.incarnation}`],
+    ["started", seconds(life.born) + (before ? `, ${length((life.born - before.ended) / 1000)} after the one before it had ended` : "")],
+    ["ended", life.ended === null ? "" : seconds(life.ended)],
+    ["reason", life.reason],
+    ["because of", life.fault >= 0 ? faults[life.fault].words : ""],
+    ["replaced", back ? `after ${length((back.born - life.ended) / 1000)}${back.restarted ? ", by its supervisor" : ""}` : life.fault >= 0 ? "never" : ""],
+    ["messages", `${sent} sent, ${got.length} received, ${got.filter((message) => message.lost).length} lost`],
+  ]
+}
+
+function faultFacts(fault) {
+  const figures = RUN.measures.faults[fault.index]
+  const along = figures.took_along
+  return [
+    ["at", seconds(fault.time)],
+    ["status", fault.status.replace("_", " ") + (fault.why ? `: ${fault.why}` : "")],
+    ["where", fault.target >= 0 ? lives[fault.target].path : fault.path],
+    ["ended", fault.ended.length ? plural(fault.ended.length, "process", "processes") : "nothing"],
+    ["took along", along.slice(0, 12).join("\n") + (along.length > 12 ? ` and ${along.length - 12} more` : "")],
+    ["target back", fault.ended.length ? (figures.target_back === null ? "never" : `after ${length(figures.target_back)}`) : ""],
+    ["all back", figures.all_back === null ? "" : `after ${length(figures.all_back)}`],
+  ]
+}
+
+function showFaults() {
+  const table = element("table", "", undefined,
+    element("tr", "", undefined, element("th", "", "at"), element("th", "", "fault"), element("th", "", "back")))
+  for (const fault of faults) {
+    const figures = RUN.measures.faults[fault.index]
+    const inert = fault.status !== "applied"
+    const back = inert ? fault.status.replace("_", " ") : figures.target_back === null ? (fault.ended.length ? "never" : "") : length(figures.target_back)
+    const row = element("tr", inert ? "inert" : "", undefined,
+      element("td", "", fault.status === "not_applicable" ? "" : seconds(fault.time, 2)), element("td", "", fault.words), element("td", "", back))
+    row.dataset.fault = fault.index
+    row.classList.toggle("picked", view.picked?.fault === fault.index)
+    row.onclick = () => pick({ fault: fault.index })
+    table.append(row)
+  }
+  byId("faults").replaceChildren(faults.length ? table : element("p", "", "None were planned."))
+}
+
+function showLegend() {
+  const entries = [["▮", "box", "a process"], ["✕", "fault", "ended by a fault"], ["✕", "crash", "crashed by itself"], ["▮", "again", "took its place"], ["┄", "crash", "nobody there"], ["●", "crash", "message lost"]]
+  byId("legend").replaceChildren(...entries.map(([sign, color, words]) => {
+    const mark = element("b", "", sign)
+    mark.style.color = `var(--${color})`
+    return element("span", "", undefined, mark, ` ${words}`)
+  }))
+}

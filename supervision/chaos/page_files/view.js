@@ -1,0 +1,105 @@
+// What is looked at: which stretch of time, which rows, which moment, what is picked and what is looked for.
+
+const LABELS = 264
+const PHASES = 18
+const AXIS = 20
+const FAULTS = 24
+const STRIP = 15
+const HEAD = PHASES + AXIS + FAULTS + checks.length * STRIP + (notes.length ? STRIP : 0) + 6
+
+foldAtFirst()
+
+const view = {
+  from: 0, to: END, width: 0, height: 0, scroll: 0, moment: 0, picked: null, hover: null, messages: "auto", search: "",
+  rows: [], total: 0, rowOf: new Map(), found: new Set(),
+}
+
+const xOf = (time) => LABELS + ((time - view.from) / (view.to - view.from)) * (view.width - LABELS - 8)
+const timeAt = (x) => view.from + ((x - LABELS) / (view.width - LABELS - 8)) * (view.to - view.from)
+
+function lookFor(words) {
+  view.search = words
+  view.found = new Set()
+  if (words) {
+    const small = words.toLowerCase()
+    for (const message of messages) if (message.words.toLowerCase().includes(small)) view.found.add(message.index)
+  }
+  layOut()
+}
+
+function layOut() {
+  let wanted = null
+  if (view.search) {
+    const small = view.search.toLowerCase()
+    wanted = new Set()
+    for (const place of places.values()) {
+      if (!place.path.toLowerCase().includes(small)) continue
+      for (let each = place; each; each = each.above) wanted.add(each)
+    }
+    for (const index of view.found) {
+      for (const life of [messages[index].from, messages[index].to]) {
+        if (life < 0) continue
+        for (let each = places.get(lives[life].path); each; each = each.above) wanted.add(each)
+      }
+    }
+  }
+  const { rows, height } = makeRows(wanted)
+  view.rows = rows
+  view.total = height
+  view.rowOf = new Map()
+  for (const row of rows) for (const life of row.lives) view.rowOf.set(life.index, row)
+}
+
+function zoom(factor, around) {
+  const span = Math.min(END * 1.02, Math.max(2, (view.to - view.from) * factor))
+  const share = (around - view.from) / (view.to - view.from)
+  look(around - share * span, around - share * span + span)
+}
+
+function look(from, to) {
+  const span = to - from
+  view.from = Math.max(-END * 0.01, Math.min(from, END * 1.01 - span))
+  view.to = view.from + span
+}
+
+function bringIntoView(time) {
+  const span = view.to - view.from
+  if (time < view.from || time > view.to) look(time - span / 2, time + span / 2)
+}
+
+function rowAt(y) {
+  const inside = y - HEAD + view.scroll
+  return y < HEAD ? undefined : view.rows.find((row) => inside >= row.y && inside < row.y + row.height)
+}
+
+function lifeAt(x, y) {
+  const row = rowAt(y)
+  if (row === undefined || x < LABELS || row.crowd) return undefined
+  const slack = ((view.to - view.from) / view.width) * 3
+  const time = timeAt(x)
+  return row.lives.find((life) => time >= life.born - slack && time <= endOf(life) + slack)
+}
+
+function faultAt(x, y) {
+  const top = PHASES + AXIS
+  if (y < top || y > top + FAULTS) return undefined
+  let best
+  for (const fault of happened) {
+    const away = Math.abs(xOf(fault.time) - x)
+    if (away < 7 && (best === undefined || away < Math.abs(xOf(best.time) - x))) best = fault
+  }
+  return best
+}
+
+function seconds(milliseconds, digits = 3) {
+  return `${(milliseconds / 1000).toFixed(digits)} s`
+}
+
+// A length of time in as few characters as tell it.
+function length(inSeconds) {
+  if (inSeconds === null || inSeconds === undefined) return "–"
+  if (inSeconds < 0.0001) return "0 ms"
+  if (inSeconds < 0.01) return `${(inSeconds * 1000).toPrecision(2)} ms`
+  if (inSeconds < 1) return `${Math.round(inSeconds * 1000)} ms`
+  return `${inSeconds < 10 ? inSeconds.toFixed(2) : inSeconds.toFixed(1)} s`
+}
