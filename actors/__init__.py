@@ -86,7 +86,7 @@ from actors.registry import (
     Unregistered,
 )
 from actors.results import Continue, Fail, Ignore, NoReply, Reply, Stop, Within
-from actors.runtime import Runtime, current_runtime, open_runtime
+from actors.runtime import Runtime, current_runtime, in_runtime, open_runtime
 from actors.state_machine import (
     CallEvent,
     CastEvent,
@@ -191,6 +191,7 @@ __all__ = [
     "current_runtime",
     "demonitor",
     "exit",
+    "in_runtime",
     "is_alive",
     "is_normal_exit",
     "kill",

@@ -10,8 +10,13 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from collections.abc import AsyncIterator, Iterator
+from contextlib import (
+    AbstractAsyncContextManager,
+    asynccontextmanager,
+    contextmanager,
+    nullcontext,
+)
 from itertools import islice
 
 import trio
@@ -25,7 +30,7 @@ from actors.exits import SHUTDOWN
 from actors.refs import Pid
 from actors.watchdog import watch_loop
 
-__all__ = ["Runtime", "current_runtime", "open_runtime"]
+__all__ = ["Runtime", "current_runtime", "in_runtime", "open_runtime"]
 
 _log = logging.getLogger("actors.runtime")
 
@@ -33,6 +38,28 @@ _log = logging.getLogger("actors.runtime")
 def current_runtime() -> Runtime:
     """The runtime that the calling task belongs to; RuntimeClosed if there is none."""
     return require_runtime()
+
+
+@contextmanager
+def in_runtime(runtime: Runtime) -> Iterator[None]:
+    """Have a task that another library has started belong to a runtime, for as long as the body runs.
+
+        with in_runtime(runtime):
+            pid = await Counter.start(0)
+
+    A task belongs to the runtime of the task that started its nursery's host, so the handlers of a web server, say,
+    belong to none when the server was started first. The body is no process.
+
+    Args:
+        runtime: that runs in the same `trio.run`. If it has been closed, what the body asks of it fails.
+    """
+    within = current_process.set(None)
+    token = ambient_runtime.set(runtime)
+    try:
+        yield
+    finally:
+        ambient_runtime.reset(token)
+        current_process.reset(within)
 
 
 @asynccontextmanager

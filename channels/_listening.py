@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import socket
+import ssl
 from typing import Any
 
 import trio
@@ -23,19 +25,25 @@ from supervision.child_spec import ChildSpec
 from supervision.dynamic_supervisor import DynamicSupervisor
 from supervision.errors import SupervisionError
 
-__all__ = ["ListenerServer", "start_application"]
+__all__ = ["CONNECTION", "ListenerServer", "start_application"]
 
 # Not start_link: the init of a connection cannot fail, and reading its first request comes after it.
-_CONNECTION = ChildSpec("connection", Connection.spawn_link, restart="temporary")
+CONNECTION = ChildSpec("connection", Connection.spawn_link, restart="temporary")
 
 
 class ListenerServer(GenServer[None]):
     """Accepts connections and has each started as a process, under the supervisor of connections."""
 
     async def init(
-        self, services: Services, connections: object, host: str, port: int
+        self,
+        services: Services,
+        connections: object,
+        host: str,
+        port: int,
+        ssl_context: ssl.SSLContext | None = None,
     ) -> Continue | Fail:
         self.services = services
+        self.ssl_context = ssl_context
         self.connections = connections
         before = services.listener
         if port == 0 and before is not None:
@@ -66,15 +74,22 @@ class ListenerServer(GenServer[None]):
                 take.receive_nowait().close()
 
     async def _start(self, carrier: Any) -> None:
+        stream = carrier if self.ssl_context is None else _secured(carrier, self.ssl_context)
         try:
-            await DynamicSupervisor.start_child(
-                self.connections, _CONNECTION, self.services, carrier
-            )
+            await DynamicSupervisor.start_child(self.connections, CONNECTION, self.services, stream)
         except (StartError, StartIgnored, SupervisionError, CallExit):
             # Full, or restarting: this client has to come back later. It is counted, not logged, since there may
             # be very many of them.
             self.services.count(("connection", "not_started"))
             carrier.close()
+
+
+def _secured(carrier: Any, context: ssl.SSLContext) -> trio.SSLStream[Any]:
+    """Put TLS around what was accepted. Hands are shaken when the first request is read, within its time limit."""
+    if isinstance(carrier, socket.socket):
+        carrier = trio.SocketStream(trio.socket.from_stdlib_socket(carrier))
+    # HTTP clients do not say goodbye, and do not wait for one.
+    return trio.SSLStream(carrier, context, server_side=True, https_compatible=True)
 
 
 async def start_application(handover: HttpHandover) -> Pid:

@@ -9,6 +9,7 @@ import trio
 from attrs import frozen
 
 from actors.refs import Pid
+from actors.runtime import current_runtime
 from channels._channel_server import ChannelServer, Link
 from channels.effects import Membership
 from channels.long_poll import LongPoll
@@ -185,6 +186,8 @@ class Services:
         self.http = http
         self.head_timeout = head_timeout
         self.listen = listen
+        self.runtime = current_runtime()
+        self.closed = False
         self.counts: dict[tuple[str, ...], int] = {}
         self.draining = False
         self.listener: Listening | None = None
@@ -204,6 +207,7 @@ class Services:
     def close(self) -> None:
         """Give back what no process owns. To be called when all processes of the endpoint have ended."""
         self.listener = None
+        self.closed = True
         self.transports.close()
 
     def count(self, what: tuple[str, ...]) -> None:

@@ -17,6 +17,7 @@ from channels.connect_info import ConnectInfo
 from channels.params import parse_query
 from channels.sockets import Refusal
 from channels.transports import handshake
+from channels.transports.asgi import AsgiStream
 from channels.transports.attach import Carrier
 from channels.transports.head_reader import read_head
 from channels.transports.peer import peer_of
@@ -47,6 +48,9 @@ async def answer_first_request(services: Services, carrier: Carrier) -> Upgraded
     upgraded = None
     try:
         upgraded = await _answer(services, carrier)
+    except (trio.BrokenResourceError, trio.ClosedResourceError):
+        # Somebody else's server has ended this WebSocket before it was answered.
+        pass
     finally:
         if upgraded is None and not isinstance(carrier, sockets.socket):
             await trio.aclose_forcefully(carrier)
@@ -55,25 +59,29 @@ async def answer_first_request(services: Services, carrier: Carrier) -> Upgraded
 
 async def _answer(services: Services, carrier: Carrier) -> Upgraded | None:
     head = None
-    with trio.move_on_after(services.head_timeout) as limit:
-        services.heads[limit] = None
-        try:
-            head = await read_head(carrier)
-        finally:
-            del services.heads[limit]
-    outcome: bytes | Upgraded
-    if limit.cancelled_caught:
-        if services.draining:
+    if isinstance(carrier, AsgiStream):
+        head = carrier.head
+    else:
+        with trio.move_on_after(services.head_timeout) as limit:
+            services.heads[limit] = None
+            try:
+                head = await read_head(carrier)
+            finally:
+                del services.heads[limit]
+        if limit.cancelled_caught:
+            if services.draining:
+                return None
+            services.count(("http", "head_timeout"))
+            await _last_words(carrier, Refusal(408))
             return None
-        services.count(("http", "head_timeout"))
-        outcome = handshake.response(408)
-    elif head is None:
+    if head is None:
         return None
-    elif isinstance(head, BadRequest):
+    outcome: Refusal | Upgraded
+    if isinstance(head, BadRequest):
         services.count(("http", "bad_request"))
-        outcome = handshake.response(head.status, head.problem.encode())
+        outcome = Refusal(head.status, head.problem)
     elif services.draining:
-        outcome = handshake.response(503, headers=(("retry-after", "1"),))
+        outcome = Refusal(503, headers=(("retry-after", "1"),))
     elif (found := services.mounts.match(head.path)) is not None:
         outcome = await _upgrade(services, *found, head, carrier)
     else:
@@ -91,20 +99,22 @@ async def _upgrade(
     variables: dict[str, str],
     head: Head,
     carrier: Carrier,
-) -> bytes | Upgraded:
+) -> Refusal | Upgraded:
     """Decide about a request to a socket's path: a WebSocket, or the answer that refuses it."""
     headers = head.headers
-    if handshake.method_problem(head) is not None:
-        return handshake.response(400)
-    scheme = "https" if isinstance(carrier, trio.SSLStream) else "http"
+    # A server that speaks ASGI has looked at that, and it may have been HTTP/2, where other rules hold.
+    is_checked = isinstance(carrier, AsgiStream)
+    if not is_checked and handshake.method_problem(head) is not None:
+        return Refusal(400)
+    scheme = _scheme(carrier)
     origin, host = headers.get("origin"), headers.get("host")
     if not may_come_from(services, mount, origin, scheme=scheme, host=host):
-        return handshake.response(403)
+        return Refusal()
     agreed = agree(
         headers.get("sec-websocket-protocol"), mount.subprotocols, auth_token=mount.auth_token
     )
     if agreed is None:
-        return handshake.response(403)
+        return Refusal()
     info = ConnectInfo(
         peer_data=peer_of(carrier),
         scheme=scheme,
@@ -116,22 +126,33 @@ async def _upgrade(
     params = {**parse_query(head.query), **variables}
     connected = await connect(services, mount, params, info)
     if isinstance(connected, Refusal):
-        return handshake.refusal(connected.status, connected.body, connected.headers)
+        return connected
+    if isinstance(carrier, AsgiStream):
+        await carrier.accept(agreed.name)
+        return Upgraded(connected=connected, answer=b"", rest=b"")
     problem = handshake.upgrade_problem(head)
     if problem is not None:
-        return handshake.refuse(problem)
-    return Upgraded(
-        connected=connected,
-        answer=handshake.accept(head, subprotocol=agreed.name),
-        rest=head.rest,
-    )
+        return Refusal(400, problem, (("sec-websocket-version", handshake.VERSION),))
+    answer = handshake.accept(head, subprotocol=agreed.name)
+    return Upgraded(connected=connected, answer=answer, rest=head.rest)
 
 
-async def _last_words(carrier: Carrier, answer: bytes) -> None:
+def _scheme(carrier: Carrier) -> str:
+    if isinstance(carrier, AsgiStream):
+        return carrier.scheme
+    return "https" if isinstance(carrier, trio.SSLStream) else "http"
+
+
+async def _last_words(carrier: Carrier, refusal: Refusal) -> None:
     """Write an answer to a connection that has no transport yet, and wait for the peer to have read it.
 
     Bounded: a peer that reads nothing for five seconds is left alone with what it has.
     """
+    body = refusal.body.encode()
+    if isinstance(carrier, AsgiStream):
+        with trio.move_on_after(5):
+            await carrier.refuse(refusal.status, body, refusal.headers)
+        return
     if isinstance(carrier, sockets.socket):
         try:
             # A copy: the carrier itself is closed when its process ends.
@@ -144,7 +165,7 @@ async def _last_words(carrier: Carrier, answer: bytes) -> None:
         stream = carrier
     try:
         with trio.move_on_after(5):
-            await stream.send_all(answer)
+            await stream.send_all(handshake.response(refusal.status, body, headers=refusal.headers))
             if isinstance(stream, trio.SocketStream):
                 await stream.send_eof()
                 # Unread bytes at a close would reset the connection, and the answer might be lost with it.

@@ -26,14 +26,17 @@ or goes to Hypercorn with everything else.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
+import ssl
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
 from actors.errors import StartIgnored
 from actors.process import on_exit, spawn
 from actors.refs import Pid
-from actors.runtime import current_runtime
+from actors.runtime import current_runtime, open_runtime
 from channels import logger
+from channels._asgi import serve_lifespan, serve_scope
 from channels._listening import ListenerServer, start_application
 from channels._mounts import ChannelPool, Mounted, Services, mount_all
 from channels._options import check_positive, check_whole
@@ -132,19 +135,28 @@ class Endpoint:
         """
         self._mount()
 
-    async def start_link(self, *, host: str = "127.0.0.1", port: int = 4000) -> Pid:
+    async def start_link(
+        self,
+        *,
+        host: str = "127.0.0.1",
+        port: int | None = 4000,
+        ssl_context: ssl.SSLContext | None = None,
+    ) -> Pid:
         """Start the endpoint and everything in it; returns when it accepts connections.
 
         Args:
             host: the address to listen on; `0.0.0.0` is all of this machine's.
-            port: 0 takes any free one; `address` then tells which.
+            port: 0 takes any free one; `address` then tells which. None listens nowhere: the endpoint then serves as an
+                ASGI application only.
+            ssl_context: speaks TLS: `ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)` with a certificate loaded.
+                None speaks plain HTTP.
 
         Raises:
             ChannelsError: see `check`; or the endpoint is running already.
             StartError: something did not start; a port that is in use, above all.
         """
         mounted = self._mount()
-        if self._services is not None and self._services.listener is not None:
+        if self._services is not None and not self._services.closed:
             raise EndpointError(
                 "this endpoint is running already; stop it first, or make another Endpoint"
             )
@@ -164,19 +176,64 @@ class Endpoint:
             head_timeout=self.head_timeout,
             listen=self.listen,
         )
-        children = self._children(services, mounted.pools, host, port)
+        children = self._children(services, mounted.pools)
+        if port is not None:
+            listener = (services, (self, "connections"), host, port, ssl_context)
+            children.insert(-1, ChildSpec("listener", ListenerServer.start_link, listener))
         pid = await Supervisor.start_link(children, label="endpoint")
         self._services = services
         return pid
 
-    def child_spec(self, *, host: str = "127.0.0.1", port: int = 4000) -> ChildSpec:
+    def child_spec(
+        self,
+        *,
+        host: str = "127.0.0.1",
+        port: int | None = 4000,
+        ssl_context: ssl.SSLContext | None = None,
+    ) -> ChildSpec:
         """The endpoint as a child of a supervisor of yours."""
         return ChildSpec(
             "endpoint",
             self.start_link,
-            kwargs={"host": host, "port": port},
+            kwargs={"host": host, "port": port, "ssl_context": ssl_context},
             type="supervisor",
         )
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Open a runtime and run the endpoint in it, without a port, for as long as the body runs.
+
+            async with endpoint.running():
+                ...                         # an ASGI server passes requests on to the endpoint
+
+        Raises what `start_link` raises. The endpoint stops in order at the end.
+        """
+        async with open_runtime():
+            await self.start_link(port=None)
+            yield
+
+    def lifespan(self, app: object = None) -> AbstractAsyncContextManager[None]:
+        """`running`, in the form in which Starlette takes it: `Starlette(..., lifespan=endpoint.lifespan)`."""
+        return self.running()
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Serve a request, a WebSocket or the lifespan of an ASGI server that runs on Trio.
+
+            app = Starlette(routes=[Mount("/", app=endpoint)], lifespan=endpoint.lifespan)
+
+        Raises:
+            EndpointError: the endpoint is not running. It runs by itself where it is the server's application; mounted
+                in another it needs that one's lifespan, or `start_link`.
+        """
+        if scope["type"] == "lifespan":
+            await serve_lifespan(self, receive, send)
+            return
+        if self._services is None or self._services.closed:
+            raise EndpointError(
+                "this endpoint was asked to serve but is not running; write lifespan=endpoint.lifespan where the "
+                "application is made that it is mounted in"
+            )
+        await serve_scope(self._services, scope, receive, send)
 
     def _mount(self) -> Mounted:
         self._check_numbers()
@@ -196,9 +253,7 @@ class Endpoint:
         check_whole("Endpoint", "max_buffered_bytes", self.max_buffered_bytes)
         check_rule("Endpoint", self.filter_parameters)
 
-    def _children(
-        self, services: Services, pools: list[ChannelPool], host: str, port: int
-    ) -> list[ChildSpec]:
+    def _children(self, services: Services, pools: list[ChannelPool]) -> list[ChildSpec]:
         connections = (self, "connections")
         transports = services.transports
         children = [
@@ -218,9 +273,6 @@ class Endpoint:
                 label="connections",
                 max_children=self.max_connections,
             )
-        )
-        children.append(
-            ChildSpec("listener", ListenerServer.start_link, (services, connections, host, port))
         )
         children.append(
             ChildSpec(

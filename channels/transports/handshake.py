@@ -24,17 +24,10 @@ from websockets.utils import accept_key
 
 from channels.transports.request import Head
 
-__all__ = [
-    "accept",
-    "method_problem",
-    "refusal",
-    "refuse",
-    "response",
-    "upgrade_problem",
-    "wants_upgrade",
-]
+__all__ = ["VERSION", "accept", "method_problem", "response", "upgrade_problem", "wants_upgrade"]
 
-_VERSION = "13"
+VERSION = "13"
+"""Of WebSockets, for the header that names it."""
 
 
 def wants_upgrade(head: Head) -> bool:
@@ -61,8 +54,8 @@ def upgrade_problem(head: Head) -> str | None:
     if headers.get("content-length", "0") != "0" or "transfer-encoding" in headers:
         return "a request that opens a WebSocket has no body"
     version = headers.get("sec-websocket-version")
-    if version != _VERSION:
-        return f"'sec-websocket-version' header must be '{_VERSION}', got {version!r}"
+    if version != VERSION:
+        return f"'sec-websocket-version' header must be '{VERSION}', got {version!r}"
     if not _is_key(headers.get("sec-websocket-key", "")):
         return "'sec-websocket-key' header must be 16 bytes in base64"
     return None
@@ -92,16 +85,6 @@ def accept(head: Head, *, subprotocol: str | None = None) -> bytes:
     if subprotocol is not None:
         lines.append(f"Sec-WebSocket-Protocol: {subprotocol}")
     return "\r\n".join((*lines, "", "")).encode("ascii")
-
-
-def refuse(problem: str) -> bytes:
-    """Build the 400 for a request that is not a proper upgrade; `problem` becomes its text."""
-    return response(400, problem.encode(), headers=(("sec-websocket-version", _VERSION),))
-
-
-def refusal(status: int, text: str, headers: Iterable[tuple[str, str]]) -> bytes:
-    """Build the answer of an application that has refused a client, in its own words."""
-    return response(status, text.encode(), headers=headers)
 
 
 def response(status: int, body: bytes = b"", *, headers: Iterable[tuple[str, str]] = ()) -> bytes:

@@ -113,7 +113,7 @@ class HttpHandover:
         self._app = not_found if app is None else app
         self._is_socket_path = is_socket_path
         self._config = default_config() if config is None else config
-        self._wrapper = ASGIWrapper(self._route)
+        self._wrapper = ASGIWrapper(self.route)
         self._context = WorkerContext(None)
         self._state: LifespanState = {}
         self._connections = 0
@@ -123,7 +123,12 @@ class HttpHandover:
         """How many connections are being served."""
         return self._connections
 
-    async def _route(self, scope: Any, receive: Any, send: Any) -> None:
+    async def route(self, scope: Any, receive: Any, send: Any) -> None:
+        """Serve a request of Hypercorn's, or of the server that the endpoint is mounted in.
+
+        >>> async def example(handover: HttpHandover, scope: Any, receive: Any, send: Any) -> None:
+        ...     await handover.route(scope, receive, send)
+        """
         kind = scope["type"]
         if not self._is_socket_path(scope["path"]):
             await self._app(scope, receive, send)

@@ -9,6 +9,7 @@ from typing import Any
 import trio
 
 from channels.connect_info import PeerData
+from channels.transports.asgi import AsgiStream
 from channels.transports.attach import Carrier
 
 __all__ = ["peer_of"]
@@ -21,6 +22,8 @@ def peer_of(carrier: Carrier) -> PeerData | None:
     >>> peer_of(one) is None
     True
     """
+    if isinstance(carrier, AsgiStream):
+        return carrier.peer
     certificate = None
     below: Any = carrier
     if isinstance(carrier, trio.SSLStream):

@@ -8,9 +8,9 @@ from websockets.protocol import State
 from websockets.uri import parse_uri
 
 from channels.transports.handshake import (
+    VERSION,
     accept,
     method_problem,
-    refuse,
     response,
     upgrade_problem,
     wants_upgrade,
@@ -109,8 +109,9 @@ def test_only_get_opens_a_websocket() -> None:
     assert method_problem(request("POST")) == "a WebSocket is opened with GET, not with POST"
 
 
-def test_a_refusal_has_its_reason_as_text_and_the_version_that_is_spoken() -> None:
-    head, _, body = refuse("because").partition(b"\r\n\r\n")
+def test_an_answer_has_its_reason_as_text_and_the_headers_that_it_is_given() -> None:
+    answer = response(400, b"because", headers=(("sec-websocket-version", VERSION),))
+    head, _, body = answer.partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 400 Bad Request\r\n")
     assert b"content-type: text/plain; charset=utf-8" in head
     assert b"sec-websocket-version: 13" in head

@@ -1,0 +1,73 @@
+"""An endpoint as an ASGI application: lifespan, requests and WebSockets of a server that is not ours.
+
+What it does with them is what it does with those on its own port: this finds the way in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import MutableMapping
+from typing import TYPE_CHECKING, Any
+
+import trio
+
+from actors.errors import CallExit, StartError, StartIgnored
+from actors.links import wait_exit
+from actors.runtime import in_runtime
+from channels._listening import CONNECTION
+from channels.transports.asgi import AsgiStream, path_of
+from supervision.dynamic_supervisor import DynamicSupervisor
+from supervision.errors import SupervisionError
+
+if TYPE_CHECKING:
+    from channels._mounts import Services
+    from channels.endpoint import Endpoint
+
+__all__ = ["serve_lifespan", "serve_scope"]
+
+
+async def serve_lifespan(endpoint: Endpoint, receive: Any, send: Any) -> None:
+    """Run the endpoint for as long as the server runs; for an endpoint that is the application itself."""
+    await receive()
+    try:
+        async with endpoint.running():
+            await send({"type": "lifespan.startup.complete"})
+            await receive()
+    except Exception as error:  # told to the server, which says it to whoever started it
+        await send({"type": "lifespan.startup.failed", "message": str(error)})
+        return
+    await send({"type": "lifespan.shutdown.complete"})
+
+
+async def serve_scope(
+    services: Services, scope: MutableMapping[str, Any], receive: Any, send: Any
+) -> None:
+    """Serve one request or WebSocket, until it is over."""
+    path = path_of(scope)
+    with in_runtime(services.runtime):
+        if scope["type"] == "websocket" and path in services.mounts:
+            await _websocket(services, AsgiStream(scope, receive, send, path=path))
+        else:
+            await services.http.route(scope, receive, send)
+
+
+async def _websocket(services: Services, stream: AsgiStream) -> None:
+    """Have a process serve a WebSocket, and stay for as long as it does."""
+    try:
+        if not await stream.connected():
+            return
+        try:
+            pid = await DynamicSupervisor.start_child(
+                (services.endpoint, "connections"), CONNECTION, services, stream
+            )
+        except (StartError, StartIgnored, SupervisionError, CallExit):
+            # Full, or restarting, as for connections of its own port.
+            services.count(("connection", "not_started"))
+            await stream.refuse(503, b"", (("retry-after", "1"),))
+            return
+        await stream.closed.wait()
+        await wait_exit(pid)
+    except trio.BrokenResourceError:
+        # The server had no use for the answer.
+        pass
+    finally:
+        stream.end()
