@@ -21,6 +21,7 @@ from channels.endpoint import Endpoint
 from channels.errors import ChannelsError
 from supervision import application
 from supervision.errors import FailedToStartChild, SupervisionError
+from supervision.simulation.commands import add_simulation_commands
 
 __all__ = ["LogLevel", "main", "run_endpoint", "serve_endpoint"]
 
@@ -144,6 +145,7 @@ def main() -> NoReturn:
         _serve(_load(target), host, port, log_level)
 
     add_token_commands(app, _app())
+    add_simulation_commands(app)
     _run(app)
 
 

@@ -11,7 +11,7 @@ Of runs that fail alike there is one file, called after the scenario, the failur
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -75,15 +75,19 @@ class Corpus:
         found = [(path, load_run(path)) for path in sorted(self.folder.glob("*.json"))]
         return [(path, run) for path, run in found if scenario in (None, run.scenario)]
 
-    def find(self, scenario: str, failure: str) -> Path | None:
-        """The file of a kind of failure, if there is one."""
+    def find(self, scenario: str, failure: str, *, stale: Collection[Path] = ()) -> Path | None:
+        """The file of a kind of failure, if there is one that is not stale."""
         for path, run in self.entries(scenario):
-            if run.failure == failure:
+            if run.failure == failure and path not in stale:
                 return path
         return None
 
-    def keep(self, run: RunFile) -> Path:
+    def keep(self, run: RunFile, *, stale: Collection[Path] = ()) -> Path:
         """Have a file of this kind of failure, and answer where it is: the new one, or the one that was there.
+
+        Args:
+            run: the failure.
+            stale: files whose runs do not fail like this any more, so that they do not stand for it.
 
         Raises:
             ValueError: the run has not failed.
@@ -94,7 +98,7 @@ class Corpus:
                 f"the run of {run.scenario} with seed {run.seed} has passed, and a corpus is of failures; keep it "
                 "with save_run"
             )
-        known = self.find(run.scenario, run.failure)
+        known = self.find(run.scenario, run.failure, stale=stale)
         if known is not None:
             return known
         self.folder.mkdir(parents=True, exist_ok=True)

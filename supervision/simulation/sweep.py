@@ -10,7 +10,7 @@ The results come in the order of the seeds, whichever was done first, so that a 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -89,7 +89,7 @@ def sweep(
     limit: float = 60.0,
     renew: int = 200,
     measure: Measure | None = None,
-) -> Iterator[SeedResult]:
+) -> Generator[SeedResult, None, None]:
     """Run a scenario with each of the seeds, in forked processes, and yield the results in the order of the seeds.
 
         failures = [result for result in sweep(scenario, range(1, 201)) if not result.passed]
@@ -137,13 +137,13 @@ def sweep(
     )
     plan.try_to_write(seeds)
     if jobs == 0:
-        return map(plan.run, seeds)
+        return (plan.run(seed) for seed in seeds)
     return _forked(plan, seeds, cores() if jobs is None else jobs, limit, renew)
 
 
 def _forked(
     plan: _Plan, seeds: Sequence[int], jobs: int, limit: float, renew: int
-) -> Iterator[SeedResult]:
+) -> Generator[SeedResult, None, None]:
     answers = in_workers(plan.encoded, seeds, jobs=jobs, limit=limit, renew=renew)
     for seed, answer in zip(seeds, answers, strict=True):
         if isinstance(answer, Lost):

@@ -1,0 +1,83 @@
+"""Repeating the run of a run file for somebody to look at."""
+
+from __future__ import annotations
+
+import pdb  # noqa: T100 # what --pdb asks for
+import sys
+import traceback
+from pathlib import Path
+from types import TracebackType
+
+from supervision.simulation._places import is_program
+from supervision.simulation.outcome import Outcome
+from supervision.simulation.run_file import RunFile, difference, load_run, run_again
+
+__all__ = ["replay_file"]
+
+
+def replay_file(path: Path, *, trace: bool = False, debug: bool = False) -> bool:
+    """Repeat a run and say what it does; answers whether it passed.
+
+    Args:
+        path: of the run file.
+        trace: whether every event is printed, as a line of JSON on standard output; what else is said goes to
+            standard error then.
+        debug: whether the debugger opens where the run failed.
+
+    Raises:
+        RunFileError: the file cannot be used.
+    """
+    run = load_run(path)
+    said = sys.stderr if trace else sys.stdout
+    print(f"{run.scenario}, seed {run.seed}", file=said, flush=True)
+    outcome = run_again(run)
+    if trace:
+        sys.stdout.buffer.write(b"".join(line + b"\n" for line in outcome.trace))
+        sys.stdout.flush()
+    print(_said_of(run, outcome), file=said)
+    error = outcome.error
+    if error is not None:
+        lines = traceback.format_exception(type(error), error, _in_program(error.__traceback__))
+        print("".join(lines).rstrip(), file=said, flush=True)
+        if debug:
+            _debug(error)
+    return outcome.passed
+
+
+def _said_of(run: RunFile, outcome: Outcome) -> str:
+    ran = f"{outcome.events} events in {outcome.steps} steps, {outcome.seconds:g} virtual seconds"
+    changed = difference(run, outcome)
+    if changed is None:
+        return f"{ran}: the same run, to the byte"
+    return f"{ran}: another run than the one that was saved; {changed}"
+
+
+def _debug(error: BaseException) -> None:
+    trace = _program_part(error.__traceback__)
+    if trace is None:
+        # A deadlock, or an invariant that was checked between two steps.
+        sys.stdout.write("no line of the program was running when this was found\n")
+    else:
+        pdb.post_mortem(trace)
+
+
+def _in_program(trace: TracebackType | None) -> TracebackType | None:
+    """The traceback from where the program begins: how Trio came there is of no interest."""
+    found = trace
+    while found is not None and not is_program(found.tb_frame.f_code.co_filename):
+        found = found.tb_next
+    return found
+
+
+def _program_part(trace: TracebackType | None) -> TracebackType | None:
+    """The traceback from the first to the last line of the program, which is where a debugger should open."""
+    parts = []
+    while trace is not None:
+        parts.append(trace)
+        trace = trace.tb_next
+    while parts and not is_program(parts[-1].tb_frame.f_code.co_filename):
+        parts.pop()
+    found = None
+    for part in reversed(parts):
+        found = TracebackType(found, part.tb_frame, part.tb_lasti, part.tb_lineno)
+    return _in_program(found)

@@ -1,0 +1,114 @@
+"""The commands `ashtree simulate` and `ashtree replay`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+
+from supervision.simulation._arguments import load_scenario, parse_params, parse_seeds
+from supervision.simulation._replaying import replay_file
+from supervision.simulation._sweeping import Sweeping
+from supervision.simulation.corpus import DEFAULT_CORPUS
+from supervision.simulation.errors import SimulationError
+
+__all__ = ["add_simulation_commands"]
+
+INTERRUPTED = 130  # what shells say of a program that Ctrl-C has ended
+
+
+def add_simulation_commands(app: typer.Typer) -> None:
+    """Put the commands into the application."""
+    app.command(help="Run a scenario with many seeds, and show what fails.")(simulate)
+    app.command(help="Repeat the run of a run file, to the byte.")(replay)
+
+
+def simulate(
+    target: Annotated[
+        str, typer.Argument(metavar="MODULE:SCENARIO", help="Such as shop.scenarios:opening_day.")
+    ],
+    *,
+    seeds: Annotated[
+        str, typer.Option(metavar="SEEDS", help="Such as 7, 1-1000, or 1-10,40.")
+    ] = "1-100",
+    jobs: Annotated[
+        int | None,
+        typer.Option(min=0, help="Processes; one per core if not given. 0: in this process."),
+    ] = None,
+    swarm: Annotated[
+        bool, typer.Option(help="Draw the settings of the world anew for each seed.")
+    ] = True,
+    shrink: Annotated[bool, typer.Option(help="Make each kind of failure small.")] = True,
+    corpus: Annotated[
+        Path, typer.Option(metavar="DIR", help="Where run files of failures are kept.")
+    ] = DEFAULT_CORPUS,
+    params: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=VALUE", help="For the scenario; the value is JSON, or text."),
+    ] = None,
+    stop_after: Annotated[
+        int, typer.Option(min=0, metavar="N", help="Stop after so many failures; 0: never.")
+    ] = 20,
+    check: Annotated[
+        float,
+        typer.Option(
+            min=0, max=1, help="Share of passing runs that is repeated in a fresh process."
+        ),
+    ] = 0.01,
+    limit: Annotated[
+        float, typer.Option(metavar="SECONDS", help="Real time that one run may take.")
+    ] = 60.0,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Write the report there, too.")
+    ] = None,
+) -> None:
+    """The command `ashtree simulate`: exit code 0 if nothing was found, 1 if something was, 2 for wrong input."""
+    if not limit > 0:
+        raise typer.BadParameter("--limit must be more than 0 seconds")
+    sweeping = Sweeping(
+        load_scenario(target),
+        parse_seeds(seeds),
+        jobs=jobs,
+        swarm=swarm,
+        shrink=shrink,
+        corpus=corpus,
+        params=parse_params(params or ()),
+        stop_after=stop_after,
+        check=check,
+        limit=limit,
+        json_file=json_file,
+    )
+    try:
+        passed = sweeping.run()
+    except KeyboardInterrupt:
+        sweeping.interrupted()
+        raise SystemExit(INTERRUPTED) from None
+    except SimulationError as error:
+        _fail(str(error), 1)
+    raise SystemExit(0 if passed else 1)
+
+
+def replay(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A run file.")],
+    *,
+    trace: Annotated[bool, typer.Option("--trace", help="Print every event, as JSON.")] = False,
+    pdb: Annotated[
+        bool, typer.Option("--pdb", help="Open the debugger where the run failed.")
+    ] = False,
+) -> None:
+    """The command `ashtree replay`: exit code 0 if the run passes, 1 if it fails, 2 if the file cannot be used."""
+    # As for a scenario that is named on the command line: what is started from a folder may import from it.
+    if str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
+    try:
+        passed = replay_file(file, trace=trace, debug=pdb)
+    except SimulationError as error:
+        _fail(str(error), 2)
+    raise SystemExit(0 if passed else 1)
+
+
+def _fail(sentence: str, code: int) -> NoReturn:
+    sys.stderr.write(f"{sentence}\n")
+    raise SystemExit(code)
