@@ -48,7 +48,12 @@ def may_come_from(
 
 
 async def connect(
-    services: Services, mount: MountedSocket, params: dict[str, Any], info: ConnectInfo
+    services: Services,
+    mount: MountedSocket,
+    params: dict[str, Any],
+    info: ConnectInfo,
+    *,
+    handle_errors: bool = True,
 ) -> Connected | Refusal:
     """Find the serializer and ask the application.
 
@@ -57,6 +62,7 @@ async def connect(
         mount: where the client connects.
         params: of the query and the path.
         info: what is known of the request; the session and what the mount adds is filled in here.
+        handle_errors: whether the `error_handler` of the mount makes the answer to a refusal; long polling has none.
     """
     serializer = negotiate(params.get("vsn", DEFAULT_VSN), mount.serializers)
     if serializer is None:
@@ -71,10 +77,10 @@ async def connect(
             await socket.connect(params, info)
         except ConnectRefused as refusal:
             _measure(started, socket, params, "error", refusal.reason)
-            return _refusal(mount, refusal.reason, info)
+            return _refusal(mount, refusal.reason, info) if handle_errors else Refusal()
         except TokenError as error:
             _measure(started, socket, params, "error", error)
-            return _refusal(mount, error, info)
+            return _refusal(mount, error, info) if handle_errors else Refusal()
         identity = _identity(socket)
     except (
         Exception
