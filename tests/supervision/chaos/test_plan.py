@@ -40,7 +40,7 @@ def test_every_plan_of_a_storm_is_a_plan_and_survives_json(seed: int) -> None:
 @given(st.integers(0, 2**64))
 def test_a_storm_with_one_more_fault_has_the_same_others(seed: int) -> None:
     fewer, more = (everything(count).draw(Random(seed)) for count in (10, 11))
-    assert [fault for fault in more if fault in fewer] == list(fewer)
+    assert fewer in [more[:position] + more[position + 1 :] for position in range(11)]
 
 
 @given(st.integers(0, 2**64))
