@@ -4,6 +4,9 @@ The drainer is the endpoint's last child, so it is stopped first; stopping is wh
 connections, batch by batch, to close with 1012, on which phoenix.js reconnects; requests on new ones are answered 503
 from then on. Pages that are being served are served to their end.
 
+The sessions of clients that poll are told first, and end: the polls that are held are answered, and what their clients
+ask next finds no session.
+
 After Phoenix.Socket.PoolDrainer, with one difference: it counts connections and not channels, so clients that have
 joined nothing are told as well.
 """
@@ -55,10 +58,12 @@ class Draining:
 class DrainerServer(GenServer[None]):
     """Waits to be stopped, and then drains."""
 
-    async def init(self, services: Services, connections: object, draining: Draining) -> None:
+    async def init(
+        self, services: Services, supervisors: tuple[object, ...], draining: Draining
+    ) -> None:
         trap_exits()
         self.services = services
-        self.connections = connections
+        self.supervisors = supervisors
         self.draining = draining
 
     async def terminate(self, reason: ExitReason) -> None:
@@ -68,13 +73,7 @@ class DrainerServer(GenServer[None]):
             await self._drain()
 
     async def _drain(self) -> None:
-        try:
-            children = await DynamicSupervisor.which_children(self.connections)
-        except CallExit:
-            # Their supervisor is gone, and they with it: the endpoint is stopping because of that, or was being
-            # repaired when it was told to stop.
-            return
-        pids = [child.pid for child in children if isinstance(child.pid, Pid)]
+        pids = [pid for name in self.supervisors for pid in await _children_of(name)]
         size = self.draining.batch_size
         rounds = math.ceil(len(pids) / size)
         refs = set()
@@ -94,3 +93,13 @@ class DrainerServer(GenServer[None]):
         while refs:
             down = await receive(lambda message: type(message) is Down)
             refs.discard(down.ref)
+
+
+async def _children_of(supervisor: object) -> list[Pid]:
+    try:
+        children = await DynamicSupervisor.which_children(supervisor)
+    except CallExit:
+        # It was not started, because no socket needs it; or it is gone, and its children with it: the endpoint is
+        # stopping because of that, or was being repaired when it was told to stop.
+        return []
+    return [child.pid for child in children if isinstance(child.pid, Pid)]

@@ -15,6 +15,7 @@ A running endpoint is a supervision tree, stopped from the bottom up:
     ├── application                           the lifespan of the mounted ASGI application
     ├── flusher                               writes for all plain sockets
     ├── poller                                reads for all plain sockets
+    ├── sessions (dynamic)                    one process for each client that polls, temporary; if any may
     ├── connections (dynamic)                 one process for each connection, temporary
     ├── listener                              accepts
     └── drainer                               sends clients elsewhere, first of all
@@ -38,6 +39,7 @@ from actors.runtime import current_runtime, open_runtime
 from channels import logger
 from channels._asgi import serve_lifespan, serve_scope
 from channels._listening import ListenerServer, start_application
+from channels._longpoll import LongPolling
 from channels._mounts import ChannelPool, Mounted, Services, mount_all
 from channels._options import check_positive, check_whole
 from channels.drainer import DrainerServer, Draining
@@ -176,6 +178,7 @@ class Endpoint:
             head_timeout=self.head_timeout,
             listen=self.listen,
         )
+        services.http.find = LongPolling(services).find
         children = self._children(services, mounted.pools)
         if port is not None:
             listener = (services, (self, "connections"), host, port, ssl_context)
@@ -254,7 +257,7 @@ class Endpoint:
         check_rule("Endpoint", self.filter_parameters)
 
     def _children(self, services: Services, pools: list[ChannelPool]) -> list[ChildSpec]:
-        connections = (self, "connections")
+        connections, sessions = (self, "connections"), (self, "sessions")
         transports = services.transports
         children = [
             ChildSpec("services", _hold, (services,), restart="temporary"),
@@ -266,19 +269,14 @@ class Endpoint:
         children.append(process_spec(transports.flusher.main, id="flusher"))
         if transports.poller is not None:
             children.append(process_spec(transports.poller.main, id="poller"))
-        children.append(
-            DynamicSupervisor.child_spec(
-                id="connections",
-                name=connections,
-                label="connections",
-                max_children=self.max_connections,
-            )
-        )
+        if services.longpolls:
+            children.append(_dynamic(sessions, self.max_sessions))
+        children.append(_dynamic(connections, self.max_connections))
         children.append(
             ChildSpec(
                 "drainer",
                 DrainerServer.start_link,
-                (services, connections, self.draining),
+                (services, (sessions, connections), self.draining),
                 shutdown=self.draining.timeout + 5.0,
             )
         )
@@ -328,6 +326,12 @@ class Endpoint:
             "counts": dict(services.counts) if services is not None else {},
             "flusher": services.transports.flusher.statistics() if services is not None else None,
         }
+
+
+def _dynamic(name: tuple[Any, str], max_children: int) -> ChildSpec:
+    return DynamicSupervisor.child_spec(
+        id=name[1], name=name, label=name[1], max_children=max_children
+    )
 
 
 async def _hold(services: Services) -> Pid:

@@ -17,6 +17,7 @@ from channels.telemetry import (
     CHANNEL_HANDLED_IN,
     CHANNEL_JOINED,
     ENDPOINT_DRAIN,
+    LONGPOLL_UNSENDABLE,
     PAYLOAD_REFUSED,
     SOCKET_CONNECT_FAILED,
     SOCKET_CONNECTED,
@@ -62,6 +63,7 @@ def attach(
         (SOCKET_MALFORMED, (logging.WARNING,), _malformed),
         (SOCKET_OVERFLOW, (logging.WARNING,), _overflow),
         (ENDPOINT_DRAIN, (logging.INFO,), _drain),
+        (LONGPOLL_UNSENDABLE, (logging.WARNING,), _unsendable),
     )
     detaches = [
         telemetry.attach(event, _only(endpoint, handler))
@@ -194,6 +196,14 @@ def _overflow(event: Event, measurements: Mapping[str, Any], metadata: Mapping[s
         metadata["code"],
         metadata["cause"],
         measurements["dropped"],
+    )
+
+
+def _unsendable(event: Event, measurements: Mapping[str, Any], metadata: Mapping[str, Any]) -> None:
+    _log.warning(
+        "A binary message was for %r, whose client polls and cannot take one; %d messages are lost",
+        metadata["pid"],
+        measurements["messages"],
     )
 
 

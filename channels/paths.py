@@ -109,6 +109,9 @@ class PathTable(Generic[T]):
         for _, value in self._patterns:
             yield value
 
+    def __len__(self) -> int:
+        return len(self._plain) + len(self._patterns)
+
     def __contains__(self, path: str) -> bool:
         return self.match(path) is not None
 

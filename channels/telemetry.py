@@ -12,6 +12,7 @@ __all__ = [
     "CHANNEL_JOINED",
     "CONNECTION_CLOSED",
     "ENDPOINT_DRAIN",
+    "LONGPOLL_UNSENDABLE",
     "PAYLOAD_REFUSED",
     "SOCKET_CONNECTED",
     "SOCKET_CONNECT_FAILED",
@@ -52,3 +53,7 @@ CONNECTION_CLOSED: Event = ("phoenix", "connection_closed")
 
 ENDPOINT_DRAIN: Event = ("phoenix", "socket_drain")
 """A batch of connections is told to go elsewhere. Measures `count`, `total`, `index`, `rounds`."""
+
+LONGPOLL_UNSENDABLE: Event = ("phoenix", "longpoll_unsendable")
+"""A binary message was for a client that polls, which cannot take one: its poll is answered 500, and what waited too is
+lost. Measures `messages`; about `pid`."""

@@ -9,7 +9,16 @@ from __future__ import annotations
 from typing import Any
 
 import actors
-from channels import Channel, ConnectRefused, Endpoint, JoinRefused, Reply, Socket, handle_in
+from channels import (
+    Channel,
+    ConnectRefused,
+    Endpoint,
+    JoinRefused,
+    Mount,
+    Reply,
+    Socket,
+    handle_in,
+)
 from channels.cli import run_endpoint
 
 
@@ -104,7 +113,7 @@ class UserSocket(Socket):
             raise ConnectRefused
 
 
-endpoint = Endpoint(sockets={"/socket": UserSocket})
+endpoint = Endpoint(sockets={"/socket": Mount(UserSocket, longpoll=True)})
 
 
 if __name__ == "__main__":

@@ -91,6 +91,10 @@ def _no_path(_: str) -> bool:
     return False
 
 
+def _nothing(_: Any) -> None:
+    return None
+
+
 class HttpHandover:
     """Serves connections with Hypercorn, and runs the lifespan of the application behind it.
 
@@ -101,6 +105,9 @@ class HttpHandover:
     - `app`: an ASGI application; answers 404 if there is none;
     - `config`: Hypercorn's settings. Those about binding, workers and TLS have no effect here;
     - `is_socket_path`: tells the paths that native WebSockets are mounted on; it gets them decoded.
+
+    Attribute: `find`, which may be set: it gets the scope of each request (not of WebSockets), and answers what serves
+    it in place of the application, such as long polling, or None.
     """
 
     def __init__(
@@ -117,6 +124,7 @@ class HttpHandover:
         self._context = WorkerContext(None)
         self._state: LifespanState = {}
         self._connections = 0
+        self.find: Callable[[Any], ASGIApplication | None] = _nothing
 
     @property
     def connections(self) -> int:
@@ -130,7 +138,10 @@ class HttpHandover:
         ...     await handover.route(scope, receive, send)
         """
         kind = scope["type"]
-        if not self._is_socket_path(scope["path"]):
+        found = self.find(scope) if kind == "http" else None
+        if found is not None:
+            await found(scope, receive, send)
+        elif not self._is_socket_path(scope["path"]):
             await self._app(scope, receive, send)
         elif kind == "websocket":
             await receive()

@@ -103,7 +103,7 @@ def plain_answer(status: int) -> Answer:
     return Answer(status=status)
 
 
-def preflight_answer(requested: str | None) -> Answer:
+def preflight_answer(requested: str) -> Answer:
     """Let pages from elsewhere ask; where they may come from was checked before.
 
     - `requested`: the header `access-control-request-headers`.
@@ -111,7 +111,7 @@ def preflight_answer(requested: str | None) -> Answer:
     return Answer(
         headers=(
             _ORIGIN,
-            ("access-control-allow-headers", requested or ""),
+            ("access-control-allow-headers", requested),
             ("access-control-allow-methods", "get, post, options"),
             ("access-control-max-age", "3600"),
         )
