@@ -5,7 +5,7 @@
     channels ── Refused, Closed, Down ─────────────┘
 
 Requests come and go, each on whatever connection its client has at hand; they find the session by the token that they
-carry (`_longpoll`), and call it. It begins with `connect`, as every client does, keeps what the channels say until a
+carry (`_longpoll_requests`), and call it. It begins with `connect`, as every client does, keeps what the channels say until a
 poll takes it, and ends when nobody polls any more, when the client breaks the rules of the protocol, or for the reasons
 that end a WebSocket: `disconnect`, draining, a client that takes too little. A client hears of the end by its next
 request, which finds no session: 410.

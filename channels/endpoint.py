@@ -39,7 +39,7 @@ from actors.runtime import current_runtime, open_runtime
 from channels import logger
 from channels._asgi import serve_lifespan, serve_scope
 from channels._listening import ListenerServer, start_application
-from channels._longpoll import LongPolling
+from channels._longpoll_requests import LongPolling
 from channels._mounts import ChannelPool, Mounted, Services, mount_all
 from channels._options import check_positive, check_whole
 from channels.drainer import DrainerServer, Draining
