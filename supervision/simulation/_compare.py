@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from supervision.simulation._happenings import Happenings
 from supervision.simulation.errors import Diverged
 
 __all__ = ["compare"]
@@ -26,4 +27,15 @@ def compare(first: list[bytes], second: list[bytes], *, context: int = 5) -> Non
         first[step].decode() if step < len(first) else None,
         second[step].decode() if step < len(second) else None,
         tuple(line.decode() for line in first[max(0, step - context) : step]),
+        (_said(first, step), _said(second, step)),
     )
+
+
+def _said(lines: list[bytes], step: int) -> str | None:
+    """The event in words; None where it has none."""
+    if step >= len(lines):
+        return None
+    if lines[step].startswith(b'{"steps_digest"'):
+        return "the same events, but other tasks ran, or in another order"
+    happenings = Happenings(lines[: step + 1], None)
+    return happenings.sentence(happenings.events[step], whole=True)

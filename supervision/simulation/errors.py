@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from supervision.errors import SupervisionError
 
 __all__ = [
@@ -155,26 +157,59 @@ class Diverged(SimulationError):
         first: that event in one run; None if that run was over.
         second: that event in the other.
         before: the last events that both had.
+        said: both events in words.
+        spots: for both the line of the program that did it, where one was running when the run was repeated, as
+            `place`, and in `loop` what it iterates over that has no order.
     """
 
     def __init__(
-        self, step: int, first: str | None, second: str | None, before: tuple[str, ...]
+        self,
+        step: int,
+        first: str | None,
+        second: str | None,
+        before: tuple[str, ...],
+        said: tuple[str | None, str | None] = (None, None),
     ) -> None:
-        super().__init__(step, first, second, before)
+        super().__init__(step, first, second, before, said)
         self.step = step
         self.first = first
         self.second = second
         self.before = before
+        self.said = said
+        self.spots: tuple[Any, Any] = (None, None)
 
     def __str__(self) -> str:
         before = "".join(f"\n    {line}" for line in self.before)
+        runs = [
+            self._run(name, *about)
+            for name, *about in zip(
+                ("one run", "the other"),
+                (self.first, self.second),
+                self.said,
+                self.spots,
+                strict=True,
+            )
+        ]
         return (
-            "two runs of one seed differ, so something in the program is decided by no seed (a set "
-            "of processes or of strings that is iterated over, a memory address, an environment "
-            f"variable); the first difference is event {self.step}:\n"
-            f"  one run:   {self.first or 'it was over'}\n"
-            f"  the other: {self.second or 'it was over'}\n"
-            f"  before it:{before}"
+            f"two runs of one seed differ, so something in the program is decided by no seed: {self._why()}; "
+            f"the first difference is event {self.step}:\n{''.join(runs)}  before it:{before}"
+        )
+
+    def _run(self, name: str, event: str | None, said: str | None, spot: Any) -> str:
+        place = "" if spot is None else f"\n    at {spot.place}"
+        words = "" if said is None else f"{said}\n    "
+        return f"  {name}: {words}{event or 'it was over'}{place}\n"
+
+    def _why(self) -> str:
+        for spot in self.spots:
+            if spot is not None and spot.loop is not None:
+                return (
+                    f"{spot.loop}, and the order of a set depends on hashes and memory addresses; "
+                    "iterate over sorted(...), or keep them in a dict, which has the order in which they were put in"
+                )
+        return (
+            "perhaps it iterates over a set of processes or of strings (use a dict, or sort), or reads a memory "
+            "address, an environment variable, or what another run has left behind"
         )
 
 

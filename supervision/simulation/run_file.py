@@ -10,6 +10,7 @@ under which it was made. It holds no code: the program has to be there, and be t
 from __future__ import annotations
 
 import platform
+from collections.abc import Callable
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -29,6 +30,7 @@ __all__ = [
     "RunFile",
     "describe_run",
     "difference",
+    "encode_run",
     "find_scenario",
     "load_run",
     "replay",
@@ -114,13 +116,22 @@ def write_run(run: RunFile, path: Path) -> None:
     Raises:
         RunFileError: the parameters of the scenario are of types that JSON does not have.
     """
+    path.write_bytes(encode_run(run))
+
+
+def encode_run(run: RunFile) -> bytes:
+    """What stands in a run file.
+
+    Raises:
+        RunFileError: the parameters of the scenario are of types that JSON does not have.
+    """
     try:
         data = msgspec.json.encode(run)
     except TypeError as error:
         raise RunFileError(
             f"the run of {run.scenario} cannot be saved: {error}; give the scenario params of types that JSON has"
         ) from error
-    path.write_bytes(msgspec.json.format(data) + b"\n")
+    return msgspec.json.format(data) + b"\n"
 
 
 def load_run(path: Path) -> RunFile:
@@ -163,7 +174,9 @@ def find_scenario(name: str) -> Scenario:
     return scenario
 
 
-def run_again(run: RunFile, *, keep_trace: bool = True) -> Outcome:
+def run_again(
+    run: RunFile, *, keep_trace: bool = True, on_event: Callable[[int], None] | None = None
+) -> Outcome:
     """Run what a run file describes, and do not compare."""
     return simulate(
         find_scenario(run.scenario),
@@ -172,6 +185,8 @@ def run_again(run: RunFile, *, keep_trace: bool = True) -> Outcome:
         params=run.params,
         deviations=run.schedule(),
         keep_trace=keep_trace,
+        label_tasks=run.knobs.policy == "canonical",
+        on_event=on_event,
     )
 
 

@@ -48,7 +48,7 @@ def test_an_order_that_comes_from_a_set_is_shown_at_its_first_step() -> None:
         check_determinism(outcome)
     assert '"kind":"sent"' in str(caught.value.first)
     assert caught.value.first != caught.value.second
-    assert "a set of processes" in str(caught.value)
+    assert "the order of a set depends on hashes" in str(caught.value)
 
 
 async def fails(world: World) -> None:

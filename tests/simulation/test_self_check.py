@@ -1,0 +1,117 @@
+"""Runs are repeated in a fresh process, and what differs there is named with its line."""
+
+import pytest
+
+from supervision.simulation._compare import compare
+from supervision.simulation.errors import Diverged, RunFileError
+from supervision.simulation.run_file import describe_run
+from supervision.simulation.self_check import check_determinism, check_many
+from supervision.simulation.simulate import Scenario, simulate
+from supervision.simulation.world import World
+from tests.simulation import leaky_scenarios
+from tests.simulation.leaky_scenarios import (
+    group_in_a_server,
+    hashes,
+    names_of_a_set,
+    sorted_first,
+    what_another_run_left,
+)
+from tests.simulation.scenarios import crashing_tree, iterates_over_a_set
+
+SMALL = {"groups": 2, "workers": 3, "rounds": 3}
+
+
+def divergence(scenario: Scenario) -> Diverged:
+    with pytest.raises(Diverged) as caught:
+        check_determinism(simulate(scenario, 1))
+    return caught.value
+
+
+def test_a_loop_over_a_set_of_processes_is_named_with_its_line_and_what_to_use_instead() -> None:
+    error = divergence(iterates_over_a_set)
+    for spot in error.spots:
+        assert spot.place.startswith("simulation/scenarios.py:")
+        assert spot.place.endswith(" in iterates_over_a_set")
+        assert "of scenarios.py iterates over `waiting`, a set of 50" in spot.loop
+    assert "sorted(...)" in str(error)
+    assert "a dict" in str(error)
+    assert all(said.startswith("the scenario sent 'stop' to /idle ") for said in error.said if said)
+
+
+def test_a_loop_in_a_callback_over_an_attribute_is_found_from_the_function_that_it_calls() -> None:
+    error = divergence(group_in_a_server)
+    spot = error.spots[0]
+    assert spot.place.endswith(" in tell")
+    assert "iterates over `list(self.members)`, a set of 30" in spot.loop
+    assert error.said[0] is not None
+    assert error.said[0].startswith("/Group sent 'stop' to /Group/member ")
+
+
+def test_a_comprehension_over_a_set_is_found() -> None:
+    assert "iterates over `set(names)`, a set" in divergence(names_of_a_set).spots[0].loop
+
+
+def test_a_difference_for_which_no_loop_is_to_blame_is_shown_with_its_line() -> None:
+    error = divergence(hashes)
+    assert error.spots[0].place.endswith(" in hashes")
+    assert error.spots[0].loop is None
+    assert "perhaps it iterates over a set" in str(error)
+
+
+def test_sorting_a_set_is_enough() -> None:
+    check_determinism(simulate(sorted_first, 1))
+
+
+def test_runs_with_and_without_a_trace_and_run_files_are_repeated() -> None:
+    outcomes = [
+        simulate(crashing_tree, seed, params=SMALL, keep_trace=seed % 2 == 0) for seed in range(6)
+    ]
+    assert check_many([*outcomes, describe_run(outcomes[1])]) == [None] * 7
+
+
+def test_each_run_gets_an_answer_of_its_own() -> None:
+    async def local(world: World) -> None:
+        pass
+
+    problems = check_many(
+        [
+            simulate(crashing_tree, 1, params=SMALL),
+            simulate(local, 1),
+            simulate(hashes, 1, keep_trace=False),
+            simulate(crashing_tree, 2, params={**SMALL, "what": object()}),
+            simulate(sorted_first, 1),
+        ]
+    )
+    assert [type(problem) for problem in problems] == [
+        type(None),
+        RunFileError,
+        Diverged,
+        RunFileError,
+        type(None),
+    ]
+    assert check_many([]) == []
+
+
+def test_many_runs_share_a_process_and_what_another_has_left_behind_is_noticed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(leaky_scenarios, "runs", 0)
+    first = simulate(what_another_run_left, 1)
+    problems = check_many([first, simulate(what_another_run_left, 2)])
+    assert problems == [None, None]
+    problems = check_many([simulate(what_another_run_left, 3)])
+    assert isinstance(problems[0], Diverged)
+    assert "what another run has left behind" in str(problems[0])
+
+
+def test_a_process_that_hangs_is_given_up() -> None:
+    (problem,) = check_many([simulate(sorted_first, 1)], limit=0.01)
+    assert isinstance(problem, RunFileError)
+    assert "not over after 0.01 s" in str(problem)
+
+
+def test_traces_are_compared_up_to_the_end_of_the_longer_one() -> None:
+    with pytest.raises(Diverged) as caught:
+        compare([b'{"kind":"x"}'], [])
+    assert (caught.value.step, caught.value.second) == (0, None)
+    assert "it was over" in str(caught.value)
