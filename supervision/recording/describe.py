@@ -25,6 +25,7 @@ _LONG = 80
 _MANY = 8
 _DEEP = 3
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
+_EXPLANATION = re.compile(r"(?:\A|\n)assert .*", re.DOTALL)
 
 Writer = Callable[[Any, int], str]
 
@@ -109,7 +110,13 @@ def _partial(value: partial[Any], depth: int) -> str:
 
 
 def _exception(value: BaseException, depth: int) -> str:
-    inside = _items(value.args, len(value.args), depth)
+    args = value.args
+    if isinstance(value, AssertionError) and args and isinstance(args[0], str):
+        # pytest writes an explanation behind what the program says, with addresses and line breaks in it, and a run
+        # without pytest is to be the same run.
+        said = _EXPLANATION.sub("", args[0])
+        args = (said, *args[1:]) if said else args[1:]
+    inside = _items(args, len(args), depth)
     return f"{type(value).__qualname__}({without_addresses(inside)})"
 
 

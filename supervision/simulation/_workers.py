@@ -9,6 +9,7 @@ from __future__ import annotations
 import faulthandler
 import gc
 import os
+import re
 import selectors
 import signal
 import struct
@@ -29,6 +30,10 @@ T = TypeVar("T")
 _AHEAD = 1000
 _SAID = 16_000  # bytes of what a dead worker has written last
 _BROKEN = 70  # the exit code of a worker whose work raised
+
+_OUTSIDE = re.compile(
+    rf'(?:^  File "{re.escape(__file__)}", line \d+ in .*\n)(?:^  File .*\n)*(?!    )', re.MULTILINE
+)
 
 _INDEX = struct.Struct("!Q")
 _LENGTH = struct.Struct("!Q")
@@ -237,7 +242,9 @@ def _name_of(number: int) -> str:
 def _end_of(file: IO[bytes]) -> str:
     size = file.seek(0, os.SEEK_END)
     file.seek(max(0, size - _SAID))
-    return file.read().decode(errors="replace")
+    said = file.read().decode(errors="replace")
+    # Of a stack that faulthandler shows, innermost first, what is outside of the worker says nothing.
+    return _OUTSIDE.sub("", said)
 
 
 def _fork() -> int:

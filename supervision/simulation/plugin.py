@@ -1,0 +1,151 @@
+"""For pytest: tests that are scenarios, and are run with many seeds.
+
+    @pytest.mark.simulation(seeds=200)
+    async def test_nobody_is_forgotten(world):
+        await Supervisor.start_link([Registry, Shop])
+        ...
+
+pytest loads this by itself where Ashtree is installed (`-p no:ashtree-simulation` leaves it out). A failure shows the
+seed, the story and the command that repeats it, and its run file is kept: the next run of the test tries it first.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from typing import Any, NoReturn
+
+import pytest
+
+__all__: list[str] = []
+
+MARKER = (
+    "simulation(seeds=200, jobs=1, knobs=None, swarm=True, params=None, faults=None, check=0.0, limit=60.0, "
+    "shrink=True): run an `async def test_...(world)` in simulated worlds, once for each seed"
+)
+_OPTIONS = {
+    *("seeds", "jobs", "knobs", "swarm", "params", "faults", "check", "limit", "shrink"),
+}
+_CLOCKS = ("autojump_clock", "mock_clock", "nursery")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Say which seeds to run, from the command line."""
+    group = parser.getgroup("simulation", "simulated worlds")
+    group.addoption(
+        "--simulation-seeds",
+        type=int,
+        metavar="COUNT",
+        help="how many seeds every simulated test runs with, whatever its marker says",
+    )
+    group.addoption(
+        "--simulation-seed",
+        type=int,
+        metavar="SEED",
+        help="the one seed that simulated tests run with, in this process: to repeat a failure",
+    )
+    group.addoption(
+        "--simulation-corpus",
+        metavar="DIR",
+        help="where run files of failures are kept; .ashtree/corpus in the root folder if not given",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Make the marker known."""
+    config.addinivalue_line("markers", MARKER)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put an ordinary function in the place of each simulated test.
+
+    First of all, so that whoever takes care of `async def` tests on Trio or asyncio finds none here.
+    """
+    for item in items:
+        if isinstance(item, pytest.Function) and item.get_closest_marker("simulation") is not None:
+            item.obj = _simulated(item, item.obj)
+
+
+def _simulated(item: pytest.Function, function: Any) -> Any:
+    @functools.wraps(function)
+    def run(**arguments: Any) -> None:
+        __tracebackhide__ = True
+        options = _options_of(item)
+        # Not at the top: whoever runs pytest without simulations should not wait for them.
+        from supervision.simulation._pytest_run import run_simulated  # noqa: PLC0415
+
+        run_simulated(item, function, arguments, options)
+
+    return run
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Refuse what cannot be simulated, before any fixture is set up."""
+    if isinstance(item, pytest.Function) and item.get_closest_marker("simulation") is not None:
+        problem = _problem_of(item)
+        if problem is not None:
+            pytest.fail(f"{item.name} {problem}", pytrace=False)
+
+
+def _problem_of(item: pytest.Function) -> str | None:
+    function = inspect.unwrap(item.obj)
+    if not inspect.iscoroutinefunction(function):
+        return "is marked with simulation, and is no coroutine function; write `async def`"
+    names = item.fixturenames
+    if "world" not in names:
+        return (
+            "is marked with simulation, and does not ask for its world; write the argument `world`"
+        )
+    for name in names:
+        if name in _CLOCKS:
+            return f"asks for {name}, and is simulated: time is virtual there, and Trio is run for each seed; leave it out"
+        if _is_async(item, name):
+            return (
+                f"asks for the fixture {name}, which is async, and is simulated: each seed has a world of its own, "
+                f"which that fixture would be outside of; write it as an async function that the test calls"
+            )
+    if item.get_closest_marker("trio") is not None:
+        return "is marked with trio and with simulation; leave out trio"
+    return None
+
+
+def _is_async(item: pytest.Function, name: str) -> bool:
+    # What pytest-trio, pytest-asyncio and others look at, too; there is no public way to a fixture's function.
+    definitions = item._fixtureinfo.name2fixturedefs.get(name, ())
+    functions = [definition.func for definition in definitions]
+    return any(map(inspect.iscoroutinefunction, functions)) or any(
+        map(inspect.isasyncgenfunction, functions)
+    )
+
+
+def _options_of(item: pytest.Function) -> dict[str, Any]:
+    marker = item.get_closest_marker("simulation")
+    assert marker is not None
+    if marker.args:
+        _refuse(item, f"{marker.args[0]!r} has no name; write seeds={marker.args[0]!r}")
+    unknown = [name for name in marker.kwargs if name not in _OPTIONS]
+    if unknown:
+        _refuse(item, f"there is no {unknown[0]!r}; there are {', '.join(sorted(_OPTIONS))}")
+    options = dict(marker.kwargs)
+    seeds = options.get("seeds", 200)
+    if isinstance(seeds, int):
+        options["seeds"] = range(1, seeds + 1)
+    if not list(options.setdefault("seeds", range(1, 201)))[:1]:
+        _refuse(item, "there are no seeds; write a number from 1")
+    return options
+
+
+def _refuse(item: pytest.Function, problem: str) -> NoReturn:
+    pytest.fail(f"{item.name}: pytest.mark.simulation: {problem}", pytrace=False)
+
+
+@pytest.fixture
+def world(request: pytest.FixtureRequest) -> None:
+    """The world of a simulated test. Each seed gets its own; this only reserves the name."""
+    if request.node.get_closest_marker("simulation") is None:
+        pytest.fail(
+            f"{request.node.name} asks for a world, and is not simulated; mark it with pytest.mark.simulation",
+            pytrace=False,
+        )
