@@ -1,4 +1,4 @@
-"""What can be wrong with a plan of faults."""
+"""What can be wrong with a plan of faults, and what can be found."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from supervision.errors import SupervisionError
 if TYPE_CHECKING:
     from supervision.chaos.report import FaultReport
 
-__all__ = ["BadFault", "InertPlan", "InjectedCrash"]
+__all__ = ["BadFault", "InertPlan", "InjectedCrash", "InvariantViolated", "NotReached"]
 
 
 class BadFault(SupervisionError, ValueError):
@@ -61,3 +61,46 @@ class InjectedCrash(Exception):
     def __init__(self, fault: str) -> None:
         super().__init__(fault)
         self.fault = fault
+
+
+class InvariantViolated(SupervisionError):
+    """Something that must always hold did not.
+
+    Attributes:
+        invariant: its name.
+        seconds: when, on the clock of the run.
+        problem: what was seen.
+    """
+
+    def __init__(self, invariant: str, seconds: float, problem: str) -> None:
+        super().__init__(invariant, seconds, problem)
+        self.invariant = invariant
+        self.seconds = seconds
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return f"invariant {self.invariant!r} does not hold at {self.seconds:g} s: {self.problem}"
+
+
+class NotReached(SupervisionError):
+    """Something that should have come about did not.
+
+    Attributes:
+        name: what should have.
+        within: seconds that it had.
+        seconds: when they were over, on the clock of the run.
+        last: what the condition said last.
+    """
+
+    def __init__(self, name: str, within: float, seconds: float, last: str) -> None:
+        super().__init__(name, within, seconds, last)
+        self.name = name
+        self.within = within
+        self.seconds = seconds
+        self.last = last
+
+    def __str__(self) -> str:
+        return (
+            f"{self.name!r} did not come about within {self.within:g} s, by {self.seconds:g} s; "
+            f"its condition was {self.last} at last"
+        )
