@@ -1,0 +1,131 @@
+"""Names and registries lead to whom they should, and to nobody who has ended."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, TypeAlias
+
+from actors.exits import ExitReason
+from actors.refs import Pid
+from actors.registry import Registry
+from supervision.chaos.invariants.base import Invariant
+
+__all__ = ["Names"]
+
+AnyRegistry: TypeAlias = Registry[Any, Any]
+
+
+class Names(Invariant):
+    """Names, and the keys of registries, lead to the living processes that were given them, and to no others.
+
+    It keeps a table of its own, of what it saw given and taken away, and looks at rest whether the runtime agrees.
+    """
+
+    name: ClassVar[str] = "names"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._names: dict[object, Pid] = {}
+        self._keys: dict[AnyRegistry, dict[Pid, list[object]]] = {}
+        # Who has a unique key, told apart by its type too, as the registry does it: 1 and True are two.
+        self._holders: dict[AnyRegistry, dict[tuple[type, object], Pid]] = {}
+        # What each process has to lose.
+        self._names_of: dict[Pid, dict[object, None]] = {}
+        self._registries_of: dict[Pid, dict[AnyRegistry, None]] = {}
+        # What may be other than it was when it was last looked at.
+        self._names_changed = False
+        self._changed: dict[AnyRegistry, None] = {}
+
+    # What happens
+
+    def registered(self, pid: Pid, key: object, registry: object) -> None:
+        if isinstance(registry, Registry):
+            self._key_given(pid, key, registry)
+            return
+        self._taken_already(self._names.get(key), pid, f"the name {key!r}")
+        self._names[key] = pid
+        self._names_of.setdefault(pid, {})[key] = None
+        self._names_changed = True
+
+    def _key_given(self, pid: Pid, key: object, registry: AnyRegistry) -> None:
+        if registry.unique:
+            holders = self._holders.setdefault(registry, {})
+            self._taken_already(
+                holders.get((type(key), key)), pid, f"the key {key!r} of {registry!r}"
+            )
+            holders[type(key), key] = pid
+        self._keys.setdefault(registry, {}).setdefault(pid, []).append(key)
+        self._registries_of.setdefault(pid, {})[registry] = None
+        self._changed[registry] = None
+
+    def _taken_already(self, holder: Pid | None, pid: Pid, what: str) -> None:
+        if holder is not None:
+            self.violated(f"{self.who(pid)} was given {what}, which {self.who(holder)} has")
+
+    def unregistered(self, pid: Pid, key: object, registry: object) -> None:
+        if isinstance(registry, Registry):
+            keys = self._keys.get(registry, {}).get(pid, [])
+            if key in keys:
+                keys.remove(key)
+            self._holders.get(registry, {}).pop((type(key), key), None)
+            self._changed[registry] = None
+            return
+        self._names.pop(key, None)
+        self._names_of.get(pid, {}).pop(key, None)
+        self._names_changed = True
+
+    def registry_closed(self, registry: object) -> None:
+        if isinstance(registry, Registry):
+            self._keys.pop(registry, None)
+            self._holders.pop(registry, None)
+            self._changed[registry] = None
+
+    def process_exited(self, pid: Pid, reason: ExitReason) -> None:
+        for name in self._names_of.pop(pid, ()):
+            self._names.pop(name, None)
+            self._names_changed = True
+        for registry in self._registries_of.pop(pid, ()):
+            for key in self._keys.get(registry, {}).pop(pid, ()):
+                self._holders.get(registry, {}).pop((type(key), key), None)
+            self._changed[registry] = None
+
+    # At rest
+
+    def at_rest(self) -> str | None:
+        problem = None
+        if self._names_changed:
+            self._names_changed = False
+            problem = self._wrong_name()
+        while self._changed and problem is None:
+            problem = self._wrong_key(self._changed.popitem()[0])
+        return problem
+
+    def _wrong_name(self) -> str | None:
+        runtime = self.runtime
+        for name, pid in self._names.items():
+            found = runtime.names.get(name)
+            if found is None or found.pid is not pid:
+                leads = "nobody" if found is None else self.who(found.pid)
+                return f"the name {name!r} was given to {self.who(pid)}, which lives, and leads to {leads}"
+        for name, process in runtime.names.items():
+            if name not in self._names:
+                return f"the name {name!r} leads to {self.who(process.pid)}, which has ended or was never given it"
+        return None
+
+    def _wrong_key(self, registry: AnyRegistry) -> str | None:
+        found: dict[Pid, list[object]] = {}
+        for entry in registry.entries_in(self.runtime):
+            found.setdefault(entry.pid, []).append(entry.key)
+        expected = self._keys.get(registry, {})
+        for pid, keys in expected.items():
+            missing = [key for key in keys if key not in found.get(pid, ())]
+            if missing:
+                return (
+                    f"{self.who(pid)} lives, has registered {missing[0]!r} in {registry!r}, "
+                    "and is not found under it"
+                )
+        for pid, keys in found.items():
+            left = [key for key in keys if key not in expected.get(pid, ())]
+            if left or len(keys) != len(expected.get(pid, ())):
+                key = left[0] if left else keys[0]
+                return f"{key!r} in {registry!r} leads to {self.who(pid)}, which has ended or has it no more"
+        return None

@@ -1,0 +1,212 @@
+"""Monitors fire exactly once, calls end, and the dead handle nothing."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, ClassVar
+
+from attrs import define
+
+from actors.exits import KILL, NORMAL, ExitReason
+from actors.messages import Down
+from actors.refs import Pid, Ref
+from supervision.chaos.invariants.base import Invariant
+
+__all__ = ["Calls", "DeadHandleNothing", "Monitors"]
+
+
+@define(eq=False)
+class _Watching:
+    """One monitor, from its making until its `Down` is read or can be read no more."""
+
+    watcher: Pid
+    target: Pid | None
+    sent: bool = False
+
+
+class Monitors(Invariant):
+    """A monitor fires once: when its target ends, or at once if there is none; never after it was taken back."""
+
+    name: ClassVar[str] = "monitors"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._monitors: dict[Ref, _Watching] = {}
+        self._of: dict[Pid, dict[Ref, None]] = {}
+        self._on: dict[Pid, dict[Ref, None]] = {}
+        # Those whose target has ended, and who must have fired when the step is over.
+        self._due: dict[Ref, None] = {}
+
+    def monitored(self, pid: Pid, ref: Ref, target: Pid | None) -> None:
+        if ref in self._monitors:
+            self.violated(f"{self.who(pid)} was given {ref!r} for a second monitor")
+        self._monitors[ref] = _Watching(pid, target)
+        self._of.setdefault(pid, {})[ref] = None
+        if target is None or target not in self._on:
+            self._due[ref] = None
+        else:
+            self._on[target][ref] = None
+
+    def demonitored(self, pid: Pid, ref: Ref, flushed: bool) -> None:
+        watching = self._monitors.get(ref)
+        if watching is not None and (flushed or not watching.sent):
+            self._forget(ref, watching)
+
+    def down_sent(self, pid: Pid, ref: Ref) -> None:
+        watching = self._monitors.get(ref)
+        if watching is None:
+            self.violated(
+                f"the monitor {ref!r} of {self.who(pid)} fires, and there is none: it has fired or was taken back"
+            )
+        elif watching.sent:
+            self.violated(
+                f"the monitor {ref!r} of {self.who(pid)} on {self.who(watching.target)} fires a second time"
+            )
+        elif ref not in self._due:
+            self.violated(
+                f"the monitor {ref!r} of {self.who(pid)} fires, and {self.who(watching.target)} has not ended"
+            )
+        else:
+            watching.sent = True
+            del self._due[ref]
+
+    def message_received(self, pid: Pid, message: Any) -> None:
+        # Nothing that an instrument sees tells what enters a mailbox but what leaves it.
+        if type(message) is not Down:
+            return
+        watching = self._monitors.get(message.ref)
+        if watching is None or not watching.sent:
+            self.violated(
+                f"{self.who(pid)} got a Down of {message.ref!r} that it should not have: that monitor has "
+                + ("fired before, or was taken back" if watching is None else "not fired")
+            )
+            return
+        self._forget(message.ref, watching)
+
+    def process_spawned(self, pid: Pid, parent: Pid, label: str) -> None:
+        self._on[pid] = {}
+
+    def process_exited(self, pid: Pid, reason: ExitReason) -> None:
+        for ref in self._of.pop(pid, ()):
+            watching = self._monitors.pop(ref)
+            self._due.pop(ref, None)
+            if watching.target is not None and watching.target in self._on:
+                self._on[watching.target].pop(ref, None)
+        self._due.update(self._on.pop(pid, {}))
+
+    def check(self) -> str | None:
+        if not self._due:
+            return None
+        ref = next(iter(self._due))
+        watching = self._monitors[ref]
+        return (
+            f"{self.who(watching.target)} has ended, and the monitor {ref!r} of {self.who(watching.watcher)} "
+            "on it has not fired"
+        )
+
+    def _forget(self, ref: Ref, watching: _Watching) -> None:
+        del self._monitors[ref]
+        self._due.pop(ref, None)
+        self._of[watching.watcher].pop(ref, None)
+        if watching.target is not None and watching.target in self._on:
+            self._on[watching.target].pop(ref, None)
+
+
+@define(eq=False)
+class _Call:
+    caller: Pid | None
+    server: Pid
+    deadline: float
+    # Why it should be over since the last rest.
+    late: str | None = None
+
+
+class Calls(Invariant):
+    """Every call ends: with an answer, with the end of its server, or when its time is up."""
+
+    name: ClassVar[str] = "calls_end"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._calls: dict[object, _Call] = {}
+        self._living: dict[Pid, None] = {}
+
+    def call_started(self, caller: Pid | None, server: Pid, call: object, timeout: float) -> None:
+        deadline = math.inf if timeout == math.inf else self.now() + timeout
+        self._calls[call] = _Call(caller, server, deadline)
+
+    def call_ended(self, call: object, how: str) -> None:
+        ended = self._calls.pop(call, None)
+        if ended is None:
+            self.violated(f"a call ended a second time, {how}")
+        elif how == "server_ended" and ended.server in self._living:
+            self.violated(
+                f"the call of {self.who(ended.caller)} to {self.who(ended.server)} ended as if that had, "
+                "and it lives"
+            )
+        elif how == "timeout" and self.now() < ended.deadline:
+            self.violated(
+                f"the call of {self.who(ended.caller)} to {self.who(ended.server)} timed out "
+                f"{ended.deadline - self.now():g} s before its time"
+            )
+
+    def process_spawned(self, pid: Pid, parent: Pid, label: str) -> None:
+        self._living[pid] = None
+
+    def process_exited(self, pid: Pid, reason: ExitReason) -> None:
+        self._living.pop(pid, None)
+
+    def at_rest(self) -> str | None:
+        for call in self._calls.values():
+            if call.late is not None:
+                return f"the call of {self.who(call.caller)} to {self.who(call.server)} does not end, though {call.late}"
+            # What became due in this very moment is given until the next rest: it has been scheduled, no more.
+            if call.server not in self._living:
+                call.late = "its server has ended"
+            elif call.deadline <= self.now():
+                call.late = "its time is up"
+        return None
+
+
+class DeadHandleNothing(Invariant):
+    """After its end, and after a fatal exit signal, a process takes no message and begins no callback."""
+
+    name: ClassVar[str] = "dead_handle_nothing"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._living: dict[Pid, None] = {}
+        # Of those that were hit by a fatal signal and still unwind: which.
+        self._doomed: dict[Pid, ExitReason] = {}
+
+    def process_spawned(self, pid: Pid, parent: Pid, label: str) -> None:
+        self._living[pid] = None
+
+    def process_exited(self, pid: Pid, reason: ExitReason) -> None:
+        self._living.pop(pid, None)
+        self._doomed.pop(pid, None)
+
+    def signal_sent(self, sender: Pid, receiver: Pid, reason: ExitReason, linked: bool) -> None:
+        if receiver in self._living and self._is_fatal(sender, receiver, reason, linked):
+            self._doomed.setdefault(receiver, reason)
+
+    def _is_fatal(self, sender: Pid, receiver: Pid, reason: ExitReason, linked: bool) -> bool:
+        if reason is KILL and not linked:
+            return True
+        info = self.runtime.process_info(receiver)
+        if info is None or info["trap_exits"]:
+            return False
+        return reason is not NORMAL or sender is receiver
+
+    def message_received(self, pid: Pid, message: Any) -> None:
+        if pid not in self._living or pid in self._doomed:
+            self._report(pid, f"took the message {message!r}")
+
+    def callback_started(self, pid: Pid, callback: str, message: Any) -> None:
+        if pid not in self._living or pid in self._doomed:
+            self._report(pid, f"began {callback} with {message!r}")
+
+    def _report(self, pid: Pid, what: str) -> None:
+        reason = self._doomed.get(pid)
+        since = "it had ended" if reason is None else f"a fatal exit signal, {reason!r}"
+        self.violated(f"{self.who(pid)} {what} after {since}")
