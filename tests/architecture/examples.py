@@ -30,6 +30,8 @@ def examples_not_run(examples: Sequence[Source], tests: Sequence[Source]) -> lis
         f"{example.path} is run by no test"
         for example in examples
         if not example.is_package
+        # Tests that stand beside what they test are collected with all others.
+        and not example.name.rpartition(".")[2].startswith("test_")
         and (
             example.name.removesuffix(".__main__") not in named
             if _is_program(example)

@@ -1,0 +1,346 @@
+"""What a test holds: a connected client, and the topics that it has joined."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+
+import msgspec
+from attrs import frozen
+
+from actors.gen_server import call
+from actors.links import kill, wait_exit
+from actors.process import is_alive, send
+from actors.refs import Pid
+from channels.errors import ChannelsError
+from channels.messages import Binary, Message
+from channels.sockets import Refusal
+from channels.testing.inbox import ANYTHING, Inbox, fits
+from channels.testing.transport import ClientGone, FromClient, SessionClosed
+
+if TYPE_CHECKING:
+    from channels.sockets import Socket
+    from channels.testing.case import ChannelTest
+
+__all__ = ["Answer", "ConnectionRefused", "JoinFailed", "TestChannel", "TestClient"]
+
+Wanted: TypeAlias = Any
+"""A value, which must be equal; or a function that answers whether a value will do."""
+
+T = TypeVar("T")
+
+REPLY, CLOSE, ERROR = "phx_reply", "phx_close", "phx_error"
+
+
+class ConnectionRefused(ChannelsError):
+    """The socket's `connect` did not let the test's client in.
+
+    Fields: `status` of the HTTP answer, 403 unless an `error_handler` says otherwise; `body`; `headers`.
+    """
+
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__(
+            f"the connection was refused with {refusal.status} {refusal.body}".rstrip()
+        )
+        self.status = refusal.status
+        self.body = refusal.body
+        self.headers = tuple(refusal.headers)
+
+
+class JoinFailed(ChannelsError):
+    """A join was answered with something else than ok, by `subscribe_and_join`.
+
+    Fields: `topic`; `status`; `response`, what the client got with it.
+    """
+
+    def __init__(self, topic: str, status: str, response: Any) -> None:
+        super().__init__(f"joining {topic!r} was answered with {status!r}: {response!r}")
+        self.topic = topic
+        self.status = status
+        self.response = response
+
+
+@frozen
+class Answer:
+    """The answer to a join or to a push: its status, and what came with it."""
+
+    status: str
+    response: Any
+
+
+class TestClient:
+    """One connected client of a test. Made by `ChannelTest.connect`.
+
+    Attributes:
+        socket: the socket that its `connect` has filled: `client.socket.assigns`.
+        pid: the process of its session; it ends when the connection does.
+        inbox: every frame that the server has sent and no assertion has taken yet, as `Message`s.
+    """
+
+    __test__ = False  # for pytest: this is no class of tests
+
+    def __init__(self, case: ChannelTest, socket: Socket, inbox: Inbox[Any]) -> None:
+        self.case = case
+        self.socket = socket
+        self.inbox = inbox
+        self.pid: Pid
+        self._refs = 0
+
+    async def join(
+        self, topic: str, payload: Any = None, *, timeout: float | None = None
+    ) -> tuple[Answer, TestChannel]:
+        """Join a topic, and return the answer and the channel; an answer of error too.
+
+            answer, room = await client.join("room:lobby", {"name": "ann"})
+
+        Args:
+            topic: routed as the socket's `channels` say.
+            payload: for `join`, an empty object by default.
+            timeout: seconds to wait for the answer.
+
+        Raises:
+            Expected: there was no answer in time.
+
+        A join that crashes is answered with error and `{"reason": "join crashed"}`.
+        """
+        ref = self.next_ref()
+        self.send_message(topic, "phx_join", payload, join_ref=ref, ref=ref)
+        channel = TestChannel(self, topic, ref)
+        answer = await channel.receive_reply(ref, timeout=timeout)
+        if answer.status == "ok":
+            channel.pid = await call(self.pid, topic)
+        return answer, channel
+
+    async def subscribe_and_join(
+        self, topic: str, payload: Any = None, *, timeout: float | None = None
+    ) -> tuple[Any, TestChannel]:
+        """Join a topic, which must be answered with ok, and have the test hear what is broadcast to it.
+
+            response, room = await client.subscribe_and_join("room:lobby", {"name": "ann"})
+            room.push("new_msg", {"body": "hello"})
+            await room.assert_broadcast("new_msg", {"body": "hello"})
+
+        Returns:
+            What came with the ok, and the channel.
+
+        Raises:
+            JoinFailed: the answer is not ok.
+            Expected: there was no answer in time.
+        """
+        await self.case.subscribe(topic)
+        answer, channel = await self.join(topic, payload, timeout=timeout)
+        if answer.status != "ok":
+            raise JoinFailed(topic, answer.status, answer.response)
+        return answer.response, channel
+
+    async def assert_closed(self, code: Wanted = ANYTHING, *, timeout: float | None = None) -> int:
+        """Assert that the server closes the connection, with a close code if one is given; returns the code."""
+        closed = await self.inbox.take(
+            f"the connection to be closed with {code!r}",
+            lambda each: type(each) is SessionClosed and fits(each.code, code),
+            timeout=self.case.seconds(timeout),
+        )
+        return int(closed.code)
+
+    async def disconnect(self) -> None:
+        """Close the connection from the client's side, as a closed tab does; its channels end."""
+        if is_alive(self.pid):
+            send(self.pid, ClientGone())
+            await wait_exit(self.pid)
+
+    def next_ref(self) -> str:
+        """A ref that no message of this client has had."""
+        self._refs += 1
+        return str(self._refs)
+
+    def send_message(
+        self, topic: Any, event: Any, payload: Any = None, *, join_ref: Any = None, ref: Any = None
+    ) -> None:
+        """Send any message, also one that no client library would: a stale `join_ref`, a topic that is no text."""
+        if isinstance(payload, Binary):
+            strings = [str(each or "").encode() for each in (join_ref, ref, topic, event)]
+            header = bytes([0, *map(len, strings)])
+            self.send_frame(b"".join((header, *strings, payload.data)), binary=True)
+        else:
+            body = {} if payload is None else payload
+            self.send_frame(msgspec.json.encode((join_ref, ref, topic, event, body)))
+
+    def send_frame(self, data: bytes, *, binary: bool = False) -> None:
+        """Send the bytes of one WebSocket message, whatever they are."""
+        send(self.pid, FromClient(data, binary=binary))
+
+
+class TestChannel:
+    """A topic that a test's client has joined.
+
+    Attributes:
+        topic: the topic.
+        pid: the channel's process, to call, to send to, to monitor, or to kill; None if the join was refused.
+    """
+
+    __test__ = False
+
+    def __init__(self, client: TestClient, topic: str, join_ref: str) -> None:
+        self.client = client
+        self.topic = topic
+        self.join_ref = join_ref
+        self.pid: Pid | None = None
+
+    # What the client does
+
+    def push(self, event: str, payload: Any = None) -> str:
+        """Push an event to the channel, and return its ref, for `assert_reply`. Does not wait."""
+        ref = self.client.next_ref()
+        self.client.send_message(self.topic, event, payload, join_ref=self.join_ref, ref=ref)
+        return ref
+
+    def leave(self) -> str:
+        """Leave the topic, and return the ref, which is answered with ok; then comes phx_close."""
+        return self.push("phx_leave")
+
+    async def close(self, *, timeout: float = 5.0) -> None:
+        """Leave, and wait until the channel has ended; after `timeout` seconds it is killed."""
+        self.leave()
+        if self.pid is None:
+            return
+        await self.client.case.ended(self.pid, timeout=timeout)
+        if is_alive(self.pid):
+            kill(self.pid)
+            await wait_exit(self.pid)
+
+    def broadcast_from(self, event: str, payload: Any) -> None:
+        """Broadcast to the topic as another client's channel would: this channel and its client get it."""
+        self.client.case.broadcast_from(self.topic, event, payload)
+
+    # What the client gets
+
+    async def assert_reply(
+        self,
+        ref: str,
+        status: Wanted = "ok",
+        response: Wanted = ANYTHING,
+        *,
+        timeout: float | None = None,
+    ) -> Any:
+        """Assert that the push with this ref is answered, and return what came with the answer.
+
+            ref = room.push("new_msg", {"body": "hello"})
+            await room.assert_reply(ref, "ok", {"count": 1})
+
+        Args:
+            ref: what `push` returned.
+            status: a string, or a function of it.
+            response: a value that has to be equal, `ANYTHING` inside of it included; or a function that answers
+                whether it will do.
+            timeout: seconds to wait; by default those of the test.
+
+        Raises:
+            Expected: it was not, or not so, in time; says what has arrived.
+        """
+        expected = f"the answer {status!r} to push {ref} with {response!r}"
+        message = await self._take(
+            expected, lambda each: _is_reply(each, ref, status, response), timeout
+        )
+        return message.payload["response"]
+
+    async def refute_reply(
+        self,
+        ref: str,
+        status: Wanted = ANYTHING,
+        response: Wanted = ANYTHING,
+        *,
+        timeout: float | None = None,
+    ) -> None:
+        """Assert that the push with this ref is not answered, or not so, within `timeout` seconds."""
+        await self._refuse(
+            f"answer {status!r} to push {ref} with {response!r}",
+            lambda each: _is_reply(each, ref, status, response),
+            timeout,
+        )
+
+    async def receive_reply(self, ref: str, *, timeout: float | None = None) -> Answer:
+        """Take the answer to a push, whatever it is."""
+        message = await self._take(
+            f"an answer to push {ref}",
+            lambda each: _is_reply(each, ref, ANYTHING, ANYTHING),
+            timeout,
+        )
+        return Answer(message.payload["status"], message.payload["response"])
+
+    async def assert_push(
+        self, event: str, payload: Wanted = ANYTHING, *, timeout: float | None = None
+    ) -> Any:
+        """Assert that the client gets an event of this topic, pushed or broadcast, and return its payload.
+
+        await room.assert_push("new_msg", {"body": "hello", "from": ANYTHING})
+        await room.assert_push("new_msg", lambda payload: payload["body"].startswith("h"))
+        await room.assert_push("phx_error")               # the channel has crashed
+        """
+        expected = f"the push {event!r} with {payload!r}"
+        message = await self._take(
+            expected, lambda each: self._is_push(each, event, payload), timeout
+        )
+        return message.payload
+
+    async def refute_push(
+        self, event: str, payload: Wanted = ANYTHING, *, timeout: float | None = None
+    ) -> None:
+        """Assert that the client does not get such an event within `timeout` seconds."""
+        await self._refuse(
+            f"push {event!r} with {payload!r}",
+            lambda each: self._is_push(each, event, payload),
+            timeout,
+        )
+
+    async def assert_broadcast(
+        self, event: str, payload: Wanted = ANYTHING, *, timeout: float | None = None
+    ) -> Any:
+        """Assert that an event is broadcast to the topic, by whomever, and return its payload.
+
+        Heard by the test's own subscription, which `subscribe_and_join` makes, whatever any client gets.
+        """
+        return await self.client.case.assert_broadcast(self.topic, event, payload, timeout=timeout)
+
+    async def refute_broadcast(
+        self, event: str, payload: Wanted = ANYTHING, *, timeout: float | None = None
+    ) -> None:
+        """Assert that no such event is broadcast to the topic within `timeout` seconds."""
+        await self.client.case.refute_broadcast(self.topic, event, payload, timeout=timeout)
+
+    async def _take(
+        self, expected: str, match: Callable[[Any], bool], timeout: float | None
+    ) -> Message:
+        client = self.client
+        message: Message = await client.inbox.take(
+            f"{expected} on {self.topic!r}", match, timeout=client.case.seconds(timeout)
+        )
+        return message
+
+    async def _refuse(
+        self, unwanted: str, match: Callable[[Any], bool], timeout: float | None
+    ) -> None:
+        client = self.client
+        await client.inbox.refuse(
+            f"{unwanted} on {self.topic!r}", match, timeout=client.case.seconds(timeout)
+        )
+
+    def _is_push(self, message: Any, event: str, payload: Wanted) -> bool:
+        return (
+            type(message) is Message
+            and message.topic == self.topic
+            and message.event == event
+            and message.event != REPLY
+            # A rejoin of the same topic has a join_ref of its own; broadcasts have none.
+            and message.join_ref in (None, self.join_ref)
+            and fits(message.payload, payload)
+        )
+
+
+def _is_reply(message: Any, ref: str, status: Wanted, response: Wanted) -> bool:
+    return (
+        type(message) is Message
+        and message.event == REPLY
+        and message.ref == ref
+        and fits(message.payload["status"], status)
+        and fits(message.payload["response"], response)
+    )

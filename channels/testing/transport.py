@@ -1,0 +1,162 @@
+"""The client's end of a session that runs in a test, in the place of a connection.
+
+The session, the channels, the serializer and every frame are the real ones; only there are no bytes on their way, and
+no HTTP. What the server writes is read back as a client would read it, so a payload that JSON has no form for, or that
+is changed after it was sent, shows here as it would in production.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import trio
+from attrs import frozen
+
+from actors.gen_server import Sender
+from actors.results import Reply, Stop
+from channels._connecting import Connected
+from channels._mounts import Services
+from channels._session_server import CLOSED, SessionServer
+from channels.messages import Binary, BinaryFrame, Message
+from channels.serializers.base import Codec
+from channels.serializers.v2 import V2
+from channels.transports.out_buffer import OutBufferStatistics
+
+__all__ = ["CODEC", "NoListener", "SessionClosed", "TestSession", "read_frame"]
+
+
+def _as_it_is(data: bytes) -> bytes:
+    return data
+
+
+CODEC = Codec(V2(), _as_it_is)
+"""One for all tests: a broadcast is encoded once for each codec."""
+
+_PUSH, _REPLY = 0, 1
+
+
+@frozen
+class SessionClosed:
+    """The server has ended the session, with the close code that a WebSocket would have got."""
+
+    code: int
+
+
+def read_frame(frame: bytes) -> Message:
+    """Read what a server writes, as a V2 client does."""
+    if type(frame) is not BinaryFrame:
+        return msgspec.json.decode(frame, type=Message)
+    kind = frame[0]
+    count = {_PUSH: 3, _REPLY: 4}.get(kind, 2)
+    strings, start = [], 1 + count
+    for size in frame[1 : 1 + count]:
+        strings.append(frame[start : start + size].decode() or None)
+        start += size
+    payload: Any = Binary(frame[start:])
+    if kind == _PUSH:
+        join_ref, topic, event = strings
+        return Message(join_ref, None, topic, event, payload)
+    if kind == _REPLY:
+        join_ref, ref, topic, status = strings
+        return Message(join_ref, ref, topic, "phx_reply", {"status": status, "response": payload})
+    topic, event = strings
+    return Message(None, None, topic, event, payload)
+
+
+class _Out:
+    """What the session writes to: everything is read at once."""
+
+    def __init__(self, deliver: Callable[[Any], None]) -> None:
+        self._deliver = deliver
+
+    def put(self, frame: bytes) -> None:
+        self._deliver(read_frame(frame))
+
+    def statistics(self) -> OutBufferStatistics:
+        return OutBufferStatistics(
+            waiting_messages=0,
+            waiting_bytes=0,
+            dropped_messages=0,
+            overflowed=False,
+            catching_up=False,
+        )
+
+
+class FromClient:
+    """A frame that the test's client has sent."""
+
+    __slots__ = ("binary", "data")
+
+    def __init__(self, data: bytes, *, binary: bool) -> None:
+        self.data = data
+        self.binary = binary
+
+
+class ClientGone:
+    """The test's client has closed its connection."""
+
+    __slots__ = ()
+
+
+class TestSession(SessionServer):
+    """The session of one client of a test. Reads on whatever happens, since a test sends what it means to send."""
+
+    __test__ = False  # for pytest: this is no class of tests
+
+    async def init(
+        self, services: Services, connected: Connected, deliver: Callable[[Any], None]
+    ) -> None:
+        self._set_up(services)
+        self._deliver = deliver
+        # Any: an OutBuffer has more, which channels do not use.
+        out: Any = _Out(deliver)
+        self._begin(connected, CODEC, out)
+
+    async def handle_call(self, request: Any, sender: Sender) -> Reply:
+        """Which process serves a topic that was joined; the newest, if the one before has not gone yet."""
+        found = [each.process for each in self.members.values() if each.topic == request]
+        return Reply(found[-1] if found else None)
+
+    async def handle_info(self, message: Any) -> Stop | None:
+        kind = type(message)
+        if kind is FromClient:
+            if self.closing is None:
+                await self._carry_out(self.session.receive(message.data, binary=message.binary))
+        elif kind is ClientGone:
+            if self.closing is None:
+                self._note_end(1000, CLOSED, "the client closed")
+            return self._ended()
+        else:
+            await self._take(message)
+        return self._ended() if self.closing is not None else None
+
+    def _leave_unread(self) -> None:
+        pass
+
+    def _read_again(self) -> None:
+        pass
+
+    def _say_goodbye(self, code: int) -> None:
+        self._deliver(SessionClosed(code))
+
+
+class NoListener:
+    """Listens to nobody: the only clients of an endpoint under test are the test's own."""
+
+    def __init__(self, host: str, port: int) -> None:
+        self.host = host
+        self.port = port
+
+    @classmethod
+    async def open(cls, host: str, port: int) -> NoListener:
+        """Open nothing."""
+        return cls(host, port)
+
+    async def main(self, on_connection: Callable[[Any], object]) -> None:
+        """Hand over nothing. Without a limit: it is cancelled when the endpoint stops."""
+        await trio.sleep_forever()
+
+    def close(self) -> None:
+        """Nothing is open."""
