@@ -1,0 +1,58 @@
+"""Simpler values of the numbers in a fault: rounder times, smaller counts.
+
+Faults are looked at as records with numbers in them, whatever they are; so are the conditions inside of them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any, TypeAlias
+
+import msgspec
+
+__all__ = ["Field", "fields_of", "replaced", "rounder", "value_of"]
+
+Field: TypeAlias = tuple[str, ...]
+"""The names that lead to a number: `("when", "seconds")`."""
+
+
+def fields_of(record: msgspec.Struct) -> Iterator[Field]:
+    """Where a record, or a record in it, has a number."""
+    for name in record.__struct_fields__:
+        value = getattr(record, name)
+        if isinstance(value, msgspec.Struct):
+            yield from ((name, *inner) for inner in fields_of(value))
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            yield (name,)
+
+
+def value_of(record: Any, field: Field) -> Any:
+    """The number there."""
+    for name in field:
+        record = getattr(record, name)
+    return record
+
+
+def replaced(record: Any, field: Field, value: float) -> Any:
+    """The same record with another number there."""
+    name, *inner = field
+    new = replaced(getattr(record, name), tuple(inner), value) if inner else value
+    return msgspec.structs.replace(record, **{name: new})
+
+
+def rounder(value: float) -> Iterator[float]:
+    """The numbers near `value` that have fewer digits, those with the fewest first.
+
+    list(rounder(0.4837))  # [0.0, 0.5, 0.48, 0.484]
+    """
+    if not math.isfinite(value):
+        return
+    seen = {value}
+    for digits in range(6):
+        near = round(value, digits)
+        if near == value:
+            return
+        if near not in seen:
+            seen.add(near)
+            yield near

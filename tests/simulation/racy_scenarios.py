@@ -1,0 +1,57 @@
+"""A registry that forgets by name, and so forgets whoever is registered before the end of its predecessor is known."""
+
+from typing import Any
+
+import trio
+
+from actors import GenServer, Pid, cast, kill, monitor, receive, set_label, spawn_link
+from supervision import ChildSpec, Supervisor
+from supervision.simulation.world import World
+
+
+class Registry(GenServer[dict[str, Pid]]):
+    """Watches over a table that others write into."""
+
+    async def init(self, table: dict[str, Pid]) -> None:
+        self.state = table
+        self.names: dict[Any, str] = {}
+
+    async def handle_cast(self, message: tuple[Pid, str]) -> None:
+        pid, name = message
+        self.names[monitor(pid)] = name
+
+    async def handle_info(self, message: Any) -> None:
+        # The bug: it may be the successor that is registered by now.
+        self.state.pop(self.names.pop(message.ref), None)
+
+
+async def room(name: str) -> None:
+    """Waits for a message."""
+    set_label(name)
+    await receive()
+
+
+async def open_room(table: dict[str, Pid], name: str) -> Pid:
+    """Start a room and register it, in one step."""
+    pid = table[name] = spawn_link(room, name, label=name)
+    cast("registry", (pid, name))
+    return pid
+
+
+async def lobby(world: World) -> None:
+    """Rooms that are killed now and then, and always registered once everything is quiet."""
+    table: dict[str, Pid] = {}
+    rooms, kills = world.params.get("rooms", 12), world.params.get("kills", 20)
+    await Registry.start_link(table, name="registry")
+    names = [f"room:{number}" for number in range(rooms)]
+    children = [ChildSpec(id=name, start=open_room, args=(table, name)) for name in names]
+    top = await Supervisor.start_link(children, max_restarts=1000, label="top")
+    stream = world.random("kills")
+    for _ in range(kills):
+        await trio.sleep(stream.random())
+        victim = stream.choice(await Supervisor.which_children(top)).pid
+        if isinstance(victim, Pid):
+            kill(victim)
+        await world.settle()
+        missing = [name for name in names if name not in table]
+        world.check(not missing, f"not registered: {', '.join(missing)}")
