@@ -18,7 +18,7 @@ from actors.refs import Pid
 from supervision.child_spec import ChildInfo
 from supervision.errors import SupervisorDeadlock
 
-__all__ = ["Waiting", "ask", "children_of", "kind_of", "refuse_deadlock"]
+__all__ = ["Waiting", "ask", "children_of", "forget", "kind_of", "refuse_deadlock"]
 
 # Only living supervisors are in here: `on_exit` takes them out. One table for all runtimes is fine,
 # because a pid belongs to exactly one.
@@ -47,14 +47,14 @@ class Waiting:
     __slots__ = ("children", "id", "phase", "stopping", "supervisor", "tree")
 
     def __init__(self, children: Container[Pid], tree: Looked | None = None) -> None:
-        self.supervisor = current_pid()
+        self.supervisor = supervisor = current_pid()
         self.tree = tree
         self.children = children
         self.phase: Literal["start", "stop"] | None = None
         self.id: Any = None
         self.stopping: Pid | None = None
-        _supervisors[self.supervisor] = self
-        on_exit(self._forget)
+        _supervisors[supervisor] = self
+        on_exit(lambda: forget(supervisor))
 
     def for_start(self, id: Any) -> None:
         """A child is being started. Its pid is not known until it has started."""
@@ -78,8 +78,10 @@ class Waiting:
         # A child that it does not know yet is the one that it is starting.
         return self.phase == "start" and child not in self.children
 
-    def _forget(self) -> None:
-        _supervisors.pop(self.supervisor, None)
+
+def forget(supervisor: Pid) -> None:
+    """A supervisor has ended, or will never run again."""
+    _supervisors.pop(supervisor, None)
 
 
 def kind_of(supervisor: Pid) -> str | None:

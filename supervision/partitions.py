@@ -26,6 +26,7 @@ __all__ = [
     "NoPartitions",
     "Partition",
     "Table",
+    "forget",
     "keep",
     "partition",
     "partition_of",
@@ -185,8 +186,9 @@ def keep(table: Table) -> None:
     supervisor = current_pid()
     if supervisor not in _tables:
         _tables[supervisor] = table
-        on_exit(lambda: _forget(supervisor))
+        on_exit(lambda: forget(supervisor))
 
 
-def _forget(supervisor: Pid) -> None:
-    del _tables[supervisor]
+def forget(supervisor: Pid) -> None:
+    """A supervisor has ended, or will never run again."""
+    _tables.pop(supervisor, None)

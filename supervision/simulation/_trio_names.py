@@ -8,9 +8,10 @@ third name is where Trio starts threads, which a simulated world has none of.
 `tests/simulation/test_trio_names.py` is the contract: it fails first if a release of Trio changes
 one of them.
 
-The last two are about tasks that never run again, those of a node that was killed: what a task has
-asked to be called when it is cancelled, and the scopes that it is in, whose deadlines would
-otherwise be waited for.
+The last four are about tasks that never run again, those of a node that was killed: what a task
+has asked to be called when it is cancelled; the scopes that it is in, whose deadlines would
+otherwise be waited for; the tasks in its nurseries; and the locks that it holds, which Trio remembers
+for all runs together.
 """
 
 from __future__ import annotations
@@ -22,15 +23,18 @@ from typing import Any, Protocol
 
 import trio
 from trio import _threads as threads_module
+from trio._core import _parking_lot as parking_module
 from trio._core import _run as run_module
 
-__all__ = ["Order", "scheduling", "silence", "thread_starts"]
+__all__ = ["Order", "abandon", "scheduling", "silence", "thread_starts"]
 
 _SORTED_FIRST = "_ALLOW_DETERMINISTIC_SCHEDULING"
 _SHUFFLER = "_r"
 _START_THREAD = "start_thread_soon"
 _ON_CANCEL = "_abort_func"
 _SCOPES = "_cancel_status"
+_IN_NURSERY = "_children"
+_BROKEN_WITH = "GLOBAL_PARKING_LOT_BREAKER"
 
 
 class Order(Protocol):
@@ -81,6 +85,18 @@ def silence(tasks: Iterable[trio.lowlevel.Task], within: trio.CancelScope) -> No
             # Trio's own setter: the scope gives up its place in the heap of deadlines.
             status._scope.deadline = math.inf
             status = status._parent
+
+
+def abandon(tasks: Iterable[trio.lowlevel.Task]) -> None:
+    """After their run: have Trio not expect of tasks that they end.
+
+    It remembers which locks they hold until then, and complains of a nursery that goes away with tasks in it.
+    """
+    holders = getattr(parking_module, _BROKEN_WITH)
+    for task in tasks:
+        holders.pop(task, None)
+        for nursery in task.child_nurseries:
+            getattr(nursery, _IN_NURSERY).clear()
 
 
 @contextmanager

@@ -165,6 +165,12 @@ class Network:
                 connection.forgotten(host)
             self._healed.unpark_all()
 
+    def close(self) -> None:
+        """The run is over: let go of everything."""
+        self.connections = []
+        self._listeners = {}
+        self._healed = trio.lowlevel.ParkingLot()
+
     # For connections and listeners
 
     def shape(self) -> Shape:

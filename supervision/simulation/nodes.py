@@ -101,6 +101,15 @@ class Node:
         ) as self.runtime:
             await self._main(self, *self._args)
 
+    def close(self) -> None:
+        """The run is over."""
+        self.up = False
+        self.tasks = {}
+        self.scope = trio.CancelScope()
+        self.environment = None
+        # It may not have come so far that it has one.
+        vars(self).pop("runtime", None)
+
 
 class Nodes:
     """The nodes of a world. Made by `simulate`, as `world.nodes`."""
@@ -109,7 +118,7 @@ class Nodes:
         self._world = world
         self._nodes: dict[str, Node] = {}
         self._families: _Families | None = None
-        self._grave: list[object] = []
+        self._killed = False
 
     # For scenarios
 
@@ -167,9 +176,9 @@ class Nodes:
         silence(node.tasks, self._world_scope)
         self._scheduler.bury(node.tasks)
         self._down(node)
-        # Dropped tasks would run their clean-ups after all.
-        self._grave.extend(node.tasks)
+        # The scheduler keeps them: dropped tasks would run their clean-ups after all.
         node.tasks = {}
+        self._killed = True
         self._world.network.host_gone(name, "unplugged" if power else "killed")
 
     def stop(self, name: str) -> None:
@@ -215,7 +224,7 @@ class Nodes:
     @property
     def only_dead_ones(self) -> bool:
         """Whether no node runs, but there are tasks of killed ones, which will never end."""
-        return bool(self._grave) and not any(node.up for node in self._nodes.values())
+        return self._killed and not any(node.up for node in self._nodes.values())
 
     def open(
         self,
@@ -228,6 +237,13 @@ class Nodes:
         self._world_scope = nursery.cancel_scope
         self._scheduler = scheduler
         self._failed = failed
+
+    def close(self) -> None:
+        """The run is over: let go of everything but the disks."""
+        for node in self._nodes.values():
+            node.close()
+        self._families = None
+        del self._nursery, self._world_scope, self._scheduler, self._failed
 
     def _running(self, name: str) -> Node:
         node = self[name]

@@ -108,6 +108,12 @@ class Scheduler(trio.abc.Instrument):
         self.dead.update(tasks)
         self._batch[:] = [task for task in self._batch if task not in self.dead]
 
+    def close(self) -> None:
+        """The run is over: let go of every task."""
+        self.dead = set()
+        self._batch = []
+        self._numbers = {}
+
     # Order
 
     def shuffle(self, batch: list[trio.lowlevel.Task], /) -> None:

@@ -10,6 +10,7 @@ Trio: it runs Trio itself, and puts back everything that it has replaced.
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import ExitStack
 from hashlib import sha256
@@ -20,6 +21,7 @@ import trio
 from actors.environment import current_environment
 from actors.runtime import open_runtime
 from supervision.recording.trace import Trace
+from supervision.simulation._burial import bury
 from supervision.simulation._labels import TaskLabels
 from supervision.simulation._trio_names import scheduling
 from supervision.simulation._waiting import busy_lines, waiting_lines
@@ -93,15 +95,20 @@ def simulate(
         label_tasks=label_tasks,
         on_event=on_event,
     )
-    return run.execute()
+    outcome = run.execute()
+    if run.abandoned:
+        # The collector has been shown this run's objects while they were in use, and would not soon look again.
+        del run
+        gc.collect(1)
+    return outcome
 
 
 class _Abandoned(Exception):
     """Raised inside Trio's own loop to end a run that does not let itself be ended."""
 
 
-# What is left of abandoned runs. Tasks that are thrown away in the middle run their clean-ups at once, outside of Trio,
-# where these can only fail, and loudly.
+# Tasks of abandoned runs that could not be ended without running them, see `bury`: thrown away in the middle they would
+# run their clean-ups at once, outside of Trio, where these can only fail, and loudly.
 _graveyard: list[object] = []
 
 
@@ -151,35 +158,44 @@ class _Run:
         self._steps = 0
         self._checked = False
         self._failed_at: tuple[int, float] | None = None
+        self.abandoned = False
         self._over = False
         self._raised: BaseException | None = None
 
     def execute(self) -> Outcome:
         """Run the scenario to its end, one way or another."""
-        escaped: BaseException | None = None
+        with (
+            scheduling(self.scheduler),
+            pinned(self.streams, self.world.environment.now, self.fail, self.world.settle),
+            self._fences,
+        ):
+            self.abandoned = self._run_trio()
+            outcome = self._outcome()
+            if self.abandoned:
+                tasks = self.scheduler.tasks()
+                self.scheduler.close()
+                self.world.close()
+                # Here, where the collector is still off, and has not moved what is to be collected out of its reach.
+                _graveyard.extend(bury(tasks))
+        return outcome
+
+    def _run_trio(self) -> bool:
+        """Run, and answer whether the run was abandoned: then it has left tasks behind."""
         try:
-            with (
-                scheduling(self.scheduler),
-                pinned(self.streams, self.world.environment.now, self.fail, self.world.settle),
-                self._fences,
-            ):
-                trio.run(
-                    self._main,
-                    clock=self.clock,
-                    instruments=[self.scheduler],
-                    strict_exception_groups=True,
-                )
+            trio.run(
+                self._main,
+                clock=self.clock,
+                instruments=[self.scheduler],
+                strict_exception_groups=True,
+            )
         except (KeyboardInterrupt, SystemExit):
             raise
         except BaseException as error:  # whatever the scenario raises is what came of it
-            escaped = error
-            if isinstance(error, trio.TrioInternalError):
-                _graveyard.append((self.scheduler.tasks(), error))
-                if isinstance(error.__cause__, _Abandoned) and self._over:
-                    escaped = self._raised
-        if self.error is None:
-            self.error = None if escaped is None else _only(escaped)
-        return self._outcome()
+            escaped = self._raised if isinstance(error.__cause__, _Abandoned) else error
+            if self.error is None and escaped is not None:
+                self.error = _only(escaped)
+            return isinstance(error, trio.TrioInternalError)
+        return False
 
     async def _main(self) -> None:
         # Only here, because Trio needs a pair of sockets to begin with; and taken down by `execute`, because the task

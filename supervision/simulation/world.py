@@ -19,6 +19,7 @@ import trio
 
 from actors.refs import Pid
 from actors.runtime import Runtime
+from supervision import _waiting, partitions
 from supervision.recording.describe import describe
 from supervision.recording.recorder import Recorder
 from supervision.recording.trace import Trace
@@ -70,6 +71,7 @@ class World:
         self.environment = self.new_environment("", lambda: knobs.epoch + clock.now)
         self.nodes = Nodes(self)
         self._settling: list[trio.lowlevel.Task] = []
+        self._opened: list[Runtime] = []
 
     # For scenarios
 
@@ -159,12 +161,29 @@ class World:
     def _record(self, runtime: Runtime, node: str | int) -> Recorder:
         recorder = Recorder(runtime, self.trace, node, messages=self.knobs.messages)
         self.recorders.append(recorder)
+        self._opened.append(runtime)
         return recorder
 
     def forget(self, environment: SimulatedEnvironment) -> None:
         """A node is down: nothing that was in it is found any more."""
         gone = environment.recorders
         self.recorders = [each for each in self.recorders if each not in gone]
+
+    def close(self) -> None:
+        """The run was abandoned: let go of everything in which something of the program may be."""
+        for runtime in self._opened:
+            for pid in runtime.processes():
+                # What supervisors keep in tables of all runtimes together.
+                _waiting.forget(pid)
+                partitions.forget(pid)
+        self._opened = []
+        self.nodes.close()
+        self.network.close()
+        self.recorders = []
+        self.always = []
+        self._settling = []
+        # A run that fails at once has none.
+        vars(self).pop("runtime", None)
 
     def wake_settled(self) -> bool:
         """Let those go on who wait in `settle`; answers whether there are any."""

@@ -3,6 +3,9 @@
 import gc
 import json
 import warnings
+import weakref
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 import pytest
@@ -394,6 +397,75 @@ def test_a_run_with_dead_nodes_leaves_no_noise_behind(capfd: pytest.CaptureFixtu
         gc.collect()
     assert [str(warning.message) for warning in caught] == []
     assert capfd.readouterr().err == ""
+
+
+def test_nothing_of_the_dead_runs_when_what_they_held_goes_away() -> None:
+    log: list[str] = []
+    kept: list[weakref.ref[Any]] = []
+
+    @contextmanager
+    def guarded(name: str) -> Iterator[None]:
+        try:
+            yield
+        finally:
+            log.append(name)
+
+    class Loud:
+        def __init__(self) -> None:
+            self.itself = self
+            kept.append(weakref.ref(self))
+
+        def __del__(self) -> None:
+            log.append("__del__")
+
+    class Holder(GenServer[Any]):
+        async def init(self) -> None:
+            self.state = guarded("held by a server"), Loud()
+            self.state[0].__enter__()
+
+    async def unborn(loud: Loud) -> None:
+        log.append("never begun")
+
+    @asynccontextmanager
+    async def opened() -> AsyncIterator[None]:
+        try:
+            yield
+        finally:
+            log.append("asynchronous generator")
+
+    async def main(node: Node, world: World) -> None:
+        await Holder.start_link()
+        loud = Loud()
+        with guarded("block"):
+            async with opened(), trio.Lock(), trio.open_nursery() as nursery:
+                await trio.sleep(1)
+                nursery.start_soon(unborn, loud)
+                world.nodes.kill(node.name)
+                await trio.sleep_forever()
+
+    async def scenario(world: World) -> None:
+        world.nodes.start("a", main, world)
+        await trio.sleep(2)
+
+    for seed in range(3):
+        simulate(scenario, seed).check()
+    gc.collect()
+    assert log == []
+    assert len(kept) == 6
+    assert [loud() for loud in kept] == [None] * 6
+
+
+def test_runs_with_kills_use_no_more_memory_the_more_there_were() -> None:
+    def living() -> int:
+        gc.collect()
+        return len(gc.get_objects())
+
+    for seed in range(3):
+        simulate(heartbeats, seed, keep_trace=False)
+    before = living()
+    for seed in range(3, 13):
+        simulate(heartbeats, seed, keep_trace=False)
+    assert living() - before < 200
 
 
 def test_a_task_that_the_living_start_in_a_dead_nursery_never_runs() -> None:
