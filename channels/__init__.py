@@ -23,6 +23,7 @@ from channels.errors import (
 )
 from channels.filters import Keep
 from channels.handlers import InvalidHandler, handle_in, handle_out
+from channels.long_poll import LongPoll
 from channels.messages import Binary, Broadcast
 from channels.mounts import Mount
 from channels.payloads import InvalidPayload
@@ -68,6 +69,7 @@ __all__ = [
     "JoinRefused",
     "Keep",
     "ListenError",
+    "LongPoll",
     "Mount",
     "NotJoined",
     "NothingToAnswer",

@@ -153,9 +153,11 @@ class LongPolling:
             data = verify(self._services.secret_key_base, _SALT, token, max_age=options.max_age)
         except TokenError:
             return None
-        if not isinstance(data, tuple) or len(data) != 2 or data[0] != _VERSION:
-            return None
-        pid = self._services.polling.get(data[1])
+        match data:
+            case (version, str(name)) if version == _VERSION:
+                pid = self._services.polling.get(name)
+            case _:
+                pid = None
         if pid is None:
             return None
         try:
