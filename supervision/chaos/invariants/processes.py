@@ -159,7 +159,7 @@ class Calls(Invariant):
     def at_rest(self) -> str | None:
         for call in self._calls.values():
             if call.late is not None:
-                return f"the call of {self.who(call.caller)} to {self.who(call.server)} does not end, though {call.late}"
+                return f"the call of {self.who(call.caller)} to {self.who(call.server)} does not end: {call.late}"
             # What became due in this very moment is given until the next rest: it has been scheduled, no more.
             if call.server not in self._living:
                 call.late = "its server has ended"
