@@ -12,12 +12,22 @@ Nothing in here knows Trio: labels are given, orders are answered.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TypeAlias
 
 from attrs import frozen
 
-__all__ = ["Deviation", "Deviations", "Plan", "distinct", "exchange", "moved", "numbered"]
+__all__ = [
+    "Deviation",
+    "Deviations",
+    "Plan",
+    "Schedule",
+    "Tape",
+    "distinct",
+    "exchange",
+    "moved",
+    "numbered",
+]
 
 Deviations: TypeAlias = Mapping[int, tuple[int, ...]]
 """For numbers of rounds, the order in that round: positions in the order of spawning."""
@@ -51,16 +61,38 @@ class Deviation:
         return f"{', then '.join(self.tasks)} ran in this order{when}"
 
 
+@frozen
+class Tape:
+    """A whole schedule as a list of numbers, which something else can search through.
+
+        Tape((0, 0, 2))             # the third time that there is a choice, the third task runs first
+
+    Args:
+        choices: for each round in which there is a choice, in turn, which task runs first: a position in the order of
+            spawning, modulo the number of tasks. 0, and whatever is past the end, is the canonical order.
+    """
+
+    choices: tuple[int, ...]
+
+
+Schedule: TypeAlias = Deviations | Iterable[Deviation] | Tape | None
+"""All the ways to say how a run is to deviate from the policy of its knobs."""
+
+
 class Plan:
     """The deviations that a run is to have, and which of them are still to come.
 
     Args:
-        deviations: by number of round, or with the names of tasks.
+        deviations: by number of round, or with the names of tasks, or a tape.
     """
 
-    def __init__(self, deviations: Deviations | Iterable[Deviation] | None = None) -> None:
+    def __init__(self, deviations: Schedule = None) -> None:
         self._orders: dict[int, tuple[int, ...]] = {}
         self._by_moment: dict[float | None, list[Deviation]] = {}
+        self._tape: Iterator[int] | None = None
+        if isinstance(deviations, Tape):
+            self._tape = iter(deviations.choices)
+            return
         if isinstance(deviations, Mapping):
             self._orders.update(deviations)
             return
@@ -76,13 +108,19 @@ class Plan:
         return bool(self._by_moment)
 
     def order(self, number: int, count: int) -> list[int] | None:
-        """The order that a round of so many tasks has by its number; None if nothing is said of it."""
+        """The order that a round of so many tasks has by its number; None if nothing is said of it.
+
+        To be asked once for each round in which there is a choice.
+        """
+        if self._tape is not None:
+            first = next(self._tape, 0) % count
+            return [first, *(position for position in range(count) if position != first)]
         wanted = self._orders.get(number)
         if wanted is None:
             return None
         # What was recorded of a round that is of another size now still says whom to prefer.
-        first = [position for position in wanted if position < count]
-        return first + [position for position in range(count) if position not in first]
+        known = [position for position in wanted if position < count]
+        return known + [position for position in range(count) if position not in known]
 
     def wants(self, seconds: float) -> bool:
         """Whether tasks that are ready at this moment have to be named."""

@@ -21,7 +21,7 @@ from typing import Literal, TypeAlias
 
 import trio
 
-from supervision.simulation.deviations import Deviation, Deviations, Plan, distinct, moved
+from supervision.simulation.deviations import Deviation, Plan, Schedule, distinct, moved
 
 __all__ = ["Policy", "Scheduler"]
 
@@ -54,7 +54,7 @@ class Scheduler(trio.abc.Instrument):
         policy: Policy,
         stream: random.Random,
         *,
-        deviations: Deviations | Iterable[Deviation] | None = None,
+        deviations: Schedule = None,
         between: Callable[[list[trio.lowlevel.Task]], None] | None = None,
         now: Callable[[], float] | None = None,
         label: Callable[[trio.lowlevel.Task], str] | None = None,

@@ -11,7 +11,7 @@ Trio: it runs Trio itself, and puts back everything that it has replaced.
 from __future__ import annotations
 
 import gc
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import ExitStack
 from hashlib import sha256
 from typing import Any, TypeAlias
@@ -26,7 +26,7 @@ from supervision.simulation._labels import TaskLabels
 from supervision.simulation._trio_names import scheduling
 from supervision.simulation._waiting import busy_lines, waiting_lines
 from supervision.simulation.clock import VirtualClock
-from supervision.simulation.deviations import Deviation, Deviations
+from supervision.simulation.deviations import Schedule
 from supervision.simulation.entropy import Streams
 from supervision.simulation.errors import (
     BudgetSpent,
@@ -52,7 +52,7 @@ def simulate(
     *,
     knobs: Knobs | None = None,
     params: Mapping[str, Any] | None = None,
-    deviations: Deviations | Iterable[Deviation] | None = None,
+    deviations: Schedule = None,
     keep_trace: bool = True,
     label_tasks: bool = False,
     on_event: Callable[[int], None] | None = None,
@@ -66,7 +66,7 @@ def simulate(
         seed: decides every order, number and delay.
         knobs: settings of the world.
         params: for the scenario, as `world.params`; of types that JSON has, if the run is to be saved.
-        deviations: orders for single rounds of the scheduler, from `Outcome.deviations` or `Outcome.named`.
+        deviations: orders for single rounds of the scheduler, from `Outcome.deviations` or `Outcome.named`, or a `Tape`.
         keep_trace: False keeps only the digest of the trace, which saves memory in long runs.
         label_tasks: whether `Outcome.named` is wanted, which takes some time and changes nothing else.
         on_event: called with the number of each event of the trace, where and when it happens: for debuggers.
@@ -122,7 +122,7 @@ class _Run:
         *,
         knobs: Knobs,
         params: Mapping[str, Any],
-        deviations: Deviations | Iterable[Deviation] | None,
+        deviations: Schedule,
         keep_trace: bool,
         label_tasks: bool,
         on_event: Callable[[int], None] | None,

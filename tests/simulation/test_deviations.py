@@ -2,7 +2,15 @@
 
 import pytest
 
-from supervision.simulation.deviations import Deviation, Plan, distinct, exchange, moved, numbered
+from supervision.simulation.deviations import (
+    Deviation,
+    Plan,
+    Tape,
+    distinct,
+    exchange,
+    moved,
+    numbered,
+)
 from supervision.simulation.knobs import Knobs
 from supervision.simulation.simulate import simulate
 from tests.simulation.scenarios import crashing_tree
@@ -97,3 +105,24 @@ def test_a_deviation_reads_as_a_sentence() -> None:
     assert str(ahead(0.5, 1, "/top#1", "/registry#1")) == "/top#1 ran before /registry#1 at 0.5 s"
     assert str(ahead(None, None, "c", "b", "a")) == "c, then b, then a ran in this order"
     assert str(Deviation(round=7, order=(1, 0))) == "round 7: positions 1, 0"
+
+
+def test_a_tape_says_who_is_first_where_there_is_a_choice_and_nothing_past_its_end() -> None:
+    plan = Plan(Tape((0, 4, 1)))
+    assert [plan.order(number, 3) for number in (3, 5, 6, 9)] == [
+        [0, 1, 2],
+        [1, 0, 2],
+        [1, 0, 2],
+        [0, 1, 2],
+    ]
+
+
+def test_an_empty_tape_is_the_canonical_order_whatever_the_policy() -> None:
+    canonical = simulate(crashing_tree, 1, params=SMALL, knobs=CANONICAL)
+    assert simulate(crashing_tree, 1, params=SMALL, deviations=Tape(())).deviations == {}
+    taped = simulate(crashing_tree, 1, params=SMALL, knobs=CANONICAL, deviations=Tape((0, 0)))
+    assert taped.digest == canonical.digest
+    other = simulate(crashing_tree, 1, params=SMALL, knobs=CANONICAL, deviations=Tape((1,) * 20))
+    assert len(other.deviations) == 20
+    again = simulate(crashing_tree, 1, params=SMALL, knobs=CANONICAL, deviations=other.deviations)
+    assert again.steps_digest == other.steps_digest
