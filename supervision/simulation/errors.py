@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from supervision.chaos.errors import InvariantViolated, NotReached
 from supervision.errors import SupervisionError
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
     "InvariantViolated",
     "Livelock",
     "NodeError",
+    "NotReached",
     "RunFileError",
     "SimulationError",
     "SimulationFailed",
@@ -110,25 +112,6 @@ class BudgetSpent(SimulationError):
             f"the scenario is not over after {self.limit:g} {self.what}; let it end, or raise "
             f"max_{self.what} of its Knobs{lines}"
         )
-
-
-class InvariantViolated(SimulationError):
-    """Something that must always hold did not.
-
-    Attributes:
-        invariant: its name.
-        seconds: when, on the virtual clock.
-        problem: what was seen.
-    """
-
-    def __init__(self, invariant: str, seconds: float, problem: str) -> None:
-        super().__init__(invariant, seconds, problem)
-        self.invariant = invariant
-        self.seconds = seconds
-        self.problem = problem
-
-    def __str__(self) -> str:
-        return f"invariant {self.invariant!r} does not hold at {self.seconds:g} s: {self.problem}"
 
 
 class SimulationFailed(SimulationError):

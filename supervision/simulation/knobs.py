@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import attrs
 from attrs import field, frozen
@@ -47,6 +47,8 @@ class Knobs:
         kill_grace: as for `open_runtime`.
         shutdown_deadline: as for `open_runtime`.
         checked: whether the runtimes check the invariants of `open_runtime(debug=True)`.
+        invariants: names of the built-in invariants that are checked in this run; `()` for none. "all" leaves that to
+            the scenario, and is all of them if it has nothing to say.
     """
 
     quantum: float = field(default=0.005, validator=_not_negative)
@@ -63,6 +65,7 @@ class Knobs:
     kill_grace: float = field(default=5.0, validator=_not_negative)
     shutdown_deadline: float = field(default=30.0, validator=_not_negative)
     checked: bool = False
+    invariants: Literal["all"] | tuple[str, ...] = "all"
 
     def drawn(self, seed: int) -> Knobs:
         """The same settings, with what a search should vary drawn from a seed: quantum, latency, pieces, window."""

@@ -7,7 +7,7 @@ from typing import Any
 from attrs import field, frozen
 
 from supervision.simulation.deviations import Deviation, Deviations
-from supervision.simulation.errors import InvariantViolated, SimulationFailed
+from supervision.simulation.errors import InvariantViolated, NotReached, SimulationFailed
 from supervision.simulation.knobs import Knobs
 
 __all__ = ["Outcome", "identify"]
@@ -33,6 +33,7 @@ class Outcome:
         steps_digest: SHA-256 of the numbers of the tasks that ran, in order.
         deviations: how the schedule differed from the canonical one.
         named: the same with the names of tasks, for a run that was made with `label_tasks`.
+        sometimes: for each name that the scenario gave to `world.sometimes`, whether it ever held.
         failed_at: how many events there were, and the virtual seconds, when the run failed. The events after that are
             how it was ended.
     """
@@ -52,6 +53,7 @@ class Outcome:
     steps_digest: str
     deviations: Deviations = field(repr=False)
     named: tuple[Deviation, ...] = field(default=(), repr=False)
+    sometimes: dict[str, bool] = field(factory=dict)
     failed_at: tuple[int, float] | None = None
 
     @property
@@ -77,4 +79,6 @@ def identify(error: BaseException | None) -> str | None:
         return None
     if isinstance(error, InvariantViolated):
         return f"invariant {error.invariant}"
+    if isinstance(error, NotReached):
+        return f"eventually {error.name}"
     return type(error).__qualname__

@@ -31,7 +31,6 @@ from supervision.simulation.entropy import Streams
 from supervision.simulation.errors import (
     BudgetSpent,
     Deadlock,
-    InvariantViolated,
     Livelock,
 )
 from supervision.simulation.fence import fence
@@ -248,7 +247,7 @@ class _Run:
     def _settled(self) -> bool:
         """Nobody can run: the last thing before time passes."""
         running = self.error is None
-        self._check_all()
+        self._check_all(at_rest=True)
         self._checked = True
         return self.world.wake_settled() or (running and self.error is not None)
 
@@ -272,23 +271,19 @@ class _Run:
         if self._steps > self.knobs.max_steps:
             self._out_of("steps", self.knobs.max_steps)
         if not self._checked:
-            self._check_all()
+            self._check_all(at_rest=False)
         self._checked = False
 
-    def _check_all(self) -> None:
-        for name, check in self.world.always:
-            self._check(name, check)
-
-    def _check(self, name: str, check: Callable[[], str | None]) -> None:
+    def _check_all(self, *, at_rest: bool) -> None:
         if self.error is not None:
             return
         try:
-            problem = check()
+            problem = self.world.look(at_rest=at_rest)
         except BaseException as error:  # a check that is broken is what came of the run
             self.fail(error)
             return
         if problem is not None:
-            self.fail(InvariantViolated(name, self.clock.now, problem))
+            self.fail(problem)
 
     def _livelocked(self, batch: list[trio.lowlevel.Task]) -> None:
         if self.error is not None:
@@ -337,6 +332,7 @@ class _Run:
             steps_digest=sha256(scheduler.steps.tobytes()).hexdigest(),
             deviations=scheduler.taken,
             named=tuple(scheduler.named),
+            sometimes=dict(self.world.expectations.seen),
             failed_at=self._failed_at if self.error is not None else None,
         )
 

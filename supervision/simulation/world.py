@@ -11,15 +11,17 @@ already, and is closed in the ordered way when the scenario returns.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from random import Random
-from typing import Any
+from typing import Any, TypeVar
 
 import trio
 
 from actors.refs import Pid
 from actors.runtime import Runtime
 from supervision import _waiting, partitions
+from supervision.chaos.expectations import Expectations
+from supervision.chaos.invariants.built_in import Chosen
 from supervision.recording.describe import describe
 from supervision.recording.recorder import Recorder
 from supervision.recording.trace import Trace
@@ -30,8 +32,11 @@ from supervision.simulation.errors import InvariantViolated
 from supervision.simulation.knobs import Knobs
 from supervision.simulation.network import Network
 from supervision.simulation.nodes import Nodes
+from supervision.simulation.watching import Watches
 
 __all__ = ["World"]
+
+T = TypeVar("T")
 
 
 class World:
@@ -58,6 +63,7 @@ class World:
         streams: Streams,
         clock: VirtualClock,
         trace: Trace,
+        invariants: Chosen = "all",
     ) -> None:
         self.seed = seed
         self.knobs = knobs
@@ -65,7 +71,9 @@ class World:
         self.trace = trace
         self.network = Network(knobs, streams, trace)
         self.recorders: list[Recorder] = []
-        self.always: list[tuple[str, Callable[[], str | None]]] = []
+        self.expectations = Expectations(now=clock.current_time)
+        self.always = self.expectations.always
+        self.watches = Watches(invariants if knobs.invariants == "all" else knobs.invariants)
         self._clock = clock
         self._streams = streams
         self.environment = self.new_environment("", lambda: knobs.epoch + clock.now)
@@ -102,8 +110,7 @@ class World:
         Raises:
             InvariantViolated: named "check".
         """
-        if not holds:
-            raise InvariantViolated("check", self.seconds, problem)
+        self.expectations.check(holds, problem)
 
     def invariant(self, name: str, check: Callable[[], str | None]) -> None:
         """Check something between any two rounds of the scheduler, from now on.
@@ -114,7 +121,34 @@ class World:
             name: of the invariant, for reports; a shrunk run has to break the same one.
             check: answers what is wrong, or None. It must not wait, and must change nothing.
         """
-        self.always.append((name, check))
+        self.expectations.invariant(name, check)
+
+    async def eventually(
+        self, name: str, holds: Callable[[], T | Awaitable[T]], *, within: float
+    ) -> T:
+        """Wait until something holds, and return what `holds` answered.
+
+            await world.eventually("the room is back", lambda: whereis("lobby"), within=5)
+
+        Looked at between any two rounds of the scheduler, or every 50 ms if `holds` is async.
+
+        Raises:
+            NotReached: it did not hold within so many seconds.
+        """
+        return await self.expectations.eventually(name, holds, within=within)
+
+    async def recovered(
+        self, name: str, holds: Callable[[], T | Awaitable[T]], *, within: float
+    ) -> T:
+        """Stop all faults, undo what they did, and wait until something holds; as `eventually`."""
+        return await self.expectations.recovered(name, holds, within=within)
+
+    def sometimes(self, name: str, condition: object = True) -> None:
+        """Note whether something was the case, which over all runs of a sweep it should be, once at least.
+
+        world.sometimes("a join found the room closing", room.closing)
+        """
+        self.expectations.sometimes(name, condition)
 
     async def settle(self) -> None:
         """Wait until nobody can go on without time passing."""
@@ -161,12 +195,16 @@ class World:
     def _record(self, runtime: Runtime, node: str | int) -> Recorder:
         recorder = Recorder(runtime, self.trace, node, messages=self.knobs.messages)
         self.recorders.append(recorder)
+        # The last instrument: it hears of what was not held up or refused by another.
+        self.watches.add(runtime, recorder.places)
         self._opened.append(runtime)
         return recorder
 
     def forget(self, environment: SimulatedEnvironment) -> None:
         """A node is down: nothing that was in it is found any more."""
         gone = environment.recorders
+        for recorder in gone:
+            self.watches.forget(recorder.runtime)
         self.recorders = [each for each in self.recorders if each not in gone]
 
     def close(self) -> None:
@@ -184,6 +222,21 @@ class World:
         self._settling = []
         # A run that fails at once has none.
         vars(self).pop("runtime", None)
+
+    def look(self, *, at_rest: bool) -> InvariantViolated | None:
+        """The first thing that does not hold; `at_rest` if nobody can run before time passes.
+
+        Raises:
+            Exception: whatever a check of the scenario raises.
+        """
+        problem = self.expectations.look()
+        violation = None if problem is not None else self.watches.look(at_rest=at_rest)
+        if violation is not None:
+            problem = InvariantViolated(violation.name, self.seconds, violation.problem)
+        if problem is not None:
+            fields = {"pid": None, "name": problem.invariant, "problem": problem.problem}
+            self.trace.add("invariant", fields)
+        return problem
 
     def wake_settled(self) -> bool:
         """Let those go on who wait in `settle`; answers whether there are any."""
