@@ -11,6 +11,7 @@ from types import TracebackType
 from supervision.simulation._places import is_program
 from supervision.simulation.outcome import Outcome
 from supervision.simulation.run_file import RunFile, difference, load_run, run_again
+from supervision.simulation.story import tell
 
 __all__ = ["replay_file"]
 
@@ -36,7 +37,10 @@ def replay_file(path: Path, *, trace: bool = False, debug: bool = False) -> bool
         sys.stdout.flush()
     print(_said_of(run, outcome), file=said)
     error = outcome.error
-    if error is not None:
+    if error is None:
+        print("it passes", file=said)
+    else:
+        print(tell(outcome), file=said)
         lines = traceback.format_exception(type(error), error, _in_program(error.__traceback__))
         print("".join(lines).rstrip(), file=said, flush=True)
         if debug:

@@ -17,7 +17,7 @@ import sys
 import tempfile
 import traceback
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import IO, NoReturn, TypeVar
 
 from attrs import define, field, frozen
@@ -68,7 +68,7 @@ def in_workers(
     jobs: int,
     limit: float,
     renew: int,
-) -> Iterator[bytes | Lost]:
+) -> Generator[bytes | Lost, None, None]:
     """Have forked processes do `work` for each item, and yield the answers in the order of the items.
 
         for answer in in_workers(square, range(100), jobs=2, limit=10.0, renew=50):

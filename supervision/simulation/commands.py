@@ -67,6 +67,10 @@ def simulate(
     """The command `ashtree simulate`: exit code 0 if nothing was found, 1 if something was, 2 for wrong input."""
     if not limit > 0:
         raise typer.BadParameter("--limit must be more than 0 seconds")
+    if corpus.exists() and not corpus.is_dir():
+        raise typer.BadParameter(f"--corpus {corpus} is a file; name a folder")
+    if json_file is not None and not json_file.parent.is_dir():
+        raise typer.BadParameter(f"--json {json_file}: there is no folder {json_file.parent}")
     sweeping = Sweeping(
         load_scenario(target),
         parse_seeds(seeds),

@@ -1,0 +1,49 @@
+"""Scenarios that fail with some seeds, in some ways. Other processes import them, too."""
+
+import os
+import signal
+
+import trio
+
+from supervision.simulation.world import World
+
+
+class Answers:
+    """What a test can change about `changeable`, within this process."""
+
+    problem: BaseException | None = RuntimeError("as it was")
+
+
+async def rarely_fails(world: World) -> None:
+    """Fails with every fifth seed or so, in one of two ways."""
+    await trio.sleep(1)
+    chance = world.random("chance").random()
+    if chance > world.params.get("most", 0.9):
+        raise ValueError(f"{chance:.3f} is too much")
+    world.check(chance > 0.1, f"{chance:.3f} is too little")
+
+
+async def changeable(world: World) -> None:
+    """Fails with what `Answers.problem` says."""
+    world.note("changeable")
+    if Answers.problem is not None:
+        raise Answers.problem
+
+
+async def ends_its_process(world: World) -> None:
+    """Ends the process in which it runs, with some seeds, and hangs with others."""
+    await trio.sleep(1)
+    match world.seed % 10:
+        case 3:
+            os.kill(os.getpid(), signal.SIGSEGV)
+        case 5:
+            while True:
+                pass
+        case 7:
+            os._exit(4)
+
+
+async def checks_at_every_seed(world: World) -> None:
+    """Fails always, and prints."""
+    print("what a scenario prints is not shown in a sweep")
+    world.check(False, "it never holds")

@@ -1,0 +1,204 @@
+"""`ashtree simulate` and `ashtree replay`: what they print, what they keep, and how they end."""
+
+import io
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from channels import cli
+from tests.simulation.sweep_scenarios import Answers
+
+Run = Callable[..., tuple[int, str, str]]
+
+HERE = "tests.simulation.sweep_scenarios"
+QUICK = ("--jobs", "0", "--check", "0")
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Run:
+    """Run the command in an empty folder, and return its exit code, what it printed, and what it complained of."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["ashtree", *arguments])
+        with pytest.raises(SystemExit) as left:
+            cli.main()
+        out, err = capsys.readouterr()
+        code = left.value.code
+        assert isinstance(code, int)
+        return code, out, err
+
+    return call
+
+
+def kept(folder: Path) -> list[Path]:
+    return sorted((folder / ".ashtree" / "corpus").glob("*.json"))
+
+
+def test_a_sweep_in_which_nothing_is_found_says_so_and_keeps_nothing(
+    run: Run, tmp_path: Path
+) -> None:
+    code, out, err = run("simulate", f"{HERE}:rarely_fails", "--seeds", "2-5,7", *QUICK)
+    assert code == 0
+    assert "5, 5 passed, 0 failed" in out
+    assert "seeds/s" in out
+    assert "5 of 5 seeds, 0 failed" in err
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_failure_is_told_kept_and_can_be_replayed(run: Run, tmp_path: Path) -> None:
+    code, out, err = run("simulate", f"{HERE}:rarely_fails", "--seeds", "1-40", *QUICK)
+    assert code == 1
+    assert "x invariant check (seeds" in out
+    assert "x ValueError (seeds" in out
+    assert "the story:" in out
+    assert "what a scenario prints" not in out
+    first, second = kept(tmp_path)
+    for file in (first, second):
+        command = f"ashtree replay {file.relative_to(tmp_path)}"
+        assert command in out
+        code, said, err = run(*command.split()[1:])
+        assert code == 1
+        assert "the same run, to the byte" in said
+        assert "Traceback" in said
+        assert "tests/simulation/sweep_scenarios.py" in said
+        assert "trio/_core" not in said
+        assert err == ""
+
+
+def test_without_shrinking_the_run_that_was_found_is_kept(run: Run, tmp_path: Path) -> None:
+    code, out, _ = run("simulate", f"{HERE}:changeable", "--seeds", "4", "--no-shrink", *QUICK)
+    assert code == 1
+    assert "the story" not in out
+    assert json.loads(kept(tmp_path)[0].read_text())["knobs"]["policy"] == "seeded"
+
+
+def test_the_corpus_is_tried_first_and_says_what_is_fixed(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sweep = ("simulate", f"{HERE}:changeable", "--seeds", "1-3", *QUICK)
+    assert run(*sweep)[0] == 1
+    code, out, _ = run(*sweep)
+    assert code == 1
+    assert "--RuntimeError--1.json still fails (RuntimeError)" in out
+    monkeypatch.setattr(Answers, "problem", LookupError("another"))
+    code, out, _ = run(*sweep)
+    assert code == 1
+    assert "has changed: it was RuntimeError, and now is LookupError: " in out
+    monkeypatch.setattr(Answers, "problem", None)
+    code, out, _ = run(*sweep)
+    assert code == 0
+    assert "RuntimeError--1.json is fixed (RuntimeError before)" in out
+    assert "LookupError--1.json is fixed" in out
+
+
+def test_a_sweep_ends_after_enough_failures(run: Run) -> None:
+    sweep = ("simulate", f"{HERE}:checks_at_every_seed", "--seeds", "1-100", *QUICK)
+    _, out, err = run(*sweep, "--stop-after", "3")
+    assert "3, 0 passed, 3 failed" in out
+    assert "stopped after 3 failures" in err
+    _, out, _ = run(*sweep, "--stop-after", "0")
+    assert "100, 0 passed, 100 failed" in out
+
+
+def test_parameters_reach_the_scenario(run: Run) -> None:
+    sweep = ("simulate", f"{HERE}:rarely_fails", "--seeds", "1-40", *QUICK, "--no-shrink")
+    _, out, _ = run(*sweep, "--params", "most=0.2", "--corpus", "a")
+    assert "ValueError: 0." in out
+    _, out, _ = run(*sweep, "--params", "most=2", "--corpus", "b")
+    assert "ValueError" not in out.partition("speed")[0]
+
+
+def test_the_report_is_written_as_json_the_same_each_time(run: Run, tmp_path: Path) -> None:
+    sweep = ("simulate", f"{HERE}:rarely_fails", "--seeds", "1-40", "--check", "0")
+    assert run(*sweep, "--jobs", "0", "--json", "one.json", "--corpus", "a")[0] == 1
+    assert run(*sweep, "--jobs", "2", "--json", "two.json", "--corpus", "b")[0] == 1
+    one, two = (json.loads((tmp_path / name).read_text()) for name in ("one.json", "two.json"))
+    for report in (one, two):
+        for finding in report["findings"]:
+            finding["file"] = Path(finding["file"]).name
+    assert one == two
+    assert one["passed"] is False
+    assert one["seeds"] == 40
+    assert {each["failure"] for each in one["failures"]} == {"invariant check", "ValueError"}
+
+
+def test_a_run_that_ended_its_process_comes_with_a_command_that_repeats_it(run: Run) -> None:
+    code, out, _ = run(
+        *("simulate", f"{HERE}:ends_its_process", "--seeds", "3", "--jobs", "1"),
+        *("--params", "name=a b", "--check", "0"),
+    )
+    assert code == 1
+    assert "Segmentation fault" in out
+    assert f"ashtree simulate {HERE}:ends_its_process --seeds 3 --params 'name=\"a b\"'\n" in out
+
+
+def test_a_replay_can_print_every_event_and_nothing_else(run: Run, tmp_path: Path) -> None:
+    run("simulate", f"{HERE}:changeable", "--seeds", "4", *QUICK)
+    code, out, err = run("replay", str(kept(tmp_path)[0]), "--trace")
+    assert code == 1
+    events = [json.loads(line) for line in out.splitlines()]
+    assert [event["n"] for event in events] == list(range(len(events)))
+    assert "the same run" in err
+
+
+def test_a_replay_can_open_the_debugger_at_the_line_of_the_program(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run("simulate", f"{HERE}:rarely_fails", "--seeds", "1-40", *QUICK)
+    (file,) = [path for path in kept(tmp_path) if "check" in path.name]
+    monkeypatch.setattr(sys, "stdin", io.StringIO("p chance < 0.1\nquit\n"))
+    code, out, _ = run("replay", str(file), "--pdb")
+    assert code == 1
+    assert "(Pdb) True" in out
+
+
+def test_a_replay_of_what_is_fixed_says_that_it_passes(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run("simulate", f"{HERE}:changeable", "--seeds", "4", *QUICK)
+    monkeypatch.setattr(Answers, "problem", None)
+    (file,) = kept(tmp_path)
+    code, out, _ = run("replay", str(file))
+    assert code == 0
+    assert "it passes" in out
+    file.write_text(
+        file.read_text().replace('"seed": 4', '"seed": 5').replace('digest": "', 'digest": "0')
+    )
+    code, out, _ = run("replay", str(file))
+    assert code == 0
+    assert "another run than the one that was saved" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "part"),
+    [
+        (["simulate", HERE], "not of the form"),
+        (["simulate", f"{HERE}:nothing"], "it has rarely_fails, changeable"),
+        (["simulate", f"{HERE}:trio"], "no scenario"),
+        (["simulate", "tests/a.py:x"], "not the name of a module"),
+        (["simulate", "tests.simulation.gone:x"], "no module"),
+        (["simulate", f"{HERE}:changeable", "--seeds", "5-1"], "write 1-5"),
+        (["simulate", f"{HERE}:changeable", "--seeds", "all"], "'all' are no seeds"),
+        (["simulate", f"{HERE}:changeable", "--seeds", "1-99999999999"], "sweep them in parts"),
+        (["simulate", f"{HERE}:changeable", "--params", "5"], "NAME=VALUE"),
+        (["simulate", f"{HERE}:changeable", "--jobs", "-1"], "--jobs"),
+        (["simulate", f"{HERE}:changeable", "--limit", "0"], "--limit"),
+        (["simulate", f"{HERE}:changeable", "--check", "2"], "--check"),
+        (["simulate", f"{HERE}:changeable", "--corpus", "a-file"], "a-file"),
+        (["simulate", f"{HERE}:changeable", "--json", "no/such/folder.json"], "no/such"),
+        (["replay", "gone.json"], "gone.json"),
+        (["replay", "a-file"], "a-file"),
+    ],
+)
+def test_a_mistake_is_one_sentence(
+    run: Run, tmp_path: Path, arguments: list[str], part: str
+) -> None:
+    (tmp_path / "a-file").write_text("no run file")
+    code, out, err = run(*arguments)
+    assert (code, out) == (2, "")
+    assert part in err
+    assert err.count("\n") == 1

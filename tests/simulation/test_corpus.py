@@ -1,0 +1,104 @@
+"""A folder of failures: one file for each kind, tried again first."""
+
+from pathlib import Path
+
+import pytest
+
+from supervision.simulation.corpus import Corpus
+from supervision.simulation.errors import RunFileError
+from supervision.simulation.run_file import RunFile, describe_run, load_run
+from supervision.simulation.simulate import Scenario, simulate
+from tests.simulation.sweep_scenarios import Answers, changeable, checks_at_every_seed, rarely_fails
+
+CHANGEABLE = "tests.simulation.sweep_scenarios:changeable"
+
+
+def run_of(scenario: Scenario, seed: int) -> RunFile:
+    return describe_run(simulate(scenario, seed))
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> Corpus:
+    return Corpus(tmp_path / "a" / "corpus")
+
+
+def test_a_failure_is_kept_under_a_name_that_says_what_it_is(corpus: Corpus) -> None:
+    assert corpus.entries() == []
+    run = run_of(checks_at_every_seed, 7)
+    path = corpus.keep(run)
+    assert (
+        path.name
+        == "tests.simulation.sweep-scenarios-checks-at-every-seed--invariant-check--7.json"
+    )
+    assert load_run(path) == run
+    assert corpus.entries() == [(path, run)]
+
+
+def test_of_failures_that_are_alike_the_first_is_kept(corpus: Corpus) -> None:
+    first = corpus.keep(run_of(checks_at_every_seed, 7))
+    assert corpus.keep(run_of(checks_at_every_seed, 8)) == first
+    other = corpus.keep(run_of(changeable, 7))
+    assert other != first
+    assert [path for path, _ in corpus.entries(CHANGEABLE)] == [other]
+    assert len(corpus.entries()) == 2
+
+
+def test_a_file_that_does_not_fail_any_more_does_not_stand_for_a_failure(corpus: Corpus) -> None:
+    first = corpus.keep(run_of(checks_at_every_seed, 7))
+    second = corpus.keep(run_of(checks_at_every_seed, 8), stale=[first])
+    assert second != first
+    assert len(corpus.entries()) == 2
+
+
+def test_a_run_that_passed_is_no_failure(corpus: Corpus) -> None:
+    passed = next(run for seed in range(99) if (run := run_of(rarely_fails, seed)).failure is None)
+    with pytest.raises(ValueError, match="a corpus is of failures"):
+        corpus.keep(passed)
+
+
+@pytest.mark.parametrize("jobs", [0, 1])
+@pytest.mark.parametrize(
+    ("problem", "status"),
+    [
+        (RuntimeError("as it was"), "fails"),
+        (None, "fixed"),
+        (LookupError("something else"), "changed"),
+    ],
+)
+def test_a_failure_is_said_to_fail_to_be_fixed_or_to_have_changed(
+    corpus: Corpus,
+    monkeypatch: pytest.MonkeyPatch,
+    jobs: int,
+    problem: BaseException | None,
+    status: str,
+) -> None:
+    path = corpus.keep(run_of(changeable, 3))
+    corpus.keep(run_of(checks_at_every_seed, 3))
+    monkeypatch.setattr(Answers, "problem", problem)
+    (again,) = corpus.replayed(CHANGEABLE, jobs=jobs)
+    assert (again.path, again.status) == (path, status)
+    assert again.exact
+    assert (again.problem is None) == (problem is None)
+
+
+def test_a_failure_that_comes_about_in_another_way_still_fails(corpus: Corpus) -> None:
+    path = corpus.keep(run_of(changeable, 3))
+    path.write_text(
+        path.read_text().replace('"seed": 3', '"seed": 4').replace('"digest": "', '"digest": "0')
+    )
+    (again,) = corpus.replayed(CHANGEABLE, jobs=0)
+    assert (again.status, again.exact) == ("fails", False)
+
+
+def test_what_is_no_run_file_is_named(corpus: Corpus) -> None:
+    corpus.keep(run_of(changeable, 3))
+    (corpus.folder / "notes.json").write_text("{}")
+    with pytest.raises(RunFileError, match=r"notes\.json"):
+        list(corpus.replayed(CHANGEABLE))
+
+
+def test_a_scenario_that_is_gone_is_named(corpus: Corpus) -> None:
+    path = corpus.keep(run_of(changeable, 3))
+    path.write_text(path.read_text().replace(CHANGEABLE, "tests.simulation.sweep_scenarios:gone"))
+    with pytest.raises(RunFileError, match="gone"):
+        list(corpus.replayed("tests.simulation.sweep_scenarios:gone", jobs=0))

@@ -1,0 +1,167 @@
+"""Sweeps: the same results however they were run, and nothing lost on the way."""
+
+import pytest
+
+from supervision.simulation.errors import RunFileError
+from supervision.simulation.knobs import Knobs
+from supervision.simulation.outcome import Outcome
+from supervision.simulation.run_file import run_again
+from supervision.simulation.simulate import Scenario, simulate
+from supervision.simulation.sweep import SeedResult, sweep
+from supervision.simulation.sweep_report import ENOUGH_SEEDS, SweepReport
+from tests.simulation.scenarios import crashing_tree, iterates_over_a_set
+from tests.simulation.sweep_scenarios import (
+    checks_at_every_seed,
+    ends_its_process,
+    rarely_fails,
+)
+
+SMALL = {"groups": 2, "workers": 4, "rounds": 5}
+
+
+def test_a_sweep_gives_the_same_results_in_any_number_of_processes() -> None:
+    one, two, none = (
+        list(sweep(crashing_tree, range(1, 9), jobs=jobs, params=SMALL, check=0))
+        for jobs in (1, 2, 0)
+    )
+    assert one == two == none
+    assert [result.seed for result in one] == list(range(1, 9))
+    assert len({result.digest for result in one}) == 8
+    assert all(result.passed and result.steps and result.took > 0 for result in one)
+
+
+def test_a_result_is_what_simulate_says_of_the_seed() -> None:
+    (result,) = sweep(crashing_tree, [5], jobs=1, params=SMALL, swarm=False, check=0)
+    outcome = simulate(crashing_tree, 5, params=SMALL)
+    assert (result.digest, result.steps, result.seconds) == (
+        outcome.digest,
+        outcome.steps,
+        outcome.seconds,
+    )
+
+
+def test_a_failure_comes_with_a_run_file_that_fails_in_the_same_way() -> None:
+    failed = [
+        each for each in sweep(rarely_fails, range(1, 41), jobs=2, check=0) if not each.passed
+    ]
+    assert {result.failure for result in failed} == {"invariant check", "ValueError"}
+    for result in failed:
+        assert result.run is not None
+        again = run_again(result.run)
+        assert again.digest == result.digest
+        assert f"{type(again.error).__name__}: {again.error}" == result.problem
+
+
+def test_knobs_are_drawn_for_each_seed_unless_they_are_not_to_be() -> None:
+    def quanta(**options: bool) -> set[float]:
+        results = sweep(
+            checks_at_every_seed, range(1, 21), jobs=0, knobs=Knobs(quantum=0.3), check=0, **options
+        )
+        return {result.run.knobs.quantum for result in results if result.run is not None}
+
+    assert len(quanta()) > 2
+    assert quanta(swarm=False) == {0.3}
+
+
+def test_runs_that_end_their_process_or_hang_are_reported_with_their_seeds() -> None:
+    results = list(sweep(ends_its_process, range(1, 10), jobs=2, limit=0.5, check=0))
+    assert [result.seed for result in results] == list(range(1, 10))
+    lost = {result.seed: result.failure for result in results if result.lost}
+    assert lost == {3: "SIGSEGV", 5: "time limit", 7: "exit"}
+    assert all(result.passed for result in results if not result.lost)
+    assert "sweep_scenarios.py" in str(results[4].problem)
+
+
+def test_a_share_of_what_passes_is_repeated_elsewhere_and_every_failure() -> None:
+    results = list(sweep(rarely_fails, range(1, 16), jobs=2, check=1e-9))
+    assert [result.checked for result in results] == [not result.passed for result in results]
+    assert sum(result.checked for result in results) >= 2
+    assert not any(result.diverged for result in results)
+
+
+def test_a_run_that_passes_and_is_decided_by_no_seed_is_found() -> None:
+    (result,) = sweep(iterates_over_a_set, [1], jobs=1, check=1)
+    assert result.passed
+    assert result.checked
+    assert "a set" in str(result.diverged)
+
+
+def test_what_was_measured_is_in_the_results() -> None:
+    def measure(outcome: Outcome) -> dict[str, float]:
+        return {"twice": outcome.seconds * 2}
+
+    results = list(sweep(rarely_fails, range(1, 4), jobs=2, measure=measure, check=0))
+    assert [result.measures["twice"] for result in results] == [2 * r.seconds for r in results]
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        ({"jobs": -1}, "jobs is -1"),
+        ({"limit": 0}, "limit is 0"),
+        ({"check": 1.5}, "check is 1.5"),
+        ({"renew": 0}, "renew is 0"),
+    ],
+)
+def test_a_number_out_of_its_range_is_refused_at_once(
+    options: dict[str, int], problem: str
+) -> None:
+    with pytest.raises(ValueError, match=problem):
+        sweep(rarely_fails, [1], **options)  # type: ignore[arg-type]
+
+
+def test_parameters_that_could_not_be_written_down_are_refused_at_once() -> None:
+    with pytest.raises(RunFileError, match="types that JSON has"):
+        sweep(rarely_fails, [1], params={"most": object()})
+
+
+# The report
+
+
+def report_of(scenario: Scenario, seeds: range) -> SweepReport:
+    report = SweepReport(scenario="a:b")
+    for result in sweep(scenario, seeds, jobs=0, check=0):
+        report.add(result)
+    return report
+
+
+def test_a_report_counts_failures_by_their_kind() -> None:
+    report = report_of(rarely_fails, range(1, 41))
+    assert report.runs == 40
+    assert set(report.failures) == {"invariant check", "ValueError"}
+    assert report.failed == sum(len(alike.seeds) for alike in report.failures.values())
+    for alike in report.failures.values():
+        assert alike.first.seed == alike.seeds[0] == min(alike.seeds)
+    assert not report.passed
+    assert report.as_data()["failed"] == report.failed
+
+
+def seen(seed: int, **sometimes: bool) -> SeedResult:
+    return SeedResult(seed=seed, sometimes=sometimes)
+
+
+def test_what_is_declared_and_never_seen_is_found_after_enough_seeds() -> None:
+    report = SweepReport(scenario="a:b")
+    for seed in range(ENOUGH_SEEDS - 1):
+        report.add(seen(seed, restart=seed == 3, refusal=False))
+    assert report.unseen == ["refusal"]
+    assert report.passed
+    report.add(seen(ENOUGH_SEEDS, restart=False, refusal=False))
+    assert not report.passed
+    report.add(seen(ENOUGH_SEEDS + 1, refusal=True))
+    assert report.passed
+    assert report.sometimes == {"restart": 1, "refusal": 1}
+
+
+def test_what_the_faults_came_to_is_added_up() -> None:
+    report = SweepReport(scenario="a:b")
+    report.add(SeedResult(seed=1, faults={"applied": 3, "masked": 1}))
+    report.add(SeedResult(seed=2, faults={"applied": 2, "not_applicable": 1}))
+    assert report.faults == {"applied": 5, "masked": 1, "not_applicable": 1}
+
+
+def test_a_run_that_is_another_one_elsewhere_is_a_finding_although_it_passes() -> None:
+    report = SweepReport(scenario="a:b")
+    report.add(SeedResult(seed=1, checked=True, diverged="at event 3"))
+    assert not report.passed
+    assert report.as_data()["diverged"] == [{"seed": 1, "difference": "at event 3"}]

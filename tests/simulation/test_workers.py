@@ -1,0 +1,130 @@
+"""Work in forked processes: in order, whatever is done first, and whoever dies."""
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from supervision.simulation._workers import Lost, cores, in_workers
+
+
+def run(
+    work: Callable[[int], bytes],
+    count: int,
+    *,
+    jobs: int = 2,
+    limit: float = 20.0,
+    renew: int = 100,
+) -> list[bytes | Lost]:
+    return list(in_workers(work, range(count), jobs=jobs, limit=limit, renew=renew))
+
+
+def is_there(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def test_answers_come_in_the_order_of_the_items_whichever_is_done_first(tmp_path: Path) -> None:
+    def work(item: int) -> bytes:
+        # The first is done only when a later one is, and that one in another process.
+        while item == 0 and not (tmp_path / "3").exists():
+            pass
+        (tmp_path / str(item)).touch()
+        return str(item).encode()
+
+    assert run(work, 6) == [b"0", b"1", b"2", b"3", b"4", b"5"]
+
+
+@pytest.mark.parametrize("jobs", [1, 2, 5])
+def test_every_item_is_answered_once_by_however_many_workers(jobs: int) -> None:
+    assert run(lambda item: b"x" * item * 1000, 150, jobs=jobs) == [
+        b"x" * item * 1000 for item in range(150)
+    ]
+
+
+def test_nothing_to_do_needs_nobody() -> None:
+    assert run(lambda item: b"", 0) == []
+
+
+def test_a_worker_that_dies_is_reported_with_its_item_and_the_others_are_done() -> None:
+    def work(item: int) -> bytes:
+        if item == 2:
+            os.kill(os.getpid(), signal.SIGSEGV)
+        if item == 4:
+            os._exit(9)
+        if item == 5:
+            raise RuntimeError("of the work itself")
+        if item == 6:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return b"done"
+
+    answers = run(work, 8)
+    assert [number for number, each in enumerate(answers) if each == b"done"] == [0, 1, 3, 7]
+    segfault, code, raised, killed = (each for each in answers if isinstance(each, Lost))
+    assert segfault.kind == "SIGSEGV"
+    assert "Segmentation fault" in segfault.said
+    assert "in work" in segfault.said
+    assert "pytest" not in segfault.said
+    assert (code.kind, code.why) == ("exit", "its process left with the exit code 9")
+    assert raised.said.endswith("RuntimeError: of the work itself\n")
+    assert killed.kind == "SIGKILL"
+    assert "memory" in killed.why
+
+
+def test_an_item_that_takes_too_long_is_ended_and_says_where_it_stood() -> None:
+    def work(item: int) -> bytes:
+        while item == 1:
+            pass
+        return b"done"
+
+    first, second, third = run(work, 3, limit=0.3)
+    assert (first, third) == (b"done", b"done")
+    assert isinstance(second, Lost)
+    assert second.kind == "time limit"
+    assert "0.3 seconds of real time" in second.why
+    assert "in work" in second.said
+
+
+def test_workers_are_replaced_after_as_many_items_as_was_said() -> None:
+    pids = run(lambda item: str(os.getpid()).encode(), 10, jobs=1, renew=2)
+    assert len(set(pids)) == 5
+
+
+def test_leaving_the_loop_ends_workers_that_are_in_the_middle_of_something(tmp_path: Path) -> None:
+    def work(item: int) -> bytes:
+        if item:
+            (tmp_path / "pid").write_text(str(os.getpid()))
+            (tmp_path / "pid").rename(tmp_path / "busy")
+            while True:
+                pass
+        return b"first"
+
+    answers = in_workers(work, range(2), jobs=2, limit=20.0, renew=100)
+    assert next(answers) == b"first"
+    while not (tmp_path / "busy").exists():
+        pass
+    pid = int((tmp_path / "busy").read_text())
+    assert is_there(pid)
+    answers.close()
+    assert not is_there(pid)
+
+
+def test_what_workers_print_and_read_is_nobody_else_s(capfd: pytest.CaptureFixture[str]) -> None:
+    def work(item: int) -> bytes:
+        print("printed")
+        os.write(1, b"written")
+        sys.stderr.write("complained")
+        return sys.stdin.read().encode()
+
+    assert run(work, 2) == [b"", b""]
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_machine_has_at_least_one_core() -> None:
+    assert cores() >= 1
