@@ -65,7 +65,7 @@ def simulate(
         seed: decides every order, number and delay.
         knobs: settings of the world.
         params: for the scenario, as `world.params`; of types that JSON has, if the run is to be saved.
-        deviations: orders for single rounds of the scheduler, from `Outcome.deviations` or `Outcome.named`, or a `Tape`.
+        deviations: orders for rounds of the scheduler, from `Outcome.deviations` or `Outcome.named`, or a `Tape`.
         keep_trace: False keeps only the digest of the trace, which saves memory in long runs.
         label_tasks: whether `Outcome.named` is wanted, which takes some time and changes nothing else.
         on_event: called with the number of each event of the trace, where and when it happens: for debuggers.
