@@ -1,0 +1,187 @@
+"""Looking into a running endpoint: who is connected, and what each has joined.
+
+    for client in await list_sockets(endpoint):
+        print(client.pid, client.id, client.socket.assigns)
+        for channel in await list_channels(client.pid):
+            print("  ", channel.topic, channel.status)
+
+For a console, a test, or a page for administrators that you protect yourself: nothing here is served by anybody. Asking
+costs each process a message, so it is not for hot paths. After Phoenix.Debug.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from attrs import field, frozen
+
+from actors.errors import CallExit
+from actors.gen_server import system_call
+from actors.refs import Pid
+from actors.runtime import current_runtime
+from channels._channel_server import ChannelServer
+from channels._session_server import SessionServer
+from channels.channel import Channel
+from channels.effects import Status
+from channels.endpoint import Endpoint
+from channels.errors import ChannelsError
+from channels.sockets import Socket
+from supervision.dynamic_supervisor import DynamicSupervisor
+
+__all__ = [
+    "ChannelInfo",
+    "NotAChannel",
+    "NotASocket",
+    "SocketInfo",
+    "get_channel",
+    "is_channel",
+    "is_socket",
+    "list_channels",
+    "list_sockets",
+]
+
+
+class NotASocket(ChannelsError, LookupError):
+    """A process is not that of a connected client, or has ended. Field: `pid`."""
+
+    def __init__(self, pid: Pid) -> None:
+        super().__init__(
+            f"{pid!r} is not the process of a connected client; list_sockets() has those"
+        )
+        self.pid = pid
+
+
+class NotAChannel(ChannelsError, LookupError):
+    """A process is not that of a channel, or has ended. Field: `pid`."""
+
+    def __init__(self, pid: Pid) -> None:
+        super().__init__(f"{pid!r} is not the process of a channel; list_channels() has those")
+        self.pid = pid
+
+
+@frozen(kw_only=True)
+class SocketInfo:
+    """One connected client.
+
+    - `pid`: the process of its session;
+    - `socket`: the instance of the socket class. It is the real one: look, and do not touch;
+    - `id`: what its `id` answered.
+    """
+
+    pid: Pid
+    socket: Socket = field(repr=lambda socket: type(socket).__name__)
+    id: str | None
+
+
+@frozen(kw_only=True)
+class ChannelInfo:
+    """One topic that a client has joined, or is about to.
+
+    - `pid`: the channel's process; None if it could not be started;
+    - `topic`: the topic;
+    - `channel`: the class;
+    - `status`: `joining`, `joined` or `leaving`.
+    """
+
+    pid: Pid | None
+    topic: str
+    channel: type[Channel]
+    status: Status
+
+
+async def list_sockets(endpoint: Endpoint) -> list[SocketInfo]:
+    """The clients that are connected to an endpoint, over WebSockets and by polling, in the order of their coming.
+
+    Connections that are no sockets, or not yet, are left out, and so is a client that goes meanwhile.
+    """
+    pids: list[Pid] = []
+    for supervisor in ((endpoint, "sessions"), (endpoint, "connections")):
+        try:
+            children = await DynamicSupervisor.which_children(supervisor)
+        except CallExit:
+            # There are no sessions without a mount that lets clients poll, and nobody at all when it is not running.
+            continue
+        pids += [child.pid for child in reversed(children) if isinstance(child.pid, Pid)]
+    answers = [await _ask(pid, _socket_info) for pid in pids]
+    return [info for info in answers if info is not None]
+
+
+async def list_channels(socket: Pid) -> list[ChannelInfo]:
+    """The topics that a client has joined, in the order of their joins.
+
+    Args:
+        socket: the process of its session, `SocketInfo.pid`.
+
+    Raises:
+        NotASocket: that is another process, or has ended.
+    """
+    channels = await _ask(socket, _channel_infos) if is_socket(socket) else None
+    if channels is None:
+        raise NotASocket(socket)
+    return list(channels)
+
+
+async def get_channel(pid: Pid) -> Channel:
+    """The channel that runs in a process, with its `topic`, its `assigns` and its attributes.
+
+    It is the real one: look, and do not touch. What it says may have changed before you read it.
+
+    Raises:
+        NotAChannel: that is another process, or has ended.
+    """
+    channel = await _ask(pid, _channel) if is_channel(pid) else None
+    if channel is None:
+        raise NotAChannel(pid)
+    found: Channel = channel
+    return found
+
+
+def is_socket(pid: Pid) -> bool:
+    """Whether a process serves a connection of an endpoint, or a session of a client that polls."""
+    return _kind_of(pid) in ("connections", "sessions")
+
+
+def is_channel(pid: Pid) -> bool:
+    """Whether a process is that of a channel."""
+    return _kind_of(pid) == "channels"
+
+
+def _kind_of(pid: Pid) -> str | None:
+    """What its supervisor, one of those that an endpoint has, is for."""
+    runtime = current_runtime()
+    info = runtime.process_info(pid)
+    parent = None if info is None else runtime.process_info(info["parent"])
+    name = None if parent is None else parent["name"]
+    if isinstance(name, tuple) and len(name) > 1 and isinstance(name[0], Endpoint):
+        return str(name[1])
+    return None
+
+
+async def _ask(pid: Pid, question: Callable[[Any], Any]) -> Any:
+    try:
+        return await system_call(pid, lambda loop: question(loop.server))
+    except CallExit:
+        # It has ended since.
+        return None
+
+
+def _socket_info(server: object) -> SocketInfo | None:
+    if not isinstance(server, SessionServer) or getattr(server, "session", None) is None:
+        return None
+    return SocketInfo(pid=server.pid, socket=server.socket, id=server.socket.id())
+
+
+def _channel_infos(server: object) -> list[ChannelInfo] | None:
+    if not isinstance(server, SessionServer) or getattr(server, "session", None) is None:
+        return None
+    return [
+        ChannelInfo(
+            pid=each.process, topic=each.topic, channel=each.route.channel, status=each.status
+        )
+        for each in server.session.memberships
+    ]
+
+
+def _channel(server: object) -> Channel | None:
+    return server.channel if isinstance(server, ChannelServer) else None
