@@ -5,10 +5,10 @@
     channels ── Refused, Closed, Down ─────────────┘
 
 Requests come and go, each on whatever connection its client has at hand; they find the session by the token that they
-carry (`_longpoll_requests`), and call it. It begins with `connect`, as every client does, keeps what the channels say until a
-poll takes it, and ends when nobody polls any more, when the client breaks the rules of the protocol, or for the reasons
-that end a WebSocket: `disconnect`, draining, a client that takes too little. A client hears of the end by its next
-request, which finds no session: 410.
+carry (`_longpoll_requests`), and call it. It begins with `connect`, as every client does, keeps what the channels say
+until a poll takes it, and ends when nobody polls any more, when the client breaks the rules of the protocol, or for the
+reasons that end a WebSocket: `disconnect`, draining, a client that takes too little. A client hears of the end by its
+next request, which finds no session: 410.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from actors.results import Continue, NoReply, Reply, Stop
 from actors.timers import send_after
 from channels._connecting import connect
 from channels._mounts import MountedSocket, Services
-from channels._session_server import INACTIVE, PROTOCOL_ERROR, SessionServer
+from channels._session_server import INACTIVE, PROTOCOL_ERROR, Drain, SessionServer
 from channels.connect_info import ConnectInfo
 from channels.long_poll import LongPoll
 from channels.sockets import Refusal
@@ -137,17 +137,17 @@ class LongPollSession(SessionServer):
 
     async def handle_info(self, message: Any) -> Stop | None:
         kind = type(message)
+        if self.refusal is not None:
+            # Nobody asked what became of this client, or the endpoint drains.
+            return Stop(NORMAL) if kind is _IdleCheck or kind is Drain else None
         if kind is _Wake:
             self._hand_out()
         elif kind is _ReadOn:
             await self._read_held()
-        elif kind is not _IdleCheck:
-            await self._take(message)
-        elif self.refusal is not None:
-            # Nobody asked what became of this client.
-            return Stop(NORMAL)
-        else:
+        elif kind is _IdleCheck:
             self._check_idle()
+        else:
+            await self._take(message)
         return self._ended() if self.closing is not None else None
 
     async def _receive(self, line: Line, sender: Sender) -> Reply | NoReply | Stop:
