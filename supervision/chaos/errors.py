@@ -9,7 +9,14 @@ from supervision.errors import SupervisionError
 if TYPE_CHECKING:
     from supervision.chaos.report import FaultReport
 
-__all__ = ["BadFault", "InertPlan", "InjectedCrash", "InvariantViolated", "NotReached"]
+__all__ = [
+    "BadFault",
+    "ChaosFailed",
+    "InertPlan",
+    "InjectedCrash",
+    "InvariantViolated",
+    "NotReached",
+]
 
 
 class BadFault(SupervisionError, ValueError):
@@ -103,4 +110,25 @@ class NotReached(SupervisionError):
         return (
             f"{self.name!r} did not come about within {self.within:g} s, by {self.seconds:g} s; "
             f"its condition was {self.last} at last"
+        )
+
+
+class ChaosFailed(SupervisionError):
+    """An experiment on a live system has found something.
+
+    Attributes:
+        scenario: which, as `module:function`.
+        seed: of the run.
+        problems: one sentence for each thing that went wrong.
+    """
+
+    def __init__(self, scenario: str, seed: int, problems: tuple[str, ...]) -> None:
+        super().__init__(scenario, seed, problems)
+        self.scenario = scenario
+        self.seed = seed
+        self.problems = problems
+
+    def __str__(self) -> str:
+        return "\n".join(
+            [f"{self.scenario} with seed {self.seed}:", *(f"  {each}" for each in self.problems)]
         )

@@ -226,6 +226,8 @@ class _Reader:
         # For each path the ends that nobody has made good yet.
         self.missing: dict[str, deque[Life]] = {}
         self.sent: dict[int, Letter] = {}
+        # For each connection, by its name, the process that serves it.
+        self.servers: dict[str, Key] = {}
         self.takers = {
             "spawned": self.spawned,
             "exited": self.exited,
@@ -234,7 +236,9 @@ class _Reader:
             "signal": self.signal,
             "child_restarted": self.child_restarted,
             "node_killed": self.node_killed,
+            "serves": self.serves,
             "fault": self.fault,
+            "fault_over": self.fault_over,
             "phase": self.phase,
         }
 
@@ -360,8 +364,11 @@ class _Reader:
 
     # The experiment
 
+    def serves(self, event: Event) -> None:
+        self.servers[event["connection"]] = self._key(event)
+
     def fault(self, event: Event) -> None:
-        pid = event.get("pid")
+        target = self.servers.get(event["path"]) if event.get("pid") is None else self._key(event)
         mark = FaultMark(
             event=event["n"],
             seconds=event["t"],
@@ -369,7 +376,7 @@ class _Reader:
             type=event["type"],
             status=event["status"],
             why=event.get("why"),
-            target=None if pid is None else self._key(event),
+            target=target,
             path=event.get("path"),
         )
         self.history.faults.append(mark)
@@ -380,6 +387,13 @@ class _Reader:
             dropped = self.sent.get(event.get("message", -1))
             if dropped is not None and mark.type == "drop_message":
                 dropped.dropped = True
+
+    def fault_over(self, event: Event) -> None:
+        # It was done, and came to nothing.
+        for mark in reversed(self.history.faults):
+            if mark.text == event["fault"] and mark.status == "applied":
+                mark.status, mark.why = event["status"], event.get("why")
+                return
 
     def phase(self, event: Event) -> None:
         if event["phase"] == "closing":

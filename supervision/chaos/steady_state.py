@@ -1,0 +1,109 @@
+"""The steady state: what is true of a system that does its work, looked at again and again while it is being broken.
+
+steady.add("everybody is in the room", lambda: None if len(present) == 50 else f"{len(present)} of 50")
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Callable
+from typing import TypeAlias
+
+import trio
+
+from supervision.recording.describe import describe
+from supervision.recording.trace import Trace
+
+__all__ = ["SteadyCheck", "SteadyState"]
+
+SteadyCheck: TypeAlias = Callable[[], str | Awaitable[str | None] | None]
+"""Answers what is wrong, or None; at once, or after having asked somebody."""
+
+
+class SteadyState:
+    """The checks of one run, with what they last had to say.
+
+    Args:
+        trace: where a changed answer is written, as an event of the kind `steady`.
+        every: seconds between two looks.
+        limit: seconds that an asynchronous check may take; one that takes longer does not hold.
+
+    Attributes:
+        problems: what is wrong now, by the names of the checks; empty while the state is steady.
+        since: since when it has been so, in Trio's time.
+    """
+
+    def __init__(self, trace: Trace, *, every: float = 0.05, limit: float = 5.0) -> None:
+        self.problems: dict[str, str] = {}
+        self.since = 0.0
+        self._trace = trace
+        self._every = every
+        self._limit = limit
+        self._checks: dict[str, SteadyCheck] = {}
+        self._known: dict[str, str | None] = {}
+
+    def add(self, name: str, check: SteadyCheck) -> None:
+        """Look at this too, from the next look on. A name that is there already gets another check."""
+        self._checks[name] = check
+        self.problems.setdefault(name, "it was not looked at yet")
+        self.since = trio.current_time()
+
+    def __bool__(self) -> bool:
+        return bool(self._checks)
+
+    async def watch(self) -> None:
+        """Look, for as long as this runs."""
+        while True:
+            await self.look()
+            await trio.sleep(self._every)
+
+    async def look(self) -> None:
+        """Ask every check once."""
+        for name, check in list(self._checks.items()):
+            self._answered(name, await self._ask(check))
+
+    async def holds(self, seconds: float, *, within: float) -> bool:
+        """Wait until the state has been steady for some seconds; False if it is not so in time.
+
+        Args:
+            seconds: that it has to hold without a break.
+            within: seconds until it has to begin to.
+        """
+        deadline = trio.current_time() + within
+        while True:
+            await self.look()
+            now = trio.current_time()
+            if not self.problems and now - self.since >= seconds:
+                return True
+            if self.problems and now >= deadline:
+                return False
+            if not self.problems and self.since > deadline:
+                return False
+            await trio.sleep(self._every)
+
+    async def _ask(self, check: SteadyCheck) -> str | None:
+        with trio.move_on_after(self._limit) as limit:
+            try:
+                answer = check()
+                if inspect.isawaitable(answer):
+                    answer = await answer
+            except Exception as error:  # a check that raises has not found what it looks for
+                return f"the check raised {describe(error)}"
+            if answer is None or isinstance(answer, str):
+                return answer
+            return f"the check answered {describe(answer)}; answer None, or a text that says what is wrong"
+        return f"the check took longer than {self._limit:g} s" if limit.cancelled_caught else None
+
+    def _answered(self, name: str, problem: str | None) -> None:
+        if problem is None:
+            was_broken = self.problems.pop(name, None) is not None
+            if was_broken and not self.problems:
+                self.since = trio.current_time()
+        else:
+            self.problems[name] = problem
+        holds = problem is None
+        known = name in self._known
+        if not known or (self._known[name] is None) != holds:
+            fields = {"pid": None, "name": name, "holds": holds}
+            self._trace.add("steady", fields if holds else {**fields, "problem": problem})
+        self._known[name] = problem
