@@ -11,12 +11,13 @@ from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Any
 
 from actors._envelopes import CallRequest, Cast
+from actors._system import SystemRequest
 from actors.exits import ExitReason
 
 if TYPE_CHECKING:
     from actors.refs import Pid, Ref
 
-__all__ = ["Instrument", "payload_of"]
+__all__ = ["Instrument", "callback_for", "deliver", "payload_of"]
 
 
 class Instrument:
@@ -105,3 +106,27 @@ def payload_of(message: Any) -> Any:
     if kind is Cast:
         return message.message
     return message
+
+
+def callback_for(message: Any) -> str | None:
+    """Which callback of a server a message is for, as `message_sent` sees it; None for what no callback ever gets."""
+    kind = type(message)
+    if kind is CallRequest:
+        return "handle_call"
+    if kind is Cast:
+        return "handle_cast"
+    return None if kind is SystemRequest else "handle_info"
+
+
+def deliver(pid: Pid, message: Any) -> bool:
+    """Put a message into a mailbox without asking any instrument: one that `message_sent` has refused, for example.
+
+    Returns:
+        False if the process has ended. The message is a dead letter then.
+    """
+    process = pid._process
+    if process is None:
+        pid._runtime.dead_letter(pid, message)
+        return False
+    process.mailbox.put(message)
+    return True

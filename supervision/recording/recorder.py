@@ -51,6 +51,7 @@ class Recorder(Instrument):
     Attributes:
         places: where the processes are.
         ended: for each process that has ended, the event of its end.
+        because: the event that causes what is done from outside of all processes, while a tool does something.
     """
 
     def __init__(self, runtime: Runtime, trace: Trace, node: int | str, *, messages: bool) -> None:
@@ -61,6 +62,7 @@ class Recorder(Instrument):
         # Not an instrument of its own: a process has its place before its spawning is recorded, and until its end is.
         self.places = Places(runtime, watch=False)
         self.ended: dict[Pid, int] = {}
+        self.because: int | None = None
         self._living = self.places.living
         # For each receiver the messages on their way, by identity, with the events of their sending.
         self._on_the_way: dict[Pid, dict[int, list[tuple[Any, int]]]] = {}
@@ -78,6 +80,25 @@ class Recorder(Instrument):
     def find(self, pattern: str) -> Pid | None:
         """The living process at such a path; the newest, if there are several."""
         return self.places.find(pattern)
+
+    # For tools that do something to processes
+
+    def add(self, kind: str, pid: Pid, fields: dict[str, Any], *, causes: bool) -> int:
+        """Add an event about a process. With `causes`, what the process does next has that as its cause."""
+        place = self._living.get(pid)
+        number = self._add(kind, pid, fields, None if place is None else place.cause)
+        if causes and place is not None:
+            place.cause = number
+        return number
+
+    def sent_as(self, receiver: Pid, message: Any) -> int | None:
+        """The event in which a message was sent that is on its way now."""
+        sent = self._on_the_way.get(receiver, {}).get(id(message))
+        return sent[-1][1] if sent else None
+
+    def lost(self, receiver: Pid, message: Any) -> None:
+        """A message will never arrive."""
+        self._taken(receiver, message)
 
     # The instrument
 
@@ -103,7 +124,7 @@ class Recorder(Instrument):
             return None
         place = None if sender is None else self._living.get(sender)
         fields = {"to": receiver.number, "message": describe(message)}
-        number = self._add("sent", sender, fields, None if place is None else place.cause)
+        number = self._add("sent", sender, fields, self.because if place is None else place.cause)
         waiting = self._on_the_way.setdefault(receiver, {})
         # With the message itself, so that its identity is not used again while this is remembered.
         waiting.setdefault(id(message), []).append((message, number))
@@ -122,7 +143,7 @@ class Recorder(Instrument):
 
     def signal_sent(self, sender: Pid, receiver: Pid, reason: ExitReason, linked: bool) -> None:
         place = self._living.get(sender)
-        cause = place.cause if place is not None else self.ended.get(sender)
+        cause = place.cause if place is not None else self.ended.get(sender, self.because)
         fields = {"to": receiver.number, "reason": describe(reason), "linked": linked}
         number = self._add("signal", sender, fields, cause)
         target = self._living.get(receiver)

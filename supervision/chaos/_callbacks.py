@@ -1,0 +1,158 @@
+"""Faults that wait for a callback to begin, and what is done to it then."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Awaitable, Callable, Sequence
+from fnmatch import fnmatchcase
+from typing import Any
+
+import trio
+
+from actors.refs import Pid
+from supervision.chaos._deeds import do_to_process
+from supervision.chaos._ledger import Ledger, Planned
+from supervision.chaos._site import Site, Spot, fits
+from supervision.chaos.errors import InjectedCrash
+from supervision.chaos.faults import (
+    Crash,
+    Hang,
+    Slow,
+    SwallowCancellation,
+    describe_fault,
+)
+from supervision.chaos.moments import On, kind_of
+from supervision.chaos.targets import ProcessFault
+
+__all__ = ["CallbackFaults"]
+
+
+class CallbackFaults:
+    """The faults of a plan that wait for a callback.
+
+    Args:
+        ledger: of the plan.
+        changed: called whenever a callback goes on that was held up.
+
+    Attributes:
+        held: callbacks that are held up for a time.
+    """
+
+    def __init__(self, ledger: Ledger, changed: Callable[[], None]) -> None:
+        self.held = 0
+        self._ledger = ledger
+        self._changed = changed
+        self._waiting: list[Planned] = []
+        # For each process that has run a callback, those that may be for it. Thrown away when one is added.
+        self._relevant: dict[Pid, tuple[Planned, ...]] = {}
+        self._healed = trio.Event()
+
+    def add(self, planned: Planned) -> None:
+        """Wait for a callback."""
+        self._waiting.append(planned)
+        self._relevant.clear()
+
+    def heal(self) -> None:
+        """Wait no longer, and let those go on that are held up."""
+        self._waiting.clear()
+        self._relevant.clear()
+        self._healed.set()
+        self._healed = trio.Event()
+
+    def forget(self, pid: Pid) -> None:
+        """A process has ended."""
+        self._relevant.pop(pid, None)
+
+    def started(self, site: Site, pid: Pid, callback: str, message: Any) -> Awaitable[None] | None:
+        """A callback begins. Raises what it is to crash with; returns what is to hold it up."""
+        if not self._waiting:
+            return None
+        relevant = self._relevant.get(pid)
+        if relevant is None:
+            relevant = self._relevant[pid] = self._for(site, pid)
+        if not relevant:
+            return None
+        return self._go_through(relevant, Spot(site, pid), callback, message)
+
+    def _for(self, site: Site, pid: Pid) -> tuple[Planned, ...]:
+        place = site.places.place_of(pid)
+        if place is None:
+            return ()
+        address, found = site.address(place), []
+        for planned in self._waiting:
+            fault = planned.fault
+            assert isinstance(fault, ProcessFault)
+            wanted = fault.when.incarnation if isinstance(fault.when, On) else None
+            if wanted in (None, place.incarnation) and fits(address, fault.target):
+                found.append(planned)
+        return tuple(found)
+
+    def _go_through(
+        self, relevant: Sequence[Planned], spot: Spot, callback: str, message: Any
+    ) -> Awaitable[None] | None:
+        for position, planned in enumerate(relevant):
+            if planned.status is not None or not self._is_now(planned, callback, message):
+                continue
+            self._waiting.remove(planned)
+            wait = self._do(planned, spot)
+            if wait is not None:
+                return self._after(wait, relevant[position + 1 :], spot, callback, message)
+            if spot.is_ending:
+                break
+        return None
+
+    async def _after(
+        self,
+        wait: Awaitable[None],
+        others: Sequence[Planned],
+        spot: Spot,
+        callback: str,
+        message: Any,
+    ) -> None:
+        await wait
+        if not spot.is_ending:
+            following = self._go_through(others, spot, callback, message)
+            if following is not None:
+                await following
+
+    def _is_now(self, planned: Planned, callback: str, message: Any) -> bool:
+        when = planned.fault.when
+        if not isinstance(when, On):
+            return True
+        if not when.is_about(callback):
+            return False
+        if when.kind is not None and not fnmatchcase(kind_of(message), when.kind):
+            return False
+        planned.count += 1
+        return planned.count >= when.nth
+
+    def _do(self, planned: Planned, spot: Spot) -> Awaitable[None] | None:
+        fault = planned.fault
+        if isinstance(fault, Crash):
+            self._ledger.applied(planned, spot)
+            raise InjectedCrash(describe_fault(fault))
+        if isinstance(fault, Hang):
+            self._ledger.applied(planned, spot)
+            return self._hold(planned, spot, math.inf, stubborn=False)
+        if isinstance(fault, Slow | SwallowCancellation):
+            self._ledger.applied(planned, spot)
+            stubborn = isinstance(fault, SwallowCancellation)
+            return self._hold(planned, spot, fault.seconds, stubborn=stubborn)
+        do_to_process(self._ledger, planned, spot)
+        return None
+
+    async def _hold(self, planned: Planned, spot: Spot, seconds: float, *, stubborn: bool) -> None:
+        timed = seconds < math.inf
+        self.held += timed
+        try:
+            # Shielded if the fault is to be deaf to being ended. Bounded by its seconds, and ended by `heal`.
+            with trio.CancelScope(deadline=trio.current_time() + seconds, shield=stubborn):
+                await self._healed.wait()
+        except trio.Cancelled:
+            if timed:
+                why = "the callback was cut short, because its process was ended"
+                self._ledger.masked(planned, spot, why)
+            raise
+        finally:
+            self.held -= timed
+            self._changed()
