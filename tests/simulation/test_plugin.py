@@ -1,0 +1,298 @@
+"""The pytest plugin, in runs of pytest of its own: what a failure shows, and that nobody else takes the tests."""
+
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+CONFIG = """
+[tool.pytest.ini_options]
+trio_mode = true
+filterwarnings = ["error"]
+addopts = ["--import-mode=importlib", "--strict-markers", "-p", "no:cacheprovider"]
+"""
+
+FAILING = """
+import pytest
+import trio
+
+@pytest.mark.simulation(seeds=50)
+async def test_luck(world):
+    luck = world.random("luck").random()
+    await trio.sleep(60)
+    assert luck > 0.1
+"""
+
+Run = Callable[..., pytest.RunResult]
+
+
+@pytest.fixture
+def run(pytester: pytest.Pytester) -> Run:
+    """Run pytest over a file of tests, in this process and in a folder of its own."""
+    pytester.makepyprojecttoml(CONFIG)
+
+    def call(text: str, *arguments: str) -> pytest.RunResult:
+        pytester.makepyfile(test_it=text)
+        return pytester.runpytest_inprocess(*arguments)
+
+    return call
+
+
+def test_a_test_that_passes_is_run_with_every_seed_in_a_world_of_its_own(run: Run) -> None:
+    result = run(
+        """
+        import pytest
+        import trio
+
+        worlds = []
+
+        @pytest.mark.simulation(seeds=5)
+        async def test_time_is_virtual(world):
+            before = trio.current_time()
+            await trio.sleep(3600)
+            assert trio.current_time() == before + 3600
+            worlds.append(world)
+
+        def test_afterwards():
+            assert [world.seed for world in worlds] == [1, 2, 3, 4, 5]
+            assert len({id(world) for world in worlds}) == 5
+            assert len({world.knobs for world in worlds}) > 1
+
+        @pytest.mark.simulation(seeds=[7, 9], swarm=False, params={"clients": 3})
+        async def test_options(world):
+            assert world.seed in (7, 9)
+            assert world.params == {"clients": 3}
+            assert world.knobs == type(world.knobs)()
+        """
+    )
+    result.assert_outcomes(passed=3)
+
+
+def test_a_failure_shows_the_line_the_seed_the_story_and_how_to_see_it_again(
+    run: Run, pytester: pytest.Pytester
+) -> None:
+    result = run(FAILING)
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(
+        [
+            ">       assert luck > 0.1",
+            "E       assert 0.0* > 0.1",
+            "E       with seed 2",
+            "E       the story:",
+            "E         test_it:test_luck fails with seed 2",
+            "E       see it again with: pytest test_it.py::test_luck --simulation-seed 2",
+            "E       or: ashtree replay .ashtree/corpus/test-it-test-luck--AssertionError--2.json",
+            "test_it.py:8: AssertionError",
+        ]
+    )
+    result.stdout.no_fnmatch_line("*trio/_core*")
+    pytester.runpytest_inprocess("test_it.py::test_luck", "--simulation-seed", "2").assert_outcomes(
+        failed=1
+    )
+    pytester.runpytest_inprocess("test_it.py::test_luck", "--simulation-seed", "6").assert_outcomes(
+        passed=1
+    )
+    command = "import sys; from channels.cli import main; sys.argv[0] = 'ashtree'; main()"
+    (file,) = (pytester.path / ".ashtree" / "corpus").iterdir()
+    replayed = pytester.run(sys.executable, "-c", command, "replay", str(file))
+    assert replayed.ret == 1
+    replayed.stdout.fnmatch_lines(["*the same run, to the byte", "*AssertionError*"])
+
+
+def test_a_failure_that_is_known_is_tried_first_until_it_is_fixed(
+    run: Run, pytester: pytest.Pytester
+) -> None:
+    run(FAILING).assert_outcomes(failed=1)
+    only = FAILING.replace("seeds=50", "seeds=[6]")
+    run(only).stdout.fnmatch_lines(["E       with seed 2"])
+    run(only.replace("> 0.1", "> 0")).assert_outcomes(passed=1)
+
+
+def test_words_that_pytest_adds_to_an_assert_do_not_make_it_another_run(run: Run) -> None:
+    result = run(
+        """
+        import pytest
+        from actors import spawn, wait_exit
+
+        async def divide(number):
+            assert number != 0, "no zero"
+            assert number + 1 == 3
+
+        @pytest.mark.simulation(seeds=3)
+        async def test_it(world):
+            for number in (2, 1, 0):
+                await wait_exit(spawn(divide, number))
+            assert False
+        """
+    )
+    result.stdout.fnmatch_lines(
+        [">       assert False", "*no zero*", "E       or: ashtree replay *"]
+    )
+
+
+def test_a_failure_in_another_process_is_shown_like_one_in_this(run: Run) -> None:
+    result = run(FAILING.replace("seeds=50", "seeds=50, jobs=2"))
+    result.stdout.fnmatch_lines([">       assert luck > 0.1", "E       with seed 2"])
+
+
+def test_a_run_that_ends_its_process_does_not_end_pytest(run: Run) -> None:
+    result = run(
+        """
+        import os
+        import pytest
+
+        @pytest.mark.simulation(seeds=10, jobs=2)
+        async def test_dies(world):
+            if world.seed == 4:
+                os.kill(os.getpid(), 11)
+        """
+    )
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(
+        [
+            "its process was ended by SIGSEGV",
+            "*test_it.py*in test_dies",
+            "see it again with: pytest test_it.py::test_dies --simulation-seed 4",
+        ]
+    )
+
+
+def test_parametrized_tests_methods_and_ordinary_fixtures_are_simulated_too(run: Run) -> None:
+    result = run(
+        """
+        import pytest
+
+        @pytest.fixture
+        def limit():
+            return 3
+
+        @pytest.mark.simulation(seeds=5)
+        @pytest.mark.parametrize("number", [1, 2])
+        async def test_number(world, number, limit):
+            assert number * limit < 6
+
+        class TestIt:
+            @pytest.mark.simulation(seeds=5)
+            async def test_method(self, world):
+                assert world.seed < 3
+        """
+    )
+    result.assert_outcomes(passed=1, failed=2)
+    result.stdout.fnmatch_lines(
+        ["E       see it again with: pytest 'test_it.py::test_number[[]2]' --simulation-seed 1"]
+    )
+    result.stdout.fnmatch_lines(
+        ["E       see it again with: pytest test_it.py::TestIt::test_method --simulation-seed 3"]
+    )
+    # Another process could not find these by the name of a function.
+    result.stdout.no_fnmatch_line("*ashtree replay*")
+
+
+def test_the_number_of_seeds_can_be_given_on_the_command_line(run: Run) -> None:
+    counting = """
+        import pytest
+        seeds = []
+
+        @pytest.mark.simulation
+        async def test_it(world):
+            seeds.append(world.seed)
+
+        def test_seeds():
+            assert len(seeds) == COUNT
+        """
+    run(counting.replace("COUNT", "200")).assert_outcomes(passed=2)
+    run(counting.replace("COUNT", "7"), "--simulation-seeds", "7").assert_outcomes(passed=2)
+
+
+def test_a_skip_inside_of_a_world_is_a_skip(run: Run) -> None:
+    run(
+        """
+        import pytest
+
+        @pytest.mark.simulation
+        async def test_it(world):
+            pytest.skip("not here")
+        """
+    ).assert_outcomes(skipped=1)
+
+
+def test_what_has_no_line_of_the_test_is_shown_with_its_words(run: Run) -> None:
+    result = run(
+        """
+        import pytest
+        import trio
+
+        @pytest.mark.simulation(seeds=2)
+        async def test_it(world):
+            await trio.sleep_forever()
+        """
+    )
+    result.stdout.fnmatch_lines(["E*Deadlock: deadlock at 0 s*", "*with seed 1"])
+
+
+@pytest.mark.parametrize(
+    ("body", "problem"),
+    [
+        ("@simulated()\ndef test_it(world): pass", "*is no coroutine function; write `async def`"),
+        ("@simulated()\nasync def test_it(): pass", "*write the argument `world`"),
+        ("async def test_it(world): pass", "*mark it with pytest.mark.simulation"),
+        (
+            "@simulated()\nasync def test_it(world, autojump_clock): pass",
+            "*asks for autojump_clock*time is virtual*",
+        ),
+        (
+            "@pytest.fixture\nasync def shop(): pass\n@simulated()\nasync def test_it(world, shop): pass",
+            "*asks for the fixture shop, which is async*",
+        ),
+        (
+            "@pytest.fixture(autouse=True)\nasync def shop(): yield\n@simulated()\nasync def test_it(world): pass",
+            "*asks for the fixture shop, which is async*",
+        ),
+        ("@simulated()\n@pytest.mark.trio\nasync def test_it(world): pass", "*leave out trio"),
+        ("@simulated(200)\nasync def test_it(world): pass", "*write seeds=200"),
+        ("@simulated(seed=200)\nasync def test_it(world): pass", "*no 'seed'; there are *seeds*"),
+        ("@simulated(seeds=0)\nasync def test_it(world): pass", "*there are no seeds*"),
+        ("@simulated(jobs=-1)\nasync def test_it(world): pass", "*jobs is -1*"),
+    ],
+)
+def test_what_cannot_be_simulated_is_refused_with_what_to_write_instead(
+    run: Run, body: str, problem: str
+) -> None:
+    result = run(f"import pytest\nsimulated = pytest.mark.simulation\n{body}\n")
+    outcomes = result.parseoutcomes()
+    assert "passed" not in outcomes
+    result.stdout.fnmatch_lines([problem])
+
+
+def test_tests_that_are_not_simulated_stay_with_pytest_trio(run: Run) -> None:
+    run(
+        """
+        import trio
+
+        async def test_clock(autojump_clock):
+            await trio.sleep(100)
+        """
+    ).assert_outcomes(passed=1)
+
+
+def test_without_trio_s_plugin_simulated_tests_run_all_the_same(
+    pytester: pytest.Pytester,
+) -> None:
+    pytester.makepyfile(test_it=FAILING.replace("> 0.1", ">= 0"))
+    pytester.runpytest_inprocess("-p", "no:trio", "-W", "error").assert_outcomes(passed=1)
+
+
+def test_pytest_runs_without_the_plugin_and_names_it_so(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(test_it="def test_it(): pass")
+    result = pytester.runpytest_subprocess("-p", "no:ashtree-simulation", "--markers")
+    result.stdout.no_fnmatch_line("*pytest.mark.simulation*")
+    result = pytester.runpytest_subprocess("--markers")
+    result.stdout.fnmatch_lines(["@pytest.mark.simulation(seeds=200, *"])
+
+
+def test_the_corpus_can_be_kept_elsewhere(run: Run, tmp_path: Path) -> None:
+    run(FAILING, "--simulation-corpus", str(tmp_path / "kept"))
+    (file,) = (tmp_path / "kept").iterdir()
+    assert re.fullmatch(r"test-it-test-luck--AssertionError--2\.json", file.name)
