@@ -77,6 +77,7 @@ class Shadow:
 
     Attributes:
         doing, since, pivot: what it does, since when, and the child that this is about.
+        reason, wanted: why that child has ended, and whether it is to be started again.
         group: the ids that are to be started, in order, if it restarts anybody.
         starts: the ids whose start has begun since it does this.
         failed: whether one of them did not start.
@@ -90,6 +91,8 @@ class Shadow:
     doing: Doing = "boot"
     since: float = 0.0
     pivot: Kid | None = None
+    reason: ExitReason = None
+    wanted: bool = False
     group: tuple[Any, ...] = ()
     starts: list[Any] = field(factory=list)
     failed: bool = False
@@ -124,9 +127,7 @@ class Shadow:
         """Whether what it does now is a restart, or should be one."""
         if self.doing == "again":
             return True
-        if self.doing != "ended" or self.pivot is None or self.setup.backoff is not None:
-            return False
-        return self.pivot.comes_back
+        return self.doing == "ended" and self.wanted and self.setup.backoff is None
 
 
 class Forest(Feed):
@@ -224,6 +225,8 @@ class Forest(Feed):
         shadow.doing, shadow.since, shadow.request = doing, trio.current_time(), message
         shadow.pivot = pivot if doing in ("ended", "again") else None
         shadow.group = () if shadow.pivot is None else shadow.group_of(shadow.pivot)
+        if pivot is not None:
+            shadow.reason, shadow.wanted = pivot.reason, pivot.comes_back
         shadow.starts, shadow.failed = [], False
 
     def _is_done(self, shadow: Shadow, *, crashed: bool) -> None:
@@ -232,7 +235,7 @@ class Forest(Feed):
         for each in self.listeners:
             each.is_done(shadow, crashed)
         pivot = shadow.pivot
-        if shadow.doing == "ended" and pivot is not None and pivot.comes_back:
+        if shadow.doing == "ended" and pivot is not None and shadow.wanted:
             # With a backoff it is started later.
             pivot.again = pivot.again or shadow.setup.backoff is not None
         if shadow.doing == "request" and type(shadow.request) is DeleteChild:

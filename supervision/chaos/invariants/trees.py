@@ -118,7 +118,7 @@ class RestartOrder(Supervised):
             if not shadow.restarts():
                 self.violated(
                     f"{self.who(shadow.pid)} starts a child{_named(id)}, because {shadow.pivot.id!r} has ended, with "
-                    f"{shadow.pivot.reason!r}; that is {shadow.pivot.restart} and should not be started now"
+                    f"{shadow.reason!r}; that is {shadow.pivot.restart} and should not be started now"
                 )
             elif shadow.failed:
                 self.violated(
@@ -144,7 +144,7 @@ class RestartOrder(Supervised):
         if missing and not shadow.failed and not shadow.gave_up and shadow.pivot is not None:
             self.violated(
                 f"{self.who(shadow.pid)} has dealt with the end of {shadow.pivot.id!r} ({shadow.strategy}, "
-                f"{shadow.pivot.restart}, {shadow.pivot.reason!r}) and has not started {_listed(missing)}"
+                f"{shadow.pivot.restart}, {shadow.reason!r}) and has not started {_listed(missing)}"
             )
 
 
