@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import ast
 import linecache
-import sys
 from collections.abc import Iterator
 from types import FrameType
 from weakref import WeakSet
 
 from attrs import frozen
 
-from supervision.simulation._places import describe_frame, is_program
+from supervision.simulation._places import describe_frame, frames_inside, is_program
 
 __all__ = ["Spot", "spot_above"]
 
@@ -38,19 +37,12 @@ class Spot:
 
 def spot_above(depth: int = 1) -> Spot | None:
     """The innermost line of the program from `depth` above the caller; None if none of it is running."""
-    frames = [
-        frame for frame in _above(sys._getframe(depth + 1)) if is_program(frame.f_code.co_filename)
-    ]
+    inside = list(frames_inside(depth))
+    frames = [frame for frame in inside if is_program(frame.f_code.co_filename)]
     if not frames:
         return None
     loops = (_loop(frame) for frame in frames)
     return Spot(place=describe_frame(frames[0]), loop=next(filter(None, loops), None))
-
-
-def _above(frame: FrameType | None) -> Iterator[FrameType]:
-    while frame is not None:
-        yield frame
-        frame = frame.f_back
 
 
 def _loop(frame: FrameType) -> str | None:

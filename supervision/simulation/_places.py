@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import sys
 import sysconfig
+from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 
-__all__ = ["describe_frame", "is_program", "program_frame"]
+__all__ = ["describe_frame", "frames_inside", "is_program", "program_frame"]
 
 
 def _roots() -> tuple[str, ...]:
@@ -40,6 +41,17 @@ def program_frame(depth: int = 1) -> FrameType:
             return frame
         frame = frame.f_back
     return nearest
+
+
+def frames_inside(depth: int = 1) -> Iterator[FrameType]:
+    """The frames of the task that is running, the innermost first, from `depth` above the caller.
+
+    Not those of whoever has called `simulate`, who is not inside of the simulated world.
+    """
+    frame: FrameType | None = sys._getframe(depth + 1)
+    while frame is not None and frame.f_code.co_name != "unrolled_run":
+        yield frame
+        frame = frame.f_back
 
 
 def describe_frame(frame: FrameType) -> str:

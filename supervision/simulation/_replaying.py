@@ -8,6 +8,7 @@ import traceback
 from pathlib import Path
 from types import TracebackType
 
+from supervision.simulation._debugger import debugger_at
 from supervision.simulation._places import is_program
 from supervision.simulation.outcome import Outcome
 from supervision.simulation.run_file import RunFile, difference, load_run, run_again
@@ -16,7 +17,9 @@ from supervision.simulation.story import tell
 __all__ = ["replay_file"]
 
 
-def replay_file(path: Path, *, trace: bool = False, debug: bool = False) -> bool:
+def replay_file(
+    path: Path, *, trace: bool = False, debug: bool = False, at: int | None = None
+) -> bool:
     """Repeat a run and say what it does; answers whether it passed.
 
     Args:
@@ -24,6 +27,7 @@ def replay_file(path: Path, *, trace: bool = False, debug: bool = False) -> bool
         trace: whether every event is printed, as a line of JSON on standard output; what else is said goes to
             standard error then.
         debug: whether the debugger opens where the run failed.
+        at: the number of an event, at which the debugger opens, too.
 
     Raises:
         RunFileError: the file cannot be used.
@@ -31,7 +35,7 @@ def replay_file(path: Path, *, trace: bool = False, debug: bool = False) -> bool
     run = load_run(path)
     said = sys.stderr if trace else sys.stdout
     print(f"{run.scenario}, seed {run.seed}", file=said, flush=True)
-    outcome = run_again(run)
+    outcome = run_again(run, on_event=None if at is None else debugger_at(at))
     if trace:
         sys.stdout.buffer.write(b"".join(line + b"\n" for line in outcome.trace))
         sys.stdout.flush()
@@ -44,7 +48,7 @@ def replay_file(path: Path, *, trace: bool = False, debug: bool = False) -> bool
         lines = traceback.format_exception(type(error), error, _in_program(error.__traceback__))
         print("".join(lines).rstrip(), file=said, flush=True)
         if debug:
-            _debug(error)
+            _debug(run, outcome, error)
     return outcome.passed
 
 
@@ -56,13 +60,18 @@ def _said_of(run: RunFile, outcome: Outcome) -> str:
     return f"{ran}: another run than the one that was saved; {changed}"
 
 
-def _debug(error: BaseException) -> None:
+def _debug(run: RunFile, outcome: Outcome, error: BaseException) -> None:
     trace = _program_part(error.__traceback__)
-    if trace is None:
-        # A deadlock, or an invariant that was checked between two steps.
-        sys.stdout.write("no line of the program was running when this was found\n")
-    else:
+    if trace is not None:
         pdb.post_mortem(trace)
+        return
+    # A deadlock, or an invariant that was checked between two steps: the last that happened before is what there is.
+    last = (outcome.events if outcome.failed_at is None else outcome.failed_at[0]) - 1
+    sys.stdout.write(
+        "no line of the program was running when this was found; the run is repeated up to the last event before it\n"
+    )
+    sys.stdout.flush()
+    run_again(run, on_event=debugger_at(last))
 
 
 def _in_program(trace: TracebackType | None) -> TracebackType | None:

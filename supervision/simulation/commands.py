@@ -101,13 +101,17 @@ def replay(
     pdb: Annotated[
         bool, typer.Option("--pdb", help="Open the debugger where the run failed.")
     ] = False,
+    at: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Open the debugger at this event, n in the trace."),
+    ] = None,
 ) -> None:
     """The command `ashtree replay`: exit code 0 if the run passes, 1 if it fails, 2 if the file cannot be used."""
     # As for a scenario that is named on the command line: what is started from a folder may import from it.
     if str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
     try:
-        passed = replay_file(file, trace=trace, debug=pdb)
+        passed = replay_file(file, trace=trace, debug=pdb, at=at)
     except SimulationError as error:
         _fail(str(error), 2)
     raise SystemExit(0 if passed else 1)

@@ -10,7 +10,9 @@ under which it was made. It holds no code: the program has to be there, and be t
 from __future__ import annotations
 
 import platform
+import sys
 from collections.abc import Callable
+from hashlib import sha256
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -19,6 +21,7 @@ from typing import Any
 import msgspec
 from attrs import field, frozen
 
+from supervision.simulation._debugger import debugger_at
 from supervision.simulation.deviations import Deviation
 from supervision.simulation.errors import RunFileError
 from supervision.simulation.knobs import Knobs
@@ -52,7 +55,8 @@ class RunFile:
     - `named`: the deviations with the names of the tasks, if they are known, which then count;
     - `failure`: what kind of failure it was, None if the run passed; `problem`: its text;
     - `digest`, `steps_digest`, `events`, `steps`: of the run that was saved;
-    - `versions`: of Python and of the packages that take part.
+    - `versions`: of Python and of the packages that take part;
+    - `source`: SHA-256 of the file that the scenario is in.
     """
 
     format: str = FORMAT
@@ -69,6 +73,7 @@ class RunFile:
     events: int
     steps: int
     versions: dict[str, str] = field(factory=dict)
+    source: str | None = None
 
     def schedule(self) -> tuple[Deviation, ...]:
         """How the run deviates from the schedule of its knobs."""
@@ -96,6 +101,7 @@ def describe_run(outcome: Outcome) -> RunFile:
         events=outcome.events,
         steps=outcome.steps,
         versions=_versions(),
+        source=_source_of(outcome.scenario),
     )
 
 
@@ -142,15 +148,24 @@ def load_run(path: Path) -> RunFile:
     """
     try:
         data = path.read_bytes()
-        found = msgspec.json.decode(data).get("format")
+        raw = msgspec.json.decode(data)
+        found = raw.get("format")
     except (OSError, msgspec.MsgspecError, AttributeError) as error:
         raise RunFileError(f"{path} cannot be read as a run file: {error}") from error
     if found != FORMAT:
-        raise RunFileError(f"{path} has the format {found!r}; this version reads {FORMAT!r}")
+        raise RunFileError(
+            f"{path} has the format {found!r}{_written_by(raw)}; this version reads {FORMAT!r}"
+        )
     try:
         return msgspec.json.decode(data, type=RunFile)
     except msgspec.MsgspecError as error:
         raise RunFileError(f"{path} is a broken run file: {error}") from error
+
+
+def _written_by(raw: dict[str, Any]) -> str:
+    versions = raw.get("versions")
+    version = versions.get("ashtree") if isinstance(versions, dict) else None
+    return "" if version is None else f", and was written by Ashtree {version}"
 
 
 def find_scenario(name: str) -> Scenario:
@@ -169,7 +184,10 @@ def find_scenario(name: str) -> Scenario:
         for part in qualname.split("."):
             found = getattr(found, part)
     except (ImportError, AttributeError) as error:
-        raise RunFileError(f"the scenario {name!r} cannot be imported: {error}") from error
+        raise RunFileError(
+            f"the scenario {name!r} cannot be imported: {error}; if it has another name or place by now, write that "
+            "into the file; if it is the folder that cannot be found, go where the run was made, or set PYTHONPATH"
+        ) from error
     scenario: Scenario = found
     return scenario
 
@@ -190,17 +208,22 @@ def run_again(
     )
 
 
-def replay(path: Path) -> Outcome:
+def replay(path: Path, *, at: int | None = None) -> Outcome:
     """Repeat a run, and check that it is the same to the byte.
 
         outcome = replay(Path("failure.json"))
         outcome.check()                        # raises what the run failed with, again
 
+    Args:
+        path: of the run file.
+        at: the number of an event of the trace, `n` in its lines. The debugger opens there, where the program is about
+            to do it.
+
     Raises:
         RunFileError: the file cannot be used, or the run was another one; then the text says what has changed.
     """
     run = load_run(path)
-    outcome = run_again(run)
+    outcome = run_again(run, on_event=None if at is None else debugger_at(at))
     changed = difference(run, outcome)
     if changed is not None:
         raise RunFileError(f"{path} does not replay: {changed}")
@@ -209,19 +232,50 @@ def replay(path: Path) -> Outcome:
 
 def difference(run: RunFile, outcome: Outcome) -> str | None:
     """How an outcome differs from what a run file says, and what has changed meanwhile; None if it is the same."""
-    if (outcome.digest, outcome.steps_digest) == (run.digest, run.steps_digest):
+    failed = identify(outcome.error)
+    now = (outcome.digest, outcome.steps_digest, failed)
+    if now == (run.digest, run.steps_digest, run.failure):
         return None
+    what = (
+        f"the run had {run.events} events in {run.steps} steps, and now has {outcome.events} in {outcome.steps}, "
+        "or others"
+    )
+    if failed != run.failure:
+        what = f"it {_ended(run.failure)} then, and {_ended(failed)} now; {what}"
+    return f"{what}; {_changed(run)}"
+
+
+def _ended(failure: str | None) -> str:
+    return "passed" if failure is None else f"failed with {failure}"
+
+
+def _changed(run: RunFile) -> str:
+    """What is not as it was when a run was saved."""
     now = _versions()
     changed = [
         f"{name} was {then} and is {now.get(name, 'not there')}"
         for name, then in run.versions.items()
         if now.get(name) != then
     ]
-    why = "; ".join(changed) or "the versions are the same, so the program itself has changed"
-    return (
-        f"the run had {run.events} events in {run.steps} steps, and now has {outcome.events} in "
-        f"{outcome.steps}, or others; {why}"
-    )
+    file = run.scenario.partition(":")[0]
+    source = _source_of(run.scenario)
+    if run.source is not None and source != run.source:
+        changed.append(f"the file of the scenario, {file}, has changed")
+    elif not changed:
+        unchanged = "the versions are the same" + (
+            "" if source is None else " and so is the file of the scenario"
+        )
+        changed.append(f"{unchanged}, so the program itself has changed, or is decided by no seed")
+    return "; ".join(changed)
+
+
+def _source_of(scenario: str) -> str | None:
+    """The digest of the file that a scenario is in; None if there is none."""
+    file = getattr(sys.modules.get(scenario.partition(":")[0]), "__file__", None)
+    try:
+        return None if file is None else sha256(Path(file).read_bytes()).hexdigest()
+    except OSError:
+        return None
 
 
 def _versions() -> dict[str, str]:
