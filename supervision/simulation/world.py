@@ -150,6 +150,13 @@ class World:
         """
         self.expectations.sometimes(name, condition)
 
+    def measure(self, name: str, value: float) -> None:
+        """Note a figure of the scenario's own, for `compare`; the mean, if there are several of one name.
+
+        world.measure("seconds until the answer", world.seconds - asked)
+        """
+        self.trace.add("measure", {"name": name, "value": float(value)})
+
     async def settle(self) -> None:
         """Wait until nobody can go on without time passing."""
         task = trio.lowlevel.current_task()
