@@ -264,6 +264,14 @@ class Server:
         """Stop the endpoint in order."""
         await stop(self.pid, SHUTDOWN)
 
+    def connections(self) -> list[Pid]:
+        """The processes that serve connections, in the order in which they were started."""
+        return [
+            pid
+            for pid in self.runtime.processes()
+            if (info := self.runtime.process_info(pid)) and "Connection" in str(info["label"])
+        ]
+
     def channels(self, topic: str) -> list[Pid]:
         """The processes that are subscribed to a topic, in the order of their joins."""
         return list(self.endpoint.pubsub.subscribers(topic))

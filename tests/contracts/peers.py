@@ -1,0 +1,242 @@
+"""Clients of an endpoint over every transport, without a network: what `test_channels_over_transports` talks through.
+
+A peer sends and receives messages of five fields, whatever carries them and whichever version of the protocol that is.
+`KINDS` are the transports; one more needs one more class here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import json
+import ssl
+from functools import cache
+from typing import Any, ClassVar
+
+import trio
+import trustme
+from starlette.applications import Starlette
+from starlette.routing import Mount
+
+from channels.transports.http import HttpHandover
+from tests.channels.support import EOF, UPGRADE, Answer, Client, Close, Data, Server, head, settle
+from tests.channels.transports.frames import BINARY, TEXT, client_frame
+
+__all__ = ["KINDS", "AsgiPeer", "NativePeer", "Peer", "TlsPeer"]
+
+
+class Peer:
+    """A client of one endpoint.
+
+    Attributes:
+        has_binary: whether binary messages travel both ways.
+        has_close_codes: whether the client is told a code at the end.
+        checks_text: whether a client is told that its text was not UTF-8. Hypercorn cuts it off.
+    """
+
+    has_binary: ClassVar[bool] = True
+    has_close_codes: ClassVar[bool] = True
+    checks_text: ClassVar[bool] = True
+    path: ClassVar[str] = "/socket/websocket"
+
+    def __init__(self, server: Server, nursery: trio.Nursery, vsn: str, gate: Any = None) -> None:
+        self.server = server
+        self.nursery = nursery
+        self.vsn = vsn
+        self.client = self.make_client(gate)
+        self.closed: int | str | None = None
+        """The code of the end, or EOF where there was none; None as long as there was no end."""
+
+    def make_client(self, gate: Any) -> Client:
+        return Client(gate)
+
+    async def serve(self) -> None:
+        """Have the server take the connection."""
+        await self.server.accept(self.client)
+
+    async def ask(self, path: str | None = None, headers: str = UPGRADE, query: str = "") -> Answer:
+        """Send the request that opens a WebSocket, and read the answer."""
+        await self.serve()
+        path = self.path if path is None else path
+        self.client.write(head(f"{path}?vsn={self.vsn}{query}", headers))
+        await settle()
+        answer = self.client.answer()
+        assert answer is not None
+        return answer
+
+    async def connect(self, query: str = "") -> None:
+        """Open a connection."""
+        answer = await self.ask(query=query)
+        assert answer.status == 101, answer
+
+    async def send(self, *message: Any) -> None:
+        """Send join_ref, ref, topic, event and a payload, which may be left out."""
+        await self.send_text(self.encode(*message))
+
+    async def send_text(self, data: bytes) -> None:
+        """Send a text message, whatever is in it."""
+        self.client.write(client_frame(TEXT, data))
+        await settle()
+
+    async def send_binary(self, data: bytes) -> None:
+        """Send a binary message."""
+        self.client.write(client_frame(BINARY, data))
+        await settle()
+
+    async def received(self) -> list[Any]:
+        """What has come since the last time: messages of five fields, and binary ones as bytes."""
+        found: list[Any] = []
+        for frame in self.client.frames():
+            if isinstance(frame, Close):
+                assert self.closed is None
+                self.closed = frame.code
+            elif frame == EOF:
+                self.closed = EOF if self.closed is None else self.closed
+            elif isinstance(frame, Data):
+                assert frame.opcode == BINARY
+                found.append(frame.payload)
+            else:
+                found.append(self.decode(frame))
+        return found
+
+    async def exchange(self, *message: Any) -> list[Any]:
+        """Send a message, and read what came of it."""
+        await self.send(*message)
+        return await self.received()
+
+    async def join(self, topic: str = "room:a", ref: str = "1", payload: Any = None) -> None:
+        """Join a topic and make sure that it worked."""
+        got = await self.exchange(ref, ref, topic, "phx_join", {} if payload is None else payload)
+        assert got == [self.reply(ref, ref, topic)]
+
+    async def go(self) -> None:
+        """Say goodbye, and let the server end its side; it may have done so already."""
+        with contextlib.suppress(trio.ClosedResourceError):
+            self.client.close()
+        await settle()
+
+    # Versions
+
+    def encode(self, join_ref: Any, ref: Any, topic: str, event: str, payload: Any = None) -> bytes:
+        payload = {} if payload is None else payload
+        if self.vsn.startswith("2"):
+            return json.dumps([join_ref, ref, topic, event, payload]).encode()
+        message = {"topic": topic, "event": event, "payload": payload, "ref": ref}
+        return json.dumps({**message, "join_ref": join_ref}).encode()
+
+    def decode(self, frame: Any) -> list[Any]:
+        if self.vsn.startswith("2"):
+            assert len(frame) == 5
+            return list(frame)
+        assert set(frame) == {"topic", "event", "payload", "ref"}
+        return [None, frame["ref"], frame["topic"], frame["event"], frame["payload"]]
+
+    def message(self, join_ref: Any, *rest: Any) -> list[Any]:
+        """A message of the server's: the first version of the protocol has no join_ref there."""
+        return [join_ref if self.vsn.startswith("2") else None, *rest]
+
+    def reply(
+        self, join_ref: Any, ref: Any, topic: str, response: Any = None, status: str = "ok"
+    ) -> list[Any]:
+        answer = {"status": status, "response": {} if response is None else response}
+        return self.message(join_ref, ref, topic, "phx_reply", answer)
+
+
+class NativePeer(Peer):
+    """The endpoint's own WebSocket."""
+
+
+@cache
+def _contexts() -> tuple[ssl.SSLContext, ssl.SSLContext]:
+    authority = trustme.CA()
+    server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    client = ssl.create_default_context()
+    authority.issue_cert("localhost").configure_cert(server)
+    authority.configure_trust(client)
+    return server, client
+
+
+class TlsClient(Client):
+    """A client that speaks TLS over memory: what it writes and reads is encrypted in between."""
+
+    def __init__(self, gate: Any = None) -> None:
+        super().__init__(gate)
+        server, client = _contexts()
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._tls = client.wrap_bio(self._incoming, self._outgoing, server_hostname="localhost")
+        self.stream: Any = trio.SSLStream(
+            self.stream, server, server_side=True, https_compatible=True
+        )
+
+    async def shake_hands(self) -> None:
+        while True:
+            try:
+                self._tls.do_handshake()
+            except ssl.SSLWantReadError:
+                self._flush()
+                await settle()
+                self._fetch()
+                continue
+            self._flush()
+            return
+
+    def write(self, data: bytes) -> None:
+        if data:
+            try:
+                self._tls.write(data)
+            except ssl.SSLEOFError:
+                # The server has closed already; what would be said is the end of TCP.
+                return
+            self._flush()
+
+    def _flush(self) -> None:
+        super().write(self._outgoing.read())
+
+    def _fetch(self) -> None:
+        try:
+            while data := bytes(self._to_client.get_data_nowait()):
+                self._incoming.write(data)
+            self._incoming.write_eof()
+        except trio.WouldBlock:
+            pass
+
+    def _read(self) -> None:
+        self._fetch()
+        try:
+            while data := self._tls.read():
+                self._reader.feed(data)
+            self._reader.feed(b"")
+        except ssl.SSLWantReadError:
+            pass
+        except ssl.SSLEOFError:
+            self._reader.feed(b"")
+
+
+class TlsPeer(Peer):
+    """The same over TLS."""
+
+    client: TlsClient
+
+    def make_client(self, gate: Any) -> Client:
+        return TlsClient(gate)
+
+    async def serve(self) -> None:
+        await super().serve()
+        await self.client.shake_hands()
+
+
+class AsgiPeer(Peer):
+    """A WebSocket of Hypercorn's, which serves a Starlette application in which the endpoint is mounted."""
+
+    path = "/live/socket/websocket"
+    checks_text = False
+
+    async def serve(self) -> None:
+        app = Starlette(routes=[Mount("/live", app=self.server.endpoint)])
+        handover = HttpHandover(app)
+        # Without the runtime of this test: a web server's tasks know nothing of it.
+        contextvars.Context().run(self.nursery.start_soon, handover.serve, self.client.stream)
+
+
+KINDS: dict[str, type[Peer]] = {"native": NativePeer, "tls": TlsPeer, "asgi": AsgiPeer}
+VERSIONS = ("1.0.0", "2.0.0")

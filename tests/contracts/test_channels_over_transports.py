@@ -1,0 +1,311 @@
+"""What a client sees of channels is the same over every transport and in every version of the protocol."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import pytest
+import trio
+
+from actors import kill, open_runtime
+from channels import Binary, Draining, Endpoint, Mount
+from tests.channels.rooms import UserSocket
+from tests.channels.support import EOF, UPGRADE, Gate, Server, settle
+from tests.contracts.peers import KINDS, VERSIONS, Peer
+
+VIRTUAL_CLOCK = True
+
+MAX_FRAME = 20_000
+MAX_MESSAGES = 20
+
+Open = Callable[..., Awaitable[Peer]]
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[Server]:
+    endpoint = Endpoint(
+        sockets={"/socket": Mount(UserSocket, max_frame_size=MAX_FRAME)},
+        max_buffered_messages=MAX_MESSAGES,
+        draining=Draining(timeout=20.0),
+    )
+    async with open_runtime(log=False) as runtime:
+        yield Server(endpoint, runtime, await endpoint.start_link(port=None))
+
+
+@pytest.fixture(params=[f"{kind} {vsn}" for kind in KINDS for vsn in VERSIONS])
+async def make(
+    server: Server, request: pytest.FixtureRequest
+) -> AsyncIterator[Callable[..., Peer]]:
+    """Make a client of one kind, which has not sent anything yet."""
+    kind, _, vsn = request.param.partition(" ")
+    async with trio.open_nursery() as nursery:
+
+        def make(gate: Any = None) -> Peer:
+            return KINDS[kind](server, nursery, vsn, gate)
+
+        yield make
+        nursery.cancel_scope.cancel()
+
+
+@pytest.fixture
+def connect(make: Callable[..., Peer]) -> Open:
+    """Open a connection of one kind."""
+
+    async def connect(query: str = "", gate: Any = None) -> Peer:
+        peer = make(gate)
+        await peer.connect(query)
+        return peer
+
+    return connect
+
+
+async def test_a_join_is_answered_and_a_push_gets_its_reply(connect: Open) -> None:
+    peer = await connect()
+    await peer.join()
+    assert await peer.exchange("1", "2", "room:a", "echo", {"text": "ä"}) == [
+        peer.reply("1", "2", "room:a", {"text": "ä"})
+    ]
+
+
+async def test_a_refused_join_and_an_unmatched_topic_are_answered_with_errors(
+    connect: Open,
+) -> None:
+    peer = await connect()
+    refusal = {"reason": "no"}
+    assert await peer.exchange("1", "1", "room:a", "phx_join", {"refuse": refusal}) == [
+        peer.reply("1", "1", "room:a", refusal, "error")
+    ]
+    assert await peer.exchange("2", "2", "elsewhere", "phx_join") == [
+        peer.reply(None, "2", "elsewhere", {"reason": "unmatched topic"}, "error")
+    ]
+
+
+async def test_frames_of_one_handler_come_in_the_order_in_which_it_made_them(connect: Open) -> None:
+    peer = await connect()
+    await peer.join()
+    assert await peer.exchange("1", "2", "room:a", "in_order") == [
+        peer.message("1", None, "room:a", "pushed", {"n": 1}),
+        peer.message(None, None, "room:a", "shouted", {"n": 2}),
+        peer.message("1", None, "room:a", "pushed", {"n": 3}),
+        peer.reply("1", "2", "room:a", {"n": 4}),
+    ]
+
+
+async def test_a_broadcast_reaches_everybody_and_broadcast_from_all_but_the_sender(
+    connect: Open,
+) -> None:
+    one, other = await connect(), await connect()
+    await one.join()
+    await other.join(ref="7")
+    shouted = one.message(None, None, "room:a", "shouted", {"text": "x" * 300})
+    assert await one.exchange("1", "2", "room:a", "shout", {"text": "x" * 300}) == [shouted]
+    assert await other.received() == [shouted]
+    assert await one.exchange("1", "3", "room:a", "shout_from", {"text": "x" * 300}) == []
+    assert await other.received() == [shouted]
+
+
+async def test_large_messages_travel_whole_both_ways(connect: Open) -> None:
+    peer = await connect()
+    await peer.join()
+    for size in (100, 125, 126, 10_000):
+        payload = {"text": "x" * size}
+        assert await peer.exchange("1", "2", "room:a", "echo", payload) == [
+            peer.reply("1", "2", "room:a", payload)
+        ]
+    large = {"text": "x" * 200_000}
+    peer.server.endpoint.broadcast("room:a", "shouted", large)
+    await settle()
+    assert await peer.received() == [peer.message(None, None, "room:a", "shouted", large)]
+
+
+async def test_binary_messages_travel_both_ways(connect: Open) -> None:
+    peer = await connect()
+    if not (peer.has_binary and peer.vsn.startswith("2")):
+        # The first version of the protocol has no binary form; a text message is all that it takes.
+        await peer.send_binary(b"\xff")
+        await peer.received()
+        assert peer.closed == 1011
+        return
+    await peer.join()
+    await peer.send_binary(b"\x00\x01\x01\x06\x0412room:aecho\x00\xff")
+    assert await peer.received() == [b"\x01\x01\x01\x06\x0212room:aok\x00\xff"]
+    peer.server.endpoint.broadcast("room:a", "blob", Binary(b"\x00\x01" * 200))
+    await settle()
+    assert await peer.received() == [b"\x02\x06\x04room:ablob" + b"\x00\x01" * 200]
+
+
+async def test_a_crash_is_phx_error_and_the_topic_can_be_joined_again(connect: Open) -> None:
+    peer, friend = await connect(), await connect()
+    await peer.join()
+    await friend.join()
+    assert await peer.exchange("1", "2", "room:a", "boom") == [
+        peer.message("1", "1", "room:a", "phx_error", {"reason": "channel_crash"})
+    ]
+    await peer.join(ref="3")
+    assert await friend.received() == []
+
+
+async def test_a_leave_is_answered_and_then_phx_close(connect: Open) -> None:
+    peer = await connect()
+    await peer.join()
+    assert await peer.exchange("1", "2", "room:a", "phx_leave") == [
+        peer.reply("1", "2", "room:a"),
+        peer.message("1", "1", "room:a", "phx_close", {}),
+    ]
+
+
+async def test_a_stop_with_a_reply_is_the_reply_and_then_phx_close(connect: Open) -> None:
+    peer = await connect()
+    await peer.join()
+    stop = {"reason": "shutdown", "reply": {"bye": 1}}
+    assert await peer.exchange("1", "2", "room:a", "stop", stop) == [
+        peer.reply("1", "2", "room:a", {"bye": 1}),
+        peer.message("1", "1", "room:a", "phx_close", {}),
+    ]
+
+
+async def test_a_second_join_replaces_the_first(connect: Open) -> None:
+    peer = await connect()
+    await peer.join()
+    assert await peer.exchange("2", "2", "room:a", "phx_join") == [
+        peer.reply("2", "2", "room:a"),
+        peer.message("1", "1", "room:a", "phx_close", {}),
+    ]
+    assert await peer.exchange("1", "3", "room:a", "echo") == [], "that join_ref is stale"
+
+
+async def test_a_heartbeat_is_answered(connect: Open) -> None:
+    peer = await connect()
+    assert await peer.exchange(None, "5", "phoenix", "heartbeat") == [
+        peer.reply(None, "5", "phoenix")
+    ]
+
+
+async def ended(peer: Peer, code: int | str) -> None:
+    """The connection ends with a code, and nothing of it is left on the server."""
+    await settle()
+    await peer.received()
+    if peer.has_close_codes:
+        assert peer.closed == code
+    await peer.go()
+    await trio.sleep(6)
+    assert peer.server.channels("room:a") == []
+
+
+async def test_a_message_that_is_too_big_is_1009(connect: Open) -> None:
+    peer = await connect()
+    await peer.join()
+    await peer.send("1", "2", "room:a", "echo", {"text": "x" * MAX_FRAME})
+    await ended(peer, 1009)
+
+
+@pytest.mark.parametrize("data", [b"", b"{", b"[]", b"{}", b"7"])
+async def test_a_message_that_is_none_is_1011(connect: Open, data: bytes) -> None:
+    peer = await connect()
+    await peer.join()
+    await peer.send_text(data)
+    await ended(peer, 1011)
+
+
+async def test_text_that_is_not_utf8_is_1007(connect: Open) -> None:
+    peer = await connect()
+    await peer.join()
+    await peer.send_text(b'["1","1","room:a","echo","\xff"]')
+    await ended(peer, 1007 if peer.checks_text else EOF)
+
+
+async def test_disconnect_is_1001(connect: Open) -> None:
+    peer = await connect("&user=ann")
+    await peer.join()
+    peer.server.endpoint.broadcast("user:ann", "disconnect", {})
+    await ended(peer, 1001)
+
+
+async def test_a_client_that_reads_too_slowly_is_1013_and_nobody_waits_for_it(
+    connect: Open,
+) -> None:
+    gate = Gate()
+    slow, friend = await connect(gate=gate), await connect()
+    await slow.join()
+    await friend.join()
+    gate.shut()
+    for number in range(3 * MAX_MESSAGES):
+        payload = {"n": number}
+        slow.server.endpoint.broadcast("room:a", "shouted", payload)
+        await settle()
+        shouted = friend.message(None, None, "room:a", "shouted", payload)
+        assert await friend.received() == [shouted]
+    gate.opened.set()
+    await settle()
+    await slow.received()
+    assert slow.closed == 1013
+    assert len(slow.server.channels("room:a")) == 1
+
+
+async def test_a_server_that_stops_is_1012(connect: Open) -> None:
+    peer = await connect()
+    await peer.join()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(peer.server.stop)
+        await settle()
+        await peer.received()
+        assert peer.closed == 1012
+        await peer.go()
+
+
+async def test_silence_is_1002(connect: Open) -> None:
+    peer = await connect()
+    await peer.join()
+    await trio.sleep(61)
+    await ended(peer, 1002)
+
+
+async def test_a_client_that_says_goodbye_leaves_nothing_behind(connect: Open) -> None:
+    peer = await connect()
+    await peer.join()
+    assert len(peer.server.channels("room:a")) == 1
+    await peer.go()
+    await settle()
+    assert peer.server.channels("room:a") == []
+
+
+async def test_a_client_that_goes_without_a_word_leaves_nothing_behind(connect: Open) -> None:
+    peer = await connect()
+    await peer.join()
+    peer.client.end()
+    await trio.sleep(6)
+    assert peer.server.channels("room:a") == []
+
+
+async def test_a_page_from_elsewhere_is_403(make: Callable[..., Peer]) -> None:
+    answer = await make().ask(headers=UPGRADE + "origin: https://evil.example\r\n")
+    assert answer.status == 403
+
+
+async def test_a_client_that_connect_refuses_is_403(make: Callable[..., Peer]) -> None:
+    answer = await make().ask(query="&token=deny")
+    assert (answer.status, answer.body) == (403, b"")
+
+
+async def test_a_connect_that_raises_is_500(make: Callable[..., Peer]) -> None:
+    assert (await make().ask(query="&token=crash")).status == 500
+
+
+async def test_a_path_that_does_not_exist_is_404(make: Callable[..., Peer]) -> None:
+    peer = make()
+    assert (await peer.ask(peer.path.replace("socket", "nowhere", 1))).status == 404
+
+
+async def test_a_connection_that_is_killed_ends_for_its_client_and_for_nobody_else(
+    connect: Open,
+) -> None:
+    peer, friend = await connect(), await connect()
+    await peer.join()
+    await friend.join()
+    kill(peer.server.connections()[0])
+    await settle()
+    await peer.received()
+    assert peer.closed is not None
+    assert await friend.exchange("1", "2", "room:a", "echo") == [friend.reply("1", "2", "room:a")]
+    assert len(peer.server.channels("room:a")) == 1
