@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-__all__ = ["Field", "fields_of", "replaced", "rounder", "value_of"]
+__all__ = ["Field", "aimed", "fields_of", "replaced", "rounder", "value_of"]
 
 Field: TypeAlias = tuple[str, ...]
 """The names that lead to a number: `("when", "seconds")`."""
@@ -56,3 +56,22 @@ def rounder(value: float) -> Iterator[float]:
         if near not in seen:
             seen.add(near)
             yield near
+
+
+def aimed(fault: Any, where: str | None) -> Any:
+    """The same fault for the one process or connection that it was done to, in place of a pattern; None if it was.
+
+    Args:
+        fault: any.
+        where: `/top/room:lobby#2`, as reports of faults have it.
+    """
+    names = fault.__struct_fields__
+    if where is None or "target" not in names:
+        return None
+    # A connection's name has its number in it, a process's incarnation is a matter of `when`.
+    target = where.rpartition("#")[0] if where.startswith("/") and "#" in where else where
+    changes: dict[str, Any] = {"target": target}
+    if "pick" in names:
+        changes["pick"] = None
+    changed = msgspec.structs.replace(fault, **changes)
+    return None if changed == fault else changed

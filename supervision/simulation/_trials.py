@@ -8,6 +8,7 @@ from typing import Any
 import attrs
 from attrs import frozen
 
+from supervision.chaos.report import FaultReport
 from supervision.simulation.deviations import Deviation
 from supervision.simulation.errors import RunFileError
 from supervision.simulation.outcome import Outcome, identify
@@ -75,6 +76,7 @@ class Trials:
 
     Attributes:
         best: the candidate that failed last, with the deviations that its run really had.
+        reports: what became of the faults of the best.
         cut_short: whether something was left untried for want of budget.
     """
 
@@ -86,6 +88,7 @@ class Trials:
         self.knobs = run.knobs
         self.failure = run.failure
         self.cut_short = False
+        self.reports: tuple[FaultReport, ...] = ()
         self._scenario = scenario
         self._progress = progress
         self._max_steps = run.knobs.max_steps
@@ -146,6 +149,7 @@ class Trials:
         return False
 
     def _accept(self, candidate: Candidate, outcome: Outcome) -> None:
+        self.reports = getattr(outcome, "fault_reports", ())
         self.best = attrs.evolve(
             candidate,
             faults=getattr(outcome, "faults", None),

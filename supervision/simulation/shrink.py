@@ -22,7 +22,7 @@ from typing import Any
 import attrs
 from attrs import field, frozen
 
-from supervision.simulation._simpler import Field, fields_of, replaced, rounder, value_of
+from supervision.simulation._simpler import Field, aimed, fields_of, replaced, rounder, value_of
 from supervision.simulation._trials import Budget, Candidate, Progress, Trials
 from supervision.simulation.ddmin import ddmin, least
 from supervision.simulation.deviations import Deviation
@@ -135,6 +135,7 @@ class _Shrinking:
             self.faults()
             self.schedule()
             self.workload()
+            self.targets()
             self.numbers()
             if self.best == before or trials.budget.spent:
                 return
@@ -215,7 +216,21 @@ class _Shrinking:
             self.schedule()
         return failed
 
-    # Numbers
+    # The rest of the faults
+
+    def targets(self) -> None:
+        """Aim faults at what they hit, where they were aimed at a pattern."""
+        for index, fault in enumerate(self.best.faults or ()):
+            report = next((each for each in self.trials.reports if each.fault == fault), None)
+            if report is not None:
+                changed = aimed(fault, report.where)
+                if changed is not None:
+                    self._fault_fails(index, changed)
+
+    def _fault_fails(self, index: int, fault: Any) -> bool:
+        faults = list(self.best.faults or ())
+        faults[index] = fault
+        return self._fails(faults=tuple(faults))
 
     def numbers(self) -> None:
         """Round the times of faults, lower their counts."""

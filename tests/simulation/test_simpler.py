@@ -1,0 +1,70 @@
+"""Simpler faults: rounder numbers, one target in place of a pattern."""
+
+import pytest
+
+from supervision.chaos.faults import Fault, FillMailbox, Kill, ResetConnection, Slow, StallLoop
+from supervision.chaos.moments import At, On
+from supervision.simulation._simpler import aimed, fields_of, replaced, rounder, value_of
+
+SLOW = Slow(target="/top/*", when=On("handle_cast", nth=5, incarnation=2), seconds=1.25, pick=0.75)
+
+
+def test_numbers_are_found_in_faults_and_in_their_conditions() -> None:
+    assert sorted(fields_of(SLOW)) == [
+        ("pick",),
+        ("seconds",),
+        ("when", "incarnation"),
+        ("when", "nth"),
+    ]
+    assert list(fields_of(StallLoop(seconds=1.0, when=At(2.0)))) == [
+        ("seconds",),
+        ("when", "seconds"),
+    ]
+
+
+def test_a_number_is_replaced_and_nothing_else() -> None:
+    changed = replaced(SLOW, ("when", "nth"), 1)
+    assert value_of(changed, ("when", "nth")) == 1
+    assert replaced(changed, ("when", "nth"), 5) == SLOW
+    assert replaced(SLOW, ("seconds",), 1.0).seconds == 1.0
+
+
+def test_a_number_that_a_fault_refuses_is_refused() -> None:
+    fault = FillMailbox(target="/top", when=At(1.0), messages=5)
+    with pytest.raises(ValueError, match="messages"):
+        replaced(fault, ("messages",), 0)
+
+
+@pytest.mark.parametrize(
+    ("value", "nearby"),
+    [
+        (0.4837, [0.0, 0.5, 0.48, 0.484]),
+        (12.0, []),
+        (0.5, [0.0]),
+        (2.51, [3.0, 2.5]),
+        (float("inf"), []),
+    ],
+)
+def test_rounder_numbers_come_with_the_fewest_digits_first(
+    value: float, nearby: list[float]
+) -> None:
+    assert list(rounder(value)) == nearby
+
+
+@pytest.mark.parametrize(
+    ("fault", "where", "expected"),
+    [
+        (SLOW, "/top/room:lobby#2", "/top/room:lobby"),
+        (Kill(target="/top/a", when=At(1.0)), "/top/a#3", None),
+        (Kill(target="/top/a", when=At(1.0), pick=0.5), "/top/a#3", "/top/a"),
+        (ResetConnection(when=At(1.0)), "phone->server#2", "phone->server#2"),
+        (StallLoop(when=At(1.0), seconds=1.0), "the loop", None),
+        (SLOW, None, None),
+    ],
+)
+def test_a_fault_is_aimed_at_what_it_hit(
+    fault: Fault, where: str | None, expected: str | None
+) -> None:
+    changed = aimed(fault, where)
+    assert (None if changed is None else changed.target) == expected
+    assert changed is None or changed.pick is None
