@@ -99,7 +99,7 @@ class Network:
             await self._pass(source, host, stream.uniform(*self._knobs.latency))
             listener = self._listeners.get((host, port))
             if listener is not None:
-                connection = Connection(self, source, listener, stream)
+                connection = Connection(self, source, listener, stream, made)
                 listener.offer(connection.target_end)
             await self._pass(host, source, stream.uniform(*self._knobs.latency))
             if listener is None:
@@ -213,6 +213,7 @@ class Connection:
 
     Attributes:
         number: its position in the order of connecting, from 1.
+        name: who has connected to whom for the how-manieth time: `phone->server#2`.
         source: the host that connected.
         target: the host that was connected to.
         source_end: the stream of the first.
@@ -220,11 +221,12 @@ class Connection:
     """
 
     def __init__(
-        self, network: Network, source: str, listener: VirtualListener, stream: Any
+        self, network: Network, source: str, listener: VirtualListener, stream: Any, made: int
     ) -> None:
         target = listener.host
         self.network = network
         self.number = network.next_number()
+        self.name = f"{source}->{target}#{made}"
         self.source = source
         self.target = target
         self.shape = network.shape()
@@ -266,6 +268,12 @@ class Connection:
         """Carry no more than so many bytes a second, each way."""
         self.shape.rate = rate
         self._record("slowed", rate=rate)
+
+    def delay(self, seconds: float) -> None:
+        """Let everything take so many seconds longer from now on; less, if it is negative."""
+        least, most = self.shape.latency
+        self.shape.latency = (max(0.0, least + seconds), max(0.0, most + seconds))
+        self._record("delayed", seconds=seconds)
 
     @property
     def hosts(self) -> tuple[str, str]:

@@ -221,6 +221,13 @@ class Nodes:
 
     # For the run
 
+    def name_of(self, label: str) -> str:
+        """The node that a runtime is in, by the label of the runtime: `a` for `a#2`."""
+        for name, node in self._nodes.items():
+            if label == node.label or label.startswith(f"{node.label}."):
+                return name
+        return label
+
     @property
     def only_dead_ones(self) -> bool:
         """Whether no node runs, but there are tasks of killed ones, which will never end."""

@@ -6,6 +6,8 @@ from typing import Any
 
 from attrs import field, frozen
 
+from supervision.chaos.faults import Fault
+from supervision.chaos.report import FaultReport
 from supervision.simulation.deviations import Deviation, Deviations
 from supervision.simulation.errors import InvariantViolated, NotReached, SimulationFailed
 from supervision.simulation.knobs import Knobs
@@ -33,6 +35,8 @@ class Outcome:
         steps_digest: SHA-256 of the numbers of the tasks that ran, in order.
         deviations: how the schedule differed from the canonical one.
         named: the same with the names of tasks, for a run that was made with `label_tasks`.
+        faults: the plan of the run.
+        fault_reports: what became of each of them.
         sometimes: for each name that the scenario gave to `world.sometimes`, whether it ever held.
         failed_at: how many events there were, and the virtual seconds, when the run failed. The events after that are
             how it was ended.
@@ -53,6 +57,8 @@ class Outcome:
     steps_digest: str
     deviations: Deviations = field(repr=False)
     named: tuple[Deviation, ...] = field(default=(), repr=False)
+    faults: tuple[Fault, ...] = ()
+    fault_reports: tuple[FaultReport, ...] = field(default=(), repr=False)
     sometimes: dict[str, bool] = field(factory=dict)
     failed_at: tuple[int, float] | None = None
 

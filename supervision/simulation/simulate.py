@@ -11,15 +11,18 @@ Trio: it runs Trio itself, and puts back everything that it has replaced.
 from __future__ import annotations
 
 import gc
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from hashlib import sha256
-from typing import Any, TypeAlias
+from typing import Any
 
 import trio
 
 from actors.environment import current_environment
 from actors.runtime import open_runtime
+from supervision.chaos.errors import InertPlan
+from supervision.chaos.plan import Plan, draw_plan
+from supervision.chaos.report import is_inert
 from supervision.recording.trace import Trace
 from supervision.simulation._burial import bury
 from supervision.simulation._labels import TaskLabels
@@ -37,12 +40,11 @@ from supervision.simulation.fence import fence
 from supervision.simulation.knobs import Knobs
 from supervision.simulation.outcome import Outcome
 from supervision.simulation.pins import pinned
+from supervision.simulation.scenario import Scenario, scenario_name, settings_of
 from supervision.simulation.schedule import Scheduler
 from supervision.simulation.world import World
 
 __all__ = ["Scenario", "scenario_name", "simulate"]
-
-Scenario: TypeAlias = Callable[[World], Awaitable[object]]
 
 
 def simulate(
@@ -51,6 +53,7 @@ def simulate(
     *,
     knobs: Knobs | None = None,
     params: Mapping[str, Any] | None = None,
+    faults: Plan = None,
     deviations: Schedule = None,
     keep_trace: bool = True,
     label_tasks: bool = False,
@@ -63,8 +66,10 @@ def simulate(
     Args:
         scenario: an async function of one argument, the `World`.
         seed: decides every order, number and delay.
-        knobs: settings of the world.
-        params: for the scenario, as `world.params`; of types that JSON has, if the run is to be saved.
+        knobs: settings of the world, in place of the scenario's own.
+        params: for the scenario, as `world.params`, besides its own; of types that JSON has, if the run is to be saved.
+        faults: a plan in place of the scenario's own; `()` is none. A run that passes although nothing of a plan was
+            applied ends with `InertPlan`.
         deviations: orders for rounds of the scheduler, from `Outcome.deviations` or `Outcome.named`, or a `Tape`.
         keep_trace: False keeps only the digest of the trace, which saves memory in long runs.
         label_tasks: whether `Outcome.named` is wanted, which takes some time and changes nothing else.
@@ -87,8 +92,9 @@ def simulate(
     run = _Run(
         scenario,
         seed,
-        knobs=knobs or Knobs(),
+        knobs=knobs,
         params=params or {},
+        faults=faults,
         deviations=deviations,
         keep_trace=keep_trace,
         label_tasks=label_tasks,
@@ -119,17 +125,22 @@ class _Run:
         scenario: Scenario,
         seed: int,
         *,
-        knobs: Knobs,
+        knobs: Knobs | None,
         params: Mapping[str, Any],
+        faults: Plan,
         deviations: Schedule,
         keep_trace: bool,
         label_tasks: bool,
         on_event: Callable[[int], None] | None,
     ) -> None:
+        settings = settings_of(scenario)
+        knobs = knobs or settings.knobs or Knobs()
         self.scenario = scenario
-        self.knobs = knobs
+        self.knobs: Knobs = knobs
         self.error: BaseException | None = None
         self.streams = Streams(seed)
+        plan = settings.faults if faults is None else faults
+        self.plan = draw_plan(plan, self.streams.fresh("faults"))
         self.clock = VirtualClock(knobs.quantum, settled=self._settled, stuck=self._stuck)
         self.scheduler = Scheduler(
             knobs.policy,
@@ -145,10 +156,11 @@ class _Run:
         self.world = World(
             seed=seed,
             knobs=knobs,
-            params=dict(params),
+            params={**settings.params, **params},
             streams=self.streams,
             clock=self.clock,
             trace=self.trace,
+            invariants=settings.invariants,
         )
         self._root = trio.CancelScope()
         self._fences = ExitStack()
@@ -217,17 +229,22 @@ class _Run:
                 raise self._raised
 
     async def _run_scenario(self) -> None:
-        async with open_runtime(
-            kill_grace=self.knobs.kill_grace,
-            shutdown_deadline=self.knobs.shutdown_deadline,
-            log=False,
-            debug=self.knobs.checked,
-        ) as self.world.runtime:
-            try:
-                await self.scenario(self.world)
-            except BaseException:
-                self._failing()
-                raise
+        faults = self.world.faults
+        try:
+            async with open_runtime(
+                kill_grace=self.knobs.kill_grace,
+                shutdown_deadline=self.knobs.shutdown_deadline,
+                log=False,
+                debug=self.knobs.checked,
+            ) as self.world.runtime:
+                faults.start(self.plan)
+                try:
+                    await self.scenario(self.world)
+                except BaseException:
+                    self._failing()
+                    raise
+        finally:
+            faults.close()
 
     def fail(self, error: BaseException) -> None:
         """Make `error` what came of the run, unless there is something already, and end it."""
@@ -315,7 +332,9 @@ class _Run:
         return self._moment()
 
     def _outcome(self) -> Outcome:
-        scheduler = self.scheduler
+        scheduler, reports = self.scheduler, self.world.faults.report()
+        if self.error is None and is_inert(reports):
+            self.error = InertPlan(reports)
         return Outcome(
             scenario=scenario_name(self.scenario),
             seed=self.world.seed,
@@ -332,16 +351,11 @@ class _Run:
             steps_digest=sha256(scheduler.steps.tobytes()).hexdigest(),
             deviations=scheduler.taken,
             named=tuple(scheduler.named),
+            faults=self.plan,
+            fault_reports=reports,
             sometimes=dict(self.world.expectations.seen),
             failed_at=self._failed_at if self.error is not None else None,
         )
-
-
-def scenario_name(scenario: Scenario) -> str:
-    """`module:function`, with which it can be found again."""
-    module = getattr(scenario, "__module__", "?")
-    name = getattr(scenario, "__qualname__", type(scenario).__qualname__)
-    return f"{module}:{name}"
 
 
 def _only(error: BaseException) -> BaseException:

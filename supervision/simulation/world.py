@@ -21,6 +21,7 @@ from actors.refs import Pid
 from actors.runtime import Runtime
 from supervision import _waiting, partitions
 from supervision.chaos.expectations import Expectations
+from supervision.chaos.injector import Injector
 from supervision.chaos.invariants.built_in import Chosen
 from supervision.recording.describe import describe
 from supervision.recording.recorder import Recorder
@@ -49,6 +50,7 @@ class World:
         runtime: the runtime that is open for the scenario.
         network: listeners and connections.
         nodes: programs that can be killed and booted again.
+        faults: carries out the plan of the run.
         trace: what has happened so far.
     """
 
@@ -71,13 +73,16 @@ class World:
         self.trace = trace
         self.network = Network(knobs, streams, trace)
         self.recorders: list[Recorder] = []
-        self.expectations = Expectations(now=clock.current_time)
+        self.expectations = Expectations(now=clock.current_time, heal=lambda: self.faults.heal())
         self.always = self.expectations.always
         self.watches = Watches(invariants if knobs.invariants == "all" else knobs.invariants)
         self._clock = clock
         self._streams = streams
         self.environment = self.new_environment("", lambda: knobs.epoch + clock.now)
         self.nodes = Nodes(self)
+        self.faults = Injector(
+            trace=trace, connections=self.network, nodes=self.nodes, stall=clock.stall
+        )
         self._settling: list[trio.lowlevel.Task] = []
         self._opened: list[Runtime] = []
 
@@ -202,6 +207,8 @@ class World:
     def _record(self, runtime: Runtime, node: str | int) -> Recorder:
         recorder = Recorder(runtime, self.trace, node, messages=self.knobs.messages)
         self.recorders.append(recorder)
+        name = "" if isinstance(node, int) else self.nodes.name_of(node)
+        self.faults.add(runtime, recorder.places, node=name, recorder=recorder)
         # The last instrument: it hears of what was not held up or refused by another.
         self.watches.add(runtime, recorder.places)
         self._opened.append(runtime)
@@ -212,6 +219,7 @@ class World:
         gone = environment.recorders
         for recorder in gone:
             self.watches.forget(recorder.runtime)
+            self.faults.remove(recorder.runtime)
         self.recorders = [each for each in self.recorders if each not in gone]
 
     def close(self) -> None:
@@ -229,6 +237,7 @@ class World:
         self._settling = []
         # A run that fails at once has none.
         vars(self).pop("runtime", None)
+        del self.faults
 
     def look(self, *, at_rest: bool) -> InvariantViolated | None:
         """The first thing that does not hold; `at_rest` if nobody can run before time passes.
