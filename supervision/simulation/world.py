@@ -73,16 +73,16 @@ class World:
         self.trace = trace
         self.network = Network(knobs, streams, trace)
         self.recorders: list[Recorder] = []
-        self.expectations = Expectations(now=clock.current_time, heal=lambda: self.faults.heal())
+        self.nodes = Nodes(self)
+        self.faults = Injector(
+            trace=trace, connections=self.network, nodes=self.nodes, stall=clock.stall
+        )
+        self.expectations = Expectations(now=clock.current_time, heal=self.faults.heal)
         self.always = self.expectations.always
         self.watches = Watches(invariants if knobs.invariants == "all" else knobs.invariants)
         self._clock = clock
         self._streams = streams
         self.environment = self.new_environment("", lambda: knobs.epoch + clock.now)
-        self.nodes = Nodes(self)
-        self.faults = Injector(
-            trace=trace, connections=self.network, nodes=self.nodes, stall=clock.stall
-        )
         self._settling: list[trio.lowlevel.Task] = []
         self._opened: list[Runtime] = []
 
