@@ -21,6 +21,7 @@ from typing import Any
 import msgspec
 from attrs import field, frozen
 
+from supervision.chaos.faults import Fault
 from supervision.simulation._debugger import debugger_at
 from supervision.simulation.deviations import Deviation
 from supervision.simulation.errors import RunFileError
@@ -52,6 +53,7 @@ class RunFile:
 
     - `scenario`: `module:function`;
     - `seed`, `knobs`, `params`, `deviations`: as for `simulate`;
+    - `faults`: the plan; None, from a version that knew none, is the scenario's own;
     - `named`: the deviations with the names of the tasks, if they are known, which then count;
     - `failure`: what kind of failure it was, None if the run passed; `problem`: its text;
     - `digest`, `steps_digest`, `events`, `steps`: of the run that was saved;
@@ -64,6 +66,7 @@ class RunFile:
     seed: int
     knobs: Knobs
     params: dict[str, Any] = field(factory=dict)
+    faults: tuple[Fault, ...] | None = None
     deviations: dict[int, tuple[int, ...]] = field(factory=dict)
     named: tuple[Deviation, ...] = ()
     failure: str | None = None
@@ -92,6 +95,7 @@ def describe_run(outcome: Outcome) -> RunFile:
         seed=outcome.seed,
         knobs=outcome.knobs,
         params=outcome.params,
+        faults=outcome.faults,
         deviations=dict(outcome.deviations) if given else {},
         named=outcome.named if given else (),
         failure=identify(error),
@@ -201,6 +205,7 @@ def run_again(
         run.seed,
         knobs=run.knobs,
         params=run.params,
+        faults=run.faults,
         deviations=run.schedule(),
         keep_trace=keep_trace,
         label_tasks=run.knobs.policy == "canonical",
