@@ -306,6 +306,8 @@ def describe_fault(fault: Fault) -> str:
         words["of_node"] = "" if fault.node is None else f" of {fault.node}"
         words["way"] = "forward" if fault.seconds >= 0 else "back"
         words["amount"] = abs(fault.seconds)
+    elif isinstance(fault, ExitWith):
+        words["reason"] = _shortened(fault.reason, 40)
     return f"{_WORDS[type(fault)].format(**words)} {describe_moment(fault.when)}"
 
 
@@ -340,9 +342,9 @@ def plan_from_json(data: bytes | str) -> tuple[Fault, ...]:
     try:
         return msgspec.json.decode(data, type=tuple[Fault, ...])
     except msgspec.MsgspecError as error:
-        raise BadFault("plan", "json", _shortened(data), f"{error}") from error
+        raise BadFault("plan", "json", _shortened(data, 80), f"{error}") from error
 
 
-def _shortened(data: bytes | str) -> str:
+def _shortened(data: bytes | str, most: int) -> str:
     text = data if isinstance(data, str) else data.decode("utf-8", "replace")
-    return text if len(text) <= 80 else f"{text[:80]}..."
+    return text if len(text) <= most else f"{text[:most]}..."
