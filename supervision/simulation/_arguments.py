@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 import typer
 
-from supervision.simulation.simulate import Scenario
+from supervision.simulation.scenario import Scenario
 
 __all__ = ["load_function", "load_scenario", "parse_params", "parse_seeds"]
 

@@ -14,15 +14,16 @@ from typing import Any
 import pytest
 from attrs import field, frozen
 
+from supervision.chaos.settings import attach
 from supervision.simulation.corpus import DEFAULT_CORPUS, Corpus
 from supervision.simulation.errors import Diverged, RunFileError, SimulationError
-from supervision.simulation.knobs import Knobs
 from supervision.simulation.outcome import Outcome
 from supervision.simulation.run_file import RunFile, describe_run, run_again
+from supervision.simulation.scenario import Scenario, scenario_name, settings_of
 from supervision.simulation.self_check import check_determinism
 from supervision.simulation.shrink import shrink
-from supervision.simulation.simulate import Scenario, scenario_name, simulate
-from supervision.simulation.sweep import SeedResult, sweep
+from supervision.simulation.simulate import simulate
+from supervision.simulation.sweep import SeedResult, knobs_of, sweep
 from supervision.simulation.world import World
 
 __all__ = ["run_simulated"]
@@ -146,14 +147,14 @@ class _Test:
 
     def again(self, seed: int) -> Outcome:
         """The run of a seed, with the exception itself."""
-        knobs: Knobs | None = self.options.get("knobs")
-        if self.options.get("swarm", True):
-            knobs = (knobs or Knobs()).drawn(seed)
+        options = self.options
+        swarm = options.get("swarm", True)
         return simulate(
             self.scenario,
             seed,
-            knobs=knobs,
-            params=self.options.get("params"),
+            knobs=knobs_of(self.scenario, seed, options.get("knobs"), swarm=swarm),
+            params=options.get("params"),
+            faults=options.get("faults"),
         )
 
     def fail_with(self, outcome: Outcome) -> None:
@@ -199,6 +200,7 @@ def _with_arguments(item: pytest.Function, function: Any, others: dict[str, Any]
     async def scenario(world: World) -> None:
         await function(world=world, **others)
 
+    attach(scenario, settings_of(function))
     scenario.__module__ = function.__module__
     # The name with its parameters, by which nobody can find it again: a replay would not know them.
     scenario.__qualname__ = scenario.__name__ = item.name if others else f"{item.name}()"

@@ -17,7 +17,7 @@ from supervision.simulation._findings import Finding, look_at
 from supervision.simulation._sweep_table import say_finding, say_replayed, summary
 from supervision.simulation._workers import cores
 from supervision.simulation.corpus import Corpus, Replayed
-from supervision.simulation.simulate import Scenario, scenario_name
+from supervision.simulation.scenario import Scenario, scenario_name
 from supervision.simulation.sweep import SeedResult, sweep
 from supervision.simulation.sweep_report import SweepReport
 

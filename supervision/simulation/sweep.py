@@ -16,16 +16,18 @@ from typing import Any
 import msgspec
 from attrs import evolve, field, frozen
 
+from supervision.chaos.plan import Plan
 from supervision.simulation._workers import Lost, cores, in_workers
 from supervision.simulation.entropy import derive
 from supervision.simulation.errors import Diverged, RunFileError
 from supervision.simulation.knobs import Knobs
 from supervision.simulation.outcome import Outcome, identify
 from supervision.simulation.run_file import RunFile, describe_run, find_scenario
+from supervision.simulation.scenario import Scenario, scenario_name, settings_of
 from supervision.simulation.self_check import check_determinism
-from supervision.simulation.simulate import Scenario, scenario_name, simulate
+from supervision.simulation.simulate import simulate
 
-__all__ = ["SeedResult", "sweep"]
+__all__ = ["SeedResult", "knobs_of", "sweep"]
 
 Measure = Callable[[Outcome], Mapping[str, float]]
 
@@ -84,7 +86,7 @@ def sweep(
     knobs: Knobs | None = None,
     swarm: bool = True,
     params: Mapping[str, Any] | None = None,
-    faults: Sequence[Any] | None = None,
+    faults: Plan = None,
     check: float = 0.01,
     limit: float = 60.0,
     renew: int = 200,
@@ -104,7 +106,7 @@ def sweep(
         knobs: settings of the worlds; the scenario's own, if None.
         swarm: whether the knobs are drawn anew for each seed, from `knobs` (see `Knobs.drawn`).
         params: for the scenario; of types that JSON has.
-        faults: for each run; drawn from the scenario's own plan, if None.
+        faults: a plan for each run, in place of the scenario's own; `()` is none.
         check: the share of the runs that pass that is repeated in a fresh process; each failure is, unless this is 0.
         limit: real seconds that a run may take, its check included.
         renew: runs after which a worker is replaced, so that memory stays bounded in long sweeps.
@@ -131,7 +133,7 @@ def sweep(
         knobs=knobs,
         swarm=swarm,
         params=dict(params or {}),
-        faults=None if faults is None else tuple(faults),
+        faults=faults,
         check=check if _can_be_found(scenario) else 0.0,
         measure=measure,
     )
@@ -162,7 +164,7 @@ class _Plan:
     knobs: Knobs | None
     swarm: bool
     params: dict[str, Any]
-    faults: tuple[Any, ...] | None
+    faults: Plan
     check: float
     measure: Measure | None
 
@@ -176,11 +178,6 @@ class _Plan:
                 "JSON has"
             ) from error
 
-    def knobs_for(self, seed: int) -> Knobs | None:
-        if not self.swarm:
-            return self.knobs
-        return (self.knobs or Knobs()).drawn(seed)
-
     def encoded(self, seed: int) -> bytes:
         return msgspec.json.encode(self.run(seed))
 
@@ -189,8 +186,9 @@ class _Plan:
         outcome = simulate(
             self.scenario,
             seed,
-            knobs=self.knobs_for(seed),
+            knobs=knobs_of(self.scenario, seed, self.knobs, swarm=self.swarm),
             params=self.params,
+            faults=self.faults,
         )
         result = _result_of(outcome)
         if self.measure is not None:
@@ -205,6 +203,12 @@ class _Plan:
         return derive(outcome.seed, "self-check") % _PARTS < self.check * _PARTS
 
 
+def knobs_of(scenario: Scenario, seed: int, knobs: Knobs | None, *, swarm: bool) -> Knobs:
+    """The knobs with which a seed is run: those that are given or the scenario's own, drawn anew if it is a swarm."""
+    settled: Knobs = knobs or settings_of(scenario).knobs or Knobs()
+    return settled.drawn(seed) if swarm else settled
+
+
 def _can_be_found(scenario: Scenario) -> bool:
     try:
         return find_scenario(scenario_name(scenario)) is scenario
@@ -214,7 +218,7 @@ def _can_be_found(scenario: Scenario) -> bool:
 
 def _result_of(outcome: Outcome) -> SeedResult:
     error = outcome.error
-    statuses = [report.status for report in getattr(outcome, "fault_reports", ())]
+    statuses = [report.status for report in outcome.fault_reports]
     return SeedResult(
         seed=outcome.seed,
         failure=identify(error),
@@ -225,7 +229,7 @@ def _result_of(outcome: Outcome) -> SeedResult:
         events=outcome.events,
         digest=outcome.digest,
         faults={status: statuses.count(status) for status in dict.fromkeys(statuses)},
-        sometimes=dict(getattr(outcome, "sometimes", {})),
+        sometimes=dict(outcome.sometimes),
     )
 
 

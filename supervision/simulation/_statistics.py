@@ -1,0 +1,93 @@
+"""Paired differences: their mean with a bootstrap interval, their median, and the sign test.
+
+The same numbers always give the same answer, the interval included.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from random import Random
+from statistics import fmean, median
+
+from attrs import frozen
+
+__all__ = ["Paired", "paired", "sign_test"]
+
+_RESAMPLES = 2000
+_SHARE = 0.95
+
+
+@frozen(kw_only=True)
+class Paired:
+    """What the differences of pairs come to.
+
+    Attributes:
+        pairs: how many there are.
+        mean: of the differences.
+        low, high: between these the mean is with a confidence of 95 %, by the bootstrap.
+        median: of the differences.
+        less, same, more: in how many pairs the second was less than the first, the same, and more.
+        p: how probable it is that the signs are so uneven, or more, by chance alone.
+    """
+
+    pairs: int
+    mean: float
+    low: float
+    high: float
+    median: float
+    less: int
+    same: int
+    more: int
+    p: float
+
+    @property
+    def differs(self) -> bool:
+        """Whether the interval leaves out that there is no difference."""
+        return self.low > 0 or self.high < 0
+
+
+def paired(first: Sequence[float], second: Sequence[float]) -> Paired | None:
+    """Compare values that belong together, one by one; None if there are none.
+
+        paired([1.0, 2.0, 3.0], [2.0, 2.5, 3.5])
+
+    Args:
+        first: what is compared with.
+        second: for each of them the value on the other side.
+    """
+    differences = [b - a for a, b in zip(first, second, strict=True)]
+    if not differences:
+        return None
+    low, high = _interval(differences)
+    less = sum(each < 0 for each in differences)
+    more = sum(each > 0 for each in differences)
+    return Paired(
+        pairs=len(differences),
+        mean=fmean(differences),
+        low=low,
+        high=high,
+        median=median(differences),
+        less=less,
+        same=len(differences) - less - more,
+        more=more,
+        p=sign_test(less, more),
+    )
+
+
+def _interval(values: Sequence[float]) -> tuple[float, float]:
+    """Where the mean of 95 % of the resamples is."""
+    stream = Random(len(values))
+    count = len(values)
+    means = sorted(fmean(stream.choices(values, k=count)) for _ in range(_RESAMPLES))
+    tail = round(_RESAMPLES * (1 - _SHARE) / 2)
+    return means[tail], means[-1 - tail]
+
+
+def sign_test(less: int, more: int) -> float:
+    """The probability of signs at least so uneven, if each sign were a coin's; pairs without a difference left out."""
+    count = less + more
+    if not count:
+        return 1.0
+    tail = sum(math.comb(count, k) for k in range(min(less, more) + 1))
+    return float(min(1.0, 2 * tail / 2**count))
