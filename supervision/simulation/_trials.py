@@ -8,6 +8,7 @@ from typing import Any
 import attrs
 from attrs import frozen
 
+from supervision.chaos.faults import Fault
 from supervision.chaos.report import FaultReport
 from supervision.simulation.deviations import Deviation
 from supervision.simulation.errors import RunFileError
@@ -29,7 +30,7 @@ class Candidate:
     - `deviations`: from the canonical schedule; None for the schedule of the seed.
     """
 
-    faults: tuple[Any, ...] | None
+    faults: tuple[Fault, ...] | None
     params: Mapping[str, Any]
     deviations: tuple[Deviation, ...] | None
 
@@ -93,9 +94,7 @@ class Trials:
         self._progress = progress
         self._max_steps = run.knobs.max_steps
         schedule = run.schedule() if run.knobs.policy == "canonical" else None
-        self.best = Candidate(
-            faults=getattr(run, "faults", None), params=dict(run.params), deviations=schedule
-        )
+        self.best = Candidate(faults=run.faults, params=dict(run.params), deviations=schedule)
         self._begin()
 
     def _begin(self) -> None:
@@ -124,7 +123,7 @@ class Trials:
             self.seed,
             knobs=knobs,
             params=candidate.params,
-            **_faults(candidate),
+            faults=candidate.faults,
             deviations=candidate.deviations,
             keep_trace=whole,
             label_tasks=True,
@@ -149,14 +148,10 @@ class Trials:
         return False
 
     def _accept(self, candidate: Candidate, outcome: Outcome) -> None:
-        self.reports = getattr(outcome, "fault_reports", ())
+        self.reports = outcome.fault_reports
         self.best = attrs.evolve(
             candidate,
-            faults=getattr(outcome, "faults", None),
+            faults=outcome.faults,
             params=dict(outcome.params),
             deviations=tuple(outcome.named),
         )
-
-
-def _faults(candidate: Candidate) -> dict[str, Any]:
-    return {} if candidate.faults is None else {"faults": candidate.faults}

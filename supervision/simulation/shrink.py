@@ -22,6 +22,7 @@ from typing import Any
 import attrs
 from attrs import field, frozen
 
+from supervision.chaos.faults import Fault
 from supervision.simulation._simpler import Field, aimed, fields_of, replaced, rounder, value_of
 from supervision.simulation._trials import Budget, Candidate, Progress, Trials
 from supervision.simulation.ddmin import ddmin, least
@@ -57,7 +58,7 @@ class Shrunk:
     runs: int
     seconds: float
     complete: bool
-    faults: tuple[Any, ...]
+    faults: tuple[Fault, ...]
     deviations: tuple[Deviation, ...]
     params: dict[str, Any]
     outcome: Outcome = field(repr=False)
@@ -227,7 +228,7 @@ class _Shrinking:
                 if changed is not None:
                     self._fault_fails(index, changed)
 
-    def _fault_fails(self, index: int, fault: Any) -> bool:
+    def _fault_fails(self, index: int, fault: Fault) -> bool:
         faults = list(self.best.faults or ())
         faults[index] = fault
         return self._fails(faults=tuple(faults))

@@ -70,7 +70,7 @@ def _seconds(seconds: float) -> str:
 
 
 def _faults(outcome: Outcome) -> list[str]:
-    return [_fault(report) for report in getattr(outcome, "fault_reports", ())]
+    return [_fault(report) for report in outcome.fault_reports]
 
 
 def _fault(report: FaultReport) -> str:
@@ -127,8 +127,7 @@ def _followed(outcome: Outcome, happenings: Happenings, lines: int) -> Iterable[
 
 def _begin(outcome: Outcome, happenings: Happenings, rounds: dict[int, set[str]]) -> int:
     """The first event that has to do with a fault, or with an order that mattered."""
-    reports: Iterable[FaultReport] = getattr(outcome, "fault_reports", ())
-    starts = [report.event for report in reports if report.event is not None]
+    starts = [report.event for report in outcome.fault_reports if report.event is not None]
     for event in happenings.events:
         if event["round"] in rounds:
             # What it was that they both were about to learn of.
