@@ -66,7 +66,7 @@ class Connection(SessionServer):
         if upgraded is None:
             return Stop(NORMAL)
         connected = upgraded.connected
-        codec = connected.mount.codecs[connected.serializer]
+        codec = connected.mount.codec(connected.serializer, upgraded.deflate)
         try:
             transport = self.services.transports.attach(carrier, self._tell, codec=codec)
         except OSError:
@@ -80,7 +80,11 @@ class Connection(SessionServer):
         return await self._receive(upgraded.rest) if upgraded.rest else None
 
     def _open(self, upgraded: Upgraded) -> None:
-        self.protocol = WebSocketProtocol(max_message_size=self.mount.max_frame_size)
+        deflate = upgraded.deflate
+        self.protocol = WebSocketProtocol(
+            max_message_size=self.mount.max_frame_size,
+            extension=None if deflate is None else deflate.extension,
+        )
         if upgraded.answer:
             self.out.put(upgraded.answer)
         self.last_heard = trio.current_time()

@@ -19,6 +19,7 @@ from channels.pubsub.pubsub import PubSub
 from channels.serializers.base import Codec, Serializer
 from channels.sockets import Socket, router_of
 from channels.tokens import Secret
+from channels.transports.deflate import Deflate, deflated_frames
 from channels.transports.origin import parse_rule
 from channels.transports.websocket import frame
 from supervision.child_spec import ChildSpec
@@ -91,20 +92,38 @@ class MountedSocket:
         self.declared = tuple(each for each in mount.connect_info if isinstance(each, str))
         self.own = dict(each for each in mount.connect_info if not isinstance(each, str))
         self.longpoll = LongPoll() if mount.longpoll is True else mount.longpoll or None
+        self.compress = mount.compress
         self.codecs: dict[Serializer, Codec] = {}
+        # For clients with whom compression was agreed on, by the size of their window.
+        self.deflating_codecs: dict[tuple[Serializer, int], Codec] = {}
         # For transports that take whole messages: long polling, and servers that frame them themselves.
         self.message_codecs: dict[Serializer, Codec] = {}
         self._pool = pool
 
     def use_codecs(
-        self, codecs: dict[Serializer, Codec], message_codecs: dict[Serializer, Codec]
+        self,
+        codecs: dict[Serializer, Codec],
+        message_codecs: dict[Serializer, Codec],
+        deflating_codecs: dict[tuple[Serializer, int], Codec],
     ) -> None:
         """Share codecs with the other mounts: broadcasts are encoded once for each codec."""
+        self.deflating_codecs = deflating_codecs
         for serializer, _ in self.serializers:
             self.codecs[serializer] = codecs.setdefault(serializer, Codec(serializer, frame))
             self.message_codecs[serializer] = message_codecs.setdefault(
                 serializer, Codec(serializer, _as_it_is)
             )
+
+    def codec(self, serializer: Serializer, deflate: Deflate | None) -> Codec:
+        """The codec for a WebSocket."""
+        if deflate is None:
+            return self.codecs[serializer]
+        key = (serializer, deflate.window_bits)
+        codec = self.deflating_codecs.get(key)
+        if codec is None:
+            codec = Codec(serializer, deflated_frames(deflate.window_bits))
+            self.deflating_codecs[key] = codec
+        return codec
 
     async def start_channel(
         self, link: Link, membership: Membership, payload: Any, replaced: tuple[Pid, ...]
@@ -132,6 +151,7 @@ def mount_all(owner: object, mounts: Mapping[str, Mount]) -> Mounted:
     pools: dict[type[Socket], ChannelPool] = {}
     codecs: dict[Serializer, Codec] = {}
     message_codecs: dict[Serializer, Codec] = {}
+    deflating_codecs: dict[tuple[Serializer, int], Codec] = {}
     websockets: PathTable[MountedSocket] = PathTable()
     longpolls: PathTable[MountedSocket] = PathTable()
     for path, mount in mounts.items():
@@ -140,7 +160,7 @@ def mount_all(owner: object, mounts: Mapping[str, Mount]) -> Mounted:
             partitions = max(each.partitions for each in mounts.values() if each.socket is socket)
             pools[socket] = ChannelPool(owner, socket.__name__, partitions)
         mounted = MountedSocket(mount, pools[socket])
-        mounted.use_codecs(codecs, message_codecs)
+        mounted.use_codecs(codecs, message_codecs, deflating_codecs)
         if mount.websocket:
             websockets.add(join_paths(path, mount.path), mounted)
         if mounted.longpoll is not None:

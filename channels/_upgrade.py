@@ -19,6 +19,7 @@ from channels.sockets import Refusal
 from channels.transports import handshake
 from channels.transports.asgi import AsgiStream
 from channels.transports.attach import Carrier
+from channels.transports.deflate import Deflate, InvalidOffer, agree_on_deflate
 from channels.transports.head_reader import read_head
 from channels.transports.peer import peer_of
 from channels.transports.request import BadRequest, Head
@@ -31,12 +32,14 @@ __all__ = ["Upgraded", "answer_first_request"]
 class Upgraded:
     """A request that has become a WebSocket: what is needed to serve it.
 
-    `answer` is to be written before anything else; `rest` came behind the head and is its first data.
+    `answer` is to be written before anything else, if there is one; `rest` came behind the head and is its first data;
+    `deflate` is what was agreed on about compression.
     """
 
     connected: Connected
-    answer: bytes
-    rest: bytes
+    answer: bytes = b""
+    rest: bytes = b""
+    deflate: Deflate | None = None
 
 
 async def answer_first_request(services: Services, carrier: Carrier) -> Upgraded | None:
@@ -58,7 +61,7 @@ async def answer_first_request(services: Services, carrier: Carrier) -> Upgraded
 
 
 async def _answer(services: Services, carrier: Carrier) -> Upgraded | None:
-    head = None
+    head: Head | BadRequest | None = None
     if isinstance(carrier, AsgiStream):
         head = carrier.head
     else:
@@ -129,12 +132,19 @@ async def _upgrade(
         return connected
     if isinstance(carrier, AsgiStream):
         await carrier.accept(agreed.name)
-        return Upgraded(connected=connected, answer=b"", rest=b"")
-    problem = handshake.upgrade_problem(head)
+        return Upgraded(connected=connected)
+    problem, deflate = handshake.upgrade_problem(head), None
+    if problem is None and mount.compress:
+        try:
+            deflate = agree_on_deflate(headers.get("sec-websocket-extensions"))
+        except InvalidOffer as error:
+            problem = str(error)
     if problem is not None:
         return Refusal(400, problem, (("sec-websocket-version", handshake.VERSION),))
-    answer = handshake.accept(head, subprotocol=agreed.name)
-    return Upgraded(connected=connected, answer=answer, rest=head.rest)
+    answer = handshake.accept(
+        head, subprotocol=agreed.name, extensions=deflate.answer if deflate else None
+    )
+    return Upgraded(connected=connected, answer=answer, rest=head.rest, deflate=deflate)
 
 
 def _scheme(carrier: Carrier) -> str:

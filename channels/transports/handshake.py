@@ -68,13 +68,14 @@ def _is_key(key: str | None) -> bool:
         return False
 
 
-def accept(head: Head, *, subprotocol: str | None = None) -> bytes:
+def accept(head: Head, *, subprotocol: str | None = None, extensions: str | None = None) -> bytes:
     """Build the answer that turns the connection into a WebSocket.
 
     - `head`: one for which `upgrade_problem` is None;
-    - `subprotocol`: one of those that the client has offered, or None.
+    - `subprotocol`: one of those that the client has offered, or None;
+    - `extensions`: those that were agreed on, as the value of their header, or None.
 
-    Returns the bytes to write, before any frame. No extension is ever agreed on.
+    Returns the bytes to write, before any frame.
     """
     lines = [
         "HTTP/1.1 101 Switching Protocols",
@@ -84,6 +85,8 @@ def accept(head: Head, *, subprotocol: str | None = None) -> bytes:
     ]
     if subprotocol is not None:
         lines.append(f"Sec-WebSocket-Protocol: {subprotocol}")
+    if extensions is not None:
+        lines.append(f"Sec-WebSocket-Extensions: {extensions}")
     return "\r\n".join((*lines, "", "")).encode("ascii")
 
 

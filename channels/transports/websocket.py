@@ -15,8 +15,9 @@ are taken apart here, which takes a tenth of the time of doing it in general. Ev
 with its rules, goes to the `websockets` library (`ServerProtocol`), one whole frame at a time; a
 test feeds both the same bytes and expects the same.
 
-No extension is ever agreed on, so frames are never compressed. Source: RFC 6455, sections 5 to 7;
-close codes as Phoenix under Bandit sends them.
+So does a compressed frame, where that was agreed on (`channels.transports.deflate`): the library
+inflates it, and no further than to the size that a message may have. Source: RFC 6455, sections 5
+to 7; RFC 7692; close codes as Phoenix under Bandit sends them.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ import struct
 from typing import TypeAlias
 
 from attrs import frozen
+from websockets.extensions import Extension
 from websockets.frames import Close, CloseCode, Opcode
 from websockets.frames import Frame as LibraryFrame
 from websockets.protocol import State
@@ -46,6 +48,7 @@ __all__ = [
     "WebSocketProtocol",
     "close_frame",
     "frame",
+    "frame_header",
 ]
 
 DEFAULT_MAX_MESSAGE_SIZE = 10_000_000
@@ -81,13 +84,18 @@ def frame(data: bytes) -> bytes:
     """
     size = len(data)
     if type(data) is BinaryFrame:
-        return _header(_BINARY, size) + data
+        return frame_header(_BINARY, size) + data
     if size < 126:
         return _HEADERS[size] + data
-    return _header(_TEXT, size) + data
+    return frame_header(_TEXT, size) + data
 
 
-def _header(first: int, size: int) -> bytes:
+def frame_header(first: int, size: int) -> bytes:
+    r"""Build what stands before the payload of a server's frame.
+
+    >>> frame_header(0x82, 300)
+    b'\x82~\x01,'
+    """
     if size < 126:
         return bytes((first, size))
     if size < 65536:
@@ -151,7 +159,8 @@ class WebSocketProtocol:
         >>> protocol.receive(bytes.fromhex("818237fa213d5f93"))
         [b'hi']
 
-    - `max_message_size`: bytes of a message, all its fragments taken together.
+    - `max_message_size`: bytes of a message, all its fragments taken together, and inflated;
+    - `extension`: what inflates messages, if that was agreed on.
 
     `receive` never raises, whatever a client sends.
     """
@@ -159,6 +168,7 @@ class WebSocketProtocol:
     __slots__ = (
         "_closing",
         "_done",
+        "_extension",
         "_fragments",
         "_is_text",
         "_library",
@@ -168,8 +178,14 @@ class WebSocketProtocol:
         "_room",
     )
 
-    def __init__(self, *, max_message_size: int = DEFAULT_MAX_MESSAGE_SIZE) -> None:
+    def __init__(
+        self,
+        *,
+        max_message_size: int = DEFAULT_MAX_MESSAGE_SIZE,
+        extension: Extension | None = None,
+    ) -> None:
         self._max = max_message_size
+        self._extension = extension
         self._room = max_message_size  # what the fragments so far leave of that
         self._partial: list[bytes] = []  # the beginning of a frame
         self._missing = 0  # bytes without which it is no use looking at it again
@@ -259,6 +275,8 @@ class WebSocketProtocol:
             library = self._library = ServerProtocol(
                 state=State.OPEN, max_size=self._max, logger=_library_logger
             )
+            if self._extension is not None:
+                library.extensions = [self._extension]
         library.receive_data(data)
         for event in library.events_received():
             assert isinstance(event, LibraryFrame)  # requests come before the upgrade only

@@ -118,6 +118,10 @@ class Reader:
             found.append(EOF)
         return found
 
+    def inflate(self, payload: bytes) -> bytes:
+        """Read a compressed message, for a client that has offered to."""
+        raise AssertionError("a compressed frame that was not agreed on")
+
     def _frame(self) -> Any:
         data = self.data
         if len(data) < 2:
@@ -130,6 +134,8 @@ class Reader:
             return None
         assert data[0] & 0x80, "a server does not fragment"
         payload, self.data = data[start : start + size], data[start + size :]
+        if data[0] & 0x40:
+            payload = self.inflate(payload)
         if opcode == TEXT:
             return json.loads(payload)
         if opcode == 0x8:

@@ -10,6 +10,7 @@ import contextlib
 import contextvars
 import json
 import ssl
+import zlib
 from functools import cache
 from typing import Any, ClassVar
 
@@ -19,10 +20,21 @@ from starlette.applications import Starlette
 from starlette.routing import Mount
 
 from channels.transports.http import HttpHandover
-from tests.channels.support import EOF, UPGRADE, Answer, Client, Close, Data, Server, head, settle
+from tests.channels.support import (
+    EOF,
+    UPGRADE,
+    Answer,
+    Client,
+    Close,
+    Data,
+    Reader,
+    Server,
+    head,
+    settle,
+)
 from tests.channels.transports.frames import BINARY, TEXT, client_frame
 
-__all__ = ["KINDS", "AsgiPeer", "NativePeer", "Peer", "TlsPeer"]
+__all__ = ["KINDS", "VERSIONS", "AsgiPeer", "DeflatePeer", "NativePeer", "Peer", "TlsPeer"]
 
 
 class Peer:
@@ -146,6 +158,44 @@ class NativePeer(Peer):
     """The endpoint's own WebSocket."""
 
 
+class _InflatingReader(Reader):
+    def inflate(self, payload: bytes) -> bytes:
+        # Each message by itself: the server has said that it does not remember earlier ones.
+        return zlib.decompressobj(wbits=-15).decompress(payload + b"\x00\x00\xff\xff")
+
+
+class DeflatePeer(Peer):
+    """The endpoint's own WebSocket, with messages compressed both ways (RFC 7692)."""
+
+    path = "/packed/websocket"
+
+    def make_client(self, gate: Any) -> Client:
+        client = Client(gate)
+        client._reader = _InflatingReader()
+        self._compressor = zlib.compressobj(wbits=-15)
+        return client
+
+    async def ask(self, path: str | None = None, headers: str = UPGRADE, query: str = "") -> Answer:
+        headers += "sec-websocket-extensions: permessage-deflate; client_max_window_bits\r\n"
+        answer = await super().ask(path, headers, query)
+        if answer.status == 101:
+            agreed = "permessage-deflate; server_no_context_takeover"
+            assert answer.headers["sec-websocket-extensions"] == agreed
+        return answer
+
+    async def send_text(self, data: bytes) -> None:
+        self.client.write(client_frame(TEXT, self._packed(data), rsv=4))
+        await settle()
+
+    async def send_binary(self, data: bytes) -> None:
+        self.client.write(client_frame(BINARY, self._packed(data), rsv=4))
+        await settle()
+
+    def _packed(self, data: bytes) -> bytes:
+        packed = self._compressor.compress(data) + self._compressor.flush(zlib.Z_SYNC_FLUSH)
+        return packed[:-4]
+
+
 @cache
 def _contexts() -> tuple[ssl.SSLContext, ssl.SSLContext]:
     authority = trustme.CA()
@@ -238,5 +288,10 @@ class AsgiPeer(Peer):
         contextvars.Context().run(self.nursery.start_soon, handover.serve, self.client.stream)
 
 
-KINDS: dict[str, type[Peer]] = {"native": NativePeer, "tls": TlsPeer, "asgi": AsgiPeer}
+KINDS: dict[str, type[Peer]] = {
+    "native": NativePeer,
+    "deflate": DeflatePeer,
+    "tls": TlsPeer,
+    "asgi": AsgiPeer,
+}
 VERSIONS = ("1.0.0", "2.0.0")

@@ -25,7 +25,10 @@ Open = Callable[..., Awaitable[Peer]]
 @pytest.fixture
 async def server() -> AsyncIterator[Server]:
     endpoint = Endpoint(
-        sockets={"/socket": Mount(UserSocket, max_frame_size=MAX_FRAME)},
+        sockets={
+            "/socket": Mount(UserSocket, max_frame_size=MAX_FRAME),
+            "/packed": Mount(UserSocket, max_frame_size=MAX_FRAME, compress=True),
+        },
         max_buffered_messages=MAX_MESSAGES,
         draining=Draining(timeout=20.0),
     )
@@ -294,7 +297,7 @@ async def test_a_connect_that_raises_is_500(make: Callable[..., Peer]) -> None:
 
 async def test_a_path_that_does_not_exist_is_404(make: Callable[..., Peer]) -> None:
     peer = make()
-    assert (await peer.ask(peer.path.replace("socket", "nowhere", 1))).status == 404
+    assert (await peer.ask(peer.path.replace("websocket", "nowhere"))).status == 404
 
 
 async def test_a_connection_that_is_killed_ends_for_its_client_and_for_nobody_else(
