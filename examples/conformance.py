@@ -46,6 +46,10 @@ class RoomChannel(Channel):
     async def echo(self, payload: Any) -> Reply:
         return Reply(payload)
 
+    @handle_in("bytes")
+    async def list_bytes(self, payload: Any) -> Reply:
+        return Reply({"bytes": list(payload.data)})
+
     @handle_in("ping")
     async def ping(self, payload: Any) -> Reply:
         return Reply()

@@ -115,6 +115,12 @@ class PhoenixJs:
         self.tell("push", id=number, topic=topic, event=event, payload=payload or {})
         return number
 
+    def push_bytes(self, topic: str, event: str, data: bytes) -> int:
+        """Push a binary payload, and return a number by which its reply can be asked for."""
+        number = next(self._ids)
+        self.tell("push", id=number, topic=topic, event=event, bytes=list(data))
+        return number
+
     def reply(self, number: int) -> tuple[str, Any]:
         answer = self.expect("reply", id=number)
         return answer["status"], answer["response"]

@@ -2,29 +2,50 @@
 // sees by lines on standard output; every line is a JSON object. The end of the input ends it.
 //
 //   node client.mjs PACKAGE URL [OPTIONS FOR THE SOCKET, AS JSON]
+//
+// Besides those of phoenix.js there are these options: `transport` is "websocket" or "longpoll", the latter of another
+// package if `longPollOf` names one; `xhr` gives the client an XMLHttpRequest, which it prefers to fetch.
 
 import { createInterface } from "node:readline"
 import WebSocket from "ws"
+import { XMLHttpRequest } from "./xhr.mjs"
 
-const [, , library, url, options = "{}"] = process.argv
-const { Socket } = await import(library)
+const [, , library, url, text = "{}"] = process.argv
+const { transport = "websocket", longPollOf = library, xhr = false, ...options } = JSON.parse(text)
+
+if (xhr) globalThis.XMLHttpRequest = XMLHttpRequest
+// Earlier clients look for everything in what browsers call self, and the earliest in window.
+if (xhr) globalThis.self = globalThis
+if (/1\.[23]$/.test(library)) globalThis.window = globalThis
+
+/** What a package exports, whichever way it does. */
+const load = async (name) => {
+  const loaded = await import(name)
+  return loaded.Socket ? loaded : loaded.default
+}
+
+const { Socket } = await load(library)
+const { LongPoll } = await load(longPollOf)
 
 const tell = (kind, fields = {}) => {
   process.stdout.write(`${JSON.stringify({ kind, at: performance.now(), ...fields })}\n`)
 }
 
+/** What can be written as JSON: bytes as a list of numbers. */
+const shown = (payload) => (payload instanceof ArrayBuffer ? { bytes: [...new Uint8Array(payload)] } : payload)
+
 /** Tell of every answer to a push; phoenix.js calls these again when it sends a join again. */
 const tellAnswers = (push, kind, fields) => {
   for (const status of ["ok", "error", "timeout"]) {
-    push.receive(status, (response) => tell(kind, { ...fields, status, response }))
+    push.receive(status, (response) => tell(kind, { ...fields, status, response: shown(response) }))
   }
 }
 
-const socket = new Socket(url, { transport: WebSocket, ...JSON.parse(options) })
+const socket = new Socket(url, { transport: transport === "longpoll" ? LongPoll : WebSocket, ...options })
 const channels = new Map()
 
 socket.onOpen(() => tell("open"))
-socket.onClose(({ code }) => tell("close", { code }))
+socket.onClose((event) => tell("close", { code: event?.code ?? null }))
 
 const commands = {
   connect() {
@@ -37,13 +58,14 @@ const commands = {
     const channel = socket.channel(topic, payload)
     channels.set(topic, channel)
     channel.onMessage = (event, received) => {
-      if (!/^(phx_reply$|chan_reply_)/.test(event)) tell("message", { topic, event, payload: received })
+      if (!/^(phx_reply$|chan_reply_)/.test(event)) tell("message", { topic, event, payload: shown(received) })
       return received
     }
     tellAnswers(channel.join(), "join", { topic })
   },
-  push({ id, topic, event, payload }) {
-    tellAnswers(channels.get(topic).push(event, payload), "reply", { id })
+  push({ id, topic, event, payload, bytes }) {
+    const data = bytes ? new Uint8Array(bytes).buffer : payload
+    tellAnswers(channels.get(topic).push(event, data), "reply", { id })
   },
   leave({ topic }) {
     tellAnswers(channels.get(topic).leave(), "leave", { topic })
