@@ -8,10 +8,10 @@ third name is where Trio starts threads, which a simulated world has none of.
 `tests/simulation/test_trio_names.py` is the contract: it fails first if a release of Trio changes
 one of them.
 
-The last four are about tasks that never run again, those of a node that was killed: what a task
+The rest is about tasks that never run again, those of a node that was killed: what a task
 has asked to be called when it is cancelled; the scopes that it is in, whose deadlines would
-otherwise be waited for; the tasks in its nurseries; and the locks that it holds, which Trio remembers
-for all runs together.
+otherwise be waited for; its next step; the tasks in its nurseries; and the locks that it holds, which
+Trio remembers for all runs together.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ _SHUFFLER = "_r"
 _START_THREAD = "start_thread_soon"
 _ON_CANCEL = "_abort_func"
 _SCOPES = "_cancel_status"
+_NEXT_STEP = "_next_send_fn"
 _IN_NURSERY = "_children"
 _BROKEN_WITH = "GLOBAL_PARKING_LOT_BREAKER"
 
@@ -88,13 +89,16 @@ def silence(tasks: Iterable[trio.lowlevel.Task], within: trio.CancelScope) -> No
 
 
 def abandon(tasks: Iterable[trio.lowlevel.Task]) -> None:
-    """After their run: have Trio not expect of tasks that they end.
+    """After their run: have Trio not expect of tasks that they end, and take their coroutines out of them.
 
     It remembers which locks they hold until then, and complains of a nursery that goes away with tasks in it.
     """
     holders = getattr(parking_module, _BROKEN_WITH)
     for task in tasks:
         holders.pop(task, None)
+        getattr(task, _NEXT_STEP)
+        setattr(task, _NEXT_STEP, None)
+        setattr(task, "coro", None)  # noqa: B010 # typed as if it were there for ever
         for nursery in task.child_nurseries:
             getattr(nursery, _IN_NURSERY).clear()
 

@@ -186,6 +186,7 @@ class _Run:
                 tasks = self.scheduler.tasks()
                 self.scheduler.close()
                 self.world.close()
+                self._root, self._raised = trio.CancelScope(), None
                 # Here, where the collector is still off, and has not moved what is to be collected out of its reach.
                 _graveyard.extend(bury(tasks))
         return outcome

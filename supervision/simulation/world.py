@@ -229,10 +229,13 @@ class World:
                 # What supervisors keep in tables of all runtimes together.
                 _waiting.forget(pid)
                 partitions.forget(pid)
+            # Whoever holds the runtime holds nothing of the program by it.
+            runtime.table.clear()
         self._opened = []
         self.nodes.close()
         self.network.close()
         self.recorders = []
+        self.environment.recorders.clear()
         self.always = []
         self._settling = []
         # A run that fails at once has none.
