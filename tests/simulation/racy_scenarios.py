@@ -6,6 +6,8 @@ import trio
 
 from actors import GenServer, Pid, cast, kill, monitor, receive, set_label, spawn_link
 from supervision import ChildSpec, Supervisor
+from supervision.chaos.plan import Storm
+from supervision.simulation.scenario import scenario
 from supervision.simulation.world import World
 
 
@@ -38,14 +40,26 @@ async def open_room(table: dict[str, Pid], name: str) -> Pid:
     return pid
 
 
+async def open_rooms(count: int) -> tuple[Pid, dict[str, Pid]]:
+    """A registry, and a supervisor with rooms; the supervisor and the table."""
+    table: dict[str, Pid] = {}
+    await Registry.start_link(table, name="registry")
+    names = [f"room:{number}" for number in range(count)]
+    children = [ChildSpec(id=name, start=open_room, args=(table, name)) for name in names]
+    return await Supervisor.start_link(children, max_restarts=1000, label="top"), table
+
+
+def check_rooms(world: World, table: dict[str, Pid], count: int) -> None:
+    """Fail if a room is not registered."""
+    names = [f"room:{number}" for number in range(count)]
+    missing = [name for name in names if name not in table]
+    world.check(not missing, f"not registered: {', '.join(missing)}")
+
+
 async def lobby(world: World) -> None:
     """Rooms that are killed now and then, and always registered once everything is quiet."""
-    table: dict[str, Pid] = {}
     rooms, kills = world.params.get("rooms", 12), world.params.get("kills", 20)
-    await Registry.start_link(table, name="registry")
-    names = [f"room:{number}" for number in range(rooms)]
-    children = [ChildSpec(id=name, start=open_room, args=(table, name)) for name in names]
-    top = await Supervisor.start_link(children, max_restarts=1000, label="top")
+    top, table = await open_rooms(rooms)
     stream = world.random("kills")
     for _ in range(kills):
         await trio.sleep(stream.random())
@@ -53,5 +67,17 @@ async def lobby(world: World) -> None:
         if isinstance(victim, Pid):
             kill(victim)
         await world.settle()
-        missing = [name for name in names if name not in table]
-        world.check(not missing, f"not registered: {', '.join(missing)}")
+        check_rooms(world, table, rooms)
+
+
+@scenario(
+    faults=Storm(["/top/room:*"], kinds=["kill", "crash", "slow"], count=30, within=8.0),
+    params={"rooms": 12, "seconds": 10},
+)
+async def lobby_in_a_storm(world: World) -> None:
+    """The same rooms, and faults from outside."""
+    _, table = await open_rooms(world.params["rooms"])
+    while world.seconds < world.params["seconds"]:
+        await trio.sleep(0.1)
+        await world.settle()
+        check_rooms(world, table, world.params["rooms"])

@@ -7,6 +7,8 @@ import pytest
 import trio
 
 from actors import current_runtime
+from supervision.chaos.faults import FillMailbox, Hang, Kill, StallLoop
+from supervision.chaos.moments import At, On
 from supervision.simulation.errors import RunFileError
 from supervision.simulation.knobs import Knobs
 from supervision.simulation.outcome import identify
@@ -15,7 +17,7 @@ from supervision.simulation.shrink import shrink
 from supervision.simulation.simulate import simulate
 from supervision.simulation.story import tell
 from supervision.simulation.world import World
-from tests.simulation.racy_scenarios import lobby
+from tests.simulation.racy_scenarios import lobby, lobby_in_a_storm, open_rooms
 
 PARAMS = {"rooms": 12, "kills": 20}
 CANONICAL = Knobs(policy="canonical")
@@ -72,6 +74,50 @@ def test_the_story_is_told_in_the_words_of_the_actors() -> None:
     ]
     assert all(line.startswith(f"  {when}") for line in followed)
     assert tell(shrunk.outcome) == shrunk.story
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_storm_is_shrunk_to_one_fault_and_one_order(seed: int) -> None:
+    outcome = simulate(lobby_in_a_storm, seed)
+    assert not outcome.passed
+    assert len(outcome.faults) == 30
+    shrunk = shrink(outcome)
+    assert shrunk.complete
+    (fault,) = shrunk.faults
+    assert isinstance(fault, Kill)
+    assert isinstance(fault.when, At)
+    assert (fault.target, fault.pick) == ("/top/room:0", None)
+    assert fault.when.seconds == round(fault.when.seconds, 1)
+    (deviation,) = shrunk.deviations
+    assert deviation.tasks == ("/top#1", "/registry#1")
+    assert shrunk.params["rooms"] == 1
+    when = f"{fault.when.seconds:g} s"
+    assert shrunk.story.splitlines()[1] == (
+        f"kill /top/room:0 at {when}; the supervisor /top ran before /registry at {when}"
+    )
+    assert shrunk.run.faults == shrunk.faults
+
+
+def test_conditions_and_amounts_of_faults_are_lowered() -> None:
+    async def scenario(world: World) -> None:
+        top, _ = await open_rooms(3)
+        await trio.sleep(10)
+        info = world.runtime.process_info(top)
+        world.check(info is not None and info["queue_length"] < 1, "too many messages")
+
+    plan = (
+        StallLoop(seconds=1.2345, when=At(0.71)),
+        Hang(target="/to*", when=On("handle_info", nth=1)),
+        Kill(target="/top/room:*", when=At(0.123)),
+        FillMailbox(target="/top", when=At(3.333), messages=700),
+    )
+    outcome = simulate(scenario, 1, faults=plan)
+    assert identify(outcome.error) == "invariant check"
+    shrunk = shrink(outcome, scenario=scenario)
+    assert shrunk.faults == (
+        Hang(target="/top", when=On("handle_info", nth=1)),
+        FillMailbox(target="/top", when=At(3.0), messages=2),
+    )
 
 
 def test_a_failure_that_needs_no_disorder_is_left_with_none() -> None:

@@ -1,0 +1,79 @@
+"""Hypothesis as another way to search: what it draws, and what it finds."""
+
+import pytest
+from attrs import evolve
+from hypothesis import find, given, settings
+from hypothesis import strategies as st
+
+from supervision.chaos.faults import FAULTS, Fault, Kill, plan_from_json, plan_to_json
+from supervision.chaos.moments import At
+from supervision.chaos.plan import Storm
+from supervision.simulation.deviations import Tape
+from supervision.simulation.outcome import identify
+from supervision.simulation.strategies import SimulatedWorld, faults, plans, tapes, worlds
+from tests.simulation.racy_scenarios import lobby_in_a_storm
+from tests.simulation.scenarios import crashing_tree
+
+SMALL = {"rooms": 2, "seconds": 1.0}
+ROOMS = Storm(["/top/room:*"], kinds=["kill"], count=3, within=0.9, callbacks=0.0)
+EVERYTHING = Storm(
+    ["/top/a", "/top/*"],
+    kinds=list(FAULTS),
+    count=5,
+    within=4.0,
+    after=1.0,
+    longest=0.5,
+    hosts=["phone", "server", "other"],
+    nodes=["one", "two"],
+)
+
+
+@given(plans(EVERYTHING))
+def test_plans_have_what_their_storm_allows_and_are_data(plan: tuple[Fault, ...]) -> None:
+    assert len(plan) <= 5
+    assert plan_from_json(plan_to_json(plan)) == plan
+    for fault in plan:
+        when = fault.when
+        assert not hasattr(when, "seconds") or 1.0 <= when.seconds <= 4.0
+        assert getattr(fault, "seconds", 0.0) <= 0.5
+
+
+@pytest.mark.parametrize("kind", sorted(FAULTS))
+def test_every_kind_of_fault_is_drawn(kind: str) -> None:
+    found = find(faults(evolve(EVERYTHING, kinds=[kind])), lambda fault: True)
+    assert isinstance(found, FAULTS[kind])
+
+
+def test_the_simplest_fault_is_the_earliest_at_the_first_target() -> None:
+    fault = find(faults(Storm(["/top/a", "/top/b"], kinds=["kill"])), lambda fault: True)
+    assert fault == Kill(target="/top/a", when=At(0.0))
+
+
+@given(tapes(4))
+def test_tapes_are_as_long_as_was_asked_for(tape: Tape) -> None:
+    assert len(tape.choices) <= 4
+
+
+@settings(max_examples=10)
+@given(worlds(), st.integers(1, 2))
+def test_a_world_is_the_same_run_every_time(world: SimulatedWorld, groups: int) -> None:
+    params = {"groups": groups, "workers": 2, "rounds": 2}
+    first = world.simulate(crashing_tree, params=params).check()
+    assert world.simulate(crashing_tree, params=params).digest == first.digest
+
+
+def test_a_race_is_found_and_shrunk_to_one_kill_and_one_choice() -> None:
+    def fails(world: SimulatedWorld) -> bool:
+        outcome = world.simulate(lobby_in_a_storm, params=SMALL, keep_trace=False)
+        return identify(outcome.error) == "invariant check"
+
+    found = find(
+        worlds(ROOMS, choices=30, seeds=st.just(0)),
+        fails,
+        settings=settings(max_examples=300, derandomize=True),
+    )
+    (fault,) = found.faults
+    assert fault == Kill(target="/top/room:*", when=fault.when)
+    assert sum(choice != 0 for choice in found.tape.choices) == 1
+    outcome = found.simulate(lobby_in_a_storm, params=SMALL)
+    assert len(outcome.deviations) == 1
