@@ -12,6 +12,8 @@ where nobody can look then, again and again.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from contextvars import copy_context
+from functools import partial
 from inspect import isawaitable
 from typing import Any, TypeVar
 
@@ -32,7 +34,7 @@ class _Waiting:
     """Somebody who waits for a condition to hold."""
 
     def __init__(self, holds: Callable[[], Any]) -> None:
-        self.holds = holds
+        self.holds = _here(holds)
         self.value: Any = None
         self.failure: BaseException | None = None
         self.event = trio.Event()
@@ -46,6 +48,11 @@ class _Waiting:
             self.failure = error
         if self.value or self.failure is not None:
             self.event.set()
+
+
+def _here(function: Callable[[], T]) -> Callable[[], T]:
+    """The same, called from anywhere as if from here: who looks between two rounds is in no runtime."""
+    return partial(copy_context().run, function)
 
 
 class Expectations:
@@ -85,7 +92,7 @@ class Expectations:
             name: for reports; a shrunk run has to break the same one.
             check: answers what is wrong, or None. It must not wait, and must change nothing.
         """
-        self.always.append((name, check))
+        self.always.append((name, _here(check)))
 
     def check(self, holds: object, problem: str) -> None:
         """Fail the run if something does not hold that should.

@@ -1,0 +1,41 @@
+"""What a scenario expects is looked at between two rounds, and may ask the runtime all the same."""
+
+import pytest
+import trio
+
+from actors import GenServer, whereis
+from supervision.simulation.errors import InvariantViolated
+from supervision.simulation.simulate import simulate
+from supervision.simulation.world import World
+
+
+class Slow(GenServer[None]):
+    """Has its name after a while."""
+
+
+async def late(world: World) -> None:
+    """Wait for a name that nobody has yet."""
+
+    async def start() -> None:
+        await trio.sleep(3)
+        await Slow.start_link(name="late")
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(start)
+        pid = await world.eventually("it is there", lambda: whereis("late"), within=10)
+        assert pid == whereis("late")
+    assert world.seconds == pytest.approx(3, abs=0.1)
+
+
+def test_what_is_waited_for_may_ask_for_a_name() -> None:
+    simulate(late, 1).check()
+
+
+def test_an_invariant_may_ask_for_a_name() -> None:
+    async def scenario(world: World) -> None:
+        world.invariant("nobody is late", lambda: whereis("late") and "somebody is")
+        await late(world)
+
+    error = simulate(scenario, 1).error
+    assert isinstance(error, InvariantViolated)
+    assert (error.invariant, error.problem) == ("nobody is late", "somebody is")
