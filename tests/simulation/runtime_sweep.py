@@ -242,7 +242,9 @@ async def harm(moods: Moods, stream: Random) -> None:
 async def request(moods: Moods, stream: Random) -> None:
     """Somebody asks a supervisor for something."""
     places = moods.world.runtime.processes()
-    supervisors = [pid for pid in places if "sup" in str(moods.world.path_of(pid)).rsplit("/", 1)[-1]]
+    supervisors = [
+        pid for pid in places if "sup" in str(moods.world.path_of(pid)).rsplit("/", 1)[-1]
+    ]
     pools = [pid for pid in places if "pool" in str(moods.world.path_of(pid)).rsplit("/", 1)[-1]]
     try:
         with trio.move_on_after(3):

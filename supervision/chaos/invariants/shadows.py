@@ -227,6 +227,10 @@ class Forest(Feed):
         shadow.group = () if shadow.pivot is None else shadow.group_of(shadow.pivot)
         if pivot is not None:
             shadow.reason, shadow.wanted = pivot.reason, pivot.comes_back
+            for id in shadow.group:
+                # Those that waited to be tried again by themselves wait no more.
+                if id in shadow.kids and id != pivot.id and shadow.wanted:
+                    shadow.kids[id].again = False
         shadow.starts, shadow.failed = [], False
 
     def _is_done(self, shadow: Shadow, *, crashed: bool) -> None:

@@ -112,6 +112,11 @@ class RestartOrder(Supervised):
             self.violated(f"{self.who(shadow.pid)} has given up, and starts a child{_named(id)}")
         elif shadow.doing == "terminate":
             self.violated(f"{self.who(shadow.pid)} is stopping, and starts a child{_named(id)}")
+        elif shadow.doing == "other":
+            self.violated(
+                f"{self.who(shadow.pid)} starts a child{_named(id)} that nobody has asked for, and none has ended "
+                f"that is to be started again: it handles {shadow.request!r}"
+            )
         elif shadow.doing == "boot" and not shadow.dynamic:
             self._in_order(shadow, tuple(spec.id for spec in _specs(shadow)), "boots")
         elif shadow.doing in ("ended", "again") and shadow.pivot is not None:

@@ -1,0 +1,53 @@
+"""Bugs that were planted on purpose are found by the invariants, and shrunk to what matters."""
+
+from __future__ import annotations
+
+import pytest
+
+from supervision.simulation.knobs import Knobs
+from supervision.simulation.outcome import Outcome, identify
+from supervision.simulation.shrink import shrink
+from supervision.simulation.simulate import simulate
+from tests.simulation.planted import processes, programs, supervisors
+from tests.simulation.planted.planting import Planted, healthy
+
+IN_ASHTREE = (*supervisors.BUGS, *processes.BUGS)
+ALL = (*IN_ASHTREE, *programs.BUGS)
+SEEDS = 2000
+
+
+def run(bug: Planted, seed: int) -> Outcome:
+    return simulate(bug.scenario, seed, knobs=Knobs().drawn(seed), keep_trace=False)
+
+
+def find(bug: Planted) -> Outcome:
+    """The first run that fails in the way of the bug."""
+    for seed in range(SEEDS):
+        outcome = run(bug, seed)
+        if identify(outcome.error) == bug.failure:
+            return outcome
+    pytest.fail(f"{bug.name} was not found with {SEEDS} seeds")
+
+
+@pytest.mark.parametrize("bug", ALL, ids=lambda bug: bug.name)
+def test_a_planted_bug_is_found_and_shrunk(bug: Planted) -> None:
+    shrunk = shrink(find(bug))
+    assert shrunk.run.failure == bug.failure
+    assert len(shrunk.faults) <= 3
+    assert len(shrunk.deviations) <= 1
+    assert shrunk.complete
+
+
+@pytest.mark.parametrize("bug", IN_ASHTREE, ids=lambda bug: bug.name)
+def test_where_nothing_is_planted_nothing_is_found(bug: Planted) -> None:
+    with healthy():
+        found = {identify(run(bug, seed).error) for seed in range(20)}
+    # A plan may hit nothing, or what had to start for the rest to be there.
+    assert found <= {None, "InertPlan", "StartError"}
+
+
+def test_every_built_in_invariant_finds_something_that_was_planted() -> None:
+    from supervision.chaos.invariants.built_in import BUILT_IN
+
+    found = {bug.failure for bug in IN_ASHTREE}
+    assert {f"invariant {name}" for name in BUILT_IN} <= found
