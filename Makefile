@@ -5,6 +5,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BENCH_VENV ?= .venv-bench
+PORTABILITY_PYTHONS ?= python3.11 python3.13
 
 BIN := $(VENV)/bin
 # Tests look for node and chromium where a person's shell would, and then among what came from PyPI.
@@ -27,12 +28,13 @@ NPM_INSTALL := npm install --prefer-offline --no-audit --no-fund --no-package-lo
     --loglevel=error
 
 .NOTPARALLEL:
-.PHONY: help run test test-deep bench-actors lint format types node chromium clean
+.PHONY: help run test test-deep test-portability bench-actors lint format types node chromium clean
 
 help:
 	@echo "make run        start the chat at http://127.0.0.1:4000 (options: ARGS='--port 4001')"
 	@echo "make test       lint, types and all tests"
 	@echo "make test-deep  the same tests, with thousands of examples for each property"
+	@echo "make test-portability  the same simulated runs on every Python and Trio (options: ARGS='--seeds 200')"
 	@echo "make bench-actors  what actors cost, next to raw Trio and other libraries (takes minutes)"
 	@echo "make lint       ruff, without changing anything"
 	@echo "make format     let ruff lay out the code and repair what it can"
@@ -49,6 +51,10 @@ test: $(DEV_STAMP) node chromium $(NPM_STAMPS) lint types
 # A property may search for as long as it needs here, so a slow test is not taken for one that hangs.
 test-deep: $(DEV_STAMP) node chromium $(NPM_STAMPS)
 	@HYPOTHESIS_PROFILE=deep $(BIN)/python -m pytest -o faulthandler_timeout=3600 $(ARGS)
+
+# Environments of their own, one for each Python with the oldest and with the newest Trio.
+test-portability: $(DEV_STAMP)
+	@$(BIN)/python -m tests.simulation.portability $(ARGS) $(PORTABILITY_PYTHONS)
 
 # In an environment of its own: nothing else needs the libraries that are compared.
 bench-actors: $(BENCH_STAMP)
@@ -125,5 +131,5 @@ chromium:
 	fi > /dev/null
 
 clean:
-	rm -rf $(VENV) $(BENCH_VENV) build dist .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(BENCH_VENV) .venv-portability build dist .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	rm -rf $(addsuffix /node_modules,$(NPM_FOLDERS))

@@ -1,0 +1,66 @@
+"""Runs seeds of a scenario and prints what came of each as a line of JSON, to be compared with another run of this.
+
+    python -m tests.simulation.digests chat_and_tree 0 200 --reversed --junk 50000
+
+Another order of the seeds, another PYTHONHASHSEED, other objects on the heap, another Python or Trio: none of them may
+change the events of a run.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Sequence
+
+import msgspec
+
+from supervision.simulation.knobs import Knobs
+from supervision.simulation.simulate import Scenario, simulate
+from tests.simulation.chat_scenario import chat, chat_and_tree
+from tests.simulation.node_scenarios import heartbeats
+from tests.simulation.scenarios import crashing_tree, tree_and_clients
+
+SCENARIOS: dict[str, Scenario] = {
+    each.__name__: each
+    for each in (chat_and_tree, chat, crashing_tree, tree_and_clients, heartbeats)
+}
+
+
+class Digest(msgspec.Struct, frozen=True):
+    """What must be the same: the trace, who ran when, and how the run ended."""
+
+    seed: int
+    events: int
+    digest: str
+    steps: int
+    steps_digest: str
+    error: str | None
+
+
+def digests(scenario: str, seeds: Sequence[int]) -> Iterator[Digest]:
+    """Run these seeds in this order, each with the knobs that it draws."""
+    for seed in seeds:
+        outcome = simulate(SCENARIOS[scenario], seed, knobs=Knobs().drawn(seed), keep_trace=False)
+        error = None if outcome.error is None else repr(outcome.error)
+        yield Digest(
+            seed, outcome.events, outcome.digest, outcome.steps, outcome.steps_digest, error
+        )
+
+
+def main() -> None:
+    """Run what the command line says."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("scenario", choices=sorted(SCENARIOS))
+    parser.add_argument("first", type=int)
+    parser.add_argument("count", type=int)
+    parser.add_argument("--reversed", action="store_true")
+    parser.add_argument("--junk", type=int, default=0, help="objects to put on the heap first")
+    options = parser.parse_args()
+    heap = [object() for _ in range(options.junk)]
+    seeds = range(options.first, options.first + options.count)
+    for digest in digests(options.scenario, seeds[::-1] if options.reversed else seeds):
+        print(msgspec.json.encode(digest).decode(), flush=True)
+    del heap
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,66 @@
+"""A run is the same whatever ran before it in its process, however strings hash, and wherever objects lie in memory.
+
+Each seed is run three ways: among others in one process; in reversed order in another, with other hashes and junk on
+the heap; and in a fresh process of its own, with other hashes again.
+"""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from tests.simulation.digests import Digest
+
+DEEP = os.environ.get("HYPOTHESIS_PROFILE") == "deep"
+
+
+def run_elsewhere(
+    scenario: str, seeds: range, *, hash_seed: int, backwards: bool = False, junk: int = 0
+) -> list[Digest]:
+    order = ["--reversed"] if backwards else []
+    command = [sys.executable, "-m", "tests.simulation.digests", scenario]
+    command += [str(seeds.start), str(len(seeds)), "--junk", str(junk), *order]
+    path = os.pathsep.join(filter(None, [str(Path.cwd()), *sys.path]))
+    environment = {**os.environ, "PYTHONHASHSEED": str(hash_seed), "PYTHONPATH": path}
+    done = subprocess.run(
+        command, env=environment, capture_output=True, text=True, check=False
+    )  # this very program
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    return [msgspec.json.decode(line, type=Digest) for line in done.stdout.splitlines()]
+
+
+def one_by_one(scenario: str, seeds: range) -> Iterable[Digest]:
+    def alone(seed: int) -> Digest:
+        (digest,) = run_elsewhere(
+            scenario, range(seed, seed + 1), hash_seed=1000 + seed, junk=997 * seed
+        )
+        return digest
+
+    # Threads that wait for processes, one for each core.
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return list(pool.map(alone, seeds))
+
+
+@pytest.mark.parametrize(
+    ("scenario", "seeds"),
+    [
+        ("chat_and_tree", range(200 if DEEP else 3)),
+        ("chat", range(50 if DEEP else 2)),
+        ("heartbeats", range(50 if DEEP else 2)),
+    ],
+)
+def test_a_seed_is_the_same_run_three_ways(scenario: str, seeds: range) -> None:
+    together = run_elsewhere(scenario, seeds, hash_seed=1)
+    backwards = run_elsewhere(scenario, seeds, hash_seed=4242, backwards=True, junk=50_000)
+    alone = one_by_one(scenario, seeds)
+    assert [digest.seed for digest in together] == list(seeds)
+    assert backwards[::-1] == together
+    assert alone == together
+    assert len({digest.digest for digest in together}) == len(seeds)
+    assert [digest.error for digest in together] == [None] * len(seeds)
