@@ -284,8 +284,12 @@ class AsgiPeer(Peer):
     async def serve(self) -> None:
         app = Starlette(routes=[Mount("/live", app=self.server.endpoint)])
         handover = HttpHandover(app)
+
+        def start() -> None:
+            self.nursery.start_soon(handover.serve, self.client.stream)
+
         # Without the runtime of this test: a web server's tasks know nothing of it.
-        contextvars.Context().run(self.nursery.start_soon, handover.serve, self.client.stream)
+        contextvars.Context().run(start)
 
 
 KINDS: dict[str, type[Peer]] = {
