@@ -70,9 +70,13 @@ class CallbackFaults:
         relevant = self._relevant.get(pid)
         if relevant is None:
             relevant = self._relevant[pid] = self._for(site, pid)
-        if not relevant:
+        # All of them count, whatever becomes of the callback by the first that is done to it.
+        hits = [each for each in relevant if _is_now(each, callback, message)]
+        if not hits:
             return None
-        return self._go_through(relevant, Spot(site, pid), callback, message)
+        for planned in hits:
+            self._waiting.remove(planned)
+        return self._do_all(hits, Spot(site, pid))
 
     def _for(self, site: Site, pid: Pid) -> tuple[Planned, ...]:
         place = site.places.place_of(pid)
@@ -87,44 +91,33 @@ class CallbackFaults:
                 found.append(planned)
         return tuple(found)
 
-    def _go_through(
-        self, relevant: Sequence[Planned], spot: Spot, callback: str, message: Any
-    ) -> Awaitable[None] | None:
-        for position, planned in enumerate(relevant):
-            if planned.status is not None or not self._is_now(planned, callback, message):
-                continue
-            self._waiting.remove(planned)
-            wait = self._do(planned, spot)
-            if wait is not None:
-                return self._after(wait, relevant[position + 1 :], spot, callback, message)
+    def _do_all(self, hits: Sequence[Planned], spot: Spot) -> Awaitable[None] | None:
+        for position, planned in enumerate(hits):
             if spot.is_ending:
-                break
+                self._too_late(hits[position:], spot)
+                return None
+            try:
+                wait = self._do(planned, spot)
+            except InjectedCrash:
+                self._too_late(hits[position + 1 :], spot)
+                raise
+            if wait is not None:
+                return self._after(wait, hits[position + 1 :], spot)
         return None
 
-    async def _after(
-        self,
-        wait: Awaitable[None],
-        others: Sequence[Planned],
-        spot: Spot,
-        callback: str,
-        message: Any,
-    ) -> None:
-        await wait
-        if not spot.is_ending:
-            following = self._go_through(others, spot, callback, message)
-            if following is not None:
-                await following
+    async def _after(self, wait: Awaitable[None], others: Sequence[Planned], spot: Spot) -> None:
+        try:
+            await wait
+        except trio.Cancelled:
+            self._too_late(others, spot)
+            raise
+        following = self._do_all(others, spot)
+        if following is not None:
+            await following
 
-    def _is_now(self, planned: Planned, callback: str, message: Any) -> bool:
-        when = planned.fault.when
-        if not isinstance(when, On):
-            return True
-        if not when.is_about(callback):
-            return False
-        if when.kind is not None and not fnmatchcase(kind_of(message), when.kind):
-            return False
-        planned.count += 1
-        return planned.count >= when.nth
+    def _too_late(self, others: Sequence[Planned], spot: Spot) -> None:
+        for planned in others:
+            self._ledger.masked(planned, spot, "another fault had ended the callback before")
 
     def _do(self, planned: Planned, spot: Spot) -> Awaitable[None] | None:
         fault = planned.fault
@@ -156,3 +149,19 @@ class CallbackFaults:
         finally:
             self.held -= timed
             self._changed()
+
+
+def _is_now(planned: Planned, callback: str, message: Any) -> bool:
+    """Whether a callback is the one that a fault waits for; counts it, if it is one of those that count."""
+    if planned.status is not None:
+        return False
+    when = planned.fault.when
+    if not isinstance(when, On):
+        # Who terminates is over already.
+        return callback != "terminate"
+    if not when.is_about(callback):
+        return False
+    if when.kind is not None and not fnmatchcase(kind_of(message), when.kind):
+        return False
+    planned.count += 1
+    return planned.count >= when.nth

@@ -45,7 +45,8 @@ def _signal(ledger: Ledger, planned: Planned, spot: Spot, reason: ExitReason) ->
     ledger.applied(planned, spot)
     with ledger.because(planned, spot):
         runtime = spot.site.runtime
-        runtime.signal(runtime.pid, spot.pid, reason, linked=False)
+        # From a stranger: what comes from the runtime itself, roots of trees obey.
+        runtime.signal(Pid(-1, runtime), spot.pid, reason, linked=False)
 
 
 def _fill(pid: Pid, messages: int) -> None:

@@ -103,11 +103,13 @@ class MessageFaults:
         if callback_for(message) is None:
             return None
         spot = Spot(site, receiver)
-        for planned in relevant:
-            if planned.status is None and _is_now(planned, spot, message):
-                self._waiting.remove(planned)
-                return self._do(planned, spot, message)
-        return None
+        # All of them count, but only one can have it.
+        hits = [each for each in relevant if each.status is None and _is_now(each, spot, message)]
+        for planned in hits:
+            self._waiting.remove(planned)
+        for planned in hits[1:]:
+            self._ledger.masked(planned, spot, "another fault had the same message")
+        return self._do(hits[0], spot, message) if hits else None
 
     def _for(self, site: Site, receiver: Pid) -> tuple[Planned, ...]:
         place = site.places.place_of(receiver)

@@ -40,7 +40,7 @@ class ProcessFault(BaseFault, frozen=True, kw_only=True):
 
     - `target`: its path, or a pattern;
     - `when`: `At(seconds)`, or `On(callback)` of any process that matches. What can only be done to a callback is, with
-      `At`, done to the first one that begins after that time;
+      `At`, done to the first one that begins after that time, `terminate` excepted;
     - `pick`: which one of several that match at a time: 0.0 is the oldest, anything up to 1.0 a later one; None is the
       newest. With `On`, and where a callback is waited for, it says nothing.
     """
