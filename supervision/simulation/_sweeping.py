@@ -24,6 +24,7 @@ from supervision.simulation.sweep_report import SweepReport
 __all__ = ["Sweeping"]
 
 _LINES = 10  # how many lines of progress there are where there is no terminal
+_FILE_WIDTH = 120
 _REDRAW = 0.1  # seconds
 
 
@@ -87,8 +88,8 @@ class Sweeping:
         self.report = SweepReport(scenario=scenario_name(scenario))
         self.replayed: list[Replayed] = []
         self.findings: list[Finding] = []
-        self.out = Console(highlight=False, markup=False, soft_wrap=True)
-        self.progress = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
+        self.out = _console(stderr=False)
+        self.progress = _console(stderr=True)
         self._began = time.perf_counter()
         self._took = 0.0
 
@@ -207,6 +208,14 @@ class Sweeping:
         with bar:
             task = bar.add_task("all pass so far", total=len(self.seeds), speed="")
             yield _Bar(bar, task, self.report)
+
+
+def _console(*, stderr: bool) -> Console:
+    console = Console(stderr=stderr, highlight=False, markup=False, soft_wrap=True)
+    if not console.is_terminal:
+        # Nobody's window says how wide a file is.
+        console.width = _FILE_WIDTH
+    return console
 
 
 @define(eq=False)

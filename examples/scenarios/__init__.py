@@ -1,0 +1,1 @@
+"""Scenarios to simulate, and to break live."""

@@ -1,0 +1,149 @@
+"""A bank: money is neither made nor lost, whatever dies between two accounts.
+
+    ashtree simulate examples.scenarios.bank:a_day_of_transfers --seeds 1-200
+
+The journal is the only thing that lasts. The accounts are what the journal comes to, so they rely on it: if the ledger
+is started again, so are they, and the tellers after them (`rest_for_one`). A teller who gets no answer asks again, and
+the number of the transfer keeps it from being made twice.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import trio
+from attrs import frozen
+
+from actors import CallExit, GenServer, Reply, Sender, call
+from supervision import Supervisor, child_spec
+from supervision.chaos.plan import Storm
+from supervision.simulation import World
+from supervision.simulation.scenario import scenario
+
+__all__ = ["Transfer", "a_day_of_transfers"]
+
+PEOPLE = ("Ada", "Ben", "Cleo", "Dan")
+AT_FIRST = 100
+
+
+@frozen
+class Transfer:
+    """Money that goes from one account to another, once."""
+
+    number: str
+    source: str
+    target: str
+    amount: int
+
+
+Journal = dict[str, Transfer]
+"""The transfers that were made, by their numbers. It outlives every process, as a disk does."""
+
+
+class Ledger(GenServer[Journal]):
+    """Writes into the journal, and reads from it."""
+
+    async def init(self, journal: Journal) -> None:
+        self.state = journal
+
+    async def handle_call(self, request: Transfer | None, sender: Sender) -> Reply:
+        await trio.sleep(0.01)
+        if request is not None:
+            self.state.setdefault(request.number, request)
+        return Reply(list(self.state.values()))
+
+
+class Accounts(GenServer[Counter[str]]):
+    """Knows what everybody has, and refuses what they have not."""
+
+    async def init(self) -> None:
+        self.state = balances(await call("ledger", None, timeout=1.0))
+
+    async def handle_call(self, transfer: Transfer, sender: Sender) -> Reply:
+        if self.state[transfer.source] < transfer.amount:
+            return Reply("refused")
+        # First the journal: what is not written there has not happened.
+        self.state = balances(await call("ledger", transfer, timeout=1.0))
+        return Reply("made")
+
+
+class Teller(GenServer[int]):
+    """Makes the transfers that are asked for, and asks again when there is no answer."""
+
+    async def init(self, name: str) -> None:
+        self.state = 0
+        self.name = name
+
+    async def handle_call(self, transfer: Transfer, sender: Sender) -> Reply:
+        self.state += 1
+        return Reply(await call("accounts", transfer, timeout=2.0))
+
+
+def balances(transfers: list[Transfer]) -> Counter[str]:
+    """What everybody has after these transfers."""
+    found = Counter(dict.fromkeys(PEOPLE, AT_FIRST))
+    for transfer in transfers:
+        found[transfer.source] -= transfer.amount
+        found[transfer.target] += transfer.amount
+    return found
+
+
+async def pay(world: World, person: str, answers: dict[str, str]) -> None:
+    """Be a customer of the bank: send money to others, and insist on an answer."""
+    stream = world.random("payments of", person)
+    for number in range(world.params["payments"]):
+        await trio.sleep(stream.expovariate(1.0))
+        transfer = Transfer(
+            f"{person} {number}", person, stream.choice(PEOPLE), stream.randrange(1, 40)
+        )
+        for attempt in range(world.params["attempts"]):
+            teller = stream.choice(("north", "south"))
+            try:
+                answers[transfer.number] = await call(teller, transfer, timeout=5.0)
+                world.sometimes("a transfer is refused", answers[transfer.number] == "refused")
+                world.sometimes("a transfer is asked for again", attempt)
+                break
+            except CallExit:
+                await trio.sleep(0.5)
+
+
+@scenario(
+    faults=Storm(
+        ["/bank/*"],
+        count=10,
+        after=0.5,
+        within=20.0,
+        # At times, and not in the middle of the first start, after which there would be no bank.
+        callbacks=0.0,
+        kinds=["kill", "crash", "slow", "drop_message", "delay_message", "duplicate_message"],
+    ),
+    params={"payments": 8, "attempts": 20},
+)
+async def a_day_of_transfers(world: World) -> None:
+    """Four people pay each other while the bank falls apart again and again."""
+    journal: Journal = {}
+    answers: dict[str, str] = {}
+
+    def nothing_is_owed() -> str | None:
+        poor = [person for person, money in balances(list(journal.values())).items() if money < 0]
+        return f"{poor} have less than nothing" if poor else None
+
+    world.invariant("nobody has less than nothing", nothing_is_owed)
+    await Supervisor.start_link(
+        [
+            child_spec(Ledger, journal, kwargs={"name": "ledger"}),
+            child_spec(Accounts, kwargs={"name": "accounts"}),
+            child_spec(Teller, "north", kwargs={"name": "north"}),
+            child_spec(Teller, "south", kwargs={"name": "south"}),
+        ],
+        strategy="rest_for_one",
+        max_restarts=100,
+        label="bank",
+    )
+    async with trio.open_nursery() as nursery:
+        for person in PEOPLE:
+            nursery.start_soon(pay, world, person, answers)
+    lost = [
+        number for number, answer in answers.items() if answer == "made" and number not in journal
+    ]
+    world.check(not lost, f"{lost} were said to be made, and are not in the journal")

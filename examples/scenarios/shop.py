@@ -1,0 +1,80 @@
+"""A shop: a clerk at each counter, and customers who come whatever happens to the clerks.
+
+    ashtree simulate examples.scenarios.shop:opening_day --seeds 1-200
+
+How often clerks may be started again, and who is started with them, are parameters, so that policies can be compared.
+"""
+
+from __future__ import annotations
+
+import trio
+
+from actors import CallExit, GenServer, NoProcess, Registry, Reply, Sender, call, current_runtime
+from supervision import Supervisor, child_spec
+from supervision.chaos.plan import Storm
+from supervision.simulation import World
+from supervision.simulation.scenario import scenario
+
+__all__ = ["opening_day"]
+
+COUNTERS = ("bread", "cheese", "fish", "fruit")
+
+counters: Registry[str, None] = Registry("unique", name="counters")
+
+
+class Clerk(GenServer[int]):
+    """Serves one customer after the other. A clerk who is started again remembers nobody."""
+
+    async def init(self, counter: str) -> None:
+        self.state = 0
+        # To unlock the till takes a moment, in which nobody is served.
+        await trio.sleep(0.05)
+        counters.register(counter)
+
+    async def handle_call(self, request: object, sender: Sender) -> Reply:
+        await trio.sleep(current_runtime().random.uniform(0.0, 0.2))
+        self.state += 1
+        return Reply(f"your {request}, customer number {self.state}")
+
+
+async def shop_around(world: World, number: int) -> None:
+    """Be a customer: go from counter to counter, and count how often somebody is there."""
+    stream = world.random("customer", number)
+    for _ in range(world.params["purchases"]):
+        await trio.sleep(stream.expovariate(2.0))
+        counter = stream.choice(COUNTERS)
+        served = False
+        try:
+            await call(counters.via(counter), counter, timeout=1.0)
+            served = True
+        except NoProcess:
+            world.sometimes("nobody is at the counter")
+        except CallExit:
+            world.sometimes("the clerk leaves in the middle of a sale")
+        world.measure("served", served)
+
+
+def everybody_works() -> bool:
+    """Whether there is a clerk at every counter."""
+    return all(counters.whereis(counter) for counter in COUNTERS)
+
+
+@scenario(
+    faults=Storm(
+        ["/shop/clerks/*"], count=12, after=0.5, within=10.0, kinds=["kill", "crash", "slow"]
+    ),
+    params={"max_restarts": 20, "strategy": "one_for_one", "customers": 4, "purchases": 12},
+)
+async def opening_day(world: World) -> None:
+    """Clerks come and go; in the end, all of them work."""
+    clerks = Supervisor.child_spec(
+        [child_spec(Clerk, counter, id=counter) for counter in COUNTERS],
+        id="clerks",
+        strategy=world.params["strategy"],
+        max_restarts=world.params["max_restarts"],
+    )
+    await Supervisor.start_link([clerks], label="shop", max_restarts=100)
+    async with trio.open_nursery() as nursery:
+        for number in range(world.params["customers"]):
+            nursery.start_soon(shop_around, world, number)
+    await world.recovered("everybody works", everybody_works, within=5.0)

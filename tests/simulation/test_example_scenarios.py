@@ -1,0 +1,60 @@
+"""The scenarios among the examples: they hold, they show what they are meant to show, and they find a bug."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from actors import Reply, Sender
+from channels import cli
+from examples.scenarios import bank
+from supervision.simulation.run_file import find_scenario
+from supervision.simulation.sweep import sweep
+from supervision.simulation.sweep_report import SweepReport
+
+SCENARIOS = {
+    "examples.scenarios.shop:opening_day": 60,
+    "examples.scenarios.bank:a_day_of_transfers": 60,
+    "examples.scenarios.chat_rooms:an_evening": 6,
+}
+
+
+@pytest.mark.parametrize(("name", "seeds"), SCENARIOS.items())
+def test_a_scenario_holds_under_its_faults_and_shows_what_it_is_meant_to(
+    name: str, seeds: int
+) -> None:
+    report = SweepReport(scenario=name)
+    for result in sweep(find_scenario(name), range(1, seeds + 1), check=0):
+        report.add(result)
+    assert not report.failures
+    assert report.faults["applied"] > 4 * seeds
+    if seeds > 10:
+        assert len(report.sometimes) == 2
+        assert report.unseen == []
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_a_scenario_can_be_given_to_the_command(
+    name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--seeds", "2", "--jobs", "1", "--check", "1", "--corpus", str(tmp_path)]
+    monkeypatch.setattr(sys, "argv", ["ashtree", "simulate", name, *options])
+    with pytest.raises(SystemExit) as left:
+        cli.main()
+    out = capsys.readouterr().out
+    assert left.value.code == 0, out
+    assert "1 repeated in a fresh process, all the same" in out
+
+
+def test_a_bank_that_does_not_look_at_the_number_of_a_transfer_is_found(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def write_always(self: bank.Ledger, request: Any, sender: Sender) -> Reply:
+        if request is not None:
+            self.state[f"{request.number}, entry {len(self.state)}"] = request
+        return Reply(list(self.state.values()))
+
+    monkeypatch.setattr(bank.Ledger, "handle_call", write_always)
+    results = sweep(bank.a_day_of_transfers, range(1, 21), jobs=0, check=0)
+    assert any(result.failure is not None for result in results)
