@@ -13,16 +13,18 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from random import Random
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import trio
 
 from actors.refs import Pid
 from actors.runtime import Runtime
 from supervision import _waiting, partitions
+from supervision.chaos.errors import NotReached
 from supervision.chaos.expectations import Expectations
 from supervision.chaos.injector import Injector
 from supervision.chaos.invariants.built_in import Chosen
+from supervision.chaos.steady_state import SteadyCheck, SteadyState
 from supervision.recording.describe import describe
 from supervision.recording.recorder import Recorder
 from supervision.recording.trace import Trace
@@ -33,11 +35,17 @@ from supervision.simulation.errors import InvariantViolated
 from supervision.simulation.knobs import Knobs
 from supervision.simulation.network import Network
 from supervision.simulation.nodes import Nodes
+from supervision.simulation.virtual_streams import VirtualListener, VirtualStream
 from supervision.simulation.watching import Watches
 
 __all__ = ["World"]
 
 T = TypeVar("T")
+
+Listen: TypeAlias = Callable[[str, int], Awaitable[VirtualListener]]
+
+# Seconds in which the steady state has to come back, as in an experiment on a live system.
+_RECOVERY = 15.0
 
 
 class World:
@@ -79,6 +87,7 @@ class World:
         )
         self.expectations = Expectations(now=clock.current_time, heal=self.faults.heal)
         self.always = self.expectations.always
+        self._steadiness = SteadyState(trace)
         self.watches = Watches(invariants if knobs.invariants == "all" else knobs.invariants)
         self._clock = clock
         self._streams = streams
@@ -148,6 +157,28 @@ class World:
         """Stop all faults, undo what they did, and wait until something holds; as `eventually`."""
         return await self.expectations.recovered(name, holds, within=within)
 
+    def steady(self, name: str, check: SteadyCheck) -> None:
+        """Say what the system does when it does its work, as for an experiment on a live one; see `until_over`.
+
+        world.steady("everybody is in the room", lambda: None if here == 50 else f"{here} of 50")
+        """
+        self._steadiness.add(name, check)
+
+    async def until_over(self) -> None:
+        """Go on for `params["seconds"]` seconds, 60 by default; then stop the faults, and see the system recover.
+
+        So that one scenario can be simulated and run live: what is given to `steady` has to hold again within 15
+        seconds after the faults, and go on for one.
+
+        Raises:
+            NotReached: it did not.
+        """
+        await trio.sleep(self.params.get("seconds", 60))
+        self.faults.heal()
+        if self._steadiness and not await self._steadiness.holds(1, within=_RECOVERY):
+            last = describe(self._steadiness.problems)
+            raise NotReached("the steady state after the faults", _RECOVERY, self.seconds, last)
+
     def sometimes(self, name: str, condition: object = True) -> None:
         """Note whether something was the case, which over all runs of a sweep it should be, once at least.
 
@@ -192,6 +223,15 @@ class World:
             if pid is not None:
                 return pid
         return None
+
+    @property
+    def listen(self) -> Listen:
+        """For `Endpoint(..., listen=world.listen)`: a listener of this world's network."""
+        return self.network.open
+
+    async def connect(self, host: str, port: int, *, source: str | None = None) -> VirtualStream:
+        """Connect to a listener; `source` is the host that does. As `network.connect`, and in live worlds too."""
+        return await self.network.connect(host, port, source=source)
 
     # For the run
 
