@@ -44,6 +44,7 @@ Key: TypeAlias = tuple[int | str, int]
 
 # Such a fault ends a process in a way that looks clean.
 _ENDS_CLEANLY = frozenset(("reset_connection", "half_open", "exit_with", "partition"))
+_PARTITION = re.compile(r"/\d+(?=/)")
 _EVENT = re.compile(r"\bevent='([^']*)'")
 _INSIDE = re.compile(r"^(?:CallRequest|Cast|Call|Info)\((?:request|message)=(.*)$", re.DOTALL)
 
@@ -64,6 +65,7 @@ class Life:
         crashed: whether it ended by an exception of its own.
         back: the life that took its place.
         restarted: whether a supervisor started it in the place of another.
+        has_id: whether a supervisor knows it by an id, which is then the last part of its path.
     """
 
     key: Key
@@ -79,6 +81,12 @@ class Life:
     crashed: bool = False
     back: Life | None = None
     restarted: bool = False
+    has_id: bool = False
+
+    @property
+    def role(self) -> str:
+        """What it was there for: its path. One without an id may as well run in another partition of its pool."""
+        return self.path if self.has_id else _role(self.path)
 
     @property
     def recovered_after(self) -> float | None:
@@ -234,6 +242,7 @@ class _Reader:
             "sent": self.message_sent,
             "received": self.message_received,
             "signal": self.signal,
+            "child_started": self.child_started,
             "child_restarted": self.child_restarted,
             "node_killed": self.node_killed,
             "serves": self.serves,
@@ -287,7 +296,7 @@ class _Reader:
         )
         self.history.lives.append(life)
         self.living[key] = self.known[key] = self.births[event["n"]] = life
-        missing = self.missing.get(life.path)
+        missing = self.missing.get(life.path) or self.missing.get(_role(life.path))
         if missing:
             missing.popleft().back = life
 
@@ -310,7 +319,7 @@ class _Reader:
             self.faults[event["n"]] = life.fault = fault
             fault.ended.append(life)
         if fault is not None or not is_clean(reason):
-            self.missing.setdefault(life.path, deque()).append(life)
+            self.missing.setdefault(life.role, deque()).append(life)
 
     def node_killed(self, event: Event) -> None:
         # Nothing of it runs any more, so none of its processes says that it ends.
@@ -324,9 +333,16 @@ class _Reader:
             return fault
         return None
 
+    def child_started(self, event: Event) -> Life | None:
+        life = self.known.get(self._key(event, "child"))
+        if life is not None:
+            id = event["id"]
+            component = id[1:-1] if id[:1] in {"'", '"'} else id
+            life.has_id = life.path.endswith(f"/{component}")
+        return life
+
     def child_restarted(self, event: Event) -> None:
-        child = event.get("child")
-        life = None if child is None else self.known.get((event.get("node", 0), child))
+        life = self.child_started(event)
         if life is not None:
             life.restarted = True
 
@@ -406,3 +422,7 @@ class _Reader:
 def _node_name(node: int | str) -> str:
     """The name of a node without the number of its life: that of `a#2` is `a`."""
     return str(node).partition("#")[0]
+
+
+def _role(path: str) -> str:
+    return _PARTITION.sub("/*", path)

@@ -29,6 +29,7 @@ from supervision.chaos.live_outcome import LiveOutcome
 from supervision.chaos.live_trace import LiveTrace
 from supervision.chaos.live_world import LiveEnvironment, LiveWorld, Network
 from supervision.chaos.plan import Plan, draw_plan
+from supervision.chaos.settings import settings_of
 from supervision.chaos.steady_state import SteadyState
 from supervision.recording.describe import describe
 from supervision.recording.entropy import Streams
@@ -65,22 +66,29 @@ def run_live(scenario: LiveScenario, seed: int, **options: Any) -> LiveOutcome:
 
 async def _with_signals(scenario: LiveScenario, seed: int, options: dict[str, Any]) -> LiveOutcome:
     stop = trio.Event()
+    listening, everything = trio.CancelScope(), trio.CancelScope()
     with trio.open_signal_receiver(*_SIGNALS) as received:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(_listen, received, stop, nursery.cancel_scope)
-            outcome = await live(scenario, seed, stop=stop, **options)
-            nursery.cancel_scope.cancel()
-            return outcome
+        # A system task, because a nursery here would wrap what `live` raises.
+        trio.lowlevel.spawn_system_task(_listen, received, stop, listening, everything)
+        try:
+            with everything:
+                return await live(scenario, seed, stop=stop, **options)
+        finally:
+            listening.cancel()
     raise KeyboardInterrupt
 
 
 async def _listen(
-    received: AsyncIterator[int], stop: trio.Event, everything: trio.CancelScope
+    received: AsyncIterator[int],
+    stop: trio.Event,
+    listening: trio.CancelScope,
+    everything: trio.CancelScope,
 ) -> None:
-    async for _ in received:
-        if stop.is_set():
-            everything.cancel()
-        stop.set()
+    with listening:
+        async for _ in received:
+            if stop.is_set():
+                everything.cancel()
+            stop.set()
 
 
 async def live(
@@ -92,7 +100,7 @@ async def live(
     params: Mapping[str, Any] | None = None,
     phases: Phases | None = None,
     network: Network | None = None,
-    invariants: Chosen = "all",
+    invariants: Chosen | None = None,
     messages: bool = True,
     max_messages: int = 200_000,
     max_events: int = 500_000,
@@ -115,7 +123,7 @@ async def live(
         params: for the scenario, as `world.params`, over those that it has of its own.
         phases: how long the others last.
         network: what `world.listen` and `world.connect` are, and connection faults are done to: a `LiveNetwork`.
-        invariants: "all" that are built in, or names of these and factories of your own.
+        invariants: "all" that are built in, or names of these and factories of your own; None takes the scenario's.
         messages: whether messages are recorded.
         max_messages: events about messages that are kept; of more only the number is known.
         max_events: events of any kind that are kept.
@@ -129,13 +137,14 @@ async def live(
         The outcome, also of a run that failed: whatever the scenario raises is in `LiveOutcome.error`.
 
     Not guaranteed: that a run can be repeated. The seed decides what is done and when, and the machine the rest.
-    Not checked: what invariants say of moments at which nobody can run, of which a live system has none.
+    Not checked: what invariants say of moments in which nobody can run; a live system has none.
     """
+    settings = settings_of(scenario)
     run = _Run(
         scenario,
         seed,
-        plan=faults,
-        params=params or {},
+        plan=settings.faults if faults is None else faults,
+        params={**settings.params, **(params or {})},
         network=network,
         trace_bounds={"max_messages": max_messages, "max_events": max_events},
         messages=messages,
@@ -143,9 +152,9 @@ async def live(
     return await run.execute(
         seconds=seconds,
         phases=phases or Phases(),
-        invariants=invariants,
+        invariants=settings.invariants if invariants is None else invariants,
         runtime={"kill_grace": kill_grace, "shutdown_deadline": shutdown_deadline, "log": log},
-        stop=stop or trio.Event(),
+        stop=trio.Event() if stop is None else stop,
         on_phase=on_phase,
     )
 
@@ -173,6 +182,7 @@ class _Run:
         self.network = network
         self.steadiness = SteadyState(self.trace)
         self.error: BaseException | None = None
+        self.result: object = None
         self.experiment: Experiment
         self.world = LiveWorld(
             seed=seed,
@@ -269,7 +279,7 @@ class _Run:
         async def run_scenario() -> None:
             try:
                 with scope:
-                    await self.scenario(self.world)
+                    self.result = await self.scenario(self.world)
             except Exception as error:  # whatever the scenario raises is what came of the run
                 self.error = _only(error)
                 experiment.problem(f"the scenario raised {describe(self.error)}: {self.error}")
@@ -296,6 +306,7 @@ class _Run:
             problems=tuple(dict.fromkeys(experiment.problems)),
             error=self.error,
             interrupted=experiment.interrupted,
+            result=self.result,
             trace=self.trace.lines,
         )
 

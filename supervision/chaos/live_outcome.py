@@ -36,6 +36,7 @@ class LiveOutcome:
         problems: one sentence for each thing that went wrong; empty if nothing did.
         error: what the scenario raised; None if it did not.
         interrupted: whether somebody ended it early.
+        result: what the scenario returned; None if it did not.
         trace: what happened, one JSON object a line.
     """
 
@@ -49,6 +50,7 @@ class LiveOutcome:
     problems: tuple[str, ...]
     error: BaseException | None
     interrupted: bool
+    result: object
     trace: list[bytes] = field(repr=False)
 
     @property

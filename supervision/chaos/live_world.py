@@ -99,6 +99,10 @@ class LiveWorld:
         """Add a line of the scenario's own to the trace, and to the page."""
         self.trace.add("note", {"text": text, **{k: describe(v) for k, v in fields.items()}})
 
+    def measure(self, name: str, value: float) -> None:
+        """Note a figure of the scenario's own."""
+        self.trace.add("measure", {"name": name, "value": float(value)})
+
     # What is expected
 
     def steady(self, name: str, check: SteadyCheck) -> None:

@@ -15,7 +15,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from supervision.chaos.history import Event, FaultMark, History, Letter, Life, kind_of_text
+from supervision.chaos.history import FaultMark, History, Letter, Life, kind_of_text
 from supervision.chaos.steadiness import Broken, SteadyMeasure, broken_invariants, steadiness
 
 __all__ = [
@@ -33,6 +33,7 @@ __all__ = [
 
 _BOUNDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 _MANY = 20
+_HOLDING = frozenset(("hang", "slow", "swallow_cancellation"))
 
 
 class PhaseMeasure(msgspec.Struct, frozen=True, kw_only=True):
@@ -67,8 +68,9 @@ class FaultMeasure(msgspec.Struct, frozen=True, kw_only=True):
 class ProcessMeasures(msgspec.Struct, frozen=True, kw_only=True):
     """Processes that started and ended before the run was closed.
 
-    `ended_by_faults` are those whose end goes back to a fault; `crashed` ended by an exception, `killed` by a kill;
-    `restarted` counts restarts by supervisors, `gave_up` supervisors that reached their limit.
+    `ended_by_faults` are those whose end goes back to a fault; `crashed` ended by an exception, `killed` by a kill,
+    whether or not a fault was behind it; `troubled` crashed or were killed without one. `restarted` counts restarts by
+    supervisors, `gave_up` supervisors that reached their limit.
     """
 
     started: int
@@ -76,6 +78,7 @@ class ProcessMeasures(msgspec.Struct, frozen=True, kw_only=True):
     ended_by_faults: int
     crashed: int
     killed: int
+    troubled: int
     restarted: int
     failed_starts: int
     gave_up: int
@@ -120,11 +123,17 @@ class MessageMeasures(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PathMeasure(msgspec.Struct, frozen=True, kw_only=True):
-    """A place in the tree that had trouble: how often a process ended there, and how long it was missing."""
+    """A place in the tree that had trouble: how often a process ended there, and how long it was missing.
+
+    The partitions of a pool are one place, written as `*`.
+    """
 
     path: str
     ended: int
+    ended_by_faults: int
     restarted: int
+    median_back: float | None
+    longest_back: float | None
     missing_seconds: float
 
 
@@ -237,6 +246,7 @@ def _processes(history: History, lives: list[Life], ends: list[Life]) -> Process
         ended_by_faults=sum(life.fault is not None for life in ends),
         crashed=sum(life.crashed for life in ends),
         killed=sum(life.reason == "Reason.KILLED" for life in ends),
+        troubled=sum(life.fault is None and _is_trouble(life) for life in ends),
         restarted=kinds["child_restarted"],
         failed_starts=kinds["child_start_failed"],
         gave_up=kinds["gave_up"],
@@ -245,7 +255,7 @@ def _processes(history: History, lives: list[Life], ends: list[Life]) -> Process
 
 
 def _recovery(troubles: list[Life]) -> RecoveryMeasures:
-    times = [after for life in troubles if (after := life.recovered_after) is not None]
+    times = _times(troubles)
     bounds = (*_BOUNDS, None)
     counts = [0] * len(bounds)
     for time in times:
@@ -258,6 +268,10 @@ def _recovery(troubles: list[Life]) -> RecoveryMeasures:
         longest=max(times, default=None),
         histogram=[Bucket(up_to=b, count=c) for b, c in zip(bounds, counts, strict=True)],
     )
+
+
+def _times(lives: list[Life]) -> list[float]:
+    return [after for life in lives if (after := life.recovered_after) is not None]
 
 
 def _messages(history: History, ends: list[Life]) -> MessageMeasures:
@@ -297,19 +311,24 @@ def _ended_unread(letter: Letter, history: History) -> bool:
 
 
 def _in_hand(history: History, ends: list[Life]) -> list[str]:
-    """Messages over whose handling a process crashed: the last that it had received, if that led to its end."""
+    """Messages that a process was handling when it ended: those that led to its crash, or that a fault held up."""
     events = {event["n"]: event for event in history.events}
     letters = {letter.received_event: letter for letter in history.letters}
+    cut_short = {(e["pid"], e["fault"]) for e in history.events if e["kind"] == "fault_over"}
     kinds = []
     for life in ends:
-        if not life.crashed or life.ended_event is None:
+        if life.ended_event is None:
             continue
-        event: Event | None = events[life.ended_event]
-        while event is not None and event["kind"] in {"exited", "fault"}:
+        handling = life.crashed
+        event = events.get(events[life.ended_event].get("cause", -1))
+        while event is not None and event["kind"] in {"exited", "fault", "fault_over", "signal"}:
+            if event.get("type") in _HOLDING:
+                is_hung = event["type"] == "hang"
+                handling = handling or is_hung or (event["pid"], event["fault"]) in cut_short
             event = events.get(event.get("cause", -1))
         if event is not None and event["kind"] == "received" and event["pid"] == life.key[1]:
             letter = letters.get(event["n"])
-            if letter is not None:
+            if handling and letter is not None:
                 kinds.append(letter.kind)
     return kinds
 
@@ -318,11 +337,14 @@ def _paths(ends: list[Life]) -> list[PathMeasure]:
     troubles: dict[str, list[Life]] = {}
     for life in ends:
         if _is_trouble(life):
-            troubles.setdefault(life.path, []).append(life)
+            troubles.setdefault(life.role, []).append(life)
     found = [
         PathMeasure(
             path=path,
             ended=len(lives),
+            ended_by_faults=sum(life.fault is not None for life in lives),
+            median_back=percentile(_times(lives), 0.5),
+            longest_back=max(_times(lives), default=None),
             restarted=sum(life.back is not None and life.back.restarted for life in lives),
             missing_seconds=sum(life.recovered_after or 0.0 for life in lives),
         )

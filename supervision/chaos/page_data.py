@@ -20,6 +20,7 @@ MESSAGES_SHOWN = 20_000
 """Messages on a page; of more, those that were lost are kept, and every so many of the others."""
 
 _TEXT = 200
+_WORDS = 1000
 
 # How a life ended, by its number in the page.
 LIVES_ON, CLEAN, CRASHED, KILLED, FAILED = range(5)
@@ -179,4 +180,4 @@ def _mark(event: Event, table: _Table) -> list[Any] | None:
         words = f"network: {kind}"
     else:
         return None
-    return [_ms(event["t"]), kind, table.number(str(words)[:_TEXT])]
+    return [_ms(event["t"]), kind, table.number(str(words)[:_WORDS])]

@@ -66,18 +66,17 @@ class SteadyState:
         """Wait until the state has been steady for some seconds; False if it is not so in time.
 
         Args:
-            seconds: that it has to hold without a break.
+            seconds: that it has to hold without a break, from now on.
             within: seconds until it has to begin to.
         """
-        deadline = trio.current_time() + within
+        began = trio.current_time()
+        deadline = began + within
         while True:
             await self.look()
             now = trio.current_time()
-            if not self.problems and now - self.since >= seconds:
+            if not self.problems and now - max(self.since, began) >= seconds:
                 return True
-            if self.problems and now >= deadline:
-                return False
-            if not self.problems and self.since > deadline:
+            if now >= deadline and (self.problems or self.since > deadline):
                 return False
             await trio.sleep(self._every)
 

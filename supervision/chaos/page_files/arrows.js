@@ -1,6 +1,7 @@
 // What goes across rows: messages, the lines of faults, and what a fault has ended.
 
 const SHOWN = 1500 // arrows at a time; more are a wall
+const NEAR = 40 // the same for those near the line
 
 function drawMessages() {
   const near = ((view.to - view.from) / Math.max(view.width - LABELS, 1)) * 14
@@ -11,7 +12,7 @@ function drawMessages() {
     if (last < view.from || message.sent > view.to) continue
     if (wantsMessage(message, near, searched)) chosen.push(message)
   }
-  const every = Math.ceil(chosen.length / SHOWN)
+  const every = Math.ceil(chosen.length / (view.messages === "all" ? SHOWN : NEAR))
   chosen.forEach((message, number) => {
     if (number % every === 0 || message.lost || view.found.has(message.index)) drawArrow(message)
   })

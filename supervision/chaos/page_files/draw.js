@@ -87,9 +87,13 @@ function drawRow(row) {
   else for (const life of row.lives) drawLife(row, life)
 }
 
-const dimmed = (life) =>
-  view.picked?.fault !== undefined && !faults[view.picked.fault].ended.includes(life.index)
-  && faults[view.picked.fault].target !== life.index
+// Whether something else was picked: what a fault has ended stays bright, and what took its place.
+function dimmed(life) {
+  if (view.picked?.fault === undefined) return false
+  const fault = faults[view.picked.fault]
+  if (fault.target === life.index || life.fault === fault.index) return false
+  return life.replaces < 0 || lives[life.replaces].fault !== fault.index
+}
 
 function drawLife(row, life) {
   const left = xOf(life.born)

@@ -58,14 +58,20 @@ function drawAxis(y) {
   }
 }
 
+const WIDE = 5 // processes that a fault took along, from which on it is marked as a big one
+const tookAlong = (fault) => RUN.measures.faults[fault.index].took_along.length
+
 function drawFaultMarks(y) {
-  for (const fault of happened) {
+  // The big ones last, on top of the others.
+  for (const fault of [...happened].sort((one, other) => tookAlong(one) - tookAlong(other))) {
     const x = xOf(fault.time)
     if (x < LABELS - 8 || x > view.width + 8) continue
     const picked = view.picked?.fault === fault.index
+    const wide = tookAlong(fault) >= WIDE
+    const half = wide ? 8 : 5
     pen.beginPath()
-    pen.moveTo(x - 6, y + 5)
-    pen.lineTo(x + 6, y + 5)
+    pen.moveTo(x - half, y + (wide ? 2 : 8))
+    pen.lineTo(x + half, y + (wide ? 2 : 8))
     pen.lineTo(x, y + FAULTS - 3)
     pen.closePath()
     pen.fillStyle = fault.status === "applied" ? colors.fault : colors.panel
@@ -73,6 +79,15 @@ function drawFaultMarks(y) {
     pen.strokeStyle = picked ? colors.ink : fault.status === "applied" ? colors.panel : colors.fault
     pen.lineWidth = picked ? 2 : 1
     pen.stroke()
+    if (wide) {
+      pen.font = "bold 11px system-ui, sans-serif"
+      const words = `ended ${fault.ended.length}`
+      pen.fillStyle = colors.panel
+      pen.fillRect(x + half + 1, y, pen.measureText(words).width + 4, 14)
+      pen.fillStyle = colors.fault
+      pen.fillText(words, x + half + 3, y + 7)
+      pen.font = "12px system-ui, sans-serif"
+    }
   }
 }
 

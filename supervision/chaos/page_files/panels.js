@@ -25,7 +25,7 @@ function showVerdict() {
 function showFigures() {
   const { applied, masked, not_applicable: inert, processes, recovery, messages: mail, steady } = RUN.measures
   const blast = RUN.measures.blast_largest
-  const own = processes.crashed
+  const own = processes.troubled
   const worst = steady.length ? steady.reduce((one, other) => (share(other) < share(one) ? other : one)) : null
   const outages = steady.reduce((sum, each) => sum + each.outages, 0)
   const parts = [
@@ -34,8 +34,8 @@ function showFigures() {
   ].filter(([number]) => number > 0)
   byId("figures").replaceChildren(
     figure("Faults applied", applied, ` of ${faults.length}`, [masked && `${masked} masked`, inert && `${inert} not applicable`]),
-    figure("Processes ended", processes.ended, "", [
-      `${processes.ended_by_faults} by faults, ${plural(own, "crash", "crashes")}`, `one fault took along up to ${blast}`]),
+    figure("Ended by faults", processes.ended_by_faults, " processes", [
+      `one took along up to ${blast}`, own && `${own} crashed on their own`, `${processes.ended - processes.ended_by_faults - own} in order`]),
     recoveryFigure(recovery),
     figure("Restarted", processes.restarted, " by supervisors", [
       `${processes.gave_up} gave up`, processes.failed_starts && `${processes.failed_starts} failed to start`]),
@@ -70,7 +70,7 @@ function recoveryFigure(recovery) {
     before = limit
     bars.append(bar)
   }
-  made.append(bars)
+  made.append(bars, element("div", "range", "", element("span", "", "1 ms"), element("span", "", "100 ms"), element("span", "", "longer")))
   return made
 }
 
@@ -175,6 +175,13 @@ function lifeFacts(life) {
   ]
 }
 
+// Each of these once, with how often it is there.
+function counted(words) {
+  const numbers = new Map()
+  for (const each of words) numbers.set(each, (numbers.get(each) ?? 0) + 1)
+  return [...numbers].map(([each, number]) => (number > 1 ? `${each} × ${number}` : each))
+}
+
 function faultFacts(fault) {
   const figures = RUN.measures.faults[fault.index]
   const along = figures.took_along
@@ -183,7 +190,7 @@ function faultFacts(fault) {
     ["status", fault.status.replace("_", " ") + (fault.why ? `: ${fault.why}` : "")],
     ["where", fault.target >= 0 ? lives[fault.target].path : fault.path],
     ["ended", fault.ended.length ? plural(fault.ended.length, "process", "processes") : "nothing"],
-    ["took along", along.slice(0, 12).join("\n") + (along.length > 12 ? ` and ${along.length - 12} more` : "")],
+    ["took along", counted(along).slice(0, 12).join(", ")],
     ["target back", fault.ended.length ? (figures.target_back === null ? "never" : `after ${length(figures.target_back)}`) : ""],
     ["all back", figures.all_back === null ? "" : `after ${length(figures.all_back)}`],
   ]
@@ -197,13 +204,53 @@ function showFaults() {
     const inert = fault.status !== "applied"
     const back = inert ? fault.status.replace("_", " ") : figures.target_back === null ? (fault.ended.length ? "never" : "") : length(figures.target_back)
     const row = element("tr", inert ? "inert" : "", undefined,
-      element("td", "", fault.status === "not_applicable" ? "" : seconds(fault.time, 2)), element("td", "", fault.words), element("td", "", back))
+      element("td", "", fault.status === "not_applicable" ? "" : seconds(fault.time, 2)), faultCell(fault), element("td", "", back))
     row.dataset.fault = fault.index
     row.classList.toggle("picked", view.picked?.fault === fault.index)
     row.onclick = () => pick({ fault: fault.index })
     table.append(row)
   }
   byId("faults").replaceChildren(faults.length ? table : element("p", "", "None were planned."))
+}
+
+// The words of a fault, with no more of a path than its end.
+function shortWords(fault) {
+  return fault.words.replace(/\/.*?(?= at | before | down for | from | with | for | as incarnation |$)/, (path) => {
+    const parts = path.split("/")
+    return parts.length > 3 ? `…/${parts.slice(-2).join("/")}` : path
+  })
+}
+
+function faultCell(fault) {
+  const cell = element("td", "", shortWords(fault))
+  cell.title = fault.words
+  const along = RUN.measures.faults[fault.index].took_along.length
+  const where = fault.target >= 0 ? `${lives[fault.target].path} #${lives[fault.target].incarnation}` : fault.path
+  const more = [
+    where && fault.status === "applied" ? `→ ${where.split("/").slice(-2).join("/")}` : "", fault.why, along ? `took along ${along}` : ""]
+  cell.append(element("div", "where", more.filter(Boolean).join(", ")))
+  return cell
+}
+
+// Where it hurt most, and what the scenario had to say.
+function showPlaces() {
+  const table = element("table", "", undefined,
+    element("tr", "", undefined, element("th", "", "ended"), element("th", "", "place"), element("th", "", "back (longest)")))
+  for (const { path, ended, median_back: median, longest_back: longest } of RUN.measures.paths) {
+    const cell = element("td", "", path.split("/").slice(-2).join("/"))
+    cell.title = path
+    const back = median === null ? "never" : `${length(median)} (${length(longest)})`
+    table.append(element("tr", "", undefined, element("td", "", ended), cell, element("td", "", back)))
+  }
+  byId("places").replaceChildren(RUN.measures.paths.length ? table : element("p", "", "Nothing ended but in order."))
+  const own = notes.filter((note) => note.kind === "note" || WORST.has(note.kind))
+  byId("notes").replaceChildren(...own.slice(0, 100).map((note) => {
+    const line = element("p", "", note.words)
+    line.prepend(element("b", "", `${seconds(note.time, 2)} `))
+    line.onclick = () => setMoment(note.time, true)
+    return line
+  }))
+  byId("notes").parentElement.hidden = own.length === 0
 }
 
 function showLegend() {
