@@ -6,6 +6,7 @@ A peer sends and receives messages of five fields, whatever carries them and whi
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import contextvars
 import json
@@ -16,10 +17,13 @@ from typing import Any, ClassVar
 
 import trio
 import trustme
+from attrs import evolve
 from starlette.applications import Starlette
 from starlette.routing import Mount
 
+from actors import Pid
 from channels.transports.http import HttpHandover
+from tests.channels.polling import JSON, Poller
 from tests.channels.support import (
     EOF,
     UPGRADE,
@@ -34,7 +38,20 @@ from tests.channels.support import (
 )
 from tests.channels.transports.frames import BINARY, TEXT, client_frame
 
-__all__ = ["KINDS", "VERSIONS", "AsgiPeer", "DeflatePeer", "NativePeer", "Peer", "TlsPeer"]
+__all__ = [
+    "GONE",
+    "KINDS",
+    "VERSIONS",
+    "AsgiPeer",
+    "DeflatePeer",
+    "LongPollPeer",
+    "NativePeer",
+    "Peer",
+    "TlsPeer",
+]
+
+GONE = "GONE"
+"""The end of a client that is told no more than that."""
 
 
 class Peer:
@@ -126,6 +143,19 @@ class Peer:
         with contextlib.suppress(trio.ClosedResourceError):
             self.client.close()
         await settle()
+
+    async def leave(self) -> None:
+        """Go without a word, and let the server notice."""
+        self.client.end()
+        await trio.sleep(6)
+
+    def process(self) -> Pid:
+        """The process of the first client of the server, which this one has to be."""
+        return self.server.connections()[0]
+
+    def was_closed(self, code: int | str) -> bool:
+        """Whether the client was told of the end, with this code if it is told codes."""
+        return self.closed == (code if self.has_close_codes else GONE)
 
     # Versions
 
@@ -292,10 +322,74 @@ class AsgiPeer(Peer):
         contextvars.Context().run(start)
 
 
+class LongPollPeer(Peer):
+    """A client that polls. It is told neither codes nor of the end: it finds no session any more, `GONE`.
+
+    What it says in one go is one batch; it takes what waits whenever the test asks for what was received.
+    """
+
+    has_binary = False
+    has_close_codes = False
+    path = "/socket/longpoll"
+
+    async def ask(self, path: str | None = None, headers: str = "", query: str = "") -> Answer:
+        """Begin a session; the status is the one that is said in the answer."""
+        pairs = [line.partition(": ") for line in headers.split("\r\n") if line]
+        self.poller = Poller(
+            self.server,
+            path=self.path if path is None else path,
+            query=f"vsn={self.vsn}{query}",
+            headers=tuple((name, value) for name, _, value in pairs if name == "origin"),
+        )
+        answer = await self.poller.ask("GET")
+        if not answer.body.startswith(b"{"):
+            return answer
+        said = json.loads(answer.body)
+        self.poller.tokens.append(said.get("token", ""))
+        return evolve(answer, status=said["status"], body=b"")
+
+    async def connect(self, query: str = "") -> None:
+        answer = await self.ask(query=query)
+        assert answer.status == 410, answer
+
+    async def send_text(self, data: bytes) -> None:
+        self.posted = await self.poller.ask("POST", data, ("content-type", JSON))
+
+    async def send_binary(self, data: bytes) -> None:
+        if self.vsn.startswith("2"):
+            await self.poller.post(base64.b64encode(data))
+        else:
+            # It has no batches, and so no form for bytes.
+            await self.send_text(data)
+
+    def process(self) -> Pid:
+        return next(iter(self.server.services.polling.values()))
+
+    async def received(self) -> list[Any]:
+        poll = await self.poller.begin("GET")
+        said = poll.said()
+        if said is None:
+            poll.go()
+            await settle()
+            return []
+        if said["status"] != 200:
+            self.closed = GONE
+            return []
+        return [self.decode(json.loads(message)) for message in said["messages"]]
+
+    async def go(self) -> None:
+        """Poll no more: there is no other goodbye."""
+        await trio.sleep(31)
+
+    async def leave(self) -> None:
+        await self.go()
+
+
 KINDS: dict[str, type[Peer]] = {
     "native": NativePeer,
     "deflate": DeflatePeer,
     "tls": TlsPeer,
     "asgi": AsgiPeer,
+    "longpoll": LongPollPeer,
 }
 VERSIONS = ("1.0.0", "2.0.0")
