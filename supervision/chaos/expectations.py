@@ -144,8 +144,8 @@ class Expectations:
                 raise NotReached(name, within, self._now(), describe(value))
             if asked or self._every is not None:
                 await trio.sleep(min(left, self._every or _PAUSE))
-            else:
-                await self._until(holds, left)
+            elif seen := await self._until(holds, left):
+                return seen  # type: ignore[no-any-return] # as above
 
     async def recovered(
         self, name: str, holds: Callable[[], T | Awaitable[T]], *, within: float
@@ -162,8 +162,11 @@ class Expectations:
                 await healing
         return await self.eventually(name, holds, within=within)
 
-    async def _until(self, holds: Callable[[], Any], left: float) -> None:
-        """Wait until it holds, as who looks between the rounds says, or the time is up."""
+    async def _until(self, holds: Callable[[], Any], left: float) -> Any:
+        """Wait until it holds, as who looks between the rounds says, or the time is up; return what it answered.
+
+        It need not hold any more when whoever waits gets to run.
+        """
         waiting = _Waiting(holds)
         self._waiting.append(waiting)
         try:
@@ -174,6 +177,7 @@ class Expectations:
                 self._waiting.remove(waiting)
         if waiting.failure is not None:
             raise waiting.failure
+        return waiting.value
 
     # For the run
 

@@ -25,6 +25,7 @@ from actors import (
     Registry,
     Reply,
     Sender,
+    StartError,
     Stop,
     call,
     cast,
@@ -36,6 +37,7 @@ from actors import (
     send,
     send_exit,
     trap_exits,
+    wait_exit,
 )
 from supervision import (
     ChildSpec,
@@ -46,6 +48,8 @@ from supervision import (
     process_spec,
 )
 from supervision.backoff import Backoff
+from supervision.chaos.plan import EVERYWHERE, Storm
+from supervision.simulation.scenario import scenario
 from supervision.simulation.world import World
 
 KEYS = tuple("abcdefgh")
@@ -278,16 +282,16 @@ async def client(moods: Moods, stream: Random, until: float) -> None:
         await trio.sleep(stream.random() / 2)
 
 
+@scenario(faults=Storm(["/*"], count=12, within=8.0, kinds=EVERYWHERE))
 async def runtime_sweep(world: World) -> None:
     """A random tree, three clients, and forty things that go wrong."""
     moods = Moods(world)
     stream = world.random("tree")
     if stream.random() < 0.3:
         await moods.rooms.start_link()
-    specs = [a_tree(moods, stream, 0) for _ in range(2)]
-    await Supervisor.start([*specs], max_restarts=20, max_seconds=5.0)
     until = world.params.get("seconds", 8.0)
     async with trio.open_nursery() as nursery:
+        nursery.start_soon(keep_a_tree, moods, stream, until)
         for number in range(3):
             nursery.start_soon(client, moods, world.random(f"client {number}"), until)
         harms = world.random("harm")
@@ -295,3 +299,20 @@ async def runtime_sweep(world: World) -> None:
             nursery.start_soon(harm, moods, harms)
             await trio.sleep(harms.expovariate(5))
         nursery.cancel_scope.deadline = trio.current_time() + 5
+
+
+async def keep_a_tree(moods: Moods, stream: Random, until: float) -> None:
+    """Start a tree, and another one when that has ended."""
+    while trio.current_time() < until:
+        specs = [a_tree(moods, stream, 0) for _ in range(2)]
+        top = None
+        # A plan may hang an init, or kill whom the others wait for.
+        with trio.move_on_after(3):
+            try:
+                top = await Supervisor.start(specs, max_restarts=20, max_seconds=5.0)
+            except StartError:
+                moods.world.sometimes("a tree did not start")
+        if top is not None:
+            await wait_exit(top)
+            moods.world.sometimes("a whole tree ended")
+        await trio.sleep(0.1)
