@@ -7,6 +7,7 @@ Attached by `open_runtime` unless it is told not to. Replace it by attaching han
 from __future__ import annotations
 
 import logging
+import reprlib
 import traceback
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -29,6 +30,13 @@ MAILBOX_ALARM: Event = ("actors", "mailbox", "alarm")
 """A mailbox has grown over `mailbox_alarm`, or has doubled since. Measures queue_length; about pid and process."""
 
 _log = logging.getLogger("actors")
+
+_LONGEST = 2000
+# So that the text of something very large is not made at all, where Python's own containers hold it.
+_brief = reprlib.Repr()
+_brief.maxstring = _brief.maxother = _LONGEST
+_brief.maxdict = _brief.maxlist = _brief.maxtuple = _brief.maxset = _brief.maxfrozenset = 50
+_brief.maxlevel = 8
 
 
 def attach(telemetry: Telemetry) -> Callable[[], None]:
@@ -58,7 +66,7 @@ def attach(telemetry: Telemetry) -> Callable[[], None]:
 
 def _crash(event: Event, measurements: Mapping[str, Any], metadata: Mapping[str, Any]) -> None:
     context = "".join(
-        f"\n  {title}: {metadata[key]!r}"
+        f"\n  {title}: {_shown(metadata[key])}"
         for key, title in (
             ("last_message", "last message"),
             ("state", "state"),
@@ -75,6 +83,12 @@ def _crash(event: Event, measurements: Mapping[str, Any], metadata: Mapping[str,
         exc_info=metadata["exception"],
         extra={"actor": dict(metadata), "measurements": dict(measurements)},
     )
+
+
+def _shown(value: object) -> str:
+    """A value on a line of reasonable length: what a server was sent, or keeps, may be of any size."""
+    text = _brief.repr(value)
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}... ({len(text)} characters)"
 
 
 def _cleanup_failed(

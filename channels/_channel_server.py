@@ -18,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import trio
 
 from actors.errors import InvalidReturn
@@ -30,9 +31,11 @@ from actors.refs import Pid, Ref
 from actors.results import MISSING, Continue, NoReply, Stop, Within
 from actors.results import Reply as CallReply
 from actors.runtime import current_runtime
+from actors.sys import ServerStatus
 from channels.channel import Channel
 from channels.effects import Membership
 from channels.fastlane import Fastlane
+from channels.filters import filter_parameters
 from channels.messages import Broadcast, Message
 from channels.payloads import InvalidPayload, refused
 from channels.pubsub.pubsub import PubSub
@@ -268,6 +271,17 @@ class ChannelServer(GenServer[None]):
     async def terminate(self, reason: ExitReason) -> None:
         if self.constructed:
             await self.channel.terminate(reason)
+
+    def format_status(self, status: ServerStatus) -> ServerStatus:
+        """Keep out of crash reports what the endpoint keeps out of its log."""
+        message, rule = status.message, self.link.endpoint.filter_parameters
+        if isinstance(message, Message | Broadcast):
+            payload = filter_parameters(message.payload, rule)
+            status.message = msgspec.structs.replace(message, payload=payload)
+        elif isinstance(message, Continue) and not self.constructed:
+            # The join.
+            status.message = Continue(filter_parameters(message.argument, rule))
+        return status
 
     def _reply(self, message: Message, reply: Reply) -> None:
         link, membership = self.link, self.membership

@@ -102,3 +102,20 @@ def test_detaching_ends_it(caplog: pytest.LogCaptureFixture) -> None:
     assert all(telemetry.handlers(event) for event in events)
     detach()
     assert not any(telemetry.handlers(event) for event in events)
+
+
+async def test_what_a_server_was_sent_does_not_fill_the_log(
+    runtime: Runtime, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Server(GenServer[Any]):
+        async def init(self) -> None:
+            self.state = {"list": list(range(100_000)), "text": "x" * 1_000_000}
+
+        async def handle_cast(self, message: Any) -> None:
+            raise ValueError(1)
+
+    pid = await Server.start()
+    cast(pid, {"a": ["y" * 10_000_000]})
+    await wait_exit(pid)
+    assert "last message: cast {'a': ['yyyy" in caplog.messages[0]
+    assert len(caplog.messages[0]) < 5000

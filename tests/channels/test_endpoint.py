@@ -528,6 +528,24 @@ async def test_a_crash_is_reported_by_the_name_of_its_channel_and_topic(serve: S
     assert label(named((server.endpoint, "connections"))).startswith("(<endpoint /socket>")
 
 
+async def test_a_crash_report_does_not_show_what_the_log_may_not(serve: Serve) -> None:
+    server = await serve(Endpoint(sockets=ENDPOINT))
+    reports: list[Any] = []
+    server.runtime.telemetry.attach(
+        ("actors", "process", "crash"),
+        lambda _, __, about: reports.append(repr(about["last_message"])),
+    )
+    client = await server.connect()
+    await client.exchange(("1", "1", "room:a", "phx_join", {"crash": True, "password": "x1"}))
+    await client.join("room:b")
+    await client.exchange(("1", "2", "room:b", "boom", {"why": "?", "password": "x2"}))
+    joining, handling = reports
+    assert "'password': '[FILTERED]'" in joining
+    assert "'why': '?', 'password': '[FILTERED]'" in handling
+    assert "x1" not in joining
+    assert "x2" not in handling
+
+
 async def test_pages_and_sockets_share_the_port(serve: Serve) -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         assert scope["type"] == "http"
