@@ -1,0 +1,76 @@
+"""What commands are given as text: functions in modules, parameters."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+from inspect import iscoroutinefunction
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import typer
+
+__all__ = ["load_function", "parse_params"]
+
+
+def load_function(target: str, what: str) -> Any:
+    """An async function called `module:function`; `what` says what it should be."""
+    module_name, colon, name = target.partition(":")
+    if not colon or not module_name or not name:
+        raise typer.BadParameter(f"{target!r} is not of the form MODULE:FUNCTION")
+    if not all(part.isidentifier() for part in module_name.split(".")):
+        raise typer.BadParameter(
+            f"{module_name!r} is not the name of a module; give the name that Python would import, such as shop.day"
+        )
+    module = _imported(module_name)
+    found = getattr(module, name, None)
+    if found is None:
+        names = [key for key, value in vars(module).items() if _is_scenario_of(value, module)]
+        there = f"; it has {', '.join(names)}" if names else ""
+        raise typer.BadParameter(f"the module {module_name!r} has no {name!r}{there}")
+    if not iscoroutinefunction(found):
+        raise typer.BadParameter(f"{target} is no {what}")
+    return found
+
+
+def _imported(module_name: str) -> Any:
+    # As `python -m` does: what is started from a folder may import from it.
+    if str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
+    try:
+        return importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        missing = error.name
+        if missing is not None and not f"{module_name}.".startswith(f"{missing}."):
+            # The module is there, and what it imports is not: that is for its author to see, traceback and all.
+            raise
+        raise typer.BadParameter(
+            f"there is no module {module_name!r} here; give the name that Python would import"
+        ) from None
+
+
+def _is_scenario_of(value: Any, module: object) -> bool:
+    own = getattr(value, "__module__", None) == getattr(module, "__name__", "")
+    return own and iscoroutinefunction(value) and not value.__name__.startswith("_")
+
+
+def parse_params(texts: Sequence[str]) -> dict[str, Any]:
+    """Parameters as `name=value`; the value is JSON, or else text.
+
+    Raises:
+        typer.BadParameter: there is no `=`.
+    """
+    params: dict[str, Any] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or not name:
+            raise typer.BadParameter(
+                f"{text!r} is no parameter; write NAME=VALUE, such as clients=5"
+            )
+        try:
+            params[name] = msgspec.json.decode(value)
+        except msgspec.DecodeError:
+            params[name] = value
+    return params
