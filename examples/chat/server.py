@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from actors import current_pid
-from channels import Channel, Endpoint, JoinRefused, Reply, Socket, handle_in
+from channels import Channel, Endpoint, JoinRefused, Mount, Reply, Socket, handle_in
 
 from .pages import pages
 
@@ -47,4 +47,5 @@ class UserSocket(Socket):
     channels = {"room:*": RoomChannel}
 
 
-endpoint = Endpoint(sockets={"/socket": UserSocket}, http=pages)
+# Where something in between breaks WebSockets, phoenix.js polls.
+endpoint = Endpoint(sockets={"/socket": Mount(UserSocket, longpoll=True)}, http=pages)

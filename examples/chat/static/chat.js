@@ -10,7 +10,7 @@ const recovery = new Recovery(view.showRecovery)
 let process = null // the number of the process that serves this tab, while there is one
 let connected = false
 
-const socket = new Socket("/socket")
+const socket = new Socket("/socket", { longPollFallbackMs: 2500 })
 
 // Before the channel is made, so that this is told first: the channel rejoins when it hears of it.
 socket.onOpen(() => {
