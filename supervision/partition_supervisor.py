@@ -18,6 +18,7 @@ from typing import Any
 from attrs import evolve
 
 from actors.refs import Pid
+from supervision.backoff import Backoff
 from supervision.child_spec import ChildSpec, RestartType, Supervised, child_spec
 from supervision.errors import BadSupervisorOption
 from supervision.partitions import Table, keep, require
@@ -47,6 +48,7 @@ class PartitionSupervisor(Supervisor):
         strategy: Strategy = "one_for_one",
         max_restarts: float = 3,
         max_seconds: float = 5.0,
+        backoff: Backoff | None = None,
         label: str | None = None,
         timeout: float = float("inf"),
     ) -> Pid:
@@ -70,6 +72,7 @@ class PartitionSupervisor(Supervisor):
             strategy: as for `Supervisor`.
             max_restarts: as for `Supervisor`.
             max_seconds: as for `Supervisor`.
+            backoff: as for `Supervisor`.
             label: how messages about the supervisor call it.
             timeout: seconds that the start of all together may take.
 
@@ -83,6 +86,7 @@ class PartitionSupervisor(Supervisor):
             strategy=strategy,
             max_restarts=max_restarts,
             max_seconds=max_seconds,
+            backoff=backoff,
             name=name,
             label=label,
             timeout=timeout,
@@ -99,6 +103,7 @@ class PartitionSupervisor(Supervisor):
         strategy: Strategy = "one_for_one",
         max_restarts: float = 3,
         max_seconds: float = 5.0,
+        backoff: Backoff | None = None,
         label: str | None = None,
         timeout: float = float("inf"),
     ) -> Pid:
@@ -109,6 +114,7 @@ class PartitionSupervisor(Supervisor):
             strategy=strategy,
             max_restarts=max_restarts,
             max_seconds=max_seconds,
+            backoff=backoff,
             name=name,
             label=label,
             timeout=timeout,

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trio
 from hypothesis import given
 from hypothesis import strategies as st
+from trio.testing import MockClock
 
 from actors import (
     KILLED,
@@ -39,6 +41,7 @@ from actors import (
 )
 from actors.messages import Down
 from supervision import (
+    Backoff,
     BadChildSpec,
     BadSupervisorOption,
     ChildSpec,
@@ -257,6 +260,20 @@ async def test_the_address_reaches_a_copy_that_was_restarted(runtime: Runtime) -
     after = which_partition("echoes", 1)
     assert after is not before
     assert (await call(address, "?"))[0] is after
+
+
+async def test_copies_are_restarted_after_a_wait_if_that_is_asked_for(
+    runtime: Runtime, autojump_clock: MockClock
+) -> None:
+    await start(2, backoff=Backoff(initial=2.0, maximum=2.0))
+    first = which_partition("echoes", 0)
+    kill(first)
+    await wait_exit(first)
+    await trio.sleep(1.9)
+    assert partition("echoes", 0).whereis(runtime) is None
+    assert is_alive(which_partition("echoes", 1))
+    await trio.sleep(0.2)
+    assert which_partition("echoes", 0) is not first
 
 
 async def test_a_copy_that_is_not_running_is_nowhere(runtime: Runtime) -> None:
