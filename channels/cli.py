@@ -19,7 +19,9 @@ from actors.refs import Pid
 from channels._cli_token import add_token_commands
 from channels.endpoint import Endpoint
 from channels.errors import ChannelsError
+from channels.live_network import LiveNetwork
 from supervision import application
+from supervision.chaos.commands import add_chaos_command
 from supervision.errors import FailedToStartChild, SupervisionError
 from supervision.simulation.commands import add_simulation_commands
 
@@ -146,6 +148,7 @@ def main() -> NoReturn:
 
     add_token_commands(app, _app())
     add_simulation_commands(app)
+    add_chaos_command(app, LiveNetwork)
     _run(app)
 
 

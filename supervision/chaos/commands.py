@@ -1,0 +1,150 @@
+"""The command `ashtree chaos`."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from supervision._arguments import load_function, parse_params
+from supervision.chaos.errors import BadFault
+from supervision.chaos.experiment import Phases
+from supervision.chaos.faults import Fault, plan_from_json
+from supervision.chaos.live import run_live
+from supervision.chaos.live_outcome import LiveOutcome
+from supervision.chaos.live_world import Network
+from supervision.chaos.table import print_report
+from supervision.recording.trace import write_lines
+
+__all__ = ["add_chaos_command"]
+
+_PHASES = {
+    "before": "Waiting for the steady state ...",
+    "during": "Steady. Breaking things for {seconds:g} s (Ctrl-C ends it early) ...",
+    "after": "Faults are over. Waiting for the steady state ...",
+}
+
+
+def add_chaos_command(app: typer.Typer, network: Callable[[], Network]) -> None:
+    """Put the command into the application.
+
+    Args:
+        app: the application.
+        network: makes what scenarios listen and connect with.
+    """
+
+    @app.command(help="Break a live system on purpose, and report what came of it.")
+    def chaos(
+        target: Annotated[
+            str, typer.Argument(metavar="MODULE:SCENARIO", help="Such as shop.chaos:opening_day.")
+        ],
+        *,
+        seed: Annotated[int, typer.Option(min=0, help="Decides about the faults.")] = 1,
+        seconds: Annotated[
+            float, typer.Option("--for", metavar="SECONDS", help="How long to break things.")
+        ] = 60.0,
+        html: Annotated[
+            Path | None, typer.Option(metavar="FILE", help="Write a page with the timeline.")
+        ] = None,
+        json_file: Annotated[
+            Path | None, typer.Option("--json", metavar="FILE", help="Write the figures as JSON.")
+        ] = None,
+        trace: Annotated[
+            Path | None, typer.Option(metavar="FILE", help="Write every event, as lines of JSON.")
+        ] = None,
+        faults: Annotated[
+            Path | None,
+            typer.Option(metavar="FILE", help="A plan as JSON, in place of the scenario's own."),
+        ] = None,
+        port: Annotated[
+            int | None,
+            typer.Option(min=0, max=65535, help="The scenario's parameter `port`."),
+        ] = None,
+        params: Annotated[
+            list[str] | None,
+            typer.Option(
+                metavar="NAME=VALUE", help="For the scenario; the value is JSON, or text."
+            ),
+        ] = None,
+        recover_within: Annotated[
+            float,
+            typer.Option(
+                metavar="SECONDS", help="For the steady state to come back after the faults."
+            ),
+        ] = 15.0,
+        log_level: Annotated[
+            str, typer.Option(help="Log this and everything worse; crashes are errors.")
+        ] = "critical",
+    ) -> None:
+        """Exit code 0 if the steady state came back and no invariant broke, 1 if not, 2 for wrong input."""
+        if not seconds > 0 or not recover_within > 0:
+            raise typer.BadParameter("--for and --recover-within must be more than 0 seconds")
+        for file in (html, json_file, trace):
+            _check_folder(file)
+        scenario = load_function(
+            target, "scenario, which is an async function of one argument, the world"
+        )
+        given = parse_params(params or ())
+        if port is not None:
+            given["port"] = port
+        _log(log_level)
+        outcome = run_live(
+            scenario,
+            seed,
+            seconds=seconds,
+            faults=None if faults is None else _plan(faults),
+            params=given,
+            phases=Phases(recover_within=recover_within),
+            network=network(),
+            log=True,
+            on_phase=lambda name: _say(_PHASES[name].format(seconds=seconds)),
+        )
+        _write(outcome, html=html, json_file=json_file, trace=trace)
+        raise SystemExit(1 if outcome.failed else 0)
+
+
+def _write(
+    outcome: LiveOutcome, *, html: Path | None, json_file: Path | None, trace: Path | None
+) -> None:
+    print_report(outcome, Console())
+    if html is not None:
+        outcome.write_page(html)
+        _say(f"The page is in {html}")
+    if json_file is not None:
+        json_file.write_bytes(outcome.to_json())
+    if trace is not None:
+        write_lines(trace, outcome.trace)
+
+
+def _plan(file: Path) -> tuple[Fault, ...]:
+    try:
+        return plan_from_json(file.read_bytes())
+    except (OSError, BadFault) as error:
+        raise typer.BadParameter(f"--faults {file}: {error}") from None
+
+
+def _check_folder(file: Path | None) -> None:
+    # Before the run and not after it, when its report would be lost.
+    if file is not None and not file.absolute().parent.is_dir():
+        raise typer.BadParameter(f"{file}: there is no folder {file.parent}; make it first")
+
+
+def _log(level: str) -> None:
+    known = logging.getLevelNamesMapping()
+    if level.upper() not in known:
+        raise typer.BadParameter(
+            f"--log-level {level}: write debug, info, warning, error or critical"
+        )
+    logging.basicConfig(
+        level=level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+
+
+def _say(words: str) -> None:
+    sys.stdout.write(f"{words}\n")
+    sys.stdout.flush()

@@ -1,0 +1,149 @@
+"""The report of a run for a terminal."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from supervision.chaos.live_outcome import LiveOutcome
+from supervision.chaos.measures import FaultMeasure, Measures, RecoveryMeasures
+
+__all__ = ["print_report"]
+
+_BAR = 24
+_ROWS = 40
+
+
+def print_report(outcome: LiveOutcome, console: Console) -> None:
+    """Print the figures of a run, its faults, and what went wrong.
+
+    Args:
+        outcome: of the run.
+        console: where to.
+    """
+    measures = outcome.measures
+    console.print(_faults(measures))
+    console.print(_figures(measures))
+    console.print(_histogram(measures.recovery))
+    for problem in outcome.problems:
+        console.print(Text(f"✗ {problem}", style="bold red"))
+    early = " It was ended early." if outcome.interrupted else ""
+    if outcome.failed:
+        console.print(
+            Text(f"{outcome.scenario}, seed {outcome.seed}: failed.{early}", style="bold red")
+        )
+    else:
+        held = f"{outcome.scenario}, seed {outcome.seed}: the steady state came back.{early}"
+        console.print(Text(held, style="bold green"))
+
+
+def _faults(measures: Measures) -> Table:
+    table = Table(title="Faults", title_justify="left")
+    table.add_column("at", justify="right", no_wrap=True)
+    table.add_column("fault", no_wrap=True)
+    table.add_column("done to")
+    table.add_column("took along", justify="right")
+    table.add_column("all back after", justify="right")
+    happened = [fault for fault in measures.faults if fault.status != "not_applicable"]
+    # In a table that is cut, those that took most along are what to look at.
+    shown = sorted(happened, key=lambda fault: -len(fault.took_along))[:_ROWS]
+    for fault in sorted(shown, key=lambda fault: fault.seconds):
+        table.add_row(*_row(fault), style="" if fault.status == "applied" else "dim")
+    if len(happened) > len(shown):
+        table.add_row("", f"... {len(happened) - len(shown)} more", "", "", "")
+    inert = Counter(fault.why for fault in measures.faults if fault.status == "not_applicable")
+    for why, number in inert.most_common():
+        table.add_row("", f"{number} were not done", Text(why or ""), "", "", style="dim")
+    return table
+
+
+def _row(fault: FaultMeasure) -> tuple[Text, ...]:
+    # The end of a path says most; all of it is in the other reports.
+    where = "/".join((fault.path or "").split("/")[-2:])
+    if fault.status != "applied":
+        where += f" ({fault.status}: {fault.why})"
+    back = "" if not fault.ended else _length(fault.all_back)
+    along = str(len(fault.took_along)) if fault.took_along else ""
+    # As Text, since a path or a reason may have brackets, which are markup otherwise.
+    words = (f"{fault.seconds:.2f} s", fault.type.replace("_", " "), where, along, back)
+    return tuple(map(Text, words))
+
+
+def _figures(measures: Measures) -> Table:
+    processes, mail, recovery = measures.processes, measures.messages, measures.recovery
+    table = Table(title="Figures", title_justify="left", show_header=False)
+    table.add_column()
+    table.add_column()
+    rows = [
+        (
+            "faults",
+            f"{measures.applied} applied, {measures.masked} masked, {measures.not_applicable} not applicable",
+        ),
+        (
+            "processes ended",
+            (
+                f"{processes.ended_by_faults} by faults, {processes.troubled} on their own; "
+                f"one fault took along up to {measures.blast_largest}"
+            ),
+        ),
+        (
+            "restarts",
+            (
+                f"{processes.restarted} by supervisors; {processes.gave_up} gave up, "
+                f"{processes.failed_starts} starts failed"
+            ),
+        ),
+        (
+            "time to recover",
+            (
+                f"median {_length(recovery.median)}, p99 {_length(recovery.p99)}, "
+                f"longest {_length(recovery.longest)}; {recovery.not_back} did not come back"
+            ),
+        ),
+        (
+            "messages lost",
+            (
+                f"{mail.lost} of {mail.sent + mail.omitted}: {mail.in_hand} being handled, "
+                f"{mail.in_mailboxes} in mailboxes, {mail.to_the_dead} to the dead, {mail.dropped} dropped"
+            ),
+        ),
+    ]
+    for steady in measures.steady:
+        during = steady.availability_during
+        share = steady.availability if during is None else during
+        rows.append(
+            (
+                f"steady: {steady.name}",
+                (
+                    f"{share:.2%} during the faults; {steady.outages} outages, "
+                    f"longest {_length(steady.longest_outage)}"
+                ),
+            )
+        )
+    rows.append(("invariants broken", str(len(measures.invariants))))
+    for name, words in rows:
+        table.add_row(Text(name), Text(words))
+    return table
+
+
+def _histogram(recovery: RecoveryMeasures) -> Table:
+    table = Table(title="Back after", title_justify="left", show_header=False, box=None)
+    highest = max((bucket.count for bucket in recovery.histogram), default=0) or 1
+    for bucket in recovery.histogram:
+        if bucket.count:
+            limit = "longer" if bucket.up_to is None else f"up to {_length(bucket.up_to)}"
+            bar = "█" * max(1, round(_BAR * bucket.count / highest))
+            table.add_row(Text(limit), Text(bar), Text(str(bucket.count)))
+    return table
+
+
+def _length(seconds: float | None) -> str:
+    """A length of time in as few characters as tell it."""
+    if seconds is None:
+        return "never"
+    if seconds < 1.0:
+        return f"{seconds * 1000:.3g} ms"
+    return f"{seconds:.3g} s"
