@@ -76,6 +76,9 @@ class Instrument:
     def registry_closed(self, registry: object) -> None:
         """A registry lost all of its entries, because its owner has ended."""
 
+    def shown(self, pid: Pid, thing: Any) -> None:
+        """A process shows something of its own: what, and what may be done with it, is between it and who looks."""
+
     def callback_started(self, pid: Pid, callback: str, message: Any) -> Awaitable[None] | None:
         """A callback of a process is about to run. The one method that may fail, or hold up, what it observes.
 

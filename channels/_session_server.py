@@ -89,6 +89,9 @@ class SessionServer(GenServer[None]):
         )
         if connected.id is not None:
             services.pubsub.subscribe(connected.id)
+        for instrument in current_runtime().instruments:
+            # Whoever checks what clients get may put itself in front of `session`, `out` and the codec.
+            instrument.shown(self.pid, self)
 
     # For subclasses to say
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from attrs import field, frozen
 
+from supervision.chaos.invariants.built_in import Chosen
 from supervision.chaos.plan import Plan
 
 __all__ = ["Settings", "attach", "settings_of"]
@@ -22,13 +23,13 @@ class Settings:
         faults: its plan.
         params: what it is given.
         knobs: of its simulated worlds, `supervision.simulation.Knobs`; None are the defaults.
-        invariants: which of the built-in invariants are checked: "all", or their names.
+        invariants: which are checked: "all" that are built in, or a sequence of names and of classes of its own.
     """
 
     faults: Plan = None
     params: Mapping[str, Any] = field(factory=dict)
     knobs: Any = None
-    invariants: Iterable[str] = "all"
+    invariants: Chosen = "all"
 
 
 _NONE: Final = Settings()

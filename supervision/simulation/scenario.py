@@ -10,9 +10,10 @@ simulate(a_day, seed=7, faults=())           # the same day without any
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
+from supervision.chaos.invariants.built_in import Chosen
 from supervision.chaos.plan import Plan
 from supervision.chaos.settings import Settings, attach, settings_of
 from supervision.simulation.knobs import Knobs
@@ -33,7 +34,7 @@ def scenario(
     faults: Plan = None,
     params: Mapping[str, Any] | None = None,
     knobs: Knobs | None = None,
-    invariants: Iterable[str] = "all",
+    invariants: Chosen = "all",
 ) -> Callable[[F], F]:
     """Say how a scenario is to be run. The function stays what it is.
 
@@ -45,13 +46,14 @@ def scenario(
             a stream of its own, so that a run with other faults, or with none, is otherwise the same.
         params: for the scenario, as `world.params`; whoever runs it may give other values to some.
         knobs: settings of its world.
-        invariants: which of the built-in invariants are checked: "all", or the names of some.
+        invariants: which are checked: "all" that are built in, or a sequence of their names, "all" among them, and of
+            classes of your own (`docs/howto/write-an-invariant.md`).
     """
     settings = Settings(
         faults=faults,
         params=dict(params or {}),
         knobs=knobs,
-        invariants=invariants if isinstance(invariants, str) else tuple(invariants),
+        invariants=invariants if invariants == "all" else tuple(invariants),
     )
 
     def decorate(function: F) -> F:

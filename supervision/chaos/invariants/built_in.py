@@ -17,34 +17,39 @@ from supervision.chaos.invariants.trees import (
     ShutdownOrder,
 )
 
-__all__ = ["BUILT_IN", "Chosen", "choose"]
+__all__ = ["BUILT_IN", "Chosen", "choose", "offer"]
 
-BUILT_IN: Final = MappingProxyType(
-    {
-        make.name: make
-        for make in (
-            NoOrphan,
-            OneIncarnation,
-            Names,
-            RestartOrder,
-            ShutdownOrder,
-            Intensity,
-            Monitors,
-            DeadHandleNothing,
-            Calls,
-        )
-    }
-)
+_made: dict[str, type[Invariant]] = {
+    make.name: make
+    for make in (
+        NoOrphan,
+        OneIncarnation,
+        Names,
+        RestartOrder,
+        ShutdownOrder,
+        Intensity,
+        Monitors,
+        DeadHandleNothing,
+        Calls,
+    )
+}
+
+BUILT_IN: Final = MappingProxyType(_made)
 """For each name the class, an instance of which watches one runtime."""
 
 Chosen: TypeAlias = Literal["all"] | Iterable["str | Callable[[], Invariant]"]
-"""Which invariants: all that are built in, or names of these and factories of others."""
+"""Which invariants: all that are built in; or names of these, "all" among them, and factories of others."""
+
+
+def offer(make: type[Invariant]) -> None:
+    """Build an invariant in that is about a layer above this one."""
+    _made[make.name] = make
 
 
 def choose(chosen: Chosen) -> list[Invariant]:
     """New invariants, one of each that was chosen.
 
-        choose(["no_orphan", JoinsAnswered])
+        choose(["all", NoCrash])
 
     Raises:
         ValueError: there is none of that name.
@@ -54,12 +59,14 @@ def choose(chosen: Chosen) -> list[Invariant]:
         return [make() for make in BUILT_IN.values()]
     if isinstance(chosen, str):
         raise TypeError(f'invariants is {chosen!r}; write "all", or a sequence: ({chosen!r},)')
-    return [_make(each) for each in chosen]
+    return [invariant for each in chosen for invariant in _make(each)]
 
 
-def _make(each: str | Callable[[], Invariant]) -> Invariant:
+def _make(each: str | Callable[[], Invariant]) -> list[Invariant]:
     if not isinstance(each, str):
-        return each()
+        return [each()]
+    if each == "all":
+        return choose("all")
     if each not in BUILT_IN:
         raise ValueError(f"there is no invariant {each!r}; there are {', '.join(BUILT_IN)}")
-    return BUILT_IN[each]()
+    return [BUILT_IN[each]()]
