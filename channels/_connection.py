@@ -10,7 +10,8 @@ one side closes. It is linked to its supervisor alone; it monitors its channels,
 
 Close codes: 1000 answers the client's own close; 1001 for `disconnect`; 1002, 1007, 1009 for a client that breaks the
 rules of WebSockets and 1011 for one that breaks those of the protocol; 1002 also for one that is silent for too long
-(not 1000, on which phoenix.js would stay away); 1012 when the server drains; 1013 for one that reads too slowly.
+(not 1000, on which phoenix.js would stay away); 1012 when the server drains; 1013 for one that reads too slowly, or
+that was left unread for that long because a channel is far behind.
 """
 
 from __future__ import annotations
@@ -25,7 +26,13 @@ from actors.process import on_exit, send
 from actors.results import Continue, Stop
 from actors.timers import send_after
 from channels._mounts import Services
-from channels._session_server import CLOSED, INACTIVE, PROTOCOL_ERROR, SessionServer
+from channels._session_server import (
+    CLOSED,
+    INACTIVE,
+    PROTOCOL_ERROR,
+    TRY_AGAIN_LATER,
+    SessionServer,
+)
 from channels._upgrade import Upgraded, answer_first_request
 from channels.messages import BinaryFrame
 from channels.telemetry import SOCKET_MALFORMED
@@ -104,6 +111,8 @@ class Connection(SessionServer):
         self.transport.pause()
 
     def _read_again(self) -> None:
+        # It was not the client that was silent.
+        self.last_heard = trio.current_time()
         self.transport.resume()
 
     def _may_read(self) -> bool:
@@ -156,14 +165,14 @@ class Connection(SessionServer):
             self._finish(event.frame)
 
     def _check_idle(self) -> None:
-        if self.paused:
-            # It is not the client that is silent: nobody listens.
-            self.last_heard = trio.current_time()
         silence = trio.current_time() - self.last_heard
-        if silence >= self.mount.timeout:
-            self._close(PROTOCOL_ERROR, INACTIVE, f"nothing was heard for {silence:g} s")
-        else:
+        if silence < self.mount.timeout:
             send_after(self.pid, _IdleCheck(), self.mount.timeout - silence)
+        elif self.paused:
+            # Whether it is alive cannot be known, since nobody listens; if it is, it gets no answer to its heartbeats.
+            self._close(TRY_AGAIN_LATER, CLOSED, f"a channel was too far behind for {silence:g} s")
+        else:
+            self._close(PROTOCOL_ERROR, INACTIVE, f"nothing was heard for {silence:g} s")
 
     # The end
 

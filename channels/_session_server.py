@@ -33,7 +33,15 @@ from channels.telemetry import CONNECTION_CLOSED, SOCKET_MALFORMED, SOCKET_OVERF
 from channels.transports.contract import Out
 from channels.transports.events import Signal
 
-__all__ = ["CLOSED", "INACTIVE", "PROTOCOL_ERROR", "WAITING_LIMIT", "Drain", "SessionServer"]
+__all__ = [
+    "CLOSED",
+    "INACTIVE",
+    "PROTOCOL_ERROR",
+    "TRY_AGAIN_LATER",
+    "WAITING_LIMIT",
+    "Drain",
+    "SessionServer",
+]
 
 # Messages that may wait for one channel before the client is left unread until it has caught up with most of them. What
 # was read already still arrives, so this is not exact. Phoenix has no limit.

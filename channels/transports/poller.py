@@ -18,10 +18,12 @@ of the reader costs two system calls, and each socket with something to read one
 - `b""`, once, at the peer's end of the stream, after which the socket is not read any more;
 - an `OSError`, once, when reading failed, after which the socket is not read any more.
 
-Between `pause` and `resume`, and after `stop`, it is not called. A peer that vanishes while its
-socket is paused is noticed on resuming. If `on_data` raises, `main` ends with that exception and
-the socket is forgotten; sockets are kept here and not in the task, so `main` can be run again,
-and the others have lost nothing.
+Between `pause` and `resume`, and after `stop`, it is not called, with one exception: a peer that
+goes while its socket is paused is noticed, and what is left of its stream is read to the end. It
+cannot become more, and whoever paused wants to know that nobody waits for an answer any more. If
+so much is unread that the peer could not even send its end, nobody can notice. If `on_data` raises,
+`main` ends with that exception and the socket is forgotten; sockets are kept here and not in the
+task, so `main` can be run again, and the others have lost nothing.
 
 There is epoll on Linux only. Elsewhere use a `Pump` (see `channels.transports.pump`), which keeps
 the same promises with one task for each socket.
@@ -46,6 +48,14 @@ _READ_SIZE = 65536
 # Sockets read before other tasks have their turn: at five microseconds each, about two milliseconds
 # (the kernel puts what is left first in line).
 _TURN = 512
+# What the kernel is asked to report; that a connection is broken or closed both ways, it reports unasked. These names
+# exist on Linux only, and so does the poller.
+_READABLE: int = getattr(select, "EPOLLIN", 0)
+_GONE: int = (
+    getattr(select, "EPOLLRDHUP", 0)
+    | getattr(select, "EPOLLHUP", 0)
+    | getattr(select, "EPOLLERR", 0)
+)
 
 
 def _ignore(_: object) -> None:
@@ -80,16 +90,16 @@ class Reading:
         self._paused = False
 
     def pause(self) -> None:
-        """Leave what the peer sends in the kernel; its sends will block after a while."""
+        """Leave what the peer sends in the kernel, unless it goes; its sends will block after a while."""
         if not self._paused and not self.ended:
             self._paused = True
-            self._poller.unwatch(self)
+            self._poller.change(self, _GONE)
 
     def resume(self) -> None:
         """Read again after `pause`."""
         if self._paused and not self.ended:
             self._paused = False
-            self._poller.watch(self)
+            self._poller.change(self, _READABLE)
 
     def redirect(self, on_data: OnData) -> None:
         """Call `on_data` from now on in place of what was given to `register`."""
@@ -103,11 +113,13 @@ class Reading:
             self._on_data = _ignore  # what it refers to may refer to this object
             self._poller.forget(self)
 
-    def read(self) -> None:
-        """Read once and hand over what came. Called by the poller when the socket is readable."""
+    def read(self, event: int) -> None:
+        """Read once and hand over what came. Called by the poller when the socket is readable, or its peer has gone."""
         if self._paused:
-            # Paused a moment ago, by what another socket of this turn had to say.
-            return
+            if not event & _GONE:
+                # Paused a moment ago, by what another socket of this turn had to say.
+                return
+            self.resume()
         on_data = self._on_data
         data: bytes | OSError
         try:
@@ -161,30 +173,30 @@ class Poller:
         Raises `OSError` if the kernel will not watch the socket.
         """
         reading = Reading(self, sock, on_data)
-        self.watch(reading)
+        self._epoll.register(reading.fd, _READABLE)
         # A socket that was closed without stop() has left its entry behind, under a number that
         # the kernel has given to this one.
         self._readings[reading.fd] = reading
         return reading
 
-    def watch(self, reading: Reading) -> None:
-        """Have the kernel report when the socket is readable. Called by `Reading`."""
-        self._epoll.register(reading.fd, select.EPOLLIN)
-
-    def unwatch(self, reading: Reading) -> None:
-        """Undo `watch`. Called by `Reading`."""
+    def change(self, reading: Reading, events: int) -> None:
+        """Have the kernel report other events of a socket. Called by `Reading`."""
         if self._readings.get(reading.fd) is reading:
             try:
-                self._epoll.unregister(reading.fd)
+                self._epoll.modify(reading.fd, events)
             except OSError:
                 # It was closed first, and the kernel has forgotten it by itself.
                 pass
 
     def forget(self, reading: Reading) -> None:
         """Drop the socket for good. Called by `Reading`."""
-        self.unwatch(reading)
         if self._readings.get(reading.fd) is reading:
             del self._readings[reading.fd]
+            try:
+                self._epoll.unregister(reading.fd)
+            except OSError:
+                # It was closed first, and the kernel has forgotten it by itself.
+                pass
 
     def statistics(self) -> PollerStatistics:
         """Say how many sockets are read and what has been done so far."""
@@ -217,7 +229,7 @@ class Poller:
         events = self._epoll.poll(0, _TURN)
         self._turns += 1
         self._reads += len(events)
-        for fd, _ in events:
+        for fd, event in events:
             reading = readings.get(fd)
             if reading is not None:
-                reading.read()
+                reading.read(event)

@@ -2,7 +2,9 @@
 
 TLS, simulated networks, and plain sockets where there is no epoll. `Pump` makes the same promises
 as `channels.transports.poller`: bytes, then `b""` or an `OSError` once; silence between `pause`
-and `resume` and after `stop`; whatever goes wrong with the stream is delivered, never raised.
+and `resume` and after `stop`; whatever goes wrong with the stream is delivered, never raised. A
+peer that goes during a pause is noticed if it left no more than 64 KiB unread, because there is no
+seeing the end of such a stream but by reading up to it.
 
     pump = Pump(stream_source(stream), on_data)
     spawn_link(pump.main)
@@ -11,6 +13,7 @@ and `resume` and after `stop`; whatever goes wrong with the stream is delivered,
 from __future__ import annotations
 
 import socket
+from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import TypeAlias
 
@@ -72,7 +75,7 @@ class Pump:
     - `on_data`: takes what is read, as with a poller.
     """
 
-    __slots__ = ("_on_data", "_parked", "_paused", "_scope", "_source", "ended")
+    __slots__ = ("_kept", "_on_data", "_parked", "_paused", "_scope", "_source", "ended")
 
     def __init__(self, source: Source, on_data: OnData) -> None:
         self._source = source
@@ -80,19 +83,23 @@ class Pump:
         self._paused = False
         self._parked = trio.Event()
         self._scope = trio.CancelScope()
+        self._kept: deque[bytes] = deque()  # read during a pause
         self.ended = False
         """Whether the end of the stream or an error has been delivered, or `stop` was called."""
 
     def pause(self) -> None:
-        """Deliver nothing until `resume`. At most one read of 64 KiB is kept meanwhile."""
+        """Deliver nothing until `resume`, unless the peer goes. Less than 128 KiB are kept meanwhile."""
         if not self._paused:
             self._paused = True
             self._parked = trio.Event()
 
     def resume(self) -> None:
-        """Deliver again after `pause`."""
+        """Deliver again after `pause`, at once what was kept."""
         self._paused = False
-        self._parked.set()
+        while self._kept and not self._paused and not self.ended:
+            self._on_data(self._kept.popleft())
+        if not self._paused:
+            self._parked.set()
 
     def redirect(self, on_data: OnData) -> None:
         """Call `on_data` from now on in place of what the constructor got."""
@@ -101,6 +108,7 @@ class Pump:
     def stop(self) -> None:
         """Deliver nothing any more, and end `main`. May be called twice, and before `main`."""
         self.ended = True
+        self._kept.clear()
         self._scope.cancel()
 
     async def main(self) -> None:
@@ -108,17 +116,25 @@ class Pump:
         with self._scope:
             while not self.ended:
                 data = await self._read()
-                while self._paused:
-                    await self._parked.wait()
                 if self.ended or data is None:
                     return
                 if not data or isinstance(data, OSError):
-                    self.ended = True
-                self._on_data(data)
+                    self._end(data)
+                elif self._paused:
+                    self._kept.append(data)
+                    while self._paused and sum(map(len, self._kept)) >= _READ_SIZE:
+                        await self._parked.wait()
+                else:
+                    self._on_data(data)
+
+    def _end(self, data: bytes | OSError) -> None:
+        while self._kept and not self.ended:
+            self._on_data(self._kept.popleft())
+        if not self.ended:
+            self.ended = True
+            self._on_data(data)
 
     async def _read(self) -> bytes | OSError | None:
-        while self._paused:
-            await self._parked.wait()
         try:
             return await self._source()
         except trio.ClosedResourceError:

@@ -83,8 +83,15 @@ class StreamTransport:
                     nursery.start_soon(self._write)
                 await trio.sleep_forever()
         finally:
+            self._tell_of_a_failure()
             self.close()
             await self._close_stream()
+
+    def _tell_of_a_failure(self) -> None:
+        """Have the connection know that nobody carries its bytes any more, if it was not `close` that ended this."""
+        tell, self._tell = self._tell, None
+        if tell is not None:
+            tell(ConnectionAbortedError("what carried this connection has failed"))
 
     async def _read(self) -> None:
         await self._pump.main()

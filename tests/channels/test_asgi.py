@@ -339,8 +339,11 @@ async def test_a_stream_can_be_read_in_pieces_and_not_after_its_end() -> None:
         await trio.lowlevel.checkpoint()
         return {"type": "websocket.receive", "text": None, "bytes": b"abc"}
 
+    async def send(message: Any) -> None:
+        raise AssertionError("nothing was to be sent")
+
     scope = {"type": "websocket", "path": "/", "headers": []}
-    stream = AsgiStream(scope, receive, receive, path="/")
+    stream = AsgiStream(scope, receive, send, path="/")
     assert stream.peer is None
     await stream.wait_send_all_might_not_block()
     assert await stream.receive_some(4) + await stream.receive_some() == client_frame(0x82, b"abc")

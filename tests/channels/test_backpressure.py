@@ -8,8 +8,9 @@ import trio
 
 from channels import Channel, Endpoint, Reply, Socket, handle_in
 from channels._session_server import WAITING_LIMIT
+from channels.telemetry import CONNECTION_CLOSED
 from tests.channels.conftest import Serve
-from tests.channels.support import Client, Server, phx_error, reply, settle
+from tests.channels.support import Client, Close, Server, phx_error, reply, settle
 
 SENT = 6 * WAITING_LIMIT
 
@@ -34,16 +35,20 @@ class SluggishSocket(Socket):
     channels = {"slow:*": Sluggish}
 
 
-async def flood(serve: Serve, event: str) -> tuple[Server, Client, list[Any]]:
+async def send_in_pieces(client: Client, pushes: list[Any]) -> None:
+    for begin in range(0, len(pushes), 128):
+        client.send(*pushes[begin : begin + 128])
+        await settle()
+
+
+async def flood(serve: Serve, event: str, count: int = SENT) -> tuple[Server, Client, list[Any]]:
     """A client that has sent very much, in small pieces, to a channel that does not move."""
     Sluggish.gate = trio.Event()
     server = await serve(Endpoint(sockets={"/socket": SluggishSocket}))
     client = await server.connect()
     await client.join("slow:a")
-    pushes = [("1", str(number), "slow:a", event, {"n": number}) for number in range(SENT)]
-    for begin in range(0, SENT, 128):
-        client.send(*pushes[begin : begin + 128])
-        await settle()
+    pushes = [("1", str(number), "slow:a", event, {"n": number}) for number in range(count)]
+    await send_in_pieces(client, pushes)
     return server, client, pushes
 
 
@@ -77,7 +82,57 @@ async def test_the_crash_of_the_slow_channel_lets_the_rest_be_read(serve: Serve)
 
 async def test_a_client_that_is_not_read_is_not_closed_for_its_silence(serve: Serve) -> None:
     _, client, _ = await flood(serve, "slow")
-    await trio.sleep(1000)
+    await trio.sleep(59)
+    Sluggish.gate.set()
+    await settle()
+    assert len(client.frames()) == SENT
+    await trio.sleep(59)
+    assert client.frames() == [], "the time for which it was not read does not count"
+    await trio.sleep(2)
+    assert client.frames()[0] == Close(1002)
+
+
+async def test_a_client_that_is_left_unread_for_too_long_is_closed_with_1013(serve: Serve) -> None:
+    server, client, _ = await flood(serve, "slow")
+    ended = server.listen(CONNECTION_CLOSED)
+    await trio.sleep(61)
+    assert Close(1013) in client.frames()
+    client.close()
+    await trio.sleep(6)
+    ((_, about),) = ended
+    assert about["cause"] == "a channel was too far behind for 60 s"
+    assert server.connections() == []
+    assert len(server.channels("slow:a")) == 1, "a handler that hangs is not killed for that"
+    Sluggish.gate.set()
+    await settle()
+    assert server.channels("slow:a") == []
+
+
+async def test_a_client_that_goes_while_it_is_not_read_is_noticed(serve: Serve) -> None:
+    server, client, _ = await flood(serve, "slow", WAITING_LIMIT + 200)
+    client.end()
+    await settle()
+    assert server.connections() == []
+    info = server.runtime.process_info(server.channel("slow:a"))
+    assert info is not None
+    assert info["queue_length"] > WAITING_LIMIT + 190, "what it had sent before is not lost"
+    Sluggish.gate.set()
+    await settle()
+    assert server.channels("slow:a") == []
+
+
+async def test_a_client_that_is_left_unread_a_second_time_is_left_unread_again(
+    serve: Serve,
+) -> None:
+    server, client, pushes = await flood(serve, "slow")
+    Sluggish.gate.set()
+    await settle()
+    assert len(client.frames()) == SENT
+    Sluggish.gate = trio.Event()
+    await send_in_pieces(client, pushes)
+    info = server.runtime.process_info(server.channel("slow:a"))
+    assert info is not None
+    assert WAITING_LIMIT <= info["queue_length"] < SENT / 2
     Sluggish.gate.set()
     await settle()
     assert len(client.frames()) == SENT

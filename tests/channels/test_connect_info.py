@@ -349,7 +349,7 @@ async def test_a_path_that_is_taken_is_found_before_anything_starts() -> None:
 
 
 async def test_honors_configured_max_channels_per_transport(serve: Serve) -> None:
-    mounts = {"/one": Mount(UserSocket, max_channels=1), "/two": UserSocket}
+    mounts = {"/one": Mount(UserSocket, max_channels=1), "/two": Mount(UserSocket)}
     server = await serve(Endpoint(sockets=mounts))
     for path, status in (("/one", "error"), ("/two", "ok")):
         client = await server.connect(path)

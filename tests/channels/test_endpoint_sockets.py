@@ -13,7 +13,7 @@ import pytest
 import trio
 
 from actors import Runtime, is_alive, kill, wait_exit
-from channels import Draining, Endpoint, Mount
+from channels import Channel, Draining, Endpoint, Mount, Socket, handle_in
 from channels.telemetry import SOCKET_OVERFLOW
 from tests.channels.rooms import UserSocket
 from tests.channels.support import (
@@ -27,6 +27,7 @@ from tests.channels.support import (
     phx_error,
     reply,
     settle,
+    text,
 )
 from tests.channels.transports.frames import TEXT, client_close, client_frame
 from tests.channels.trees import child
@@ -387,3 +388,38 @@ async def test_a_client_that_does_not_read_overflows_alone(server: Server) -> No
     assert EOF not in frames
     for each in (slow, friend):
         await each.close()
+
+
+class Stuck(Channel):
+    """Never answers."""
+
+    @handle_in("wait")
+    async def wait(self, payload: Any) -> None:
+        await trio.sleep_forever()
+
+
+class StuckSocket(Socket):
+    channels = {"room:*": Stuck}
+
+
+@pytest.mark.parametrize("rudely", [False, True])
+async def test_a_client_that_goes_while_it_is_not_read_is_noticed(
+    runtime: Runtime, rudely: bool
+) -> None:
+    endpoint = Endpoint(sockets={"/socket": StuckSocket}, draining=Draining(timeout=0.05))
+    server = Server(endpoint, runtime, await endpoint.start_link(port=0))
+    client = await TcpClient.connect(endpoint)
+    await client.join()
+    # More than may wait, and less than what fills the network: behind that the end of the stream would not be heard.
+    for _ in range(20):
+        await client.stream.send_all(text("1", "2", "room:a", "wait", {}) * 100)
+        await settle()
+    (connection,) = server.connections()
+    info = runtime.process_info(server.channel("room:a"))
+    assert info is not None
+    assert info["queue_length"] < 2000
+    assert is_alive(connection)
+    await (client.reset() if rudely else client.close())
+    with trio.fail_after(GENEROUS):
+        await wait_exit(connection)
+    kill(server.channel("room:a"))

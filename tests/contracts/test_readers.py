@@ -28,7 +28,11 @@ class Peer:
         send: Callable[[bytes], Awaitable[None]],
         end: Callable[[], Awaitable[None]],
         break_off: Callable[[], Awaitable[None]],
+        *,
+        holds_back: bool = True,
     ) -> None:
+        # Whether the peer has to wait when nothing is read; a stream in memory takes anything.
+        self.holds_back = holds_back
         self.start = start
         self.send = send
         self.end = end
@@ -117,7 +121,7 @@ async def pumped_stream() -> AsyncIterator[Peer]:
             nursery.start_soon(pump.main)
             return pump
 
-        yield Peer(start, sender.send_all, sender.aclose, receiver.break_off)
+        yield Peer(start, sender.send_all, sender.aclose, receiver.break_off, holds_back=False)
         nursery.cancel_scope.cancel()
 
 
@@ -195,17 +199,62 @@ async def test_nothing_is_delivered_between_pause_and_resume(peer: Peer) -> None
     assert await heard.bytes(5) == b"hello"
 
 
-async def test_the_end_waits_for_resume_too(peer: Peer) -> None:
+async def test_a_peer_that_goes_is_noticed_during_a_pause_and_nothing_is_lost(peer: Peer) -> None:
     heard = Heard()
     reader = peer.start(heard)
+    await wait_all_tasks_blocked()
     reader.pause()
-    await peer.send(b"hello")
-    await peer.end()
+    await peer.send(b"hello ")
+    await peer.send(b"world")
     await wait_all_tasks_blocked()
     assert heard.events == []
-    reader.resume()
+    await peer.end()
     assert await heard.other() == b""
-    assert heard.data == b"hello"
+    assert heard.data == b"hello world"
+    assert reader.ended
+    reader.resume()
+    await wait_all_tasks_blocked()
+    assert len(heard.others) == 1
+
+
+async def test_a_stream_that_breaks_during_a_pause_is_noticed(peer: Peer) -> None:
+    heard = Heard()
+    reader = peer.start(heard)
+    await wait_all_tasks_blocked()
+    reader.pause()
+    await peer.break_off()
+    assert isinstance(await heard.other(), OSError)
+    assert reader.ended
+
+
+async def test_what_is_read_during_a_pause_is_bounded(peer: Peer) -> None:
+    heard = Heard()
+    reader = peer.start(heard)
+    await wait_all_tasks_blocked()
+    reader.pause()
+    sent = b"x" * 8_000_000
+    async with trio.open_nursery() as nursery:
+        if peer.holds_back:
+            nursery.start_soon(peer.send, sent)
+            await wait_all_tasks_blocked()
+            assert nursery.child_tasks, "the peer has to wait"
+            assert heard.events == []
+        else:
+            await peer.send(sent)
+        reader.resume()
+        assert await heard.bytes(len(sent)) == sent
+
+
+async def test_pauses_can_follow_each_other(peer: Peer) -> None:
+    heard = Heard()
+    reader = peer.start(heard)
+    for number in range(1, 4):
+        reader.pause()
+        await peer.send(b"four")
+        await wait_all_tasks_blocked()
+        assert len(heard.data) == 4 * (number - 1)
+        reader.resume()
+        await heard.bytes(4 * number)
 
 
 async def test_a_callback_may_pause_its_own_reader(peer: Peer) -> None:
