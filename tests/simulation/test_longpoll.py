@@ -1,0 +1,23 @@
+"""Long polling in a world: held, resumed, lost and begun anew, and the same for the same seed."""
+
+import pytest
+
+from supervision.simulation.knobs import Knobs
+from supervision.simulation.simulate import simulate
+from tests.simulation.longpoll_scenario import poll_through_a_hold, polls_under_faults
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_client_that_polls_resumes_after_a_hold_and_begins_anew_after_a_long_one(
+    seed: int,
+) -> None:
+    outcome = simulate(poll_through_a_hold, seed, knobs=Knobs().drawn(seed)).check()
+    again = simulate(poll_through_a_hold, seed, knobs=Knobs().drawn(seed))
+    assert (again.digest, again.steps_digest) == (outcome.digest, outcome.steps_digest)
+
+
+def test_clients_that_poll_come_back_from_whatever_the_network_does() -> None:
+    outcomes = [simulate(polls_under_faults, seed, knobs=Knobs().drawn(seed)) for seed in range(5)]
+    for outcome in outcomes:
+        outcome.check()
+    assert any(outcome.sometimes["a session was lost"] for outcome in outcomes)
