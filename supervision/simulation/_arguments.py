@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import Any
 
 import typer
 
 from supervision._arguments import load_function, parse_params
 from supervision.simulation.scenario import Scenario
 
-__all__ = ["load_function", "load_scenario", "parse_params", "parse_seeds"]
+__all__ = ["load_function", "load_scenario", "parse_params", "parse_policy", "parse_seeds"]
 
 _SPAN = re.compile(r"(\d{1,18})(?:-(\d{1,18}))?")
 _MOST = 10_000_000
@@ -51,3 +52,15 @@ def parse_seeds(text: str) -> Sequence[int]:
     if len(spans) == 1:
         return spans[0]
     return list(dict.fromkeys(seed for span in spans for seed in span))
+
+
+def parse_policy(text: str) -> tuple[str, dict[str, Any]]:
+    """A policy as `NAME: KEY=VALUE KEY=VALUE`, or as `KEY=VALUE KEY=VALUE`, which is its name then.
+
+    Raises:
+        typer.BadParameter: a part of it is no parameter.
+    """
+    name, colon, rest = text.partition(":")
+    if not colon or "=" in name:
+        name = rest = text
+    return name.strip(), parse_params(rest.split())

@@ -64,9 +64,18 @@ def draw(title: str, panels: Sequence[Panel]) -> str:
     """
     parts: list[str] = []
     top = _TOP
+    alike = [
+        panel for panel in panels if len({value for _, row in panel.rows for value in row}) < 2
+    ]
     for panel in panels:
-        parts += _panel(panel, top)
-        top += _HEAD + _ROW * len(panel.rows) + _GAP
+        if panel not in alike:
+            parts += _panel(panel, top)
+            top += _HEAD + _ROW * len(panel.rows) + _GAP
+    if alike:
+        said = ", ".join(f"{panel.name} {_number(_only(panel))}" for panel in alike)
+        text = f"the same in every run: {said}"
+        parts.append(f'<text x="16" y="{top + 8}">{escape(text)}</text>')
+        top += _ROW
     return "\n".join(
         [
             f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {top}" role="img">',
@@ -145,6 +154,10 @@ def _differences(panel: Panel, top: float, base: float) -> list[str]:
             f'<circle class="point {colour}" cx="{scale(each.mean)}" cy="{y}" r="5"/>',
         ]
     return parts
+
+
+def _only(panel: Panel) -> float:
+    return next((value for _, row in panel.rows for value in row), 0.0)
 
 
 def _number(value: float) -> str:

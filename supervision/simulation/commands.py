@@ -1,4 +1,4 @@
-"""The commands `ashtree simulate` and `ashtree replay`."""
+"""The commands `ashtree simulate`, `ashtree replay` and `ashtree compare`."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ import sys
 from pathlib import Path
 from typing import Annotated, NoReturn
 
+import msgspec
 import typer
 
-from supervision.simulation._arguments import load_scenario, parse_params, parse_seeds
+from supervision.simulation._arguments import load_scenario, parse_params, parse_policy, parse_seeds
 from supervision.simulation._replaying import replay_file
 from supervision.simulation._sweeping import Sweeping
+from supervision.simulation.comparison import compare as comparison_of
 from supervision.simulation.corpus import DEFAULT_CORPUS
 from supervision.simulation.errors import SimulationError
 
@@ -23,6 +25,7 @@ def add_simulation_commands(app: typer.Typer) -> None:
     """Put the commands into the application."""
     app.command(help="Run a scenario with many seeds, and show what fails.")(simulate)
     app.command(help="Repeat the run of a run file, to the byte.")(replay)
+    app.command(help="Run a scenario under several policies, and compare.")(compare)
 
 
 def simulate(
@@ -115,6 +118,68 @@ def replay(
     except SimulationError as error:
         _fail(str(error), 2)
     raise SystemExit(0 if passed else 1)
+
+
+def compare(
+    target: Annotated[
+        str, typer.Argument(metavar="MODULE:SCENARIO", help="Such as shop.scenarios:opening_day.")
+    ],
+    *,
+    policy: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME:KEY=VALUE",
+            help="A name, and parameters with spaces between them; twice or more.",
+        ),
+    ] = None,
+    seeds: Annotated[
+        str, typer.Option(metavar="SEEDS", help="Such as 1-100, or 1-10,40.")
+    ] = "1-100",
+    jobs: Annotated[
+        int | None, typer.Option(min=0, help="Processes; one per core if not given.")
+    ] = None,
+    swarm: Annotated[
+        bool, typer.Option(help="Draw the settings of the world anew for each seed.")
+    ] = True,
+    params: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=VALUE", help="For the scenario, under every policy."),
+    ] = None,
+    svg: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Draw a picture there, too.")
+    ] = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Write all figures there, too.")
+    ] = None,
+) -> None:
+    """The command `ashtree compare`: exit code 0, 1 if a run could not be compared, 2 for wrong input."""
+    policies = dict(map(parse_policy, policy or ()))
+    if len(policies) < 2:
+        raise typer.BadParameter(
+            "there is nothing to compare; write --policy '3 restarts: max_restarts=3' twice or more, with other names"
+        )
+    scenario, chosen = load_scenario(target), parse_seeds(seeds)
+    for file in (svg, json_file):
+        if file is not None and not file.parent.is_dir():
+            raise typer.BadParameter(f"{file}: there is no folder {file.parent}")
+    try:
+        comparison = comparison_of(
+            policies,
+            scenario,
+            seeds=chosen,
+            params=parse_params(params or ()),
+            swarm=swarm,
+            jobs=jobs,
+        )
+    except SimulationError as error:
+        _fail(str(error), 1)
+    except KeyboardInterrupt:
+        raise SystemExit(INTERRUPTED) from None
+    sys.stdout.write(f"{comparison}\n")
+    if svg is not None:
+        svg.write_text(comparison.to_svg())
+    if json_file is not None:
+        json_file.write_bytes(msgspec.json.format(msgspec.json.encode(comparison.as_data())))
 
 
 def _fail(sentence: str, code: int) -> NoReturn:

@@ -17,12 +17,10 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping, Sequence
 from statistics import fmean, median
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from attrs import field, frozen
-from rich.console import Console
-from rich.table import Table
 
 from supervision.chaos.history import read_history
 from supervision.chaos.measures import measure
@@ -36,6 +34,9 @@ from supervision.simulation.outcome import Outcome, identify
 from supervision.simulation.scenario import Scenario, scenario_name
 from supervision.simulation.simulate import simulate
 from supervision.simulation.sweep import knobs_of
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 __all__ = ["Comparison", "PairLost", "Policy", "compare", "measures_of"]
 
@@ -249,6 +250,9 @@ class Comparison:
 
     def table(self) -> Table:
         """The figures as a table: means under each policy, and the paired differences with their intervals."""
+        # Not at the top: most of those who import simulations print no tables.
+        from rich.table import Table  # noqa: PLC0415
+
         first, *others = self.policies
         table = Table(title=f"{self.scenario}, {len(self.seeds)} seeds")
         table.add_column("mean of", no_wrap=True)
@@ -274,6 +278,8 @@ class Comparison:
         return [interval, _signed(found.median), f"{found.less}/{found.same}/{found.more}"]
 
     def __str__(self) -> str:
+        from rich.console import Console  # noqa: PLC0415 # see above
+
         text = io.StringIO()
         console = Console(file=text, width=200, highlight=False, markup=False)
         console.print(self.table())

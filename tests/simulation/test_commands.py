@@ -173,9 +173,32 @@ def test_a_replay_of_what_is_fixed_says_that_it_passes(
     assert "another run than the one that was saved" in out
 
 
+def test_policies_are_compared_drawn_and_written_down(run: Run, tmp_path: Path) -> None:
+    code, out, _ = run(
+        *("compare", f"{HERE}:rarely_fails", "--seeds", "1-10", "--jobs", "0"),
+        *(
+            "--policy",
+            "strict: most=0.2",
+            "--policy",
+            "most=2",
+            "--svg",
+            "a.svg",
+            "--json",
+            "a.json",
+        ),
+    )
+    assert code == 0
+    assert "strict" in out
+    assert "most=2" in out
+    assert (tmp_path / "a.svg").read_text().startswith("<svg")
+    assert json.loads((tmp_path / "a.json").read_text())["policies"] == ["strict", "most=2"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "part"),
     [
+        (["compare", f"{HERE}:changeable", "--policy", "a: b=1"], "twice or more"),
+        (["compare", f"{HERE}:changeable", "--policy", "a: b", "--policy", "c=1"], "NAME=VALUE"),
         (["simulate", HERE], "not of the form"),
         (["simulate", f"{HERE}:nothing"], "it has rarely_fails, changeable"),
         (["simulate", f"{HERE}:trio"], "no scenario"),
