@@ -207,6 +207,7 @@ class Services:
         self.head_timeout = head_timeout
         self.listen = listen
         self.runtime = current_runtime()
+        self.supervisor: Pid | None = None
         self.closed = False
         self.counts: dict[tuple[str, ...], int] = {}
         self.draining = False

@@ -35,7 +35,7 @@ from typing import Any
 from actors.errors import StartIgnored
 from actors.process import on_exit, spawn
 from actors.refs import Pid
-from actors.runtime import current_runtime, open_runtime
+from actors.runtime import current_runtime, in_runtime, open_runtime
 from channels import logger
 from channels._asgi import serve_lifespan, serve_scope
 from channels._listening import ListenerServer, start_application
@@ -184,7 +184,7 @@ class Endpoint:
             listener = (services, (self, "connections"), host, port, ssl_context)
             children.insert(-1, ChildSpec("listener", ListenerServer.start_link, listener))
         pid = await Supervisor.start_link(children, label="endpoint")
-        self._services = services
+        self._services, services.supervisor = services, pid
         return pid
 
     def child_spec(
@@ -219,6 +219,28 @@ class Endpoint:
         """`running`, in the form in which Starlette takes it: `Starlette(..., lifespan=endpoint.lifespan)`."""
         return self.running()
 
+    async def drain(self) -> None:
+        """Send all clients elsewhere, as when the endpoint stops, and take no new ones; returns when they have gone.
+
+        For a server that is not ours: most cut their connections off before they tell the application that it is over,
+        so clients should be told before. Bounded by `draining.timeout`. Cannot be undone; the endpoint runs on.
+
+        Raises:
+            EndpointError: the endpoint is not running.
+        """
+        services = self._running("was asked to drain")
+        with in_runtime(services.runtime):
+            await Supervisor.terminate_child(services.supervisor, "drainer")
+
+    def _running(self, what: str) -> Services:
+        services = self._services
+        if services is None or services.closed:
+            raise EndpointError(
+                f"this endpoint {what} but is not running; write lifespan=endpoint.lifespan where the application is "
+                "made that it is mounted in, or start it with start_link"
+            )
+        return services
+
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Serve a request, a WebSocket or the lifespan of an ASGI server that runs on Trio.
 
@@ -231,12 +253,7 @@ class Endpoint:
         if scope["type"] == "lifespan":
             await serve_lifespan(self, receive, send)
             return
-        if self._services is None or self._services.closed:
-            raise EndpointError(
-                "this endpoint was asked to serve but is not running; write lifespan=endpoint.lifespan where the "
-                "application is made that it is mounted in"
-            )
-        await serve_scope(self._services, scope, receive, send)
+        await serve_scope(self._running("was asked to serve"), scope, receive, send)
 
     def _mount(self) -> Mounted:
         self._check_numbers()

@@ -293,6 +293,26 @@ async def test_an_endpoint_runs_with_the_lifespan_of_its_server(nursery: trio.Nu
         await endpoint({"type": "http", "path": "/"}, None, None)
 
 
+async def test_clients_can_be_sent_elsewhere_before_the_end(
+    server: Server, call: Callable[..., Call]
+) -> None:
+    here, late = call(), call()
+    await here.say("websocket.connect")
+
+    def drain() -> None:
+        call_nursery.start_soon(server.endpoint.drain)
+
+    async with trio.open_nursery() as call_nursery:
+        contextvars.Context().run(drain)
+    (close,) = await here.answers()
+    assert (close["type"], close["code"]) == ("websocket.close", 1012)
+    assert (await late.say("websocket.connect"))[0]["status"] == 503
+    await server.endpoint.drain()
+    await server.stop()
+    with pytest.raises(EndpointError, match="was asked to drain but is not running"):
+        await server.endpoint.drain()
+
+
 async def test_an_endpoint_that_cannot_start_tells_its_server(nursery: trio.Nursery) -> None:
     endpoint = Endpoint(sockets={"socket": UserSocket})
     (answer,) = await Call(endpoint, type="lifespan").start(nursery).say("lifespan.startup")
