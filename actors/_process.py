@@ -119,7 +119,7 @@ class Process:
             "monitors": tuple(self.watching.values()) if self.watching else (),
             "trap_exits": self.trapping,
             "queue_length": len(self.mailbox),
-            "status": "exiting" if self.dying else "running",
+            "status": "exiting" if self.dying else "waiting" if self.mailbox.parked else "running",
             "dictionary": dict(self.dictionary or {}),
         }
 

@@ -77,6 +77,11 @@ class Mailbox:
             if self.on_alarm is not None:
                 self.on_alarm()
 
+    @property
+    def parked(self) -> bool:
+        """Whether the process waits for a message, or for a message that matches."""
+        return self._task is not None
+
     def wake(self) -> None:
         """Wake the process without a message, to look again at its own state."""
         task = self._task

@@ -244,6 +244,11 @@ async def test_a_runtime_shows_who_is_there_and_what_they_do() -> None:
     mine = runtime.process_info(me)
     assert mine is not None
     assert mine["monitors"] == (pid,)
+    waiting = spawn_link(receive)
+    await trio.testing.wait_all_tasks_blocked()
+    info = runtime.process_info(waiting)
+    assert info is not None
+    assert info["status"] == "waiting"
     trap_exits()
     kill(pid)
     ending = runtime.process_info(pid)
