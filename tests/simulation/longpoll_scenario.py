@@ -78,8 +78,8 @@ class PollingClient:
 
     async def join(self) -> bool:
         """Begin a session and join the room; False if the session was gone before that was done."""
-        while await self.poll() != 410:
-            pass
+        self.token = ""
+        self.world.check(await self.poll() == 410, "without a token there is no session")
         status = await self.send("1", "1", "room:lobby", "phx_join", {})
         before = len(self.heard)
         if status == 410 or await self.poll() == 410:
@@ -129,7 +129,6 @@ async def keep_talking(world: World, client: PollingClient, endpoint: Endpoint) 
                     pass
         except BROKEN:
             world.note("a request broke", client=client.name)
-            client.token = ""
             await trio.sleep(world.random(client.name).random())
 
 
