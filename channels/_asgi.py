@@ -28,12 +28,14 @@ __all__ = ["serve_lifespan", "serve_scope"]
 async def serve_lifespan(endpoint: Endpoint, receive: Any, send: Any) -> None:
     """Run the endpoint for as long as the server runs; for an endpoint that is the application itself."""
     await receive()
+    phase = "startup"
     try:
         async with endpoint.running():
             await send({"type": "lifespan.startup.complete"})
+            phase = "shutdown"
             await receive()
     except Exception as error:  # told to the server, which says it to whoever started it
-        await send({"type": "lifespan.startup.failed", "message": str(error)})
+        await send({"type": f"lifespan.{phase}.failed", "message": str(error)})
         return
     await send({"type": "lifespan.shutdown.complete"})
 

@@ -36,6 +36,7 @@ from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ConnectionState, LifespanState
 
+from channels.transports.asgi import path_of
 from channels.transports.attach import Carrier
 from channels.transports.lifespan import ASGIApplication, Lifespan
 from channels.transports.replay import ReplayStream, TLSReplayStream
@@ -104,7 +105,8 @@ class HttpHandover:
 
     - `app`: an ASGI application; answers 404 if there is none;
     - `config`: Hypercorn's settings. Those about binding, workers and TLS have no effect here;
-    - `is_socket_path`: tells the paths that native WebSockets are mounted on; it gets them decoded.
+    - `is_socket_path`: tells the paths that native WebSockets are mounted on; it gets them as they were sent, below
+      the place where the endpoint is mounted.
 
     Attribute: `find`, which may be set: it gets the scope of each request (not of WebSockets), and answers what serves
     it in place of the application, such as long polling, or None.
@@ -141,7 +143,7 @@ class HttpHandover:
         found = self.find(scope) if kind == "http" else None
         if found is not None:
             await found(scope, receive, send)
-        elif not self._is_socket_path(scope["path"]):
+        elif not self._is_socket_path(path_of(scope)):
             await self._app(scope, receive, send)
         elif kind == "websocket":
             await receive()

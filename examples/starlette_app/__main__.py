@@ -1,0 +1,40 @@
+"""Serve it with Hypercorn, on Trio: `python -m examples.starlette_app --port 4000`.
+
+`hypercorn --worker-class trio examples.starlette_app.app:app` does as well, but for one thing: here clients are told to
+go elsewhere before the server stops.
+"""
+
+from __future__ import annotations
+
+import argparse
+import signal
+from functools import partial
+
+import trio
+from hypercorn.config import Config
+from hypercorn.trio import serve
+
+from examples.starlette_app.app import app, endpoint
+
+
+async def told_to_stop() -> None:
+    """Wait for Ctrl-C or SIGTERM, and send the clients elsewhere."""
+    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        async for _ in signals:
+            break
+    await endpoint.drain()
+
+
+async def main(port: int) -> None:
+    """Serve until told to stop."""
+    config = Config()
+    config.bind = [f"127.0.0.1:{port}"]
+    async with trio.open_nursery() as nursery:
+        binds = await nursery.start(partial(serve, app, config, shutdown_trigger=told_to_stop))
+        print(f"Serving on {binds[0]} (Ctrl-C stops it)", flush=True)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--port", type=int, default=4000, help="0 takes any free one")
+    trio.run(main, parser.parse_args().port)

@@ -1,0 +1,65 @@
+"""The application: a page, an address that announces something to everybody, and the sockets below `/live`.
+
+Clients connect to `/live/socket`, as `new Socket("/live/socket")` does.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse
+from starlette.routing import Mount, Route
+
+from channels import Channel, Endpoint, Reply, Socket, handle_in
+
+PAGE = """<!doctype html>
+<title>News</title>
+<h1>News</h1>
+<p>Sockets are at <code>/live/socket</code>. Announce something to all of them:</p>
+<form method="post" action="/announce"><input name="text" value="hello"> <button>Announce</button></form>
+"""
+
+
+class NewsChannel(Channel):
+    """Everybody who has joined hears what is announced, and may ask for the time of day."""
+
+    @handle_in("echo")
+    async def echo(self, payload: Any) -> Reply:
+        return Reply(payload)
+
+    @handle_in("crash")
+    async def crash(self, payload: Any) -> None:
+        raise RuntimeError("a client asked for this")
+
+
+class NewsSocket(Socket):
+    """Lets everyone in."""
+
+    channels = {"news": NewsChannel}
+
+
+endpoint = Endpoint(sockets={"/socket": NewsSocket})
+
+
+async def index(request: Request) -> HTMLResponse:
+    """The page."""
+    return HTMLResponse(PAGE)
+
+
+async def announce(request: Request) -> JSONResponse:
+    """Tell everybody who has joined: an ordinary handler of Starlette's, in no process."""
+    text = (await request.body()).decode(errors="replace")[:200]
+    endpoint.broadcast("news", "announced", {"text": text})
+    return JSONResponse({"announced": text})
+
+
+app = Starlette(
+    routes=[
+        Route("/", index),
+        Route("/announce", announce, methods=["POST"]),
+        Mount("/live", app=endpoint),
+    ],
+    lifespan=endpoint.lifespan,
+)
