@@ -244,11 +244,6 @@ async def test_a_runtime_shows_who_is_there_and_what_they_do() -> None:
     mine = runtime.process_info(me)
     assert mine is not None
     assert mine["monitors"] == (pid,)
-    waiting = spawn_link(receive)
-    await trio.testing.wait_all_tasks_blocked()
-    info = runtime.process_info(waiting)
-    assert info is not None
-    assert info["status"] == "waiting"
     trap_exits()
     kill(pid)
     ending = runtime.process_info(pid)
@@ -349,3 +344,14 @@ async def test_it_can_be_opened_in_a_fixture(runtime: Runtime) -> None:
     pid = spawn(idle)
     kill(pid)
     assert await wait_exit(pid) is KILLED
+
+
+@in_process()
+async def test_a_process_that_waits_for_a_message_is_shown_as_waiting() -> None:
+    waiting = spawn_link(receive)
+    before = current_runtime().process_info(waiting)
+    await trio.testing.wait_all_tasks_blocked()
+    after = current_runtime().process_info(waiting)
+    assert before is not None
+    assert after is not None
+    assert (before["status"], after["status"]) == ("running", "waiting")
