@@ -23,6 +23,7 @@ from channels.errors import (
 )
 from channels.filters import Keep
 from channels.handlers import InvalidHandler, handle_in, handle_out
+from channels.invariants import JoinsAnswered
 from channels.long_poll import LongPoll
 from channels.messages import Binary, Broadcast
 from channels.mounts import Mount
@@ -67,6 +68,7 @@ __all__ = [
     "InvalidRoute",
     "InvalidSecret",
     "JoinRefused",
+    "JoinsAnswered",
     "Keep",
     "ListenError",
     "LongPoll",

@@ -8,10 +8,10 @@ from supervision.simulation.knobs import Knobs
 from supervision.simulation.outcome import Outcome, identify
 from supervision.simulation.shrink import shrink
 from supervision.simulation.simulate import simulate
-from tests.simulation.planted import processes, programs, supervisors
+from tests.simulation.planted import joins, processes, programs, supervisors
 from tests.simulation.planted.planting import Planted, healthy
 
-IN_ASHTREE = (*supervisors.BUGS, *processes.BUGS)
+IN_ASHTREE = (*supervisors.BUGS, *processes.BUGS, *joins.BUGS)
 ALL = (*IN_ASHTREE, *programs.BUGS)
 SEEDS = 2000
 

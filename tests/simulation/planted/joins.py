@@ -1,0 +1,110 @@
+"""Bugs in channels: joins that are answered twice, or never."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import trio
+
+from actors import StartError
+from channels import Channel, Endpoint, JoinRefused, Socket
+from channels.effects import Effect, Membership
+from channels.session import Session
+from channels.testing.case import open_channel_test
+from channels.testing.client import ConnectionRefused
+from supervision.chaos.plan import Storm
+from supervision.simulation.scenario import scenario
+from supervision.simulation.world import World
+from tests.simulation.planted.planting import Planted, planted
+
+__all__ = ["BUGS", "rooms"]
+
+TOPICS = ("room:a", "room:b", "room:full")
+
+
+class Room(Channel):
+    """Lets in who comes, slowly, but for the room that is full."""
+
+    async def join(self, topic: str, payload: Any) -> None:
+        await trio.sleep(payload["pause"])
+        if topic == "room:full":
+            raise JoinRefused({"reason": "full"})
+
+    async def handle_in(self, event: str, payload: Any) -> None:
+        """Whatever comes in is welcome."""
+
+
+class Members(Socket):
+    """Anybody may come."""
+
+    channels = {"room:*": Room}
+
+
+STORM = Storm(
+    ["*/ChannelServer", "*/TestSession"], count=8, within=6.0, kinds=("kill", "crash", "slow")
+)
+
+
+async def rooms(world: World) -> None:
+    """Three clients that join, leave, and join again before they have been answered."""
+
+    async def come_and_go(number: int) -> None:
+        chance = world.random("client", number)
+        while world.seconds < 6:
+            try:
+                client = await case.connect("/socket")
+            except (ConnectionRefused, StartError):
+                continue
+            for _ in range(6):
+                ref, topic = client.next_ref(), chance.choice(TOPICS)
+                event = chance.choice(["phx_join", "phx_join", "phx_leave", "hello"])
+                payload = {"pause": chance.choice([0, 0, 0.1, 1])}
+                client.send_message(topic, event, payload, join_ref=ref, ref=ref)
+                await trio.sleep(chance.choice([0, 0.05, 0.5]))
+            await client.disconnect()
+
+    endpoint = Endpoint(sockets={"/socket": Members})
+    async with open_channel_test(endpoint) as case, trio.open_nursery() as nursery:
+        for number in range(3):
+            nursery.start_soon(come_and_go, number)
+
+
+def _nothing(self: Session, membership: Membership) -> list[Effect]:
+    return []
+
+
+@scenario(faults=STORM)
+async def a_join_that_is_not_answered(world: World) -> None:
+    with planted((Session, "_crashed_join", _nothing)):
+        await rooms(world)
+
+
+_exited = Session.exited
+
+
+def _crashed_in_any_case(self: Session, membership: Membership) -> list[Effect]:
+    effects = _exited(self, membership)
+    if not effects and membership.topic == "room:full":
+        # It has ended, and there was no phx_error: so it was not joined, and crashed.
+        effects = self._crashed_join(membership)
+    return effects
+
+
+@scenario(faults=STORM)
+async def a_join_that_is_answered_twice(world: World) -> None:
+    with planted((Session, "exited", _crashed_in_any_case)):
+        await rooms(world)
+
+
+BUGS = (
+    Planted(
+        name="a join that crashes is not answered",
+        scenario=a_join_that_is_not_answered,
+        failure="invariant joins_answered",
+    ),
+    Planted(
+        name="a join that was refused is answered once more",
+        scenario=a_join_that_is_answered_twice,
+        failure="invariant joins_answered",
+    ),
+)
