@@ -31,7 +31,6 @@ from supervision.chaos.live_world import LiveEnvironment, LiveWorld, Network
 from supervision.chaos.plan import Plan, draw_plan
 from supervision.chaos.settings import settings_of
 from supervision.chaos.steady_state import SteadyState
-from supervision.recording.describe import describe
 from supervision.recording.entropy import Streams
 
 __all__ = ["LiveScenario", "live", "run_live"]
@@ -282,7 +281,8 @@ class _Run:
                     self.result = await self.scenario(self.world)
             except Exception as error:  # whatever the scenario raises is what came of the run
                 self.error = _only(error)
-                experiment.problem(f"the scenario raised {describe(self.error)}: {self.error}")
+                name = type(self.error).__name__
+                experiment.problem(f"the scenario raised {name}: {self.error}")
             else:
                 experiment.scenario_returned()
             both.cancel_scope.cancel()
