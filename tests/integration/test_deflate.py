@@ -1,0 +1,77 @@
+"""Compressed messages with clients that other people wrote: `websockets`, and phoenix.js over the `ws` of Node."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from websockets.exceptions import ConnectionClosedError
+from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFactory
+from websockets.sync.client import ClientConnection, connect
+
+from tests.integration.phoenix_js import connected
+from tests.integration.servers import Server, serving
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with serving("tests.integration.deflate_server", tmp_path_factory.mktemp("deflate")) as running:
+        yield running
+
+
+def opened(server: Server, **parameters: Any) -> ClientConnection:
+    factory = ClientPerMessageDeflateFactory(**parameters)
+    url = f"{server.socket_url}/websocket?vsn=2.0.0"
+    return connect(url, compression=None, extensions=[factory], max_size=None)
+
+
+def exchange(socket: ClientConnection, *message: Any) -> Any:
+    socket.send(json.dumps(message))
+    return json.loads(socket.recv(timeout=10))
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {},
+        {"client_no_context_takeover": True, "server_no_context_takeover": True},
+        {"server_max_window_bits": 9, "client_max_window_bits": 9},
+    ],
+    ids=["plain", "no context", "small windows"],
+)
+def test_messages_travel_compressed_both_ways(server: Server, parameters: dict[str, Any]) -> None:
+    with opened(server, **parameters) as socket, opened(server) as other:
+        (extension,) = socket.protocol.extensions
+        assert extension.name == "permessage-deflate"
+        for each in (socket, other):
+            exchange(each, "1", "1", "room:packed", "phx_join", {})
+        for number in range(5):
+            payload = {"text": f"the same words again and again {number} " * 2000}
+            answer = exchange(socket, "1", "2", "room:packed", "echo", payload)
+            assert answer[4]["response"] == payload
+            shouted = exchange(socket, "1", "3", "room:packed", "new_msg", payload)
+            assert shouted == [None, None, "room:packed", "new_msg", payload]
+            assert json.loads(other.recv(timeout=10)) == shouted
+
+
+def test_a_message_that_grows_beyond_the_bound_is_1009(server: Server) -> None:
+    with opened(server) as socket:
+        socket.send("x" * 50_000_000)
+        with pytest.raises(ConnectionClosedError) as caught:
+            socket.recv(timeout=10)
+        assert caught.value.rcvd is not None
+        assert caught.value.rcvd.code == 1009
+
+
+def test_phoenix_js_over_a_websocket_that_compresses(server: Server) -> None:
+    # The `ws` of Node offers compression by itself, and compresses what has more than a kilobyte.
+    with connected(server.socket_url) as client:
+        assert client.join("room:packed") == ("ok", {})
+        for size in (1, 5_000, 500_000):
+            payload = {"text": "kůň 🐎 " * size}
+            assert client.request("room:packed", "echo", payload) == ("ok", payload)
+        number = client.push_bytes("room:packed", "echo", bytes(5000))
+        status, response = client.reply(number)
+        assert (status, response) == ("ok", {"bytes": [0] * 5000})
