@@ -77,10 +77,20 @@ class Ledger:
         self._trace = trace
         self._now = now
 
-    def applied(self, planned: Planned, spot: Spot | str, **fields: Any) -> None:
-        """A fault is being done to something; what that does from here on has its event as its cause."""
+    def applied(
+        self, planned: Planned, spot: Spot | str, *, where: str | None = None, **fields: Any
+    ) -> None:
+        """A fault is being done to something; what that does from here on has its event as its cause.
+
+        Args:
+            planned: the fault.
+            spot: the process that it is done to, or whatever else.
+            where: what the report says it was done to, if that is not the process.
+            fields: for its event.
+        """
         self._decide(planned, "applied", None)
         self._tell(planned, spot, fields)
+        planned.where = where or planned.where
 
     def masked(self, planned: Planned, spot: Spot | str, why: str) -> None:
         """A fault was to be done, or has been, and was pointless."""

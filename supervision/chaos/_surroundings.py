@@ -13,7 +13,7 @@ from actors.refs import Pid
 from actors.runtime import Runtime
 from supervision.chaos._agenda import Agenda
 from supervision.chaos._ledger import Ledger, Planned
-from supervision.chaos._site import Site, choose, fits
+from supervision.chaos._site import Site, Spot, choose, fits
 from supervision.chaos.faults import (
     HalfOpen,
     HoldConnection,
@@ -99,7 +99,7 @@ class Surroundings:
             self._ledger.missed(planned, "there was no such connection at that time")
             return
         connection = choose(found, fault.pick)
-        self._ledger.applied(planned, connection.name)
+        self._ledger.applied(planned, self._server_of(connection), where=connection.name)
         if isinstance(fault, ResetConnection):
             connection.reset()
         elif isinstance(fault, HoldConnection):
@@ -111,6 +111,14 @@ class Surroundings:
             faster = partial(self._if_open, connection, partial(connection.delay, -fault.latency))
             # A key of its own: latencies add up.
             self._until(planned, fault.seconds, planned, faster)
+
+    def _server_of(self, connection: Breakable) -> Spot | str:
+        """The process that serves a connection, if the network knows it: what it does next is because of the fault."""
+        pid = getattr(connection, "pid", None)
+        for site in self._sites:
+            if pid is not None and site.places.place_of(pid) is not None:
+                return Spot(site, pid)
+        return connection.name
 
     def _hold(self, planned: Planned, connection: Breakable, seconds: float | None) -> None:
         connection.hold()

@@ -12,7 +12,7 @@ __all__ = ["Breakable", "Connections", "NodeControl"]
 
 
 class Breakable(Protocol):
-    """One open connection."""
+    """One open connection. It may have a `pid` besides: that of the process that serves it, for the trace."""
 
     @property
     def name(self) -> str:
