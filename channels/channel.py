@@ -37,7 +37,15 @@ if TYPE_CHECKING:
     from channels._channel_server import Link
     from channels.effects import Membership
 
-__all__ = ["Channel", "LogLevelName", "NotJoined", "NothingToAnswer", "SocketRef", "UnhandledEvent", "reply_to"]
+__all__ = [
+    "Channel",
+    "LogLevelName",
+    "NotJoined",
+    "NothingToAnswer",
+    "SocketRef",
+    "UnhandledEvent",
+    "reply_to",
+]
 
 
 LogLevelName: TypeAlias = Literal["debug", "info", "warning", "error", "critical"]
