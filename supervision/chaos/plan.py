@@ -9,8 +9,7 @@ Each fault of a storm is drawn from numbers of its own: a storm of 30 has the fa
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from random import Random
-from typing import Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from attrs import Attribute, field, frozen
 
@@ -18,6 +17,9 @@ from supervision.chaos.errors import BadFault
 from supervision.chaos.faults import FAULTS, Fault
 from supervision.chaos.moments import At, Moment, On, check_at_least
 from supervision.chaos.targets import MessageFault, ProcessFault
+
+if TYPE_CHECKING:
+    from random import Random
 
 __all__ = ["EVERYWHERE", "Plan", "Storm", "draw_plan"]
 
@@ -121,9 +123,10 @@ class Storm:
         Args:
             random: what decides.
         """
-        # Each fault from a seed of its own, so that how many numbers one takes is no matter of the others.
-        seeds = [random.getrandbits(64) for _ in range(self.count)]
-        return tuple(sorted((self._fault(Random(seed)) for seed in seeds), key=_time_of))
+        # Each fault from a source of its own, so that how many numbers one takes is no matter of the others.
+        new = type(random)
+        sources = [new(random.getrandbits(64)) for _ in range(self.count)]
+        return tuple(sorted((self._fault(source) for source in sources), key=_time_of))
 
     def _fault(self, random: Random) -> Fault:
         kind = FAULTS[random.choice(self.kinds)]

@@ -1,0 +1,106 @@
+"""Breaking a system on purpose: faults as data, what carries them out, and what is expected meanwhile.
+
+The same plan does the same to a simulated world and to a live system; docs/reference/chaos.md has the names.
+"""
+
+from supervision.chaos.errors import (
+    BadFault,
+    ChaosFailed,
+    InertPlan,
+    InjectedCrash,
+    InvariantViolated,
+    NotReached,
+)
+from supervision.chaos.experiment import Phases
+from supervision.chaos.faults import (
+    Crash,
+    DelayMessage,
+    DropMessage,
+    DuplicateMessage,
+    ExitWith,
+    Fault,
+    FillMailbox,
+    HalfOpen,
+    Hang,
+    HoldConnection,
+    Kill,
+    KillNode,
+    Partition,
+    ReorderMessage,
+    ResetConnection,
+    SkewClock,
+    Slow,
+    SlowConnection,
+    StallLoop,
+    SwallowCancellation,
+    describe_fault,
+    plan_from_json,
+    plan_to_json,
+)
+from supervision.chaos.injector import Injector
+from supervision.chaos.invariants.base import Invariant
+from supervision.chaos.invariants.built_in import BUILT_IN
+from supervision.chaos.junk import Junk
+from supervision.chaos.live import live, run_live
+from supervision.chaos.live_outcome import LiveOutcome
+from supervision.chaos.live_world import LiveWorld
+from supervision.chaos.measures import Measures
+from supervision.chaos.moments import At, Moment, On, kind_of
+from supervision.chaos.page import write_page
+from supervision.chaos.plan import EVERYWHERE, Plan, Storm
+from supervision.chaos.report import FaultReport
+from supervision.chaos.seams import Breakable, Connections, NodeControl
+
+__all__ = [
+    "BUILT_IN",
+    "EVERYWHERE",
+    "At",
+    "BadFault",
+    "Breakable",
+    "ChaosFailed",
+    "Connections",
+    "Crash",
+    "DelayMessage",
+    "DropMessage",
+    "DuplicateMessage",
+    "ExitWith",
+    "Fault",
+    "FaultReport",
+    "FillMailbox",
+    "HalfOpen",
+    "Hang",
+    "HoldConnection",
+    "InertPlan",
+    "InjectedCrash",
+    "Injector",
+    "Invariant",
+    "InvariantViolated",
+    "Junk",
+    "Kill",
+    "KillNode",
+    "LiveOutcome",
+    "LiveWorld",
+    "Measures",
+    "Moment",
+    "NodeControl",
+    "NotReached",
+    "On",
+    "Partition",
+    "Phases",
+    "Plan",
+    "ReorderMessage",
+    "ResetConnection",
+    "SkewClock",
+    "Slow",
+    "SlowConnection",
+    "StallLoop",
+    "Storm",
+    "SwallowCancellation",
+    "describe_fault",
+    "kind_of",
+    "live",
+    "plan_from_json",
+    "plan_to_json",
+    "run_live",
+    "write_page",
+]
