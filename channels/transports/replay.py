@@ -14,6 +14,10 @@ import trio
 __all__ = ["ReplayStream", "TLSReplayStream"]
 
 
+_PIECE = 64 * 1024
+_STALLED = 60.0
+
+
 class _NoSocket:
     """Stands in for the socket of a stream that has none, such as one in memory."""
 
@@ -58,8 +62,18 @@ class ReplayStream(trio.abc.HalfCloseableStream):
         return data
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        """Write, as the stream does."""
-        await self._stream.send_all(data)
+        """Write, as the stream does, but not to a peer that does not read.
+
+        A peer that does not take 64 KiB, or what is left, within a minute is cut off: Hypercorn would wait for ever,
+        with the answer in memory. Raises `trio.BrokenResourceError` then.
+        """
+        view = memoryview(data)
+        for start in range(0, len(view) or 1, _PIECE):
+            with trio.move_on_after(_STALLED) as limit:
+                await self._stream.send_all(view[start : start + _PIECE])
+            if limit.cancelled_caught:
+                await trio.aclose_forcefully(self._stream)
+                raise trio.BrokenResourceError("the peer does not read what it asked for")
 
     async def wait_send_all_might_not_block(self) -> None:
         """Wait, as the stream does."""
