@@ -21,6 +21,7 @@ from supervision.simulation.network import Connection, Network
 from supervision.simulation.nodes import Node, Nodes
 from supervision.simulation.outcome import Outcome
 from supervision.simulation.run_file import RunFile, load_run, replay, save_run
+from supervision.simulation.scenario import Settings, scenario, settings_of
 from supervision.simulation.self_check import check_determinism
 from supervision.simulation.simulate import Scenario, simulate
 from supervision.simulation.virtual_streams import VirtualListener, VirtualStream
@@ -44,6 +45,7 @@ __all__ = [
     "RunFile",
     "RunFileError",
     "Scenario",
+    "Settings",
     "SimulationError",
     "SimulationFailed",
     "VirtualListener",
@@ -53,5 +55,7 @@ __all__ = [
     "load_run",
     "replay",
     "save_run",
+    "scenario",
+    "settings_of",
     "simulate",
 ]
