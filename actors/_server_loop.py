@@ -205,10 +205,8 @@ class Loop:
                 message = Timeout()
             self.message, self.before = message, server.state
             kind = type(message)
-            if process.runtime.instruments:
-                waits = self._show(message, kind)
-                if waits is not None:
-                    await waits
+            if process.runtime.instruments and (waits := self._show(message, kind)) is not None:
+                await waits
             if self.debug is not None and kind is not SystemRequest:
                 self.debug.happened("in", message, process.describe())
             if kind is CallRequest:
