@@ -2,36 +2,55 @@
 
     client ── outside ──▶ LiveConnection ◀── inside ── endpoint
 
-The endpoint gets one end of a pair of plain sockets and serves it as it serves every socket.
+The endpoint gets one end of a pair of plain sockets and serves it as it serves every socket. What it sees as the
+address of the client is therefore one of this machine.
 """
 
 from __future__ import annotations
 
 import socket
 import struct
-from typing import Any
 
 import trio
 
 from actors.refs import Pid
 
-__all__ = ["InsideSocket", "LiveConnection"]
+__all__ = ["LiveConnection", "socket_pair"]
 
 _SIZE = 65536
 # On, and for no time: closing the socket breaks the connection (TCP's RST), and drops what was not sent.
 _LINGER = struct.pack("ii", 1, 0)
 
 
-class InsideSocket(socket.socket):
-    """The endpoint's end, which says of the peer what the client's own socket would say."""
+def socket_pair() -> tuple[socket.socket, socket.socket]:
+    """Two ends of a TCP connection within this machine.
 
-    __slots__ = ("peer",)
+    Not `socket.socketpair`: its sockets have no addresses, of which servers make use, and cannot be told apart from
+    others that have none.
 
-    peer: Any
-
-    def getpeername(self) -> Any:
-        """The address of the client."""
-        return self.peer
+    Raises:
+        OSError: there are no files, or no ports, left.
+    """
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen(1)
+        one = socket.socket()
+        try:
+            # Blocking, for no time: the system answers for a listener in its own backlog.
+            one.connect(listening.getsockname())
+            while True:
+                other, address = listening.accept()
+                if address == one.getsockname():
+                    break
+                # A stranger was faster.
+                other.close()
+        except BaseException:
+            one.close()
+            raise
+    for end in (one, other):
+        end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        end.setblocking(False)
+    return one, other
 
 
 class LiveConnection:
@@ -52,10 +71,7 @@ class LiveConnection:
         self.target = target
         self.number = 0
         self.pid: Pid | None = None
-        here, there = socket.socketpair()
-        self.inside = InsideSocket(fileno=there.detach())
-        self.inside.peer = self.peer
-        self.inside.setblocking(False)
+        here, self.inside = socket_pair()
         self._outside = trio.socket.from_stdlib_socket(outside)
         self._here = trio.socket.from_stdlib_socket(here)
         self._changed = trio.Event()
@@ -118,8 +134,12 @@ class LiveConnection:
         finally:
             if self._broken:
                 self._outside.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER)
-            self._outside.close()
-            self._here.close()
+            self.close()
+
+    def close(self) -> None:
+        """Give both sockets back. May be called twice."""
+        self._outside.close()
+        self._here.close()
 
     async def _carry(
         self, source: trio.socket.SocketType, to: trio.socket.SocketType, way: str

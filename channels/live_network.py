@@ -6,11 +6,13 @@
         endpoint = Endpoint(sockets={"/socket": UserSocket}, listen=world.listen)
 
 An endpoint that listens by way of it serves real clients at a real port. Each connection is led through two tasks more,
-which is what a fault is done to; it costs about as much time again as serving it does.
+which is what a fault is done to; that costs about as much time again as serving it does, and the endpoint sees every
+client at an address of this machine.
 """
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -19,7 +21,7 @@ import trio
 from actors.instrument import Instrument
 from actors.refs import Pid
 from actors.runtime import Runtime
-from channels._proxied import InsideSocket, LiveConnection
+from channels._proxied import LiveConnection
 from channels.transports.listener import Listener
 from supervision.recording.trace import Trace
 
@@ -100,10 +102,15 @@ class LiveNetwork(Instrument):
 
     async def main(self, attached: Callable[[], object]) -> None:
         """Carry what the connections carry, until cancelled. Calls `attached` when it can."""
-        async with trio.open_nursery() as nursery:
-            self._nursery = nursery
-            attached()
-            await trio.sleep_forever()
+        try:
+            async with trio.open_nursery() as nursery:
+                self._nursery = nursery
+                attached()
+                await trio.sleep_forever()
+        finally:
+            # Those whose task was cancelled before its first step.
+            for connection in self.connections:
+                connection.close()
 
     def watch(self, runtime: Runtime, trace: Trace) -> None:
         """Learn from now on which process serves which connection, and write down when they come and go."""
@@ -113,14 +120,14 @@ class LiveNetwork(Instrument):
     def callback_started(self, pid: Pid, callback: str, message: Any) -> Awaitable[None] | None:
         if callback == "init":
             for argument in message:
-                if type(argument) is InsideSocket:
+                if type(argument) is socket.socket:
                     connection = self._by_socket.get(id(argument))
                     if connection is not None:
                         connection.pid = pid
                         self._tell_who_serves(connection)
         return None
 
-    def accept(self, sock: Any, host: str) -> InsideSocket | None:
+    def accept(self, sock: Any, host: str) -> socket.socket | None:
         """Take over an accepted socket; answers the one to serve in its place, None if the client has gone already."""
         try:
             connection = LiveConnection(sock, host)

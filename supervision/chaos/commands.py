@@ -71,6 +71,12 @@ def add_chaos_command(app: typer.Typer, network: Callable[[], Network]) -> None:
                 metavar="NAME=VALUE", help="For the scenario; the value is JSON, or text."
             ),
         ] = None,
+        steady_for: Annotated[
+            float,
+            typer.Option(
+                metavar="SECONDS", help="That the steady state has to hold, before and after."
+            ),
+        ] = 5.0,
         recover_within: Annotated[
             float,
             typer.Option(
@@ -82,8 +88,8 @@ def add_chaos_command(app: typer.Typer, network: Callable[[], Network]) -> None:
         ] = "critical",
     ) -> None:
         """Exit code 0 if the steady state came back and no invariant broke, 1 if not, 2 for wrong input."""
-        if not seconds > 0 or not recover_within > 0:
-            raise typer.BadParameter("--for and --recover-within must be more than 0 seconds")
+        if not min(seconds, steady_for, recover_within) > 0:
+            raise typer.BadParameter("every number of seconds must be more than 0")
         for file in (html, json_file, trace):
             _check_folder(file)
         scenario = load_function(
@@ -99,7 +105,7 @@ def add_chaos_command(app: typer.Typer, network: Callable[[], Network]) -> None:
             seconds=seconds,
             faults=None if faults is None else _plan(faults),
             params=given,
-            phases=Phases(recover_within=recover_within),
+            phases=Phases(before=steady_for, after=steady_for, recover_within=recover_within),
             network=network(),
             log=True,
             on_phase=lambda name: _say(_PHASES[name].format(seconds=seconds)),

@@ -29,15 +29,16 @@ def print_report(outcome: LiveOutcome, console: Console) -> None:
     console.print(_figures(measures))
     console.print(_histogram(measures.recovery))
     for problem in outcome.problems:
-        console.print(Text(f"✗ {problem}", style="bold red"))
+        console.print(Text(f"✗ {problem}", style="bold red"), soft_wrap=True)
+    what = "failed" if outcome.failed else "the steady state came back"
     early = " It was ended early." if outcome.interrupted else ""
-    if outcome.failed:
-        console.print(
-            Text(f"{outcome.scenario}, seed {outcome.seed}: failed.{early}", style="bold red")
-        )
-    else:
-        held = f"{outcome.scenario}, seed {outcome.seed}: the steady state came back.{early}"
-        console.print(Text(held, style="bold green"))
+    console.print(
+        Text(
+            f"{outcome.scenario}, seed {outcome.seed}: {what}.{early}",
+            style="bold red" if outcome.failed else "bold green",
+        ),
+        soft_wrap=True,
+    )
 
 
 def _faults(measures: Measures) -> Table:

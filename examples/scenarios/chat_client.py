@@ -1,0 +1,236 @@
+"""A client of the chat that counts what happens to it: what it said, what was answered, what it lost.
+
+It speaks the protocol of Phoenix as far as it needs to, and comes back by itself, as phoenix.js does: after a phx_error
+it joins again, after a lost connection it connects again.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Awaitable, Callable
+from random import Random
+from typing import Any
+
+import msgspec
+import trio
+from attrs import define, field
+from trio_websocket import (
+    ConnectionClosed,
+    ConnectionRejected,
+    HandshakeError,
+    WebSocketConnection,
+    wrap_client_stream,
+)
+
+__all__ = ["ChatClient", "Tally"]
+
+JOIN_TIMEOUT = 3.0
+"""Seconds until a join that was not answered is tried again."""
+
+Connect = Callable[..., Awaitable[trio.abc.Stream]]
+
+_GONE = (
+    *(ConnectionClosed, ConnectionRejected, HandshakeError, OSError),
+    *(trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError),
+)
+
+
+@define
+class Tally:
+    """What one client has counted, or several of them together.
+
+    Attributes:
+        joins: answers of "ok" to a join.
+        failed_joins: joins whose channel ended before it had answered.
+        errors: joined channels that crashed or were killed: phx_error.
+        disconnects: connections that were lost.
+        left_with_connection: joined channels that were lost with their connection.
+        said: messages that were sent.
+        answered: those of them that were answered.
+        lost_to_errors: those that waited for an answer when the channel ended.
+        lost_to_disconnects: those that waited for one when the connection ended.
+        refused: those that the server refused, because there was no channel any more.
+        heard: messages of anybody that arrived.
+        out: for each time that it was out of the room, the seconds until it was back.
+        slowest: seconds that the slowest answer took.
+    """
+
+    joins: int = 0
+    failed_joins: int = 0
+    errors: int = 0
+    disconnects: int = 0
+    left_with_connection: int = 0
+    said: int = 0
+    answered: int = 0
+    lost_to_errors: int = 0
+    lost_to_disconnects: int = 0
+    refused: int = 0
+    heard: int = 0
+    out: list[float] = field(factory=list)
+    slowest: float = 0.0
+
+    def add(self, other: Tally) -> None:
+        """Count what another one has counted, too."""
+        for name in ("joins", "errors", "disconnects", "left_with_connection", "said", "answered"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        for name in ("lost_to_errors", "lost_to_disconnects", "refused", "heard", "failed_joins"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.out += other.out
+        self.slowest = max(self.slowest, other.slowest)
+
+
+class ChatClient:
+    """One person in the lobby, who says something now and then.
+
+    Args:
+        number: of the client; its host is called `client 7`.
+        random: decides when it says what.
+        connect: opens a stream: `world.connect`.
+        host: of the chat.
+        port: of the chat.
+
+    Attributes:
+        tally: what it has counted so far.
+        joined: whether it is in the room.
+        stopping: whether it says no more.
+        answered: set when it says no more, and everything that it said was answered or lost.
+    """
+
+    def __init__(self, number: int, random: Random, connect: Connect, host: str, port: int) -> None:
+        self.number = number
+        self.tally = Tally()
+        self.joined = False
+        self.stopping = False
+        self.answered = trio.Event()
+        self._random = random
+        self._connect = connect
+        self._host = host
+        self._port = port
+        self._refs = 0
+        self._join_ref = ""
+        self._waiting: dict[str, float] = {}
+        self._out_since: float | None = None
+
+    def stop(self) -> None:
+        """Say no more; `answered` is set when nothing that was said waits for its answer any more."""
+        self.stopping = True
+        self._look_whether_answered()
+
+    def _look_whether_answered(self) -> None:
+        if self.stopping and not self._waiting:
+            self.answered.set()
+
+    async def main(self) -> None:
+        """Be in the room until cancelled; come back whenever it is thrown out."""
+        while True:
+            try:
+                await self._be_connected()
+            except* _GONE:
+                # The server is gone, or this connection is: what was counted says so.
+                pass
+            self._disconnected()
+            await trio.sleep(0.1 + self._random.random() * 0.2)
+
+    async def _be_connected(self) -> None:
+        source = f"client {self.number}"
+        with trio.fail_after(5):
+            # Any, because the client's annotations ask for a socket, which it does not need.
+            stream: Any = await self._connect(self._host, self._port, source=source)
+        try:
+            async with trio.open_nursery() as nursery:
+                with trio.fail_after(5):
+                    websocket = await wrap_client_stream(
+                        nursery, stream, self._host, "/socket/websocket?vsn=2.0.0"
+                    )
+                nursery.start_soon(self._speak, websocket)
+                await self._listen(websocket)
+        finally:
+            await trio.aclose_forcefully(stream)
+
+    async def _listen(self, websocket: WebSocketConnection) -> None:
+        await self._join(websocket)
+        while True:
+            with trio.move_on_after(math.inf if self.joined else JOIN_TIMEOUT) as limit:
+                message = await websocket.get_message()
+            if limit.cancelled_caught or self._is_thrown_out(msgspec.json.decode(message)):
+                await trio.sleep(0.05 + self._random.random() * 0.1)
+                await self._join(websocket)
+
+    def _is_thrown_out(self, frame: list[Any]) -> bool:
+        """Take what the server says; answers whether that means to join again."""
+        join_ref, ref, _topic, event, payload = frame
+        if event == "phx_reply":
+            return self._replied(join_ref, ref, payload)
+        if event == "phx_error" and join_ref == self._join_ref:
+            self._crashed()
+            return True
+        if event == "new_msg":
+            self.tally.heard += 1
+        return False
+
+    async def _speak(self, websocket: WebSocketConnection) -> None:
+        while True:
+            await trio.sleep(0.25 + self._random.random() * 0.5)
+            if self.joined and not self.stopping:
+                ref = self._next_ref()
+                self._waiting[ref] = trio.current_time()
+                self.tally.said += 1
+                await self._send(websocket, ref, "new_msg", {"body": "hello"})
+
+    async def _join(self, websocket: WebSocketConnection) -> None:
+        self._join_ref = ref = self._next_ref()
+        await self._send(websocket, ref, "phx_join", {"name": f"client {self.number}"})
+
+    async def _send(
+        self, websocket: WebSocketConnection, ref: str, event: str, payload: Any
+    ) -> None:
+        frame = [self._join_ref, ref, "room:lobby", event, payload]
+        await websocket.send_message(msgspec.json.encode(frame).decode())
+
+    def _next_ref(self) -> str:
+        self._refs += 1
+        return str(self._refs)
+
+    # Counting
+
+    def _replied(self, join_ref: str, ref: str, payload: Any) -> bool:
+        is_ok = payload["status"] == "ok"
+        if ref == self._join_ref:
+            if is_ok:
+                self._is_back()
+            else:
+                self.tally.failed_joins += 1
+            return not is_ok
+        since = self._waiting.pop(ref, None)
+        if since is not None and is_ok:
+            self.tally.answered += 1
+            self.tally.slowest = max(self.tally.slowest, trio.current_time() - since)
+        elif since is not None:
+            self.tally.refused += 1
+        self._look_whether_answered()
+        return False
+
+    def _is_back(self) -> None:
+        self.joined = True
+        self.tally.joins += 1
+        if self._out_since is not None:
+            self.tally.out.append(trio.current_time() - self._out_since)
+            self._out_since = None
+
+    def _crashed(self) -> None:
+        self.tally.errors += 1
+        self.tally.lost_to_errors += len(self._waiting)
+        self._thrown_out()
+
+    def _disconnected(self) -> None:
+        self.tally.disconnects += 1
+        self.tally.left_with_connection += self.joined
+        self.tally.lost_to_disconnects += len(self._waiting)
+        self._thrown_out()
+
+    def _thrown_out(self) -> None:
+        self._waiting.clear()
+        self._look_whether_answered()
+        self.joined = False
+        if self._out_since is None:
+            self._out_since = trio.current_time()

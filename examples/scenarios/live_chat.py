@@ -1,0 +1,117 @@
+"""Chaos on the chat: many clients in one room, while channels, connections and supervisors are broken.
+
+    ashtree chaos examples.scenarios.live_chat:live_chat --seed 7 --for 60 --html report.html
+
+What the clients themselves have counted stands in the report as a note, beside what was counted from the trace.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from random import Random
+from typing import Any
+
+import trio
+from attrs import asdict
+
+from channels import Endpoint
+from examples.chat.server import UserSocket
+from examples.scenarios.chat_client import ChatClient, Tally
+from supervision.chaos.faults import (
+    Crash,
+    DropMessage,
+    Fault,
+    HoldConnection,
+    Kill,
+    ResetConnection,
+    Slow,
+    StallLoop,
+)
+from supervision.chaos.moments import At
+from supervision.simulation.scenario import scenario
+from supervision.supervisor import Supervisor
+
+__all__ = ["faults_for_a_chat", "live_chat"]
+
+ENDPOINT = "/top/endpoint"
+CHANNELS = f"{ENDPOINT}/UserSocket channels"
+CHANNEL = f"{CHANNELS}/*/ChannelServer"
+
+
+def faults_for_a_chat(random: Random, seconds: float = 60.0) -> tuple[Fault, ...]:
+    """A plan for so many seconds: small faults all the time, and some that take a part of the tree along.
+
+    Args:
+        random: decides when, and whom it meets.
+        seconds: that the plan takes; it has about as many faults.
+    """
+
+    def some(share: float, make: Callable[[At, float], Fault]) -> list[Fault]:
+        number = max(1, round(share * seconds))
+        times = sorted(random.uniform(0.02, 0.92) * seconds for _ in range(number))
+        return [make(At(round(time, 3)), round(random.random(), 4)) for time in times]
+
+    return (
+        *some(0.35, lambda when, pick: Kill(target=CHANNEL, when=when, pick=pick)),
+        *some(0.2, lambda when, pick: Crash(target=CHANNEL, when=when)),
+        *some(0.2, lambda when, pick: ResetConnection(target="client *", when=when, pick=pick)),
+        *some(
+            0.08,
+            lambda when, pick: HoldConnection(target="client *", when=when, pick=pick, seconds=1.5),
+        ),
+        *some(0.05, lambda when, pick: Slow(target=CHANNEL, when=when, seconds=0.8)),
+        *some(0.05, lambda when, pick: DropMessage(target=CHANNEL, when=when, kind="new_msg")),
+        Kill(target=f"{ENDPOINT}/poller", when=At(seconds * 0.15)),
+        Kill(target=f"{CHANNELS}/0", when=At(seconds * 0.35)),
+        StallLoop(seconds=0.4, when=At(seconds * 0.5)),
+        Kill(target=f"{ENDPOINT}/connections", when=At(seconds * 0.65)),
+        Kill(target=f"{ENDPOINT}/listener", when=At(seconds * 0.8)),
+    )
+
+
+@scenario(faults=faults_for_a_chat, params={"clients": 50})
+async def live_chat(world: Any) -> Tally:
+    """The chat and its clients, until the experiment is over; returns what the clients have counted.
+
+    Parameters: `clients` (50), `host` ("127.0.0.1") and `port` (0, which takes any free one).
+    """
+    params = world.params
+    endpoint = Endpoint(sockets={"/socket": UserSocket}, listen=world.listen)
+    await Supervisor.start_link(
+        [endpoint.child_spec(host=params.get("host", "127.0.0.1"), port=params.get("port", 0))],
+        label="top",
+    )
+    host, port = endpoint.address
+    clients = [
+        ChatClient(number, world.random("client", number), world.connect, host, port)
+        for number in range(params.get("clients", 50))
+    ]
+    world.steady("everybody is in the room", lambda: _everybody(clients))
+    async with trio.open_nursery() as nursery:
+        for client in clients:
+            nursery.start_soon(client.main)
+        await world.until_over()
+        for client in clients:
+            client.stop()
+        with trio.move_on_after(2):
+            for client in clients:
+                await client.answered.wait()
+        tally = Tally()
+        for client in clients:
+            tally.add(client.tally)
+        world.note("what the clients counted", **_figures(tally))
+        nursery.cancel_scope.cancel()
+    return tally
+
+
+def _everybody(clients: list[ChatClient]) -> str | None:
+    here = sum(client.joined for client in clients)
+    return None if here == len(clients) else f"{here} of {len(clients)} are"
+
+
+def _figures(tally: Tally) -> dict[str, Any]:
+    figures = asdict(tally)
+    out = sorted(figures.pop("out"))
+    figures["slowest"] = round(tally.slowest, 3)
+    figures["back_after_median"] = round(out[len(out) // 2], 3) if out else None
+    return figures

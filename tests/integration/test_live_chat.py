@@ -1,0 +1,197 @@
+"""Chaos on the live chat: what its report says, and what its clients have counted themselves."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from functools import partial
+from pathlib import Path
+
+from channels.live_network import LiveNetwork
+from examples.scenarios.chat_client import Tally
+from examples.scenarios.live_chat import faults_for_a_chat, live_chat
+from supervision.chaos.experiment import Phases
+from supervision.chaos.live import run_live
+from supervision.chaos.live_outcome import LiveOutcome
+from supervision.chaos.measures import PathMeasure, percentile
+from supervision.simulation import simulate
+from tests.integration.servers import ROOT
+
+CHANNELS = "/top/endpoint/UserSocket channels/*/ChannelServer"
+CONNECTIONS = "/top/endpoint/connections/Connection"
+PROGRAM = [str(Path(sys.executable).with_name("ashtree")), "chaos"]
+
+
+def place(outcome: LiveOutcome, path: str) -> PathMeasure:
+    return next(each for each in outcome.measures.paths if each.path == path)
+
+
+def test_the_report_agrees_with_what_the_clients_have_counted(tmp_path: Path) -> None:
+    outcome = run_live(
+        live_chat,
+        seed=7,
+        seconds=5.0,
+        faults=partial(faults_for_a_chat, seconds=5.0),
+        params={"clients": 10},
+        network=LiveNetwork(),
+        phases=Phases(before=0.5, after=0.5),
+    )
+    outcome.check()
+    tally = outcome.result
+    assert isinstance(tally, Tally)
+    measures = outcome.measures
+
+    # What ended. A client sees the end of a channel as a phx_error, as a join that fails, or with its connection.
+    channels, connections = place(outcome, CHANNELS), place(outcome, CONNECTIONS)
+    assert channels.ended == tally.errors + tally.failed_joins + tally.left_with_connection
+    assert connections.ended == tally.disconnects
+    assert channels.ended_by_faults == channels.ended
+    assert connections.ended_by_faults == connections.ended
+    assert measures.processes.troubled == 0
+
+    # What came back.
+    assert tally.joins == 10 + len(tally.out)
+    assert measures.recovery.not_back == 0
+    seen = percentile(tally.out, 0.5)
+    assert seen is not None
+    assert channels.median_back is not None
+    assert abs(seen - channels.median_back) < 0.1
+
+    # What was lost. On top of messages between processes, clients lose what is on the wire when a connection breaks.
+    lost = tally.lost_to_errors + tally.lost_to_disconnects
+    assert tally.said == tally.answered + tally.refused + lost
+    assert measures.messages.lost <= lost + tally.refused + measures.messages.dropped
+    assert set(measures.messages.by_kind) <= {"Message new_msg"}
+
+    # What was planned, with the big faults among it.
+    assert measures.applied >= 12
+    assert measures.blast_largest >= 15
+    outcome.write_page(tmp_path / "report.html")
+    assert "what the clients counted" in (tmp_path / "report.html").read_text("utf-8")
+
+
+def test_without_broken_connections_every_lost_message_is_accounted_for() -> None:
+    def faults(random: object) -> list[object]:
+        plan = faults_for_a_chat(random, seconds=4.0)  # type: ignore[arg-type]
+        return [each for each in plan if type(each).__name__ in {"Crash", "DropMessage"}]
+
+    outcome = run_live(
+        live_chat,
+        seed=3,
+        seconds=4.0,
+        faults=faults,  # type: ignore[arg-type]
+        params={"clients": 5},
+        network=LiveNetwork(),
+        phases=Phases(before=0.5, after=0.5),
+    )
+    outcome.check()
+    tally = outcome.result
+    assert isinstance(tally, Tally)
+    mail = outcome.measures.messages
+    assert tally.disconnects == 0
+    assert mail.lost == mail.in_hand + mail.dropped > 0
+    assert tally.said - tally.answered == mail.lost
+
+
+def test_the_same_scenario_can_be_simulated() -> None:
+    outcome = simulate(
+        live_chat,
+        7,
+        faults=partial(faults_for_a_chat, seconds=20.0),
+        params={"clients": 5, "seconds": 20, "port": 4000},
+    )
+    outcome.check()
+    assert sum(report.status == "applied" for report in outcome.fault_reports) > 15
+
+
+def command(folder: Path, *options: str) -> list[str]:
+    target = "examples.scenarios.live_chat:live_chat"
+    files = ["--html", str(folder / "report.html"), "--json", str(folder / "report.json")]
+    return [*PROGRAM, target, "--params", "clients=4", "--steady-for", "0.3", *files, *options]
+
+
+def test_the_command_writes_its_reports(tmp_path: Path) -> None:
+    plan = '[{"type": "kill", "target": "/top/endpoint/poller", "when": {"type": "at", "seconds": 0.2}}]'
+    (tmp_path / "plan.json").write_text(plan)
+    options = ("--for", "1", "--seed", "3", "--faults", str(tmp_path / "plan.json"))
+    done = subprocess.run(
+        command(tmp_path, *options),
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "1 applied" in done.stdout
+    assert "the steady state came back" in done.stdout
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert (report["seed"], report["verdict"]) == (3, "held")
+    assert [fault["target"] for fault in report["plan"]] == ["/top/endpoint/poller"]
+    assert (tmp_path / "report.html").stat().st_size > 10_000
+
+
+def test_a_run_that_fails_has_another_exit_code(tmp_path: Path) -> None:
+    plan = '[{"type": "kill", "target": "/nowhere", "when": {"type": "at", "seconds": 0.2}}]'
+    (tmp_path / "plan.json").write_text(plan)
+    options = ("--for", "0.5", "--faults", str(tmp_path / "plan.json"))
+    done = subprocess.run(
+        command(tmp_path, *options),
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "none of the 1 planned faults was applied" in done.stdout
+    assert json.loads((tmp_path / "report.json").read_text())["verdict"] == "failed"
+
+
+def test_ctrl_c_ends_a_run_in_order_and_it_has_a_report(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    with log.open("wb") as file:
+        process = subprocess.Popen(
+            command(tmp_path, "--for", "300"), cwd=ROOT, stdout=file, stderr=file
+        )
+    try:
+        deadline = time.monotonic() + 40
+        while b"Breaking things" not in log.read_bytes():
+            assert process.poll() is None, log.read_text()
+            assert time.monotonic() < deadline, log.read_text()
+            time.sleep(0.05)
+        time.sleep(1)
+        os.kill(process.pid, signal.SIGINT)
+        assert process.wait(30) == 0, log.read_text()
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait(5)
+    assert "It was ended early." in log.read_text()
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["interrupted"] is True
+    assert (tmp_path / "report.html").is_file()
+
+
+def test_wrong_input_is_said_in_one_sentence(tmp_path: Path) -> None:
+    for options, words in (
+        (("--faults", str(tmp_path / "none.json")), "none.json"),
+        (("--html", str(tmp_path / "gone" / "a.html")), "there is no folder"),
+        (("--for", "0"), "more than 0"),
+        (("--log-level", "loud"), "write debug, info"),
+    ):
+        done = subprocess.run(
+            [*PROGRAM, "examples.scenarios.live_chat:live_chat", *options],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+        assert done.returncode == 2
+        assert words in done.stderr
+        assert "Traceback" not in done.stderr

@@ -1,0 +1,194 @@
+"""Connections of a live experiment: what clients see while they are reset, held, slowed and parted."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+import trio
+
+from channels.live_network import LiveNetwork
+
+
+class Echo:
+    """A listener behind a network, which says everything back; and what it was given to serve."""
+
+    def __init__(self, network: LiveNetwork, listener: Any) -> None:
+        self.network = network
+        self.port: int = listener.port
+        self.served: list[socket.socket] = []
+        self._streams: list[trio.SocketStream] = []
+
+    async def connect(self, source: str | None = None) -> trio.SocketStream:
+        stream = await self.network.connect("127.0.0.1", self.port, source=source)
+        self._streams.append(stream)
+        return stream
+
+    async def gone(self) -> None:
+        """Wait until there are no connections."""
+        for _ in range(2000):
+            if not self.network.connections:
+                return
+            await trio.sleep(0.001)
+        raise AssertionError(f"there are still {self.network.connections}")
+
+    def close(self) -> None:
+        for stream in self._streams:
+            stream.socket.close()
+        for sock in self.served:
+            sock.close()
+
+
+@asynccontextmanager
+async def echoing() -> AsyncIterator[Echo]:
+    network = LiveNetwork()
+    async with trio.open_nursery() as nursery:
+        attached = trio.Event()
+        nursery.start_soon(network.main, attached.set)
+        await attached.wait()
+        listener = await network.open("127.0.0.1", 0)
+        echo = Echo(network, listener)
+
+        async def serve(sock: socket.socket) -> None:
+            stream = trio.SocketStream(trio.socket.from_stdlib_socket(sock))
+            async with stream:
+                try:
+                    async for data in stream:
+                        await stream.send_all(data)
+                except trio.BrokenResourceError:
+                    # Some of these connections are broken on purpose.
+                    pass
+
+        def accepted(sock: socket.socket) -> None:
+            echo.served.append(sock)
+            nursery.start_soon(serve, sock)
+
+        nursery.start_soon(listener.main, accepted)
+        try:
+            with trio.fail_after(10):
+                yield echo
+        finally:
+            listener.close()
+            echo.close()
+            nursery.cancel_scope.cancel()
+
+
+async def said(stream: trio.SocketStream, data: bytes = b"hello") -> bytes:
+    await stream.send_all(data)
+    return bytes(await stream.receive_some())
+
+
+async def test_bytes_pass_both_ways_and_so_does_the_end() -> None:
+    async with echoing() as echo:
+        stream = await echo.connect()
+        assert await said(stream) == b"hello"
+        data = bytes(range(256)) * 4000
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(stream.send_all, data)
+            got = b""
+            while len(got) < len(data):
+                got += await stream.receive_some()
+        assert got == data
+        await stream.send_eof()
+        assert await stream.receive_some() == b""
+        await echo.gone()
+
+
+async def test_the_server_sees_clients_with_addresses() -> None:
+    async with echoing() as echo:
+        stream = await echo.connect()
+        await said(stream)
+        host, _port = echo.served[0].getpeername()
+        assert host == "127.0.0.1"
+
+
+async def test_connections_are_named_after_their_hosts() -> None:
+    async with echoing() as echo:
+        for source in ("phone", "phone", None):
+            await said(await echo.connect(source))
+        assert [connection.name for connection in echo.network.connections] == [
+            "phone->127.0.0.1#1",
+            "phone->127.0.0.1#2",
+            "127.0.0.1->127.0.0.1#3",
+        ]
+
+
+async def test_a_reset_breaks_both_ends() -> None:
+    async with echoing() as echo:
+        stream = await echo.connect()
+        await said(stream)
+        assert len(echo.network.connections) == 1
+        echo.network.connections[0].reset()
+        with pytest.raises(trio.BrokenResourceError):
+            await stream.receive_some()
+        await echo.gone()
+
+
+async def test_a_client_that_resets_is_a_reset_for_the_server() -> None:
+    async with echoing() as echo:
+        stream = await echo.connect()
+        await said(stream)
+        linger = b"\x01\x00\x00\x00\x00\x00\x00\x00"
+        stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        stream.socket.close()
+        await echo.gone()
+
+
+async def test_nothing_passes_while_it_is_held_and_nothing_is_lost() -> None:
+    async with echoing() as echo:
+        stream = await echo.connect()
+        await said(stream)
+        connection = echo.network.connections[0]
+        connection.hold()
+        await stream.send_all(b"later")
+        with trio.move_on_after(0.2) as limit:
+            await stream.receive_some()
+        assert limit.cancelled_caught
+        connection.release()
+        assert await stream.receive_some() == b"later"
+
+
+async def test_a_delay_is_added_and_taken_away() -> None:
+    async with echoing() as echo:
+        stream = await echo.connect()
+        await said(stream)
+        connection = echo.network.connections[0]
+        connection.delay(0.1)
+        began = time.monotonic()
+        await said(stream)
+        assert time.monotonic() - began >= 0.2  # there and back
+        connection.delay(-0.1)
+        began = time.monotonic()
+        await said(stream)
+        assert time.monotonic() - began < 0.1
+
+
+async def test_a_partition_holds_new_connections_too_until_it_is_healed() -> None:
+    async with echoing() as echo:
+        echo.network.partition_oneway("phone", "127.0.0.1")
+        phone, desk = await echo.connect("phone"), await echo.connect("desk")
+        assert await said(desk) == b"hello"
+        await phone.send_all(b"held")
+        with trio.move_on_after(0.2) as limit:
+            await phone.receive_some()
+        assert limit.cancelled_caught
+        echo.network.heal("127.0.0.1", "phone")
+        assert await phone.receive_some() == b"held"
+
+
+async def test_healing_one_partition_leaves_the_others() -> None:
+    async with echoing() as echo:
+        phone = await echo.connect("phone")
+        await said(phone)
+        echo.network.partition_oneway("127.0.0.1", "phone")
+        echo.network.heal("desk", "127.0.0.1")
+        await phone.send_all(b"held")
+        with trio.move_on_after(0.2) as limit:
+            await phone.receive_some()
+        assert limit.cancelled_caught
+        echo.network.heal()
+        assert await phone.receive_some() == b"held"
