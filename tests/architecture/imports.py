@@ -38,6 +38,7 @@ PURE = (
     "channels.serializers",
     "channels.session",
     "channels.topics",
+    "channels.transports.longpoll",
     "channels.transports.request",
 )
 """Modules, and packages of them, that are given the time, chance and the world as arguments."""

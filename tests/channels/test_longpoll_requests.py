@@ -505,6 +505,7 @@ async def test_a_body_that_does_not_come_is_408(poller: Poller) -> None:
     answer = client.answer()
     assert answer is not None
     assert (answer.status, answer.body) == (408, b"")
+    assert client.is_closed
 
 
 async def test_a_socket_without_long_polling_is_not_there(serve: Serve) -> None:

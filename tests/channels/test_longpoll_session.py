@@ -159,6 +159,18 @@ async def test_nothing_is_left_of_a_session(server: Server) -> None:
     assert server.services.polling == {}
 
 
+async def test_a_slow_join_does_not_hold_up_its_post(poller: Poller) -> None:
+    join = ("1", "1", "room:a", "phx_join", {"sleep": 3})
+    assert await poller.send(join, (None, "2", "phoenix", "heartbeat")) == 200
+    assert await poller.messages() == [reply(None, "2", "phoenix")]
+    held = await poller.begin("GET")
+    await trio.sleep(3)
+    await settle()
+    said = held.said()
+    assert said is not None
+    assert [json.loads(message) for message in said["messages"]] == [reply("1", "1", "room:a")]
+
+
 # What ends it
 
 
