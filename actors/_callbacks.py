@@ -39,7 +39,7 @@ def starting(process: Process, callback: str, message: Any) -> Awaitable[None] |
     Raises:
         ProcessKilled: the process has accepted a fatal exit signal meanwhile, so the callback may not run at all.
     """
-    instruments = process.runtime.instruments
+    instruments = process.runtime.callback_instruments
     for position, instrument in enumerate(instruments):
         if process.dying:
             break

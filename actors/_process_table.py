@@ -20,6 +20,7 @@ from actors._process import Process, acting_process
 from actors.addresses import Via
 from actors.environment import current_environment
 from actors.errors import AlreadyStarted, NameTaken, RuntimeClosed
+from actors.instrument import Instrument
 from actors.refs import Pid
 from actors.telemetry import Telemetry
 from actors.timers import TimerQueue
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     import uuid
 
     from actors._runtime import Runtime
-    from actors.instrument import Instrument
 
 __all__ = ["ProcessTable"]
 
@@ -50,6 +50,8 @@ class ProcessTable:
         self.names: dict[object, Process] = {}
         self.zombies: dict[Pid, Process] = {}
         self.instruments: tuple[Instrument, ...] = ()
+        # Those that want to know of callbacks, which few do, and which is told of each.
+        self.callback_instruments: tuple[Instrument, ...] = ()
         # Whether `admit` must be asked before a message is sent: there is an instrument, or a zombie.
         self.guarded = False
         self.mailbox_alarm = sys.maxsize
@@ -69,13 +71,20 @@ class ProcessTable:
     def add_instrument(self, instrument: Instrument) -> Callable[[], None]:
         """Show everything that happens to `instrument`, until the returned function is called."""
         self.instruments = (*self.instruments, instrument)
-        self.guard()
+        self._sort_out_instruments()
 
         def remove() -> None:
             self.instruments = tuple(other for other in self.instruments if other is not instrument)
-            self.guard()
+            self._sort_out_instruments()
 
         return remove
+
+    def _sort_out_instruments(self) -> None:
+        untouched = Instrument.callback_started
+        self.callback_instruments = tuple(
+            each for each in self.instruments if type(each).callback_started is not untouched
+        )
+        self.guard()
 
     def guard(self) -> None:
         """Decide anew whether sending needs a second look."""
