@@ -38,7 +38,7 @@ from supervision.chaos.faults import (
     plan_to_json,
 )
 from supervision.chaos.injector import Injector
-from supervision.chaos.invariants.base import Invariant
+from supervision.chaos.invariants.base import Invariant, Violation, Watch
 from supervision.chaos.invariants.built_in import BUILT_IN
 from supervision.chaos.junk import Junk
 from supervision.chaos.live import live, run_live
@@ -96,6 +96,8 @@ __all__ = [
     "StallLoop",
     "Storm",
     "SwallowCancellation",
+    "Violation",
+    "Watch",
     "describe_fault",
     "kind_of",
     "live",
