@@ -122,13 +122,14 @@ class _Test:
             check=options.get("check", 0.0),
             limit=options.get("limit", 60.0),
         )
+        inert = 0
         with closing(results):
             for result in results:
+                inert += result.inert
                 if result.failure is not None or result.diverged is not None:
-                    break
-            else:
-                return
-        self._fail_of(result)
+                    self._fail_of(result)
+        if inert == len(self.seeds):
+            pytest.fail(f"with every seed, {result.problem}", pytrace=False)
 
     def _fail_of(self, result: SeedResult) -> None:
         __tracebackhide__ = True

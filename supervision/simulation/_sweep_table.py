@@ -16,7 +16,7 @@ from supervision.simulation.corpus import Replayed
 from supervision.simulation.sweep import SeedResult
 from supervision.simulation.sweep_report import ENOUGH_SEEDS, SweepReport
 
-__all__ = ["say_finding", "say_replayed", "summary"]
+__all__ = ["say_finding", "say_inert", "say_replayed", "summary"]
 
 _LONG = 40  # lines of a problem that are shown
 
@@ -48,6 +48,8 @@ def summary(report: SweepReport, *, took: float, jobs: int) -> Table:
         )
     if report.faults:
         table.add_row("faults", _faults(report.faults))
+    if report.inert_runs:
+        table.add_row("", f"in {report.inert_runs:,} of {report.runs:,} runs none was applied")
     for name, count in report.sometimes.items():
         table.add_row("sometimes", f"{name}: {_seen(count, report.runs)}")
     differ = f"{len(report.diverged)} were another run" if report.diverged else "all the same"
@@ -78,6 +80,13 @@ def say_replayed(console: Console, again: Replayed) -> None:
         "changed": f"has changed: it was {again.run.failure}, and now is {_first_line(again.problem)}",
     }
     console.print(f"{again.path} {how[again.status]}")
+
+
+def say_inert(console: Console, report: SweepReport) -> None:
+    """Say what is wrong with a plan that did nothing in any run."""
+    if report.is_inert and report.inert is not None:
+        console.print("\nthe plan of faults did nothing in any run", style="bold")
+        console.print(textwrap.indent(report.inert.problem or "", "  "))
 
 
 def say_finding(

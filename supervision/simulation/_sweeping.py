@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from supervision.simulation._findings import Finding, look_at
-from supervision.simulation._sweep_table import say_finding, say_replayed, summary
+from supervision.simulation._sweep_table import say_finding, say_inert, say_replayed, summary
 from supervision.simulation._workers import cores
 from supervision.simulation.corpus import Corpus, Replayed
 from supervision.simulation.scenario import Scenario, scenario_name
@@ -158,6 +158,7 @@ class Sweeping:
     def _say(self) -> None:
         self.out.print()
         self.out.print(summary(self.report, took=self._took, jobs=self.asked.jobs))
+        say_inert(self.out, self.report)
         for finding in self.findings:
             say_finding(self.out, self.report, finding, params=self.asked.params)
         if self.asked.json_file is not None:

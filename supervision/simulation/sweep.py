@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 from attrs import evolve, field, frozen
 
+from supervision.chaos.errors import InertPlan
 from supervision.chaos.plan import Plan
 from supervision.simulation._workers import Lost, cores, in_workers
 from supervision.simulation.entropy import derive
@@ -42,6 +43,8 @@ class SeedResult:
         seed: which.
         failure: what kind of failure it was, alike for all that fail alike; None if the run passed.
         problem: what went wrong, in full.
+        inert: whether nothing of its plan of faults was applied. That is no failure here, as it is for `simulate`: of
+            plans that chance draws, some find nothing to be done to. If it is so with all seeds, the plan is wrong.
         run: the run file of a failure. None if it passed, and if there was no end of the run to write down.
         lost: whether the run never came to an end: its process died, or its time was up.
         diverged: how the run differed when it was repeated in a fresh process; None if it did not, or was not.
@@ -59,6 +62,7 @@ class SeedResult:
     seed: int
     failure: str | None = None
     problem: str | None = None
+    inert: bool = False
     run: RunFile | None = None
     lost: bool = False
     diverged: str | None = None
@@ -218,12 +222,14 @@ def _can_be_found(scenario: Scenario) -> bool:
 
 def _result_of(outcome: Outcome) -> SeedResult:
     error = outcome.error
+    failed = error is not None and not isinstance(error, InertPlan)
     statuses = [report.status for report in outcome.fault_reports]
     return SeedResult(
         seed=outcome.seed,
-        failure=identify(error),
+        failure=identify(error) if failed else None,
         problem=None if error is None else f"{type(error).__name__}: {error}",
-        run=None if error is None else describe_run(outcome),
+        inert=isinstance(error, InertPlan),
+        run=describe_run(outcome) if failed else None,
         seconds=outcome.seconds,
         steps=outcome.steps,
         events=outcome.events,

@@ -47,6 +47,7 @@ class SweepReport:
         scenario: its name.
         runs: how many there were.
         failures: by their kind, in the order in which they were found.
+        inert: the first run of whose plan nothing was applied; `inert_runs`: how many there were.
         diverged: runs that were another run in a fresh process.
         checked: how many were repeated in a fresh process.
         virtual_seconds: how much time passed in all worlds together.
@@ -58,6 +59,8 @@ class SweepReport:
     scenario: str
     runs: int = 0
     failures: dict[str, Failures] = field(factory=dict)
+    inert: SeedResult | None = None
+    inert_runs: int = 0
     diverged: list[SeedResult] = field(factory=list)
     checked: int = 0
     virtual_seconds: float = 0.0
@@ -75,6 +78,9 @@ class SweepReport:
             self.faults[status] = self.faults.get(status, 0) + count
         for name, happened in result.sometimes.items():
             self.sometimes[name] = self.sometimes.get(name, 0) + happened
+        self.inert_runs += result.inert
+        if result.inert and self.inert is None:
+            self.inert = result
         if result.diverged is not None and len(self.diverged) < _SHOWN:
             self.diverged.append(result)
         if result.failure is None:
@@ -100,9 +106,17 @@ class SweepReport:
 
     @property
     def passed(self) -> bool:
-        """Whether nothing was found: no failure, no divergence, and, in a sweep of enough seeds, nothing unseen."""
+        """Whether nothing was found: no failure, no divergence, and, in a sweep of enough seeds, nothing unseen.
+
+        A plan of which nothing was applied in any run is found, too.
+        """
         unseen = self.unseen if self.runs >= ENOUGH_SEEDS else []
-        return not (self.failures or self.diverged or unseen)
+        return not (self.failures or self.diverged or unseen or self.is_inert)
+
+    @property
+    def is_inert(self) -> bool:
+        """Whether there were runs, and in none of them anything of a plan was applied."""
+        return 0 < self.runs == self.inert_runs
 
     def as_data(self) -> Mapping[str, Any]:
         """The report as JSON has it, without anything that differs from one machine to another."""
@@ -120,6 +134,7 @@ class SweepReport:
                 }
                 for alike in self.failures.values()
             ],
+            "inert": self.inert_runs,
             "diverged": [
                 {"seed": each.seed, "difference": each.diverged} for each in self.diverged
             ],

@@ -292,6 +292,22 @@ def test_pytest_runs_without_the_plugin_and_names_it_so(pytester: pytest.Pyteste
     result.stdout.fnmatch_lines(["@pytest.mark.simulation(seeds=200, *"])
 
 
+def test_a_plan_that_does_nothing_fails_a_test(run: Run) -> None:
+    result = run(
+        """
+        import pytest
+        from supervision.chaos.faults import Kill
+        from supervision.chaos.moments import At
+
+        @pytest.mark.simulation(seeds=3, faults=[Kill(target="/nobody", when=At(1))])
+        async def test_it(world):
+            pass
+        """
+    )
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["with every seed, *none of the 1 planned faults was applied:"])
+
+
 def test_the_corpus_can_be_kept_elsewhere(run: Run, tmp_path: Path) -> None:
     run(FAILING, "--simulation-corpus", str(tmp_path / "kept"))
     (file,) = (tmp_path / "kept").iterdir()

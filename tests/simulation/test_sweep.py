@@ -1,14 +1,19 @@
 """Sweeps: the same results however they were run, and nothing lost on the way."""
 
 import pytest
+import trio
 
+from supervision.chaos.faults import Kill
+from supervision.chaos.moments import At
 from supervision.simulation.errors import RunFileError
 from supervision.simulation.knobs import Knobs
 from supervision.simulation.outcome import Outcome
 from supervision.simulation.run_file import run_again
-from supervision.simulation.simulate import Scenario, simulate
+from supervision.simulation.scenario import Scenario, scenario
+from supervision.simulation.simulate import simulate
 from supervision.simulation.sweep import SeedResult, sweep
 from supervision.simulation.sweep_report import ENOUGH_SEEDS, SweepReport
+from supervision.simulation.world import World
 from tests.simulation.scenarios import crashing_tree, iterates_over_a_set
 from tests.simulation.sweep_scenarios import (
     checks_at_every_seed,
@@ -163,6 +168,25 @@ def test_what_the_faults_came_to_is_added_up() -> None:
     report.add(SeedResult(seed=1, faults={"applied": 3, "masked": 1}))
     report.add(SeedResult(seed=2, faults={"applied": 2, "not_applicable": 1}))
     assert report.faults == {"applied": 5, "masked": 1, "not_applicable": 1}
+
+
+@scenario(faults=[Kill(target="/nobody", when=At(1))])
+async def aims_at_nobody(world: World) -> None:
+    """Has a plan that does nothing."""
+    await trio.sleep(2)
+
+
+def test_a_plan_that_does_nothing_is_found_if_it_does_nothing_with_any_seed() -> None:
+    results = list(sweep(aims_at_nobody, [1, 2], jobs=0, check=0))
+    assert all(result.passed and result.inert for result in results)
+    assert "none of the 1 planned faults was applied" in str(results[0].problem)
+    report = SweepReport(scenario="a:b")
+    for result in results:
+        report.add(result)
+    assert not report.passed
+    report.add(SeedResult(seed=3, faults={"applied": 1}))
+    assert report.passed
+    assert (report.inert, report.inert_runs) == (results[0], 2)
 
 
 def test_a_run_that_is_another_one_elsewhere_is_a_finding_although_it_passes() -> None:

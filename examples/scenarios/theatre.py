@@ -1,0 +1,130 @@
+"""A box office that sells a seat twice, and one that does not: the example of docs/howto/simulate-your-channel.md.
+
+ashtree simulate examples.scenarios.theatre:evening --params office=hasty
+ashtree simulate examples.scenarios.theatre:evening --params office=careful
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import trio
+from trio_websocket import WebSocketConnection, wrap_client_stream
+
+from actors import GenServer, Sender, call
+from actors import Reply as Answer
+from channels import Channel, Endpoint, Reply, Socket, handle_in
+from supervision import Supervisor, child_spec
+from supervision.chaos.plan import Storm
+from supervision.simulation import World
+from supervision.simulation.scenario import scenario
+
+__all__ = ["evening"]
+
+SEATS = 8
+
+Tickets = dict[int, set[str]]
+"""For each seat those who were told that it is theirs."""
+
+
+class Seats(GenServer[dict[int, str]]):
+    """Knows whose a seat is. The dict stands for a database: it outlives this process."""
+
+    async def init(self, sold: dict[int, str]) -> None:
+        self.state = sold
+
+    async def handle_call(self, request: Any, sender: Sender) -> Answer:
+        match request:
+            case ("whose", seat):
+                return Answer(self.state.get(seat))
+            case ("give", seat, name):
+                self.state[seat] = name
+                return Answer("given")
+            case ("give if free", seat, name):
+                return Answer("given" if self.state.setdefault(seat, name) == name else "taken")
+        raise ValueError(f"seats know nothing of {request!r}")
+
+
+class HastyBoxOffice(Channel):
+    """Looks whether a seat is free, and then gives it away."""
+
+    async def join(self, topic: str, payload: Any) -> None:
+        self.name: str = payload["name"]
+
+    @handle_in("book")
+    async def book(self, payload: Any) -> Reply:
+        if await call("seats", ("whose", payload["seat"])) is not None:
+            return Reply({"reason": "taken"}, status="error")
+        await call("seats", ("give", payload["seat"], self.name))
+        return Reply({"seat": payload["seat"]})
+
+
+class CarefulBoxOffice(HastyBoxOffice):
+    """Lets the seats decide, who take one request after the other."""
+
+    @handle_in("book")
+    async def book(self, payload: Any) -> Reply:
+        if await call("seats", ("give if free", payload["seat"], self.name)) == "taken":
+            return Reply({"reason": "taken"}, status="error")
+        return Reply({"seat": payload["seat"]})
+
+
+class HastySocket(Socket):
+    """For visitors who are served in haste."""
+
+    channels = {"box_office:*": HastyBoxOffice}
+
+
+class CarefulSocket(Socket):
+    """For visitors who are served with care."""
+
+    channels = {"box_office:*": CarefulBoxOffice}
+
+
+async def ask(phone: WebSocketConnection, event: str, payload: dict[str, Any]) -> str:
+    """Push an event, and return the status of its reply; "phx_error" if the channel crashed of it."""
+    await phone.send_message(json.dumps(["1", "1", "box_office:tonight", event, payload]))
+    _, _, _, kind, answer = json.loads(await phone.get_message())
+    return str(answer["status"] if kind == "phx_reply" else kind)
+
+
+async def visit(world: World, name: str, tickets: Tickets) -> None:
+    """Try to book some seats, one after the other; join again when the channel has crashed."""
+    stream = world.random("visitor", name)
+    # Any, because the client's annotations ask for a socket, which it does not need.
+    line: Any = await world.network.connect("theatre", 4000, source=name)
+    async with (
+        trio.open_nursery() as nursery,
+        await wrap_client_stream(nursery, line, "theatre", "/socket/websocket?vsn=2.0.0") as phone,
+    ):
+        await ask(phone, "phx_join", {"name": name})
+        for _ in range(4):
+            await trio.sleep(stream.random())
+            seat = stream.randrange(SEATS)
+            status = await ask(phone, "book", {"seat": seat})
+            world.sometimes("the seats go away in the middle", status == "phx_error")
+            if status == "ok":
+                world.note(f"{name} has seat {seat}")
+                tickets.setdefault(seat, set()).add(name)
+            elif status == "phx_error":
+                await ask(phone, "phx_join", {"name": name})
+
+
+@scenario(
+    faults=Storm(["/theatre/seats"], count=2, after=0.2, within=1.2, kinds=["kill"]),
+    params={"office": "careful", "visitors": 4},
+)
+async def evening(world: World) -> None:
+    """Visitors book at once, while the process that knows the seats is killed; nobody shares a seat."""
+    socket = {"hasty": HastySocket, "careful": CarefulSocket}[world.params["office"]]
+    endpoint = Endpoint(sockets={"/socket": socket}, listen=world.network.open)
+    seats = child_spec(Seats, {}, kwargs={"name": "seats"})
+    office = endpoint.child_spec(host="theatre", port=4000)
+    await Supervisor.start_link([seats, office], label="theatre")
+    tickets: Tickets = {}
+    async with trio.open_nursery() as nursery:
+        for number in range(world.params["visitors"]):
+            nursery.start_soon(visit, world, f"visitor {number}", tickets)
+    for seat, names in tickets.items():
+        world.check(len(names) == 1, f"seat {seat} was sold to {' and to '.join(sorted(names))}")
