@@ -34,18 +34,26 @@ class CallbackFaults:
         ledger: of the plan.
         changed: called whenever a callback goes on that was held up.
 
-    Attributes:
-        held: callbacks that are held up for a time.
     """
 
     def __init__(self, ledger: Ledger, changed: Callable[[], None]) -> None:
-        self.held = 0
+        # For each runtime, how many callbacks are held up for a time.
+        self._held: dict[Site, int] = {}
         self._ledger = ledger
         self._changed = changed
         self._waiting: list[Planned] = []
         # For each process that has run a callback, those that may be for it. Thrown away when one is added.
         self._relevant: dict[Pid, tuple[Planned, ...]] = {}
         self._healed = trio.Event()
+
+    @property
+    def held(self) -> int:
+        """How many callbacks are held up for a time."""
+        return sum(self._held.values())
+
+    def drop(self, site: Site) -> None:
+        """A runtime is gone, and what was held up in it never goes on."""
+        self._held.pop(site, None)
 
     def add(self, planned: Planned) -> None:
         """Wait for a callback."""
@@ -136,7 +144,9 @@ class CallbackFaults:
 
     async def _hold(self, planned: Planned, spot: Spot, seconds: float, *, stubborn: bool) -> None:
         timed = seconds < math.inf
-        self.held += timed
+        site = spot.site
+        if timed:
+            self._held[site] = self._held.get(site, 0) + 1
         try:
             # Shielded if the fault is to be deaf to being ended. Bounded by its seconds, and ended by `heal`.
             with trio.CancelScope(deadline=trio.current_time() + seconds, shield=stubborn):
@@ -147,7 +157,8 @@ class CallbackFaults:
                 self._ledger.masked(planned, spot, why)
             raise
         finally:
-            self.held -= timed
+            if timed and site in self._held:
+                self._held[site] -= 1
             self._changed()
 
 

@@ -160,7 +160,8 @@ class MessageFaults:
 
     def _arrive(self, planned: Planned, spot: Spot, message: Any) -> bool:
         self._later.pop(planned, None)
-        arrived = deliver(spot.pid, message)
+        # Of a node that was killed, nothing is told that its processes are gone.
+        arrived = not spot.site.gone and deliver(spot.pid, message)
         if not arrived:
             why = "its receiver had ended before the message arrived"
             self._ledger.masked(planned, spot, why)

@@ -70,7 +70,13 @@ class Site(Instrument):
         self.node = node
         self._callbacks = callbacks
         self._messages = messages
-        self.remove = runtime.add_instrument(self)
+        self.gone = False
+        self._detach = runtime.add_instrument(self)
+
+    def remove(self) -> None:
+        """Let go of the runtime."""
+        self.gone = True
+        self._detach()
 
     def address(self, place: Place) -> str:
         """The path of a place, as the targets of faults have it."""

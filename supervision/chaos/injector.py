@@ -119,6 +119,8 @@ class Injector:
         for site in [each for each in self._sites if each.runtime is runtime]:
             site.remove()
             self._sites.remove(site)
+            self._callbacks.drop(site)
+        self._something_changed()
 
     # The plan
 

@@ -7,16 +7,19 @@ from typing import Any
 
 import msgspec
 import pytest
+import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from supervision.chaos.errors import InertPlan
 from supervision.chaos.faults import (
     Crash,
+    DelayMessage,
     DropMessage,
     Fault,
     FillMailbox,
     HalfOpen,
+    Hang,
     HoldConnection,
     Kill,
     KillNode,
@@ -35,7 +38,8 @@ from supervision.simulation.run_file import load_run, replay, save_run
 from supervision.simulation.scenario import settings_of
 from supervision.simulation.self_check import check_determinism
 from supervision.simulation.simulate import simulate
-from tests.simulation.fault_scenarios import STORM, busy, echo, islands, unharmed
+from supervision.simulation.world import World
+from tests.simulation.fault_scenarios import STORM, busy, echo, island, islands, unharmed
 
 STORE = "/top/w1"
 
@@ -359,6 +363,30 @@ def test_processes_in_nodes_are_addressed_by_the_node_and_their_path() -> None:
         ("applied", "b/top/w#1"),
         ("not_applicable", None),
     ]
+
+
+def test_what_was_held_up_in_a_node_that_is_killed_is_waited_for_no_more() -> None:
+    async def scenario(world: World) -> None:
+        world.nodes.start("a", island)
+        await trio.sleep(2)
+        await world.faults.finished()
+        world.note("finished")
+        world.faults.heal()
+        world.nodes.boot("a")
+        await trio.sleep(2)
+
+    plan: list[Fault] = [
+        Slow(target="a/top/w", seconds=60.0, when=At(0.5)),
+        DelayMessage(target="a/top/w", seconds=3.0, when=At(0.5)),
+        Hang(target="a/top", when=On("init", incarnation=1)),
+        KillNode(node="a", when=At(1.5)),
+    ]
+    outcome = simulate(scenario, 1, faults=plan[:2] + plan[3:])
+    assert outcome.passed, outcome.error
+    (finished,) = events(outcome, "note")
+    assert finished["t"] < 4.0
+    assert outcome.fault_reports[1].why == "its receiver had ended before the message arrived"
+    assert simulate(scenario, 1, faults=plan[2:]).passed
 
 
 def test_the_clock_of_one_node_is_put_forward() -> None:
