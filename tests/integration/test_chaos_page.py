@@ -1,0 +1,264 @@
+"""The page of a run, in a real browser, from a file and without a network."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, ViewportSize, expect
+
+from supervision.chaos.page import write_page
+from tests.integration.browsers import chromium
+from tests.supervision.chaos.traces import CRASH, KILLED, HandMade
+
+Open = Callable[..., Page]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium() as browser:
+        yield browser
+
+
+@pytest.fixture
+def open_page(browser: Browser, tmp_path: Path) -> Iterator[Open]:
+    """Write the page of a trace, and open it; afterwards it must have asked for nothing, and have had no error."""
+    file = tmp_path / "page.html"
+    asked: list[str] = []
+    wrong: list[str] = []
+    context = browser.new_context(
+        viewport=ViewportSize(width=1300, height=800), offline=True, color_scheme="light"
+    )
+    page = context.new_page()
+    page.on("request", lambda request: asked.append(request.url))
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    page.on("console", lambda message: wrong.append(message.text))
+    page.on("dialog", lambda dialog: wrong.append(dialog.message))
+
+    def open_one(trace: HandMade, *, title: str = "a run", subtitle: str = "seed 7") -> Page:
+        write_page(trace.lines, file, title=title, subtitle=subtitle)
+        page.goto(file.as_uri())
+        return page
+
+    yield open_one
+    page.screenshot(path=tmp_path / "page.png")
+    context.close()
+    assert wrong == []
+    assert asked == [file.as_uri()]
+
+
+def shop() -> HandMade:
+    """A shop whose counter is killed, takes its till along, and is back after a quarter of a second."""
+    trace = HandMade()
+    trace.spawned(0, 1, "/shop")
+    trace.spawned(0, 2, "/shop/counter", parent=1)
+    trace.spawned(0, 3, "/shop/till", parent=1)
+    for tick in range(10):
+        sent = trace.sent(tick / 5, 3, f"('pay', {tick})", pid=2)
+        trace.received(tick / 5 + 0.05, 3, cause=sent)
+    trace.add(0, "steady", pid=None, name="open", holds=True)
+    trace.sent(3.9, 3, "('pay', 'late')", pid=2)
+    kill = trace.fault(4, "kill /shop/counter at 2 s", pid=2, path="/shop/counter")
+    end = trace.exited(4, 2, KILLED, cause=kill)
+    trace.exited(4, 3, KILLED, cause=end)
+    trace.add(4, "steady", pid=None, name="open", holds=False, problem="closed")
+    trace.spawned(4.25, 4, "/shop/counter", parent=1, inc=2)
+    trace.child(4.25, "child_restarted", 4, "counter")
+    trace.spawned(4.5, 5, "/shop/till", parent=1, inc=2)
+    trace.child(4.5, "child_restarted", 5, "till")
+    trace.add(4.5, "steady", pid=None, name="open", holds=True)
+    trace.fault(
+        9, "kill /shop/ghost at 7 s", path="/shop/ghost", status="not_applicable", why="gone"
+    )
+    trace.add(9, "note", text="what was sold", bread="7")
+    trace.phases(0, 2, 8, 10)
+    return trace
+
+
+def tree_at(page: Page, seconds: float) -> list[str]:
+    """The lines of the tree at a moment of the shop's ten seconds."""
+    page.get_by_label("Moment", exact=True).fill(str(round(seconds * 100)))
+    expect(page.locator("#moment")).to_have_text(f"{seconds:.3f} s")
+    return [line.strip() for line in page.locator("#tree > div").all_text_contents()]
+
+
+def test_the_figures_stand_above_the_timeline(open_page: Open) -> None:
+    page = open_page(shop(), title="the shop", subtitle="seed 7")
+    assert page.title() == "the shop"
+    expect(page.locator("#subtitle")).to_have_text("seed 7")
+    expect(page.locator("#verdict")).to_have_text("steady state came back")
+    figures = page.locator(".figure")
+    expect(figures.nth(0).locator(".value")).to_have_text("1 of 2")
+    expect(figures.nth(1)).to_contain_text("one took along up to 1")
+    expect(figures.nth(2).locator(".value")).to_have_text("250 ms median")
+    expect(figures.nth(3).locator(".value")).to_have_text("2 by supervisors")
+    expect(figures.nth(4)).to_contain_text("1 of 11")
+    expect(figures.nth(4)).to_contain_text("1 in mailboxes")
+    expect(figures.nth(5).locator(".value")).to_have_text("91.7 %")
+    expect(page.locator("#notes")).to_contain_text("what was sold: bread 7")
+    expect(page.locator("#places")).to_contain_text("shop/counter")
+
+
+def test_the_tree_is_shown_as_it_was_at_any_moment(open_page: Open) -> None:
+    page = open_page(shop())
+    assert tree_at(page, 1.0) == ["shop", "counter", "till"]
+    assert tree_at(page, 4.1) == ["shop", "countergone for 0.10 s", "tillgone for 0.10 s"]
+    assert tree_at(page, 4.3) == ["shop", "counter #2back for 0.05 s", "tillgone for 0.30 s"]
+    assert tree_at(page, 7.0) == ["shop", "counter #2", "till #2"]
+
+
+def test_a_fault_that_is_picked_shows_what_it_ended(open_page: Open) -> None:
+    page = open_page(shop())
+    page.locator("#faults tr[data-fault]").first.click()
+    detail = page.locator("#detail")
+    expect(detail).to_contain_text("kill /shop/counter at 2 s")
+    expect(detail).to_contain_text("2 processes")
+    expect(detail.locator("dd").filter(has_text="/shop/till")).to_be_visible()
+    expect(detail).to_contain_text("all back")
+    expect(page.locator("#moment")).to_have_text("4.000 s")
+    expect(page.locator("#faults tr.picked")).to_have_count(1)
+    expect(page.locator("#faults tr.inert")).to_contain_text("not applicable")
+    page.keyboard.press("Escape")
+    expect(detail).to_be_empty()
+
+
+def test_the_keyboard_leads_from_fault_to_fault(open_page: Open) -> None:
+    page = open_page(shop())
+    tree_at(page, 1.0)
+    page.locator("#timeline").focus()
+    page.keyboard.press("]")
+    expect(page.locator("#moment")).to_have_text("4.000 s")
+    page.keyboard.press("ArrowRight")
+    expect(page.locator("#moment")).not_to_have_text("4.000 s")
+    page.keyboard.press("/")
+    expect(page.locator("#search")).to_be_focused()
+
+
+def test_a_process_that_is_clicked_tells_its_story(open_page: Open) -> None:
+    page = open_page(shop())
+    tree_at(page, 1.0)
+    page.locator("#tree > div").filter(has_text="till").click()
+    detail = page.locator("#detail")
+    expect(detail).to_contain_text("/shop/till")
+    expect(detail).to_contain_text("Reason.KILLED")
+    expect(detail).to_contain_text("kill /shop/counter at 2 s")
+    expect(detail).to_contain_text("by its supervisor")
+    expect(detail).to_contain_text("11 received, 1 lost")
+
+
+def picture(page: Page) -> bytes:
+    page.wait_for_timeout(60)  # a frame or two, in which it is drawn
+    return page.locator("#canvas").screenshot()
+
+
+def test_what_is_drawn_follows_the_controls(open_page: Open) -> None:
+    page = open_page(shop())
+    seen = [picture(page)]
+    for choice in ("all", "none"):
+        page.get_by_label("Messages").select_option(choice)
+        seen.append(picture(page))
+    page.get_by_title("Zoom in").click()
+    seen.append(picture(page))
+    page.get_by_title("The whole run").click()
+    page.locator("#canvas").click(position={"x": 60, "y": 125})  # the label of the shop folds it
+    seen.append(picture(page))
+    page.get_by_title("Light or dark").click()
+    seen.append(picture(page))
+    assert len(set(seen)) == len(seen)
+
+
+def test_a_pointer_over_a_box_or_a_fault_is_told_what_it_is(open_page: Open) -> None:
+    page = open_page(shop())
+    canvas = page.locator("#canvas")
+    box = canvas.bounding_box()
+    assert box is not None
+    tip = page.locator("#tip")
+    for y in range(90, 220, 6):
+        page.mouse.move(box["x"] + 400, box["y"] + y)
+        if "/shop/till" in (tip.text_content() or ""):
+            break
+    expect(tip).to_contain_text("/shop/till #1")
+    expect(tip).to_contain_text("ended at 4.000 s")
+
+
+def test_a_search_shows_the_places_that_match_and_those_above_them(open_page: Open) -> None:
+    page = open_page(shop())
+    before = picture(page)
+    page.locator("#search").fill("TILL")
+    expect(page.locator("#found")).to_have_text("2 places, 0 messages")
+    assert picture(page) != before
+    page.locator("#search").fill("'late'")
+    expect(page.locator("#found")).to_have_text("3 places, 1 message")
+    page.locator("#search").fill("nowhere")
+    expect(page.locator("#found")).to_have_text("0 places, 0 messages")
+
+
+def test_what_a_run_says_is_shown_as_text(open_page: Open) -> None:
+    hostile = "</script><script>alert(1)</script><img src=x onerror=alert(2)>"
+    trace = HandMade()
+    trace.spawned(0, 1, f"/{hostile}")
+    trace.sent(1, 1, f"'{hostile}'")
+    trace.fault(2, f"crash {hostile}", pid=1, path=f"/{hostile}", type="crash", why=hostile)
+    trace.exited(3, 1, CRASH)
+    trace.add(3, "problem", pid=None, problem=hostile)
+    trace.add(3, "note", text=hostile)
+    trace.add(10, "note", text="the end")
+    page = open_page(trace, title=hostile, subtitle=hostile)
+    expect(page.locator("h1")).to_have_text(hostile)
+    expect(page.locator("#problems")).to_have_text(hostile)
+    assert tree_at(page, 1.0) == [hostile]
+    page.locator("#tree > div").first.click()
+    expect(page.locator("#detail h2")).to_have_text(f"/{hostile}")
+    page.locator("#faults tr[data-fault]").first.click()
+    expect(page.locator("#detail h2")).to_contain_text(hostile)
+    assert page.locator("img").count() == 0
+    assert page.locator("script").count() == 2
+
+
+def test_it_is_as_light_or_dark_as_its_reader_likes(open_page: Open) -> None:
+    page = open_page(shop())
+    root = page.locator("html")
+    expect(root).to_have_attribute("data-theme", "light")
+    page.emulate_media(color_scheme="dark")
+    expect(root).to_have_attribute("data-theme", "dark")
+    page.get_by_title("Light or dark").click()
+    expect(root).to_have_attribute("data-theme", "light")
+
+
+def test_it_stays_quick_with_very_many_processes_and_messages(open_page: Open) -> None:
+    trace = HandMade()
+    trace.spawned(0, 1, "/top")
+    for pid in range(2, 1002):
+        trace.spawned(0, pid, f"/top/{'ab'[pid % 2]}", parent=1, inc=pid)
+    for number in range(15_000):
+        to = 2 + number % 1000
+        sent = trace.sent(number / 1500, to, f"message {number}", pid=1)
+        trace.received(number / 1500 + 0.01, to, cause=sent)
+    for number in range(2000):
+        pid = 2 + number
+        trace.exited(10 + number / 200, pid, CRASH)
+        trace.spawned(10 + number / 200, pid + 1000, f"/top/{'ab'[pid % 2]}", parent=1, inc=9999)
+    page = open_page(trace)
+    page.get_by_label("Messages").select_option("all")
+    took = page.evaluate(
+        """async () => {
+            const frame = () => new Promise(requestAnimationFrame)
+            const began = performance.now()
+            for (let step = 0; step < 10; step++) {
+                document.getElementById(step < 5 ? "in" : "out").click()
+                await frame(); await frame()
+            }
+            return performance.now() - began
+        }"""
+    )
+    assert took < 5000, f"ten frames took {took} ms"
+    expect(page.locator("#tree")).to_contain_text(re.compile(r"a × 500"))
+
+
+@pytest.mark.parametrize("width", [420, 1300])
+def test_it_does_not_get_wider_than_its_window(open_page: Open, width: int) -> None:
+    page = open_page(shop(), title="t" * 200)
+    page.set_viewport_size(ViewportSize(width=width, height=800))
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
