@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import importlib
 import logging
+import ssl
 import sys
 from collections.abc import Callable
 from enum import StrEnum
@@ -48,6 +49,7 @@ def serve_endpoint(
     *,
     host: str = "127.0.0.1",
     port: int = 4000,
+    ssl_context: ssl.SSLContext | None = None,
     tune_gc: bool = True,
     on_started: Callable[[str], None] | None = None,
 ) -> None:
@@ -57,6 +59,7 @@ def serve_endpoint(
         endpoint: what to serve.
         host: the address to listen on.
         port: 0 takes any free one.
+        ssl_context: speaks TLS; None speaks plain HTTP.
         tune_gc: freeze what exists when the server has started, and set the collector's thresholds for many
             long-lived objects.
         on_started: called with the address, as a URL, when connections are accepted.
@@ -73,10 +76,10 @@ def serve_endpoint(
             gc.freeze()
             gc.set_threshold(*_GC_THRESHOLDS)
         if on_started is not None:
-            on_started(_url(*endpoint.address))
+            on_started(_url(*endpoint.address, secure=ssl_context is not None))
 
     application.run(
-        [endpoint.child_spec(host=host, port=port)],
+        [endpoint.child_spec(host=host, port=port, ssl_context=ssl_context)],
         on_started=started,
         # What comes after the drain has the usual time for itself.
         shutdown_deadline=endpoint.draining.timeout + 30.0,
@@ -143,8 +146,16 @@ def main() -> NoReturn:
         log_level: Annotated[
             LogLevel, typer.Option(help="Log this and everything worse.")
         ] = LogLevel.INFO,
+        *,
+        certfile: Annotated[
+            Path | None, typer.Option(help="Speak TLS: the certificate and its chain, in PEM.")
+        ] = None,
+        keyfile: Annotated[
+            Path | None, typer.Option(help="Its key, if that is not in the same file.")
+        ] = None,
     ) -> None:
-        _serve(_load(target), host, port, log_level)
+        context = _ssl_context(certfile, keyfile)
+        _serve(_load(target), host, port, log_level, context)
 
     add_token_commands(app, _app())
     add_simulation_commands(app)
@@ -182,7 +193,31 @@ def _fail(sentence: str, code: int) -> NoReturn:
     raise SystemExit(code)
 
 
-def _serve(endpoint: Endpoint, host: str, port: int, log_level: LogLevel) -> None:
+def _ssl_context(certfile: Path | None, keyfile: Path | None) -> ssl.SSLContext | None:
+    if certfile is None:
+        if keyfile is not None:
+            raise typer.BadParameter("--keyfile is of no use without --certfile")
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.set_alpn_protocols(["h2", "http/1.1"])
+    try:
+        context.load_cert_chain(certfile, keyfile)
+    except (
+        OSError
+    ) as error:  # SSLError is one: what is in the files is no certificate, or not its key
+        raise typer.BadParameter(
+            f"the certificate {str(certfile)!r} cannot be used: {error.strerror or error}"
+        ) from None
+    return context
+
+
+def _serve(
+    endpoint: Endpoint,
+    host: str,
+    port: int,
+    log_level: LogLevel,
+    ssl_context: ssl.SSLContext | None = None,
+) -> None:
     logging.basicConfig(
         level=log_level.value.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
@@ -190,12 +225,14 @@ def _serve(endpoint: Endpoint, host: str, port: int, log_level: LogLevel) -> Non
         endpoint,
         host=host,
         port=port,
+        ssl_context=ssl_context,
         on_started=lambda url: print(f"Serving on {url} (Ctrl-C stops it)", flush=True),
     )
 
 
-def _url(host: str, port: int) -> str:
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+def _url(host: str, port: int, *, secure: bool = False) -> str:
+    scheme = "https" if secure else "http"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
 def _load(target: str) -> Endpoint:

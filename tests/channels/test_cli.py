@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import trio
 import trio.lowlevel
+import trustme
 
 from channels import Channel, Endpoint, Socket, cli, handle_in
 from channels.cli import run_endpoint, serve_endpoint
@@ -147,6 +148,38 @@ def test_serve_says_where_it_serves_and_stops_in_order_on_a_signal(
     assert (code, err) == (0, "")
     assert out.startswith("Serving on http://127.0.0.1:")
     assert out.endswith(" (Ctrl-C stops it)\n")
+
+
+def test_serve_speaks_tls_with_a_certificate(
+    run: Run, module: Callable[[str], str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    issued = trustme.CA().issue_cert("localhost")
+    certificate, key = tmp_path / "certificate.pem", tmp_path / "key.pem"
+    certificate.write_bytes(b"".join(each.bytes() for each in issued.cert_chain_pems))
+    key.write_bytes(issued.private_key_pem.bytes())
+    stop_soon(monkeypatch)
+    target = f"{module(FINE)}:endpoint"
+    options = ("--port", "0", "--log-level", "error", "--certfile", str(certificate))
+    code, out, err = run("serve", target, *options, "--keyfile", str(key))
+    assert (code, err) == (0, "")
+    assert out.startswith("Serving on https://127.0.0.1:")
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--keyfile", "key.pem"], "without --certfile"),
+        (["--certfile", "nowhere.pem"], "No such file"),
+        (["--certfile", __file__], "cannot be used"),
+    ],
+)
+def test_a_certificate_that_cannot_be_used_is_one_sentence(
+    run: Run, module: Callable[[str], str], options: list[str], said: str
+) -> None:
+    code, _, err = run("serve", f"{module(FINE)}:endpoint", *options)
+    assert code == 2
+    assert said in err
+    assert_one_sentence(err)
 
 
 def test_run_endpoint_is_a_program_with_options(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
