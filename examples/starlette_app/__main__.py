@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import signal
 from functools import partial
+from typing import Any
 
 import trio
 from hypercorn.config import Config
@@ -29,8 +30,12 @@ async def main(port: int) -> None:
     """Serve until told to stop."""
     config = Config()
     config.bind = [f"127.0.0.1:{port}"]
+    # Hypercorn's types know nothing of Starlette's, though both are of ASGI.
+    application: Any = app
     async with trio.open_nursery() as nursery:
-        binds = await nursery.start(partial(serve, app, config, shutdown_trigger=told_to_stop))
+        binds = await nursery.start(
+            partial(serve, application, config, shutdown_trigger=told_to_stop)
+        )
         print(f"Serving on {binds[0]} (Ctrl-C stops it)", flush=True)
 
 
