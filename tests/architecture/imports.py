@@ -24,6 +24,7 @@ PURE = (
     "supervision.chaos.moments",
     "supervision.chaos.plan",
     "supervision.chaos.report",
+    "supervision.chaos.settings",
     "supervision.chaos.targets",
     "supervision.intensity",
     "supervision.simulation.ddmin",
