@@ -16,6 +16,8 @@ _ENVELOPE = re.compile(
     r"^(?:Cast|CallRequest)\((?:message|request)=(.*?)(?:, sender=Sender\(.*\))?\)$", re.DOTALL
 )
 
+_LONG = 70
+
 _ENDS = {
     "Reason.NORMAL": "ended",
     "Reason.SHUTDOWN": "was shut down",
@@ -110,9 +112,7 @@ class Happenings:
             # Told as a crash, with the error.
             return None
         reason = event["reason"]
-        return (
-            f"{self._who(event)} {_ENDS.get(reason, f'ended with {reason}')}{self._because(event)}"
-        )
+        return f"{self._who(event)} {_ended(reason)}{self._because(event)}"
 
     def _because(self, event: dict[str, Any]) -> str:
         """The link through which an end came, if it came through one."""
@@ -122,6 +122,9 @@ class Happenings:
         return f", linked to {self._other(cause, 'pid')}"
 
     def _crash(self, event: dict[str, Any]) -> str:
+        if event["error"] == "None":
+            # By an exit that was not its own, but had an error in it.
+            return f"{self._who(event)} {_ended(event['reason'])}"
         told = f"{self._who(event)} crashed with {event['error']}"
         key = self._key(event)
         for before in reversed(self._all[: event["n"]]):
@@ -182,7 +185,7 @@ class Happenings:
     def _text(self, message: str, event: dict[str, Any]) -> str:
         """A message, without the envelope that a call or a cast has around it, and with paths for pids."""
         found = _ENVELOPE.match(message)
-        return self._named(message if found is None else found[1], event)
+        return self._named(_short(message if found is None else found[1]), event)
 
     def _named(self, text: str, event: dict[str, Any]) -> str:
         def path(found: re.Match[str]) -> str:
@@ -190,6 +193,14 @@ class Happenings:
             return found[0] if label is None else without_first(label)
 
         return _PID.sub(path, text)
+
+
+def _ended(reason: str) -> str:
+    return _ENDS.get(reason, f"ended with {_short(reason)}")
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _LONG else f"{text[: _LONG - 3]}..."
 
 
 def _unquoted(text: str) -> str:

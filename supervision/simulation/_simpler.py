@@ -58,8 +58,8 @@ def rounder(value: float) -> Iterator[float]:
             yield near
 
 
-def aimed(fault: Any, where: str | None) -> Any:
-    """The same fault for the one process or connection that it was done to, in place of a pattern; None if it was.
+def aimed(fault: Any, where: str | None) -> Iterator[Any]:
+    """The same fault for the one process or connection that it was done to, in place of a pattern or of a count.
 
     Args:
         fault: any.
@@ -67,11 +67,27 @@ def aimed(fault: Any, where: str | None) -> Any:
     """
     names = fault.__struct_fields__
     if where is None or "target" not in names:
-        return None
+        return
     # A connection's name has its number in it, a process's incarnation is a matter of `when`.
-    target = where.rpartition("#")[0] if where.startswith("/") and "#" in where else where
-    changes: dict[str, Any] = {"target": target}
+    path, _, incarnation = where.rpartition("#") if where.startswith("/") else ("", "", "")
+    changes: dict[str, Any] = {"target": path or where}
     if "pick" in names:
         changes["pick"] = None
     changed = msgspec.structs.replace(fault, **changes)
-    return None if changed == fault else changed
+    nearby = [changed]
+    if hasattr(fault.when, "nth"):
+        # The first of a certain process, in place of the so-many-th of all that match.
+        for which in (None, int(incarnation) if incarnation.isdecimal() else None):
+            when = msgspec.structs.replace(fault.when, nth=1, incarnation=which)
+            nearby.insert(0, msgspec.structs.replace(changed, when=when))
+    for near in sorted(nearby, key=_intricacy):
+        if _intricacy(near) < _intricacy(fault):
+            yield near
+
+
+def _intricacy(fault: Any) -> tuple[Any, ...]:
+    """How much a fault asks for; whatever is tried asks for less than what there is, or there would be no end of it."""
+    when = fault.when
+    patterned = any(sign in fault.target for sign in "*?[")
+    picked = getattr(fault, "pick", None) is not None
+    return patterned, picked, getattr(when, "nth", 0), getattr(when, "incarnation", None) or 0

@@ -89,6 +89,7 @@ class Trials:
         self.knobs = run.knobs
         self.failure = run.failure
         self.cut_short = False
+        self._passed: set[str] = set()
         self.reports: tuple[FaultReport, ...] = ()
         self._scenario = scenario
         self._progress = progress
@@ -135,11 +136,17 @@ class Trials:
             if self.budget.spent:
                 self.cut_short = True
                 return False
+            # A run is decided by what it is made from: what has passed once will pass again.
+            key = repr(candidate)
+            if key in self._passed:
+                continue
             self.budget.used += 1
             outcome = self.outcome(candidate)
             failed = identify(outcome.error) == self.failure
             if failed:
                 self._accept(candidate, outcome)
+            else:
+                self._passed.add(key)
             if self._progress is not None:
                 best = self.best
                 self._progress(self.budget.used, len(best.faults or ()), len(best.deviations or ()))

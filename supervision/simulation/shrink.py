@@ -131,21 +131,44 @@ class _Shrinking:
         trials = self.trials
         # Most failures need no disorder at all, and then there is nothing to do about it.
         trials.fails(self.best.with_schedule(()))
+        begin = self.best
+        self.faults(begin.faults or ())
+        self._rest()
+        # What is left depends on what is tried first: fewer faults may be enough, that were thrown away with others.
+        stream = Random(trials.seed)
+        for _ in range(_RESTARTS):
+            found = self.best
+            if len(found.faults or ()) < 2 or trials.budget.spent:
+                return
+            trials.best = begin
+            self.faults(stream.sample(begin.faults or (), k=len(begin.faults or ())))
+            if len(self.best.faults or ()) < len(found.faults or ()):
+                self._rest()
+            else:
+                trials.best = found
+
+    def _rest(self) -> None:
         while True:
             before = self.best
-            self.faults()
             self.schedule()
             self.workload()
             self.targets()
             self.numbers()
-            if self.best == before or trials.budget.spent:
+            if self.best == before or self.trials.budget.spent:
                 return
+            self.faults(self.best.faults or ())
 
     # Faults
 
-    def faults(self) -> None:
-        """Leave out faults."""
-        ddmin(self.best.faults or (), lambda some: self._fails(faults=tuple(some)))
+    def faults(self, faults: Sequence[Fault]) -> None:
+        """Leave out faults; those that come later in `faults` are left out rather than others."""
+        order = {id(fault): number for number, fault in enumerate(self.best.faults or ())}
+
+        def fails(some: list[Fault]) -> bool:
+            # In the order in which they were planned, whatever the order in which they are tried.
+            return self._fails(faults=tuple(sorted(some, key=lambda fault: order[id(fault)])))
+
+        ddmin(faults, fails)
 
     def _fails(self, **changes: Any) -> bool:
         """Whether the best so far fails with these changes: in the same order of tasks, or in that of the seed."""
@@ -220,13 +243,20 @@ class _Shrinking:
     # The rest of the faults
 
     def targets(self) -> None:
-        """Aim faults at what they hit, where they were aimed at a pattern."""
+        """Aim faults at what they hit, where they were aimed at a pattern, or at the so-many-th of something."""
         for index, fault in enumerate(self.best.faults or ()):
             report = next((each for each in self.trials.reports if each.fault == fault), None)
             if report is not None:
-                changed = aimed(fault, report.where)
-                if changed is not None:
-                    self._fault_fails(index, changed)
+                any(self._fault_fails(index, near) for near in aimed(fault, report.where))
+        # Several that only help each other have to be aimed at once.
+        reports = {report.fault: report.where for report in self.trials.reports}
+        nearby = [list(aimed(fault, reports.get(fault))) for fault in self.best.faults or ()]
+        for number in range(2 if sum(map(bool, nearby)) > 1 else 0):
+            faults = zip(self.best.faults or (), nearby, strict=True)
+            if self._fails(
+                faults=tuple(near[number] if near[number:] else fault for fault, near in faults)
+            ):
+                return
 
     def _fault_fails(self, index: int, fault: Fault) -> bool:
         faults = list(self.best.faults or ())
@@ -234,27 +264,31 @@ class _Shrinking:
         return self._fails(faults=tuple(faults))
 
     def numbers(self) -> None:
-        """Round the times of faults, lower their counts."""
+        """Round the times of faults, lower their counts: of those that have the same together, and of each alone."""
+        alike: dict[tuple[Field, float], list[int]] = {}
         for index, fault in enumerate(self.best.faults or ()):
             for where in fields_of(fault):
-                value = value_of(fault, where)
-                if isinstance(value, float):
-                    any(self._number_fails(index, where, near) for near in rounder(value))
-                else:
-                    least(
-                        value,
-                        lambda near, index=index, where=where: self._number_fails(  # type: ignore[misc]
-                            index, where, near
-                        ),
-                        lowest=1,
-                    )
+                alike.setdefault((where, value_of(fault, where)), []).append(index)
+        for (where, value), indices in alike.items():
+            if len(indices) > 1:
+                self._lower(tuple(indices), where, value)
+        for index, fault in enumerate(self.best.faults or ()):
+            for where in fields_of(fault):
+                self._lower((index,), where, value_of(fault, where))
 
-    def _number_fails(self, index: int, where: Field, number: float) -> bool:
+    def _lower(self, indices: tuple[int, ...], where: Field, value: float) -> None:
+        if isinstance(value, int):
+            least(value, lambda near: self._number_fails(indices, where, near), lowest=1)
+        else:
+            any(self._number_fails(indices, where, near) for near in rounder(value))
+
+    def _number_fails(self, indices: tuple[int, ...], where: Field, number: float) -> bool:
         best = self.best
         faults = list(best.faults or ())
-        before = value_of(faults[index], where)
+        before = value_of(faults[indices[0]], where)
         try:
-            faults[index] = replaced(faults[index], where, number)
+            for index in indices:
+                faults[index] = replaced(faults[index], where, number)
         except (ValueError, TypeError):
             # A fault that refuses this number.
             return False

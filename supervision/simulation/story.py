@@ -2,10 +2,10 @@
 
     tests.simulation.test_shrink:lobby fails with seed 3, rooms=1
     kill /top/room:lobby at 0.5 s; the supervisor /top ran before /registry
-      0.5 s    /top/room:lobby was killed
-      0.5 s    the supervisor /top started room:lobby again, as /top/room:lobby#2
-      0.5 s    /registry learned that /top/room:lobby had ended
-      0.5 s    invariant 'registry' does not hold: room:lobby is not registered
+      0.5 s     /top/room:lobby was killed
+      0.5 s     the supervisor /top started room:lobby again, as /top/room:lobby#2
+      0.5 s     /registry learned that /top/room:lobby had ended
+      0.5 s     invariant 'registry' does not hold: room:lobby is not registered
 
 Everything in it comes from the trace and its causes, so that it is the same text for the same run. A process is called
 by its path; `#2` is the second that had it.
@@ -46,8 +46,8 @@ def tell(outcome: Outcome, *, lines: int = _LINES) -> str:
     reasons = [*_faults(outcome), *_orders(outcome, happenings)]
     if reasons:
         told.append("; ".join(reasons))
-    told += [f"  {when:<8} {what}" for when, what in _followed(outcome, happenings, lines)]
-    told.append(f"  {_when(outcome):<8} {_broke(outcome.error)}")
+    told += [f"  {when:<9} {what}" for when, what in _followed(outcome, happenings, lines)]
+    told.append(f"  {_when(outcome):<9} {_broke(outcome.error)}")
     return "\n".join(told)
 
 
@@ -63,7 +63,7 @@ def _when(outcome: Outcome) -> str:
 
 
 def _seconds(seconds: float) -> str:
-    return f"{round(seconds, 6):g} s"
+    return f"{round(seconds, 3)} s".replace(".0 s", " s")
 
 
 # Why

@@ -71,7 +71,7 @@ async def lobby(world: World) -> None:
 
 
 @scenario(
-    faults=Storm(["/top/room:*"], kinds=["kill", "crash", "slow"], count=30, within=8.0),
+    faults=Storm(["/top/room:*"], kinds=["kill", "slow"], count=30, within=8.0),
     params={"rooms": 12, "seconds": 10},
 )
 async def lobby_in_a_storm(world: World) -> None:

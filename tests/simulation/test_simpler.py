@@ -2,7 +2,15 @@
 
 import pytest
 
-from supervision.chaos.faults import Fault, FillMailbox, Kill, ResetConnection, Slow, StallLoop
+from supervision.chaos.faults import (
+    Crash,
+    Fault,
+    FillMailbox,
+    Kill,
+    ResetConnection,
+    Slow,
+    StallLoop,
+)
 from supervision.chaos.moments import At, On
 from supervision.simulation._simpler import aimed, fields_of, replaced, rounder, value_of
 
@@ -54,17 +62,29 @@ def test_rounder_numbers_come_with_the_fewest_digits_first(
 @pytest.mark.parametrize(
     ("fault", "where", "expected"),
     [
-        (SLOW, "/top/room:lobby#2", "/top/room:lobby"),
-        (Kill(target="/top/a", when=At(1.0)), "/top/a#3", None),
-        (Kill(target="/top/a", when=At(1.0), pick=0.5), "/top/a#3", "/top/a"),
-        (ResetConnection(when=At(1.0)), "phone->server#2", "phone->server#2"),
-        (StallLoop(when=At(1.0), seconds=1.0), "the loop", None),
-        (SLOW, None, None),
+        (Kill(target="/top/a", when=At(1.0)), "/top/a#3", []),
+        (Kill(target="/top/a", when=At(1.0), pick=0.5), "/top/a#3", [("/top/a", At(1.0))]),
+        (ResetConnection(when=At(1.0)), "phone->server#2", [("phone->server#2", At(1.0))]),
+        (StallLoop(when=At(1.0), seconds=1.0), "the loop", []),
+        (SLOW, None, []),
+        (
+            SLOW,
+            "/top/room#3",
+            [
+                ("/top/room", On("handle_cast")),
+                ("/top/room", On("handle_cast", incarnation=3)),
+                ("/top/room", On("handle_cast", nth=5, incarnation=2)),
+            ],
+        ),
+        (Crash(target="/top", when=On("init")), "/top#1", []),
+        (Crash(target="/top", when=On("init", incarnation=2)), "/top#2", [("/top", On("init"))]),
     ],
 )
-def test_a_fault_is_aimed_at_what_it_hit(
-    fault: Fault, where: str | None, expected: str | None
+def test_a_fault_is_aimed_at_what_it_hit_and_asks_for_less_each_time(
+    fault: Fault, where: str | None, expected: list[tuple[str, At | On]]
 ) -> None:
-    changed = aimed(fault, where)
-    assert (None if changed is None else changed.target) == expected
-    assert changed is None or changed.pick is None
+    nearby = list(aimed(fault, where))
+    assert [(near.target, near.when) for near in nearby] == expected
+    assert all(near.pick is None for near in nearby)
+    for near in nearby:
+        assert fault not in aimed(near, where)
