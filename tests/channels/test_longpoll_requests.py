@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 from typing import Any
 
 import pytest
@@ -23,6 +24,7 @@ from channels import (
     sign,
 )
 from channels.telemetry import SOCKET_CONNECT_FAILED, SOCKET_ORIGIN_REFUSED
+from supervision import DynamicSupervisor
 from tests.channels.conftest import Serve
 from tests.channels.polling import JSON, NDJSON, Poller, line, sessions
 from tests.channels.rooms import Room, UserSocket
@@ -105,7 +107,7 @@ async def test_the_status_line_and_the_order_of_headers_are_those_of_http(strang
 @pytest.mark.parametrize("query", ["vsn=2.0.0&token=deny", "vsn=9.0.0", "vsn=2.0", "vsn[]=2.0.0"])
 async def test_who_may_not_connect_is_told_403(server: Server, query: str) -> None:
     assert_says(await Poller(server, query=query).ask("GET"), b'{"status":403}')
-    assert sessions(server) == []
+    assert await DynamicSupervisor.which_children((server.endpoint, "sessions")) == []
 
 
 async def test_a_connect_that_raises_is_500_and_an_event(server: Server) -> None:
@@ -287,6 +289,7 @@ def forgeries(server: Server) -> dict[str, str]:
         "no name": forged("v1", {}),
         "no such session": forged("v1", "no such session"),
         "expired": forged("v1", name, signed_at=0),
+        "older than this mount allows": forged("v1", name, signed_at=0, max_age=math.inf),
     }
 
 
@@ -345,8 +348,9 @@ async def test_any_other_type_of_body_is_one_message(poller: Poller, kind: str |
 
 async def test_two_types_are_none(poller: Poller) -> None:
     types = ("content-type", NDJSON), ("content-type", NDJSON)
-    answer = await poller.ask("POST", b"AAEC", *types)
-    assert json.loads(answer.body) == {"status": 408}, "as text it is no message"
+    body = b"\n".join((line(JOIN), line(("1", "2", "room:a", "echo"))))
+    answer = await poller.ask("POST", body, *types)
+    assert json.loads(answer.body) == {"status": 408}, "as one text it is no message"
 
 
 async def test_lines_end_with_either_newline(poller: Poller) -> None:

@@ -8,11 +8,13 @@ from typing import Any
 import pytest
 import trio
 
-from actors import Shutdown, is_alive, kill
+from actors import Shutdown, call, is_alive, kill, sys
+from actors.gen_server import system_call
 from channels import (
     Binary,
     Channel,
     ConnectInfo,
+    ConnectRefused,
     Draining,
     Endpoint,
     LongPoll,
@@ -21,6 +23,8 @@ from channels import (
     Socket,
     handle_in,
 )
+from channels._channel_server import READ_ON_AT
+from channels._longpoll_session import LongPollSession
 from channels._session_server import WAITING_LIMIT
 from channels.telemetry import (
     CONNECTION_CLOSED,
@@ -28,7 +32,8 @@ from channels.telemetry import (
     SOCKET_MALFORMED,
     SOCKET_OVERFLOW,
 )
-from supervision import render
+from channels.transports.longpoll import Line
+from supervision import ChildSpec, DynamicSupervisor, render
 from tests.channels.conftest import Serve
 from tests.channels.polling import NDJSON, Poller, line, sessions
 from tests.channels.rooms import UserSocket
@@ -145,6 +150,29 @@ async def test_a_client_that_goes_during_connect_leaves_a_session_that_ends(serv
     assert sessions(server) == []
 
 
+async def test_a_client_that_goes_before_it_is_refused_leaves_a_session_that_ends(
+    serve: Serve,
+) -> None:
+    class Slow(Socket):
+        async def connect(self, params: dict[str, Any], connect_info: ConnectInfo) -> None:
+            await trio.sleep(3)
+            raise ConnectRefused
+
+    server = await serve(Endpoint(sockets={"/socket": Mount(Slow, longpoll=True)}))
+    pid = await DynamicSupervisor.start_child(
+        (server.endpoint, "sessions"),
+        ChildSpec("session", LongPollSession.spawn_link, restart="temporary"),
+        server.services,
+        server.services.longpolls["/socket/longpoll"],
+        {"vsn": "2.0.0"},
+        ConnectInfo(),
+    )
+    await trio.sleep(17)
+    assert is_alive(pid)
+    await trio.sleep(2)
+    assert not is_alive(pid)
+
+
 async def test_nothing_is_left_of_a_session(server: Server) -> None:
     before = Footprint.of(server.runtime)
     for token in ("", "&token=deny", "&token=crash"):
@@ -198,12 +226,27 @@ async def test_what_waits_when_it_ends_is_handed_out_to_a_poll_that_is_held(
     poller = await Poller(server, query="vsn=2.0.0&user=ann").open()
     await poller.join()
     held = await poller.begin("GET")
-    server.endpoint.broadcast("room:a", "bye", {})
+    (session,) = sessions(server)
+    await sys.suspend(session)
     server.endpoint.broadcast("user:ann", "disconnect", {})
+    server.endpoint.broadcast("room:a", "bye", {})
+    await sys.resume(session)
     await settle()
     said = held.said()
     assert said is not None
     assert [json.loads(message)[3] for message in said["messages"]] == ["bye"]
+
+
+async def test_what_channels_say_to_a_session_that_is_gone_is_dropped_without_a_trace(
+    poller: Poller,
+) -> None:
+    await poller.join(payload={"farewell": True, "linger": 1})
+    (session,) = sessions(poller.server)
+    before = poller.server.runtime.statistics()["dead_letters"]
+    kill(session)
+    await trio.sleep(2)
+    assert poller.server.channels("room:a") == []
+    assert poller.server.runtime.statistics()["dead_letters"] == before
 
 
 async def test_a_session_that_is_killed_is_gone_for_its_client(poller: Poller) -> None:
@@ -312,13 +355,17 @@ async def test_a_client_that_takes_too_little_loses_its_session(serve: Serve) ->
 
 
 class Sluggish(Channel):
-    """Waits for whoever tests it before it answers anything."""
+    """Waits for whoever tests it before it answers anything, or for as many steps as that one allows."""
 
     gate = trio.Event()
+    steps = 0
 
     @handle_in("slow")
     async def slow(self, payload: Any) -> Reply:
-        await Sluggish.gate.wait()
+        if Sluggish.steps:
+            Sluggish.steps -= 1
+        else:
+            await Sluggish.gate.wait()
         return Reply()
 
 
@@ -328,7 +375,7 @@ class SluggishSocket(Socket):
 
 async def flooded(serve: Serve) -> Poller:
     """A client whose channel does not move and has as much to do as it may have."""
-    Sluggish.gate = trio.Event()
+    Sluggish.gate, Sluggish.steps = trio.Event(), 0
     server = await serve(Endpoint(sockets={"/socket": Mount(SluggishSocket, longpoll=True)}))
     poller = await Poller(server).open()
     await poller.join("slow:a")
@@ -367,12 +414,38 @@ async def test_posts_that_waited_for_the_window_are_408_and_forgotten(serve: Ser
         await trio.sleep(10.1)
         assert post.said() == {"status": 408}
         assert held.answer() is not None
-    assert is_alive(session)
+    assert await system_call(session, lambda loop: len(loop.server.held)) == 1
     Sluggish.gate.set()
     await settle()
     messages = await poller.messages()
     assert len(messages) == WAITING_LIMIT + 1
     assert reply("1", "3", "slow:a") not in messages
+
+
+async def test_posts_that_waited_are_held_up_again_when_the_channel_falls_behind_again(
+    serve: Serve,
+) -> None:
+    poller = await flooded(serve)
+    (session,) = sessions(poller.server)
+    push = Line(PUSH, binary=False)
+    answered: list[Any] = []
+
+    async def post() -> None:
+        answered.append(await call(session, push))
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(700):
+            nursery.start_soon(post)
+        await settle()
+        Sluggish.steps = 600
+        Sluggish.gate.set()
+        Sluggish.gate = trio.Event()
+        await settle()
+        info = poller.server.runtime.process_info(poller.server.channel("slow:a"))
+        assert info is not None
+        assert READ_ON_AT < info["queue_length"] <= WAITING_LIMIT
+        assert 500 < len(answered) < 700
+        Sluggish.gate.set()
 
 
 async def test_other_requests_go_on_while_posts_wait(serve: Serve) -> None:
@@ -395,6 +468,7 @@ async def test_a_binary_message_to_the_client_is_500_and_costs_what_waits_with_i
     answer: Answer = await poller.ask("GET")
     assert (answer.status, answer.body) == (500, b"")
     assert [measured for measured, _ in heard] == [{"messages": 2}]
+    assert poller.server.endpoint.statistics()["counts"] == {LONGPOLL_UNSENDABLE: 1}
     poller.server.endpoint.broadcast("room:a", "new", {})
     assert await poller.messages() == [[None, None, "room:a", "new", {}]]
 
