@@ -10,6 +10,7 @@ import enum
 import re
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
+from itertools import islice
 from types import BuiltinFunctionType, FunctionType, MethodType, NoneType
 from typing import Any
 from zlib import crc32
@@ -45,6 +46,15 @@ def describe(value: object, depth: int = _DEEP) -> str:
     return writer(value, depth)
 
 
+def _short(value: object, depth: int) -> str:
+    """The same as `describe`, without a call for what most messages are made of."""
+    cls = type(value)
+    if cls is int or (cls is str and len(value) <= _LONG):  # type: ignore[arg-type] # a str has a length
+        return repr(value)
+    writer = _WRITERS.get(cls)
+    return describe(value, depth) if writer is None else writer(value, depth)
+
+
 def without_addresses(text: str) -> str:
     """The same text without what `object.__repr__` says about places in memory."""
     return _ADDRESS.sub("", text) if " at 0x" in text else text
@@ -64,7 +74,7 @@ def _text(value: str | bytes, _: int) -> str:
 def _items(values: Iterable[object], size: int, depth: int) -> str:
     if depth <= 0:
         return f"... ({size})" if size else ""
-    shown = [describe(value, depth - 1) for value, _ in zip(values, range(_MANY), strict=False)]
+    shown = [_short(value, depth - 1) for value in islice(values, _MANY)]
     return ", ".join(shown) + (f", ... ({size})" if size > _MANY else "")
 
 
@@ -85,10 +95,12 @@ def _set(value: frozenset[Any], depth: int) -> str:
 def _mapping(value: Mapping[Any, Any], depth: int) -> str:
     if depth <= 0:
         return f"{{... ({len(value)})}}" if value else "{}"
-    shown = [
-        f"{describe(key, depth - 1)}: {describe(each, depth - 1)}"
-        for (key, each), _ in zip(value.items(), range(_MANY), strict=False)
-    ]
+    shown = []
+    for key, each in islice(value.items(), _MANY):
+        # Text and numbers first: they are most of it, and this is called for every message.
+        name = repr(key) if type(key) is str and len(key) <= _LONG else _short(key, depth - 1)
+        content = repr(each) if type(each) is int else _short(each, depth - 1)
+        shown.append(f"{name}: {content}")
     more = [f"... ({len(value)})"] if len(value) > _MANY else []
     return "{" + ", ".join([*shown, *more]) + "}"
 
@@ -128,7 +140,7 @@ def _named_fields(names: tuple[str, ...]) -> Writer:
         parts = []
         for field in names:
             try:
-                parts.append(f"{field}={describe(getattr(value, field), depth - 1)}")
+                parts.append(f"{field}={_short(getattr(value, field), depth - 1)}")
             except AttributeError:
                 # A slot that was never set.
                 continue

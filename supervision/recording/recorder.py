@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Callable, Mapping
+from json.encoder import encode_basestring
 from typing import Any
 
 from actors.exits import ExitReason
@@ -23,6 +25,10 @@ from supervision.recording.places import Place, Places
 from supervision.recording.trace import Trace
 
 __all__ = ["Recorder"]
+
+# In C, like all of the encoder, but annotated nowhere.
+quoted: Callable[[str], str] = encode_basestring
+_NOTHING: deque[tuple[Any, int]] = deque()
 
 _CRASH = ("actors", "process", "crash")
 _ZOMBIE = ("actors", "process", "zombie")
@@ -64,8 +70,10 @@ class Recorder(Instrument):
         self.ended: dict[Pid, int] = {}
         self.because: int | None = None
         self._living = self.places.living
-        # For each receiver the messages on their way, by identity, with the events of their sending.
-        self._on_the_way: dict[Pid, dict[int, list[tuple[Any, int]]]] = {}
+        # For each receiver the messages on their way, oldest first, with the events of their sending.
+        self._on_the_way: dict[Pid, deque[tuple[Any, int]]] = {}
+        # What lines end with that are about a runtime other than the first.
+        self._tail = f',"node":{quoted(node) if isinstance(node, str) else node}' if node else ""
         runtime.add_instrument(self)
         for event in _CHILD_EVENTS:
             runtime.telemetry.attach(event, self._child_event)
@@ -93,8 +101,11 @@ class Recorder(Instrument):
 
     def sent_as(self, receiver: Pid, message: Any) -> int | None:
         """The event in which a message was sent that is on its way now."""
-        sent = self._on_the_way.get(receiver, {}).get(id(message))
-        return sent[-1][1] if sent else None
+        number: int
+        for sent, number in reversed(self._on_the_way.get(receiver, _NOTHING)):
+            if sent is message:
+                return number
+        return None
 
     def lost(self, receiver: Pid, message: Any) -> None:
         """A message will never arrive."""
@@ -123,11 +134,17 @@ class Recorder(Instrument):
         if not self.messages:
             return None
         place = None if sender is None else self._living.get(sender)
-        fields = {"to": receiver.number, "message": describe(message)}
-        number = self._add("sent", sender, fields, self.because if place is None else place.cause)
-        waiting = self._on_the_way.setdefault(receiver, {})
-        # With the message itself, so that its identity is not used again while this is remembered.
-        waiting.setdefault(id(message), []).append((message, number))
+        cause = self.because if place is None else place.cause
+        pid = "null" if sender is None else sender.number
+        caused = "" if cause is None else f',"cause":{cause}'
+        number = self.trace.add_text(
+            "sent",
+            f'"pid":{pid},"to":{receiver.number},"message":{quoted(describe(message))}{self._tail}{caused}',
+        )
+        waiting = self._on_the_way.get(receiver)
+        if waiting is None:
+            waiting = self._on_the_way[receiver] = deque()
+        waiting.append((message, number))
         return None
 
     def message_received(self, pid: Pid, message: Any) -> None:
@@ -136,8 +153,9 @@ class Recorder(Instrument):
         place = self._living.get(pid)
         cause = self._taken(pid, message)
         # What a message says is written down once, where it was sent.
-        fields = {} if cause is not None else {"message": describe(message)}
-        number = self._add("received", pid, fields, cause)
+        said = f',"message":{quoted(describe(message))}' if cause is None else ""
+        caused = "" if cause is None else f',"cause":{cause}'
+        number = self.trace.add_text("received", f'"pid":{pid.number}{said}{self._tail}{caused}')
         if place is not None:
             place.cause = number
 
@@ -153,12 +171,14 @@ class Recorder(Instrument):
     def _taken(self, pid: Pid, message: Any) -> int | None:
         """The event that brought a message."""
         waiting = self._on_the_way.get(pid)
-        sent = waiting.get(id(message)) if waiting is not None else None
-        if sent:
-            number = sent.pop(0)[1]
-            if not sent and waiting is not None:
-                del waiting[id(message)]
-            return number
+        if waiting:
+            if waiting[0][0] is message:
+                return waiting.popleft()[1]
+            # It was taken out of turn.
+            for position, (sent, number) in enumerate(waiting):
+                if sent is message:
+                    del waiting[position]
+                    return number
         if type(message) is Down or type(message) is Exit:
             return self.ended.get(message.pid) if message.pid is not None else None
         return None
