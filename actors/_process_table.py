@@ -82,7 +82,10 @@ class ProcessTable:
     def _sort_out_instruments(self) -> None:
         untouched = Instrument.callback_started
         self.callback_instruments = tuple(
-            each for each in self.instruments if type(each).callback_started is not untouched
+            each
+            for each in self.instruments
+            # Of the object and not of its class: some decide when they are made what they want to know.
+            if getattr(each.callback_started, "__func__", None) is not untouched
         )
         self.guard()
 
