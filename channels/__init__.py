@@ -24,6 +24,7 @@ from channels.errors import (
 from channels.filters import Keep
 from channels.handlers import InvalidHandler, handle_in, handle_out
 from channels.invariants import JoinsAnswered
+from channels.live_network import LiveNetwork
 from channels.long_poll import LongPoll
 from channels.messages import Binary, Broadcast
 from channels.mounts import Mount
@@ -71,6 +72,7 @@ __all__ = [
     "JoinsAnswered",
     "Keep",
     "ListenError",
+    "LiveNetwork",
     "LongPoll",
     "Mount",
     "NotJoined",

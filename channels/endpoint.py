@@ -87,7 +87,7 @@ class Endpoint:
         secret_key_base: signs what clients must not change, the tokens of sessions that poll above all: 20 bytes at
             least, better 64. Several: the first signs, all are accepted. Without one it is made up at each start,
             which is enough for one server.
-        listen: opens the listener; by default a real one. A simulation gives `world.network.open`.
+        listen: opens the listener; None is a real one. A scenario gives `world.listen`.
 
     Nothing is checked or opened before the endpoint starts. It may be started again after it has stopped; one endpoint
     cannot run twice at a time.
@@ -107,7 +107,7 @@ class Endpoint:
         draining: Draining | None = None,
         filter_parameters: FilterRule = SECRETS,
         secret_key_base: Secret | None = None,
-        listen: Listen = Listener.open,
+        listen: Listen | None = None,
     ) -> None:
         self.sockets = dict(sockets)
         self.http = http
@@ -120,7 +120,7 @@ class Endpoint:
         self.draining = draining or Draining()
         self.filter_parameters = filter_parameters
         self.secret_key_base = secret_key_base
-        self.listen = listen
+        self.listen = Listener.open if listen is None else listen
         self._services: Services | None = None
 
     def __repr__(self) -> str:

@@ -37,6 +37,7 @@ from supervision.chaos.faults import (
     plan_from_json,
     plan_to_json,
 )
+from supervision.chaos.history import read_history
 from supervision.chaos.injector import Injector
 from supervision.chaos.invariants.base import Invariant, Violation, Watch
 from supervision.chaos.invariants.built_in import BUILT_IN
@@ -44,7 +45,7 @@ from supervision.chaos.junk import Junk
 from supervision.chaos.live import live, run_live
 from supervision.chaos.live_outcome import LiveOutcome
 from supervision.chaos.live_world import LiveWorld
-from supervision.chaos.measures import Measures
+from supervision.chaos.measures import Measures, measure
 from supervision.chaos.moments import At, Moment, On, kind_of
 from supervision.chaos.page import write_page
 from supervision.chaos.plan import EVERYWHERE, Plan, Storm
@@ -101,8 +102,10 @@ __all__ = [
     "describe_fault",
     "kind_of",
     "live",
+    "measure",
     "plan_from_json",
     "plan_to_json",
+    "read_history",
     "run_live",
     "write_page",
 ]
