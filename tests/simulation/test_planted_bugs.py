@@ -1,0 +1,52 @@
+"""Planted bugs are found and made small from whatever seed the search begins with, and soon.
+
+`test_planted` begins with the first seed that finds each of them. Here the search begins elsewhere, and goes on.
+"""
+
+import os
+from collections.abc import Iterator
+from itertools import count, islice
+from statistics import median
+
+import pytest
+
+from supervision.simulation.knobs import Knobs
+from supervision.simulation.outcome import Outcome, identify
+from supervision.simulation.shrink import Shrunk, shrink
+from supervision.simulation.simulate import simulate
+from tests.simulation.planted import processes, programs, supervisors
+from tests.simulation.planted.planting import Planted
+
+DEEP = os.environ.get("HYPOTHESIS_PROFILE") == "deep"
+ALL = (*supervisors.BUGS, *processes.BUGS, *programs.BUGS)
+# Of each kind some, and in the deep profile all of them.
+BUGS = ALL if DEEP else ALL[1::5]
+FIRST, LIMIT = 5000, 2000
+FAILURES = 12 if DEEP else 2
+
+
+def failures(bug: Planted) -> Iterator[Outcome]:
+    """The runs that fail in the way of the bug, from some seed on; each has 2,000 seeds to be found with."""
+    seeds = count(FIRST)
+    while True:
+        for seed in islice(seeds, LIMIT):
+            outcome = simulate(bug.scenario, seed, knobs=Knobs().drawn(seed), keep_trace=False)
+            if identify(outcome.error) == bug.failure:
+                yield outcome
+                break
+        else:
+            pytest.fail(f"{bug.name} was not found with {LIMIT} seeds before {next(seeds)}")
+
+
+@pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.name)
+def test_a_planted_bug_is_small_in_the_end_whatever_it_was_found_with(bug: Planted) -> None:
+    shrunk = [shrink(outcome) for outcome in islice(failures(bug), FAILURES)]
+    assert all(each.complete and each.run.failure == bug.failure for each in shrunk)
+    # Which of several smallest failures is reached depends on where it begins, and one in twelve may be larger.
+    assert sum(is_small(each) for each in shrunk) >= FAILURES - FAILURES // 12
+    assert median(each.runs for each in shrunk) <= 300
+    assert median(each.seconds for each in shrunk) < 5
+
+
+def is_small(shrunk: Shrunk) -> bool:
+    return len(shrunk.faults) <= 3 and len(shrunk.deviations) <= 1
