@@ -103,7 +103,7 @@ class _Client:
         info = self.invariant.runtime.process_info(pid)
         if self.server.closing is not None or info is None:
             return True
-        return info["queue_length"] > 0 or info["status"] != "waiting"
+        return bool(info["queue_length"]) or info["status"] != "waiting"
 
     def asked(self, message: Message, effects: list[Effect]) -> None:
         """The client has sent something."""

@@ -11,11 +11,11 @@ where nobody can look then, again and again.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextvars import copy_context
 from functools import partial
 from inspect import isawaitable
-from typing import Any, TypeVar
+from typing import Any
 
 import trio
 
@@ -23,8 +23,6 @@ from supervision.chaos.errors import InvariantViolated, NotReached
 from supervision.recording.describe import describe
 
 __all__ = ["Expectations"]
-
-T = TypeVar("T")
 
 _PAUSE = 0.05
 """Seconds between two looks at a condition that has to be awaited, each of which is work for somebody."""
@@ -113,9 +111,7 @@ class Expectations:
         """
         self.seen[name] = self.seen.get(name, False) or bool(condition)
 
-    async def eventually(
-        self, name: str, holds: Callable[[], T | Awaitable[T]], *, within: float
-    ) -> T:
+    async def eventually(self, name: str, holds: Callable[[], Any], *, within: float) -> Any:
         """Wait until something holds.
 
             await world.eventually("the room is back", lambda: whereis("lobby"), within=5)
@@ -136,20 +132,18 @@ class Expectations:
         while True:
             answer = holds()
             asked = isawaitable(answer)
-            value: Any = await answer if isawaitable(answer) else answer
+            value = await answer if isawaitable(answer) else answer
             left = deadline - self._now()
             if value:
-                return value  # type: ignore[no-any-return] # what `holds` promised
+                return value
             if left <= 0:
                 raise NotReached(name, within, self._now(), describe(value))
             if asked or self._every is not None:
                 await trio.sleep(min(left, self._every or _PAUSE))
             elif seen := await self._until(holds, left):
-                return seen  # type: ignore[no-any-return] # as above
+                return seen
 
-    async def recovered(
-        self, name: str, holds: Callable[[], T | Awaitable[T]], *, within: float
-    ) -> T:
+    async def recovered(self, name: str, holds: Callable[[], Any], *, within: float) -> Any:
         """Stop the faults, undo what they did, and wait until something holds: the system comes back by itself.
 
             await world.recovered("all rooms answer", all_answer, within=30)

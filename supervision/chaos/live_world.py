@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from random import Random
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 import trio
 
@@ -21,8 +21,6 @@ from supervision.recording.recorder import Recorder
 from supervision.recording.trace import Trace
 
 __all__ = ["LiveEnvironment", "LiveWorld", "Network"]
-
-T = TypeVar("T")
 
 
 class Network(Connections, Protocol):
@@ -131,15 +129,11 @@ class LiveWorld:
         """Note whether something was the case; see `Expectations.sometimes`."""
         self.expectations.sometimes(name, condition)
 
-    async def eventually(
-        self, name: str, holds: Callable[[], T | Awaitable[T]], *, within: float
-    ) -> T:
+    async def eventually(self, name: str, holds: Callable[[], Any], *, within: float) -> Any:
         """Wait until something holds; see `Expectations.eventually`."""
         return await self.expectations.eventually(name, holds, within=within)
 
-    async def recovered(
-        self, name: str, holds: Callable[[], T | Awaitable[T]], *, within: float
-    ) -> T:
+    async def recovered(self, name: str, holds: Callable[[], Any], *, within: float) -> Any:
         """Stop the faults, undo what they did, and wait until something holds. Ends the phase of the faults."""
         return await self.expectations.recovered(name, holds, within=within)
 

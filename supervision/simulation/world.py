@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from random import Random
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeAlias
 
 import trio
 
@@ -39,8 +39,6 @@ from supervision.simulation.virtual_streams import VirtualListener, VirtualStrea
 from supervision.simulation.watching import Watches
 
 __all__ = ["World"]
-
-T = TypeVar("T")
 
 Listen: TypeAlias = Callable[[str, int], Awaitable[VirtualListener]]
 
@@ -137,9 +135,7 @@ class World:
         """
         self.expectations.invariant(name, check)
 
-    async def eventually(
-        self, name: str, holds: Callable[[], T | Awaitable[T]], *, within: float
-    ) -> T:
+    async def eventually(self, name: str, holds: Callable[[], Any], *, within: float) -> Any:
         """Wait until something holds, and return what `holds` answered.
 
             await world.eventually("the room is back", lambda: whereis("lobby"), within=5)
@@ -151,9 +147,7 @@ class World:
         """
         return await self.expectations.eventually(name, holds, within=within)
 
-    async def recovered(
-        self, name: str, holds: Callable[[], T | Awaitable[T]], *, within: float
-    ) -> T:
+    async def recovered(self, name: str, holds: Callable[[], Any], *, within: float) -> Any:
         """Stop all faults, undo what they did, and wait until something holds; as `eventually`."""
         return await self.expectations.recovered(name, holds, within=within)
 

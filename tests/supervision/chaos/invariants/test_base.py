@@ -1,0 +1,164 @@
+"""How a set of invariants watches a runtime, and which there are."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import pytest
+import trio
+
+from actors import ExitReason, Pid, kill, receive, spawn, wait_exit
+from actors.instrument import Instrument
+from actors.runtime import Runtime
+from supervision.chaos.errors import InvariantViolated
+from supervision.chaos.invariants.base import Feed, Invariant, Violation, Watch
+from supervision.chaos.invariants.built_in import BUILT_IN, choose
+from supervision.recording.places import Places
+from supervision.simulation.knobs import Knobs
+from supervision.simulation.scenario import scenario
+from supervision.simulation.simulate import simulate
+from supervision.simulation.world import World
+
+
+class Counts(Feed):
+    def __init__(self, runtime: Runtime) -> None:
+        super().__init__(runtime)
+        self.ends = 0
+        self.closed = False
+
+    def process_exited(self, pid: Pid, reason: ExitReason) -> None:
+        self.ends += 1
+        for each in self.listeners:
+            each.heard.append(self.ends)
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class Few(Invariant):
+    """Not more than so many processes live."""
+
+    name: ClassVar[str] = "few"
+    feed: ClassVar[type[Feed] | None] = Counts
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.living: list[Pid] = []
+        self.heard: list[Any] = []
+
+    def process_spawned(self, pid: Pid, parent: Pid, label: str) -> None:
+        self.living.append(pid)
+        if len(self.living) > 2:
+            self.violated(f"{self.who(pid)} is one too many")
+
+    def process_exited(self, pid: Pid, reason: ExitReason) -> None:
+        self.living.remove(pid)
+        self.heard.append("end")
+
+
+class Quiet(Invariant):
+    """Asked, and at rest."""
+
+    name: ClassVar[str] = "quiet"
+    between: str | None = None
+    resting: str | None = None
+
+    def check(self) -> str | None:
+        return self.between
+
+    def at_rest(self) -> str | None:
+        return self.resting
+
+
+async def test_what_is_found_is_said_and_stays_said(runtime: Runtime) -> None:
+    watch = Watch(runtime, [Quiet(), Few()], Places(runtime))
+    for _ in range(2):
+        spawn(receive, label="reader")
+    assert watch.check() is watch.at_rest() is None
+    spawn(receive, label="third")
+    found = Violation("few", "/third#1 <pid 3> is one too many")
+    spawn(receive, label="fourth")
+    assert watch.check() == watch.at_rest() == found
+
+
+async def test_each_is_asked_in_its_turn(runtime: Runtime) -> None:
+    quiet = Quiet()
+    watch = Watch(runtime, [Few(), quiet])
+    quiet.between = "not between"
+    assert watch.check() == Violation("quiet", "not between")
+    assert watch.at_rest() is None
+    quiet.between, quiet.resting = None, "not at rest"
+    assert watch.check() is None
+    assert watch.at_rest() == Violation("quiet", "not at rest")
+
+
+async def test_what_lives_already_is_told_of(runtime: Runtime) -> None:
+    pid = spawn(receive)
+    few = Few()
+    Watch(runtime, [few])
+    assert few.living == [pid]
+
+
+async def test_a_feed_hears_first_and_serves_all_who_name_it(runtime: Runtime) -> None:
+    one, other = Few(), Few()
+    watch = Watch(runtime, [one, other])
+    pid = spawn(receive)
+    kill(pid)
+    await wait_exit(pid)
+    assert one.heard == other.heard == [1, "end"]
+    watch.close()
+    pid = spawn(receive)
+    kill(pid)
+    await wait_exit(pid)
+    assert one.heard == [1, "end"]
+
+
+async def test_nobody_is_called_for_what_it_does_not_want_to_hear(runtime: Runtime) -> None:
+    watch = Watch(runtime, [Quiet()])
+    heard = [name for name in vars(Instrument) if name in vars(watch)]
+    assert heard == []
+    assert "process_spawned" in vars(Watch(runtime, [Few()]))
+
+
+def test_invariants_are_chosen_by_name_or_class() -> None:
+    assert [type(each) for each in choose("all")] == list(BUILT_IN.values())
+    assert [each.name for each in choose(["monitors", Few])] == ["monitors", "few"]
+    assert [each.name for each in choose(["all", Few])] == [*BUILT_IN, "few"]
+    assert choose(()) == []
+    with pytest.raises(ValueError, match="there is no invariant 'monitor'; there are no_orphan"):
+        choose(["monitor"])
+    with pytest.raises(TypeError, match="a sequence"):
+        choose("monitors")
+
+
+@scenario(invariants=("all", Few))
+async def crowded(world: World) -> None:
+    for _ in range(3):
+        spawn(receive)
+        await trio.sleep(1)
+
+
+def test_a_scenario_says_what_is_checked_and_the_knobs_of_a_run_say_less() -> None:
+    error = simulate(crowded, seed=1).error
+    assert isinstance(error, InvariantViolated)
+    assert (error.invariant, error.seconds) == ("few", 2)
+    simulate(crowded, seed=1, knobs=Knobs(invariants=("monitors",))).check()
+    simulate(crowded, seed=1, knobs=Knobs(invariants=())).check()
+
+
+def test_checking_changes_nothing_but_that_it_finds_something() -> None:
+    async def harmless(world: World) -> None:
+        for _ in range(3):
+            kill(spawn(receive))
+            await trio.sleep(1)
+
+    on, off = (
+        simulate(harmless, seed=1, knobs=Knobs(invariants=each))
+        for each in ("all", ())
+    )
+    assert (on.digest, on.steps_digest) == (off.digest, off.steps_digest)
+
+
+def test_a_violation_is_in_the_trace() -> None:
+    outcome = simulate(crowded, seed=1)
+    assert any(b'"kind":"invariant"' in line and b'"few"' in line for line in outcome.trace)

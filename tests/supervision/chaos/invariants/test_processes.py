@@ -1,0 +1,194 @@
+"""What the invariants of monitors, calls and names find, told of it event by event."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import trio
+
+from actors import KILL, NORMAL, Down, Pid, Ref, Registry
+from actors.runtime import Runtime
+from supervision.chaos.invariants.base import Invariant, Violation
+from supervision.chaos.invariants.names import Names
+from supervision.chaos.invariants.processes import Calls, DeadHandleNothing, Monitors
+
+
+class Told:
+    """One invariant, and three processes of its runtime that exist for it alone."""
+
+    def __init__(self, invariant: Invariant, runtime: Runtime) -> None:
+        self.findings: list[Violation] = []
+        invariant.share(self.findings)
+        invariant.attach(runtime)
+        self.pids = tuple(Pid(number, runtime) for number in (1, 2, 3))
+        for pid in self.pids:
+            invariant.process_spawned(pid, runtime.pid, "process")
+
+    def found(self) -> str:
+        (violation,) = self.findings
+        return violation.problem
+
+
+async def test_a_monitor_may_fire_once_and_when_its_target_has_ended(runtime: Runtime) -> None:
+    monitors = Monitors()
+    told = Told(monitors, runtime)
+    one, other, _ = told.pids
+    ref, second = Ref(1), Ref(2)
+    monitors.monitored(one, ref, other)
+    monitors.monitored(one, second, other)
+    monitors.process_exited(other, NORMAL)
+    assert "has not fired" in str(monitors.check())
+    monitors.down_sent(one, ref)
+    monitors.down_sent(one, second)
+    assert monitors.check() is None
+    monitors.message_received(one, Down(ref, other, NORMAL))
+    assert told.findings == []
+    monitors.message_received(one, Down(ref, other, NORMAL))
+    assert "that it should not have" in told.found()
+
+
+@pytest.mark.parametrize(
+    ("events", "part"),
+    [
+        (["monitored", "down"], "has not ended"),
+        (["monitored", "exit", "down", "down"], "a second time"),
+        (["down"], "there is none"),
+        (["monitored", "back", "exit", "down"], "was taken back"),
+        (["monitored", "read"], "has not fired"),
+        (["monitored", "monitored"], "a second monitor"),
+        (["monitored", "exit", "down", "flushed", "read"], "was taken back"),
+    ],
+)
+async def test_whatever_else_a_monitor_does_is_found(
+    runtime: Runtime, events: list[str], part: str
+) -> None:
+    monitors = Monitors()
+    told = Told(monitors, runtime)
+    one, other, _ = told.pids
+    ref = Ref(1)
+    does = {
+        "monitored": lambda: monitors.monitored(one, ref, other),
+        "exit": lambda: monitors.process_exited(other, NORMAL),
+        "down": lambda: monitors.down_sent(one, ref),
+        "back": lambda: monitors.demonitored(one, ref, False),
+        "flushed": lambda: monitors.demonitored(one, ref, True),
+        "read": lambda: monitors.message_received(one, Down(ref, other, NORMAL)),
+    }
+    for event in events:
+        assert told.findings == []
+        does[event]()
+    assert part in told.found()
+
+
+async def test_who_ends_has_no_monitors_any_more(runtime: Runtime) -> None:
+    monitors = Monitors()
+    told = Told(monitors, runtime)
+    one, other, third = told.pids
+    monitors.monitored(one, Ref(1), other)
+    monitors.monitored(other, Ref(2), third)
+    monitors.process_exited(one, NORMAL)
+    monitors.process_exited(other, NORMAL)
+    monitors.process_exited(third, NORMAL)
+    assert monitors.check() is None
+    assert told.findings == []
+
+
+async def test_a_call_may_end_in_three_ways(runtime: Runtime, autojump_clock: object) -> None:
+    calls = Calls()
+    told = Told(calls, runtime)
+    _, server, _ = told.pids
+    for call, how in ((1, "answered"), (2, "timeout"), (3, "cancelled")):
+        calls.call_started(None, server, call, 1.0)
+        await trio.sleep(1)
+        calls.call_ended(call, how)
+    calls.call_started(None, server, 4, math.inf)
+    calls.process_exited(server, NORMAL)
+    calls.call_ended(4, "server_ended")
+    assert calls.at_rest() is calls.at_rest() is None
+    assert told.findings == []
+
+
+async def test_a_call_that_outlives_its_server_or_its_time_is_found_at_the_second_rest(
+    runtime: Runtime, autojump_clock: object
+) -> None:
+    for what in ("its server has ended", "its time is up"):
+        calls = Calls()
+        _, server, _ = Told(calls, runtime).pids
+        calls.call_started(None, server, "call", 1.0)
+        assert calls.at_rest() is calls.at_rest() is None
+        if what == "its time is up":
+            await trio.sleep(1)
+        else:
+            calls.process_exited(server, NORMAL)
+        assert calls.at_rest() is None
+        assert what in str(calls.at_rest())
+
+
+@pytest.mark.parametrize(
+    ("how", "part"), [("server_ended", "and it lives"), ("timeout", "1 s before its time")]
+)
+async def test_a_call_that_ends_for_no_reason_is_found(
+    runtime: Runtime, how: str, part: str
+) -> None:
+    calls = Calls()
+    told = Told(calls, runtime)
+    calls.call_started(None, told.pids[1], "call", 1.0)
+    calls.call_ended("call", how)
+    assert part in told.found()
+
+
+async def test_a_name_is_given_to_one(runtime: Runtime) -> None:
+    names = Names()
+    told = Told(names, runtime)
+    one, other, _ = told.pids
+    names.registered(one, "name", None)
+    names.unregistered(one, "name", None)
+    names.registered(other, "name", None)
+    names.process_exited(other, NORMAL)
+    names.registered(one, "name", None)
+    assert told.findings == []
+    names.registered(other, "name", None)
+    assert "was given the name 'name', which <pid 1> has" in told.found()
+
+
+async def test_a_key_is_given_to_one_if_it_is_unique(runtime: Runtime) -> None:
+    names = Names()
+    told = Told(names, runtime)
+    one, other, _ = told.pids
+    many: Registry[object, None] = Registry("duplicate", name="many")
+    single: Registry[object, None] = Registry("unique", name="single")
+    for pid in (one, other):
+        names.registered(pid, 1, many)
+    names.registered(one, 1, single)
+    names.registered(other, True, single)
+    assert told.findings == []
+    names.registered(other, 1, single)
+    assert "was given the key 1" in told.found()
+
+
+async def test_names_that_lead_elsewhere_are_found_at_rest(runtime: Runtime) -> None:
+    names = Names()
+    one, _, _ = Told(names, runtime).pids
+    assert names.at_rest() is None
+    names.registered(one, "name", None)
+    assert "leads to nobody" in str(names.at_rest())
+    names.process_exited(one, NORMAL)
+    assert names.at_rest() is None
+    registry: Registry[str, None] = Registry("unique", name="rooms")
+    names.registered(one, "key", registry)
+    assert "is not found under it" in str(names.at_rest())
+    names.registry_closed(registry)
+    assert names.at_rest() is None
+
+
+async def test_what_the_killed_begin_is_found(runtime: Runtime) -> None:
+    dead = DeadHandleNothing()
+    told = Told(dead, runtime)
+    one, other, _ = told.pids
+    dead.signal_sent(other, one, NORMAL, False)
+    dead.callback_started(one, "handle_info", "hello")
+    assert told.findings == []
+    dead.signal_sent(other, one, KILL, False)
+    dead.callback_started(one, "handle_info", "hello")
+    assert "began handle_info with 'hello' after a fatal exit signal, KILL" in told.found()
