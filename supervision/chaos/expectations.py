@@ -48,7 +48,7 @@ class _Waiting:
             self.event.set()
 
 
-def _here(function: Callable[[], T]) -> Callable[[], T]:
+def _here(function: Callable[[], Any]) -> Callable[[], Any]:
     """The same, called from anywhere as if from here: who looks between two rounds is in no runtime."""
     return partial(copy_context().run, function)
 
