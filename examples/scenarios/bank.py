@@ -16,9 +16,8 @@ from attrs import frozen
 
 from actors import CallExit, GenServer, Reply, Sender, call
 from supervision import Supervisor, child_spec
-from supervision.chaos.plan import Storm
-from supervision.simulation import World
-from supervision.simulation.scenario import scenario
+from supervision.chaos import Storm
+from supervision.simulation import World, scenario
 
 __all__ = ["Transfer", "a_day_of_transfers"]
 

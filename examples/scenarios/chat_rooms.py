@@ -14,9 +14,8 @@ from channels import Endpoint
 from examples.chat.server import UserSocket
 from examples.scenarios.chat_client import ChatClient
 from supervision import Supervisor
-from supervision.chaos.plan import Storm
-from supervision.simulation import World
-from supervision.simulation.scenario import scenario
+from supervision.chaos import Storm
+from supervision.simulation import World, scenario
 
 __all__ = ["an_evening"]
 

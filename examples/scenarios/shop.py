@@ -10,10 +10,9 @@ from __future__ import annotations
 import trio
 
 from actors import CallExit, GenServer, NoProcess, Registry, Reply, Sender, call, current_runtime
-from supervision import Supervisor, child_spec
-from supervision.chaos.plan import Storm
-from supervision.simulation import World
-from supervision.simulation.scenario import scenario
+from supervision import Backoff, Supervisor, child_spec
+from supervision.chaos import Storm
+from supervision.simulation import World, scenario
 
 __all__ = ["opening_day"]
 
@@ -63,15 +62,23 @@ def everybody_works() -> bool:
     faults=Storm(
         ["/shop/clerks/*"], count=12, after=0.5, within=10.0, kinds=["kill", "crash", "slow"]
     ),
-    params={"max_restarts": 20, "strategy": "one_for_one", "customers": 4, "purchases": 12},
+    params={
+        "max_restarts": 20,
+        "strategy": "one_for_one",
+        "pause": 0.0,
+        "customers": 4,
+        "purchases": 12,
+    },
 )
 async def opening_day(world: World) -> None:
     """Clerks come and go; in the end, all of them work."""
+    pause = world.params["pause"]
     clerks = Supervisor.child_spec(
         [child_spec(Clerk, counter, id=counter) for counter in COUNTERS],
         id="clerks",
         strategy=world.params["strategy"],
         max_restarts=world.params["max_restarts"],
+        backoff=Backoff(pause, 8 * pause) if pause else None,
     )
     await Supervisor.start_link([clerks], label="shop", max_restarts=100)
     async with trio.open_nursery() as nursery:

@@ -16,9 +16,8 @@ from actors import GenServer, Sender, call
 from actors import Reply as Answer
 from channels import Channel, Endpoint, Reply, Socket, handle_in
 from supervision import Supervisor, child_spec
-from supervision.chaos.plan import Storm
-from supervision.simulation import World
-from supervision.simulation.scenario import scenario
+from supervision.chaos import Storm
+from supervision.simulation import World, scenario
 
 __all__ = ["evening"]
 

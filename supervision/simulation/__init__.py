@@ -3,6 +3,8 @@
 Start with `simulate`; docs/topics/simulation.md explains what is decided by the seed, and what is not.
 """
 
+from supervision.simulation.comparison import Comparison, PairLost, Policy, compare
+from supervision.simulation.corpus import Corpus, Replayed
 from supervision.simulation.errors import (
     BudgetSpent,
     Deadlock,
@@ -24,15 +26,20 @@ from supervision.simulation.run_file import RunFile, load_run, replay, save_run
 from supervision.simulation.scenario import Settings, scenario, settings_of
 from supervision.simulation.self_check import check_determinism
 from supervision.simulation.simulate import Scenario, simulate
+from supervision.simulation.sweep import SeedResult, sweep
+from supervision.simulation.sweep_report import Failures, SweepReport
 from supervision.simulation.virtual_streams import VirtualListener, VirtualStream
 from supervision.simulation.world import World
 
 __all__ = [
     "BudgetSpent",
+    "Comparison",
     "Connection",
+    "Corpus",
     "Deadlock",
     "Diverged",
     "Escape",
+    "Failures",
     "InvariantViolated",
     "Knobs",
     "Livelock",
@@ -42,20 +49,27 @@ __all__ = [
     "Nodes",
     "NotReached",
     "Outcome",
+    "PairLost",
+    "Policy",
+    "Replayed",
     "RunFile",
     "RunFileError",
     "Scenario",
+    "SeedResult",
     "Settings",
     "SimulationError",
     "SimulationFailed",
+    "SweepReport",
     "VirtualListener",
     "VirtualStream",
     "World",
     "check_determinism",
+    "compare",
     "load_run",
     "replay",
     "save_run",
     "scenario",
     "settings_of",
     "simulate",
+    "sweep",
 ]

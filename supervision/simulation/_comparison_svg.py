@@ -122,11 +122,12 @@ def _panel(panel: Panel, top: float) -> list[str]:
 
 def _row(policy: str, values: Sequence[float], scale: _Scale, y: float, index: int) -> list[str]:
     colour = f"c{index % _COLOURS}"
-    parts = [f'<text x="16" y="{y + 4}">{escape(policy)}</text>']
+    parts = [f'<text x="16" y="{y + 4}">{escape(policy)}</text>', f'<g class="{colour}">']
     for number, value in enumerate(values):
         # Spread over the height of the row, so that runs with one value are not one dot.
         spread = round((number * 0.618 % 1 - 0.5) * 0.6 * _ROW, 1)
-        parts.append(f'<circle class="{colour}" cx="{scale(value)}" cy="{y + spread:.1f}" r="3"/>')
+        parts.append(f'<circle cx="{scale(value)}" cy="{y + spread:.1f}" r="3"/>')
+    parts.append("</g>")
     if values:
         x = scale(fmean(values))
         parts.append(f'<line class="mean" x1="{x}" x2="{x}" y1="{y - 11}" y2="{y + 11}"/>')

@@ -281,7 +281,9 @@ class Comparison:
         from rich.console import Console  # noqa: PLC0415 # see above
 
         text = io.StringIO()
-        console = Console(file=text, width=200, highlight=False, markup=False)
+        # As wide as it has to be: whoever prints it knows how wide the window is, and can break lines.
+        width = 100 * len(self.policies)
+        console = Console(file=text, width=width, highlight=False, markup=False)
         console.print(self.table())
         return text.getvalue().rstrip()
 
