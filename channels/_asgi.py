@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from channels._mounts import Services
     from channels.endpoint import Endpoint
 
-__all__ = ["serve_lifespan", "serve_scope"]
+__all__ = ["serve_lifespan", "serve_scope", "serve_websocket"]
 
 
 async def serve_lifespan(endpoint: Endpoint, receive: Any, send: Any) -> None:
@@ -44,16 +44,15 @@ async def serve_scope(
     services: Services, scope: MutableMapping[str, Any], receive: Any, send: Any
 ) -> None:
     """Serve one request or WebSocket, until it is over."""
-    path = path_of(scope)
     with in_runtime(services.runtime):
-        if scope["type"] == "websocket" and path in services.mounts:
-            await _websocket(services, AsgiStream(scope, receive, send, path=path))
-        else:
-            await services.http.route(scope, receive, send)
+        await services.http.route(scope, receive, send)
 
 
-async def _websocket(services: Services, stream: AsgiStream) -> None:
+async def serve_websocket(
+    services: Services, scope: MutableMapping[str, Any], receive: Any, send: Any
+) -> None:
     """Have a process serve a WebSocket, and stay for as long as it does."""
+    stream = AsgiStream(scope, receive, send, path=path_of(scope))
     try:
         if not await stream.connected():
             return

@@ -30,6 +30,7 @@ import secrets
 import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from typing import Any
 
 from actors.errors import StartIgnored
@@ -37,7 +38,7 @@ from actors.process import on_exit, spawn
 from actors.refs import Pid
 from actors.runtime import current_runtime, in_runtime, open_runtime
 from channels import logger
-from channels._asgi import serve_lifespan, serve_scope
+from channels._asgi import serve_lifespan, serve_scope, serve_websocket
 from channels._listening import ListenerServer, start_application
 from channels._longpoll_requests import LongPolling
 from channels._mounts import ChannelPool, Mounted, Services, mount_all
@@ -179,6 +180,7 @@ class Endpoint:
             listen=self.listen,
         )
         services.http.find = LongPolling(services).find
+        services.http.websocket = partial(serve_websocket, services)
         children = self._children(services, mounted.pools)
         if port is not None:
             listener = (services, (self, "connections"), host, port, ssl_context)

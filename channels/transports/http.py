@@ -12,10 +12,10 @@ not for one of its sockets, it hands over the connection with the bytes that it 
     await handover.drain()                      # idle connections close, busy ones after this answer
 
 A connection stays with Hypercorn once it is there. A request for a WebSocket of ours that comes
-later on the same connection (no browser does that with HTTP/1.1, RFC 6455 section 4.1 asks for a
-connection of its own) is answered 421, which means: ask again on another connection. A request of
-any other kind for such a path is answered 400, as on a connection of its own, except that the
-application's `connect` is not asked.
+later on the same connection (from a proxy that keeps its connections, or from a browser over
+HTTP/2) goes to `websocket`, which serves it by way of ASGI. A request of any other kind for such a
+path is answered 400, as on a connection of its own, except that the application's `connect` is not
+asked.
 
 Hypercorn's `TCPServer` is not a public interface, so its minor version is pinned, and
 `tests/channels/transports/test_http.py` holds what is used of it.
@@ -88,6 +88,16 @@ async def _answer(send: Any, status: int, text: str, *, kind: str = "http.respon
     await send({"type": f"{kind}.body", "body": text.encode()})
 
 
+async def _elsewhere(scope: Any, receive: Any, send: Any) -> None:
+    await receive()
+    await _answer(
+        send,
+        421,
+        "this connection is in use for HTTP: open a connection of its own, with HTTP/1.1, for this WebSocket",
+        kind="websocket.http.response",
+    )
+
+
 def _no_path(_: str) -> bool:
     return False
 
@@ -108,8 +118,9 @@ class HttpHandover:
     - `is_socket_path`: tells the paths that native WebSockets are mounted on; it gets them as they were sent, below
       the place where the endpoint is mounted.
 
-    Attribute: `find`, which may be set: it gets the scope of each request (not of WebSockets), and answers what serves
-    it in place of the application, such as long polling, or None.
+    Attributes, which may be set: `find` gets the scope of each request (not of WebSockets), and answers what serves it
+    in place of the application, such as long polling, or None; `websocket` serves WebSockets on the paths of sockets,
+    which are answered 421 without it: ask again on a connection of your own.
     """
 
     def __init__(
@@ -127,6 +138,7 @@ class HttpHandover:
         self._state: LifespanState = {}
         self._connections = 0
         self.find: Callable[[Any], ASGIApplication | None] = _nothing
+        self.websocket: ASGIApplication = _elsewhere
 
     @property
     def connections(self) -> int:
@@ -146,14 +158,7 @@ class HttpHandover:
         elif not self._is_socket_path(path_of(scope)):
             await self._app(scope, receive, send)
         elif kind == "websocket":
-            await receive()
-            await _answer(
-                send,
-                421,
-                "this connection is in use for HTTP: open a connection of its own, with HTTP/1.1, "
-                "for this WebSocket",
-                kind="websocket.http.response",
-            )
+            await self.websocket(scope, receive, send)
         elif scope["method"] == "GET":
             await _answer(send, 400, "this path is a WebSocket: ask for an upgrade")
         else:

@@ -333,20 +333,34 @@ async def test_a_killed_pool_is_phx_error_and_a_rejoin_works(server: Server) -> 
 # One port
 
 
-async def test_pages_and_sockets_share_the_port_and_a_socket_wants_its_own_connection(
-    server: Server,
-) -> None:
+async def test_pages_and_sockets_share_the_port(server: Server) -> None:
     page = await TcpClient.open(server.endpoint)
     for _ in range(2):
         await page.write(head("/page", "host: test\r\n"))
         answer = await page.answer()
         assert (answer.status, answer.body) == (200, b"ok")
-    await page.write(head())
-    assert (await page.answer()).status == 421
     await page.close()
     client = await TcpClient.connect(server.endpoint)
     await client.join()
     await client.close()
+
+
+async def test_a_connection_that_has_served_pages_can_become_a_websocket(server: Server) -> None:
+    # As proxies do it that keep their connections.
+    before = Footprint.of(server.runtime)
+    client = await TcpClient.open(server.endpoint)
+    await client.write(head("/page", "host: test\r\n"))
+    assert (await client.answer()).status == 200
+    await client.write(head())
+    assert (await client.answer()).status == 101
+    await client.join()
+    assert await client.exchange("1", "2", "room:a", "echo", {"n": 1}) == [
+        reply("1", "2", "room:a", {"n": 1})
+    ]
+    await client.write(client_close(1000))
+    await client.ended()
+    await client.close()
+    await assert_only(server, before)
 
 
 async def test_connect_sees_the_address_of_the_client(runtime: Runtime) -> None:

@@ -305,6 +305,20 @@ class TlsPeer(Peer):
         await self.client.shake_hands()
 
 
+class KeptPeer(NativePeer):
+    """A WebSocket on a connection that has served a page before, as proxies have it that keep connections."""
+
+    checks_text = False
+
+    async def serve(self) -> None:
+        await super().serve()
+        self.client.write(head("/page", "host: test\r\n"))
+        await settle()
+        answer = self.client.answer()
+        assert answer is not None
+        assert answer.status == 404
+
+
 class AsgiPeer(Peer):
     """A WebSocket of Hypercorn's, which serves a Starlette application in which the endpoint is mounted."""
 
@@ -389,6 +403,7 @@ KINDS: dict[str, type[Peer]] = {
     "native": NativePeer,
     "deflate": DeflatePeer,
     "tls": TlsPeer,
+    "kept": KeptPeer,
     "asgi": AsgiPeer,
     "longpoll": LongPollPeer,
 }
