@@ -5,6 +5,7 @@ Start with `simulate`; docs/topics/simulation.md explains what is decided by the
 
 from supervision.simulation.comparison import Comparison, PairLost, Policy, compare
 from supervision.simulation.corpus import Corpus, Replayed
+from supervision.simulation.deviations import Deviation, Tape
 from supervision.simulation.errors import (
     BudgetSpent,
     Deadlock,
@@ -24,8 +25,10 @@ from supervision.simulation.nodes import Node, Nodes
 from supervision.simulation.outcome import Outcome
 from supervision.simulation.run_file import RunFile, load_run, replay, save_run
 from supervision.simulation.scenario import Settings, scenario, settings_of
-from supervision.simulation.self_check import check_determinism
+from supervision.simulation.self_check import check_determinism, check_many
+from supervision.simulation.shrink import Shrunk, shrink
 from supervision.simulation.simulate import Scenario, simulate
+from supervision.simulation.story import tell
 from supervision.simulation.sweep import SeedResult, sweep
 from supervision.simulation.sweep_report import Failures, SweepReport
 from supervision.simulation.virtual_streams import VirtualListener, VirtualStream
@@ -37,6 +40,7 @@ __all__ = [
     "Connection",
     "Corpus",
     "Deadlock",
+    "Deviation",
     "Diverged",
     "Escape",
     "Failures",
@@ -57,19 +61,24 @@ __all__ = [
     "Scenario",
     "SeedResult",
     "Settings",
+    "Shrunk",
     "SimulationError",
     "SimulationFailed",
     "SweepReport",
+    "Tape",
     "VirtualListener",
     "VirtualStream",
     "World",
     "check_determinism",
+    "check_many",
     "compare",
     "load_run",
     "replay",
     "save_run",
     "scenario",
     "settings_of",
+    "shrink",
     "simulate",
     "sweep",
+    "tell",
 ]

@@ -197,11 +197,15 @@ def find_scenario(name: str) -> Scenario:
 
 
 def run_again(
-    run: RunFile, *, keep_trace: bool = True, on_event: Callable[[int], None] | None = None
+    run: RunFile,
+    *,
+    scenario: Scenario | None = None,
+    keep_trace: bool = True,
+    on_event: Callable[[int], None] | None = None,
 ) -> Outcome:
     """Run what a run file describes, and do not compare."""
     return simulate(
-        find_scenario(run.scenario),
+        scenario or find_scenario(run.scenario),
         run.seed,
         knobs=run.knobs,
         params=run.params,
@@ -213,7 +217,7 @@ def run_again(
     )
 
 
-def replay(path: Path, *, at: int | None = None) -> Outcome:
+def replay(path: Path, *, scenario: Scenario | None = None, at: int | None = None) -> Outcome:
     """Repeat a run, and check that it is the same to the byte.
 
         outcome = replay(Path("failure.json"))
@@ -221,6 +225,7 @@ def replay(path: Path, *, at: int | None = None) -> Outcome:
 
     Args:
         path: of the run file.
+        scenario: what runs, if it is not a function of a module that can be found by its name.
         at: the number of an event of the trace, `n` in its lines. The debugger opens there, where the program is about
             to do it.
 
@@ -228,7 +233,7 @@ def replay(path: Path, *, at: int | None = None) -> Outcome:
         RunFileError: the file cannot be used, or the run was another one; then the text says what has changed.
     """
     run = load_run(path)
-    outcome = run_again(run, on_event=None if at is None else debugger_at(at))
+    outcome = run_again(run, scenario=scenario, on_event=None if at is None else debugger_at(at))
     changed = difference(run, outcome)
     if changed is not None:
         raise RunFileError(f"{path} does not replay: {changed}")
