@@ -46,6 +46,7 @@ class Scheduler(trio.abc.Instrument):
         steps: numbers of the tasks that ran, in order; 0 ends a round.
         taken: the deviations from the canonical order so far.
         named: the same with names, if that was asked for.
+        numbers: of the tasks that have not ended: their positions in the order of spawning, from 1.
         dead: tasks that never run again, as those of a node that was killed. Only ever asked for membership.
     """
 
@@ -74,34 +75,31 @@ class Scheduler(trio.abc.Instrument):
         self._now = now or (lambda: 0.0)
         self._label = label or (lambda task: task.name)
         self._naming = naming
+        self._unplanned = policy == "seeded" and not deviations and not naming
         # Moments and turns are only counted for those who need them.
         self._timed = naming or self._plan.named
         self._moment = -1.0
         self._turn = 0
-        self._numbers: dict[trio.lowlevel.Task, int] = {}
+        self.numbers: dict[trio.lowlevel.Task, int] = {}
         self._spawned = 0
 
     # Trio's instrument
 
     def task_spawned(self, task: trio.lowlevel.Task) -> None:
         """Number a task."""
-        self._spawned = self._numbers[task] = self._spawned + 1
+        self._spawned = self.numbers[task] = self._spawned + 1
 
     def task_exited(self, task: trio.lowlevel.Task) -> None:
         """Forget a task."""
-        del self._numbers[task]
-
-    def number_of(self, task: trio.lowlevel.Task) -> int:
-        """The position of a task in the order of spawning, from 1; 0 for one of another run."""
-        return self._numbers.get(task, 0)
+        del self.numbers[task]
 
     def tasks(self) -> list[trio.lowlevel.Task]:
         """The tasks that have not ended, in the order of spawning."""
-        return list(self._numbers)
+        return list(self.numbers)
 
     def living(self) -> list[trio.lowlevel.Task]:
         """The tasks that have not ended and may run again, in the order of spawning."""
-        return [task for task in self._numbers if task not in self.dead]
+        return [task for task in self.numbers if task not in self.dead]
 
     def bury(self, tasks: Iterable[trio.lowlevel.Task]) -> None:
         """Let tasks never run again: not later, and not in the present round either."""
@@ -112,7 +110,7 @@ class Scheduler(trio.abc.Instrument):
         """The run is over: let go of every task."""
         self.dead = set()
         self._batch = []
-        self._numbers = {}
+        self.numbers = {}
 
     # Order
 
@@ -124,9 +122,17 @@ class Scheduler(trio.abc.Instrument):
             batch[:] = [task for task in batch if task not in self.dead]
         if self._timed:
             self._count_turn()
-        steps, numbers = self.steps, self._numbers
+        steps, numbers = self.steps, self.numbers
         if len(batch) == 1:
             # Most rounds are like this.
+            steps.append(numbers[batch[0]])
+        elif len(batch) == 2 and self._unplanned:  # noqa: PLR2004 - and of the others most are like this
+            self.choices += 1
+            if self._chance() < 0.5:
+                self.taken[number] = (1, 0)
+            else:
+                batch.reverse()
+            steps.append(numbers[batch[1]])
             steps.append(numbers[batch[0]])
         elif batch:
             self.choices += 1

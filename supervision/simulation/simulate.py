@@ -163,6 +163,9 @@ class _Run:
             invariants=settings.invariants,
         )
         self._root = trio.CancelScope()
+        # Asked for in every round.
+        self._max_seconds, self._max_steps = knobs.max_seconds, knobs.max_steps
+        self._livelock_rounds = knobs.livelock_rounds
         self._fences = ExitStack()
         self._now = -1.0
         self._rounds_in_moment = 0
@@ -277,17 +280,18 @@ class _Run:
 
     def _between(self, batch: list[trio.lowlevel.Task]) -> None:
         self._steps += len(batch)
-        if self.clock.now != self._now:
-            self._now = self.clock.now
+        now = self.clock.now
+        if now != self._now:
+            self._now = now
             self._rounds_in_moment = 0
-            if self._now > self.knobs.max_seconds:
-                self._out_of("seconds", self.knobs.max_seconds)
+            if now > self._max_seconds:
+                self._out_of("seconds", self._max_seconds)
         else:
             self._rounds_in_moment += 1
-            if self._rounds_in_moment > self.knobs.livelock_rounds:
+            if self._rounds_in_moment > self._livelock_rounds:
                 self._livelocked(batch)
-        if self._steps > self.knobs.max_steps:
-            self._out_of("steps", self.knobs.max_steps)
+        if self._steps > self._max_steps:
+            self._out_of("steps", self._max_steps)
         if not self._checked:
             self._check_all(at_rest=False)
         self._checked = False
@@ -321,7 +325,7 @@ class _Run:
     def _moment(self) -> tuple[float, int, int]:
         scheduler = self.scheduler
         try:
-            task = scheduler.number_of(trio.lowlevel.current_task())
+            task = scheduler.numbers.get(trio.lowlevel.current_task(), 0)
         except RuntimeError:
             # Between two steps: a timer of the world, or a check.
             task = 0

@@ -1,0 +1,167 @@
+"""What simulation costs, beside plain Trio: `make bench-simulation`.
+
+Everything is measured in one run, in rounds in which the subjects take turns, because rates drift by more than the
+differences that matter; medians are shown. See docs/topics/simulation.md for what the figures mean.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import statistics
+import sys
+import time
+from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
+from random import Random
+from typing import TypeAlias
+
+import trio
+import trio.testing
+
+from actors.runtime import open_runtime
+from supervision.simulation.knobs import Knobs
+from supervision.simulation.scenario import Scenario, scenario
+from supervision.simulation.simulate import simulate
+from supervision.simulation.sweep import sweep
+from supervision.simulation.world import World
+from tests.benchmarks.simulation import programs
+
+Program: TypeAlias = Callable[[Random], Awaitable[object]]
+
+DAY = Knobs(max_seconds=100_000.0)
+SILENT = Knobs(messages=False)
+PROGRAMS: dict[Program, str] = {
+    programs.work: "200 servers that crash under supervisors",
+    programs.ring: "a token in a ring of 100 processes",
+}
+
+
+class Steps(trio.abc.Instrument):
+    """Counts steps of tasks."""
+
+    count = 0
+
+    def after_task_step(self, task: trio.lowlevel.Task) -> None:
+        self.count += 1
+
+
+def plain(program: Program, *instruments: trio.abc.Instrument) -> None:
+    """The program under Trio as it is, with Trio's own virtual clock."""
+
+    async def main() -> None:
+        async with open_runtime(log=False, debug=False, seed=1):
+            await program(Random(1))
+
+    clock = trio.testing.MockClock(autojump_threshold=0)
+    trio.run(main, clock=clock, instruments=instruments)
+
+
+def in_world(program: Program, *, invariants: Iterable[str]) -> Scenario:
+    """The same program as a scenario."""
+
+    @scenario(invariants=invariants)
+    async def run(world: World) -> None:
+        await program(Random(1))
+
+    return run
+
+
+def simulated(scenario: Scenario, knobs: Knobs | None = None, seed: int = 1) -> int:
+    """A run in a world; answers the number of steps."""
+    return simulate(scenario, seed, knobs=knobs).check().steps
+
+
+def timed(function: Callable[[], object]) -> float:
+    """Seconds of this process that a call takes, without the collector's leftovers of the one before."""
+    gc.collect()
+    begin = time.process_time()
+    function()
+    return time.process_time() - begin
+
+
+def in_turns(
+    rounds: int, subjects: dict[str, Callable[[], object]]
+) -> dict[str, tuple[float, ...]]:
+    """Times of each subject, round by round."""
+    for function in subjects.values():
+        function()
+    taken = [[timed(function) for function in subjects.values()] for _ in range(rounds)]
+    return dict(zip(subjects, zip(*taken, strict=True), strict=True))
+
+
+def steps(rounds: int) -> None:
+    """Time per step, beside plain Trio."""
+    for program, title in PROGRAMS.items():
+        counter = Steps()
+        plain(program, counter)
+        watched = in_world(program, invariants="all")
+        recorded = in_world(program, invariants=())
+        subjects: dict[str, Callable[[], int]] = {
+            "a world, full trace": partial(simulated, recorded),
+            "a world, no messages in the trace": partial(simulated, recorded, SILENT),
+            "a world, full trace, all invariants": partial(simulated, watched),
+        }
+        counts = {"plain Trio": counter.count}
+        counts.update({name: subject() for name, subject in subjects.items()})
+        times = in_turns(rounds, {"plain Trio": partial(plain, program), **subjects})
+        first = [each / counter.count for each in times["plain Trio"]]
+        print(f"a step of a task: {title}")
+        for name, values in times.items():
+            each = [value / counts[name] for value in values]
+            ratio = statistics.median(one / other for one, other in zip(each, first, strict=True))
+            median = statistics.median(each) * 1e6
+            print(f"  {name:36} {counts[name]:7} steps {median:6.2f} us each {ratio:5.2f} times")
+
+
+def runs(rounds: int) -> None:
+    """Whole runs."""
+    times = in_turns(
+        rounds,
+        {
+            "a day of a task that wakes once a second": lambda: simulated(
+                programs.sleep_for_a_day, DAY
+            ),
+            "a day of a GenServer's heartbeat, 1 Hz": lambda: simulated(
+                programs.beat_for_a_day, DAY
+            ),
+            "20 actors, 20 s, 30 faults": lambda: simulated(programs.stormy),
+        },
+    )
+    print("a run")
+    for name, values in times.items():
+        print(f"  {name:42} {statistics.median(values):8.3f} s")
+
+
+def sweeps(seeds: int) -> None:
+    """The last one again, for many seeds, on one core and on two."""
+    print(f"a sweep of {seeds} seeds of it")
+    for jobs in (1, 2):
+        begin = time.perf_counter()
+        failed = sum(
+            not each.passed for each in sweep(programs.stormy, range(seeds), jobs=jobs, check=0)
+        )
+        print(
+            f"  {jobs} jobs {seeds / (time.perf_counter() - begin):8.1f} seeds/s, {failed} failed"
+        )
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(prog="make bench-simulation", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--seeds", type=int, default=400, help="of the sweep")
+    parser.add_argument("only", nargs="*", choices=["steps", "runs", "sweeps", []])
+    options = parser.parse_args()
+    print(f"Python {sys.version.split()[0]}, trio {trio.__version__}")
+    wanted = options.only or ["steps", "runs", "sweeps"]
+    if "steps" in wanted:
+        steps(options.rounds)
+    if "runs" in wanted:
+        runs(max(options.rounds // 2, 1))
+    if "sweeps" in wanted:
+        sweeps(options.seeds)
+
+
+if __name__ == "__main__":
+    main()

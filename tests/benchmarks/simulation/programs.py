@@ -1,0 +1,134 @@
+"""What is measured: programs that run in a simulated world and, where it says so, under plain Trio, too."""
+
+from __future__ import annotations
+
+from random import Random
+from typing import Any
+
+import trio
+
+from actors import (
+    GenServer,
+    Reply,
+    cast,
+    current_pid,
+    current_runtime,
+    receive,
+    send,
+    send_after,
+    spawn,
+    wait_exit,
+)
+from supervision import Supervisor, child_spec
+from supervision.chaos.plan import Storm
+from supervision.simulation.scenario import scenario
+from supervision.simulation.world import World
+
+GROUPS = 10
+SERVERS = 20
+SECONDS = 10
+
+
+class Worker(GenServer[int]):
+    """Counts, takes its time for it, and crashes by chance."""
+
+    async def init(self) -> None:
+        self.state = 0
+
+    async def handle_cast(self, message: Any) -> None:
+        chance = current_runtime().random
+        await trio.sleep(chance.uniform(0, 0.05))
+        if chance.random() < 0.01:
+            raise RuntimeError("crashed by chance")
+        self.state += message["amount"]
+
+    async def handle_call(self, request: Any, sender: Any) -> Reply:
+        return Reply(self.state)
+
+
+async def work(stream: Random) -> None:
+    """Two hundred servers under ten supervisors that crash by chance, and work for them."""
+    for group in range(GROUPS):
+        specs = [child_spec(Worker, id=number) for number in range(SERVERS)]
+        await Supervisor.start_link(specs, label=f"group {group}", max_restarts=1000, name=group)
+    for _ in range(SECONDS * 10):
+        await trio.sleep(0.1)
+        for group in range(GROUPS):
+            children = await Supervisor.which_children(group)
+            for child in stream.sample(children, 5):
+                cast(child.pid, {"amount": 1})
+
+
+async def ring(stream: Random) -> None:
+    """A token that goes round among a hundred processes: a message and a step at a time."""
+
+    async def member(following: Any) -> None:
+        while True:
+            token = await receive()
+            send(following, token - 1)
+            if token <= 0:
+                return
+
+    async def first() -> None:
+        following = current_pid()
+        for _ in range(99):
+            following = spawn(member, following)
+        # So many that it ends here.
+        send(following, 19_999)
+        await member(following)
+
+    await wait_exit(spawn(first))
+    # The others end one after the other.
+    await trio.sleep(1)
+
+
+class Counter(GenServer[int]):
+    """Counts what is cast."""
+
+    async def init(self) -> None:
+        self.state = 0
+
+    async def handle_cast(self, message: Any) -> None:
+        self.state += message["amount"]
+
+
+async def sleep_for_a_day(world: World) -> None:
+    """A task that wakes once a second."""
+    for _ in range(86_400):
+        await trio.sleep(1)
+
+
+class Heart(GenServer[int]):
+    """Beats once a second."""
+
+    async def init(self) -> None:
+        self.state = 0
+        self.beat()
+
+    def beat(self) -> None:
+        """Once more, in a second."""
+        send_after(current_pid(), "beat", 1)
+
+    async def handle_info(self, message: Any) -> None:
+        self.state += 1
+        self.beat()
+
+
+async def beat_for_a_day(world: World) -> None:
+    """A server that sends itself a heartbeat once a second."""
+    await Heart.start_link()
+    await trio.sleep(86_400)
+
+
+@scenario(
+    faults=Storm(["/top/counter *"], kinds=("kill", "crash"), count=30, after=0.5, within=18.0)
+)
+async def stormy(world: World) -> None:
+    """Twenty actors for twenty seconds, and thirty faults."""
+    names = [f"counter {number}" for number in range(20)]
+    children = [child_spec(Counter, id=name, kwargs={"name": name}) for name in names]
+    await Supervisor.start_link(children, label="top", max_restarts=100)
+    stream = world.random("work")
+    for _ in range(200):
+        await trio.sleep(0.1)
+        cast(stream.choice(names), {"amount": 1})
