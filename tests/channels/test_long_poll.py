@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from channels import Endpoint, EndpointError, InvalidOption, LongPoll, Mount
+from channels._mounts import mount_all
 from tests.channels.rooms import UserSocket
 
 
@@ -57,3 +58,12 @@ def test_two_transports_at_one_path_are_one_too_many() -> None:
 def test_a_number_of_sessions_that_cannot_be_is_refused() -> None:
     with pytest.raises(InvalidOption, match="max_sessions"):
         Endpoint(sockets={}, max_sessions=0).check()
+
+
+def test_a_broadcast_is_encoded_once_for_the_clients_of_all_mounts() -> None:
+    mount = Mount(UserSocket, longpoll=True)
+    mounted = mount_all(object(), {"/socket": mount, "/again": mount})
+    one, other = mounted.longpolls.values()
+    assert one is not other
+    assert list(one.message_codecs.values()) == list(other.message_codecs.values())
+    assert not set(one.message_codecs.values()) & set(one.codecs.values())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextvars
 import json
 import math
 from typing import Any
@@ -524,7 +525,35 @@ async def test_a_socket_may_be_for_polling_only(serve: Serve) -> None:
     assert (await Poller(server, path="/socket/websocket").ask("GET")).status == 404
 
 
-async def test_addresses_reach_connect_info(serve: Serve) -> None:
+def scope_of(path: str, *headers: tuple[bytes, bytes], **fields: Any) -> dict[str, Any]:
+    """The scope of a GET in a server that is not ours."""
+    scope = {
+        "type": "http",
+        "method": "GET",
+        "path": path,
+        "query_string": b"vsn=2.0.0",
+        "headers": list(headers),
+    }
+    return {**scope, **fields}
+
+
+async def asked(endpoint: Endpoint, scope: dict[str, Any]) -> dict[str, Any]:
+    """Have an endpoint serve a request as an application, in a task that knows nothing of its runtime."""
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    async with trio.open_nursery() as nursery:
+        contextvars.Context().run(nursery.start_soon, endpoint, scope, trio.sleep_forever, send)
+    start, body = sent
+    assert (start["type"], start["status"]) == ("http.response.start", 200)
+    assert body["type"] == "http.response.body"
+    said: dict[str, Any] = json.loads(body["body"])
+    return said
+
+
+async def test_what_a_server_of_others_knows_reaches_connect_info(serve: Serve) -> None:
     seen: list[ConnectInfo] = []
 
     class Curious(Socket):
@@ -533,22 +562,31 @@ async def test_addresses_reach_connect_info(serve: Serve) -> None:
 
     endpoint = Endpoint(sockets={"/socket": Mount(Curious, longpoll=True)})
     await serve(endpoint)
-    scope = {
-        "type": "http",
-        "method": "GET",
-        "path": "/socket/longpoll",
-        "query_string": b"vsn=2.0.0",
-        "headers": [],
-        "client": ("192.0.2.7", 4711),
-        "scheme": "https",
-    }
-    sent: list[Any] = []
-
-    async def send(message: Any) -> None:
-        sent.append(message)
-
-    await endpoint(scope, trio.sleep_forever, send)
-    assert [message["type"] for message in sent] == ["http.response.start", "http.response.body"]
+    client: dict[str, Any] = {"client": ("192.0.2.7", 4711), "scheme": "https"}
+    said = await asked(endpoint, scope_of("/socket/longpoll", **client))
+    assert said["status"] == 410
     assert [(info.peer_data, info.scheme) for info in seen] == [
         (PeerData(address="192.0.2.7", port=4711), "https")
     ]
+
+
+async def test_an_endpoint_that_is_mounted_in_an_application_can_be_polled(server: Server) -> None:
+    mounted = {"root_path": "/live"}
+    said = await asked(server.endpoint, scope_of("/live/socket/longpoll", **mounted))
+    assert said["status"] == 410
+    token = (b"x-phoenix-longpoll-token", said["token"].encode())
+    said = await asked(server.endpoint, scope_of("/live/socket/longpoll", token, **mounted))
+    assert said["status"] == 204
+    assert len(sessions(server)) == 1
+
+
+async def test_the_scheme_of_a_request_counts_where_origins_are_compared_in_full(
+    serve: Serve,
+) -> None:
+    endpoint = Endpoint(sockets={"/socket": Mount(UserSocket, longpoll=True, check_origin="conn")})
+    await serve(endpoint)
+    headers = (b"host", b"test"), (b"origin", b"https://test")
+    said = await asked(endpoint, scope_of("/socket/longpoll", *headers, scheme="https"))
+    assert said["status"] == 410
+    said = await asked(endpoint, scope_of("/socket/longpoll", *headers, scheme="http"))
+    assert said["status"] == 403
