@@ -126,7 +126,8 @@ class Scheduler(trio.abc.Instrument):
         if len(batch) == 1:
             # Most rounds are like this.
             steps.append(numbers[batch[0]])
-        elif len(batch) == 2 and self._unplanned:  # noqa: PLR2004 - and of the others most are like this
+        elif len(batch) == 2 and self._unplanned:
+            # Most of the others are like this.
             self.choices += 1
             if self._chance() < 0.5:
                 self.taken[number] = (1, 0)
