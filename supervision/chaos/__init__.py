@@ -37,7 +37,7 @@ from supervision.chaos.faults import (
     plan_from_json,
     plan_to_json,
 )
-from supervision.chaos.history import read_history
+from supervision.chaos.history_reader import read_history
 from supervision.chaos.injector import Injector
 from supervision.chaos.invariants.base import Invariant, Violation, Watch
 from supervision.chaos.invariants.built_in import BUILT_IN

@@ -6,7 +6,7 @@ import logging
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeAlias
 
 import typer
 from rich.console import Console
@@ -29,6 +29,45 @@ _PHASES = {
     "after": "Faults are over. Waiting for the steady state ...",
 }
 
+Target: TypeAlias = Annotated[
+    str, typer.Argument(metavar="MODULE:SCENARIO", help="Such as shop.chaos:opening_day.")
+]
+Seed: TypeAlias = Annotated[int, typer.Option(min=0, help="Decides about the faults.")]
+For: TypeAlias = Annotated[
+    float, typer.Option("--for", metavar="SECONDS", help="How long to break things.")
+]
+Html: TypeAlias = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Write a page with the timeline.")
+]
+Json: TypeAlias = Annotated[
+    Path | None, typer.Option("--json", metavar="FILE", help="Write the figures as JSON.")
+]
+TraceFile: TypeAlias = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Write every event, as lines of JSON.")
+]
+Faults: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="A plan as JSON, in place of the scenario's own."),
+]
+Port: TypeAlias = Annotated[
+    int | None, typer.Option(min=0, max=65535, help="The scenario's parameter `port`.")
+]
+Params: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(metavar="NAME=VALUE", help="For the scenario; the value is JSON, or text."),
+]
+SteadyFor: TypeAlias = Annotated[
+    float,
+    typer.Option(metavar="SECONDS", help="That the steady state has to hold, before and after."),
+]
+RecoverWithin: TypeAlias = Annotated[
+    float,
+    typer.Option(metavar="SECONDS", help="For the steady state to come back after the faults."),
+]
+LogLevel: TypeAlias = Annotated[
+    str, typer.Option(help="Log this and everything worse; crashes are errors.")
+]
+
 
 def add_chaos_command(app: typer.Typer, network: Callable[[], Network]) -> None:
     """Put the command into the application.
@@ -37,81 +76,54 @@ def add_chaos_command(app: typer.Typer, network: Callable[[], Network]) -> None:
         app: the application.
         network: makes what scenarios listen and connect with.
     """
+    command = app.command(
+        help="Break a live system on purpose, and report what came of it.",
+        context_settings={"obj": network},
+    )
+    command(chaos)
 
-    @app.command(help="Break a live system on purpose, and report what came of it.")
-    def chaos(
-        target: Annotated[
-            str, typer.Argument(metavar="MODULE:SCENARIO", help="Such as shop.chaos:opening_day.")
-        ],
-        *,
-        seed: Annotated[int, typer.Option(min=0, help="Decides about the faults.")] = 1,
-        seconds: Annotated[
-            float, typer.Option("--for", metavar="SECONDS", help="How long to break things.")
-        ] = 60.0,
-        html: Annotated[
-            Path | None, typer.Option(metavar="FILE", help="Write a page with the timeline.")
-        ] = None,
-        json_file: Annotated[
-            Path | None, typer.Option("--json", metavar="FILE", help="Write the figures as JSON.")
-        ] = None,
-        trace: Annotated[
-            Path | None, typer.Option(metavar="FILE", help="Write every event, as lines of JSON.")
-        ] = None,
-        faults: Annotated[
-            Path | None,
-            typer.Option(metavar="FILE", help="A plan as JSON, in place of the scenario's own."),
-        ] = None,
-        port: Annotated[
-            int | None,
-            typer.Option(min=0, max=65535, help="The scenario's parameter `port`."),
-        ] = None,
-        params: Annotated[
-            list[str] | None,
-            typer.Option(
-                metavar="NAME=VALUE", help="For the scenario; the value is JSON, or text."
-            ),
-        ] = None,
-        steady_for: Annotated[
-            float,
-            typer.Option(
-                metavar="SECONDS", help="That the steady state has to hold, before and after."
-            ),
-        ] = 5.0,
-        recover_within: Annotated[
-            float,
-            typer.Option(
-                metavar="SECONDS", help="For the steady state to come back after the faults."
-            ),
-        ] = 15.0,
-        log_level: Annotated[
-            str, typer.Option(help="Log this and everything worse; crashes are errors.")
-        ] = "critical",
-    ) -> None:
-        """Exit code 0 if the steady state came back and no invariant broke, 1 if not, 2 for wrong input."""
-        if not min(seconds, steady_for, recover_within) > 0:
-            raise typer.BadParameter("every number of seconds must be more than 0")
-        for file in (html, json_file, trace):
-            _check_folder(file)
-        scenario = load_function(
-            target, "scenario, which is an async function of one argument, the world"
-        )
-        given = parse_params(params or ())
-        if port is not None:
-            given["port"] = port
-        _log(log_level)
-        outcome = run_live(
-            scenario,
-            seed,
-            seconds=seconds,
-            faults=None if faults is None else _plan(faults),
-            params=given,
-            phases=Phases(before=steady_for, after=steady_for, recover_within=recover_within),
-            network=network(),
-            log=True,
-            on_phase=lambda name: _say(_PHASES[name].format(seconds=seconds)),
-        )
-        _write(outcome, html=html, json_file=json_file, trace=trace)
-        raise SystemExit(1 if outcome.failed else 0)
+
+def chaos(
+    context: typer.Context,
+    target: Target,
+    *,
+    seed: Seed = 1,
+    seconds: For = 60.0,
+    html: Html = None,
+    json_file: Json = None,
+    trace: TraceFile = None,
+    faults: Faults = None,
+    port: Port = None,
+    params: Params = None,
+    steady_for: SteadyFor = 5.0,
+    recover_within: RecoverWithin = 15.0,
+    log_level: LogLevel = "critical",
+) -> None:
+    """Exit code 0 if the steady state came back and no invariant broke, 1 if not, 2 for wrong input."""
+    if not min(seconds, steady_for, recover_within) > 0:
+        raise typer.BadParameter("every number of seconds must be more than 0")
+    for file in (html, json_file, trace):
+        _check_folder(file)
+    scenario = load_function(
+        target, "scenario, which is an async function of one argument, the world"
+    )
+    given = parse_params(params or ())
+    if port is not None:
+        given["port"] = port
+    _log(log_level)
+    outcome = run_live(
+        scenario,
+        seed,
+        seconds=seconds,
+        faults=None if faults is None else _plan(faults),
+        params=given,
+        phases=Phases(before=steady_for, after=steady_for, recover_within=recover_within),
+        network=context.obj(),
+        log=True,
+        on_phase=lambda name: _say(_PHASES[name].format(seconds=seconds)),
+    )
+    _write(outcome, html=html, json_file=json_file, trace=trace)
+    raise SystemExit(1 if outcome.failed else 0)
 
 
 def _write(

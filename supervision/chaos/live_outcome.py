@@ -11,7 +11,7 @@ from attrs import field, frozen
 
 from supervision.chaos.errors import ChaosFailed
 from supervision.chaos.faults import Fault
-from supervision.chaos.history import read_history
+from supervision.chaos.history_reader import read_history
 from supervision.chaos.measures import Measures, measure
 from supervision.chaos.page import write_page
 from supervision.chaos.report import FaultReport

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-from supervision.chaos.history import read_history
+from supervision.chaos.history_reader import read_history
 from supervision.chaos.measures import measure
 from supervision.chaos.page_data import page_data
 

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from attrs import field, frozen
 
-from supervision.chaos.history import read_history
+from supervision.chaos.history_reader import read_history
 from supervision.chaos.measures import measure
 from supervision.chaos.plan import Plan
 from supervision.simulation._comparison_svg import Panel, draw

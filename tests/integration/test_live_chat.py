@@ -10,11 +10,13 @@ import sys
 import time
 from functools import partial
 from pathlib import Path
+from random import Random
 
 from channels.live_network import LiveNetwork
 from examples.scenarios.chat_client import Tally
 from examples.scenarios.live_chat import faults_for_a_chat, live_chat
 from supervision.chaos.experiment import Phases
+from supervision.chaos.faults import Fault
 from supervision.chaos.live import run_live
 from supervision.chaos.live_outcome import LiveOutcome
 from supervision.chaos.measures import PathMeasure, percentile
@@ -75,15 +77,15 @@ def test_the_report_agrees_with_what_the_clients_have_counted(tmp_path: Path) ->
 
 
 def test_without_broken_connections_every_lost_message_is_accounted_for() -> None:
-    def faults(random: object) -> list[object]:
-        plan = faults_for_a_chat(random, seconds=4.0)  # type: ignore[arg-type]
+    def faults(random: Random) -> list[Fault]:
+        plan = faults_for_a_chat(random, seconds=4.0)
         return [each for each in plan if type(each).__name__ in {"Crash", "DropMessage"}]
 
     outcome = run_live(
         live_chat,
         seed=3,
         seconds=4.0,
-        faults=faults,  # type: ignore[arg-type]
+        faults=faults,
         params={"clients": 5},
         network=LiveNetwork(),
         phases=Phases(before=0.5, after=0.5),

@@ -1,6 +1,7 @@
 import pytest
 
-from supervision.chaos.history import History, is_clean, kind_of_text, read_history
+from supervision.chaos.history import History, is_clean, kind_of_text
+from supervision.chaos.history_reader import read_history
 from tests.supervision.chaos.traces import CRASH, KILLED, NORMAL, SHUTDOWN, HandMade
 
 

@@ -206,7 +206,7 @@ async def test_a_run_can_be_ended_early_and_in_order() -> None:
 
 
 async def test_faults_to_connections_need_a_network() -> None:
-    faults = [ResetConnection(when=At(1)), Kill(target="/top/a", when=At(1))]
+    faults = (ResetConnection(when=At(1)), Kill(target="/top/a", when=At(1)))
     outcome = await live(counting, 7, seconds=2, faults=faults)
     assert [report.status for report in outcome.fault_reports] == ["not_applicable", "applied"]
     assert not outcome.failed

@@ -1,7 +1,7 @@
 import msgspec
 import pytest
 
-from supervision.chaos.history import read_history
+from supervision.chaos.history_reader import read_history
 from supervision.chaos.measures import Measures, measure, percentile
 from tests.supervision.chaos.traces import CRASH, KILLED, NORMAL, HandMade
 

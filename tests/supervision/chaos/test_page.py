@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from supervision.chaos.history import read_history
+from supervision.chaos.history_reader import read_history
 from supervision.chaos.measures import measure
 from supervision.chaos.page import render_page, write_page
 from supervision.chaos.page_data import MESSAGES_SHOWN, page_data
