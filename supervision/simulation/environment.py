@@ -10,8 +10,8 @@ from uuid import UUID
 from actors.environment import Environment
 from actors.refs import Pid
 from actors.runtime import Runtime
+from supervision.recording.entropy import Streams
 from supervision.recording.recorder import Recorder
-from supervision.simulation.entropy import Streams
 
 __all__ = ["SimulatedEnvironment"]
 

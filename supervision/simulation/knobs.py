@@ -7,7 +7,7 @@ from typing import Any, Literal
 import attrs
 from attrs import field, frozen
 
-from supervision.simulation.entropy import Streams
+from supervision.recording.entropy import Streams
 from supervision.simulation.schedule import Policy
 
 __all__ = ["Knobs"]

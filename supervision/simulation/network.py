@@ -20,9 +20,9 @@ from typing import Any, Literal
 
 import trio
 
+from supervision.recording.entropy import Streams
 from supervision.recording.trace import Trace
 from supervision.simulation._pipes import Pipe, Shape
-from supervision.simulation.entropy import Streams
 from supervision.simulation.knobs import Knobs
 from supervision.simulation.virtual_streams import VirtualListener, VirtualStream
 

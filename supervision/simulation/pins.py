@@ -27,9 +27,9 @@ from typing import Any, ClassVar
 
 import trio.testing
 
+from supervision.recording.entropy import Streams
 from supervision.simulation._pinned_clocks import pinned_clocks, pinned_dates
 from supervision.simulation._places import is_program
-from supervision.simulation.entropy import Streams
 from supervision.simulation.fence import OnEscape
 
 __all__ = ["pinned"]

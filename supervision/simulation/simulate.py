@@ -23,6 +23,7 @@ from actors.runtime import open_runtime
 from supervision.chaos.errors import InertPlan
 from supervision.chaos.plan import Plan, draw_plan
 from supervision.chaos.report import is_inert
+from supervision.recording.entropy import Streams
 from supervision.recording.trace import Trace
 from supervision.simulation._burial import bury
 from supervision.simulation._labels import TaskLabels
@@ -30,7 +31,6 @@ from supervision.simulation._trio_names import scheduling
 from supervision.simulation._waiting import busy_lines, waiting_lines
 from supervision.simulation.clock import VirtualClock
 from supervision.simulation.deviations import Schedule
-from supervision.simulation.entropy import Streams
 from supervision.simulation.errors import (
     BudgetSpent,
     Deadlock,

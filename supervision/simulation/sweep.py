@@ -18,8 +18,8 @@ from attrs import evolve, field, frozen
 
 from supervision.chaos.errors import InertPlan
 from supervision.chaos.plan import Plan
+from supervision.recording.entropy import derive
 from supervision.simulation._workers import Lost, cores, in_workers
-from supervision.simulation.entropy import derive
 from supervision.simulation.errors import Diverged, RunFileError
 from supervision.simulation.knobs import Knobs
 from supervision.simulation.outcome import Outcome, identify

@@ -26,10 +26,10 @@ from supervision.chaos.injector import Injector
 from supervision.chaos.invariants.built_in import Chosen
 from supervision.chaos.steady_state import SteadyCheck, SteadyState
 from supervision.recording.describe import describe
+from supervision.recording.entropy import Streams
 from supervision.recording.recorder import Recorder
 from supervision.recording.trace import Trace
 from supervision.simulation.clock import VirtualClock
-from supervision.simulation.entropy import Streams
 from supervision.simulation.environment import SimulatedEnvironment
 from supervision.simulation.errors import InvariantViolated
 from supervision.simulation.knobs import Knobs

@@ -6,10 +6,10 @@ import time
 import pytest
 import trio
 
+from supervision.recording.entropy import Streams, derive
 from supervision.simulation._trio_names import scheduling
 from supervision.simulation.clock import VirtualClock
 from supervision.simulation.deviations import Deviations
-from supervision.simulation.entropy import Streams, derive
 from supervision.simulation.schedule import Policy, Scheduler
 
 

@@ -23,7 +23,7 @@ import trio
 import wsproto.handshake
 from hypercorn.config import Config
 
-from supervision.simulation.entropy import Streams
+from supervision.recording.entropy import Streams
 from supervision.simulation.errors import Escape
 from supervision.simulation.fence import fence
 from supervision.simulation.pins import pinned
