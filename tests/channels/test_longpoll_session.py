@@ -414,7 +414,7 @@ async def test_posts_that_waited_for_the_window_are_408_and_forgotten(serve: Ser
         await trio.sleep(10.1)
         assert post.said() == {"status": 408}
         assert held.answer() is not None
-    assert await system_call(session, lambda loop: len(loop.server.held)) == 1
+    assert await system_call(session, lambda loop: len(vars(loop.server)["held"])) == 1
     Sluggish.gate.set()
     await settle()
     messages = await poller.messages()
