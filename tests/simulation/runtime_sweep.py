@@ -26,6 +26,7 @@ from actors import (
     Reply,
     Sender,
     StartError,
+    StartIgnored,
     Stop,
     call,
     cast,
@@ -42,8 +43,10 @@ from actors import (
 from supervision import (
     ChildSpec,
     DynamicSupervisor,
+    PartitionSupervisor,
     SupervisionError,
     Supervisor,
+    TaskSupervisor,
     child_spec,
     process_spec,
 )
@@ -71,6 +74,16 @@ class Moods:
         pids = self.world.runtime.processes()
         return stream.choice(pids) if pids else None
 
+    def a_supervisor(self, stream: Random) -> tuple[str, Pid]:
+        """One of them, and of which kind it is."""
+        found = []
+        for pid in self.world.runtime.processes():
+            name = str(self.world.path_of(pid)).rsplit("/", 1)[-1]
+            kind = name.rstrip("0123456789")
+            if kind in ("sup", "pool", "tasks", "parts"):
+                found.append((kind, pid))
+        return stream.choice(found) if found else ("none", self.world.runtime.pid)
+
 
 class Worker(GenServer[int]):
     """Does what it is told, and now and then what it likes."""
@@ -87,7 +100,7 @@ class Worker(GenServer[int]):
             await trio.sleep(self.stream.random() / 20)
         chance = self.stream.random()
         # At the beginning all start, or there would be nothing to look at.
-        if trio.current_time() > 1 and chance < 0.1:
+        if trio.current_time() > 1 and chance < 0.03:
             raise OSError("did not start")
         if chance > 0.95:
             return Ignore()
@@ -180,6 +193,14 @@ def a_tree(moods: Moods, stream: Random, depth: int) -> ChildSpec:
         return DynamicSupervisor.child_spec(
             id=f"pool{number}", name=f"pool{number}", **settings(stream)
         )
+    if depth > 0 and stream.random() < 0.15:
+        return PartitionSupervisor.child_spec(
+            child_spec(Worker, moods, f"part{number}"),
+            name=f"parts{number}",
+            partitions=stream.randint(1, 3),
+            strategy=stream.choice(["one_for_one", "one_for_all", "rest_for_one"]),
+            max_restarts=stream.choice([1, 3, 5]),
+        )
     children = [a_child(moods, stream, depth) for _ in range(stream.randint(1, 4))]
     significant = any(child.significant for child in children)
     return Supervisor.child_spec(
@@ -207,6 +228,9 @@ def a_child(moods: Moods, stream: Random, depth: int) -> ChildSpec:
     if depth < 2 and stream.random() < 0.4:
         return a_tree(moods, stream, depth + 1)
     moods.started += 1
+    if stream.random() < 0.1:
+        id = f"tasks{moods.started}"
+        return TaskSupervisor.child_spec(id=id, name=id, **settings(stream))
     id = f"w{moods.started}"
     fields: dict[str, Any] = {
         "id": id,
@@ -215,6 +239,8 @@ def a_child(moods: Moods, stream: Random, depth: int) -> ChildSpec:
     }
     if fields["restart"] != "permanent" and stream.random() < 0.1:
         fields["significant"] = True
+    if stream.random() < 0.1:
+        fields["start_timeout"] = 0.3
     if stream.random() < 0.2:
         return process_spec(plain, moods, id, **fields)
     named = {"kwargs": {"name": id}} if stream.random() < 0.3 else {}
@@ -245,22 +271,24 @@ async def harm(moods: Moods, stream: Random) -> None:
 
 async def request(moods: Moods, stream: Random) -> None:
     """Somebody asks a supervisor for something."""
-    places = moods.world.runtime.processes()
-    supervisors = [
-        pid for pid in places if "sup" in str(moods.world.path_of(pid)).rsplit("/", 1)[-1]
-    ]
-    pools = [pid for pid in places if "pool" in str(moods.world.path_of(pid)).rsplit("/", 1)[-1]]
+    kind, supervisor = moods.a_supervisor(stream)
     try:
         with trio.move_on_after(3):
-            if pools and stream.random() < 0.5:
+            if kind == "pool":
                 restart: Any = stream.choice(["permanent", "transient", "temporary"])
                 spec = child_spec(Worker, moods, "pooled", restart=restart)
-                pid = await DynamicSupervisor.start_child(stream.choice(pools), spec)
+                pid = await DynamicSupervisor.start_child(supervisor, spec)
                 if stream.random() < 0.3:
-                    await DynamicSupervisor.terminate_child(stream.choice(pools), pid)
-            elif supervisors:
-                await manage(moods, stream, stream.choice(supervisors))
-    except (CallExit, SupervisionError, Exception):
+                    await DynamicSupervisor.terminate_child(supervisor, pid)
+            elif kind == "tasks":
+                restart = stream.choice(["temporary", "transient"])
+                await TaskSupervisor.start_child(supervisor, plain, moods, "task", restart=restart)
+            elif kind == "parts":
+                most = len(await Supervisor.which_children(supervisor))
+                await PartitionSupervisor.resize(supervisor, stream.randint(0, most))
+            elif kind == "sup":
+                await manage(moods, stream, supervisor)
+    except (CallExit, SupervisionError, StartError, StartIgnored):
         moods.world.sometimes("a supervisor refused")
 
 
