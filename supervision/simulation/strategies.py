@@ -19,9 +19,11 @@ from __future__ import annotations
 from typing import Any
 
 from attrs import evolve, field, frozen
+from hypothesis import currently_in_test_context, reject
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
+from supervision.chaos.errors import InertPlan
 from supervision.chaos.faults import FAULTS, Fault
 from supervision.chaos.moments import At, On
 from supervision.chaos.plan import Storm
@@ -61,8 +63,11 @@ class SimulatedWorld:
         Args:
             scenario: as for `simulate`.
             **options: what else `simulate` takes.
+
+        In a test, an example is rejected, as `hypothesis.assume` does it, if nothing of its plan was applied: it has
+        shown nothing then.
         """
-        return simulate(
+        outcome = simulate(
             scenario,
             self.seed,
             knobs=evolve(self.knobs, policy="canonical"),
@@ -70,6 +75,9 @@ class SimulatedWorld:
             deviations=self.tape,
             **options,
         )
+        if isinstance(outcome.error, InertPlan) and currently_in_test_context():
+            reject()
+        return outcome
 
 
 def worlds(

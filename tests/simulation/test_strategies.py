@@ -5,6 +5,7 @@ from attrs import evolve
 from hypothesis import find, given, settings
 from hypothesis import strategies as st
 
+from supervision.chaos.errors import InertPlan
 from supervision.chaos.faults import FAULTS, Fault, Kill, plan_from_json, plan_to_json
 from supervision.chaos.moments import At
 from supervision.chaos.plan import Storm
@@ -16,6 +17,7 @@ from tests.simulation.scenarios import crashing_tree
 
 SMALL = {"rooms": 2, "seconds": 1.0}
 ROOMS = Storm(["/top/room:*"], kinds=["kill"], count=3, within=0.9, callbacks=0.0)
+KILL = Kill(target="/nobody", when=At(0.5))
 EVERYTHING = Storm(
     ["/top/a", "/top/*"],
     kinds=list(FAULTS),
@@ -77,3 +79,21 @@ def test_a_race_is_found_and_shrunk_to_one_kill_and_one_choice() -> None:
     assert sum(choice != 0 for choice in found.tape.choices) == 1
     outcome = found.simulate(lobby_in_a_storm, params=SMALL)
     assert len(outcome.deviations) == 1
+
+
+def test_a_plan_of_which_nothing_was_done_is_no_example() -> None:
+    tried: list[SimulatedWorld] = []
+    passed: list[SimulatedWorld] = []
+
+    @settings(max_examples=20)
+    @given(worlds(Storm(["/nobody"], count=1, within=0.5)))
+    def test(world: SimulatedWorld) -> None:
+        tried.append(world)
+        world.simulate(lobby_in_a_storm, params=SMALL).check()
+        passed.append(world)
+
+    test()
+    assert any(world.faults for world in tried)
+    assert not any(world.faults for world in passed)
+    outcome = SimulatedWorld(faults=(KILL,)).simulate(lobby_in_a_storm, params=SMALL)
+    assert isinstance(outcome.error, InertPlan)
