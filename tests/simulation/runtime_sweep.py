@@ -23,6 +23,7 @@ from actors import (
     NoReply,
     Pid,
     Registry,
+    RegistryClosed,
     Reply,
     Sender,
     StartError,
@@ -109,6 +110,8 @@ class Worker(GenServer[int]):
                 moods.rooms.register(self.stream.choice(KEYS))
             except KeyTaken:
                 moods.world.sometimes("a key was taken")
+            except RegistryClosed:
+                moods.world.sometimes("a registry was closed")
         if chance < 0.3:
             moods.readers.register(self.stream.choice(KEYS))
         return None
@@ -316,7 +319,7 @@ async def runtime_sweep(world: World) -> None:
     moods = Moods(world)
     stream = world.random("tree")
     if stream.random() < 0.3:
-        await moods.rooms.start_link()
+        await Supervisor.start([ChildSpec("rooms", moods.rooms.start_link)], max_restarts=1000)
     until = world.params.get("seconds", 8.0)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(keep_a_tree, moods, stream, until)

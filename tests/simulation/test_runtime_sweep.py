@@ -15,6 +15,7 @@ COVERED = {
     "a call ended with NoProcess",
     "a call ended with ServerExit",
     "a key was taken",
+    "a registry was closed",
     "a supervisor refused",
     "a tree did not start",
     "a whole tree ended",
