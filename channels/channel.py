@@ -27,11 +27,13 @@ from actors.process import current_pid
 from actors.refs import Pid
 from actors.results import Continue, NoReply, Stop, Within
 from actors.results import Reply as CallReply
+from actors.runtime import current_runtime
 from channels.errors import ChannelsError
 from channels.fastlane import dispatch
 from channels.handlers import collect
 from channels.messages import Broadcast
 from channels.replies import Reply
+from channels.telemetry import CHANNEL_UNHANDLED_INFO
 
 if TYPE_CHECKING:
     from channels._channel_server import Link
@@ -187,7 +189,15 @@ class Channel:
         raise UnhandledEvent(type(self), event)
 
     async def handle_info(self, message: Any) -> NoReply | Continue | Within | Stop | None:
-        """Take a message that another process sent to this one, or that came from a further subscription."""
+        """Take a message that another process sent to this one, or that came from a further subscription.
+
+        Without an override, the event `("phoenix", "channel_unhandled_info")` is executed and the message is forgotten.
+        """
+        current_runtime().telemetry.execute(
+            CHANNEL_UNHANDLED_INFO,
+            {},
+            {"endpoint": self.endpoint, "channel": self, "message": message},
+        )
         return None
 
     async def handle_continue(self, argument: Any) -> NoReply | Continue | Within | Stop | None:

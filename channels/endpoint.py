@@ -364,6 +364,7 @@ async def _hold(services: Services) -> Pid:
             current_runtime().telemetry,
             endpoint=services.endpoint,
             filter_parameters=services.endpoint.filter_parameters,
+            sockets=[mount.socket for mount in services.mounts.values()],
             channels=[
                 route.channel for mount in services.mounts.values() for route in mount.router.routes
             ],

@@ -117,7 +117,7 @@ _CALLBACKS = {
 }
 
 
-_LEVELS = ("debug", "info", "warning", "error", "critical", None)
+LOG_LEVELS = ("debug", "info", "warning", "error", "critical", None)
 
 
 def check(channel: type) -> None:
@@ -130,9 +130,9 @@ def check(channel: type) -> None:
         check_callback(channel, name, getattr(channel, name), parameters)
     for name in ("log_join", "log_handle_in"):
         level = getattr(channel, name)
-        if level not in _LEVELS:
+        if level not in LOG_LEVELS:
             raise InvalidHandler(
-                f"{channel.__name__}.{name} is {level!r}; write one of {', '.join(map(repr, _LEVELS))}",
+                f"{channel.__name__}.{name} is {level!r}; write one of {', '.join(map(repr, LOG_LEVELS))}",
                 channel=channel,
                 handler=name,
             )

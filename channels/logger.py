@@ -13,9 +13,11 @@ from typing import Any
 from actors.telemetry import Event, Handler, Telemetry
 from channels.channel import Channel, LogLevelName
 from channels.filters import SECRETS, FilterRule, filter_parameters
+from channels.sockets import Socket
 from channels.telemetry import (
     CHANNEL_HANDLED_IN,
     CHANNEL_JOINED,
+    CHANNEL_UNHANDLED_INFO,
     ENDPOINT_DRAIN,
     LONGPOLL_UNSENDABLE,
     PAYLOAD_REFUSED,
@@ -39,6 +41,7 @@ def attach(
     *,
     endpoint: object = None,
     filter_parameters: FilterRule = SECRETS,
+    sockets: Iterable[type[Socket]] = (Socket,),
     channels: Iterable[type[Channel]] = (Channel,),
 ) -> Callable[[], None]:
     """Log what happens, until the returned function is called.
@@ -47,6 +50,7 @@ def attach(
         telemetry: of the runtime.
         endpoint: whose events are logged; None logs those of all.
         filter_parameters: which parameters of clients are shown, see `channels.filters`.
+        sockets: the classes whose events there will be, each with a level of its own for connections.
         channels: the classes whose events there will be, each with a level of its own for joins and pushes.
 
     Only events whose level is enabled at this moment are listened to: what nobody would read costs nothing.
@@ -54,11 +58,12 @@ def attach(
     lines = _Lines(filter_parameters)
     classes = tuple(channels)
     handlers = (
-        (SOCKET_CONNECTED, (logging.INFO,), lines.connected),
+        (SOCKET_CONNECTED, [_level(each.log) for each in sockets], lines.connected),
         (SOCKET_CONNECT_FAILED, (logging.ERROR,), _connect_failed),
         (SOCKET_ORIGIN_REFUSED, (logging.WARNING,), _origin_refused),
         (CHANNEL_JOINED, [_level(each.log_join) for each in classes], lines.joined),
         (CHANNEL_HANDLED_IN, [_level(each.log_handle_in) for each in classes], lines.handled),
+        (CHANNEL_UNHANDLED_INFO, (logging.WARNING,), _unhandled_info),
         (PAYLOAD_REFUSED, (logging.DEBUG,), _payload_refused),
         (SOCKET_MALFORMED, (logging.WARNING,), _malformed),
         (SOCKET_OVERFLOW, (logging.WARNING,), _overflow),
@@ -99,8 +104,12 @@ class _Lines:
     def connected(
         self, event: Event, measurements: Mapping[str, Any], metadata: Mapping[str, Any]
     ) -> None:
+        level = _level(metadata["socket"].log)
+        if level is None:
+            return
         what = "CONNECTED TO" if metadata["result"] == "ok" else "REFUSED CONNECTION TO"
-        _log.info(
+        _log.log(
+            level,
             "%s %s in %s, parameters %s",
             what,
             type(metadata["socket"]).__name__,
@@ -170,6 +179,17 @@ def _connect_failed(
         "%s.connect raised; the client got HTTP 500",
         metadata["socket"].__name__,
         exc_info=metadata["exception"],
+    )
+
+
+def _unhandled_info(
+    event: Event, measurements: Mapping[str, Any], metadata: Mapping[str, Any]
+) -> None:
+    _log.warning(
+        "%s for %s has no handle_info, and got the message %s",
+        type(metadata["channel"]).__name__,
+        _topic(metadata["channel"].topic),
+        _shorten.repr(metadata["message"]),
     )
 
 

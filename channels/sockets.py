@@ -17,10 +17,10 @@ from typing import Any, ClassVar, TypeAlias
 
 from attrs import field, frozen
 
-from channels.channel import Channel
+from channels.channel import Channel, LogLevelName
 from channels.connect_info import ConnectInfo
 from channels.errors import ChannelsError, InvalidOption
-from channels.handlers import InvalidHandler, check, check_callback
+from channels.handlers import LOG_LEVELS, InvalidHandler, check, check_callback
 from channels.payloads import use_types
 from channels.topics import Route, Router
 
@@ -93,6 +93,8 @@ class Socket:
     channels: ClassVar[Mapping[str, type[Channel] | Route]] = {}
     max_channels: ClassVar[int] = 100
     """How many topics one connection may join. Phoenix's max_channels_per_transport."""
+    log: ClassVar[LogLevelName | None] = "info"
+    """At which level of Python's `logging` connections are logged; None, not at all. Phoenix's `log`."""
 
     assigns: dict[str, Any]
     endpoint: Any
@@ -126,6 +128,12 @@ def router_of(socket: type[Socket]) -> Router:
     """
     check_callback(socket, "connect", socket.connect, ("params", "connect_info"))
     check_callback(socket, "id", socket.id, (), is_async=False)
+    if socket.log not in LOG_LEVELS:
+        raise InvalidHandler(
+            f"{socket.__name__}.log is {socket.log!r}; write one of {', '.join(map(repr, LOG_LEVELS))}",
+            channel=socket,
+            handler="log",
+        )
     if not isinstance(socket.channels, Mapping):
         raise InvalidHandler(
             f"{socket.__name__}.channels is {socket.channels!r}; write a dict of patterns to channels",

@@ -10,6 +10,7 @@ from actors.telemetry import Event
 __all__ = [
     "CHANNEL_HANDLED_IN",
     "CHANNEL_JOINED",
+    "CHANNEL_UNHANDLED_INFO",
     "CONNECTION_CLOSED",
     "ENDPOINT_DRAIN",
     "LONGPOLL_UNSENDABLE",
@@ -37,6 +38,9 @@ CHANNEL_JOINED: Event = ("phoenix", "channel_joined")
 
 CHANNEL_HANDLED_IN: Event = ("phoenix", "channel_handled_in")
 """A push was handled and did not crash. Measures `duration`; about `channel`, `event`, `ref`, `params`."""
+
+CHANNEL_UNHANDLED_INFO: Event = ("phoenix", "channel_unhandled_info")
+"""A channel without `handle_info` got a message of another process, and forgot it. About `channel`, `message`."""
 
 PAYLOAD_REFUSED: Event = ("phoenix", "payload_refused")
 """A payload did not fit what its handler declares, and was answered with an error. About `channel`, `event`, and the

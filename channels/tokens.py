@@ -17,7 +17,7 @@ import math
 import secrets
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 
 from channels._options import check_whole
 from channels._signing import DIGESTS, MAX_TOKEN, Malformed, Signed, derive
@@ -57,6 +57,22 @@ __all__ = [
 Secret: TypeAlias = str | bytes | Sequence[str | bytes]
 """A secret, or several: the first makes tokens, all of them are accepted. So an old one can be retired slowly."""
 
+
+class KeepsSecret(Protocol):
+    """An `Endpoint` with a `secret_key_base`."""
+
+    secret_key_base: Secret | None
+
+
+class AtEndpoint(Protocol):
+    """A `Socket` or a `Channel`: its endpoint's secret counts."""
+
+    endpoint: Any
+
+
+Context: TypeAlias = Secret | KeepsSecret | AtEndpoint
+"""Where a secret is to be found: itself, or who has it. Phoenix's context of a token."""
+
 DEFAULT_MAX_AGE: Final = 86_400
 # Servers whose clocks differ by less than this believe each other.
 _SKEW_MS: Final = 60_000
@@ -65,7 +81,7 @@ _MAX_SECONDS: Final = 2**53
 
 
 def sign(
-    secret: Secret,
+    secret: Context,
     salt: str | bytes,
     data: Any,
     *,
@@ -80,7 +96,8 @@ def sign(
         token = sign(SECRET, "user auth", 7)
 
     Args:
-        secret: at least 20 bytes that only servers know; of several the first.
+        secret: at least 20 bytes that only servers know; of several the first. Or the endpoint that has it, or a
+            socket or channel of that.
         salt: what the token is for, such as "user auth". One for another purpose is not accepted in its place. Use a
             fixed few: a key is made for each.
         data: see above. It is not hidden: put an id in it, and look the rest up.
@@ -105,7 +122,7 @@ def sign(
 
 
 def verify(
-    secret: Secret,
+    secret: Context,
     salt: str | bytes,
     token: object,
     *,
@@ -120,7 +137,7 @@ def verify(
         user = verify([SECRET, OLD_SECRET], "user auth", params.get("token"), max_age=1209600)
 
     Args:
-        secret: the one that it was signed with, or several, one of which it was.
+        secret: the one that it was signed with, or several, one of which it was; or who has it.
         salt: what the token is for, as it was signed.
         token: as it came from the client; whatever came.
         max_age: seconds, instead of those in the token. 0 accepts none, `math.inf` all.
@@ -154,7 +171,7 @@ def verify(
 
 
 def encrypt(
-    secret: Secret,
+    secret: Context,
     salt: str | bytes,
     data: Any,
     *,
@@ -189,7 +206,7 @@ def encrypt(
 
 
 def decrypt(
-    secret: Secret,
+    secret: Context,
     salt: str | bytes,
     token: object,
     *,
@@ -247,7 +264,7 @@ def _sealing() -> ModuleType:
 
 
 def _keys(
-    verb: str, secret: Secret, salt: str | bytes, *, iterations: int, length: int, digest: str
+    verb: str, secret: Context, salt: str | bytes, *, iterations: int, length: int, digest: str
 ) -> list[bytes]:
     check_whole(verb, "key_iterations", iterations)
     check_whole(verb, "key_length", length)
@@ -259,12 +276,17 @@ def _keys(
     return [derive(each, salt_bytes, iterations, length, digest) for each in check_secret(secret)]
 
 
-def check_secret(secret: Secret) -> list[bytes]:
+def check_secret(secret: Context) -> list[bytes]:
     """Give the bytes of a secret, or of several.
 
     Raises:
         InvalidSecret: there is none, or it is too short.
     """
+    if not isinstance(secret, str | bytes):
+        keeper = getattr(secret, "endpoint", secret)
+        secret = getattr(keeper, "secret_key_base", keeper)
+        if secret is None and keeper is not None:
+            raise InvalidSecret(f"{keeper!r} has no secret_key_base")
     given = [secret] if isinstance(secret, str | bytes) else secret
     if not isinstance(given, Sequence) or not given:
         raise InvalidSecret("there is no secret")

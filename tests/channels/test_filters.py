@@ -18,6 +18,7 @@ MASKED = [
     ("password=x", FILTERED),
     ({"body": "my password is x"}, {"body": "my password is x"}),
     ({"token": "t", "secret": 1}, {"token": FILTERED, "secret": FILTERED}),
+    ({1: {"password": "x"}, 2.5: 3}, {1: {"password": FILTERED}, 2.5: 3}),
     (None, None),
     (3, 3),
 ]
@@ -28,6 +29,11 @@ def test_a_parameter_whose_name_contains_a_term_is_masked_at_any_depth(
     value: Any, shown: Any
 ) -> None:
     assert filter_parameters(value) == shown
+
+
+def test_what_is_no_json_is_not_looked_into() -> None:
+    record = Keep(["password"])
+    assert filter_parameters({"rule": record}) == {"rule": record}
 
 
 def test_terms_of_ones_own_take_the_place_of_the_default() -> None:

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import trio
 
-from actors import Telemetry
-from channels import Draining, Endpoint, InvalidHandler, PubSub, Route
+from actors import Telemetry, send
+from channels import Channel, Draining, Endpoint, InvalidHandler, PubSub, Route
 from channels import logger as channels_logger
 from channels.telemetry import CHANNEL_HANDLED_IN, CHANNEL_JOINED, SOCKET_CONNECTED
 from tests.channels.conftest import Serve
@@ -189,6 +189,36 @@ async def test_a_refused_payload_is_worth_a_line_when_debugging(
     )
 
 
+async def test_each_socket_says_at_which_level_its_connections_are_logged(
+    serve: Serve, lines: Any
+) -> None:
+    class LoudSocket(UserSocket):
+        log = "warning"
+
+    class QuietSocket(UserSocket):
+        log = None
+
+    server = await serve(Endpoint(sockets={"/loud": LoudSocket, "/quiet": QuietSocket}))
+    await server.connect("/quiet")
+    await server.connect("/loud")
+    assert lines() == ["WARNING CONNECTED TO LoudSocket in 0µs, parameters {'vsn': '2.0.0'}"]
+
+
+async def test_a_message_that_nobody_handles_is_a_warning(serve: Serve, lines: Any) -> None:
+    class Deaf(Channel):
+        pass
+
+    class DeafSocket(UserSocket):
+        channels = {"room:*": Deaf}
+
+    server = await serve(Endpoint(sockets={"/socket": DeafSocket}))
+    client = await server.connect()
+    await client.join()
+    send(server.channel("room:a"), "hello")
+    await settle()
+    assert lines()[-1] == "WARNING Deaf for room:a has no handle_info, and got the message 'hello'"
+
+
 def test_a_level_that_is_none_is_a_mistake_of_the_author() -> None:
     class Deafening(Room):
         log_join = "loud"  # type: ignore[assignment]
@@ -198,3 +228,9 @@ def test_a_level_that_is_none_is_a_mistake_of_the_author() -> None:
 
     with pytest.raises(InvalidHandler, match="log_join is 'loud'; write one of 'debug'"):
         Endpoint(sockets={"/socket": DeafeningSocket}).check()
+
+    class LoudSocket(UserSocket):
+        log = "loud"  # type: ignore[assignment]
+
+    with pytest.raises(InvalidHandler, match=r"LoudSocket\.log is 'loud'; write one of 'debug'"):
+        Endpoint(sockets={"/socket": LoudSocket}).check()

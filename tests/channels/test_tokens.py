@@ -15,10 +15,13 @@ import pytest
 import channels
 from channels import (
     Atom,
+    Channel,
     ChannelsError,
     EncryptionUnavailable,
+    Endpoint,
     InvalidOption,
     InvalidSecret,
+    Socket,
     TokenError,
     TokenExpired,
     TokenInvalid,
@@ -524,3 +527,19 @@ def test_an_atom_survives_pickling() -> None:
 def test_all_errors_are_those_of_channels() -> None:
     for error in (TokenError, UnsignableData, InvalidSecret, EncryptionUnavailable):
         assert issubclass(error, ChannelsError)
+
+
+@pytest.mark.parametrize(("make", "read"), [(sign, verify), (encrypt, decrypt)])
+def test_the_secret_may_be_that_of_an_endpoint_a_socket_or_a_channel(make: Any, read: Any) -> None:
+    endpoint = Endpoint(sockets={}, secret_key_base=SECRET)
+    socket, channel = Socket(), Channel()
+    socket.endpoint = channel.endpoint = endpoint
+    token = make(SECRET, "salt", 7)
+    for context in (endpoint, socket, channel):
+        assert read(context, "salt", token) == 7
+        assert read(SECRET, "salt", make(context, "salt", 7)) == 7
+
+
+def test_an_endpoint_without_a_secret_says_so() -> None:
+    with pytest.raises(InvalidSecret, match="<endpoint without sockets> has no secret_key_base"):
+        sign(Endpoint(sockets={}), "salt", 7)

@@ -12,6 +12,7 @@ from actors import Crash, Runtime, Stop, call, cast, current_runtime, is_alive, 
 from actors import Reply as CallReply
 from channels import (
     Binary,
+    Broadcast,
     Channel,
     ConnectInfo,
     ConnectRefused,
@@ -50,6 +51,8 @@ class Room(Channel):
             raise RuntimeError("join")
         if "late" in payload:
             await trio.sleep(payload["late"])
+        if "listen" in payload:
+            self.endpoint.pubsub.subscribe(payload["listen"])
         self.stubborn = "stubborn" in payload
         if self.stubborn:
             actors.trap_exits()
@@ -107,6 +110,11 @@ class Room(Channel):
         self.push("filtered", {**payload, "seen": True})
 
     async def handle_info(self, message: Any) -> None:
+        if message == "shout":
+            self.broadcast("shouted", {})
+        if isinstance(message, Broadcast):
+            self.push("elsewhere", {"topic": message.topic, "payload": message.payload})
+            return
         self.push("info", {"message": message})
 
     async def handle_call(self, request: Any, sender: Any) -> CallReply:
@@ -248,6 +256,30 @@ async def test_an_assertion_may_be_a_function(room: TestChannel) -> None:
     with pytest.raises(Expected):
         room.push("ping", {"n": 2})
         await room.assert_push("pong", lambda payload: payload["n"] > 3)
+    ref = room.push("echo", {"n": 5})
+    await room.assert_reply(
+        ref, lambda status: status != "error", lambda response: response["n"] == 5
+    )
+    room.push("tell", {"n": 7})
+    await room.assert_broadcast("told", lambda payload: payload["n"] == 7)
+    await room.refute_broadcast("told", lambda payload: payload["n"] == 7)
+
+
+async def test_any_task_may_connect_join_push_and_assert(case: ChannelTest) -> None:
+    done: list[str] = []
+
+    async def visit(name: str) -> None:
+        client = await case.connect("/socket", {"user": name})
+        response, room = await client.subscribe_and_join("room:a")
+        room.push("tell", {"name": name})
+        await room.assert_push("told", {"name": name})
+        await room.assert_broadcast("told", {"name": name})
+        done.append(response["assigns"]["user"])
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(visit, "ann")
+        nursery.start_soon(visit, "bob")
+    assert sorted(done) == ["ann", "bob"]
 
 
 async def test_what_does_not_come_is_named_with_what_came_instead(room: TestChannel) -> None:
@@ -333,6 +365,14 @@ async def test_the_channels_process_can_be_called_cast_and_sent_to(room: TestCha
     await room.assert_push("cast", {"message": "x"})
     send(room.pid, "y")
     await room.assert_push("info", {"message": "y"})
+    send(room.pid, "shout")
+    await room.assert_broadcast("shouted", {})
+
+
+async def test_a_channel_hears_of_further_topics(client: TestClient) -> None:
+    _, room = await client.join("room:a", {"listen": "news"})
+    endpoint.broadcast("news", "flood", {"metres": 2})
+    await room.assert_push("elsewhere", {"topic": "news", "payload": {"metres": 2}})
 
 
 # The end

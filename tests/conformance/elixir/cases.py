@@ -27,6 +27,10 @@ class NotPortable:
     reason: str
 
 
+class Missing(NotPortable):
+    """It could be covered, and is not; `reason` says why."""
+
+
 Cases: TypeAlias = dict[str, dict[str, Covered | NotPortable]]
 
 
