@@ -47,9 +47,9 @@ class Tally:
         left_with_connection: joined channels that were lost with their connection.
         said: messages that were sent.
         answered: those of them that were answered.
-        lost_to_errors: those that waited for an answer when the channel ended.
+        lost_to_errors: those that the channel took along when it ended.
         lost_to_disconnects: those that waited for one when the connection ended.
-        refused: those that the server refused, because there was no channel any more.
+        refused: those that came when there was no channel any more, and were refused.
         heard: messages of anybody that arrived.
         out: for each time that it was out of the room, the seconds until it was back.
         slowest: seconds that the slowest answer took.
@@ -109,6 +109,7 @@ class ChatClient:
         self._refs = 0
         self._join_ref = ""
         self._waiting: dict[str, float] = {}
+        self._given_up: set[str] = set()
         self._out_since: float | None = None
 
     def stop(self) -> None:
@@ -207,6 +208,11 @@ class ChatClient:
             self.tally.slowest = max(self.tally.slowest, trio.current_time() - since)
         elif since is not None:
             self.tally.refused += 1
+        elif ref in self._given_up:
+            # It was on its way when the channel ended, and found nobody.
+            self._given_up.discard(ref)
+            self.tally.lost_to_errors -= 1
+            self.tally.refused += 1
         self._look_whether_answered()
         return False
 
@@ -220,9 +226,11 @@ class ChatClient:
     def _crashed(self) -> None:
         self.tally.errors += 1
         self.tally.lost_to_errors += len(self._waiting)
+        self._given_up |= self._waiting.keys()
         self._thrown_out()
 
     def _disconnected(self) -> None:
+        self._given_up.clear()
         self.tally.disconnects += 1
         self.tally.left_with_connection += self.joined
         self.tally.lost_to_disconnects += len(self._waiting)

@@ -53,6 +53,8 @@ class _Reader:
         self.faults: dict[int, FaultMark] = {}
         self.births: dict[int, Life] = {}
         self.applied: dict[Key, FaultMark] = {}
+        # For each process the last signal that reached it.
+        self.signals: dict[Key, int] = {}
         # For each path the ends that nobody has made good yet.
         self.missing: dict[str, deque[Life]] = {}
         self.sent: dict[int, Letter] = {}
@@ -93,6 +95,13 @@ class _Reader:
 
     def _inherit(self, event: Event) -> None:
         cause: int = event.get("cause", -1)
+        if (
+            cause < 0
+            and event["kind"] == "received"
+            and event.get("message", "").startswith("Exit(")
+        ):
+            # From somebody who lives, as a supervisor that stops its children: known by the signal that brought it.
+            cause = self.signals.get(self._key(event), -1)
         fault = self.faults.get(cause)
         if fault is None:
             return
@@ -169,6 +178,7 @@ class _Reader:
             life.restarted = True
 
     def signal(self, event: Event) -> None:
+        self.signals[self._key(event, "to")] = event["n"]
         # The runtime itself asks the top processes to stop when its block is left.
         asked = self._key(event)[1] == 0 and event["reason"] == "Reason.SHUTDOWN"
         if asked and event.get("cause") is None and not event["linked"]:

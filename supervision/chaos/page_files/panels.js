@@ -42,7 +42,7 @@ function showFigures() {
     figure("Messages lost", mail.lost, ` of ${mail.sent + mail.omitted}`, parts.length ? parts.map(([n, words]) => `${n} ${words}`) : ["none"]),
     worst === null
       ? figure("Steady state", "–", "", ["no check was given"])
-      : figure("Steady during faults", percent(share(worst)), "", [
+      : figure(RUN.phases.length ? "Steady during faults" : "Steady, when asked", percent(share(worst)), "", [
         outages ? `${plural(outages, "outage")}, longest ${length(Math.max(...steady.map((each) => each.longest_outage)))}` : "no outage"],
       steady.some((each) => !each.holds_at_end)),
   )

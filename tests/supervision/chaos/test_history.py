@@ -34,6 +34,19 @@ def test_what_a_chain_of_causes_leads_to_was_ended_by_the_fault() -> None:
     assert [life.fault is not None for life in history.lives] == [False, True, True]
 
 
+def test_whom_a_supervisor_stops_because_of_a_fault_is_ended_by_it() -> None:
+    trace = HandMade()
+    trace.spawned(0, 1, "/top")
+    trace.spawned(0, 2, "/top/group", parent=1)
+    fault = trace.fault(1, "crash /top/other", path="/top/other", type="crash")
+    heard = trace.received(1, 1, cause=fault)
+    trace.add(1, "signal", pid=1, to=2, reason=SHUTDOWN, linked=False, cause=heard)
+    # The group traps exits, so it gets a message, of which the trace does not say the cause.
+    told = trace.add(1, "received", pid=2, message="Exit(pid=<pid 1>, reason=Reason.SHUTDOWN)")
+    trace.exited(1, 2, SHUTDOWN, cause=told)
+    assert ended_by(read_history(trace.lines)) == ["/top/group"]
+
+
 def test_a_masked_fault_has_ended_nothing() -> None:
     trace = HandMade()
     trace.spawned(0, 1, "/top")
