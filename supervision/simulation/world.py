@@ -270,7 +270,8 @@ class World:
         self.network.close()
         self.recorders = []
         self.environment.recorders.clear()
-        self.always = []
+        self.expectations.clear()
+        self.watches.close()
         self._settling = []
         # A run that fails at once has none.
         vars(self).pop("runtime", None)
