@@ -17,7 +17,7 @@ from collections.abc import Callable
 from typing import Any
 
 import trio
-from trio.lowlevel import enable_ki_protection
+from trio.lowlevel import enable_ki_protection, wait_task_rescheduled
 
 from actors._process import require_runtime
 from actors.refs import Pid, TimerRef
@@ -94,11 +94,16 @@ class TimerQueue:
     @enable_ki_protection
     async def run(self) -> None:
         """Run what is due, as it becomes due, until `stop`."""
+        wake = _woken_by_cancelling(trio.lowlevel.current_task())
         while not self._stopped:
             deadline = self._heap[0][0] if self._heap else math.inf
             self._wakes_at = deadline
-            with trio.CancelScope(deadline=deadline) as self._scope:
-                await trio.sleep_forever()
+            with trio.CancelScope(deadline=deadline) as scope:
+                self._scope = scope
+                await wait_task_rescheduled(wake)
+                if not scope.cancel_called:
+                    # Somebody around this has cancelled it.
+                    await trio.lowlevel.checkpoint()
             self._scope, self._wakes_at = None, -math.inf
             self._run_due(trio.current_time())
 
@@ -126,6 +131,16 @@ class TimerQueue:
                 timer._callback = timer._owner = None
                 callback()
                 heap = self._heap
+
+
+def _woken_by_cancelling(task: trio.lowlevel.Task) -> Callable[[object], trio.lowlevel.Abort]:
+    """Let a task go on when it is cancelled, rather than raise: an exception for each timer would cost more than it."""
+
+    def wake(_: object) -> trio.lowlevel.Abort:
+        trio.lowlevel.reschedule(task)
+        return trio.lowlevel.Abort.FAILED
+
+    return wake
 
 
 def send_after(address: object, message: Any, seconds: float) -> TimerRef:

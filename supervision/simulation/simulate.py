@@ -268,7 +268,8 @@ class _Run:
     def _settled(self) -> bool:
         """Nobody can run: the last thing before time passes."""
         running = self.error is None
-        self._check_all(at_rest=True)
+        if running:
+            self._check_all(at_rest=True)
         self._checked = True
         return self.world.wake_settled() or (running and self.error is not None)
 
@@ -292,13 +293,11 @@ class _Run:
                 self._livelocked(batch)
         if self._steps > self._max_steps:
             self._out_of("steps", self._max_steps)
-        if not self._checked:
+        if not self._checked and self.error is None:
             self._check_all(at_rest=False)
         self._checked = False
 
     def _check_all(self, *, at_rest: bool) -> None:
-        if self.error is not None:
-            return
         try:
             problem = self.world.look(at_rest=at_rest)
         except BaseException as error:  # a check that is broken is what came of the run
