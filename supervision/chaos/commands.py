@@ -29,6 +29,8 @@ _PHASES = {
     "after": "Faults are over. Waiting for the steady state ...",
 }
 
+INTERRUPTED = 130  # what shells say of a program that Ctrl-C has ended
+
 Target: TypeAlias = Annotated[
     str, typer.Argument(metavar="MODULE:SCENARIO", help="Such as shop.chaos:opening_day.")
 ]
@@ -111,17 +113,21 @@ def chaos(
     if port is not None:
         given["port"] = port
     _log(log_level)
-    outcome = run_live(
-        scenario,
-        seed,
-        seconds=seconds,
-        faults=None if faults is None else _plan(faults),
-        params=given,
-        phases=Phases(before=steady_for, after=steady_for, recover_within=recover_within),
-        network=context.obj(),
-        log=True,
-        on_phase=lambda name: _say(_PHASES[name].format(seconds=seconds)),
-    )
+    try:
+        outcome = run_live(
+            scenario,
+            seed,
+            seconds=seconds,
+            faults=None if faults is None else _plan(faults),
+            params=given,
+            phases=Phases(before=steady_for, after=steady_for, recover_within=recover_within),
+            network=context.obj(),
+            log=True,
+            on_phase=lambda name: _say(_PHASES[name].format(seconds=seconds)),
+        )
+    except KeyboardInterrupt:
+        # The second one: there was no time for a report.
+        raise SystemExit(INTERRUPTED) from None
     _write(outcome, html=html, json_file=json_file, trace=trace)
     raise SystemExit(1 if outcome.failed else 0)
 

@@ -180,6 +180,28 @@ def test_ctrl_c_ends_a_run_in_order_and_it_has_a_report(tmp_path: Path) -> None:
     assert (tmp_path / "report.html").is_file()
 
 
+def test_a_second_ctrl_c_ends_a_run_at_once(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    with log.open("wb") as file:
+        process = subprocess.Popen(
+            command(tmp_path, "--for", "300"), cwd=ROOT, stdout=file, stderr=file
+        )
+    try:
+        deadline = time.monotonic() + 40
+        while b"Breaking things" not in log.read_bytes():
+            assert time.monotonic() < deadline, log.read_text()
+            time.sleep(0.05)
+        for _ in range(2):
+            os.kill(process.pid, signal.SIGINT)
+            time.sleep(0.05)
+        assert process.wait(10) == 130, log.read_text()
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait(5)
+    assert "Traceback" not in log.read_text()
+
+
 def test_wrong_input_is_said_in_one_sentence(tmp_path: Path) -> None:
     for options, words in (
         (("--faults", str(tmp_path / "none.json")), "none.json"),

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 import trio
 
-from actors import CallExit, GenServer, NoProcess, Reply, Sender, call, cast
+from actors import CallExit, GenServer, NoProcess, Reply, Sender, call, cast, current_runtime
 from supervision import Supervisor, child_spec
 from supervision.chaos.errors import ChaosFailed
 from supervision.chaos.faults import Crash, Hang, Kill, ResetConnection, StallLoop
@@ -233,3 +233,73 @@ async def test_a_report_says_what_was_planned_and_what_came_of_it() -> None:
 async def test_it_cannot_be_run_as_a_program_within_trio() -> None:
     with pytest.raises(RuntimeError, match=r"write `await live\(\.\.\.\)`"):
         run_live(counting, 7, seconds=1)
+
+
+async def test_chance_is_that_of_a_simulation_with_the_same_seed() -> None:
+    drawn: list[tuple[float, ...]] = []
+
+    class Gambler(GenServer[float]):
+        async def init(self) -> None:
+            self.state = current_runtime().random.random()
+
+        async def handle_call(self, request: object, sender: Sender) -> Reply:
+            return Reply(self.state)
+
+    async def gamble(world: Any) -> None:
+        await Supervisor.start_link(
+            [child_spec(Gambler, id="a", kwargs={"name": "a"})], label="top"
+        )
+        await Gambler.start(name="b", label="b")
+        own = world.random("dice").random()
+        drawn.append((own, await call("a", "get"), await call("b", "get")))
+
+    def simulated() -> None:
+        simulate(gamble, 7).check()
+
+    await trio.to_thread.run_sync(simulated)
+    await live(gamble, 7, seconds=1)
+    await live(gamble, 8, seconds=1)
+    assert drawn[0] == drawn[1] != drawn[2]
+
+
+async def test_figures_and_notes_of_the_scenario_are_in_the_trace() -> None:
+    async def noting(world: LiveWorld) -> None:
+        world.note("nobody is here", clients=0)
+        world.measure("clients", 0)
+        world.sometimes("somebody was", False)
+
+    outcome = await live(noting, 7, seconds=1)
+    events = [msgspec.json.decode(line) for line in outcome.trace]
+    assert {"text": "nobody is here", "clients": "0"}.items() <= events[1].items()
+    assert {"kind": "measure", "name": "clients", "value": 0}.items() <= events[2].items()
+    assert outcome.sometimes == {"somebody was": False}
+
+
+async def test_a_run_can_be_ended_before_anything_was_broken() -> None:
+    stop = trio.Event()
+    stop.set()
+    outcome = await live(counting, 7, seconds=60, stop=stop)
+    assert outcome.interrupted
+    assert not outcome.failed
+    assert outcome.measures.applied == 0
+    assert outcome.seconds < 1
+
+
+async def test_a_scenario_that_does_not_return_is_cancelled() -> None:
+    async def endless(world: LiveWorld) -> None:
+        await trio.sleep_forever()
+
+    outcome = await live(endless, 7, seconds=1)
+    assert not outcome.failed
+    assert outcome.result is None
+    assert outcome.seconds == pytest.approx(5 + 1 + 5 + 10, abs=0.5)
+
+
+async def test_a_check_of_an_invariant_that_raises_is_a_problem() -> None:
+    async def careless(world: LiveWorld) -> None:
+        world.invariant("a division", lambda: str(1 / 0))
+        await world.until_over()
+
+    outcome = await live(careless, 7, seconds=1)
+    assert len(outcome.problems) == 1
+    assert "ZeroDivisionError" in outcome.problems[0]
