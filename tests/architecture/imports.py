@@ -38,14 +38,20 @@ PURE = (
     "channels._sealing",
     "channels._signing",
     "channels._terms",
+    "channels.connect_info",
     "channels.effects",
     "channels.filters",
     "channels.messages",
+    "channels.paths",
     "channels.serializers",
     "channels.session",
     "channels.topics",
     "channels.transports.longpoll",
+    "channels.transports.deflate",
+    "channels.transports.origin",
     "channels.transports.request",
+    "channels.transports.subprotocol",
+    "channels.web_sessions",
 )
 """Modules, and packages of them, that are given the time, chance and the world as arguments."""
 
