@@ -12,7 +12,10 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, ClassVar, NoReturn
+
+import trio
 
 from supervision.simulation._places import describe_frame, program_frame
 from supervision.simulation._trio_names import thread_starts
@@ -23,12 +26,19 @@ __all__ = ["OnEscape", "fence"]
 OnEscape = Callable[[Escape], None]
 """Told of an escape before it is raised: a process that catches it must not hide it."""
 
-_NETWORK = "use the world's network: world.network.listen(...) and world.network.connect(...)"
+_NETWORK = (
+    "use the world's network: world.network.listen(...) and world.network.connect(...); an Endpoint "
+    "takes listen=world.network.open"
+)
 _PROCESS = (
     "have the scenario do it before the simulation, or put a process of the world in its place"
 )
 _THREAD = (
     "do the work where it is needed, since time stands still while it runs, or make it a process"
+)
+_FILE = (
+    "open it with plain open(), since time stands still while it runs, or keep what the program stores "
+    "in a dict, such as the disk of a node"
 )
 _SLEEP = "write `await trio.sleep(...)`, which the virtual clock ends"
 
@@ -77,6 +87,27 @@ def escape(what: str, instead: str, on_escape: OnEscape) -> NoReturn:
     raise error
 
 
+# For the modules of Trio that start threads for something else: what the program has asked for.
+_MEANT = {
+    "_subprocess.py": ("another program", _PROCESS),
+    "_file_io.py": ("a file, for which Trio takes a thread", _FILE),
+    "_path.py": ("a file, for which Trio takes a thread", _FILE),
+    "_socket.py": ("a name look-up", _NETWORK),
+}
+_TRIO = Path(trio.__file__).parent
+
+
+def _wanted_of_a_thread() -> tuple[str, str]:
+    """What a thread was wanted for by whoever had Trio start one, and what to write instead."""
+    program, frame = program_frame(2), sys._getframe(2)
+    while frame is not program and frame.f_back is not None:
+        path = Path(frame.f_code.co_filename)
+        if path.parent == _TRIO and path.name in _MEANT:
+            return _MEANT[path.name]
+        frame = frame.f_back
+    return "a thread", _THREAD
+
+
 @contextmanager
 def fence(on_escape: OnEscape) -> Iterator[None]:
     """Stop whatever this thread does that reaches outside, until the block is left.
@@ -107,7 +138,8 @@ def fence(on_escape: OnEscape) -> Iterator[None]:
         sleep(seconds)
 
     def start_trio_thread(*_: object) -> None:
-        escape("a thread", _THREAD, on_escape)
+        what, instead = _wanted_of_a_thread()
+        escape(what, instead, on_escape)
 
     _Fence.active = (thread, on_escape)
     threading.Thread.start = start_thread  # type: ignore[method-assign]
