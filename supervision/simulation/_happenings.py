@@ -54,7 +54,8 @@ class Happenings:
         for event in everything:
             kind, key = event["kind"], self._key(event)
             if kind == "spawned":
-                self._paths[key] = f"{event['path']}#{event['inc']}"
+                node = key[0] if isinstance(key[0], str) else ""
+                self._paths[key] = f"{node}{event['path']}#{event['inc']}"
             elif kind == "child_started":
                 self._supervisors.add(self._paths.get(key, ""))
             elif kind == "crash":

@@ -32,7 +32,7 @@ class TaskLabels:
         self._places = places
 
     def label(self, task: trio.lowlevel.Task) -> str:
-        """`/top/room:lobby#2` for a process, the name of its function for a task that is none.
+        """`/top/room:lobby#2` for a process, with its node in front; for other tasks the name of their function.
 
         A task that a process has started in a nursery of its own is named by both.
         """
@@ -50,7 +50,8 @@ class TaskLabels:
             for places in self._places:
                 place = places.place_of(pid)
                 if place is not None:
-                    return f"{place.path}#{place.incarnation}"
+                    node = places.node if isinstance(places.node, str) else ""
+                    return f"{node}{place.path}#{place.incarnation}"
         return None
 
 

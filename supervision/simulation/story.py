@@ -20,13 +20,14 @@ from supervision.chaos.moments import At
 from supervision.chaos.report import FaultReport
 from supervision.simulation._happenings import Happenings, without_first
 from supervision.simulation.deviations import Deviation
-from supervision.simulation.errors import InvariantViolated
+from supervision.simulation.errors import InvariantViolated, SimulationError
 from supervision.simulation.outcome import Outcome
 
 __all__ = ["tell"]
 
 _LINES = 12
 _LAST = 5
+_MORE = 6
 
 
 def tell(outcome: Outcome, *, lines: int = _LINES) -> str:
@@ -170,5 +171,8 @@ def _broke(error: BaseException | None) -> str:
         return "nothing broke"
     if isinstance(error, InvariantViolated):
         return f"invariant {error.invariant!r} does not hold: {error.problem}"
-    text = str(error)
-    return f"{type(error).__qualname__}: {text}" if text else type(error).__qualname__
+    name = "" if isinstance(error, SimulationError) else type(error).__qualname__
+    first, *rest = ": ".join(filter(None, (name, str(error)))).splitlines()
+    if len(rest) > _MORE:
+        rest[_MORE:] = ["..."]
+    return "\n".join([first, *(f"            {line.strip()}" for line in rest)])

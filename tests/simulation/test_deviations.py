@@ -13,6 +13,7 @@ from supervision.simulation.deviations import (
 )
 from supervision.simulation.knobs import Knobs
 from supervision.simulation.simulate import simulate
+from tests.simulation.node_scenarios import heartbeats
 from tests.simulation.scenarios import crashing_tree
 
 SMALL = {"groups": 2, "workers": 4, "rounds": 5}
@@ -126,3 +127,9 @@ def test_an_empty_tape_is_the_canonical_order_whatever_the_policy() -> None:
     assert len(other.deviations) == 20
     again = simulate(crashing_tree, 1, params=SMALL, knobs=CANONICAL, deviations=other.deviations)
     assert again.steps_digest == other.steps_digest
+
+
+def test_tasks_in_nodes_are_named_with_their_node() -> None:
+    outcome = simulate(heartbeats, 1, label_tasks=True)
+    named = {task for deviation in outcome.named for task in deviation.tasks}
+    assert {"a/top#1", "b/top#1"} <= named

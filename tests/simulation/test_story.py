@@ -1,0 +1,157 @@
+"""Runs are told in the words of their actors."""
+
+from typing import Any
+
+import pytest
+import trio
+
+from actors import GenServer, NoReply, call, cast, receive, send, spawn, wait_exit
+from supervision import Supervisor, child_spec, process_spec
+from supervision.chaos.faults import Crash, Fault, Kill
+from supervision.chaos.moments import At, On
+from supervision.simulation.knobs import Knobs
+from supervision.simulation.simulate import simulate
+from supervision.simulation.story import tell
+from supervision.simulation.world import World
+
+
+def story(scenario: Any, *, lines: int = 12, **options: Any) -> list[str]:
+    return tell(simulate(scenario, 1, **options), lines=lines).splitlines()
+
+
+class Store(GenServer[dict[str, int]]):
+    """Keeps numbers."""
+
+    async def init(self) -> None:
+        self.state = {}
+
+    async def handle_cast(self, message: Any) -> None:
+        if message == ("put", "bad", 1):
+            raise ValueError("oh")
+
+    async def handle_call(self, request: Any, sender: Any) -> NoReply:
+        return NoReply()
+
+
+async def store_and_helper(world: World) -> None:
+    """Two that depend on each other, for ten seconds."""
+    helper = process_spec(trio.sleep_forever, id="helper")
+    store = child_spec(Store, id="store", kwargs={"name": "store"})
+    await Supervisor.start([store, helper], strategy="one_for_all", max_restarts=1, name="top")
+    cast("store", ("put", "good", 1))
+    await trio.sleep(5)
+    if world.params.get("bad"):
+        cast("store", ("put", "bad", 1))
+    await trio.sleep(5)
+    world.check(False, "it is over")
+
+
+def test_a_crash_is_told_with_its_error_and_the_message_after_which_it_came() -> None:
+    told = story(store_and_helper, params={"bad": True})
+    assert told[0].endswith("test_story:store_and_helper fails with seed 1, bad=True")
+    assert told[1:] == [
+        "  5 s       /top/store crashed with ValueError('oh'), after ('put', 'bad', 1) from the scenario",
+        "  5 s       /top/helper was shut down",
+        "  5 s       the supervisor /top started store again, as /top/store#2",
+        "  5 s       the supervisor /top started helper again, as /top/helper#2",
+        "  10 s      invariant 'check' does not hold: it is over",
+    ]
+
+
+def test_faults_are_told_with_what_they_have_left_open_and_what_came_after_them() -> None:
+    faults: tuple[Fault, ...] = (
+        Kill(target="/top/h*", when=At(2.0)),
+        Crash(target="/top/store", when=On("init", incarnation=3)),
+        Kill(target="/nobody", when=At(3.0)),
+    )
+    told = story(store_and_helper, faults=faults)
+    assert told[1] == (
+        "kill /top/h* at 2 s (/top/helper); crash /top/store before its first init as incarnation 3 "
+        "(not applicable); kill /nobody at 3 s (not applicable)"
+    )
+    assert told[2] == "  2 s       /top/helper was killed"
+
+
+def test_who_gives_up_is_told() -> None:
+    faults = tuple(Kill(target="/top/store", when=At(seconds)) for seconds in (1.0, 2.0))
+    told = story(store_and_helper, faults=faults)
+    assert "  2 s       the supervisor /top gave up on store" in told
+    assert "  2 s       the supervisor /top was shut down" in told
+
+
+def test_a_long_story_loses_its_middle() -> None:
+    async def many(world: World) -> None:
+        for number in range(100):
+            world.note("one more", number=number)
+        world.check(False, "enough")
+
+    told = story(many, lines=5)
+    assert [line.strip() for line in told[1:]] == [
+        "0 s       noted: one more (number 0)",
+        "0 s       noted: one more (number 1)",
+        "... 96 more ...",
+        "0 s       noted: one more (number 98)",
+        "0 s       noted: one more (number 99)",
+        "0 s       invariant 'check' does not hold: enough",
+    ]
+
+
+def test_where_nobody_ended_the_last_messages_are_told() -> None:
+    async def asks() -> None:
+        await call("store", "anybody?", timeout=float("inf"))
+
+    async def silence(world: World) -> None:
+        await Store.start(name="store")
+        await wait_exit(spawn(asks, label="asks"))
+
+    told = story(silence)
+    assert told[1:4] == [
+        "  0 s       /asks sent 'anybody?' to /store",
+        "  0 s       /store took 'anybody?' from /asks",
+        "  0 s       deadlock at 0 s: nobody can go on, and nobody waits for a time",
+    ]
+    assert "asks <pid 2> waits for 'store' to answer 'anybody?'" in told[5]
+
+
+def test_the_order_of_tasks_is_told_of_canonical_runs_only() -> None:
+    async def racers(world: World) -> None:
+        async def racer() -> None:
+            await receive()
+
+        first, second = (spawn(racer, label=label) for label in ("first", "second"))
+        await trio.sleep(1)
+        send(first, "go")
+        send(second, "go")
+        await trio.sleep(1)
+        world.check(False, "they have raced")
+
+    seed = next(
+        n for n in range(50) if "/second#1" in str(simulate(racers, n, label_tasks=True).named)
+    )
+    seeded = simulate(racers, seed, label_tasks=True)
+    assert "ran before" not in tell(seeded)
+    race = [each for each in seeded.named if each.tasks == ("/second#1", "/first#1")]
+    canonical = simulate(
+        racers, seed, knobs=Knobs(policy="canonical"), deviations=race[-1:], label_tasks=True
+    )
+    assert f"/second ran before /first at {race[-1].seconds:g} s" in tell(canonical)
+
+
+@pytest.mark.parametrize("text", ["one\ntwo", "x" * 10])
+def test_an_exception_is_told_with_its_type(text: str) -> None:
+    async def raises(world: World) -> None:
+        raise LookupError(text)
+
+    first, *rest = text.splitlines()
+    assert story(raises)[1:] == [
+        f"  0 s       LookupError: {first}",
+        *(f"            {r}" for r in rest),
+    ]
+
+
+def test_a_run_that_passes_is_told_too() -> None:
+    async def fine(world: World) -> None:
+        await trio.sleep(1)
+
+    assert story(fine)[0].endswith("fine passes with seed 1")
+    assert story(fine)[-1] == "  1 s       nothing broke"
