@@ -1,4 +1,4 @@
-"""Compressed messages with clients that other people wrote: `websockets`, and phoenix.js over the `ws` of Node."""
+"""Options of mounts with clients that other people wrote: `websockets`, and phoenix.js over the `ws` of Node."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from websockets.exceptions import ConnectionClosedError
 from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFactory
 from websockets.sync.client import ClientConnection, connect
 
-from tests.integration.phoenix_js import connected
+from tests.integration.phoenix_js import PhoenixJs, connected
 from tests.integration.servers import Server, serving
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with serving("tests.integration.deflate_server", tmp_path_factory.mktemp("deflate")) as running:
+    with serving("tests.integration.options_server", tmp_path_factory.mktemp("options")) as running:
         yield running
 
 
@@ -75,3 +75,17 @@ def test_phoenix_js_over_a_websocket_that_compresses(server: Server) -> None:
         number = client.push_bytes("room:packed", "echo", bytes(5000))
         status, response = client.reply(number)
         assert (status, response) == ("ok", {"bytes": [0] * 5000})
+
+
+@pytest.mark.parametrize("transport", ["websocket", "longpoll"])
+def test_phoenix_js_sends_its_auth_token_without_the_query(server: Server, transport: str) -> None:
+    url = f"ws://127.0.0.1:{server.port}/private/acme"
+    token = "a>> secret"  # in base64 it has a plus
+    with connected(url, transport=transport, authToken=token) as client:
+        assert client.join("who") == ("ok", {"token": token, "tenant": "acme"})
+
+
+def test_phoenix_js_without_a_token_is_refused(server: Server) -> None:
+    with PhoenixJs(f"ws://127.0.0.1:{server.port}/private/acme") as client:
+        client.tell("connect")
+        client.expect("close", code=1006)

@@ -1,0 +1,36 @@
+"""Mounts with options that the examples have no use for: `python -m tests.integration.options_server`."""
+
+from typing import Any
+
+from channels import Channel, ConnectRefused, Endpoint, Mount, Socket
+from channels.cli import run_endpoint
+from examples.conformance import UserSocket
+
+
+class WhoChannel(Channel):
+    """Answers a join with who joins."""
+
+    async def join(self, topic: str, payload: Any) -> dict[str, Any]:
+        return {"token": self.assigns["token"], "tenant": self.assigns["tenant"]}
+
+
+class TokenSocket(Socket):
+    """Lets everyone in who has a token."""
+
+    channels = {"who": WhoChannel}
+
+    async def connect(self, params: dict[str, Any], connect_info: Any) -> None:
+        if connect_info.auth_token is None:
+            raise ConnectRefused("no token")
+        self.assigns.update(token=connect_info.auth_token, tenant=params["tenant"])
+
+
+endpoint = Endpoint(
+    sockets={
+        "/socket": Mount(UserSocket, compress=True),
+        "/private/:tenant": Mount(TokenSocket, auth_token=True, longpoll=True),
+    }
+)
+
+if __name__ == "__main__":
+    run_endpoint(endpoint, default_port=0, default_log_level="error")
