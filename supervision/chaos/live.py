@@ -136,7 +136,6 @@ async def live(
         The outcome, also of a run that failed: whatever the scenario raises is in `LiveOutcome.error`.
 
     Not guaranteed: that a run can be repeated. The seed decides what is done and when, and the machine the rest.
-    Not checked: what invariants say of moments in which nobody can run; a live system has none.
     """
     settings = settings_of(scenario)
     run = _Run(
