@@ -95,6 +95,19 @@ def test_the_corpus_is_tried_first_and_says_what_is_fixed(
     assert "LookupError--1.json is fixed" in out
 
 
+def test_a_file_that_is_fixed_does_not_stand_for_a_new_failure_of_its_kind(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sweep = ("simulate", f"{HERE}:changeable", "--seeds", "1-3", *QUICK)
+    run(*sweep)
+    monkeypatch.setattr(Answers, "spared", frozenset({1}))
+    code, out, _ = run(*sweep)
+    assert code == 1
+    assert "--RuntimeError--1.json is fixed" in out
+    assert [path.name.rpartition("--")[2] for path in kept(tmp_path)] == ["1.json", "2.json"]
+    assert "--RuntimeError--2.json\n" in out
+
+
 def test_a_sweep_ends_after_enough_failures(run: Run) -> None:
     sweep = ("simulate", f"{HERE}:checks_at_every_seed", "--seeds", "1-100", *QUICK)
     _, out, err = run(*sweep, "--stop-after", "3")

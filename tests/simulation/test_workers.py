@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -111,8 +112,11 @@ def test_leaving_the_loop_ends_workers_that_are_in_the_middle_of_something(tmp_p
         pass
     pid = int((tmp_path / "busy").read_text())
     assert is_there(pid)
+    began = time.monotonic()
     answers.close()
     assert not is_there(pid)
+    # And not because its time was up.
+    assert time.monotonic() - began < 10
 
 
 def test_what_workers_print_and_read_is_nobody_else_s(capfd: pytest.CaptureFixture[str]) -> None:
