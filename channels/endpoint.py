@@ -17,11 +17,11 @@ A running endpoint is a supervision tree, stopped from the bottom up:
     ├── poller                                reads for all plain sockets
     ├── sessions (dynamic)                    one process for each client that polls, temporary; if any may
     ├── connections (dynamic)                 one process for each connection, temporary
-    ├── listener                              accepts
+    ├── listener                              accepts; if there is a port
     └── drainer                               sends clients elsewhere, first of all
 
 One port serves everything: the head of a connection's first request decides whether it becomes one of our WebSockets
-or goes to Hypercorn with everything else.
+or goes to Hypercorn with everything else. Another server may do that part: an endpoint is an ASGI application itself.
 """
 
 from __future__ import annotations
