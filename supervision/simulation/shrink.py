@@ -35,6 +35,7 @@ from supervision.simulation.story import tell
 __all__ = ["Shrunk", "shrink"]
 
 _RESTARTS = 4
+_FEW = 3
 
 
 @frozen(kw_only=True)
@@ -134,15 +135,20 @@ class _Shrinking:
         begin = self.best
         self.faults(begin.faults or ())
         self._rest()
-        # What is left depends on what is tried first: fewer faults may be enough, that were thrown away with others.
+        self._other_faults(begin)
+
+    def _other_faults(self, begin: Candidate) -> None:
+        """Begin again with other faults: fewer may be enough, that were thrown away with others."""
+        trials, faults = self.trials, begin.faults or ()
         stream = Random(trials.seed)
-        for _ in range(_RESTARTS):
+        for attempt in range(_RESTARTS):
             found = self.best
-            if len(found.faults or ()) < 2 or trials.budget.spent:
+            left = len(found.faults or ())
+            if left < 2 or (left <= _FEW and attempt >= _RESTARTS // 2) or trials.budget.spent:
                 return
             trials.best = begin
-            self.faults(stream.sample(begin.faults or (), k=len(begin.faults or ())))
-            if len(self.best.faults or ()) < len(found.faults or ()):
+            self.faults(stream.sample(faults, k=len(faults)))
+            if len(self.best.faults or ()) < left:
                 self._rest()
             else:
                 trials.best = found
