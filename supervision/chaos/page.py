@@ -19,7 +19,12 @@ _SCRIPTS = ("model.js", "view.js", "draw.js", "arrows.js", "head.js", "panels.js
 
 
 def write_page(
-    trace_lines: Iterable[bytes], path: Path | str, *, title: str, subtitle: str = ""
+    trace_lines: Iterable[bytes],
+    path: Path | str,
+    *,
+    title: str,
+    subtitle: str = "",
+    problems: Iterable[str] = (),
 ) -> None:
     """Write the page of a run, simulated or live, to a file.
 
@@ -30,6 +35,7 @@ def write_page(
         path: of the file; one that exists is replaced.
         title: what was run.
         subtitle: what else to say beside it: the seed, above all.
+        problems: what went wrong, if the trace does not say it: what a simulated run has failed with.
 
     Raises:
         OSError: the file cannot be written.
@@ -37,12 +43,23 @@ def write_page(
     The file asks for nothing else: no other file, no network. Everything that comes from the run is data in it, never
     markup.
     """
-    Path(path).write_text(render_page(trace_lines, title=title, subtitle=subtitle), "utf-8")
+    page = render_page(trace_lines, title=title, subtitle=subtitle, problems=problems)
+    Path(path).write_text(page, "utf-8")
 
 
-def render_page(trace_lines: Iterable[bytes], *, title: str, subtitle: str = "") -> str:
+def render_page(
+    trace_lines: Iterable[bytes],
+    *,
+    title: str,
+    subtitle: str = "",
+    problems: Iterable[str] = (),
+) -> str:
     """The text of what `write_page` writes."""
     history = read_history(trace_lines)
+    last = history.events[-1]["n"] if history.events else 0
+    for number, problem in enumerate(problems, last + 1):
+        told = {"n": number, "t": history.seconds, "kind": "problem", "problem": problem}
+        history.events.append(told)
     data = page_data(history, measure(history))
     parts = {
         "title": escape(title),

@@ -8,6 +8,7 @@ import traceback
 from pathlib import Path
 from types import TracebackType
 
+from supervision.chaos.page import write_page
 from supervision.simulation._debugger import debugger_at
 from supervision.simulation._places import is_program
 from supervision.simulation.outcome import Outcome
@@ -18,7 +19,12 @@ __all__ = ["replay_file"]
 
 
 def replay_file(
-    path: Path, *, trace: bool = False, debug: bool = False, at: int | None = None
+    path: Path,
+    *,
+    trace: bool = False,
+    debug: bool = False,
+    at: int | None = None,
+    html: Path | None = None,
 ) -> bool:
     """Repeat a run and say what it does; answers whether it passed.
 
@@ -28,6 +34,7 @@ def replay_file(
             standard error then.
         debug: whether the debugger opens where the run failed.
         at: the number of an event, at which the debugger opens, too.
+        html: where to write the page with the timeline of the run.
 
     Raises:
         RunFileError: the file cannot be used.
@@ -41,6 +48,8 @@ def replay_file(
         sys.stdout.flush()
     print(_said_of(run, outcome), file=said)
     error = outcome.error
+    if html is not None:
+        _write_page(run, outcome, html)
     if error is None:
         print("it passes", file=said)
     else:
@@ -50,6 +59,16 @@ def replay_file(
         if debug:
             _debug(run, outcome, error)
     return outcome.passed
+
+
+def _write_page(run: RunFile, outcome: Outcome, path: Path) -> None:
+    write_page(
+        outcome.trace,
+        path,
+        title=run.scenario,
+        subtitle=f"seed {run.seed}, {outcome.seconds:g} virtual seconds",
+        problems=() if outcome.error is None else [str(outcome.error)],
+    )
 
 
 def _said_of(run: RunFile, outcome: Outcome) -> str:

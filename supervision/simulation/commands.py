@@ -108,13 +108,18 @@ def replay(
         int | None,
         typer.Option(metavar="N", help="Open the debugger at this event, n in the trace."),
     ] = None,
+    html: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write a page with the timeline.")
+    ] = None,
 ) -> None:
     """The command `ashtree replay`: exit code 0 if the run passes, 1 if it fails, 2 if the file cannot be used."""
     # As for a scenario that is named on the command line: what is started from a folder may import from it.
     if str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
+    if html is not None and not html.absolute().parent.is_dir():
+        raise typer.BadParameter(f"--html {html}: there is no folder {html.parent}; make it first")
     try:
-        passed = replay_file(file, trace=trace, debug=pdb, at=at)
+        passed = replay_file(file, trace=trace, debug=pdb, at=at, html=html)
     except SimulationError as error:
         _fail(str(error), 2)
     raise SystemExit(0 if passed else 1)

@@ -158,6 +158,16 @@ def test_a_replay_can_print_every_event_and_nothing_else(run: Run, tmp_path: Pat
     assert "the same run" in err
 
 
+def test_a_replay_can_write_a_page(run: Run, tmp_path: Path) -> None:
+    run("simulate", f"{HERE}:changeable", "--seeds", "4", *QUICK)
+    code, _, err = run("replay", str(kept(tmp_path)[0]), "--html", "gone/page.html")
+    assert code == 2
+    assert "there is no folder gone" in err
+    code, _, _ = run("replay", str(kept(tmp_path)[0]), "--html", "page.html")
+    assert code == 1
+    assert "<canvas" in (tmp_path / "page.html").read_text("utf-8")
+
+
 def test_a_replay_can_open_the_debugger_at_the_line_of_the_program(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -106,6 +106,16 @@ def test_of_very_many_messages_a_share_is_shown_and_all_that_were_lost() -> None
     assert sum(message[5] for message in shown) == 21
 
 
+def test_what_a_simulated_run_has_failed_with_can_be_told() -> None:
+    text = render_page(crashing().lines, title="chat", problems=["nobody answers", HOSTILE])
+    data = msgspec.json.decode(Page(text).texts["run"])
+    assert data["measures"]["problems"] == ["nobody answers", HOSTILE]
+    assert [data["texts"][words] for _, kind, words in data["marks"] if kind == "problem"] == [
+        "nobody answers",
+        HOSTILE,
+    ]
+
+
 @pytest.mark.parametrize("trace", [HandMade(), crashing()])
 def test_any_run_has_a_page(trace: HandMade) -> None:
     assert "<canvas" in render_page(trace.lines, title="a run")
