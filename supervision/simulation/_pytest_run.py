@@ -28,6 +28,7 @@ from supervision.simulation.world import World
 
 __all__ = ["run_simulated"]
 
+_NO_FILE = "there is no run file of it, since another process could not find the test by the name of a function"
 _SHRINKING = 10.0  # real seconds for making a failure small
 
 
@@ -184,7 +185,7 @@ class _Test:
     def _how_to_repeat(self, outcome: Outcome, run: RunFile) -> list[str]:
         lines = [self._again_here(outcome.seed)]
         if not self.found_again:
-            return lines
+            return [*lines, _NO_FILE]
         try:
             check_determinism(outcome)
             path = self.corpus.keep(run)
