@@ -59,7 +59,8 @@ class Http2Sockets:
         data, self._client._reader.data = self._client._reader.data, b""
         for event in self._connection.receive_data(data):
             if isinstance(event, h2.events.ResponseReceived) and event.stream_id is not None:
-                self.statuses[event.stream_id] = dict(event.headers or ())[":status"]
+                headers = {str(name): str(value) for name, value in event.headers or ()}
+                self.statuses[event.stream_id] = headers[":status"]
             elif isinstance(event, h2.events.DataReceived) and event.stream_id is not None:
                 self._readers[event.stream_id].feed(event.data or b"")
         self._client.write(self._connection.data_to_send())
