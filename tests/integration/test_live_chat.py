@@ -8,24 +8,31 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from random import Random
 
+import pytest
+
+from channels import cli
 from channels.live_network import LiveNetwork
 from examples.scenarios.chat_client import Tally
 from examples.scenarios.live_chat import faults_for_a_chat, live_chat
 from supervision.chaos.experiment import Phases
-from supervision.chaos.faults import Fault
+from supervision.chaos.faults import Fault, Kill, plan_to_json
 from supervision.chaos.live import run_live
 from supervision.chaos.live_outcome import LiveOutcome
 from supervision.chaos.measures import PathMeasure, percentile
+from supervision.chaos.moments import At
 from supervision.simulation import simulate
 from tests.integration.servers import ROOT
 
 CHANNELS = "/top/endpoint/UserSocket channels/*/ChannelServer"
 CONNECTIONS = "/top/endpoint/connections/Connection"
-PROGRAM = [str(Path(sys.executable).with_name("ashtree")), "chaos"]
+PROGRAM = [sys.executable, "-c", "from channels.cli import main; main()"]
+
+Command = Callable[..., tuple[int, str, str]]
 
 
 def place(outcome: LiveOutcome, path: str) -> PathMeasure:
@@ -111,47 +118,49 @@ def test_the_same_scenario_can_be_simulated() -> None:
     assert sum(report.status == "applied" for report in outcome.fault_reports) > 15
 
 
-def command(folder: Path, *options: str) -> list[str]:
+def options(folder: Path, *more: str) -> list[str]:
     target = "examples.scenarios.live_chat:live_chat"
     files = ["--html", str(folder / "report.html"), "--json", str(folder / "report.json")]
-    return [*PROGRAM, target, "--params", "clients=4", "--steady-for", "0.3", *files, *options]
+    return ["chaos", target, "--params", "clients=4", "--steady-for", "0.3", *files, *more]
 
 
-def test_the_command_writes_its_reports(tmp_path: Path) -> None:
-    plan = '[{"type": "kill", "target": "/top/endpoint/poller", "when": {"type": "at", "seconds": 0.2}}]'
-    (tmp_path / "plan.json").write_text(plan)
-    options = ("--for", "1", "--seed", "3", "--faults", str(tmp_path / "plan.json"))
-    done = subprocess.run(
-        command(tmp_path, *options),
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert "1 applied" in done.stdout
-    assert "the steady state came back" in done.stdout
+@pytest.fixture
+def ashtree(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    """Run the command in this process; answers its exit code, what it printed, and what it complained of."""
+
+    def call(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["ashtree", *arguments])
+        with pytest.raises(SystemExit) as left:
+            cli.main()
+        out, err = capsys.readouterr()
+        assert isinstance(left.value.code, int)
+        return left.value.code, out, err
+
+    return call
+
+
+def test_the_command_writes_its_reports(ashtree: Command, tmp_path: Path) -> None:
+    plan = plan_to_json([Kill(target="/top/endpoint/poller", when=At(0.2))])
+    (tmp_path / "plan.json").write_bytes(plan)
+    more = ("--for", "1", "--seed", "3", "--faults", str(tmp_path / "plan.json"))
+    code, out, err = ashtree(*options(tmp_path, *more, "--trace", str(tmp_path / "trace.ndjson")))
+    assert code == 0, err
+    assert "1 applied" in out
+    assert "the steady state came back" in out
     report = json.loads((tmp_path / "report.json").read_text())
     assert (report["seed"], report["verdict"]) == (3, "held")
     assert [fault["target"] for fault in report["plan"]] == ["/top/endpoint/poller"]
     assert (tmp_path / "report.html").stat().st_size > 10_000
+    first, *_ = (tmp_path / "trace.ndjson").read_text().splitlines()
+    assert json.loads(first)["n"] == 0
 
 
-def test_a_run_that_fails_has_another_exit_code(tmp_path: Path) -> None:
-    plan = '[{"type": "kill", "target": "/nowhere", "when": {"type": "at", "seconds": 0.2}}]'
-    (tmp_path / "plan.json").write_text(plan)
-    options = ("--for", "0.5", "--faults", str(tmp_path / "plan.json"))
-    done = subprocess.run(
-        command(tmp_path, *options),
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert done.returncode == 1
-    assert "none of the 1 planned faults was applied" in done.stdout
+def test_a_run_that_fails_has_another_exit_code(ashtree: Command, tmp_path: Path) -> None:
+    (tmp_path / "plan.json").write_bytes(plan_to_json([Kill(target="/nowhere", when=At(0.2))]))
+    more = ("--for", "0.5", "--faults", str(tmp_path / "plan.json"))
+    code, out, _ = ashtree(*options(tmp_path, *more))
+    assert code == 1
+    assert "none of the 1 planned faults was applied" in out
     assert json.loads((tmp_path / "report.json").read_text())["verdict"] == "failed"
 
 
@@ -159,7 +168,7 @@ def test_ctrl_c_ends_a_run_in_order_and_it_has_a_report(tmp_path: Path) -> None:
     log = tmp_path / "log"
     with log.open("wb") as file:
         process = subprocess.Popen(
-            command(tmp_path, "--for", "300"), cwd=ROOT, stdout=file, stderr=file
+            [*PROGRAM, *options(tmp_path, "--for", "300")], cwd=ROOT, stdout=file, stderr=file
         )
     try:
         deadline = time.monotonic() + 40
@@ -184,7 +193,7 @@ def test_a_second_ctrl_c_ends_a_run_at_once(tmp_path: Path) -> None:
     log = tmp_path / "log"
     with log.open("wb") as file:
         process = subprocess.Popen(
-            command(tmp_path, "--for", "300"), cwd=ROOT, stdout=file, stderr=file
+            [*PROGRAM, *options(tmp_path, "--for", "300")], cwd=ROOT, stdout=file, stderr=file
         )
     try:
         deadline = time.monotonic() + 40
@@ -202,21 +211,19 @@ def test_a_second_ctrl_c_ends_a_run_at_once(tmp_path: Path) -> None:
     assert "Traceback" not in log.read_text()
 
 
-def test_wrong_input_is_said_in_one_sentence(tmp_path: Path) -> None:
-    for options, words in (
-        (("--faults", str(tmp_path / "none.json")), "none.json"),
-        (("--html", str(tmp_path / "gone" / "a.html")), "there is no folder"),
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        (("--faults", "gone/plan.json"), "gone/plan.json"),
+        (("--html", "gone/a.html"), "there is no folder"),
         (("--for", "0"), "more than 0"),
         (("--log-level", "loud"), "write debug, info"),
-    ):
-        done = subprocess.run(
-            [*PROGRAM, "examples.scenarios.live_chat:live_chat", *options],
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            timeout=30,
-            check=False,
-        )
-        assert done.returncode == 2
-        assert words in done.stderr
-        assert "Traceback" not in done.stderr
+    ],
+)
+def test_wrong_input_is_said_in_one_sentence(
+    ashtree: Command, wrong: tuple[str, ...], words: str
+) -> None:
+    code, _, err = ashtree("chaos", "examples.scenarios.live_chat:live_chat", *wrong)
+    assert code == 2
+    assert words in err
+    assert err.count("\n") == 1
