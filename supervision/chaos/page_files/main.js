@@ -21,6 +21,7 @@ function setMoment(time, bring = false) {
 function measureRoom() {
   view.width = timeline.clientWidth
   view.height = timeline.clientHeight
+  LABELS = Math.round(Math.min(264, Math.max(110, view.width * 0.3)))
   byId("spacer").style.height = `${Math.max(0, HEAD + view.total + 12 - view.height)}px`
   redraw()
 }

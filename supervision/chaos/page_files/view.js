@@ -1,6 +1,6 @@
 // What is looked at: which stretch of time, which rows, which moment, what is picked and what is looked for.
 
-const LABELS = 264
+let LABELS = 264 // less where there is less room
 const PHASES = 18
 const AXIS = 20
 const FAULTS = 24
