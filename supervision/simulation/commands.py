@@ -18,6 +18,23 @@ from supervision.simulation.errors import SimulationError
 
 __all__ = ["add_simulation_commands"]
 
+Target = Annotated[
+    str, typer.Argument(metavar="MODULE:SCENARIO", help="Such as shop.scenarios:opening_day.")
+]
+Seeds = Annotated[str, typer.Option(metavar="SEEDS", help="Such as 7, 1-1000, or 1-10,40.")]
+Jobs = Annotated[
+    int | None,
+    typer.Option(min=0, help="Processes; one per core if not given. 0: in this process."),
+]
+Swarm = Annotated[bool, typer.Option(help="Draw the settings of the world anew for each seed.")]
+Params = Annotated[
+    list[str] | None,
+    typer.Option(metavar="NAME=VALUE", help="For the scenario; the value is JSON, or text."),
+]
+JsonFile = Annotated[
+    Path | None, typer.Option("--json", metavar="FILE", help="Write the figures there, too.")
+]
+
 INTERRUPTED = 130  # what shells say of a program that Ctrl-C has ended
 
 
@@ -29,28 +46,16 @@ def add_simulation_commands(app: typer.Typer) -> None:
 
 
 def simulate(
-    target: Annotated[
-        str, typer.Argument(metavar="MODULE:SCENARIO", help="Such as shop.scenarios:opening_day.")
-    ],
+    target: Target,
     *,
-    seeds: Annotated[
-        str, typer.Option(metavar="SEEDS", help="Such as 7, 1-1000, or 1-10,40.")
-    ] = "1-100",
-    jobs: Annotated[
-        int | None,
-        typer.Option(min=0, help="Processes; one per core if not given. 0: in this process."),
-    ] = None,
-    swarm: Annotated[
-        bool, typer.Option(help="Draw the settings of the world anew for each seed.")
-    ] = True,
+    seeds: Seeds = "1-100",
+    jobs: Jobs = None,
+    swarm: Swarm = True,
     shrink: Annotated[bool, typer.Option(help="Make each kind of failure small.")] = True,
     corpus: Annotated[
         Path, typer.Option(metavar="DIR", help="Where run files of failures are kept.")
     ] = DEFAULT_CORPUS,
-    params: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME=VALUE", help="For the scenario; the value is JSON, or text."),
-    ] = None,
+    params: Params = None,
     stop_after: Annotated[
         int, typer.Option(min=0, metavar="N", help="Stop after so many failures; 0: never.")
     ] = 20,
@@ -63,9 +68,7 @@ def simulate(
     limit: Annotated[
         float, typer.Option(metavar="SECONDS", help="Real time that one run may take.")
     ] = 60.0,
-    json_file: Annotated[
-        Path | None, typer.Option("--json", metavar="FILE", help="Write the report there, too.")
-    ] = None,
+    json_file: JsonFile = None,
 ) -> None:
     """The command `ashtree simulate`: exit code 0 if nothing was found, 1 if something was, 2 for wrong input."""
     if not limit > 0:
@@ -126,9 +129,7 @@ def replay(
 
 
 def compare(
-    target: Annotated[
-        str, typer.Argument(metavar="MODULE:SCENARIO", help="Such as shop.scenarios:opening_day.")
-    ],
+    target: Target,
     *,
     policy: Annotated[
         list[str] | None,
@@ -137,25 +138,14 @@ def compare(
             help="A name, and parameters with spaces between them; twice or more.",
         ),
     ] = None,
-    seeds: Annotated[
-        str, typer.Option(metavar="SEEDS", help="Such as 1-100, or 1-10,40.")
-    ] = "1-100",
-    jobs: Annotated[
-        int | None, typer.Option(min=0, help="Processes; one per core if not given.")
-    ] = None,
-    swarm: Annotated[
-        bool, typer.Option(help="Draw the settings of the world anew for each seed.")
-    ] = True,
-    params: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME=VALUE", help="For the scenario, under every policy."),
-    ] = None,
+    seeds: Seeds = "1-100",
+    jobs: Jobs = None,
+    swarm: Swarm = True,
+    params: Params = None,
     svg: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Draw a picture there, too.")
     ] = None,
-    json_file: Annotated[
-        Path | None, typer.Option("--json", metavar="FILE", help="Write all figures there, too.")
-    ] = None,
+    json_file: JsonFile = None,
 ) -> None:
     """The command `ashtree compare`: exit code 0, 1 if a run could not be compared, 2 for wrong input."""
     policies = dict(map(parse_policy, policy or ()))
