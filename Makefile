@@ -33,7 +33,7 @@ NPM_INSTALL := npm install --prefer-offline --no-audit --no-fund --no-package-lo
 help:
 	@echo "make run        start the chat at http://127.0.0.1:4000 (options: ARGS='--port 4001')"
 	@echo "make test       lint, types and all tests"
-	@echo "make test-deep  the same tests, with thousands of examples for each property"
+	@echo "make test-deep  the same tests, with thousands of examples and seeds for each property"
 	@echo "make test-portability  the same simulated runs on every Python and Trio (options: ARGS='--seeds 200')"
 	@echo "make bench-actors  what actors cost, next to raw Trio and other libraries (takes minutes)"
 	@echo "make bench-simulation  what simulated runs cost, next to plain Trio (takes minutes)"
