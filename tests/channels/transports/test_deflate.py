@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import tracemalloc
 import zlib
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import given
@@ -188,3 +191,37 @@ def test_inflated_text_that_is_not_utf8_is_1007() -> None:
     (closed,) = protocol.receive(pack(client, b"\xff" * 10, 1))
     assert isinstance(closed, Closed)
     assert closed.code == 1007
+
+
+FRAMES = st.builds(
+    client_frame,
+    st.sampled_from([TEXT, BINARY, CONTINUATION, PING, 0x8]),
+    st.one_of(st.binary(max_size=40), st.sampled_from([bomb(50), bomb(5000), b"", b"\x00"])),
+    fin=st.booleans(),
+    rsv=st.sampled_from([0, 0, RSV1, RSV1, 2, 7]),
+)
+
+
+@given(OFFERS, st.lists(st.one_of(FRAMES, st.binary(max_size=20)), max_size=8))
+def test_no_frames_make_it_raise_or_take_more_than_allowed(offer: str, sent: list[bytes]) -> None:
+    protocol = WebSocketProtocol(max_message_size=1000, extension=agreed(offer).extension)
+    with no_failures_of_the_library():
+        for piece in sent:
+            for event in protocol.receive(piece):
+                assert not isinstance(event, bytes) or len(event) <= 1000
+                assert not isinstance(event, Closed) or event.code != 1011
+
+
+@contextlib.contextmanager
+def no_failures_of_the_library() -> Iterator[None]:
+    """The library calls what it did not expect a failed parser, in its log."""
+    heard: list[logging.LogRecord] = []
+    handler = logging.Handler()
+    handler.emit = heard.append  # type: ignore[method-assign]
+    log = logging.getLogger("channels.transports.websocket.library")
+    log.addHandler(handler)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+    assert heard == []
