@@ -20,6 +20,9 @@ from typing import Any, Literal
 
 import trio
 
+from actors.errors import NotAProcess
+from actors.process import current_pid
+from actors.refs import Pid
 from supervision.recording.entropy import Streams
 from supervision.recording.trace import Trace
 from supervision.simulation._pipes import Pipe, Shape
@@ -218,6 +221,7 @@ class Connection:
         target: the host that was connected to.
         source_end: the stream of the first.
         target_end: the stream of the second.
+        pid: the process that serves it, the first to read at its target; None if nobody has, or a plain task.
     """
 
     def __init__(
@@ -229,6 +233,8 @@ class Connection:
         self.name = f"{source}->{target}#{made}"
         self.source = source
         self.target = target
+        self.pid: Pid | None = None
+        self._was_read = False
         self.shape = network.shape()
         forth = Pipe(self.shape, stream, lambda: network.cut(source, target))
         back = Pipe(self.shape, stream, lambda: network.cut(target, source))
@@ -239,6 +245,16 @@ class Connection:
         self.target_end = VirtualStream(self, "target", (forth, back), there, here)
         network.connections.append(self)
         network.record("connected", {"connection": self.number, "source": source, "target": target})
+
+    def read_by_server(self) -> None:
+        """The target reads: the first time tells which process serves the connection."""
+        if not self._was_read:
+            self._was_read = True
+            try:
+                self.pid = current_pid()
+            except NotAProcess:
+                # A plain task serves it, and no fault to it ends a process.
+                pass
 
     def hold(self, direction: Direction = "both") -> None:
         """Let nothing arrive, until `release`."""

@@ -83,6 +83,8 @@ class VirtualStream(trio.abc.HalfCloseableStream):
             raise trio.BusyResourceError("another task is receiving from this stream")
         if max_bytes is not None and operator.index(max_bytes) < 1:
             raise ValueError(f"max_bytes is {max_bytes!r}; write a number from 1, or None")
+        if self._side == "target":
+            self.connection.read_by_server()
         self._receiving = True
         try:
             return await self._incoming.read(max_bytes, lambda: self.closed)

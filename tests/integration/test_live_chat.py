@@ -21,9 +21,10 @@ from examples.scenarios.chat_client import Tally
 from examples.scenarios.live_chat import faults_for_a_chat, live_chat
 from supervision.chaos.experiment import Phases
 from supervision.chaos.faults import Fault, Kill, plan_to_json
+from supervision.chaos.history_reader import read_history
 from supervision.chaos.live import run_live
 from supervision.chaos.live_outcome import LiveOutcome
-from supervision.chaos.measures import PathMeasure, percentile
+from supervision.chaos.measures import PathMeasure, measure, percentile
 from supervision.chaos.moments import At
 from supervision.simulation import simulate
 from tests.integration.servers import ROOT
@@ -116,6 +117,13 @@ def test_the_same_scenario_can_be_simulated() -> None:
     )
     outcome.check()
     assert sum(report.status == "applied" for report in outcome.fault_reports) > 15
+    measures = measure(read_history(outcome.trace))
+    events = map(json.loads, outcome.trace)
+    counted = next(e for e in events if e.get("text") == "what the clients counted")
+    tally = {name: int(counted[name]) for name in ("errors", "failed_joins", "disconnects")}
+    places = {each.path: each.ended_by_faults for each in measures.paths}
+    assert places[CONNECTIONS] == tally["disconnects"]
+    assert places[CHANNELS] == sum(tally.values())
 
 
 def options(folder: Path, *more: str) -> list[str]:
