@@ -26,6 +26,11 @@ __all__ = ["Mount"]
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 
+def _check_path(mount: Mount, attribute: Any, value: Any) -> None:
+    if not isinstance(value, str) or not value.startswith("/"):
+        raise InvalidOption("Mount", "path", value, 'a path that begins with a slash: "/websocket"')
+
+
 def _check_subprotocols(mount: Mount, attribute: Any, value: Any) -> None:
     if value is not None and (
         isinstance(value, str)
@@ -112,7 +117,7 @@ class Mount:
     serializers: Sequence[tuple[Serializer, Requirement]] = DEFAULT_SERIALIZERS
     check_origin: OriginRule = True
     partitions: int = field(default=2, validator=whole)
-    path: str = field(default="/websocket", kw_only=True)
+    path: str = field(default="/websocket", validator=_check_path, kw_only=True)
     compress: bool = field(default=False, kw_only=True)
     subprotocols: Sequence[str] | None = field(
         default=None, validator=_check_subprotocols, kw_only=True

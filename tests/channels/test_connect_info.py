@@ -343,6 +343,12 @@ async def test_endpoint_handles_multiple_mount_segments(serve: Serve) -> None:
     assert [params.get("any") for params, _ in Curious.seen] == [None, "other", None]
 
 
+@pytest.mark.parametrize("wrong", ["websocket", "", None, 7])
+def test_a_path_of_a_mount_that_is_none_is_refused(wrong: Any) -> None:
+    with pytest.raises(InvalidOption, match='write a path that begins with a slash: "/websocket"'):
+        Mount(UserSocket, path=wrong)
+
+
 async def test_a_path_that_is_taken_is_found_before_anything_starts() -> None:
     with pytest.raises(channels.EndpointError, match="two sockets are mounted at"):
         Endpoint(sockets={"/:a": UserSocket, "/:b": UserSocket}).check()
