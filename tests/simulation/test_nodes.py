@@ -20,6 +20,7 @@ from actors import (
     wait_exit,
 )
 from supervision import Supervisor, child_spec
+from supervision.chaos import At, KillNode, SkewClock
 from supervision.simulation.errors import Deadlock, InvariantViolated, NodeError
 from supervision.simulation.knobs import Knobs
 from supervision.simulation.nodes import Node
@@ -510,6 +511,29 @@ def test_a_dead_nodes_processes_are_not_found_any_more() -> None:
 
     outcome = simulate(scenario, seed=1).check()
     assert {event.get("node") for event in events(outcome, "spawned")} == {"a"}
+
+
+def test_a_plan_of_faults_kills_nodes_and_skews_their_clocks() -> None:
+    log: list[str] = []
+
+    async def main(node: Node) -> None:
+        log.append(f"{node.label} begins at {current_runtime().now():g}")
+        try:
+            await trio.sleep_forever()
+        finally:
+            log.append(f"{node.label} cleans up")
+
+    async def scenario(world: World) -> None:
+        world.nodes.start("a", main)
+        await trio.sleep(10)
+
+    plan = (
+        KillNode(node="a", when=At(1.0), reboot_after=2.0),
+        SkewClock(node="a", when=At(2.0), seconds=100.0),
+    )
+    outcome = simulate(scenario, seed=1, knobs=Knobs(epoch=0.0), faults=plan).check()
+    assert [report.status for report in outcome.fault_reports] == ["applied", "applied"]
+    assert log == ["a begins at 0", "a#2 begins at 103", "a#2 cleans up"]
 
 
 def test_what_cannot_be_done_to_a_node_is_refused_by_name() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import gc
+import resource
 import statistics
 import sys
 import time
@@ -134,16 +135,22 @@ def runs(rounds: int) -> None:
 
 
 def sweeps(seeds: int) -> None:
-    """The last one again, for many seeds, on one core and on two."""
+    """The last one again, for many seeds, on one core and on two. A machine that is busy shows in the cores used."""
     print(f"a sweep of {seeds} seeds of it")
     for jobs in (1, 2):
-        begin = time.perf_counter()
-        failed = sum(
-            not each.passed for each in sweep(programs.stormy, range(seeds), jobs=jobs, check=0)
-        )
+        begin, used = time.perf_counter(), _used_by_workers()
+        results = sweep(programs.stormy, range(seeds), jobs=jobs, check=0)
+        failed = sum(not each.passed for each in results)
+        seconds, used = time.perf_counter() - begin, _used_by_workers() - used
         print(
-            f"  {jobs} jobs {seeds / (time.perf_counter() - begin):8.1f} seeds/s, {failed} failed"
+            f"  {jobs} jobs {seeds / seconds:8.1f} seeds/s, {used / seeds * 1000:6.1f} ms each, "
+            f"{used / seconds:4.2f} cores used, {failed} failed"
         )
+
+
+def _used_by_workers() -> float:
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 def main() -> None:
