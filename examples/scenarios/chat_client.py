@@ -44,6 +44,7 @@ class Tally:
         failed_joins: joins whose channel ended before it had answered.
         errors: joined channels that crashed or were killed: phx_error.
         disconnects: connections that were lost.
+        failed_connects: attempts to connect that nobody took.
         left_with_connection: joined channels that were lost with their connection.
         said: messages that were sent.
         answered: those of them that were answered.
@@ -59,6 +60,7 @@ class Tally:
     failed_joins: int = 0
     errors: int = 0
     disconnects: int = 0
+    failed_connects: int = 0
     left_with_connection: int = 0
     said: int = 0
     answered: int = 0
@@ -73,7 +75,14 @@ class Tally:
         """Count what another one has counted, too."""
         for name in ("joins", "errors", "disconnects", "left_with_connection", "said", "answered"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
-        for name in ("lost_to_errors", "lost_to_disconnects", "refused", "heard", "failed_joins"):
+        for name in (
+            "lost_to_errors",
+            "lost_to_disconnects",
+            "refused",
+            "heard",
+            "failed_joins",
+            "failed_connects",
+        ):
             setattr(self, name, getattr(self, name) + getattr(other, name))
         self.out += other.out
         self.slowest = max(self.slowest, other.slowest)
@@ -110,6 +119,7 @@ class ChatClient:
         self._join_ref = ""
         self._waiting: dict[str, float] = {}
         self._given_up: set[str] = set()
+        self._connected = False
         self._out_since: float | None = None
 
     def stop(self) -> None:
@@ -137,6 +147,7 @@ class ChatClient:
         with trio.fail_after(5):
             # Any, because the client's annotations ask for a socket, which it does not need.
             stream: Any = await self._connect(self._host, self._port, source=source)
+        self._connected = True
         try:
             async with trio.open_nursery() as nursery:
                 with trio.fail_after(5):
@@ -231,7 +242,9 @@ class ChatClient:
 
     def _disconnected(self) -> None:
         self._given_up.clear()
-        self.tally.disconnects += 1
+        self.tally.disconnects += self._connected
+        self.tally.failed_connects += not self._connected
+        self._connected = False
         self.tally.left_with_connection += self.joined
         self.tally.lost_to_disconnects += len(self._waiting)
         self._thrown_out()
