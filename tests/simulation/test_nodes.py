@@ -456,6 +456,23 @@ def test_nothing_of_the_dead_runs_when_what_they_held_goes_away() -> None:
     assert [loud() for loud in kept] == [None] * 6
 
 
+def test_the_world_of_a_run_with_a_kill_is_gone_without_waiting_for_the_collector() -> None:
+    worlds: list[weakref.ref[World]] = []
+
+    async def scenario(world: World) -> None:
+        worlds.append(weakref.ref(world))
+        world.nodes.start("a", sleeps, [])
+        await trio.sleep(1)
+        world.nodes.kill("a")
+
+    gc.disable()
+    try:
+        simulate(scenario, seed=1).check()
+        assert worlds[0]() is None
+    finally:
+        gc.enable()
+
+
 def test_runs_with_kills_use_no_more_memory_the_more_there_were() -> None:
     def living() -> int:
         gc.collect()
