@@ -370,3 +370,22 @@ async def test_a_stream_can_be_read_in_pieces_and_not_after_its_end() -> None:
     await stream.aclose()
     with pytest.raises(trio.ClosedResourceError):
         await stream.receive_some()
+
+
+async def test_nothing_is_sent_to_a_client_that_has_gone() -> None:
+    sent: list[Any] = []
+
+    async def receive() -> dict[str, Any]:
+        await trio.lowlevel.checkpoint()
+        return {"type": "websocket.disconnect", "code": 1001, "reason": "going"}
+
+    async def send(message: Any) -> None:
+        await trio.lowlevel.checkpoint()
+        sent.append(message)
+
+    stream = AsgiStream({"type": "websocket", "path": "/", "headers": []}, receive, send, path="/")
+    await stream.send_all(frame(b"before"))
+    assert await stream.receive_some() == client_frame(0x88, b"\x03\xe9going")
+    await stream.send_all(frame(b"after") + close_frame(1000))
+    assert await stream.receive_some() == b"", "the end, as often as it is asked for"
+    assert sent == [{"type": "websocket.send", "text": "before"}]

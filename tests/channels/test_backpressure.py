@@ -92,6 +92,19 @@ async def test_a_client_that_is_not_read_is_not_closed_for_its_silence(serve: Se
     assert client.frames()[0] == Close(1002)
 
 
+async def test_the_time_for_which_a_client_was_not_read_is_not_its_silence(serve: Serve) -> None:
+    # The very last message is the one too many, so nothing comes when it is read again.
+    _, client, _ = await flood(serve, "slow", WAITING_LIMIT + 1)
+    await trio.sleep(59)
+    Sluggish.gate.set()
+    await settle()
+    assert len(client.frames()) == WAITING_LIMIT + 1
+    await trio.sleep(59)
+    assert client.frames() == []
+    await trio.sleep(2)
+    assert client.frames()[0] == Close(1002)
+
+
 async def test_a_client_that_is_left_unread_for_too_long_is_closed_with_1013(serve: Serve) -> None:
     server, client, _ = await flood(serve, "slow")
     ended = server.listen(CONNECTION_CLOSED)
