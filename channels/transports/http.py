@@ -28,10 +28,12 @@ import socket
 from collections.abc import Callable
 from typing import Any, cast
 
+import h11
 import trio
 from hypercorn.app_wrappers import ASGIWrapper
 from hypercorn.config import Config
-from hypercorn.events import Event, Updated
+from hypercorn.events import Closed, Event, Updated
+from hypercorn.protocol.h2 import H2Protocol
 from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ConnectionState, LifespanState
@@ -98,6 +100,21 @@ async def _elsewhere(scope: Any, receive: Any, send: Any) -> None:
     )
 
 
+def _unless_broken_off(send: Any) -> Any:
+    """The same `send`, which drops an answer to a client whose request turned out to be none while it was handled.
+
+    Hypercorn has answered that client by then, and closes the connection; h11 refuses a second answer.
+    """
+
+    async def send_if_wanted(message: Any) -> None:
+        try:
+            await send(message)
+        except h11.LocalProtocolError:
+            pass
+
+    return send_if_wanted
+
+
 def _no_path(_: str) -> bool:
     return False
 
@@ -152,6 +169,7 @@ class HttpHandover:
         ...     await handover.route(scope, receive, send)
         """
         kind = scope["type"]
+        send = _unless_broken_off(send)
         found = self.find(scope) if kind == "http" else None
         if found is not None:
             await found(scope, receive, send)
@@ -194,6 +212,11 @@ class HttpHandover:
                 nursery.start_soon(_close_when_cancelled, stream)
                 await server.run()
                 nursery.cancel_scope.cancel()
+        except* (h11.LocalProtocolError, KeyError):
+            # What clients do wrong and Hypercorn trips over: a request that breaks off while it is answered, and data
+            # for a stream of HTTP/2 that was answered already. It ends this connection, and is nobody's mistake here:
+            # what an application raises does not come this way.
+            pass
         finally:
             self._connections -= 1
 
@@ -234,11 +257,21 @@ class _Server(TCPServer):
     async def _read_data(self) -> None:
         await super()._read_data()
         self._peer_has_gone = True
+        protocol = self.protocol.protocol
+        if isinstance(protocol, H2Protocol):
+            # Hypercorn has stopped to write by now, and would have an application that is at its answer wait for ever.
+            for buffer in list(protocol.stream_buffers.values()):
+                await buffer.close()
         await self.idle_task.stop()
 
     async def protocol_send(self, event: Event) -> None:
-        if not (self._peer_has_gone and isinstance(event, Updated)):
+        if self._peer_has_gone and isinstance(event, Updated):
+            return
+        try:
             await super().protocol_send(event)
+        except trio.BusyResourceError:
+            # Another task is just closing the stream, because of what the client has sent meanwhile.
+            await self.protocol.handle(Closed())
 
 
 async def _close_when_cancelled(stream: ReplayStream) -> None:

@@ -294,6 +294,92 @@ async def test_an_application_that_is_at_work_when_its_client_leaves_may_finish(
     assert trio.current_time() == pytest.approx(1)
 
 
+async def test_an_http2_client_that_leaves_does_not_keep_an_answer_waiting(
+    autojump_clock: MockClock,
+) -> None:
+    async def large(scope: Any, receive: Any, send: Any) -> None:
+        await trio.sleep(1)
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        # More than the client has allowed to be sent, so that this waits for it.
+        await send({"type": "http.response.body", "body": bytes(200_000)})
+
+    connection = h2.connection.H2Connection(h2.config.H2Configuration(header_encoding="utf-8"))
+    connection.initiate_connection()
+    fields = [(":method", "GET"), (":path", "/"), (":scheme", "http"), (":authority", "localhost")]
+    connection.send_headers(1, fields, end_stream=True)
+    for leave_after in (0.5, 2.0):
+        handover = HttpHandover(large)
+        async with served(handover, connection.data_to_send()) as (client, _):
+            began = trio.current_time()
+            await trio.sleep(leave_after)
+            await client.stream.aclose()
+        assert handover.connections == 0
+        assert trio.current_time() - began <= leave_after + 1
+        connection.data_to_send()
+        connection = h2.connection.H2Connection(h2.config.H2Configuration(header_encoding="utf-8"))
+        connection.initiate_connection()
+        connection.send_headers(1, fields, end_stream=True)
+
+
+async def test_a_client_that_changes_to_http2_and_says_no_more_is_answered_and_done_with(
+    autojump_clock: MockClock,
+) -> None:
+    handover = HttpHandover(echo)
+    upgrade = {"connection": "Upgrade, HTTP2-Settings", "upgrade": "h2c", "http2-settings": ""}
+    async with served(handover) as (client, _):
+        await client.stream.send_all(client.question("GET", "/", headers=upgrade))
+        assert isinstance(client.stream, trio.StapledStream)
+        await client.stream.send_eof()
+        with trio.fail_after(1):
+            answer = b"".join([data async for data in client.stream])
+        assert answer.startswith(b"HTTP/1.1 101 ")
+    assert handover.connections == 0
+
+
+@pytest.mark.parametrize(
+    "rest", [b"zz\r\n", b"-1\r\n", b""], ids=["no size", "a size below nothing", "no end"]
+)
+async def test_a_body_that_turns_out_to_be_none_while_it_is_answered_is_nobodys_mistake_here(
+    rest: bytes, caplog: pytest.LogCaptureFixture, autojump_clock: MockClock
+) -> None:
+    async def hasty(scope: Any, receive: Any, send: Any) -> None:
+        await trio.sleep(1)
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await trio.sleep(1)
+        await send({"type": "http.response.body", "body": b"done"})
+
+    for pause in (0.5, 1.5):
+        handover = HttpHandover(hasty)
+        head = b"POST / HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n"
+        async with served(handover, head) as (client, _):
+            await trio.sleep(pause)
+            await client.stream.send_all(rest)
+            await client.stream.aclose()
+        assert handover.connections == 0
+    assert not caplog.records
+
+
+async def test_data_for_an_answer_of_http2_that_was_given_already_ends_the_connection_in_silence(
+    caplog: pytest.LogCaptureFixture, autojump_clock: MockClock
+) -> None:
+    async def hasty(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"done"})
+
+    connection = h2.connection.H2Connection(h2.config.H2Configuration(header_encoding="utf-8"))
+    connection.initiate_connection()
+    fields = [(":method", "POST"), (":path", "/"), (":scheme", "http"), (":authority", "localhost")]
+    connection.send_headers(1, fields)
+    handover = HttpHandover(hasty)
+    async with served(handover, connection.data_to_send()) as (client, _):
+        await trio.sleep(1)
+        connection.send_data(1, b"late", end_stream=True)
+        await client.stream.send_all(connection.data_to_send())
+        await trio.sleep(1)
+    assert handover.connections == 0
+    assert not caplog.records
+
+
 async def test_an_application_that_raises_is_answered_500_and_logged(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
