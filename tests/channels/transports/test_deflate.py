@@ -217,7 +217,7 @@ def no_failures_of_the_library() -> Iterator[None]:
     """The library calls what it did not expect a failed parser, in its log."""
     heard: list[logging.LogRecord] = []
     handler = logging.Handler()
-    handler.emit = heard.append  # type: ignore[method-assign]
+    handler.emit = heard.append  # type: ignore[assignment]
     log = logging.getLogger("channels.transports.websocket.library")
     log.addHandler(handler)
     try:
