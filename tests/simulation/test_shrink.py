@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from actors import current_runtime
+from actors import current_runtime, is_alive, spawn
 from supervision.chaos.faults import FillMailbox, Hang, Kill, StallLoop
 from supervision.chaos.moments import At, On
 from supervision.simulation.errors import RunFileError
@@ -214,3 +214,36 @@ def test_what_has_passed_once_is_not_tried_again() -> None:
     shrunk = shrink(simulate(scenario, 1, params={"number": 1000}), scenario=scenario)
     assert shrunk.params == {"number": 30}
     assert len(passed) == len(set(passed)) > 3
+
+
+def test_of_a_round_with_many_tasks_two_are_left() -> None:
+    async def scenario(world: World) -> None:
+        ran: list[int] = []
+
+        async def racer(number: int) -> None:
+            await trio.sleep(1)
+            ran.append(number)
+
+        async with trio.open_nursery() as nursery:
+            for number in range(12):
+                nursery.start_soon(racer, number)
+        world.check(ran.index(2) < ran.index(7), "seven before two")
+
+    failing = (outcome for n in range(20) if not (outcome := simulate(scenario, n)).passed)
+    shrunk = shrink(next(failing), scenario=scenario)
+    (deviation,) = shrunk.deviations
+    assert len(deviation.tasks) == 2
+    assert all("racer" in task for task in deviation.tasks)
+
+
+def test_one_fault_is_found_behind_two_that_are_enough_together() -> None:
+    async def scenario(world: World) -> None:
+        pids = {name: spawn(trio.sleep_forever, label=name) for name in "abcd"}
+        await trio.sleep(5)
+        dead = {name for name, pid in pids.items() if not is_alive(pid)}
+        world.check("c" not in dead and not {"a", "b"} <= dead, "too many have ended")
+
+    plan = tuple(Kill(target=f"/{name}", when=At(1.0)) for name in "abcd")
+    for seed in range(5):
+        shrunk = shrink(simulate(scenario, seed, faults=plan), scenario=scenario)
+        assert [fault.target for fault in shrunk.faults] == ["/c"]
