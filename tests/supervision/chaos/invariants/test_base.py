@@ -152,10 +152,7 @@ def test_checking_changes_nothing_but_that_it_finds_something() -> None:
             kill(spawn(receive))
             await trio.sleep(1)
 
-    on, off = (
-        simulate(harmless, seed=1, knobs=Knobs(invariants=each))
-        for each in ("all", ())
-    )
+    on, off = (simulate(harmless, seed=1, knobs=Knobs(invariants=each)) for each in ("all", ()))
     assert (on.digest, on.steps_digest) == (off.digest, off.steps_digest)
 
 
