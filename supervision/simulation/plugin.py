@@ -100,7 +100,7 @@ def _problem_of(item: pytest.Function) -> str | None:
         )
     for name in names:
         if name in _CLOCKS:
-            return f"asks for {name}, and is simulated: time is virtual there, and Trio is run for each seed; leave it out"
+            return f"asks for {name}, and is simulated: time is virtual there, and Trio runs once a seed; leave it out"
         if _is_async(item, name):
             return (
                 f"asks for the fixture {name}, which is async, and is simulated: each seed has a world of its own, "
