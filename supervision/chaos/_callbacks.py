@@ -79,10 +79,12 @@ class CallbackFaults:
         if relevant is None:
             relevant = self._relevant[pid] = self._for(site, pid)
         # All of them count, whatever becomes of the callback by the first that is done to it.
-        hits = [each for each in relevant if _is_now(each, callback, message)]
+        hits = [each for each in relevant if not each.taken and _is_now(each, callback, message)]
         if not hits:
             return None
         for planned in hits:
+            # From here on it is this callback's, also while another fault holds that up.
+            planned.taken = True
             self._waiting.remove(planned)
         return self._do_all(hits, Spot(site, pid))
 
@@ -101,6 +103,9 @@ class CallbackFaults:
 
     def _do_all(self, hits: Sequence[Planned], spot: Spot) -> Awaitable[None] | None:
         for position, planned in enumerate(hits):
+            if planned.status is not None:
+                # The faults were healed while another one held the callback up.
+                continue
             if spot.is_ending:
                 self._too_late(hits[position:], spot)
                 return None
@@ -125,7 +130,8 @@ class CallbackFaults:
 
     def _too_late(self, others: Sequence[Planned], spot: Spot) -> None:
         for planned in others:
-            self._ledger.masked(planned, spot, "another fault had ended the callback before")
+            if planned.status is None:
+                self._ledger.masked(planned, spot, "another fault had ended the callback before")
 
     def _do(self, planned: Planned, spot: Spot) -> Awaitable[None] | None:
         fault = planned.fault
@@ -164,8 +170,6 @@ class CallbackFaults:
 
 def _is_now(planned: Planned, callback: str, message: Any) -> bool:
     """Whether a callback is the one that a fault waits for; counts it, if it is one of those that count."""
-    if planned.status is not None:
-        return False
     when = planned.fault.when
     if not isinstance(when, On):
         # Who terminates is over already.

@@ -25,15 +25,17 @@ class Planned:
         fault: as it was planned.
         count: how often its moment has nearly come: callbacks or messages that count, of which the nth is wanted.
         waits: whether its time has come, and it now waits for a callback or a message.
+        taken: whether it has found its callback, which another fault may hold up before it is done.
         status, seconds, where, why, event: as in `FaultReport`; a status of None is still to be decided.
     """
 
-    __slots__ = ("count", "event", "fault", "seconds", "status", "waits", "where", "why")
+    __slots__ = ("count", "event", "fault", "seconds", "status", "taken", "waits", "where", "why")
 
     def __init__(self, fault: Fault) -> None:
         self.fault = fault
         self.count = 0
         self.waits = False
+        self.taken = False
         self.status: Status | None = None
         self.seconds: float | None = None
         self.where: str | None = None
@@ -54,6 +56,8 @@ class Planned:
 
     def _unreached(self, why: str | None) -> str:
         when = self.fault.when
+        if self.taken:
+            return "another fault held its callback up until then"
         if isinstance(when, At):
             if not self.waits:
                 return why or "its time has not come"

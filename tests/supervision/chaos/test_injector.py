@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pytest
 import trio
 
-from actors import GenServer, Pid, Runtime, call, cast, is_alive, open_runtime
+from actors import CallExit, GenServer, Pid, Runtime, call, cast, is_alive, open_runtime
 from actors.instrument import Instrument
 from actors.results import Reply
 from supervision import Supervisor, child_spec
@@ -126,6 +126,59 @@ async def test_what_hangs_goes_on_when_the_faults_are_healed_and_nothing_more_is
     await trio.sleep(10)
     assert is_alive(pid)
     assert injector.report()[1].why == "the faults were healed before it was due"
+    injector.close()
+
+
+async def test_a_fault_behind_one_that_holds_its_callback_up_is_for_no_other_callback(
+    runtime: Runtime,
+) -> None:
+    injector = Injector(runtime)
+    specs = [child_spec(Store, id=name, kwargs={"name": name}) for name in ("one", "other")]
+    await Supervisor.start(specs, name="top")
+    ends: list[object] = []
+    runtime.telemetry.attach(("actors", "process", "crash"), lambda *event: ends.append(event))
+    call_of_any = On("handle_call")
+    injector.start(
+        [
+            Slow(target="/top/*", seconds=3.0, when=call_of_any),
+            Kill(target="/top/*", when=call_of_any),
+            # Something that waits still, so that callbacks are looked at.
+            Slow(target="/top/*", seconds=1.0, when=On("handle_call", nth=100)),
+        ]
+    )
+    cast("other", "what it may have waiting for it is known from here on")
+    await settle()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_ask_and_fail, "one")
+        await trio.sleep(1)
+        assert await call("other", "when") == [0.0]
+        assert injector.report()[1].why == "another fault held its callback up until then"
+    assert [report.where for report in injector.report()[:2]] == ["/top/one#1"] * 2
+    assert ends == []
+    injector.close()
+
+
+async def _ask_and_fail(name: str) -> None:
+    with pytest.raises(CallExit):
+        await call(name, "when")
+
+
+async def test_what_was_to_follow_a_held_up_callback_is_not_done_once_the_faults_are_healed(
+    runtime: Runtime,
+) -> None:
+    injector = Injector(runtime)
+    pid = await store(runtime)
+    when = On("handle_cast")
+    injector.start(
+        [Hang(target="/top/store", when=when), Kill(target="/top/store", when=when)],
+    )
+    cast("store", "something")
+    await trio.sleep(2)
+    injector.heal()
+    await settle()
+    assert is_alive(pid)
+    assert await call("store", "when") == [2.0]
+    assert [report.status for report in injector.report()] == ["applied", "not_applicable"]
     injector.close()
 
 
