@@ -40,13 +40,18 @@ class LiveTrace(Trace):
 
     def add(self, kind: str, fields: dict[str, Any]) -> int:
         """Add an event, or only count it; returns its number."""
+        return super().add(kind, fields) if self._has_room(kind) else self._omit()
+
+    def add_text(self, kind: str, fields: str) -> int:
+        """The same, of fields that are encoded already."""
+        return super().add_text(kind, fields) if self._has_room(kind) else self._omit()
+
+    def _has_room(self, kind: str) -> bool:
         if kind in _MESSAGES:
             self._messages += 1
             if self._messages > self._max_messages:
-                return self._omit()
-        if len(self.lines) >= self._max_events:
-            return self._omit()
-        return super().add(kind, fields)
+                return False
+        return len(self.lines) < self._max_events
 
     def _omit(self) -> int:
         number = self.count

@@ -21,7 +21,7 @@ from supervision.events import (
     GAVE_UP,
 )
 from supervision.recording.describe import describe, without_addresses
-from supervision.recording.places import Place, Places
+from supervision.recording.places import REMEMBERED, Place, Places
 from supervision.recording.trace import Trace
 
 __all__ = ["Recorder"]
@@ -56,7 +56,7 @@ class Recorder(Instrument):
 
     Attributes:
         places: where the processes are.
-        ended: for each process that has ended, the event of its end.
+        ended: for each of the last ten thousand processes that have ended, the event of its end.
         because: the event that causes what is done from outside of all processes, while a tool does something.
     """
 
@@ -127,7 +127,10 @@ class Recorder(Instrument):
         place = self._living[pid]
         self._on_the_way.pop(pid, None)
         fields = {"path": place.path, "inc": place.incarnation, "reason": describe(reason)}
-        self.ended[pid] = self._add("exited", pid, fields, place.cause)
+        ended = self.ended
+        ended[pid] = self._add("exited", pid, fields, place.cause)
+        if len(ended) > REMEMBERED:
+            del ended[next(iter(ended))]
         self.places.process_exited(pid, reason)
 
     def message_sent(self, sender: Pid | None, receiver: Pid, message: Any) -> bool | None:

@@ -1,0 +1,24 @@
+"""What a recorder keeps besides the lines that it writes."""
+
+import pytest
+import trio
+
+from actors import Runtime, spawn
+from supervision.recording import recorder as module
+from supervision.recording.recorder import Recorder
+from supervision.recording.trace import Trace
+from tests.supervision.workers import settle
+
+
+async def nothing() -> None:
+    await trio.lowlevel.checkpoint()
+
+
+async def test_of_those_that_have_ended_only_the_last_are_known(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "REMEMBERED", 3)
+    recorder = Recorder(runtime, Trace(lambda: (0.0, 0, 0)), 0, messages=True)
+    pids = [spawn(nothing) for _ in range(5)]
+    await settle()
+    assert list(recorder.ended) == pids[2:]
