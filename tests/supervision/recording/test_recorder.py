@@ -19,6 +19,8 @@ async def test_of_those_that_have_ended_only_the_last_are_known(
 ) -> None:
     monkeypatch.setattr(module, "REMEMBERED", 3)
     recorder = Recorder(runtime, Trace(lambda: (0.0, 0, 0)), 0, messages=True)
-    pids = [spawn(nothing) for _ in range(5)]
-    await settle()
+    pids = []
+    for _ in range(5):
+        pids.append(spawn(nothing))
+        await settle()
     assert list(recorder.ended) == pids[2:]
