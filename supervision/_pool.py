@@ -118,7 +118,7 @@ class Pool:
         """Start a child again that had the pid `pid`, or give up."""
         if not self._intensity.admit(trio.current_time()):
             del self._children[pid]
-            self._reports.gave_up(child.id, child.type, reason=reason)
+            self._reports.gave_up(child.id, pid, child.type, reason=reason)
             return Stop(SHUTDOWN)
         assert child.spec is not None
         started = await self._start(child.spec, child.extra)

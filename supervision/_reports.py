@@ -62,14 +62,14 @@ class Reports:
         if self._telemetry.handlers(CHILD_STOP_FAILED):
             self._execute(CHILD_STOP_FAILED, {}, id, pid, type, reason=reason)
 
-    def gave_up(self, id: Any, type: ChildType, *, reason: ExitReason) -> None:
+    def gave_up(self, id: Any, pid: Pid | None, type: ChildType, *, reason: ExitReason) -> None:
         if self._telemetry.handlers(GAVE_UP):
             limit = self._intensity
             self._execute(
                 GAVE_UP,
                 self._restarts(),
                 id,
-                None,
+                pid,
                 type,
                 reason=reason,
                 max_restarts=limit.max_restarts,

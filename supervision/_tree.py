@@ -118,7 +118,7 @@ class Tree:
                 await self._stop_group(child)
                 self._try_later(child, reason)
                 return None
-            return await self._restart(child, reason)
+            return await self._restart(child, reason, pid)
         if decision is Fate.DROP:
             del self._children[spec.id]
         others = (
@@ -137,11 +137,13 @@ class Tree:
             return None
         return await self._restart(child, message.reason)
 
-    async def _restart(self, pivot: _Child, reason: ExitReason) -> Stop | None:
-        """Start a child again, and with it whom the strategy says; or give up."""
+    async def _restart(
+        self, pivot: _Child, reason: ExitReason, pid: Pid | None = None
+    ) -> Stop | None:
+        """Start a child again (it has just ended as `pid`), and with it whom the strategy says; or give up."""
         pivot.retry = None
         if not self._intensity.admit(trio.current_time()):
-            self._reports.gave_up(pivot.spec.id, pivot.spec.type, reason=reason)
+            self._reports.gave_up(pivot.spec.id, pid, pivot.spec.type, reason=reason)
             return Stop(SHUTDOWN)
         for child in await self._stop_group(pivot):
             spec = child.spec

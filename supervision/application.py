@@ -42,6 +42,8 @@ Top: TypeAlias = Iterable[Supervised] | Callable[[], Awaitable[Pid]]
 """What an application consists of: the children of its top supervisor, or a function that starts it."""
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+# Supervisors that gave up, of which only those matter that made the top one give up just now.
+_REMEMBERED = 100
 
 
 class Application:
@@ -56,7 +58,8 @@ class Application:
 
     def __init__(self, runtime: Runtime) -> None:
         self.runtime = runtime
-        self._gave_up: Mapping[str, Any] | None = None
+        # What supervisors that gave up had to say, the newest last.
+        self._given_up: dict[Pid, Mapping[str, Any]] = {}
         self._reason: ExitReason = None
         self._ended = trio.Event()
         self._stopping = trio.Event()
@@ -108,17 +111,16 @@ class Application:
     def _note(
         self, event: Event, measurements: Mapping[str, Any], about: Mapping[str, Any]
     ) -> None:
-        # The top supervisor may give up before the task that started it has run again.
-        if getattr(self, "supervisor", about["supervisor"]) is about["supervisor"]:
-            self._gave_up = about
+        # All of them: the top supervisor gives up because of one below, and that because of another.
+        self._given_up[about["supervisor"]] = about
+        if len(self._given_up) > _REMEMBERED:
+            del self._given_up[next(iter(self._given_up))]
 
     def _raise_failure(self) -> None:
-        about = self._gave_up
+        about = self._given_up.get(self.supervisor)
         if about is not None:
             raise ApplicationFailed(
-                f"its top supervisor gave up after {about['max_restarts']:g} restarts within "
-                f"{about['max_seconds']:g} s; child {about['id']!r} ended again: "
-                f"{describe_reason(about['reason'])}",
+                f"its top supervisor gave up {self._why(about)}",
                 reason=self._reason,
                 id=about["id"],
             )
@@ -126,6 +128,16 @@ class Application:
             raise ApplicationFailed(
                 f"its top process ended: {describe_reason(self._reason)}", reason=self._reason
             )
+
+    def _why(self, about: Mapping[str, Any]) -> str:
+        because = (
+            f"after {about['max_restarts']:g} restarts within {about['max_seconds']:g} s; "
+            f"child {about['id']!r} ended again: "
+        )
+        below = self._given_up.get(about["pid"])
+        if below is None or below is about:
+            return because + describe_reason(about["reason"])
+        return f"{because}it gave up {self._why(below)}"
 
 
 async def _then_cancel(event: trio.Event, scope: trio.CancelScope) -> None:

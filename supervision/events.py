@@ -52,9 +52,9 @@ it crashed while stopping, or was killed because it took too long. Further metad
 GAVE_UP: Event = ("supervision", "gave_up")
 """A supervisor reached the limit of its restarts and stops its other children and itself.
 
-Further metadata: `id`, `pid` (None) and `type` of the child that ended once too often; `reason`, why
-it ended; `max_restarts` and `max_seconds`, the limit. Measurements: `restarts`, attempts within the
-restart window, the last included.
+Further metadata: `id`, `pid` and `type` of the child that ended once too often (`pid` is None if it could not be
+started again); `reason`, why it ended; `max_restarts` and `max_seconds`, the limit. Measurements: `restarts`, attempts
+within the restart window, the last included.
 """
 
 APPLICATION_STARTED: Event = ("supervision", "application", "started")

@@ -155,6 +155,23 @@ async def test_wait_fails_when_the_top_supervisor_gives_up_and_says_because_of_w
     assert (caught.value.reason, caught.value.id) == (SHUTDOWN, "a")
 
 
+async def test_wait_says_whose_end_below_was_the_cause(log: Log) -> None:
+    low = Supervisor.child_spec([worker("a", log)], id="low", max_restarts=0)
+
+    async def start() -> Pid:
+        return await Supervisor.start_link([low], max_restarts=0)
+
+    with pytest.raises(ApplicationFailed) as caught:
+        async with quiet(start) as application:
+            await crash(await running(application.supervisor, "low"), "a")
+            await application.wait()
+    assert str(caught.value) == (
+        "the application failed: its top supervisor gave up after 0 restarts within 5 s; child 'low' ended again: "
+        "it gave up after 0 restarts within 5 s; child 'a' ended again: RuntimeError: crash"
+    )
+    assert caught.value.id == "low"
+
+
 async def test_wait_fails_also_when_the_top_supervisor_gave_up_before_it_was_called(
     log: Log,
 ) -> None:

@@ -219,8 +219,8 @@ async def a_retry_of_a_child_that_was_stopped(world: World) -> None:
 # Orphans
 
 
-async def _loosely(self: Tree, pivot: Any, reason: ExitReason) -> Any:
-    stop = await _tree_restart(self, pivot, reason)
+async def _loosely(self: Tree, pivot: Any, reason: ExitReason, pid: Any = None) -> Any:
+    stop = await _tree_restart(self, pivot, reason, pid)
     if pivot.pid is not None and is_alive(pivot.pid):
         # The second link of one and the same child would be one too many, thought somebody.
         unlink(pivot.pid)

@@ -56,7 +56,7 @@ def found(scenario: Any) -> str:
 # Mistakes
 
 
-async def _forgets(self: Tree, pivot: Any, reason: ExitReason) -> None:
+async def _forgets(self: Tree, pivot: Any, reason: ExitReason, pid: Any = None) -> None:
     """It reports the end, and leaves it at that."""
 
 
@@ -64,7 +64,7 @@ async def _skips_the_first(self: Tree, pivot: Any) -> Any:
     return (await _stop_group(self, pivot))[1:]
 
 
-async def _goes_on(self: Tree, pivot: Any, reason: ExitReason) -> None:
+async def _goes_on(self: Tree, pivot: Any, reason: ExitReason, pid: Any = None) -> None:
     for child in await _stop_group(self, pivot):
         failed = await self._start(child)
         if failed is not None:
@@ -76,11 +76,11 @@ async def _boots_backwards(self: Tree) -> None:
         await self._add(spec)
 
 
-async def _stops_all_first(self: Tree, pivot: Any, reason: ExitReason) -> Any:
+async def _stops_all_first(self: Tree, pivot: Any, reason: ExitReason, pid: Any = None) -> Any:
     for child in reversed(self._children.values()):
         if child is not pivot:
             await self._stop(child)
-    return await _restart(self, pivot, reason)
+    return await _restart(self, pivot, reason, pid)
 
 
 async def _starts_at_the_end(self: Tree) -> None:
