@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+import math
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, TypeAlias
 
@@ -18,6 +19,7 @@ from supervision.chaos.faults import Fault, plan_from_json
 from supervision.chaos.live import run_live
 from supervision.chaos.live_outcome import LiveOutcome
 from supervision.chaos.live_world import Network
+from supervision.chaos.moments import At
 from supervision.chaos.table import print_report
 from supervision.recording.trace import write_lines
 
@@ -129,6 +131,8 @@ def chaos(
         # The second one: there was no time for a report.
         raise SystemExit(INTERRUPTED) from None
     _write(outcome, html=html, json_file=json_file, trace=trace)
+    if not outcome.interrupted:
+        _tell_of_late(outcome.faults, seconds)
     raise SystemExit(1 if outcome.failed else 0)
 
 
@@ -143,6 +147,16 @@ def _write(
         json_file.write_bytes(outcome.to_json())
     if trace is not None:
         write_lines(trace, outcome.trace)
+
+
+def _tell_of_late(plan: Sequence[Fault], seconds: float) -> None:
+    times = [fault.when.seconds for fault in plan if isinstance(fault.when, At)]
+    late = [time for time in times if time >= seconds]
+    if late:
+        _say(
+            f"{len(late)} of {len(plan)} planned faults come after {seconds:g} s, and were not done; "
+            f"write --for {math.floor(max(late)) + 1} for all of them"
+        )
 
 
 def _plan(file: Path) -> tuple[Fault, ...]:

@@ -76,13 +76,22 @@ class Experiment:
         self._phases = phases
         self._on_phase = on_phase
         self._begun = False
+        # Whether the faults are over, and whether it was the scenario that has ended them.
+        self._undone = False
+        self._asked = False
         self._waits = trio.CancelScope()
 
     # From outside
 
     def heal(self) -> None:
-        """End the phase of the faults: the scenario has asked for it, or its time is up."""
-        self._world.faults.heal()
+        """End the phase of the faults: the scenario has asked for it."""
+        if not self._begun and not self.interrupted and not self._asked:
+            self.problem(
+                "the scenario asked for its recovery (world.recovered) before there were faults, so there will be "
+                "none; let it work for longer before that, or shorten the phase before (--steady-for)"
+            )
+        self._asked = True
+        self._undo()
         self.healed.set()
 
     def interrupt(self) -> None:
@@ -94,11 +103,25 @@ class Experiment:
 
     def scenario_returned(self) -> None:
         """There is nothing left to break."""
-        if not self.interrupted and not self._world.over.is_set() and not self._begun:
+        if self.interrupted or self._world.over.is_set():
+            return
+        if not self._begun:
             self.problem(
                 "the scenario returned before the experiment had begun; let it end with "
                 "`await world.until_over()`"
             )
+        elif not self._asked:
+            self.problem(
+                "the scenario returned before the experiment was over, and nobody has seen whether the system came "
+                "back; let it end with `await world.until_over()`, or with `await world.recovered(...)`"
+            )
+
+    def look_back(self) -> None:
+        """Say at the end, however it came about, if nothing was broken."""
+        reports = self._world.faults.report()
+        if self._begun and not self.interrupted and is_inert(reports):
+            first = f"{reports[0].text}: {reports[0].why}"
+            self.problem(f"none of the {len(reports)} planned faults was applied; {first}")
 
     def problem(self, text: str) -> None:
         """Note what went wrong."""
@@ -127,20 +150,22 @@ class Experiment:
         self._begun = True
         self._phase("during")
         self._world.faults.start(self._plan)
-        with trio.move_on_after(self._seconds):
-            await self.healed.wait()
+        if not self.healed.is_set():
+            with trio.move_on_after(self._seconds):
+                await self.healed.wait()
         self._phase("after")
-        if not self.healed.is_set() or self.interrupted:
-            self._world.faults.heal()
+        self._undo()
         after = min(phases.after, 1.0) if self.interrupted else phases.after
         if not await self._steadiness.holds(after, within=phases.recover_within):
             self.problem(
                 f"the steady state did not come back within {phases.recover_within:g} s after the "
                 f"faults, to hold for {after:g} s; {self._what_is_wrong()}"
             )
-        reports = self._world.faults.report()
-        if is_inert(reports) and not self.interrupted:
-            self.problem(f"none of the {len(reports)} planned faults was applied")
+
+    def _undo(self) -> None:
+        if self._begun and not self._undone:
+            self._undone = True
+            self._world.faults.heal()
 
     def _phase(self, name: str) -> None:
         self._trace.add("phase", {"pid": None, "phase": name})

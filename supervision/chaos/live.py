@@ -292,6 +292,7 @@ class _Run:
             with trio.move_on_after(phases.finish_within):
                 await trio.sleep_forever()
             scope.cancel()
+        experiment.look_back()
 
     def _outcome(self, experiment: Experiment) -> LiveOutcome:
         return LiveOutcome(

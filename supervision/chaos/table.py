@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
-
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -13,8 +11,10 @@ from supervision.chaos.measures import FaultMeasure, Measures, RecoveryMeasures
 
 __all__ = ["print_report"]
 
+_UNASKED = "nothing went wrong, but nobody has said with world.steady what is right"
 _BAR = 24
 _ROWS = 40
+_NAMED = 5
 
 
 def print_report(outcome: LiveOutcome, console: Console) -> None:
@@ -26,11 +26,14 @@ def print_report(outcome: LiveOutcome, console: Console) -> None:
     """
     measures = outcome.measures
     console.print(_faults(measures))
+    for line in _not_done(measures):
+        console.print(Text(line, style="dim"), soft_wrap=True)
     console.print(_figures(measures))
     console.print(_histogram(measures.recovery))
     for problem in outcome.problems:
         console.print(Text(f"✗ {problem}", style="bold red"), soft_wrap=True)
-    what = "failed" if outcome.failed else "the steady state came back"
+    held = "the steady state came back" if measures.steady else _UNASKED
+    what = "failed" if outcome.failed else held
     early = " It was ended early." if outcome.interrupted else ""
     console.print(
         Text(
@@ -55,10 +58,21 @@ def _faults(measures: Measures) -> Table:
         table.add_row(*_row(fault), style="" if fault.status == "applied" else "dim")
     if len(happened) > len(shown):
         table.add_row("", f"... {len(happened) - len(shown)} more", "", "", "")
-    inert = Counter(fault.why for fault in measures.faults if fault.status == "not_applicable")
-    for why, number in inert.most_common():
-        table.add_row("", f"{number} were not done", Text(why or ""), "", "", style="dim")
     return table
+
+
+def _not_done(measures: Measures) -> list[str]:
+    """The faults that were not done, by the reason."""
+    by_reason: dict[str, list[str]] = {}
+    for fault in measures.faults:
+        if fault.status == "not_applicable":
+            by_reason.setdefault(fault.why or "", []).append(fault.fault)
+    lines = []
+    for why, faults in sorted(by_reason.items(), key=lambda entry: -len(entry[1])):
+        more = len(faults) - _NAMED
+        named = "; ".join(faults[:_NAMED]) + (f"; and {more} more" if more > 0 else "")
+        lines.append(f"{len(faults)} not done ({why}): {named}")
+    return lines
 
 
 def _row(fault: FaultMeasure) -> tuple[Text, ...]:

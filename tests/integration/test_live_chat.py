@@ -148,16 +148,18 @@ def ashtree(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
 
 
 def test_the_command_writes_its_reports(ashtree: Command, tmp_path: Path) -> None:
-    plan = plan_to_json([Kill(target="/top/endpoint/poller", when=At(0.2))])
+    poller = "/top/endpoint/poller"
+    plan = plan_to_json([Kill(target=poller, when=At(time)) for time in (0.2, 5.5)])
     (tmp_path / "plan.json").write_bytes(plan)
     more = ("--for", "1", "--seed", "3", "--faults", str(tmp_path / "plan.json"))
     code, out, err = ashtree(*options(tmp_path, *more, "--trace", str(tmp_path / "trace.ndjson")))
     assert code == 0, err
     assert "1 applied" in out
     assert "the steady state came back" in out
+    assert "1 of 2 planned faults come after 1 s, and were not done; write --for 6" in out
     report = json.loads((tmp_path / "report.json").read_text())
     assert (report["seed"], report["verdict"]) == (3, "held")
-    assert [fault["target"] for fault in report["plan"]] == ["/top/endpoint/poller"]
+    assert [fault["target"] for fault in report["plan"]] == [poller] * 2
     assert (tmp_path / "report.html").stat().st_size > 10_000
     first, *_ = (tmp_path / "trace.ndjson").read_text().splitlines()
     assert json.loads(first)["n"] == 0

@@ -180,9 +180,46 @@ async def test_a_scenario_may_end_its_faults_itself() -> None:
     assert outcome.seconds < 20
 
 
+async def test_a_scenario_that_returns_among_the_faults_has_not_seen_what_comes_of_them() -> None:
+    async def hasty(world: LiveWorld) -> None:
+        await world.eventually("there are faults", world.faults.report, within=60)
+        await trio.sleep(2)
+
+    outcome = await live(hasty, 7, seconds=60, faults=[StallLoop(seconds=0.0, when=At(1))])
+    (problem,) = outcome.problems
+    assert "nobody has seen whether the system came back" in problem
+    assert "`await world.recovered(...)`" in problem
+
+
+async def test_faults_that_are_healed_before_they_begin_do_not_begin_later() -> None:
+    async def early(world: LiveWorld) -> None:
+        await world.recovered("nothing", lambda: True, within=1)
+        await counting(world)
+
+    faults = [Kill(target="/top/a", when=At(time)) for time in (0, 1)]
+    outcome = await live(early, 7, seconds=60, faults=faults)
+    assert "before there were faults" in outcome.problems[0]
+    assert outcome.measures.processes.ended == 0
+    happened = [kind for kind in kinds(outcome) if kind[0] != "fault"]
+    assert happened[1:4] == [("phase", "during"), ("phase", "after"), ("heal", None)]
+
+
+UNMET = "none of the 1 planned faults was applied; kill /nowhere at 1 s: there was no such process at that time"
+
+
 async def test_a_plan_of_which_nothing_was_done_fails_the_run() -> None:
-    outcome = await live(counting, 7, seconds=2, faults=[Kill(target="/nowhere", when=At(1))])
-    assert outcome.problems == ("none of the 1 planned faults was applied",)
+    faults = [Kill(target="/nowhere", when=At(1))]
+    assert (await live(counting, 7, seconds=2, faults=faults)).problems == (UNMET,)
+
+
+async def test_that_nothing_was_done_is_said_as_well_if_the_scenario_ends_the_faults() -> None:
+    async def knowing(world: LiveWorld) -> None:
+        await world.eventually("there are faults", world.faults.report, within=60)
+        await trio.sleep(2)
+        await world.recovered("nothing", lambda: True, within=5)
+
+    faults = [Kill(target="/nowhere", when=At(1))]
+    assert (await live(knowing, 7, seconds=60, faults=faults)).problems == (UNMET,)
 
 
 async def test_a_run_can_be_ended_early_and_in_order() -> None:

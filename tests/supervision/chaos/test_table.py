@@ -38,16 +38,22 @@ def test_it_has_what_was_done_and_what_came_of_it() -> None:
     kill = trace.fault(1.5, "kill", pid=1, path="/top/room [red]")
     trace.exited(1.5, 1, KILLED, cause=kill)
     trace.spawned(1.75, 2, "/top/room [red]", inc=2)
-    for _ in range(3):
-        trace.fault(9, "kill /b", status="not_applicable", why="there was no such process")
+    for number in range(7):
+        trace.fault(9, f"kill /b{number}", status="not_applicable", why="there was no such process")
     text = printed(outcome(trace))
     assert "1.50 s" in text
     assert "top/room [red]" in text
     assert "250 ms" in text
-    assert "3 were not done" in text
-    assert "there was no such process" in text
-    assert "1 applied, 0 masked, 3 not applicable" in text
-    assert "shop:day, seed 7: the steady state came back." in text
+    assert "7 not done (there was no such process): kill /b0; kill /b1; kill /b2" in text
+    assert "kill /b4; and 2 more" in text
+    assert "1 applied, 0 masked, 7 not applicable" in text
+    assert "shop:day, seed 7: nothing went wrong, but nobody has said with world.steady" in text
+
+
+def test_that_a_steady_state_came_back_is_said_if_there_was_one() -> None:
+    trace = HandMade()
+    trace.add(1.0, "steady", pid=None, name="all serve", holds=True)
+    assert "shop:day, seed 7: the steady state came back." in printed(outcome(trace))
 
 
 def test_it_says_what_went_wrong() -> None:
