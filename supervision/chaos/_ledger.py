@@ -109,6 +109,13 @@ class Ledger:
         """There is nothing to do a fault to."""
         planned.status, planned.why = "not_applicable", why
 
+    def failed(self, planned: Planned, why: str) -> None:
+        """A fault could not be done, whether or not it has been told of already."""
+        if planned.status is None:
+            self.missed(planned, why)
+        else:
+            self.masked(planned, planned.where or "", why)
+
     def decide(self, why: str) -> None:
         """The faults whose moment has not come are not applicable any more: that is over, or `why`."""
         for planned in self.planned:

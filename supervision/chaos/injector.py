@@ -222,7 +222,7 @@ class Injector:
             else:
                 self._surroundings.do(planned)
         except Exception as error:  # an adapter's mistake is what became of this fault, and no more
-            self._ledger.missed(planned, f"it could not be done: {type(error).__name__}: {error}")
+            self._ledger.failed(planned, f"it could not be done: {type(error).__name__}: {error}")
 
     def _do_to_a_process(self, planned: Planned, fault: ProcessFault) -> None:
         found = [Spot(site, pid) for site in self._sites for pid in site.matching(fault.target)]

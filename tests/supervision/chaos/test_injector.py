@@ -25,9 +25,11 @@ from supervision.chaos.faults import (
     Slow,
     StallLoop,
 )
+from supervision.chaos.history_reader import read_history
 from supervision.chaos.injector import Injector
 from supervision.chaos.moments import At, On
 from supervision.recording.places import Places
+from supervision.recording.trace import Trace
 from tests.supervision.workers import settle
 
 
@@ -287,7 +289,8 @@ class BrittleNetwork:
 
 
 async def test_the_mistake_of_an_adapter_is_what_became_of_the_fault(runtime: Runtime) -> None:
-    injector = Injector(runtime, connections=BrittleNetwork())
+    trace = Trace(lambda: (0.0, 0, 0))
+    injector = Injector(runtime, connections=BrittleNetwork(), trace=trace)
     injector.start(
         [
             ResetConnection(when=At(0.0)),
@@ -298,7 +301,7 @@ async def test_the_mistake_of_an_adapter_is_what_became_of_the_fault(runtime: Ru
     await injector.finished()
     reset, hold, kill = injector.report()
     assert (reset.status, reset.why) == (
-        "not_applicable",
+        "masked",
         "it could not be done: OSError: the proxy is gone",
     )
     assert (hold.status, hold.why) == (
@@ -307,6 +310,10 @@ async def test_the_mistake_of_an_adapter_is_what_became_of_the_fault(runtime: Ru
     )
     assert kill.why == "there was no such process at that time"
     injector.close()
+    assert [fault.status for fault in read_history(trace.lines).faults] == [
+        *["masked"] * 2,
+        "not_applicable",
+    ]
 
 
 async def test_on_a_live_system_the_loop_is_really_held_up(runtime: Runtime) -> None:
