@@ -151,6 +151,9 @@ class CallbackFaults:
     async def _hold(self, planned: Planned, spot: Spot, seconds: float, *, stubborn: bool) -> None:
         timed = seconds < math.inf
         site = spot.site
+        place = site.places.place_of(spot.pid)
+        if place is not None:
+            place.held += 1
         if timed:
             self._held[site] = self._held.get(site, 0) + 1
         try:
@@ -163,6 +166,8 @@ class CallbackFaults:
                 self._ledger.masked(planned, spot, why)
             raise
         finally:
+            if place is not None:
+                place.held -= 1
             if timed and site in self._held:
                 self._held[site] -= 1
             self._changed()

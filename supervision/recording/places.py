@@ -37,11 +37,13 @@ class Place:
         path: of the process: `/top/room:lobby`.
         incarnation: how many processes have had this path, this one included.
         cause: the number of the last event that reached it, for a recorder.
+        held: how many faults hold a callback of it up now.
     """
 
     path: str
     incarnation: int
     cause: int | None = None
+    held: int = 0
 
     def __str__(self) -> str:
         return f"{self.path}#{self.incarnation}"
@@ -96,6 +98,11 @@ class Places(Instrument):
         """Where a process is, or was when it ended, if it is one of the last ten thousand that have."""
         place = self.living.get(pid)
         return self._ended.get(pid) if place is None else place
+
+    def is_held(self, pid: Pid) -> bool:
+        """Whether a fault holds up a living process, which can do nothing for that long."""
+        place = self.living.get(pid)
+        return place is not None and place.held > 0
 
     def find(self, pattern: str) -> Pid | None:
         """The living process at such a path; the newest, if there are several."""

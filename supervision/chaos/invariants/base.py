@@ -31,6 +31,9 @@ class Located(Protocol):
     def was_at(self, pid: Pid) -> object:
         """What stands for the place of a process that lives or has ended, as text; None if it is not known."""
 
+    def is_held(self, pid: Pid) -> bool:
+        """Whether a fault holds up a living process."""
+
 
 @frozen
 class Violation:
@@ -104,6 +107,10 @@ class Invariant(Instrument):
             return "a task that is no process"
         place = None if self._places is None else self._places.was_at(pid)
         return repr(pid) if place is None else f"{place} {pid!r}"
+
+    def is_held(self, pid: Pid) -> bool:
+        """Whether a fault holds a callback of a process up now: that it does nothing then is no mistake of its own."""
+        return self._places is not None and self._places.is_held(pid)
 
     def now(self) -> float:
         """The time on Trio's clock."""

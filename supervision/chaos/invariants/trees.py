@@ -15,7 +15,8 @@ class NoOrphan(Supervised):
     """No process that a supervisor has spawned lives on without it.
 
     One that was told of the end of its supervisor (by a link, or by an exit signal before) and traps exits may take
-    `grace` seconds to clean up; one that was not told is an orphan at once.
+    `grace` seconds to clean up, and as long before that as a fault holds it up; one that was not told is an orphan at
+    once.
     """
 
     name: ClassVar[str] = "no_orphan"
@@ -55,7 +56,10 @@ class NoOrphan(Supervised):
         for pid, (supervisor, since) in self._left.items():
             if pid not in self._told:
                 return f"{self.who(pid)} lives, was not told, and its supervisor {self.who(supervisor)} has ended"
-            if self.now() - since > self.grace:
+            if self.is_held(pid):
+                # It begins to clean up when it is let go.
+                self._left[pid] = (supervisor, self.now())
+            elif self.now() - since > self.grace:
                 return (
                     f"{self.who(pid)} lives {self.now() - since:g} s after the end of its supervisor "
                     f"{self.who(supervisor)}, of which it was told"

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 import trio
 
-from actors import GenServer, Ignore, Pid, cast, kill, receive, spawn_link, stop, trap_exits
+from actors import GenServer, Ignore, Pid, cast, kill, receive, send, spawn_link, stop, trap_exits
 from actors.exits import ExitReason
+from actors.messages import Exit
 from supervision import (
     ChildSpec,
     DynamicSupervisor,
@@ -20,7 +21,9 @@ from supervision._pool import Pool
 from supervision._tree import Tree
 from supervision.backoff import Backoff
 from supervision.chaos.errors import InvariantViolated
+from supervision.chaos.faults import Hang
 from supervision.chaos.invariants.trees import NoOrphan
+from supervision.chaos.moments import On
 from supervision.simulation.simulate import simulate
 from supervision.simulation.world import World
 from tests.simulation.planted.planting import planted
@@ -173,6 +176,40 @@ def test_a_child_that_cleans_up_is_no_orphan_until_it_takes_too_long(
                 await trio.sleep(1)
 
     assert "no_orphan: /top/slow#1 <pid 2> lives 11 s after the end" in found(ticking)
+
+
+def test_who_hangs_by_a_fault_is_no_orphan_until_it_was_let_go_and_takes_too_long(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(NoOrphan, "grace", 10.0)
+
+    def scenario(cleaning: float) -> Any:
+        async def stubborn() -> None:
+            trap_exits()
+            while not isinstance(await receive(), Exit):
+                pass
+            await trio.sleep(cleaning)
+
+        async def held(world: World) -> None:
+            top = await Supervisor.start([process_spec(stubborn, id="stubborn")], name="top")
+            pid = world.find("/top/stubborn")
+            assert pid is not None
+            send(pid, "hang over this")
+            await trio.sleep(1)
+            kill(top)
+            for _ in range(30):
+                await trio.sleep(1)
+            world.faults.heal()
+            for _ in range(30):
+                await trio.sleep(1)
+
+        return held
+
+    plan = [Hang(target="/top/stubborn", when=On("receive"))]
+    simulate(scenario(9), seed=1, faults=plan).check()
+    error = simulate(scenario(20), seed=1, faults=plan).error
+    assert isinstance(error, InvariantViolated)
+    assert (error.invariant, error.seconds) == ("no_orphan", pytest.approx(42, abs=1.5))
 
 
 # No mistakes
