@@ -8,7 +8,7 @@ import trio
 from attrs import frozen
 
 from supervision.chaos.faults import Fault
-from supervision.chaos.invariants.base import Watch
+from supervision.chaos.invariants.base import Violation, Watch
 from supervision.chaos.live_world import LiveWorld
 from supervision.chaos.report import is_inert
 from supervision.chaos.steady_state import SteadyState
@@ -76,6 +76,7 @@ class Experiment:
         self._phases = phases
         self._on_phase = on_phase
         self._begun = False
+        self._watch_broke = False
         # Whether the faults are over, and whether it was the scenario that has ended them.
         self._undone = False
         self._asked = False
@@ -178,7 +179,6 @@ class Experiment:
     async def watch_invariants(self, watch: Watch | None, every: float) -> None:
         """Look at the invariants again and again; each that breaks is a problem, once."""
         expectations = self._world.expectations
-        broken = False
         while True:
             await trio.sleep(every)
             try:
@@ -197,10 +197,16 @@ class Experiment:
                 ]
                 self._broken(violation.invariant, violation.problem)
             # Nobody rests on a live system, but between two steps of this task everybody has had a turn.
-            found = None if watch is None or broken else watch.check() or watch.at_rest()
-            if found is not None:
-                broken = True
-                self._broken(found.name, found.problem)
+            if watch is not None:
+                self.look_at(watch.check)
+                self.look_at(watch.at_rest)
+
+    def look_at(self, check: Callable[[], Violation | None]) -> None:
+        """Look once at the invariants of a `Watch`. The first that breaks is told; the rest may follow of it."""
+        found = None if self._watch_broke else check()
+        if found is not None:
+            self._watch_broke = True
+            self._broken(found.name, found.problem)
 
     def _broken(self, name: str, problem: str) -> None:
         self._trace.add("invariant", {"pid": None, "name": name, "problem": problem})

@@ -227,7 +227,9 @@ class _Run:
                 if self.network is not None:
                     await self._attach_network(around, self.network)
                 async with open_runtime(**runtime) as opened:
-                    await self._within(opened, experiment, invariants, stop, phases)
+                    watch = await self._within(opened, experiment, invariants, stop, phases)
+                # What ends in the end has its order, too.
+                experiment.look_at(watch.check)
                 around.cancel_scope.cancel()
         finally:
             current_environment.reset(before)
@@ -246,7 +248,7 @@ class _Run:
         invariants: Chosen,
         stop: trio.Event,
         phases: Phases,
-    ) -> None:
+    ) -> Watch:
         recorder = self.world.recorders[0]
         self.world.runtime = opened
         self.world.faults = Injector(
@@ -270,6 +272,7 @@ class _Run:
             self.world.faults.close()
             # Everything that ends from here on ends because the run is over.
             self.trace.add("phase", {"pid": None, "phase": "closing"})
+        return watch
 
     async def _scenario_and_experiment(self, experiment: Experiment, phases: Phases) -> None:
         scope = trio.CancelScope()

@@ -8,10 +8,23 @@ import msgspec
 import pytest
 import trio
 
-from actors import CallExit, GenServer, NoProcess, Reply, Sender, call, cast, current_runtime
+from actors import (
+    SHUTDOWN,
+    CallExit,
+    ExitReason,
+    GenServer,
+    NoProcess,
+    Pid,
+    Reply,
+    Sender,
+    call,
+    cast,
+    current_runtime,
+)
 from supervision import Supervisor, child_spec
 from supervision.chaos.errors import ChaosFailed
 from supervision.chaos.faults import Crash, Hang, Kill, ResetConnection, StallLoop
+from supervision.chaos.invariants.base import Invariant
 from supervision.chaos.live import live, run_live
 from supervision.chaos.live_outcome import LiveOutcome
 from supervision.chaos.live_world import LiveWorld
@@ -142,6 +155,21 @@ async def test_an_invariant_that_breaks_fails_the_run_once() -> None:
     outcome = await live(forgetful, 7, seconds=10, faults=[Kill(target="/top/a", when=At(1))])
     assert outcome.problems == ("the invariant 'nothing is ever over' was broken: it is",)
     assert [broken.name for broken in outcome.measures.invariants] == ["nothing is ever over"]
+
+
+class LastWords(Invariant):
+    name = "last_words"
+
+    def process_exited(self, pid: Pid, reason: ExitReason) -> None:
+        if reason is SHUTDOWN:
+            self.violated(f"{self.who(pid)} was stopped")
+
+
+async def test_what_breaks_while_the_run_is_closed_fails_it_as_well() -> None:
+    outcome = await live(counting, 7, seconds=1, faults=(), invariants=["all", LastWords])
+    (problem,) = outcome.problems
+    assert problem.startswith("the invariant 'last_words' was broken: /top/c#1")
+    assert [broken.name for broken in outcome.measures.invariants] == ["last_words"]
 
 
 async def test_what_a_scenario_raises_is_what_came_of_the_run() -> None:
