@@ -121,7 +121,7 @@ class MessageFaults:
     def _do(self, planned: Planned, spot: Spot, message: Any) -> bool | None:
         fault, receiver, recorder = planned.fault, spot.pid, spot.site.recorder
         sent_as = None if recorder is None else recorder.sent_as(receiver, message)
-        fields = {} if sent_as is None else {"message": sent_as}
+        fields: dict[str, Any] = {} if sent_as is None else {"message": sent_as}
         self._ledger.applied(planned, spot, **fields)
         if isinstance(fault, DropMessage):
             if recorder is not None:
