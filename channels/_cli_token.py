@@ -38,7 +38,8 @@ def _sign(
     salt: SALT,
     secret_env: SECRET_ENV = None,
     max_age: Annotated[
-        float, typer.Option(metavar="SECONDS", help="How long it is good for; inf is for ever.")
+        float,
+        typer.Option(min=0, metavar="SECONDS", help="How long it is good for; inf is for ever."),
     ] = DEFAULT_MAX_AGE,
 ) -> None:
     try:
@@ -58,7 +59,7 @@ def _verify(
     secret_env: SECRET_ENV = None,
     max_age: Annotated[
         float | None,
-        typer.Option(metavar="SECONDS", help="How old it may be, whatever it says itself."),
+        typer.Option(min=0, metavar="SECONDS", help="How old it may be, whatever it says itself."),
     ] = None,
 ) -> None:
     typer.echo(_shown(verify(_secrets(secret_env), salt, token, max_age=max_age)))

@@ -9,6 +9,7 @@ import ssl
 import sys
 from collections.abc import Callable
 from enum import StrEnum
+from importlib import metadata
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -129,9 +130,19 @@ def main() -> NoReturn:
     """The `ashtree` command."""
     app = _app(help="Ashtree: actors, supervision and Phoenix Channels on Trio.")
 
-    # With a callback, a single command still needs its name, so that others can join it.
     @app.callback()
-    def ashtree() -> None:
+    def ashtree(
+        *,
+        version: Annotated[
+            bool,
+            typer.Option(
+                "--version",
+                is_eager=True,
+                callback=_show_version,
+                help="Say which version, and exit.",
+            ),
+        ] = False,
+    ) -> None:
         pass
 
     @app.command(help="Serve an endpoint until Ctrl-C.")
@@ -161,6 +172,12 @@ def main() -> NoReturn:
     add_simulation_commands(app)
     add_chaos_command(app, LiveNetwork)
     _run(app)
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"ashtree {metadata.version('ashtree')}")
+        raise typer.Exit
 
 
 def _app(**options: str) -> typer.Typer:
@@ -238,7 +255,9 @@ def _url(host: str, port: int, *, secure: bool = False) -> str:
 def _load(target: str) -> Endpoint:
     module_name, colon, name = target.partition(":")
     if not colon or not module_name or not name:
-        raise typer.BadParameter(f"{target!r} is not of the form MODULE:ENDPOINT")
+        raise typer.BadParameter(
+            f"{target!r} is not of the form MODULE:ENDPOINT; write it as in chat.server:endpoint"
+        )
     if not all(part.isidentifier() for part in module_name.split(".")):
         raise typer.BadParameter(
             f"{module_name!r} is not the name of a module; give the name that Python would import, such as chat.server"
@@ -257,9 +276,11 @@ def _load(target: str) -> Endpoint:
         ) from None
     endpoint = getattr(module, name, None)
     if not isinstance(endpoint, Endpoint):
+        names = [key for key, value in vars(module).items() if isinstance(value, Endpoint)]
+        there = f"; there is {', '.join(names)}" if names else "; there is none in this module"
         raise typer.BadParameter(
-            f"{module_name}.{name} is not an Endpoint"
+            f"{module_name}.{name} is not an Endpoint{there}"
             if hasattr(module, name)
-            else f"the module {module_name!r} has no {name!r}"
+            else f"the module {module_name!r} has no {name!r}{there}"
         )
     return endpoint

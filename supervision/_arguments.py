@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Sequence
-from inspect import iscoroutinefunction
+from inspect import iscoroutinefunction, signature
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,12 @@ __all__ = ["load_function", "parse_params"]
 
 
 def load_function(target: str, what: str) -> Any:
-    """An async function called `module:function`; `what` says what it should be."""
+    """An async function of one argument called `module:function`; `what` says what it should be."""
     module_name, colon, name = target.partition(":")
     if not colon or not module_name or not name:
-        raise typer.BadParameter(f"{target!r} is not of the form MODULE:FUNCTION")
+        raise typer.BadParameter(
+            f"{target!r} is not of the form MODULE:FUNCTION; write it as in shop.day:opening"
+        )
     if not all(part.isidentifier() for part in module_name.split(".")):
         raise typer.BadParameter(
             f"{module_name!r} is not the name of a module; give the name that Python would import, such as shop.day"
@@ -27,11 +29,9 @@ def load_function(target: str, what: str) -> Any:
     module = _imported(module_name)
     found = getattr(module, name, None)
     if found is None:
-        names = [key for key, value in vars(module).items() if _is_scenario_of(value, module)]
-        there = f"; it has {', '.join(names)}" if names else ""
-        raise typer.BadParameter(f"the module {module_name!r} has no {name!r}{there}")
-    if not iscoroutinefunction(found):
-        raise typer.BadParameter(f"{target} is no {what}")
+        raise typer.BadParameter(f"the module {module_name!r} has no {name!r}{_there_is(module)}")
+    if not iscoroutinefunction(found) or not _takes_one(found):
+        raise typer.BadParameter(f"{target} is no {what}{_there_is(module)}")
     return found
 
 
@@ -51,9 +51,23 @@ def _imported(module_name: str) -> Any:
         ) from None
 
 
+def _there_is(module: Any) -> str:
+    names = [key for key, value in vars(module).items() if _is_scenario_of(value, module)]
+    return f"; there is {', '.join(names)}" if names else ""
+
+
 def _is_scenario_of(value: Any, module: object) -> bool:
     own = getattr(value, "__module__", None) == getattr(module, "__name__", "")
-    return own and iscoroutinefunction(value) and not value.__name__.startswith("_")
+    public = own and iscoroutinefunction(value) and not value.__name__.startswith("_")
+    return public and _takes_one(value)
+
+
+def _takes_one(function: Any) -> bool:
+    try:
+        signature(function).bind(None)
+    except TypeError:
+        return False
+    return True
 
 
 def parse_params(texts: Sequence[str]) -> dict[str, Any]:

@@ -162,8 +162,15 @@ def _tell_of_late(plan: Sequence[Fault], seconds: float) -> None:
 def _plan(file: Path) -> tuple[Fault, ...]:
     try:
         return plan_from_json(file.read_bytes())
-    except (OSError, BadFault) as error:
-        raise typer.BadParameter(f"--faults {file}: {error}") from None
+    except OSError as error:
+        raise typer.BadParameter(
+            f"--faults {file}: {error.strerror or error}; name a file with a plan in JSON"
+        ) from None
+    except BadFault as error:
+        raise typer.BadParameter(
+            f"--faults {file} is no plan: {error.advice if error.kind == 'plan' else error}; write a list such as "
+            '[{"type": "kill", "target": "/top/store", "when": {"type": "at", "seconds": 0.5}}]'
+        ) from None
 
 
 def _check_folder(file: Path | None) -> None:

@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import typer
 
 from supervision._arguments import load_function, parse_params
+from supervision.chaos.settings import settings_of
 from supervision.simulation.scenario import Scenario
 
-__all__ = ["load_function", "load_scenario", "parse_params", "parse_policy", "parse_seeds"]
+__all__ = [
+    "load_function",
+    "load_scenario",
+    "parse_params",
+    "parse_policy",
+    "parse_seeds",
+    "say_unknown",
+]
 
 _SPAN = re.compile(r"(\d{1,18})(?:-(\d{1,18}))?")
 _MOST = 10_000_000
@@ -27,6 +36,19 @@ def load_scenario(target: str) -> Scenario:
         target, "scenario, which is an async function of one argument, the world"
     )
     return scenario
+
+
+def say_unknown(target: str, scenario: Scenario, names: Iterable[str]) -> None:
+    """Say on standard error which parameters a scenario with parameters does not declare: most are mistyped.
+
+    No error, since a scenario may look for parameters that it does not declare.
+    """
+    known = settings_of(scenario).params
+    unknown = [name for name in dict.fromkeys(names) if known and name not in known]
+    if unknown:
+        sys.stderr.write(
+            f"{target} declares no parameter {', '.join(map(repr, unknown))}; it has {', '.join(known)}\n"
+        )
 
 
 def parse_seeds(text: str) -> Sequence[int]:

@@ -47,6 +47,8 @@ def replay_file(
         sys.stdout.buffer.write(b"".join(line + b"\n" for line in outcome.trace))
         sys.stdout.flush()
     print(_said_of(run, outcome), file=said)
+    if at is not None and at >= outcome.events:
+        print(f"there is no event {at} to stop at; the last one is {outcome.events - 1}", file=said)
     error = outcome.error
     if html is not None:
         _write_page(run, outcome, html)

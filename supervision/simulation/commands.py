@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 import sys
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import msgspec
 import typer
 
-from supervision.simulation._arguments import load_scenario, parse_params, parse_policy, parse_seeds
+from supervision.simulation._arguments import (
+    load_scenario,
+    parse_params,
+    parse_policy,
+    parse_seeds,
+    say_unknown,
+)
 from supervision.simulation._replaying import replay_file
 from supervision.simulation._sweeping import Sweeping
+from supervision.simulation.comparison import Comparison
 from supervision.simulation.comparison import compare as comparison_of
 from supervision.simulation.corpus import DEFAULT_CORPUS
 from supervision.simulation.errors import SimulationError
@@ -73,18 +82,19 @@ def simulate(
     """The command `ashtree simulate`: exit code 0 if nothing was found, 1 if something was, 2 for wrong input."""
     if not limit > 0:
         raise typer.BadParameter("--limit must be more than 0 seconds")
-    if corpus.exists() and not corpus.is_dir():
-        raise typer.BadParameter(f"--corpus {corpus} is a file; name a folder")
+    _check_corpus(corpus)
     if json_file is not None and not json_file.parent.is_dir():
         raise typer.BadParameter(f"--json {json_file}: there is no folder {json_file.parent}")
+    scenario, given = load_scenario(target), parse_params(params or ())
+    say_unknown(target, scenario, given)
     sweeping = Sweeping(
-        load_scenario(target),
+        scenario,
         parse_seeds(seeds),
         jobs=jobs,
         swarm=swarm,
         shrink=shrink,
         corpus=corpus,
-        params=parse_params(params or ()),
+        params=given,
         stop_after=stop_after,
         check=check,
         limit=limit,
@@ -109,7 +119,7 @@ def replay(
     ] = False,
     at: Annotated[
         int | None,
-        typer.Option(metavar="N", help="Open the debugger at this event, n in the trace."),
+        typer.Option(min=0, metavar="N", help="Open the debugger at this event, n in the trace."),
     ] = None,
     html: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write a page with the timeline.")
@@ -153,7 +163,8 @@ def compare(
         raise typer.BadParameter(
             "there is nothing to compare; write --policy '3 restarts: max_restarts=3' twice or more, with other names"
         )
-    scenario, chosen = load_scenario(target), parse_seeds(seeds)
+    scenario, chosen, given = load_scenario(target), parse_seeds(seeds), parse_params(params or ())
+    say_unknown(target, scenario, [*given, *(key for each in policies.values() for key in each)])
     for file in (svg, json_file):
         if file is not None and not file.parent.is_dir():
             raise typer.BadParameter(f"{file}: there is no folder {file.parent}")
@@ -162,7 +173,7 @@ def compare(
             policies,
             scenario,
             seeds=chosen,
-            params=parse_params(params or ()),
+            params=given,
             swarm=swarm,
             jobs=jobs,
         )
@@ -171,10 +182,41 @@ def compare(
     except KeyboardInterrupt:
         raise SystemExit(INTERRUPTED) from None
     sys.stdout.write(f"{comparison}\n")
+    for name, own in policies.items():
+        _say_failed(comparison, name, {**given, **own})
     if svg is not None:
         svg.write_text(comparison.to_svg())
     if json_file is not None:
         json_file.write_bytes(msgspec.json.format(msgspec.json.encode(comparison.as_data())))
+
+
+def _say_failed(comparison: Comparison, policy: str, params: dict[str, Any]) -> None:
+    failed = [
+        seed
+        for seed, run in zip(comparison.seeds, comparison.runs, strict=True)
+        if run[policy]["failed"]
+    ]
+    if failed:
+        words = ["ashtree", "simulate", comparison.scenario, "--seeds", str(failed[0])]
+        for name, value in params.items():
+            words += ["--params", f"{name}={msgspec.json.encode(value).decode()}"]
+        sys.stdout.write(
+            f"{policy}: {len(failed)} of {len(comparison.seeds)} runs failed; to see why: "
+            f"{shlex.join(words)}\n"
+        )
+
+
+def _check_corpus(corpus: Path) -> None:
+    # Before the sweep and not when something is to be kept, which may be hours later.
+    place = corpus.absolute()
+    while not place.exists():
+        place = place.parent
+    if not place.is_dir():
+        raise typer.BadParameter(f"--corpus {corpus}: {place} is a file; name a folder")
+    if not os.access(place, os.W_OK):
+        raise typer.BadParameter(
+            f"--corpus {corpus}: nothing can be written in {place}; name another folder"
+        )
 
 
 def _fail(sentence: str, code: int) -> NoReturn:

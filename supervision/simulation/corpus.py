@@ -19,6 +19,7 @@ import msgspec
 from attrs import frozen
 
 from supervision.simulation._workers import Lost, in_workers
+from supervision.simulation.errors import RunFileError
 from supervision.simulation.outcome import identify
 from supervision.simulation.run_file import (
     RunFile,
@@ -91,7 +92,7 @@ class Corpus:
 
         Raises:
             ValueError: the run has not failed.
-            RunFileError: another file in the folder is no run file.
+            RunFileError: another file in the folder is no run file, or the file cannot be written.
         """
         if run.failure is None:
             raise ValueError(
@@ -101,9 +102,14 @@ class Corpus:
         known = self.find(run.scenario, run.failure, stale=stale)
         if known is not None:
             return known
-        self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / f"{_slug(run.scenario)}--{_slug(run.failure)}--{run.seed}.json"
-        write_run(run, path)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            write_run(run, path)
+        except OSError as error:
+            raise RunFileError(
+                f"{path} cannot be written: {error.strerror or error}; name another folder for the corpus"
+            ) from error
         return path
 
     def replayed(self, scenario: str, *, jobs: int = 1, limit: float = 60.0) -> Iterator[Replayed]:

@@ -154,8 +154,18 @@ def load_run(path: Path) -> RunFile:
         data = path.read_bytes()
         raw = msgspec.json.decode(data)
         found = raw.get("format")
-    except (OSError, msgspec.MsgspecError, AttributeError) as error:
-        raise RunFileError(f"{path} cannot be read as a run file: {error}") from error
+    except OSError as error:
+        raise RunFileError(
+            f"{path} cannot be read: {error.strerror or error}; name a run file, such as those in .ashtree/corpus"
+        ) from error
+    except (msgspec.MsgspecError, AttributeError) as error:
+        raise RunFileError(
+            f"{path} is no run file: {error}; name one, such as those in .ashtree/corpus"
+        ) from error
+    if found is None:
+        raise RunFileError(
+            f"{path} is no run file: it has no format; name one, such as those in .ashtree/corpus"
+        )
     if found != FORMAT:
         raise RunFileError(
             f"{path} has the format {found!r}{_written_by(raw)}; this version reads {FORMAT!r}"

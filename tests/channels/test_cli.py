@@ -9,6 +9,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Iterator
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -310,15 +311,19 @@ def test_an_endpoint_that_fails_later_is_one_sentence_and_exit_code_1(
     assert "gave up" in err
 
 
+def test_the_version_can_be_asked_for(run: Run) -> None:
+    assert run("--version") == (0, f"ashtree {metadata.version('ashtree')}\n", "")
+
+
 @pytest.mark.parametrize(
     ("arguments", "part"),
     [
         (["serve"], "MODULE:ENDPOINT"),
-        (["serve", "{fine}"], "is not of the form MODULE:ENDPOINT"),
+        (["serve", "{fine}"], "MODULE:ENDPOINT; write it as in chat.server:endpoint"),
         (["serve", "{fine}:"], "is not of the form MODULE:ENDPOINT"),
         (["serve", ":endpoint"], "is not of the form MODULE:ENDPOINT"),
-        (["serve", "{fine}:missing"], "has no 'missing'"),
-        (["serve", "{fine}:other"], "is not an Endpoint"),
+        (["serve", "{fine}:missing"], "has no 'missing'; there is endpoint"),
+        (["serve", "{fine}:other"], "is not an Endpoint; there is endpoint"),
         (["serve", "no_such_module:endpoint"], "there is no module 'no_such_module'"),
         (["serve", "{fine}.inner:endpoint"], "there is no module '{fine}.inner'"),
         (["serve", "chat/server.py:endpoint"], "'chat/server.py' is not the name of a module"),

@@ -217,14 +217,50 @@ def test_policies_are_compared_drawn_and_written_down(run: Run, tmp_path: Path) 
     assert json.loads((tmp_path / "a.json").read_text())["policies"] == ["strict", "most=2"]
 
 
+def test_a_parameter_that_a_scenario_does_not_declare_is_pointed_out(run: Run) -> None:
+    theatre = ["simulate", "examples.scenarios.theatre:evening", "--seeds", "1", *QUICK]
+    code, _, err = run(*theatre, "--params", "ofice=hasty")
+    assert code == 0
+    assert "declares no parameter 'ofice'; it has office, visitors\n" in err
+    assert "declares no" not in run(*theatre, "--params", "office=careful")[2]
+
+
+def test_a_comparison_says_under_which_policy_runs_failed_and_how_to_see_why(run: Run) -> None:
+    shop = ["compare", "examples.scenarios.shop:opening_day", "--seeds", "1-2", "--jobs", "0"]
+    _, out, _ = run(*shop, "--policy", "a: strategy=none", "--policy", "b: pause=0.2")
+    assert "a: 2 of 2 runs failed; to see why: ashtree simulate" in out
+    assert """--seeds 1 --params 'strategy="none"'""" in out
+    assert "b: " not in out
+
+
+def test_an_event_that_never_comes_is_no_place_to_stop_at(run: Run, tmp_path: Path) -> None:
+    run("simulate", f"{HERE}:rarely_fails", "--seeds", "1-40", *QUICK)
+    code, out, _ = run("replay", str(kept(tmp_path)[0]), "--at", "99999")
+    assert code == 1
+    assert "there is no event 99999 to stop at; the last one is" in out
+
+
+def test_a_corpus_that_cannot_be_written_is_one_sentence(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "mkdir", refused)
+    code, _, err = run("simulate", f"{HERE}:rarely_fails", "--seeds", "1-40", *QUICK)
+    assert code == 1
+    assert "cannot be written: Permission denied; name another folder for the corpus\n" in err
+
+
 @pytest.mark.parametrize(
     ("arguments", "part"),
     [
         (["compare", f"{HERE}:changeable", "--policy", "a: b=1"], "twice or more"),
         (["compare", f"{HERE}:changeable", "--policy", "a: b", "--policy", "c=1"], "NAME=VALUE"),
         (["simulate", HERE], "not of the form"),
-        (["simulate", f"{HERE}:nothing"], "it has rarely_fails, changeable"),
+        (["simulate", f"{HERE}:nothing"], "there is rarely_fails, changeable"),
         (["simulate", f"{HERE}:trio"], "no scenario"),
+        (["simulate", "examples.scenarios.theatre:visit"], "argument, the world; there is evening"),
         (["simulate", "tests/a.py:x"], "not the name of a module"),
         (["simulate", "tests.simulation.gone:x"], "no module"),
         (["simulate", f"{HERE}:changeable", "--seeds", "5-1"], "write 1-5"),
@@ -235,15 +271,22 @@ def test_policies_are_compared_drawn_and_written_down(run: Run, tmp_path: Path) 
         (["simulate", f"{HERE}:changeable", "--limit", "0"], "--limit"),
         (["simulate", f"{HERE}:changeable", "--check", "2"], "--check"),
         (["simulate", f"{HERE}:changeable", "--corpus", "a-file"], "a-file"),
+        (["simulate", f"{HERE}:changeable", "--corpus", "a-file/in/it"], "a-file is a file"),
         (["simulate", f"{HERE}:changeable", "--json", "no/such/folder.json"], "no/such"),
         (["replay", "gone.json"], "gone.json"),
-        (["replay", "a-file"], "a-file"),
+        (["replay", "gone.json"], "name a run file"),
+        (["replay", "a-file"], "a-file is no run file"),
+        (["replay", "a-list"], "a-list is no run file: it has no format"),
+        (["replay", "a-file", "--at", "-1"], "--at"),
+        (["chaos", f"{HERE}:changeable", "--faults", "gone.json"], "name a file with a plan"),
+        (["chaos", f"{HERE}:changeable", "--faults", "a-list"], "a-list is no plan: Expected"),
     ],
 )
 def test_a_mistake_is_one_sentence(
     run: Run, tmp_path: Path, arguments: list[str], part: str
 ) -> None:
     (tmp_path / "a-file").write_text("no run file")
+    (tmp_path / "a-list").write_text("{}")
     code, out, err = run(*arguments)
     assert (code, out) == (2, "")
     assert part in err
