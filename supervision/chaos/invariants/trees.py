@@ -15,8 +15,8 @@ class NoOrphan(Supervised):
     """No process that a supervisor has spawned lives on without it.
 
     One that was told of the end of its supervisor (by a link, or by an exit signal before) and traps exits may take
-    `grace` seconds to clean up, and as long before that as a fault holds it up; one that was not told is an orphan at
-    once.
+    `grace` seconds to clean up, and as long before that as a fault holds up itself or somebody below it, whom it may
+    have to wait for; one that was not told is an orphan at once.
     """
 
     name: ClassVar[str] = "no_orphan"
@@ -29,8 +29,8 @@ class NoOrphan(Supervised):
         self._spawned: dict[Pid, dict[Pid, None]] = {}
         self._parents: dict[Pid, Pid] = {}
         self._told: dict[Pid, None] = {}
-        # Those whose supervisor has ended, and when.
-        self._left: dict[Pid, tuple[Pid, float]] = {}
+        # Those whose supervisor has ended, and since when they could clean up; None while a fault holds them up.
+        self._left: dict[Pid, tuple[Pid, float | None]] = {}
 
     def process_spawned(self, pid: Pid, parent: Pid, label: str) -> None:
         if parent in self.shadows:
@@ -56,8 +56,10 @@ class NoOrphan(Supervised):
         for pid, (supervisor, since) in self._left.items():
             if pid not in self._told:
                 return f"{self.who(pid)} lives, was not told, and its supervisor {self.who(supervisor)} has ended"
-            if self.is_held(pid):
-                # It begins to clean up when it is let go.
+            if self._is_held_up(pid):
+                # It begins to clean up, or goes on with it, when that is let go: at the next rest at the latest.
+                self._left[pid] = (supervisor, None)
+            elif since is None:
                 self._left[pid] = (supervisor, self.now())
             elif self.now() - since > self.grace:
                 return (
@@ -65,6 +67,9 @@ class NoOrphan(Supervised):
                     f"{self.who(supervisor)}, of which it was told"
                 )
         return None
+
+    def _is_held_up(self, pid: Pid) -> bool:
+        return self.is_held(pid) or any(map(self._is_held_up, self._spawned.get(pid, ())))
 
 
 class OneIncarnation(Supervised):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -21,9 +22,10 @@ from supervision._pool import Pool
 from supervision._tree import Tree
 from supervision.backoff import Backoff
 from supervision.chaos.errors import InvariantViolated
-from supervision.chaos.faults import Hang
+from supervision.chaos.faults import Hang, SwallowCancellation
 from supervision.chaos.invariants.trees import NoOrphan
 from supervision.chaos.moments import On
+from supervision.simulation.knobs import Knobs
 from supervision.simulation.simulate import simulate
 from supervision.simulation.world import World
 from tests.simulation.planted.planting import planted
@@ -197,8 +199,7 @@ def test_who_hangs_by_a_fault_is_no_orphan_until_it_was_let_go_and_takes_too_lon
             send(pid, "hang over this")
             await trio.sleep(1)
             kill(top)
-            for _ in range(30):
-                await trio.sleep(1)
+            await trio.sleep(30)
             world.faults.heal()
             for _ in range(30):
                 await trio.sleep(1)
@@ -211,6 +212,23 @@ def test_who_hangs_by_a_fault_is_no_orphan_until_it_was_let_go_and_takes_too_lon
     assert isinstance(error, InvariantViolated)
     assert error.invariant == "no_orphan"
     assert error.seconds == pytest.approx(42, abs=1.5)
+
+
+def test_a_supervisor_that_waits_for_who_hangs_by_a_fault_is_no_orphan(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(NoOrphan, "grace", 10.0)
+
+    async def scenario(world: World) -> None:
+        sub = Supervisor.child_spec(workers("a", shutdown=math.inf), id="sub")
+        top = await Supervisor.start([sub], name="top")
+        cast("a", "hang over this")
+        await trio.sleep(1)
+        kill(top)
+        await trio.sleep(30)
+
+    plan = [SwallowCancellation(target="/top/sub/a", seconds=25, when=On("handle_cast"))]
+    simulate(scenario, seed=1, faults=plan, knobs=Knobs(kill_grace=60)).check()
 
 
 # No mistakes
