@@ -117,6 +117,12 @@ _CALLBACKS = {
 }
 
 
+# What a channel of Phoenix has, and what becomes of it here.
+_PHOENIX = {
+    "handle_out": '@handle_out("event") above a method that takes the payload',
+    "intercept": '@handle_out("event") above a method for each event, which is all',
+}
+
 LOG_LEVELS = ("debug", "info", "warning", "error", "critical", None)
 
 
@@ -126,6 +132,13 @@ def check(channel: type) -> None:
         for event, name in names_of(channel, direction).items():
             role = f'handle_{direction}("{event}")'
             check_callback(channel, name, getattr(channel, name), ("payload",), role=role)
+    for name, instead in _PHOENIX.items():
+        if hasattr(channel, name) and name not in names_of(channel, "out").values():
+            raise InvalidHandler(
+                f"{channel.__name__}.{name} would never be looked at; write {instead}",
+                channel=channel,
+                handler=name,
+            )
     for name, parameters in _CALLBACKS.items():
         check_callback(channel, name, getattr(channel, name), parameters)
     for name in ("log_join", "log_handle_in"):

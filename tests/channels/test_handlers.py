@@ -95,7 +95,12 @@ def test_channels_of_the_right_shape_pass() -> None:
         @handle_in("bound")
         async def other_name(self, body: Any, more: Any = None) -> None: ...
 
+    class Named(Channel):
+        @handle_out("new_msg")
+        async def handle_out(self, payload: Any) -> None: ...
+
     check(Fine)
+    check(Named)
     check(Base)
     check(Channel)
 
@@ -176,6 +181,20 @@ def info_without_message() -> type[Channel]:
     return Room
 
 
+def phoenix_handle_out() -> type[Channel]:
+    class Room(Channel):
+        async def handle_out(self, event: str, payload: Any) -> None: ...
+
+    return Room
+
+
+def phoenix_intercept() -> type[Channel]:
+    class Room(Channel):
+        intercept = ["user_joined"]
+
+    return Room
+
+
 WRONG: list[tuple[Callable[[], type[Channel]], str, str]] = [
     (
         not_async,
@@ -217,6 +236,16 @@ WRONG: list[tuple[Callable[[], type[Channel]], str, str]] = [
         terminate_not_async,
         "Room.terminate is not async; ",
         "write `async def terminate(self, reason)`",
+    ),
+    (
+        phoenix_handle_out,
+        "Room.handle_out would never be looked at; ",
+        'write @handle_out("event") above a method that takes the payload',
+    ),
+    (
+        phoenix_intercept,
+        "Room.intercept would never be looked at; ",
+        'write @handle_out("event") above a method for each event, which is all',
     ),
     (
         info_without_message,
