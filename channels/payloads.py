@@ -21,7 +21,7 @@ import inspect
 import re
 import sys
 import typing
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
 import msgspec
@@ -163,12 +163,33 @@ def _says_nothing(wanted: Any) -> bool:
 
 def _check(channel: type[Channel], name: str, wanted: Any) -> None:
     try:
-        kinds = [msgspec.inspect.type_info(wanted)]
+        kind = msgspec.inspect.type_info(wanted)
     except TypeError as error:
         raise _unusable(channel, name, wanted, str(error)) from error
-    for kind in kinds:
-        if isinstance(kind, msgspec.inspect.CustomType):
-            raise _unusable(channel, name, wanted, "no payload can be converted to that class")
+    odd = next(_customs(kind, set()), None)
+    if odd is not None:
+        problem = (
+            "no payload can be converted to that class"
+            if odd is wanted
+            else f"nothing can be converted to the class {odd.__name__} in it"
+        )
+        raise _unusable(channel, name, wanted, problem)
+
+
+def _customs(kind: Any, seen: set[int]) -> Iterator[type]:
+    """The classes somewhere in a type that msgspec knows nothing of. It would refuse whatever a client sent there."""
+    if isinstance(kind, msgspec.inspect.CustomType):
+        yield kind.cls
+    elif isinstance(kind, msgspec.inspect.Field):
+        if kind.required:
+            yield from _customs(kind.type, seen)
+    elif isinstance(kind, tuple):
+        for each in kind:
+            yield from _customs(each, seen)
+    elif isinstance(kind, msgspec.inspect.Type) and id(kind) not in seen:
+        # Records that hold themselves are one object, each time.
+        seen.add(id(kind))
+        yield from _customs(msgspec.structs.astuple(kind), seen)
 
 
 def _unusable(channel: type[Channel], name: str, wanted: Any, problem: str) -> InvalidHandler:

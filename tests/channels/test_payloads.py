@@ -223,6 +223,32 @@ def test_a_class_that_nothing_can_be_converted_to_is_a_mistake_of_the_author() -
     assert caught.value.handler == "new"
 
 
+@frozen
+class Holds:
+    record: NoRecord
+
+
+@frozen
+class Forgives:
+    """Nobody has to send what could not be converted, and the record may hold itself."""
+
+    record: NoRecord | None = None
+    more: list[Forgives] = field(factory=list)
+
+
+@pytest.mark.parametrize("wanted", [list[NoRecord], dict[str, list[NoRecord]], Holds, list[Holds]])
+def test_nor_can_it_be_a_part_of_what_is_declared(wanted: Any) -> None:
+    class Odd(Channel):
+        @handle_in("new")
+        async def new(self, payload: Any) -> None: ...
+
+    Odd.new.__annotations__["payload"] = wanted
+    with pytest.raises(InvalidHandler, match="can be converted to the class NoRecord in it; write"):
+        endpoint(Odd).check()
+    Odd.new.__annotations__["payload"] = Forgives
+    endpoint(Odd).check()
+
+
 async def test_a_subclass_may_declare_its_join_otherwise(serve: Serve) -> None:
     class Loose(Typed):
         async def join(self, topic: str, payload: Any) -> Any:
