@@ -44,7 +44,7 @@ from channels._longpoll_requests import LongPolling
 from channels._mounts import ChannelPool, Mounted, Services, mount_all
 from channels._options import check_positive, check_whole
 from channels.drainer import DrainerServer, Draining
-from channels.errors import ChannelsError
+from channels.errors import ChannelsError, InvalidOption
 from channels.fastlane import dispatch
 from channels.filters import SECRETS, FilterRule, check_rule
 from channels.messages import Broadcast
@@ -110,15 +110,19 @@ class Endpoint:
         secret_key_base: Secret | None = None,
         listen: Listen | None = None,
     ) -> None:
+        if not isinstance(sockets, Mapping):
+            raise EndpointError(
+                f'an endpoint got sockets={sockets!r}; write a dict of paths to sockets: {{"/socket": UserSocket}}'
+            )
         self.sockets = dict(sockets)
         self.http = http
-        self.pubsub = pubsub or PubSub()
+        self.pubsub = PubSub() if pubsub is None else pubsub
         self.head_timeout = head_timeout
         self.max_connections = max_connections
         self.max_sessions = max_sessions
         self.max_buffered_messages = max_buffered_messages
         self.max_buffered_bytes = max_buffered_bytes
-        self.draining = draining or Draining()
+        self.draining = Draining() if draining is None else draining
         self.filter_parameters = filter_parameters
         self.secret_key_base = secret_key_base
         self.listen = Listener.open if listen is None else listen
@@ -258,7 +262,7 @@ class Endpoint:
         await serve_scope(self._running("was asked to serve"), scope, receive, send)
 
     def _mount(self) -> Mounted:
-        self._check_numbers()
+        self._check_options()
         if self.secret_key_base is not None:
             check_secret(self.secret_key_base)
         options = {path: _options(path, value) for path, value in self.sockets.items()}
@@ -267,13 +271,17 @@ class Endpoint:
         except InvalidPath as error:
             raise EndpointError(str(error)) from None
 
-    def _check_numbers(self) -> None:
+    def _check_options(self) -> None:
         check_positive("Endpoint", "head_timeout", self.head_timeout)
         check_whole("Endpoint", "max_connections", self.max_connections)
         check_whole("Endpoint", "max_sessions", self.max_sessions)
         check_whole("Endpoint", "max_buffered_messages", self.max_buffered_messages)
         check_whole("Endpoint", "max_buffered_bytes", self.max_buffered_bytes)
         check_rule("Endpoint", self.filter_parameters)
+        for option, kind in (("pubsub", PubSub), ("draining", Draining)):
+            value = getattr(self, option)
+            if not isinstance(value, kind):
+                raise InvalidOption("Endpoint", option, value, f"{kind.__name__}(...), or None")
 
     def _children(self, services: Services, pools: list[ChannelPool]) -> list[ChildSpec]:
         connections, sessions = (self, "connections"), (self, "sessions")
@@ -359,15 +367,14 @@ async def _hold(services: Services) -> Pid:
     Starts nothing, so the supervisor keeps no child.
     """
     on_exit(services.close)
+    mounts = [*services.mounts.values(), *services.longpolls.values()]
     on_exit(
         logger.attach(
             current_runtime().telemetry,
             endpoint=services.endpoint,
             filter_parameters=services.endpoint.filter_parameters,
-            sockets=[mount.socket for mount in services.mounts.values()],
-            channels=[
-                route.channel for mount in services.mounts.values() for route in mount.router.routes
-            ],
+            sockets=[mount.socket for mount in mounts],
+            channels=[route.channel for mount in mounts for route in mount.router.routes],
         )
     )
     raise StartIgnored

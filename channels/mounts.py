@@ -34,6 +34,7 @@ def _check_path(mount: Mount, attribute: Any, value: Any) -> None:
 def _check_subprotocols(mount: Mount, attribute: Any, value: Any) -> None:
     if value is not None and (
         isinstance(value, str)
+        or not isinstance(value, Sequence)
         or not all(isinstance(each, str) and _TOKEN.fullmatch(each) for each in value)
     ):
         raise InvalidOption(
@@ -42,17 +43,39 @@ def _check_subprotocols(mount: Mount, attribute: Any, value: Any) -> None:
 
 
 def _check_connect_info(mount: Mount, attribute: Any, value: Any) -> None:
-    for each in [value] if isinstance(value, str) else value:
-        if isinstance(each, tuple) and len(each) == 2 and isinstance(each[0], str):
+    is_list = isinstance(value, Sequence) and not isinstance(value, str)
+    for each in value if is_list else [value]:
+        if is_list and isinstance(each, tuple) and len(each) == 2 and isinstance(each[0], str):
             continue
-        if isinstance(value, str) or each not in REQUEST_KEYS:
+        if not is_list or each not in REQUEST_KEYS:
             known = ", ".join(REQUEST_KEYS)
             raise InvalidOption(
                 "Mount", "connect_info", each, f"a list of {known}, and pairs of your own"
             )
 
 
+def _check_serializers(mount: Mount, attribute: Any, value: Any) -> None:
+    if not value:
+        raise InvalidOption(
+            "Mount", "serializers", value, "at least one: [(V2(), Requirement('~> 2.0.0'))]"
+        )
+
+
+def _check_function(mount: Mount, attribute: Any, value: Any) -> None:
+    if value is not None and not callable(value):
+        raise InvalidOption("Mount", attribute.name, value, "a function, or None")
+
+
+def _check_flag(mount: Mount, attribute: Any, value: Any) -> None:
+    if not isinstance(value, bool):
+        raise InvalidOption("Mount", attribute.name, value, "True or False")
+
+
 def _check_csrf(mount: Mount, attribute: Any, value: Any) -> None:
+    if not isinstance(value, bool) and not callable(value):
+        raise InvalidOption(
+            "Mount", "check_csrf", value, "True, False, or a function check(session, token)"
+        )
     if value is False and mount.check_origin is False:
         raise InvalidOption(
             "Mount",
@@ -66,6 +89,13 @@ def _check_longpoll(mount: Mount, attribute: Any, value: Any) -> None:
     if not isinstance(value, bool | LongPoll):
         raise InvalidOption(
             "Mount", "longpoll", value, "True, False, or LongPoll(...) with options"
+        )
+    if value is False and not mount.websocket:
+        raise InvalidOption(
+            "Mount",
+            "websocket",
+            False,
+            "longpoll=True beside it, or leave it out: without both nobody can reach the socket",
         )
 
 
@@ -107,28 +137,33 @@ class Mount:
 
     Raises:
         InvalidOrigin: when the endpoint starts, for an origin that cannot be understood.
-        InvalidOption: a number is none, or is not above 0; a name in `connect_info` that nothing has; `check_origin`
-            and `check_csrf` are both False, which would give any page the session of its visitor.
+        InvalidOption: an option of another kind; a number is none, or is not above 0; a name in `connect_info` that
+            nothing has; `check_origin` and `check_csrf` are both False, which would give any page the session of its
+            visitor; `websocket` and `longpoll` are both False, so that the socket would be nowhere.
     """
 
     socket: type[Socket]
     timeout: float = field(default=60.0, validator=positive)
     max_frame_size: int = field(default=DEFAULT_MAX_MESSAGE_SIZE, validator=whole)
-    serializers: Sequence[tuple[Serializer, Requirement]] = DEFAULT_SERIALIZERS
+    serializers: Sequence[tuple[Serializer, Requirement]] = field(
+        default=DEFAULT_SERIALIZERS, validator=_check_serializers
+    )
     check_origin: OriginRule = True
     partitions: int = field(default=2, validator=whole)
     path: str = field(default="/websocket", validator=_check_path, kw_only=True)
-    compress: bool = field(default=False, kw_only=True)
+    compress: bool = field(default=False, validator=_check_flag, kw_only=True)
     subprotocols: Sequence[str] | None = field(
         default=None, validator=_check_subprotocols, kw_only=True
     )
-    auth_token: bool = field(default=False, kw_only=True)
+    auth_token: bool = field(default=False, validator=_check_flag, kw_only=True)
     connect_info: Sequence[str | tuple[str, Any]] = field(
         default=(), validator=_check_connect_info, kw_only=True
     )
-    session: SessionHook | None = field(default=None, kw_only=True)
+    session: SessionHook | None = field(default=None, validator=_check_function, kw_only=True)
     check_csrf: CsrfRule = field(default=True, validator=_check_csrf, kw_only=True)
-    error_handler: ErrorHandler | None = field(default=None, kw_only=True)
+    error_handler: ErrorHandler | None = field(
+        default=None, validator=_check_function, kw_only=True
+    )
     max_channels: int | None = field(default=None, validator=optional(whole), kw_only=True)
-    websocket: bool = field(default=True, kw_only=True)
+    websocket: bool = field(default=True, validator=_check_flag, kw_only=True)
     longpoll: bool | LongPoll = field(default=False, validator=_check_longpoll, kw_only=True)

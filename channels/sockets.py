@@ -33,11 +33,24 @@ def _status(refusal: Refusal, attribute: Any, status: Any) -> None:
 
 
 def _headers(refusal: Refusal, attribute: Any, headers: Any) -> None:
-    for name, value in headers:
-        if not name or any(character in f"{name}{value}" for character in "\r\n\0"):
+    for pair in headers:
+        is_pair = isinstance(pair, tuple | list) and len(pair) == 2
+        if (
+            not (is_pair and all(isinstance(text, str) for text in pair))
+            or not pair[0]
+            or any(character in "".join(pair) for character in "\r\n\0")
+        ):
             raise InvalidOption(
-                "Refusal", "headers", (name, value), "pairs of name and value, on one line each"
+                "Refusal",
+                "headers",
+                pair,
+                'pairs of name and value, on one line each: (("www-authenticate", "Bearer"),)',
             )
+
+
+def _text(refusal: Refusal, attribute: Any, value: Any) -> None:
+    if not isinstance(value, str):
+        raise InvalidOption("Refusal", attribute.name, value, "text")
 
 
 class ConnectRefused(ChannelsError):
@@ -66,11 +79,11 @@ class Refusal:
         headers: more of them, pairs of name and value. The length and the type of the body are added.
 
     Raises:
-        InvalidOption: the status is none of an error, or a header would be two.
+        InvalidOption: the status is none of an error, the body is no text, or a header is no pair or would be two.
     """
 
     status: int = field(default=403, validator=_status)
-    body: str = ""
+    body: str = field(default="", validator=_text)
     headers: Sequence[tuple[str, str]] = field(default=(), validator=_headers)
 
 

@@ -279,6 +279,9 @@ async def test_an_error_handler_that_answers_nothing_is_a_mistake(serve: Serve) 
         {"status": "403"},
         {"headers": (("a\r\nb", "c"),)},
         {"headers": (("a", "b\r\nc: d"),)},
+        {"headers": {"www-authenticate": "Bearer"}},
+        {"headers": (("a", 1),)},
+        {"body": b"bytes"},
     ],
 )
 def test_a_refusal_that_cannot_be_sent_is_refused(wrong: Any) -> None:
@@ -287,6 +290,25 @@ def test_a_refusal_that_cannot_be_sent_is_refused(wrong: Any) -> None:
 
 
 # Mounts
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "advice"),
+    [
+        ("compress", "gzip", "True or False"),
+        ("auth_token", "yes", "True or False"),
+        ("websocket", None, "True or False"),
+        ("session", {"key": 1}, "a function, or None"),
+        ("error_handler", 403, "a function, or None"),
+        ("check_csrf", "no", "True, False, or a function"),
+        ("serializers", [], "at least one"),
+        ("connect_info", None, "a list of peer_data"),
+        ("subprotocols", 3, "a list of names"),
+    ],
+)
+def test_an_option_of_another_kind_says_what_to_write(option: str, value: Any, advice: str) -> None:
+    with pytest.raises(InvalidOption, match=f"Mount got {option}=.*; write {advice}"):
+        Mount(UserSocket, **{option: value})
 
 
 async def test_subprotocols_are_answered_or_refused(serve: Serve) -> None:

@@ -562,3 +562,21 @@ async def test_pages_and_sockets_share_the_port(serve: Serve) -> None:
     assert (answer.status, answer.headers["x-app"]) == (200, "1")
     assert b"/hello" in answer.body
     await (await server.connect()).join()
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "advice"),
+    [
+        ("draining", False, r"Draining\(...\), or None"),
+        ("pubsub", "redis", r"PubSub\(...\), or None"),
+    ],
+)
+def test_an_option_of_another_kind_says_what_to_write(option: str, value: Any, advice: str) -> None:
+    with pytest.raises(InvalidOption, match=f"Endpoint got {option}=.*; write {advice}"):
+        Endpoint(sockets={}, **{option: value}).check()
+
+
+def test_sockets_without_paths_are_a_mistake() -> None:
+    sockets: Any = [UserSocket]
+    with pytest.raises(EndpointError, match="write a dict of paths to sockets: "):
+        Endpoint(sockets=sockets)
