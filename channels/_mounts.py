@@ -74,7 +74,9 @@ _CHANNEL = ChildSpec("channel", ChannelServer.spawn_link, restart="temporary")
 class MountedSocket:
     """One socket at one path, checked, with everything made once that all its connections need."""
 
-    def __init__(self, mount: Mount, pool: ChannelPool) -> None:
+    def __init__(self, path: str, mount: Mount, pool: ChannelPool) -> None:
+        # Without what its transports add.
+        self.path = path
         self.socket = mount.socket
         self.timeout = mount.timeout
         self.max_frame_size = mount.max_frame_size
@@ -154,23 +156,26 @@ def mount_all(owner: object, mounts: Mapping[str, Mount]) -> Mounted:
     deflating_codecs: dict[tuple[Serializer, int], Codec] = {}
     websockets: PathTable[MountedSocket] = PathTable()
     longpolls: PathTable[MountedSocket] = PathTable()
+    polling: list[tuple[str, MountedSocket]] = []
     for path, mount in mounts.items():
         socket = mount.socket
         if socket not in pools:
             partitions = max(each.partitions for each in mounts.values() if each.socket is socket)
             pools[socket] = ChannelPool(owner, socket.__name__, partitions)
-        mounted = MountedSocket(mount, pools[socket])
+        mounted = MountedSocket(path, mount, pools[socket])
         mounted.use_codecs(codecs, message_codecs, deflating_codecs)
         if mount.websocket:
             websockets.add(join_paths(path, mount.path), mounted)
         if mounted.longpoll is not None:
-            full = join_paths(path, mounted.longpoll.path)
-            if full in websockets:
-                raise InvalidPath(
-                    f"a WebSocket is mounted at {full!r}, and long polling too; give each a path of its own",
-                    path=full,
-                )
-            longpolls.add(full, mounted)
+            polling.append((join_paths(path, mounted.longpoll.path), mounted))
+    # When all WebSockets are known, those of the mounts that come later too.
+    for full, mounted in polling:
+        if full in websockets:
+            raise InvalidPath(
+                f"a WebSocket is mounted at {full!r}, and long polling too; give each a path of its own",
+                path=full,
+            )
+        longpolls.add(full, mounted)
     return Mounted(pools=list(pools.values()), websockets=websockets, longpolls=longpolls)
 
 
@@ -212,6 +217,8 @@ class Services:
         self.counts: dict[tuple[str, ...], int] = {}
         self.draining = False
         self.listener: Listening | None = None
+        # Bytes of messages that have not arrived whole, of all WebSockets.
+        self.held = 0
         # Of connections that have not sent the head of their first request.
         self.heads: dict[trio.CancelScope, None] = {}
 

@@ -33,7 +33,7 @@ from channels._mounts import MountedSocket
 from channels.connect_info import ConnectInfo
 from channels.endpoint import Endpoint
 from channels.messages import Broadcast
-from channels.paths import join_paths
+from channels.paths import PathTable, join_paths
 from channels.serializers.v2 import V2
 from channels.sockets import Refusal, Socket
 from channels.testing.client import ConnectionRefused, TestClient, Wanted
@@ -172,20 +172,23 @@ class ChannelTest:
         return client
 
     def _find(self, mount: str | type[Socket]) -> tuple[MountedSocket, dict[str, str]]:
-        mounts = self._services().mounts
-        if isinstance(mount, str):
-            found: tuple[MountedSocket, dict[str, str]] | None = mounts.match(
-                join_paths(mount, "websocket")
-            )
-            if found is None:
-                raise LookupError(
-                    f"no socket is mounted at {mount!r}; {self.endpoint!r} has {', '.join(self.endpoint.sockets)}"
-                )
-            return found
-        for each in mounts.values():
-            if each.socket is mount:
-                return each, {}
-        raise LookupError(f"{mount.__name__} is not mounted in {self.endpoint!r}")
+        services = self._services()
+        # Whatever the transport would be: a test's client has none of them.
+        for each in (*services.mounts.values(), *services.longpolls.values()):
+            if not isinstance(mount, str):
+                if each.socket is mount:
+                    return each, {}
+                continue
+            table: PathTable[MountedSocket] = PathTable()
+            table.add(join_paths(each.path, "/"), each)
+            found = table.match(join_paths(mount, "/"))
+            if found is not None:
+                return found
+        raise LookupError(
+            f"no socket is mounted at {mount!r}; {self.endpoint!r} has {', '.join(self.endpoint.sockets)}"
+            if isinstance(mount, str)
+            else f"{mount.__name__} is not mounted in {self.endpoint!r}"
+        )
 
     def _services(self) -> Any:
         services = self.endpoint._services

@@ -45,12 +45,23 @@ def test_options_of_another_kind_are_refused() -> None:
         Mount(UserSocket, longpoll=options)
 
 
+def test_a_mount_that_nobody_could_reach_is_refused() -> None:
+    with pytest.raises(InvalidOption, match="websocket=False; write longpoll=True beside it"):
+        Mount(UserSocket, websocket=False)
+
+
 def test_two_transports_at_one_path_are_one_too_many() -> None:
     same = Mount(UserSocket, longpoll=LongPoll(path="/websocket"))
     with pytest.raises(EndpointError, match="and long polling too"):
         Endpoint(sockets={"/socket": same}).check()
     only = Mount(UserSocket, websocket=False, longpoll=LongPoll(path="/websocket"))
     Endpoint(sockets={"/socket": only}).check()
+    before: Any = {
+        "/a": Mount(UserSocket, websocket=False, longpoll=LongPoll(path="/b/websocket")),
+        "/a/b": UserSocket,
+    }
+    with pytest.raises(EndpointError, match="and long polling too"):
+        Endpoint(sockets=before).check()
     with pytest.raises(EndpointError, match="two sockets are mounted"):
         Endpoint(sockets={"/socket": only, "/socket/": only}).check()
 

@@ -199,6 +199,23 @@ async def test_a_path_with_variables_and_a_path_that_is_not_mounted(case: Channe
         await case.socket(Other)
 
 
+async def test_a_socket_is_found_at_its_path_whatever_its_transports_add() -> None:
+    class Elsewhere(Socket):
+        channels = {"room:*": Room}
+
+    class Polled(Socket):
+        channels = {"room:*": Room}
+
+    sockets: Any = {
+        "/elsewhere": Mount(Elsewhere, path="/live"),
+        "/polled": Mount(Polled, websocket=False, longpoll=True),
+    }
+    async with open_channel_test(Endpoint(sockets=sockets)) as case:
+        assert type((await case.connect("/elsewhere")).socket) is Elsewhere
+        assert type((await case.connect("/polled/")).socket) is Polled
+        assert type((await case.connect(Polled)).socket) is Polled
+
+
 # Joining
 
 
