@@ -151,7 +151,8 @@ class LongPollSession(SessionServer):
         return self._ended() if self.closing is not None else None
 
     async def _receive(self, line: Line, sender: Sender) -> Reply | NoReply | Stop:
-        if self.paused:
+        # Behind what is held already, even if that may be dealt with by now.
+        if self.paused or self.held:
             now = trio.current_time()
             while self.held and self.held[0].until <= now:
                 # Its client was told that it was not dealt with.
@@ -162,7 +163,8 @@ class LongPollSession(SessionServer):
         return self._ended() if self.closing is not None else Reply(None)
 
     async def _deal_with(self, line: Line) -> None:
-        await self._carry_out(self.session.receive(line.data, binary=line.binary))
+        effects = self.session.receive(line.data, binary=line.binary)
+        await self._carry_out(effects, len(line.data))
 
     async def _read_held(self) -> None:
         while self.held and not self.paused and self.closing is None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import trio
 
-from actors import Shutdown, call, is_alive, kill, sys
+from actors import Shutdown, call, is_alive, kill, send, sys
 from actors.gen_server import system_call
 from channels import (
     Binary,
@@ -23,7 +23,7 @@ from channels import (
     Socket,
     handle_in,
 )
-from channels._channel_server import READ_ON_AT
+from channels._channel_server import READ_ON_AT, ReadOn
 from channels._longpoll_session import LongPollSession
 from channels._session_server import WAITING_LIMIT
 from channels.telemetry import (
@@ -446,6 +446,36 @@ async def test_posts_that_waited_are_held_up_again_when_the_channel_falls_behind
         assert READ_ON_AT < info["queue_length"] <= WAITING_LIMIT
         assert 500 < len(answered) < 700
         Sluggish.gate.set()
+
+
+async def test_a_post_that_comes_when_posts_may_just_go_on_stays_behind_one_that_waited(
+    serve: Serve,
+) -> None:
+    poller = await flooded(serve)
+    (session,) = sessions(poller.server)
+    first, second = (
+        Line(line(("1", ref, "slow:a", "slow")), binary=False) for ref in ("first", "second")
+    )
+
+    def catch_up(server: Any) -> None:
+        for membership in server.members.values():
+            membership.waiting = 0
+
+    async def post_right_behind() -> None:
+        # Both are in the mailbox before the session looks at either.
+        send(session, ReadOn())
+        await call(session, second)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(call, session, first)
+        await settle()
+        await system_call(session, lambda loop: catch_up(loop.server))
+        nursery.start_soon(post_right_behind)
+        await settle()
+        Sluggish.gate.set()
+        await settle()
+    messages = await poller.messages()
+    assert [message[1] for message in messages[-2:]] == ["first", "second"]
 
 
 async def test_other_requests_go_on_while_posts_wait(serve: Serve) -> None:
