@@ -40,7 +40,7 @@ Handler = Callable[..., Awaitable[Any]]
 
 _PLACE = re.compile(r" - at `\$\.?(?P<path>.*)`$")
 _MISSING = re.compile(r"^Object missing required field `(?P<name>[^`]*)`$")
-_VALIDATED = re.compile(r"^'(?P<name>\w+)' ")
+_VALIDATED = re.compile(r"^(?P<what>Length of )?'(?P<name>\w+)' ")
 
 
 class InvalidPayload(ChannelsError, ValueError):
@@ -213,10 +213,12 @@ def _explain(error: msgspec.ValidationError) -> InvalidPayload:
     if (missing := _MISSING.match(text)) is not None:
         name, text = missing["name"], "is missing"
     elif error.__cause__ is not None and error.__cause__.args:
-        # An attrs validator raised this; those of attrs begin with the name of the field.
+        # An attrs validator raised this; those of attrs begin with the name of the field, or its length.
         text = str(error.__cause__.args[0])
         if (validated := _VALIDATED.match(text)) is not None:
             name, text = validated["name"], text[validated.end() :]
+            if validated["what"]:
+                text = f"length {text}"
     if name is not None:
         path = f"{path}.{name}" if path else name
     problem = text.replace("`", "")

@@ -6,7 +6,7 @@ from typing import Any
 
 from attrs import define, field
 
-from channels.errors import ChannelsError
+from channels.errors import ChannelsError, InvalidOption
 
 __all__ = ["JoinRefused", "Reply"]
 
@@ -21,10 +21,20 @@ class Reply:
     Args:
         payload: any JSON value or a `Binary`; the client finds it as `response`. An empty object by default.
         status: the client's `receive(status, ...)` is called; `"ok"` and `"error"` by convention, any string works.
+
+    Raises:
+        InvalidOption: the status is no string.
     """
 
     payload: Any = field(factory=dict)
     status: str = "ok"
+
+    def __attrs_post_init__(self) -> None:
+        # Here, because the handler that wrote it is still on the stack then.
+        if not isinstance(self.status, str):
+            raise InvalidOption(
+                "Reply", "status", self.status, 'text, such as "ok" or "error", behind the payload'
+            )
 
 
 class JoinRefused(ChannelsError):

@@ -61,6 +61,11 @@ class Ticket:
             raise ValueError("There are 100 seats")
 
 
+@frozen
+class Name:
+    name: str = field(validator=validators.max_len(8))
+
+
 class Typed(Channel):
     async def join(self, topic: str, payload: Ticket) -> Any:
         return {"seat": payload.seat}
@@ -85,6 +90,9 @@ class Typed(Channel):
     @handle_in("points")
     async def points(self, payload: list[Point]) -> Reply:
         return Reply({"many": len(payload)})
+
+    @handle_in("named")
+    async def named(self, payload: Name) -> None: ...
 
     @handle_in("plain")
     async def plain(self, payload: Mapping[str, Any]) -> Reply:
@@ -145,6 +153,7 @@ MISFITS = [
     ("new", "x", None, "expected object, got str"),
     ("point", {"x": 1, "y": "2"}, "y", "expected float, got str"),
     ("size", {"width": None}, "width", "expected int, got null"),
+    ("named", {"name": "x" * 9}, "name", "length must be <= 8: 9"),
     ("points", [{"x": 1, "y": 1}, {"x": 1}], "[1].y", "is missing"),
 ]
 
