@@ -1,9 +1,11 @@
 """Reads the bodies of requests: bounded in size, in time, and all together in memory.
 
-outcome = await bodies.read(receive, max_bytes=8_000_000, timeout=30)
-if isinstance(outcome, Body):
-with outcome:
-...                          # outcome.data
+    outcome = await bodies.read(receive, max_bytes=8_000_000, timeout=30)
+    if isinstance(outcome, Body):
+        with outcome:
+            ...                          # outcome.data
+
+What was read counts as held until the end of the `with` block.
 """
 
 from __future__ import annotations
