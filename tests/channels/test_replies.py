@@ -12,7 +12,7 @@ from channels import InvalidOption, Reply
 
 @pytest.mark.parametrize("status", [3, None, {"n": 1}, b"ok"])
 def test_a_status_that_is_no_text_is_refused_where_it_is_written(status: Any) -> None:
-    with pytest.raises(InvalidOption, match='Reply got status=.*; write text, such as "ok"'):
+    with pytest.raises(InvalidOption, match=r'Reply got status=.*; write text, such as "ok"'):
         Reply({}, status)
 
 
