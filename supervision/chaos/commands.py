@@ -7,6 +7,7 @@ import math
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from random import Random
 from typing import Annotated, TypeAlias
 
 import typer
@@ -16,10 +17,13 @@ from supervision._arguments import load_function, parse_params
 from supervision.chaos.errors import BadFault
 from supervision.chaos.experiment import Phases
 from supervision.chaos.faults import Fault, plan_from_json
-from supervision.chaos.live import run_live
+from supervision.chaos.invariants.built_in import choose
+from supervision.chaos.live import LiveScenario, run_live
 from supervision.chaos.live_outcome import LiveOutcome
 from supervision.chaos.live_world import Network
 from supervision.chaos.moments import At
+from supervision.chaos.plan import Plan, draw_plan
+from supervision.chaos.settings import settings_of
 from supervision.chaos.table import print_report
 from supervision.recording.trace import write_lines
 
@@ -115,12 +119,14 @@ def chaos(
     if port is not None:
         given["port"] = port
     _log(log_level)
+    plan = None if faults is None else _plan(faults)
+    _check(target, scenario, plan, seed)
     try:
         outcome = run_live(
             scenario,
             seed,
             seconds=seconds,
-            faults=None if faults is None else _plan(faults),
+            faults=plan,
             params=given,
             phases=Phases(before=steady_for, after=steady_for, recover_within=recover_within),
             network=context.obj(),
@@ -131,7 +137,7 @@ def chaos(
         # The second one: there was no time for a report.
         raise SystemExit(INTERRUPTED) from None
     _write(outcome, html=html, json_file=json_file, trace=trace)
-    if not outcome.interrupted:
+    if outcome.fault_reports and not outcome.interrupted:
         _tell_of_late(outcome.faults, seconds)
     raise SystemExit(1 if outcome.failed else 0)
 
@@ -171,6 +177,15 @@ def _plan(file: Path) -> tuple[Fault, ...]:
             f"--faults {file} is no plan: {error.advice if error.kind == 'plan' else error}; write a list such as "
             '[{"type": "kill", "target": "/top/store", "when": {"type": "at", "seconds": 0.5}}]'
         ) from None
+
+
+def _check(target: str, scenario: LiveScenario, plan: Plan, seed: int) -> None:
+    settings = settings_of(scenario)
+    try:
+        draw_plan(settings.faults if plan is None else plan, Random(seed))
+        choose(settings.invariants)
+    except (BadFault, ValueError) as error:
+        raise typer.BadParameter(f"{target}: {error}") from None
 
 
 def _check_folder(file: Path | None) -> None:

@@ -37,6 +37,7 @@ from supervision.chaos.faults import (
     SwallowCancellation,
 )
 from supervision.chaos.moments import At
+from supervision.chaos.plan import checked
 from supervision.chaos.report import FaultReport
 from supervision.chaos.seams import Connections, NodeControl
 from supervision.chaos.targets import MessageFault, ProcessFault
@@ -135,12 +136,12 @@ class Injector:
             injector.start([Kill(target="/top/store", when=At(0.5))])
 
         Raises:
-            BadFault: there is a plan already: an injector carries out one.
+            BadFault: there is a plan already: an injector carries out one; or it is no plan.
         """
         if self._began is not None or self._closed:
             raise BadFault("Injector", "plan", tuple(plan), "write one plan for each Injector")
+        self._ledger.planned = [Planned(fault) for fault in checked(plan)]
         self._began = trio.current_time()
-        self._ledger.planned = [Planned(fault) for fault in plan]
         self._agenda.start()
         for planned in self._ledger.planned:
             when = planned.fault.when

@@ -12,7 +12,7 @@ within a bound. What the faults are is decided by the seed, as in a simulation; 
 from __future__ import annotations
 
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeAlias
 
@@ -23,7 +23,7 @@ from actors.runtime import Runtime, open_runtime
 from supervision.chaos.experiment import Experiment, Phases
 from supervision.chaos.faults import Fault
 from supervision.chaos.injector import Injector
-from supervision.chaos.invariants.base import Watch
+from supervision.chaos.invariants.base import Invariant, Watch
 from supervision.chaos.invariants.built_in import Chosen, choose
 from supervision.chaos.live_outcome import LiveOutcome
 from supervision.chaos.live_trace import LiveTrace
@@ -84,6 +84,8 @@ async def _listen(
     everything: trio.CancelScope,
 ) -> None:
     with listening:
+        # Before this has begun, it may be over already.
+        await trio.lowlevel.checkpoint_if_cancelled()
         async for _ in received:
             if stop.is_set():
                 everything.cancel()
@@ -135,9 +137,15 @@ async def live(
     Returns:
         The outcome, also of a run that failed: whatever the scenario raises is in `LiveOutcome.error`.
 
+    Raises:
+        BadFault: `faults` is no plan.
+        ValueError: there is no invariant of a name that was given.
+        TypeError: `invariants` is one name, and not a sequence of them.
+
     Not guaranteed: that a run can be repeated. The seed decides what is done and when, and the machine the rest.
     """
     settings = settings_of(scenario)
+    chosen = choose(settings.invariants if invariants is None else invariants)
     run = _Run(
         scenario,
         seed,
@@ -150,7 +158,7 @@ async def live(
     return await run.execute(
         seconds=seconds,
         phases=phases or Phases(),
-        invariants=settings.invariants if invariants is None else invariants,
+        invariants=chosen,
         runtime={"kill_grace": kill_grace, "shutdown_deadline": shutdown_deadline, "log": log},
         stop=trio.Event() if stop is None else stop,
         on_phase=on_phase,
@@ -206,7 +214,7 @@ class _Run:
         *,
         seconds: float,
         phases: Phases,
-        invariants: Chosen,
+        invariants: Sequence[Invariant],
         runtime: dict[str, Any],
         stop: trio.Event,
         on_phase: Callable[[str], object],
@@ -245,7 +253,7 @@ class _Run:
         self,
         opened: Runtime,
         experiment: Experiment,
-        invariants: Chosen,
+        invariants: Sequence[Invariant],
         stop: trio.Event,
         phases: Phases,
     ) -> Watch:
@@ -260,7 +268,7 @@ class _Run:
         )
         if self.network is not None:
             self.network.watch(opened, self.trace)
-        watch = Watch(opened, choose(invariants), recorder.places)
+        watch = Watch(opened, invariants, recorder.places)
         try:
             async with trio.open_nursery() as beside:
                 beside.start_soon(experiment.watch_invariants, watch, 0.05)

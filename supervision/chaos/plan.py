@@ -8,7 +8,7 @@ Each fault of a storm is drawn from numbers of its own: a storm of 30 has the fa
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from attrs import Attribute, field, frozen
@@ -21,7 +21,7 @@ from supervision.chaos.targets import MessageFault, ProcessFault
 if TYPE_CHECKING:
     from random import Random
 
-__all__ = ["EVERYWHERE", "Plan", "Storm", "draw_plan"]
+__all__ = ["EVERYWHERE", "Plan", "Storm", "checked", "draw_plan"]
 
 Plan: TypeAlias = "Storm | Sequence[Fault] | Callable[[Random], Sequence[Fault]] | None"
 """What a scenario may plan: faults, how to draw them by chance, or nothing."""
@@ -177,9 +177,32 @@ def draw_plan(plan: Plan, random: Random) -> tuple[Fault, ...]:
     Args:
         plan: faults, a storm, a function of a `Random` that returns faults, or None for none.
         random: what decides, if there is something to decide.
+
+    Raises:
+        BadFault: it is something else, or has something else in it.
     """
     if plan is None:
         return ()
     if isinstance(plan, Storm):
         return plan.draw(random)
-    return tuple(plan(random) if callable(plan) else plan)
+    return checked(plan(random) if callable(plan) else plan)
+
+
+def checked(plan: Sequence[Fault]) -> tuple[Fault, ...]:
+    """The same faults.
+
+    Raises:
+        BadFault: they are none.
+    """
+    if isinstance(plan, str | bytes) or not isinstance(plan, Iterable):
+        raise BadFault("plan", "faults", plan, _ADVICE)
+    faults = tuple(plan)
+    for fault in faults:
+        if not isinstance(fault, Fault):
+            raise BadFault("plan", "faults", fault, _ADVICE)
+    return faults
+
+
+_ADVICE: Final = (
+    'write a sequence of faults, such as [Kill(target="/top/store", when=At(0.5))], or a Storm'
+)

@@ -48,12 +48,16 @@ def scenario(
         knobs: settings of its world.
         invariants: which are checked: "all" that are built in, or a sequence of their names, "all" among them, and of
             classes of your own (`docs/howto/write-an-invariant.md`).
+
+    Raises:
+        BadFault: `faults` is no plan, a single fault for one.
+        TypeError: `invariants` is one name, and not a sequence of them.
     """
     settings = Settings(
         faults=faults,
         params=dict(params or {}),
         knobs=knobs,
-        invariants=invariants if invariants == "all" else tuple(invariants),
+        invariants=invariants,
     )
 
     def decorate(function: F) -> F:

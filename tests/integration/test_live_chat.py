@@ -221,6 +221,21 @@ def test_a_second_ctrl_c_ends_a_run_at_once(tmp_path: Path) -> None:
     assert "Traceback" not in log.read_text()
 
 
+def test_a_scenario_that_cannot_be_run_is_said_in_one_sentence(
+    ashtree: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "one_name.py").write_text(
+        "from supervision.simulation import scenario\n"
+        "@scenario(invariants=['no_orphans'])\n"
+        "async def a_day(world): ...\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    code, _, err = ashtree("chaos", "one_name:a_day")
+    assert code == 2
+    assert "one_name:a_day: there is no invariant 'no_orphans'; there are no_orphan," in err
+    assert err.count("\n") == 1
+
+
 @pytest.mark.parametrize(
     ("wrong", "words"),
     [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import msgspec
@@ -22,7 +23,7 @@ from actors import (
     current_runtime,
 )
 from supervision import Supervisor, child_spec
-from supervision.chaos.errors import ChaosFailed
+from supervision.chaos.errors import BadFault, ChaosFailed
 from supervision.chaos.faults import Crash, Hang, Kill, ResetConnection, StallLoop
 from supervision.chaos.invariants.base import Invariant
 from supervision.chaos.live import live, run_live
@@ -293,6 +294,34 @@ async def test_a_report_says_what_was_planned_and_what_came_of_it() -> None:
     ]
     assert report["measures"]["applied"] == 1
     assert report["problems"] == []
+
+
+@pytest.mark.parametrize(
+    ("wrong", "error", "words"),
+    [
+        ({"faults": StallLoop(seconds=1, when=At(1))}, BadFault, "write a sequence of faults"),
+        ({"faults": ["kill"]}, BadFault, "plan(faults='kill') cannot be"),
+        ({"faults": lambda random: "kill"}, BadFault, "write a sequence of faults"),
+        ({"invariants": "no_orphan"}, TypeError, "('no_orphan',)"),
+        ({"invariants": ["no_orphans"]}, ValueError, "there are no_orphan"),
+    ],
+)
+def test_what_cannot_be_run_is_said_at_once(
+    wrong: dict[str, Any], error: type[Exception], words: str
+) -> None:
+    with pytest.raises(error, match=re.escape(words)):
+        run_live(counting, 7, seconds=1, **wrong)
+
+
+@pytest.mark.parametrize("wrong", [{"faults": StallLoop(seconds=1, when=At(1))}, {"faults": [7]}])
+def test_a_scenario_cannot_have_a_plan_that_is_none(wrong: dict[str, Any]) -> None:
+    with pytest.raises(BadFault, match="write a sequence of faults"):
+        scenario(**wrong)
+
+
+def test_a_scenario_takes_several_invariants() -> None:
+    with pytest.raises(TypeError, match="no_orphan"):
+        scenario(invariants="no_orphan")
 
 
 async def test_it_cannot_be_run_as_a_program_within_trio() -> None:
