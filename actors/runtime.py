@@ -102,9 +102,17 @@ async def open_runtime(
             has doubled. Mailboxes have no bound, because a signal must not depend on its receiver; this says that one
             needs a bound of your own: calls in place of casts, or more receivers.
 
+    Raises:
+        RuntimeError: Trio does not run this code; asyncio does, perhaps.
+
     Not guaranteed: a task that swallows its cancellation for ever cannot be ended by anything but the end of the
     program. It is named in an error log, and leaving waits for it.
     """
+    if not trio.lowlevel.in_trio_run():
+        raise RuntimeError(
+            "processes run on Trio, and this code is not run by it; start a program with trio.run(main), and an ASGI "
+            "server on Trio: hypercorn --worker-class trio (Uvicorn has asyncio alone)"
+        )
     if debug is None:
         debug = os.environ.get("ASHTREE_DEBUG", "0") not in ("", "0")
     make = CheckedRuntime if debug else Runtime

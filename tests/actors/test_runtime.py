@@ -1,5 +1,6 @@
 """Opening and leaving a runtime."""
 
+import asyncio
 import gc
 import logging
 import signal
@@ -355,3 +356,12 @@ async def test_a_process_that_waits_for_a_message_is_shown_as_waiting() -> None:
     assert before is not None
     assert after is not None
     assert (before["status"], after["status"]) == ("running", "waiting")
+
+
+def test_a_runtime_under_asyncio_says_that_it_needs_trio() -> None:
+    async def main() -> None:
+        async with open_runtime():
+            raise AssertionError("never reached")
+
+    with pytest.raises(RuntimeError, match=r"processes run on Trio.*--worker-class trio"):
+        asyncio.run(main())
