@@ -216,8 +216,7 @@ class ChannelServer(GenServer[None]):
         channel = self.channel
         if type(message) is Message:
             membership = self.membership
-            membership.waiting -= 1
-            if membership.waiting == READ_ON_AT:
+            if membership.unload(message) > READ_ON_AT >= membership.waiting:
                 send(self.link.connection, ReadOn())
             event = message.event
             if event == "phx_leave":

@@ -53,7 +53,7 @@ async def connect(
     params: dict[str, Any],
     info: ConnectInfo,
     *,
-    handle_errors: bool = True,
+    transport: str,
 ) -> Connected | Refusal:
     """Find the serializer and ask the application.
 
@@ -62,7 +62,7 @@ async def connect(
         mount: where the client connects.
         params: of the query and the path.
         info: what is known of the request; the session and what the mount adds is filled in here.
-        handle_errors: whether the `error_handler` of the mount makes the answer to a refusal; long polling has none.
+        transport: `"websocket"` or `"longpoll"`. The `error_handler` of the mount is asked for the former alone.
     """
     serializer = negotiate(params.get("vsn", DEFAULT_VSN), mount.serializers)
     if serializer is None:
@@ -70,17 +70,16 @@ async def connect(
     started = trio.current_time()
     socket = mount.socket.__new__(mount.socket)
     socket.assigns, socket.endpoint = {}, services.endpoint
+    about = {"transport": transport, "params": params, "serializer": serializer}
     try:
         info = await _complete(mount, params, info)
         try:
             socket.__init__()  # type: ignore[misc]
             await socket.connect(params, info)
-        except ConnectRefused as refusal:
-            _measure(started, socket, params, "error", refusal.reason)
-            return _refusal(mount, refusal.reason, info) if handle_errors else Refusal()
-        except TokenError as error:
-            _measure(started, socket, params, "error", error)
-            return _refusal(mount, error, info) if handle_errors else Refusal()
+        except (ConnectRefused, TokenError) as error:
+            reason = error.reason if isinstance(error, ConnectRefused) else error
+            _measure(started, socket, info, about, result="error", reason=reason)
+            return _refusal(mount, reason, info) if transport == "websocket" else Refusal()
         identity = _identity(socket)
     except (
         Exception
@@ -91,7 +90,7 @@ async def connect(
             {"endpoint": services.endpoint, "socket": mount.socket, "exception": error},
         )
         return Refusal(500)
-    _measure(started, socket, params, "ok", None)
+    _measure(started, socket, info, about, result="ok", reason=None)
     return Connected(mount=mount, socket=socket, id=identity, serializer=serializer)
 
 
@@ -129,7 +128,13 @@ def _identity(socket: Socket) -> str | None:
 
 
 def _measure(
-    started: float, socket: Socket, params: dict[str, Any], result: str, reason: Any
+    started: float,
+    socket: Socket,
+    info: ConnectInfo,
+    about: dict[str, Any],
+    *,
+    result: str,
+    reason: Any,
 ) -> None:
     telemetry = current_runtime().telemetry
     if telemetry.handlers(SOCKET_CONNECTED):
@@ -137,9 +142,13 @@ def _measure(
             SOCKET_CONNECTED,
             {"duration": trio.current_time() - started},
             {
+                **about,
                 "endpoint": socket.endpoint,
                 "socket": socket,
-                "params": params,
+                "user_socket": type(socket),
+                "connect_info": info,
+                "vsn": about["params"].get("vsn", DEFAULT_VSN),
+                "log": socket.log,
                 "result": result,
                 "reason": reason,
             },

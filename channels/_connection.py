@@ -47,6 +47,12 @@ __all__ = ["Connection"]
 CLOSE_GRACE = 5.0
 # Bytes that may wait in the mailbox of a connection that is busy, before its socket is left unread.
 UNREAD_LIMIT = 512 * 1024
+# The same where it may be a thousand times as much when it is inflated, and how much of that is looked at in one turn.
+UNREAD_COMPRESSED_LIMIT = 64 * 1024
+COMPRESSED_PIECE = 4 * 1024
+# Bytes of messages that have not arrived whole: of all connections together, and what each may have in any case.
+HELD_LIMIT = 256 * 1024 * 1024
+HELD_SHARE = 64 * 1024
 
 
 class _IdleCheck:
@@ -63,6 +69,8 @@ class Connection(SessionServer):
     async def init(self, services: Services, carrier: Carrier) -> Continue:
         self._set_up(services)
         self.unread = 0
+        self.unread_limit = UNREAD_LIMIT
+        self.held = 0
         self.transport: Any = None
         return Continue(carrier)
 
@@ -92,6 +100,10 @@ class Connection(SessionServer):
             max_message_size=self.mount.max_frame_size,
             extension=None if deflate is None else deflate.extension,
         )
+        self.deflates = deflate is not None
+        if self.deflates:
+            self.unread_limit = UNREAD_COMPRESSED_LIMIT
+        on_exit(lambda: self._hold(0))
         if upgraded.answer:
             self.out.put(upgraded.answer)
         self.last_heard = trio.current_time()
@@ -103,7 +115,7 @@ class Connection(SessionServer):
         """Called by the transport, in other tasks: make a message of it."""
         if type(event) is bytes:
             self.unread += len(event)
-            if self.unread > UNREAD_LIMIT:
+            if self.unread > self.unread_limit:
                 self._pause()
         send(self.pid, event)
 
@@ -144,17 +156,35 @@ class Connection(SessionServer):
             self.closing = self.closing or CLOSED
             return self._ended()
         self.last_heard = trio.current_time()
+        if not self.deflates or len(data) <= COMPRESSED_PIECE:
+            await self._take_bytes(data)
+            return None
+        for start in range(0, len(data), COMPRESSED_PIECE):
+            await self._take_bytes(data[start : start + COMPRESSED_PIECE])
+            await trio.lowlevel.checkpoint()
+        return None
+
+    async def _take_bytes(self, data: bytes) -> None:
         session = self.session
         for event in self.protocol.receive(data):
             kind = type(event)
             if kind is bytes or kind is BinaryFrame:
                 if self.closing is None:
-                    await self._carry_out(session.receive(event, binary=kind is BinaryFrame))  # type: ignore[arg-type]
+                    effects = session.receive(event, binary=kind is BinaryFrame)  # type: ignore[arg-type]
+                    await self._carry_out(effects, len(event))  # type: ignore[arg-type]
             elif isinstance(event, Answer):
                 self.out.put(event.frame)
             elif isinstance(event, PeerClosed):
                 self._peer_closed(event)
-        return None
+        if self.protocol.held != self.held:
+            self._hold(self.protocol.held)
+            if self.held > HELD_SHARE and self.services.held > HELD_LIMIT:
+                self.services.count(("websocket", "too_much_held"))
+                self._close(TRY_AGAIN_LATER, CLOSED, "messages that are not whole take too much")
+
+    def _hold(self, size: int) -> None:
+        self.services.held += size - self.held
+        self.held = size
 
     def _peer_closed(self, event: PeerClosed) -> None:
         if not event.by_peer:
@@ -181,6 +211,8 @@ class Connection(SessionServer):
 
     def _finish(self, frame: bytes) -> None:
         self.transport.finish(frame)
+        self.protocol.forget()
+        self._hold(0)
         send_after(self.pid, _CloseLimit(), CLOSE_GRACE)
 
 

@@ -96,7 +96,7 @@ class LongPollSession(SessionServer):
 
     async def handle_continue(self, argument: Any) -> None:
         mount, params, info = argument
-        connected = await connect(self.services, mount, params, info, handle_errors=False)
+        connected = await connect(self.services, mount, params, info, transport="longpoll")
         if isinstance(connected, Refusal):
             self.refusal = connected
         else:

@@ -46,6 +46,8 @@ __all__ = [
 # Messages that may wait for one channel before the client is left unread until it has caught up with most of them. What
 # was read already still arrives, so this is not exact. Phoenix has no limit.
 WAITING_LIMIT = 1024
+# Long messages count several times: once more for each so many bytes (8 KiB), as a shift.
+HEAVY_SHIFT = 13
 
 GOING_AWAY = 1001
 PROTOCOL_ERROR = 1002
@@ -165,13 +167,17 @@ class SessionServer(GenServer[None]):
 
     # What is done about it
 
-    async def _carry_out(self, effects: list[Effect]) -> None:
+    async def _carry_out(self, effects: list[Effect], size: int = 0) -> None:
+        """Do what the session wants done; `size` is that of the message that it wants it for."""
         for effect in effects:
             kind = type(effect)
             if kind is Deliver:
                 membership = effect.membership  # type: ignore[union-attr]
                 if membership.process is not None:
-                    membership.waiting += 1
+                    if size >> HEAVY_SHIFT:
+                        membership.load(effect.message, 1 + (size >> HEAVY_SHIFT))  # type: ignore[union-attr]
+                    else:
+                        membership.waiting += 1
                     if membership.waiting >= WAITING_LIMIT:
                         self._pause()
                     send(membership.process, effect.message)  # type: ignore[union-attr]

@@ -21,6 +21,7 @@ from channels.transports.asgi import AsgiStream
 from channels.transports.attach import Carrier
 from channels.transports.deflate import Deflate, InvalidOffer, agree_on_deflate
 from channels.transports.head_reader import read_head
+from channels.transports.last_words import say_last
 from channels.transports.peer import peer_of
 from channels.transports.request import BadRequest, Head
 from channels.transports.subprotocol import agree
@@ -127,7 +128,7 @@ async def _upgrade(
         auth_token=agreed.token,
     )
     params = {**parse_query(head.query), **variables}
-    connected = await connect(services, mount, params, info)
+    connected = await connect(services, mount, params, info, transport="websocket")
     if isinstance(connected, Refusal):
         return connected
     if isinstance(carrier, AsgiStream):
@@ -154,35 +155,10 @@ def _scheme(carrier: Carrier) -> str:
 
 
 async def _last_words(carrier: Carrier, refusal: Refusal) -> None:
-    """Write an answer to a connection that has no transport yet, and wait for the peer to have read it.
-
-    Bounded: a peer that reads nothing for five seconds is left alone with what it has.
-    """
+    """Answer a connection that has no transport yet, and wait for the peer to have read it, for a while."""
     body = refusal.body.encode()
     if isinstance(carrier, AsgiStream):
         with trio.move_on_after(5):
             await carrier.refuse(refusal.status, body, refusal.headers)
         return
-    if isinstance(carrier, sockets.socket):
-        try:
-            # A copy: the carrier itself is closed when its process ends.
-            copy = carrier.dup()
-        except OSError:
-            # There are no files left, so this client gets no answer.
-            return
-        stream: trio.abc.Stream = trio.SocketStream(trio.socket.from_stdlib_socket(copy))
-    else:
-        stream = carrier
-    try:
-        with trio.move_on_after(5):
-            await stream.send_all(handshake.response(refusal.status, body, headers=refusal.headers))
-            if isinstance(stream, trio.SocketStream):
-                await stream.send_eof()
-                # Unread bytes at a close would reset the connection, and the answer might be lost with it.
-                while await stream.receive_some(65536):
-                    pass
-    except (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
-        # It went without waiting for the answer.
-        pass
-    finally:
-        await trio.aclose_forcefully(stream)
+    await say_last(carrier, handshake.response(refusal.status, body, headers=refusal.headers))

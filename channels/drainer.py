@@ -84,7 +84,7 @@ class DrainerServer(GenServer[None]):
             current_runtime().telemetry.execute(
                 ENDPOINT_DRAIN,
                 {"count": len(batch), "total": len(pids), "index": index + 1, "rounds": rounds},
-                {"endpoint": self.services.endpoint},
+                {"endpoint": self.services.endpoint, "interval": self.draining.batch_interval},
             )
             for pid in batch:
                 refs.add(monitor(pid))

@@ -41,11 +41,13 @@ class Membership:
       is written. To be set by whoever writes that frame, in the same step, since a client may join
       again before the session hears of it.
     - `waiting`: messages that were handed to the channel and that it has not begun to handle. Counted up by the
-      connection and down by the channel, so that the one can stop reading when the other cannot keep up.
+      connection and down by the channel, so that the one can stop reading when the other cannot keep up. Long
+      messages count several times: see `load`.
     """
 
     __slots__ = (
         "_closes",
+        "_loads",
         "channel_ref",
         "ended",
         "join_ref",
@@ -67,10 +69,23 @@ class Membership:
         self.process: Any = None
         self.ended = False
         self.waiting = 0
+        self._loads: dict[int, int] = {}
         self._closes: list[bytes] | None = None
 
     def __repr__(self) -> str:
         return f"<membership of {self.topic!r} join_ref={self.join_ref!r} {self.status}>"
+
+    def load(self, message: Message, weight: int) -> None:
+        """Count a message that waits `weight` times."""
+        self.waiting += weight
+        # By identity: two of the same words are two messages. It is kept alive by the mailbox that it waits in.
+        self._loads[id(message)] = weight
+
+    def unload(self, message: Message) -> int:
+        """Count a message that waits no longer, and return what waited before."""
+        before = self.waiting
+        self.waiting -= self._loads.pop(id(message), 1) if self._loads else 1
+        return before
 
     def accepted(self) -> None:
         """Note that the ok to the join is written. To be called by whoever writes it, in the same step."""

@@ -108,12 +108,14 @@ class _Lines:
         if level is None:
             return
         what = "CONNECTED TO" if metadata["result"] == "ok" else "REFUSED CONNECTION TO"
+        reason = metadata["reason"]
         _log.log(
             level,
-            "%s %s in %s, parameters %s",
+            "%s %s in %s, %sparameters %s",
             what,
             type(metadata["socket"]).__name__,
             _time(measurements["duration"]),
+            "" if reason is None else f"because {self._reason(reason)}, ",
             self._shown(metadata["params"]),
         )
 
@@ -151,6 +153,11 @@ class _Lines:
             _time(measurements["duration"]),
             self._shown(metadata["params"]),
         )
+
+    def _reason(self, reason: Any) -> str:
+        # The client is told nothing of it, so this is where it can be found out. An exception is one of ours, about a
+        # token, and its text holds nothing of that.
+        return str(reason) if isinstance(reason, Exception) else self._shown(reason)
 
     def _shown(self, params: Any) -> str:
         return _shorten.repr(filter_parameters(params, self._rule))

@@ -23,8 +23,10 @@ __all__ = [
 ]
 
 SOCKET_CONNECTED: Event = ("phoenix", "socket_connected")
-"""A client asked to connect. Measures `duration`; about `socket`, `params`, `result` (ok or error),
-and the `reason` of the refusal."""
+"""A client asked to connect, and the socket has answered. Measures `duration`; about `transport` (websocket or
+longpoll), `params`, `connect_info`, `vsn`, `serializer`, `user_socket` (the class), `socket` (an instance of it), `log`
+(its level), `result` (ok or error), and the `reason` of a refusal: what `ConnectRefused` was given, or the
+`TokenError`."""
 
 SOCKET_ORIGIN_REFUSED: Event = ("phoenix", "socket_origin_refused")
 """A page from elsewhere asked to connect and got 403. About `socket`, the class, and `origin`, as the page's browser
@@ -56,7 +58,8 @@ CONNECTION_CLOSED: Event = ("phoenix", "connection_closed")
 """A connection has ended. About `pid`, `code`, `cause`, `topics`."""
 
 ENDPOINT_DRAIN: Event = ("phoenix", "socket_drain")
-"""A batch of connections is told to go elsewhere. Measures `count`, `total`, `index`, `rounds`."""
+"""A batch of connections is told to go elsewhere. Measures `count`, `total`, `index`, `rounds`; about `interval`, the
+seconds until the next one. All sockets of the endpoint are drained together, so it names none."""
 
 LONGPOLL_UNSENDABLE: Event = ("phoenix", "longpoll_unsendable")
 """A binary message was for a client that polls, which cannot take one: its poll is answered 500, and what waited too is

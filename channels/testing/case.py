@@ -134,6 +134,7 @@ class ChannelTest:
             mounted,
             {"vsn": V2.vsn, **(params or {}), **variables},
             connect_info or ConnectInfo(),
+            transport="websocket",
         )
         if isinstance(connected, Refusal):
             raise ConnectionRefused(connected)

@@ -206,6 +206,7 @@ class HttpHandover:
             ConnectionState(self._state.copy()),
             cast(Any, stream),
         )
+        server.begins_with_http2 = first.startswith(b"PRI ")
         self._connections += 1
         try:
             async with trio.open_nursery() as nursery:
@@ -249,10 +250,12 @@ class _Server(TCPServer):
     """Hypercorn's server for one connection, which is over as soon as its peer has gone.
 
     The original goes on waiting for another request until the time for that is over, and keeps the
-    socket open meanwhile.
+    socket open meanwhile. It also takes the greeting of HTTP/2 for a request that never ends, so that who sends nothing
+    else was never let go of.
     """
 
     _peer_has_gone = False
+    begins_with_http2 = False
 
     async def _read_data(self) -> None:
         await super()._read_data()
@@ -265,7 +268,8 @@ class _Server(TCPServer):
         await self.idle_task.stop()
 
     async def protocol_send(self, event: Event) -> None:
-        if self._peer_has_gone and isinstance(event, Updated):
+        if isinstance(event, Updated) and (self._peer_has_gone or self.begins_with_http2):
+            self.begins_with_http2 = False
             return
         try:
             await super().protocol_send(event)

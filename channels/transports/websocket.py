@@ -171,6 +171,7 @@ class WebSocketProtocol:
         "_extension",
         "_fragments",
         "_is_text",
+        "_kept",
         "_library",
         "_max",
         "_missing",
@@ -188,12 +189,25 @@ class WebSocketProtocol:
         self._extension = extension
         self._room = max_message_size  # what the fragments so far leave of that
         self._partial: list[bytes] = []  # the beginning of a frame
+        self._kept = 0  # bytes of that
         self._missing = 0  # bytes without which it is no use looking at it again
         self._fragments: bytearray | None = None  # of a message that has not ended
         self._is_text = False  # whether that is a text message
         self._library: ServerProtocol | None = None  # made when a frame needs it, which is seldom
         self._closing = False
         self._done = False
+
+    @property
+    def held(self) -> int:
+        """Bytes that are kept of a message that has not arrived whole."""
+        return self._kept + len(self._fragments or b"")
+
+    def forget(self) -> None:
+        """Drop what is kept of a message that has not arrived whole. Nothing may be received after it."""
+        self._done = True
+        self._partial.clear()
+        self._fragments = None
+        self._kept = 0
 
     def close(self, code: int, reason: str = "") -> bytes:
         """Begin to close: answers the frame to write.
@@ -212,11 +226,13 @@ class WebSocketProtocol:
         """
         if self._partial:
             self._partial.append(data)
+            self._kept += len(data)
             self._missing -= len(data)
             if self._missing > 0:
                 return []
             data = b"".join(self._partial)
             self._partial.clear()
+            self._kept = 0
         events: list[WebSocketEvent] = []
         start, size = 0, len(data)
         while start < size and not self._done:
@@ -251,6 +267,7 @@ class WebSocketProtocol:
 
     def _wait(self, data: bytes, missing: int) -> None:
         self._partial.append(data)
+        self._kept = len(data)
         self._missing = missing
 
     def _whole(self, first: int, payload: bytes, events: list[WebSocketEvent]) -> None:

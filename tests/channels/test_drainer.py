@@ -93,7 +93,7 @@ async def test_clients_are_told_in_batches_and_each_batch_is_an_event(serve: Ser
         (2, 3, 5),
         (3, 3, 5),
     ]
-    assert all(about == {"endpoint": server.endpoint} for _, about in drained)
+    assert all(about == {"endpoint": server.endpoint, "interval": 3.0} for _, about in drained)
     assert not is_alive(server.pid)
 
 

@@ -9,10 +9,11 @@ import pytest
 import trio
 
 from actors import Telemetry, send
-from channels import Channel, Draining, Endpoint, InvalidHandler, PubSub, Route
+from channels import Channel, Draining, Endpoint, InvalidHandler, Mount, PubSub, Route, sign, verify
 from channels import logger as channels_logger
 from channels.telemetry import CHANNEL_HANDLED_IN, CHANNEL_JOINED, SOCKET_CONNECTED
 from tests.channels.conftest import Serve
+from tests.channels.polling import Poller
 from tests.channels.rooms import Room, UserSocket
 from tests.channels.support import Gate, head, settle
 from tests.channels.transports.frames import TEXT, client_frame
@@ -41,8 +42,48 @@ async def test_connections_and_joins_are_logged_in_one_line_each(serve: Serve, l
         "INFO CONNECTED TO UserSocket in 0µs, parameters {'vsn': '2.0.0'}",
         "INFO JOINED room:a in 0µs, parameters {}",
         "INFO REFUSED JOIN room:b in 2ms, parameters {'refuse': {}, 'sleep': 0.002}",
-        "INFO REFUSED CONNECTION TO UserSocket in 0µs, parameters {'token': '[FILTERED]', 'vsn': '2.0.0'}",
+        (
+            "INFO REFUSED CONNECTION TO UserSocket in 0µs, because 'token', "
+            "parameters {'token': '[FILTERED]', 'vsn': '2.0.0'}"
+        ),
     ]
+
+
+async def test_a_socket_that_can_only_be_polled_is_logged_too(serve: Serve, lines: Any) -> None:
+    server = await serve(
+        Endpoint(sockets={"/socket": Mount(UserSocket, websocket=False, longpoll=True)})
+    )
+    poller = Poller(server)
+    await poller.ask("GET")
+    assert lines() == ["INFO CONNECTED TO UserSocket in 0µs, parameters {'vsn': '2.0.0'}"]
+
+
+async def test_a_refused_token_is_told_to_the_author_and_not_shown(
+    serve: Serve, lines: Any
+) -> None:
+    class Trusting(UserSocket):
+        async def connect(self, params: dict[str, Any], connect_info: Any) -> None:
+            verify("s" * 20, "user", params.get("token"), now=2e9)
+
+    server = await serve(Endpoint(sockets={"/socket": Trusting}))
+    genuine = sign("s" * 20, "user", 7, signed_at=1e9, max_age=60)
+    other_salt = sign("s" * 20, "invitation", 7, signed_at=2e9)
+    changed = genuine[:-2] + ("A" if genuine[-2] != "A" else "B") + genuine[-1]
+    answers = []
+    for query in ("", f"&token={genuine}", f"&token={changed}", f"&token={other_salt}"):
+        client = await server.accept()
+        client.write(head(f"/socket/websocket?vsn=2.0.0{query}"))
+        await settle()
+        answers.append(client.answer())
+    assert answers[0] is not None
+    assert all(answer == answers[0] for answer in answers)
+    assert (answers[0].status, answers[0].body) == (403, b"")
+    missing, expired, tampered, salt = (line.split("because ")[1] for line in lines())
+    assert missing.startswith("there is no token")
+    assert expired.startswith("the token has expired: it is 1000000000 seconds old")
+    assert tampered == salt
+    assert tampered.startswith("the token is not valid: it was changed, or made with another")
+    assert not any(token in line for line in lines() for token in (genuine, changed, other_salt))
 
 
 async def test_a_connect_that_raises_is_logged_with_its_traceback(

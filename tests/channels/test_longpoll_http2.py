@@ -9,6 +9,7 @@ import h2.config
 import h2.connection
 import h2.events
 import pytest
+import trio
 
 from channels import Endpoint, LongPoll, Mount
 from tests.channels.conftest import Serve
@@ -136,3 +137,12 @@ async def test_a_body_that_is_too_big_does_not_cost_the_connection(serve: Serve)
     big = await client.ask("POST", b"[" + b"x" * 1000, **token)
     assert client.answers[big][0][":status"] == "400"
     assert client.said(await client.ask("POST", b"[]", **token)) == {"status": 408}
+
+
+async def test_a_client_that_asks_for_nothing_is_let_go(server: Server) -> None:
+    connection = await server.accept()
+    connection.write(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00")
+    await trio.sleep(4.9)
+    assert not connection.is_closed
+    await trio.sleep(0.2)
+    assert connection.is_closed

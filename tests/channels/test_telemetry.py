@@ -7,13 +7,51 @@ from typing import Any
 import trio
 
 from actors import Telemetry
-from channels import Channel, Endpoint, Reply, handle_in
-from channels.telemetry import CHANNEL_HANDLED_IN, CHANNEL_JOINED, CONNECTION_CLOSED
+from channels import Channel, Endpoint, Mount, Reply, handle_in
+from channels.serializers.defaults import DEFAULT_SERIALIZERS
+from channels.telemetry import (
+    CHANNEL_HANDLED_IN,
+    CHANNEL_JOINED,
+    CONNECTION_CLOSED,
+    SOCKET_CONNECTED,
+)
 from tests.channels.conftest import Serve
+from tests.channels.polling import Poller
 from tests.channels.rooms import Room, UserSocket
 from tests.channels.support import settle
 
 ENDPOINT = {"/socket": UserSocket}
+
+
+async def test_whoever_connects_is_told_of_with_all_that_phoenix_tells(serve: Serve) -> None:
+    server = await serve(Endpoint(sockets={"/socket": Mount(UserSocket, longpoll=True)}))
+    heard = server.listen(SOCKET_CONNECTED)
+    await server.connect()
+    await Poller(server, query="vsn=1.0.0&token=deny").ask("GET")
+    (_, yes), (_, no) = heard
+    for about, path in ((yes, "/socket/websocket"), (no, "/socket/longpoll")):
+        assert isinstance(about.pop("socket"), UserSocket)
+        assert about.pop("connect_info").path == path
+    assert yes == {
+        "endpoint": server.endpoint,
+        "transport": "websocket",
+        "user_socket": UserSocket,
+        "params": {"vsn": "2.0.0"},
+        "vsn": "2.0.0",
+        "serializer": DEFAULT_SERIALIZERS[1][0],
+        "log": "info",
+        "result": "ok",
+        "reason": None,
+    }
+    assert no == {
+        **yes,
+        "transport": "longpoll",
+        "params": {"vsn": "1.0.0", "token": "deny"},
+        "vsn": "1.0.0",
+        "serializer": DEFAULT_SERIALIZERS[0][0],
+        "result": "error",
+        "reason": "token",
+    }
 
 
 async def test_a_join_is_told_of_with_its_duration_and_result(serve: Serve) -> None:
@@ -109,7 +147,7 @@ async def test_nothing_is_executed_on_the_hot_path_when_nobody_listens(
 
     server = await serve(Endpoint(sockets={"/socket": PlainSocket}))
     # The log that the endpoint attached listens to some; here nobody does.
-    for event in (CHANNEL_JOINED, CHANNEL_HANDLED_IN, CONNECTION_CLOSED):
+    for event in (SOCKET_CONNECTED, CHANNEL_JOINED, CHANNEL_HANDLED_IN, CONNECTION_CLOSED):
         while server.runtime.telemetry.handlers(event):
             server.runtime.telemetry._detach(event, server.runtime.telemetry.handlers(event)[0])
     monkeypatch.setattr(Telemetry, "execute", spy)

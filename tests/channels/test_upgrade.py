@@ -211,9 +211,15 @@ async def test_connections_are_told_of_by_telemetry(server: Server) -> None:
     (good, yes), (bad, no) = heard
     assert good == bad == {"duration": 0.0}
     assert yes.pop("socket").assigns == {"user": "ann"}
+    assert yes.pop("connect_info").path == "/socket/websocket"
+    assert yes.pop("serializer").vsn == "2.0.0"
     assert yes == {
         "endpoint": server.endpoint,
+        "transport": "websocket",
         "params": {"vsn": "2.0.0", "user": "ann"},
+        "vsn": "2.0.0",
+        "user_socket": UserSocket,
+        "log": "info",
         "result": "ok",
         "reason": None,
     }
