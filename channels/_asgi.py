@@ -65,7 +65,7 @@ async def serve_websocket(
             services.count(("connection", "not_started"))
             await stream.refuse(503, b"", (("retry-after", "1"),))
             return
-        await stream.closed.wait()
+        # Not for the stream to be closed: a process that is killed before its first step closes nothing.
         await wait_exit(pid)
     except trio.BrokenResourceError:
         # The server had no use for the answer.

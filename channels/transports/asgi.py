@@ -6,8 +6,8 @@ everything behind this stream is what serves native WebSockets too: limits, clos
 are encoded once for both kinds.
 
     stream = AsgiStream(scope, receive, send, path="/socket/websocket")
-    ...                            # to the process of the connection, which calls accept or refuse
-    await stream.closed.wait()     # then the application may return
+    ...             # to the process of the connection, which calls accept or refuse; when it has ended
+    stream.end()    # the application may return
 
 Whatever the server raises ends the connection: what it means differs from server to server. Compression, pings and
 fragments are the server's business. Source: the ASGI specification 3.0, WebSocket 2.3 and 2.4.
@@ -85,7 +85,7 @@ class AsgiStream(trio.abc.Stream):
         head: the request.
         scheme: `http` or `https`.
         peer: who asks.
-        closed: set when the connection is over; the application may return then.
+        closed: whether it is over: nothing can be read or written any more.
     """
 
     def __init__(
@@ -100,7 +100,7 @@ class AsgiStream(trio.abc.Stream):
         self.scheme = "https" if scope.get("scheme") == "wss" else "http"
         client = scope.get("client")
         self.peer = PeerData(address=client[0], port=client[1] or 0) if client else None
-        self.closed = trio.Event()
+        self.closed = False
         self._may_answer = _RESPONSE in (scope.get("extensions") or {})
         self._receive = receive
         self._send = send
@@ -184,7 +184,7 @@ class AsgiStream(trio.abc.Stream):
 
     async def _call(self, function: Callable[..., Awaitable[Any]], *arguments: Any) -> Any:
         """Call the server, for as long as it wants this application."""
-        if self.closed.is_set():
+        if self.closed:
             raise trio.ClosedResourceError("this WebSocket has been closed")
         with trio.CancelScope() as call:
             self._calls[call] = None
@@ -199,13 +199,13 @@ class AsgiStream(trio.abc.Stream):
 
     def end(self) -> None:
         """The server has ended the application's call: nothing can be read or written any more. Does not wait."""
-        self.closed.set()
+        self.closed = True
         for call in list(self._calls):
             call.cancel()
 
     async def aclose(self) -> None:
-        """Let the application return. A server whose client was not told of the end closes with 1011 then."""
-        self.closed.set()
+        """Use it no more. A server whose client was not told of the end closes with 1011 when the application returns."""
+        self.closed = True
         await trio.lowlevel.checkpoint()
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import trio
 
-from actors import Runtime
+from actors import Instrument, Pid, Runtime, kill
 from channels import ConnectInfo, Endpoint, EndpointError, Mount, PeerData
 from channels.transports.asgi import AsgiStream, client_frame, path_of, split_frames
 from channels.transports.websocket import WebSocketProtocol, close_frame, frame
@@ -117,6 +117,20 @@ async def test_nothing_is_answered_before_the_server_asks(call: Callable[..., Ca
     here = call()
     assert await here.answers() == []
     await here.say("websocket.disconnect", code=1006)
+    assert here.returned
+
+
+async def test_a_connection_that_is_killed_before_its_first_step_is_over_for_the_server_too(
+    server: Server, call: Callable[..., Call]
+) -> None:
+    class Killer(Instrument):
+        def process_spawned(self, pid: Pid, parent: Pid, label: str) -> None:
+            if label == "Connection":
+                kill(pid)
+
+    server.runtime.add_instrument(Killer())
+    here = call()
+    await here.say("websocket.connect")
     assert here.returned
 
 
