@@ -204,7 +204,7 @@ class AsgiStream(trio.abc.Stream):
             call.cancel()
 
     async def aclose(self) -> None:
-        """Use it no more. A server whose client was not told of the end closes with 1011 when the application returns."""
+        """Use it no more. A client that was not told of the end is told 1011 when the application returns."""
         self.closed = True
         await trio.lowlevel.checkpoint()
 
