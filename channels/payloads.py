@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import inspect
 import re
-import sys
 import typing
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Any, TypeVar
@@ -136,10 +135,12 @@ def refused(channel: Channel, event: str, error: InvalidPayload) -> None:
 def _resolve(channel: type[Channel], name: str, function: Any, annotation: Any) -> Any:
     if not isinstance(annotation, str):
         return annotation
-    module = sys.modules.get(function.__module__)
+    # What the function itself sees. Its module need not be in sys.modules under its name: under cProfile and pdb
+    # another program is __main__.
+    names = getattr(inspect.unwrap(function), "__globals__", {})
     try:
         # What typing.get_type_hints does, for one parameter: what others are annotated with is nobody's business here.
-        return eval(annotation, vars(module) if module is not None else {})  # noqa: S307 # the program's own text
+        return eval(annotation, names)  # noqa: S307 # the program's own text
     except Exception as error:
         raise InvalidHandler(
             f"{channel.__name__}.{name} declares its payload as {annotation}, which cannot be found when the socket is "

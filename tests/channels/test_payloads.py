@@ -222,6 +222,30 @@ class NoRecord:
     pass
 
 
+UNDER_ANOTHER_MAIN = """
+from __future__ import annotations
+from attrs import frozen
+from channels import Channel, handle_in
+@frozen
+class Note:
+    text: str
+class NoteChannel(Channel):
+    @handle_in("note")
+    async def note(self, payload: Note):
+        self.push("noted", {"text": payload.text})
+"""
+
+
+def test_an_annotation_is_found_where_the_handler_is_also_if_another_program_is_main() -> None:
+    program: dict[str, Any] = {"__name__": "__main__"}
+    exec(UNDER_ANOTHER_MAIN, program)
+
+    class NoteSocket(Socket):
+        channels = {"notes": program["NoteChannel"]}
+
+    Endpoint(sockets={"/socket": NoteSocket}).check()
+
+
 def test_a_class_that_nothing_can_be_converted_to_is_a_mistake_of_the_author() -> None:
     class Odd(Channel):
         @handle_in("new")
