@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import reprlib
 from typing import Any
 
 import trio
@@ -15,11 +16,16 @@ from channels.connect_info import ConnectInfo
 from channels.serializers.base import Serializer, negotiate
 from channels.serializers.versions import DEFAULT_VSN
 from channels.sockets import ConnectRefused, Refusal, Socket
-from channels.telemetry import SOCKET_CONNECT_FAILED, SOCKET_CONNECTED, SOCKET_ORIGIN_REFUSED
+from channels.telemetry import (
+    SOCKET_CONNECT_FAILED,
+    SOCKET_CONNECTED,
+    SOCKET_ORIGIN_REFUSED,
+    SOCKET_UNSUPPORTED,
+)
 from channels.transports.origin import origin_allowed
 from channels.web_sessions import csrf_matches, parse_cookies
 
-__all__ = ["Connected", "connect", "may_come_from"]
+__all__ = ["Connected", "connect", "may_come_from", "unsupported"]
 
 
 @frozen(kw_only=True)
@@ -47,6 +53,17 @@ def may_come_from(
     return False
 
 
+def unsupported(services: Services, mount: MountedSocket, problem: str) -> Refusal:
+    """Refuse a client that speaks another protocol; it is counted and told. `problem` says what it wanted."""
+    services.count(SOCKET_UNSUPPORTED)
+    current_runtime().telemetry.execute(
+        SOCKET_UNSUPPORTED,
+        {},
+        {"endpoint": services.endpoint, "socket": mount.socket, "problem": problem},
+    )
+    return Refusal()
+
+
 async def connect(
     services: Services,
     mount: MountedSocket,
@@ -66,7 +83,11 @@ async def connect(
     """
     serializer = negotiate(params.get("vsn", DEFAULT_VSN), mount.serializers)
     if serializer is None:
-        return Refusal()
+        spoken = ", ".join(requirement.text for _, requirement in mount.serializers)
+        asked = reprlib.repr(params.get("vsn"))
+        return unsupported(
+            services, mount, f"it asked for version {asked} of the protocol, and spoken is {spoken}"
+        )
     started = trio.current_time()
     socket = mount.socket.__new__(mount.socket)
     socket.assigns, socket.endpoint = {}, services.endpoint

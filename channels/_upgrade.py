@@ -11,7 +11,7 @@ import socket as sockets
 import trio
 from attrs import frozen
 
-from channels._connecting import Connected, connect, may_come_from
+from channels._connecting import Connected, connect, may_come_from, unsupported
 from channels._mounts import MountedSocket, Services
 from channels.connect_info import ConnectInfo
 from channels.params import parse_query
@@ -118,7 +118,13 @@ async def _upgrade(
         headers.get("sec-websocket-protocol"), mount.subprotocols, auth_token=mount.auth_token
     )
     if agreed is None:
-        return Refusal()
+        spoken = ", ".join(mount.subprotocols or ()) or "none"
+        # What it offered is not told: its token may be among it.
+        return unsupported(
+            services,
+            mount,
+            f"it offered no subprotocol that is spoken ({spoken}), or a token that is no base64",
+        )
     info = ConnectInfo(
         peer_data=peer_of(carrier),
         scheme=scheme,

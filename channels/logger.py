@@ -26,6 +26,7 @@ from channels.telemetry import (
     SOCKET_MALFORMED,
     SOCKET_ORIGIN_REFUSED,
     SOCKET_OVERFLOW,
+    SOCKET_UNSUPPORTED,
 )
 
 __all__ = ["attach"]
@@ -61,6 +62,7 @@ def attach(
         (SOCKET_CONNECTED, [_level(each.log) for each in sockets], lines.connected),
         (SOCKET_CONNECT_FAILED, (logging.ERROR,), _connect_failed),
         (SOCKET_ORIGIN_REFUSED, (logging.WARNING,), _origin_refused),
+        (SOCKET_UNSUPPORTED, (logging.WARNING,), _unsupported),
         (CHANNEL_JOINED, [_level(each.log_join) for each in classes], lines.joined),
         (CHANNEL_HANDLED_IN, [_level(each.log_handle_in) for each in classes], lines.handled),
         (CHANNEL_UNHANDLED_INFO, (logging.WARNING,), _unhandled_info),
@@ -177,6 +179,12 @@ def _origin_refused(
         _shorten.repr(metadata["origin"]),
         metadata["socket"].__name__,
     )
+
+
+def _unsupported(
+    event: Event, measurements: Mapping[str, Any], metadata: Mapping[str, Any]
+) -> None:
+    _log.warning("%s refused a client: %s", metadata["socket"].__name__, metadata["problem"])
 
 
 def _connect_failed(

@@ -20,6 +20,7 @@ __all__ = [
     "SOCKET_MALFORMED",
     "SOCKET_ORIGIN_REFUSED",
     "SOCKET_OVERFLOW",
+    "SOCKET_UNSUPPORTED",
 ]
 
 SOCKET_CONNECTED: Event = ("phoenix", "socket_connected")
@@ -31,6 +32,10 @@ longpoll), `params`, `connect_info`, `vsn`, `serializer`, `user_socket` (the cla
 SOCKET_ORIGIN_REFUSED: Event = ("phoenix", "socket_origin_refused")
 """A page from elsewhere asked to connect and got 403. About `socket`, the class, and `origin`, as the page's browser
 said it."""
+
+SOCKET_UNSUPPORTED: Event = ("phoenix", "socket_unsupported")
+"""A client asked for a version or a subprotocol that the socket does not speak, or sent a token that cannot be read; it
+got 403 before `connect` was asked. About `socket`, the class, and `problem`, a text."""
 
 SOCKET_CONNECT_FAILED: Event = ("phoenix", "socket_connect_failed")
 """A socket's `connect` raised something else than ConnectRefused. About `socket`, the class, and `exception`."""

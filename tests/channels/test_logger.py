@@ -11,7 +11,12 @@ import trio
 from actors import Telemetry, send
 from channels import Channel, Draining, Endpoint, InvalidHandler, Mount, PubSub, Route, sign, verify
 from channels import logger as channels_logger
-from channels.telemetry import CHANNEL_HANDLED_IN, CHANNEL_JOINED, SOCKET_CONNECTED
+from channels.telemetry import (
+    CHANNEL_HANDLED_IN,
+    CHANNEL_JOINED,
+    SOCKET_CONNECTED,
+    SOCKET_UNSUPPORTED,
+)
 from tests.channels.conftest import Serve
 from tests.channels.polling import Poller
 from tests.channels.rooms import Room, UserSocket
@@ -275,3 +280,29 @@ def test_a_level_that_is_none_is_a_mistake_of_the_author() -> None:
 
     with pytest.raises(InvalidHandler, match=r"LoudSocket\.log is 'loud'; write one of 'debug'"):
         Endpoint(sockets={"/socket": LoudSocket}).check()
+
+
+async def test_a_protocol_that_is_not_spoken_is_told_to_the_author_without_the_token(
+    serve: Serve, lines: Any
+) -> None:
+    sockets = {
+        "/socket": Mount(UserSocket, longpoll=True),
+        "/picky": Mount(UserSocket, subprotocols=["chat.v1"], auth_token=True),
+    }
+    server = await serve(Endpoint(sockets=sockets))
+    client = await server.accept()
+    client.write(head("/socket/websocket?vsn=3.0.0"))
+    await Poller(server, query="vsn[]=2.0.0").ask("GET")
+    for offer in ("soap", "phoenix, base64url.bearer.phx.?secret"):
+        client = await server.accept()
+        headers = f"host: test\r\nsec-websocket-protocol: {offer}\r\n"
+        client.write(head("/picky/websocket?vsn=2.0.0", headers))
+    await settle()
+    spoken = "of the protocol, and spoken is ~> 1.0.0, ~> 2.0.0"
+    picky = "it offered no subprotocol that is spoken (chat.v1), or a token that is no base64"
+    assert lines() == [
+        f"WARNING UserSocket refused a client: it asked for version '3.0.0' {spoken}",
+        f"WARNING UserSocket refused a client: it asked for version ['2.0.0'] {spoken}",
+        *[f"WARNING UserSocket refused a client: {picky}"] * 2,
+    ]
+    assert server.endpoint.statistics()["counts"] == {SOCKET_UNSUPPORTED: 4}
