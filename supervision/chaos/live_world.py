@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from random import Random
 from typing import Any, Protocol
+from weakref import WeakKeyDictionary
 
 import trio
 
@@ -17,6 +18,7 @@ from supervision.chaos.seams import Connections
 from supervision.chaos.steady_state import SteadyCheck, SteadyState
 from supervision.recording.describe import describe
 from supervision.recording.entropy import Streams
+from supervision.recording.places import Place
 from supervision.recording.recorder import Recorder
 from supervision.recording.trace import Trace
 
@@ -42,7 +44,7 @@ class Network(Connections, Protocol):
 class LiveWorld:
     """What a scenario is given by `run_live`: what `World` has in a simulation, as far as it can be had.
 
-    There is no `network` that can be asked for hosts, no `settle` and no `nodes`. `stall` really holds up the program.
+    There is no `network` that can be asked for hosts, no `settle`, no `stall` and no `nodes`.
 
     Attributes:
         seed: of this run.
@@ -176,6 +178,8 @@ class LiveEnvironment(Environment):
         self._world = world
         self._streams = streams
         self._messages = messages
+        # A process takes its stream with it: there may be any number of them in a long run.
+        self._drawn: WeakKeyDictionary[Place, Random] = WeakKeyDictionary()
 
     def opened(self, runtime: Runtime) -> None:
         recorders = self._world.recorders
@@ -188,6 +192,9 @@ class LiveEnvironment(Environment):
             for recorder in self._world.recorders:
                 place = recorder.place_of(process)
                 if place is not None:
-                    node = recorder.node
-                    return self._streams.stream("random", node, place.path, place.incarnation)
+                    stream = self._drawn.get(place)
+                    if stream is None:
+                        name = recorder.node, place.path, place.incarnation
+                        stream = self._drawn[place] = self._streams.fresh("random", *name)
+                    return stream
         return self._streams.stream("random")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import re
+import weakref
+from random import Random
 from typing import Any
 
 import msgspec
@@ -21,6 +24,7 @@ from actors import (
     call,
     cast,
     current_runtime,
+    spawn,
 )
 from supervision import Supervisor, child_spec
 from supervision.chaos.errors import BadFault, ChaosFailed
@@ -31,6 +35,7 @@ from supervision.chaos.live_outcome import LiveOutcome
 from supervision.chaos.live_world import LiveWorld
 from supervision.chaos.moments import At
 from supervision.chaos.plan import Storm
+from supervision.recording import places
 from supervision.simulation import simulate
 from supervision.simulation.scenario import scenario
 
@@ -354,6 +359,31 @@ async def test_chance_is_that_of_a_simulation_with_the_same_seed() -> None:
     await live(gamble, 7, seconds=1)
     await live(gamble, 8, seconds=1)
     assert drawn[0] == drawn[1] != drawn[2]
+
+
+async def test_the_chance_of_processes_that_have_ended_is_not_kept(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(places, "REMEMBERED", 3)
+    streams: list[weakref.ref[Random]] = []
+    left: list[int] = []
+
+    async def draw() -> None:
+        stream = current_runtime().random
+        assert current_runtime().random is stream
+        streams.append(weakref.ref(stream))
+
+    async def drawing(world: LiveWorld) -> None:
+        for _ in range(10):
+            spawn(draw)
+            await trio.sleep(1)
+        gc.collect()
+        left.extend(number for number, stream in enumerate(streams) if stream() is not None)
+        await world.until_over()
+
+    (await live(drawing, 7, seconds=10)).check()
+    assert len(streams) == 10
+    assert left == [7, 8, 9]
 
 
 async def test_figures_and_notes_of_the_scenario_are_in_the_trace() -> None:
