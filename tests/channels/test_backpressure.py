@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
+import pytest
 import trio
 
-from channels import Channel, Endpoint, Reply, Socket, handle_in
+from channels import Channel, Endpoint, Reply, Socket, _connection, handle_in
 from channels._session_server import WAITING_LIMIT
 from channels.telemetry import CONNECTION_CLOSED
 from tests.channels.conftest import Serve
-from tests.channels.support import Client, Close, Server, phx_error, reply, settle
+from tests.channels.support import EOF, Client, Close, Server, phx_error, reply, settle
+from tests.channels.transports.frames import TEXT, client_frame
 
 SENT = 6 * WAITING_LIMIT
 
@@ -149,3 +152,42 @@ async def test_a_client_that_is_left_unread_a_second_time_is_left_unread_again(
     Sluggish.gate.set()
     await settle()
     assert len(client.frames()) == SENT
+
+
+async def test_long_messages_count_for_as_many_as_they_take_room(serve: Serve) -> None:
+    Sluggish.gate = trio.Event()
+    server = await serve(Endpoint(sockets={"/socket": SluggishSocket}))
+    client = await server.connect()
+    await client.join("slow:a")
+    pushes = [("1", str(number), "slow:a", "slow", "x" * 200_000) for number in range(100)]
+    for push in pushes:
+        client.send(push)
+        await settle()
+    info = server.runtime.process_info(server.channel("slow:a"))
+    assert info is not None
+    # 1,024 times 8 KiB, and what was on its way.
+    assert 35 <= info["queue_length"] <= 50
+    Sluggish.gate.set()
+    await settle()
+    assert [frame[1] for frame in client.frames()] == [push[1] for push in pushes]
+
+
+async def test_what_all_clients_have_sent_of_messages_in_pieces_is_bounded_together(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_connection, "HELD_LIMIT", 1_000_000)
+    server = await serve(Endpoint(sockets={"/socket": SluggishSocket}))
+    assert server.endpoint._services is not None
+    one, greedy, modest = [await server.connect() for _ in range(3)]
+    whole = client_frame(TEXT, json.dumps(["1", "1", "slow:a", "phx_join", "x" * 600_000]).encode())
+    small = client_frame(TEXT, json.dumps(["1", "1", "slow:a", "phx_join", "x" * 10_000]).encode())
+    for client, data in ((one, whole), (greedy, whole), (modest, small)):
+        client.write(data[:-1])
+        await settle()
+    assert greedy.frames() == [Close(1013), EOF]
+    assert server.endpoint.statistics()["counts"] == {("websocket", "too_much_held"): 1}
+    for client, data in ((one, whole), (modest, small)):
+        client.write(data[-1:])
+        await settle()
+        assert client.frames() == [reply("1", "1", "slow:a")]
+    assert server.endpoint._services.held == 0

@@ -1,0 +1,207 @@
+"""What strangers do to a server: each attack is many of them at a time, on connections of their own.
+
+A stranger does its worst, reads what comes, and says how it ended, once the server has let go of it. Run as a program,
+`python -m tests.benchmarks.hostile.attacks NAME PORT STRANGERS`, it prints that for all of them, as one line of JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+import time
+import zlib
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from functools import cache
+from typing import TypeAlias
+
+import trio
+
+from tests.channels.transports.frames import TEXT, client_frame
+
+__all__ = ["ATTACKS", "PATIENCE", "attack"]
+
+PATIENCE = 120.0
+"""Seconds that a stranger waits to be let go of."""
+
+_BURST = 200  # of connections that are being opened at a time, for the system keeps no more waiting than it has room
+_MESSAGE = 10_000_000
+_UPGRADE = (
+    "GET {path} HTTP/1.1\r\nHost: test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{more}\r\n"
+)
+_SOCKET = "/socket/websocket?vsn=2.0.0"
+
+Stranger: TypeAlias = Callable[[trio.SocketStream], Awaitable[None]]
+
+
+def _upgrade(path: str = _SOCKET, more: str = "") -> bytes:
+    return _UPGRADE.format(path=path, more=more).encode()
+
+
+def _post(path: str, size: int) -> bytes:
+    return (
+        f"POST {path} HTTP/1.1\r\nHost: test\r\nContent-Type: application/x-ndjson\r\n"
+        f"Content-Length: {size}\r\n\r\n"
+    ).encode()
+
+
+async def _trickle(stream: trio.SocketStream, data: bytes, *, pause: float = 1.0) -> None:
+    for byte in data:
+        await stream.send_all(bytes((byte,)))
+        await trio.sleep(pause)
+
+
+async def _slow_head(stream: trio.SocketStream) -> None:
+    await _trickle(stream, _upgrade())
+
+
+async def _silent(stream: trio.SocketStream) -> None:
+    """Say nothing."""
+
+
+async def _nowhere(stream: trio.SocketStream) -> None:
+    await stream.send_all(_upgrade("/no/such/socket/websocket?vsn=2.0.0"))
+
+
+async def _big_head(stream: trio.SocketStream) -> None:
+    await stream.send_all(_upgrade(more=f"X-Filler: {'x' * 1_000_000}\r\n"))
+
+
+async def _slow_poll(stream: trio.SocketStream) -> None:
+    await stream.send_all(_post("/socket/longpoll?vsn=2.0.0", 8_000_000))
+    await _trickle(stream, b"[" * 1000)
+
+
+async def _slow_page(stream: trio.SocketStream) -> None:
+    await stream.send_all(_post("/", 8_000_000))
+    await _trickle(stream, b"x" * 1000)
+
+
+async def _second_head(stream: trio.SocketStream) -> None:
+    await stream.send_all(b"GET / HTTP/1.1\r\nHost: test\r\n\r\n")
+    await _trickle(stream, _upgrade())
+
+
+async def _idle_http2(stream: trio.SocketStream) -> None:
+    await stream.send_all(
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\x00\x00\x00\x04\x00\x00\x00\x00\x00"
+    )
+
+
+@cache
+def _half_message() -> bytes:
+    return client_frame(TEXT, b"[" * _MESSAGE)[: _MESSAGE - 100_000]
+
+
+async def _half_messages(stream: trio.SocketStream) -> None:
+    await stream.send_all(_upgrade())
+    await stream.send_all(_half_message())
+
+
+@cache
+def _bomb(size: int) -> bytes:
+    """A message that is two hundred thousand times as long as it looks, and means nothing."""
+    text = b'["1","2","room:a","ping",{"x":"' + b"x" * size + b'"}]'
+    packer = zlib.compressobj(wbits=-15)
+    packed = packer.compress(text) + packer.flush(zlib.Z_SYNC_FLUSH)
+    return client_frame(TEXT, packed[:-4], rsv=4)
+
+
+async def _explode(stream: trio.SocketStream, bomb: bytes, count: int) -> None:
+    join = client_frame(TEXT, b'["1","1","room:a","phx_join",{}]')
+    await stream.send_all(_upgrade(more="Sec-WebSocket-Extensions: permessage-deflate\r\n") + join)
+    await stream.send_all(bomb * count)
+
+
+async def _bomb_too_big(stream: trio.SocketStream) -> None:
+    await _explode(stream, _bomb(1_000_000_000), 1)
+
+
+async def _bombs_that_fit(stream: trio.SocketStream) -> None:
+    await _explode(stream, _bomb(_MESSAGE - 1000), 10)
+    await stream.send_all(client_frame(TEXT, b"that was it"))  # which closes
+
+
+ATTACKS: dict[str, tuple[Stranger, int]] = {
+    "a head, a byte a second": (_slow_head, 1000),
+    "nothing at all": (_silent, 10_000),
+    "an upgrade to a path that does not exist": (_nowhere, 1000),
+    "a header of a megabyte": (_big_head, 100),
+    "a polling client's body, a byte a second": (_slow_poll, 1000),
+    "a page's body, a byte a second": (_slow_page, 1000),
+    "a second head, a byte a second": (_second_head, 1000),
+    "HTTP/2 without a request": (_idle_http2, 1000),
+    "most of a message of 10 MB": (_half_messages, 100),
+    "a gigabyte, compressed": (_bomb_too_big, 10),
+    "ten messages of 10 MB, compressed": (_bombs_that_fit, 10),
+}
+"""What is sent, and by how many strangers in the benchmark."""
+
+
+async def attack(name: str, port: int, strangers: int) -> Counter[str]:
+    """Run an attack, until the server has let go of every stranger.
+
+    Returns what they got: the status of an answer, `"closed with"` a code, or `"nothing"`. Those that are still held
+    after `PATIENCE` seconds got `"held"`.
+    """
+    ends: Counter[str] = Counter()
+    opening = trio.CapacityLimiter(_BURST)
+
+    async def one(stranger: Stranger) -> None:
+        with trio.move_on_after(PATIENCE):
+            async with opening:
+                stream = await trio.open_tcp_stream("127.0.0.1", port)
+            ends[await _suffer(stranger, stream)] += 1
+            return
+        ends["held"] += 1
+
+    # What takes its time to make is made before, or the strangers would be late for another reason.
+    _half_message(), _bomb(1_000_000_000), _bomb(_MESSAGE - 1000)
+    async with trio.open_nursery() as nursery:
+        for _ in range(strangers):
+            nursery.start_soon(one, ATTACKS[name][0])
+    return ends
+
+
+async def _suffer(stranger: Stranger, stream: trio.SocketStream) -> str:
+    answer = b""
+    async with stream, trio.open_nursery() as nursery:
+
+        async def act() -> None:
+            try:
+                await stranger(stream)
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                pass  # the server has had enough, which is what is hoped for
+
+        nursery.start_soon(act)
+        try:
+            while piece := await stream.receive_some(65536):
+                answer = (answer + piece)[-65536:] if answer else piece
+        except trio.BrokenResourceError:
+            pass  # likewise
+        nursery.cancel_scope.cancel()
+    return _name_of(answer)
+
+
+def _name_of(answer: bytes) -> str:
+    status = re.match(rb"HTTP/1\.1 (\d{3})", answer)
+    if status is not None and status[1] != b"101":
+        return status[1].decode()
+    if len(answer) >= 4 and b"\x88" in answer[-125:]:
+        place = answer.rindex(b"\x88")
+        return f"closed with {int.from_bytes(answer[place + 2 : place + 4], 'big')}"
+    return "nothing" if not answer else "no answer"
+
+
+def main() -> None:
+    """Attack, and print how it ended and how long it took."""
+    name, port, strangers = sys.argv[1:]
+    begun = time.monotonic()
+    ends = trio.run(attack, name, int(port), int(strangers))
+    print(json.dumps({"ends": ends, "seconds": time.monotonic() - begun}))
+
+
+if __name__ == "__main__":
+    main()

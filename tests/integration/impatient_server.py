@@ -1,0 +1,17 @@
+"""The conformance application with short limits, for strangers: `python -m tests.integration.impatient_server`."""
+
+from channels import Endpoint, LongPoll, Mount
+from channels.cli import run_endpoint
+from examples.conformance import UserSocket
+
+endpoint = Endpoint(
+    sockets={
+        "/socket": Mount(
+            UserSocket, compress=True, longpoll=LongPoll(body_timeout=1.0), timeout=5.0
+        )
+    },
+    head_timeout=1.0,
+)
+
+if __name__ == "__main__":
+    run_endpoint(endpoint, default_port=0, default_log_level="error")
