@@ -25,7 +25,7 @@ from channels.connect_info import ConnectInfo, PeerData
 from channels.long_poll import LongPoll
 from channels.params import parse_query
 from channels.sockets import Refusal
-from channels.telemetry import LONGPOLL_UNSENDABLE
+from channels.telemetry import LONGPOLL_LEFT_OUT, LONGPOLL_UNSENDABLE
 from channels.tokens import Atom, TokenError, sign, verify
 from channels.transports.asgi import path_of
 from channels.transports.bodies import Bodies, Body
@@ -34,6 +34,7 @@ from channels.transports.longpoll import (
     TOKEN_HEADER,
     Answer,
     Line,
+    left_out,
     messages_answer,
     messages_of,
     plain_answer,
@@ -122,8 +123,11 @@ class LongPolling:
         body = await self._bodies.read(
             receive, max_bytes=options.max_body_bytes, timeout=options.body_timeout
         )
+        if body is None:
+            return None
         if not isinstance(body, Body):
-            return plain_answer(body) if body is not None else None
+            self._services.count(("http", "body_refused"))
+            return plain_answer(body)
         with body:
             if not self._may_come(request):
                 return status_answer(403)
@@ -233,7 +237,9 @@ class LongPolling:
             return status_answer(410)
         pid, _ = found
         types = request.all("content-type")
-        for line in messages_of(body, types[0] if len(types) == 1 else None):
+        content_type = types[0] if len(types) == 1 else None
+        self._tell_left_out(left_out(body, content_type), pid)
+        for line in messages_of(body, content_type):
             if not isinstance(line, Line):
                 return line
             try:
@@ -242,6 +248,15 @@ class LongPolling:
                 # It takes too long; or the session has ended over it, which the next request is told.
                 return status_answer(408)
         return status_answer(200)
+
+    def _tell_left_out(self, lines: int, pid: Pid) -> None:
+        if lines:
+            self._services.count(LONGPOLL_LEFT_OUT)
+            current_runtime().telemetry.execute(
+                LONGPOLL_LEFT_OUT,
+                {"messages": lines},
+                {"endpoint": self._services.endpoint, "pid": pid},
+            )
 
     def _messages(self, status: int, token: str, messages: list[bytes], pid: Pid) -> Answer:
         answer = messages_answer(status, token, messages)

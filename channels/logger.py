@@ -19,6 +19,7 @@ from channels.telemetry import (
     CHANNEL_JOINED,
     CHANNEL_UNHANDLED_INFO,
     ENDPOINT_DRAIN,
+    LONGPOLL_LEFT_OUT,
     LONGPOLL_UNSENDABLE,
     PAYLOAD_REFUSED,
     SOCKET_CONNECT_FAILED,
@@ -70,6 +71,7 @@ def attach(
         (SOCKET_MALFORMED, (logging.WARNING,), _malformed),
         (SOCKET_OVERFLOW, (logging.WARNING,), _overflow),
         (ENDPOINT_DRAIN, (logging.INFO,), _drain),
+        (LONGPOLL_LEFT_OUT, (logging.WARNING,), _left_out),
         (LONGPOLL_UNSENDABLE, (logging.WARNING,), _unsendable),
     )
     detaches = [
@@ -231,6 +233,14 @@ def _overflow(event: Event, measurements: Mapping[str, Any], metadata: Mapping[s
         metadata["code"],
         metadata["cause"],
         measurements["dropped"],
+    )
+
+
+def _left_out(event: Event, measurements: Mapping[str, Any], metadata: Mapping[str, Any]) -> None:
+    _log.warning(
+        "The client of %r posted more than 100 messages at once; the last %d are lost",
+        metadata["pid"],
+        measurements["messages"],
     )
 
 

@@ -13,6 +13,7 @@ __all__ = [
     "CHANNEL_UNHANDLED_INFO",
     "CONNECTION_CLOSED",
     "ENDPOINT_DRAIN",
+    "LONGPOLL_LEFT_OUT",
     "LONGPOLL_UNSENDABLE",
     "PAYLOAD_REFUSED",
     "SOCKET_CONNECTED",
@@ -65,6 +66,10 @@ CONNECTION_CLOSED: Event = ("phoenix", "connection_closed")
 ENDPOINT_DRAIN: Event = ("phoenix", "socket_drain")
 """A batch of connections is told to go elsewhere. Measures `count`, `total`, `index`, `rounds`; about `interval`, the
 seconds until the next one. All sockets of the endpoint are drained together, so it names none."""
+
+LONGPOLL_LEFT_OUT: Event = ("phoenix", "longpoll_left_out")
+"""A client that polls posted more than 100 messages at once; those beyond are lost, and it is not told, as in Phoenix.
+Measures `messages`, how many were left out; about `pid`."""
 
 LONGPOLL_UNSENDABLE: Event = ("phoenix", "longpoll_unsendable")
 """A binary message was for a client that polls, which cannot take one: its poll is answered 500, and what waited too is

@@ -29,6 +29,7 @@ __all__ = [
     "TOKEN_HEADER",
     "Answer",
     "Line",
+    "left_out",
     "messages_answer",
     "messages_of",
     "plain_answer",
@@ -40,7 +41,7 @@ __all__ = [
 TOKEN_HEADER: Final = "x-phoenix-longpoll-token"  # noqa: S105 - the name of a header
 NDJSON: Final = "application/x-ndjson"
 MAX_LINES: Final = 100
-"""Messages of a batch; what follows is left out in silence."""
+"""Messages of a batch; what follows is left out, and the client is not told."""
 MAX_BASE64: Final = 10_000_000
 """Characters of a message in base64."""
 
@@ -153,3 +154,12 @@ def messages_of(body: bytes, content_type: str | None) -> Iterator[Line | Answer
             yield plain_answer(500)
             return
         yield Line(base64.b64decode(line), binary=True)
+
+
+def left_out(body: bytes, content_type: str | None) -> int:
+    r"""How many lines `messages_of` leaves out of a body, because they are beyond `MAX_LINES`.
+
+    >>> left_out(b"\n" * 101, NDJSON)
+    2
+    """
+    return max(0, body.count(b"\n") + 1 - MAX_LINES) if content_type == NDJSON else 0

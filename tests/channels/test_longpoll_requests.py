@@ -24,7 +24,7 @@ from channels import (
     Socket,
     sign,
 )
-from channels.telemetry import SOCKET_CONNECT_FAILED, SOCKET_ORIGIN_REFUSED
+from channels.telemetry import LONGPOLL_LEFT_OUT, SOCKET_CONNECT_FAILED, SOCKET_ORIGIN_REFUSED
 from supervision import DynamicSupervisor
 from tests.channels.conftest import Serve
 from tests.channels.polling import JSON, NDJSON, Poller, line, sessions
@@ -366,11 +366,19 @@ async def test_lines_end_with_either_newline(poller: Poller) -> None:
     assert [message[1] for message in await poller.messages()] == ["1", "2", "3"]
 
 
-async def test_lines_beyond_the_hundredth_are_left_out(poller: Poller) -> None:
+async def test_lines_beyond_the_hundredth_are_left_out(
+    poller: Poller, caplog: pytest.LogCaptureFixture
+) -> None:
     await poller.join()
+    heard = poller.server.listen(LONGPOLL_LEFT_OUT)
     pushes = [("1", str(number), "room:a", "echo") for number in range(105)]
     assert await poller.send(*pushes) == 200
     assert [message[1] for message in await poller.messages()] == [str(n) for n in range(100)]
+    assert [measured for measured, _ in heard] == [{"messages": 5}]
+    assert "posted more than 100 messages at once; the last 5 are lost" in caplog.text
+    assert poller.server.endpoint.statistics()["counts"] == {LONGPOLL_LEFT_OUT: 1}
+    await poller.send(*pushes[:100])
+    assert len(heard) == 1
 
 
 async def test_base64_is_a_binary_message(poller: Poller) -> None:
@@ -496,6 +504,7 @@ async def test_a_body_that_is_too_big_is_400_and_the_connection_can_go_on(serve:
         assert answer is not None
         assert (answer.status, answer.body) == (400, b"")
     assert len(await poller.messages()) == 1, "the session lives"
+    assert poller.server.endpoint.statistics()["counts"] == {("http", "body_refused"): 2}
 
 
 async def test_a_body_that_does_not_come_is_408(poller: Poller) -> None:
