@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import trio
 from attrs import field, frozen
 
 from actors.errors import CallExit
@@ -93,7 +94,8 @@ class ChannelInfo:
 async def list_sockets(endpoint: Endpoint) -> list[SocketInfo]:
     """The clients that are connected to an endpoint, over WebSockets and by polling, in the order of their coming.
 
-    Connections that are no sockets, or not yet, are left out, and so is a client that goes meanwhile.
+    Connections that are no sockets, or not yet, are left out, and so is a client that goes meanwhile. All are asked at
+    once, and have five seconds to answer, which connections that serve pages or have not sent anything use up.
     """
     pids: list[Pid] = []
     for supervisor in ((endpoint, "sessions"), (endpoint, "connections")):
@@ -103,8 +105,15 @@ async def list_sockets(endpoint: Endpoint) -> list[SocketInfo]:
             # There are no sessions without a mount that lets clients poll, and nobody at all when it is not running.
             continue
         pids += [child.pid for child in reversed(children) if isinstance(child.pid, Pid)]
-    answers = [await _ask(pid, _socket_info) for pid in pids]
-    return [info for info in answers if info is not None]
+    answers: dict[Pid, SocketInfo | None] = {}
+
+    async def ask(pid: Pid) -> None:
+        answers[pid] = await _ask(pid, _socket_info)
+
+    async with trio.open_nursery() as nursery:
+        for pid in pids:
+            nursery.start_soon(ask, pid)
+    return [info for pid in pids if (info := answers[pid]) is not None]
 
 
 async def list_channels(socket: Pid) -> list[ChannelInfo]:

@@ -56,6 +56,16 @@ async def test_connections_that_are_no_sockets_and_endpoints_that_do_not_run_hav
     assert await list_sockets(server.endpoint) == []
 
 
+async def test_many_that_do_not_answer_are_waited_for_together(serve: Serve) -> None:
+    server = await serve(Endpoint(sockets={"/socket": UserSocket}))
+    for _ in range(3):
+        await server.accept()
+    client = await server.connect()
+    started = trio.current_time()
+    assert [each.pid for each in await list_sockets(server.endpoint)] == [process_of(client)]
+    assert trio.current_time() - started == pytest.approx(5.0)
+
+
 async def test_a_process_says_whether_it_is_a_socket_or_a_channel(serve: Serve) -> None:
     server = await serve(Endpoint(sockets={"/socket": UserSocket}))
     client = await server.connect()
