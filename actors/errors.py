@@ -19,7 +19,7 @@ ActorsError
 ├── ProcessFailed       the process of your as_process or scoped_spawn block ended (in actors.adoption)
 ├── RegistryError       a registry cannot do what you asked (in actors.registry)
 ├── InvalidReturn       your callback returned something that it may not
-└── InvalidCallback     your callback is not async
+└── InvalidCallback     your callback is not async, or takes something else
 
 ProcessExit, ProcessKilled are BaseExceptions: they unwind a process and a careless `except Exception` must not
 catch them.
@@ -30,7 +30,7 @@ from __future__ import annotations
 from types import CoroutineType
 from typing import TYPE_CHECKING
 
-from actors.exits import CALLING_SELF, NOPROC, TIMEOUT, Crash, ExitReason
+from actors.exits import CALLING_SELF, NOPROC, TIMEOUT, Crash, ExitReason, Shutdown
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -66,7 +66,9 @@ class ActorsError(Exception):
 
 
 def _told(reason: ExitReason) -> str:
-    # A crash says more in the words of its exception.
+    # A crash says more in the words of its exception, and a supervisor that did not boot in those of its child.
+    if isinstance(reason, Shutdown) and not isinstance(reason.detail, str):
+        return f"Shutdown({reason.detail})"
     return str(reason) if isinstance(reason, Crash) else repr(reason)
 
 
@@ -264,15 +266,23 @@ class InvalidReturn(ActorsError, TypeError):
 
 
 class InvalidCallback(ActorsError, TypeError):
-    """A class of yours declares a callback that cannot be called as one. Raised where the class is defined."""
+    """A class of yours declares a callback that cannot be called as one. Raised where the class is defined.
 
-    def __init__(self, owner: str, callback: str) -> None:
-        super().__init__(owner, callback)
+    `owner` is the class, `callback` its method; `arguments`, what it cannot be called with, or None if it is not async.
+    """
+
+    def __init__(self, owner: str, callback: str, arguments: tuple[str, ...] | None = None) -> None:
+        super().__init__(owner, callback, arguments)
         self.owner = owner
         self.callback = callback
+        self.arguments = arguments
 
     def __str__(self) -> str:
-        return f"{self.owner}.{self.callback} is not async; write `async def {self.callback}(self, ...)`"
+        where = f"{self.owner}.{self.callback}"
+        if self.arguments is None:
+            return f"{where} is not async; write `async def {self.callback}(self, ...)`"
+        taken = ", ".join(self.arguments)
+        return f"{where} cannot be called with ({taken}); write `async def {self.callback}(self, {taken})`"
 
 
 class ProcessExit(BaseException):

@@ -50,7 +50,15 @@ __all__ = ["GenServer", "Sender", "call", "cast", "reply", "stop", "system_call"
 
 S = TypeVar("S")
 
-_CALLBACKS = ("init", "handle_call", "handle_cast", "handle_info", "handle_continue", "terminate")
+# With their arguments; those of init are the class's own.
+_CALLBACKS: dict[str, tuple[str, ...] | None] = {
+    "init": None,
+    "handle_call": ("request", "sender"),
+    "handle_cast": ("message",),
+    "handle_info": ("message",),
+    "handle_continue": ("argument",),
+    "terminate": ("reason",),
+}
 
 
 class GenServer(Generic[S]):
@@ -69,10 +77,14 @@ class GenServer(Generic[S]):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        for name in _CALLBACKS:
+        for name, arguments in _CALLBACKS.items():
             callback = vars(cls).get(name)
-            if callback is not None and not inspect.iscoroutinefunction(callback):
+            if callback is None:
+                continue
+            if not inspect.iscoroutinefunction(callback):
                 raise InvalidCallback(cls.__name__, name)
+            if arguments is not None and not _takes(callback, len(arguments)):
+                raise InvalidCallback(cls.__name__, name, arguments)
 
     # Callbacks
 
@@ -335,3 +347,11 @@ async def stop(server: object, reason: ExitReason = NORMAL, *, timeout: float = 
         raise CallTimeout(server, "stop", timeout) from None
     except NoProcess:
         raise NoProcess(server, "stop", timeout) from None
+
+
+def _takes(callback: Any, count: int) -> bool:
+    try:
+        inspect.signature(callback).bind(*[None] * (count + 1))  # and self
+    except TypeError:
+        return False
+    return True

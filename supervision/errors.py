@@ -70,6 +70,9 @@ class FailedToStartChild:
     reason: ExitReason
     """Why it failed: what its init gave to `Fail`, or the reason it died of."""
 
+    def __str__(self) -> str:
+        return f"its child {self.id!r} did not start: {describe_reason(self.reason)}"
+
 
 def describe_reason(reason: ExitReason) -> str:
     """An exit reason in words, for one-sentence errors.
@@ -80,8 +83,7 @@ def describe_reason(reason: ExitReason) -> str:
     """
     if type(reason) is Shutdown:
         if type(reason.detail) is FailedToStartChild:
-            inner = reason.detail
-            return f"its child {inner.id!r} did not start: {describe_reason(inner.reason)}"
+            return str(reason.detail)
         return f"shutdown, {reason.detail!r}"
     if type(reason) is Crash:
         return describe_exception(reason.exception)

@@ -94,6 +94,33 @@ def test_a_callback_that_is_not_async_is_refused_where_the_class_is_defined(name
     assert str(caught.value) == f"Sync.{name} is not async; write `async def {name}(self, ...)`"
 
 
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("handle_call", "request, sender"),
+        ("handle_cast", "message"),
+        ("handle_info", "message"),
+        ("handle_continue", "argument"),
+        ("terminate", "reason"),
+    ],
+)
+def test_a_callback_that_takes_something_else_is_refused_where_the_class_is_defined(
+    name: str, arguments: str
+) -> None:
+    async def takes_nothing(self: object) -> NoReply:
+        return NoReply()
+
+    async def takes_anything(*args: object) -> NoReply:
+        return NoReply()
+
+    type("Fine", (GenServer,), {name: takes_anything})
+    with pytest.raises(InvalidCallback) as caught:
+        type("Wrong", (GenServer,), {name: takes_nothing})
+    assert str(caught.value) == (
+        f"Wrong.{name} cannot be called with ({arguments}); write `async def {name}(self, {arguments})`"
+    )
+
+
 async def test_a_cast_to_a_server_without_handle_cast_is_told_what_to_add() -> None:
     class Deaf(GenServer[None]):
         async def handle_call(self, request: Any, sender: Sender) -> Reply:

@@ -62,3 +62,11 @@ def test_mistakes_in_values_are_value_errors_too() -> None:
     assert issubclass(BadSupervisorOption, ValueError)
     assert issubclass(DuplicateChildId, BadChildSpec)
     assert issubclass(ApplicationFailed, SupervisionError)
+
+
+def test_a_supervisor_that_did_not_start_is_told_by_the_child_that_did_not() -> None:
+    inner = Shutdown(FailedToStartChild("listener", Crash(OSError("port 80 is taken"))))
+    assert str(StartError(Shutdown(FailedToStartChild("web", inner)))) == (
+        "the process did not start: Shutdown(its child 'web' did not start: its child 'listener' did not start: "
+        "OSError: port 80 is taken)"
+    )
