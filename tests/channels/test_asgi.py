@@ -219,6 +219,7 @@ async def test_the_end_of_the_client_is_the_end_of_the_connection(
         assert await here.say("websocket.disconnect", **message) == [], "it would not be read"
         assert here.returned
         assert server.channels("room:a") == []
+    assert server.endpoint.statistics()["counts"] == {}, "none of these is a broken frame"
 
 
 async def test_a_server_that_has_no_more_time_ends_the_connection(

@@ -469,6 +469,9 @@ async def test_a_push_of_an_earlier_join_gets_no_answer_of_the_present_one(
     await room.refute_reply(ref)
     ref = again.push("echo", {"n": 2})
     await again.assert_reply(ref, "ok", {"n": 2})
+    again.push("ping", {"n": 3})
+    await room.refute_push("pong")
+    await again.assert_push("pong", {"n": 3})
 
 
 # Around tests

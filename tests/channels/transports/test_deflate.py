@@ -123,7 +123,7 @@ def test_what_a_client_sends_is_read_compressed_or_not_whole_or_in_fragments(
 def test_a_client_reads_what_is_sent_to_it(offer: str, messages: list[bytes], binary: bool) -> None:
     client, make = client_of(offer), deflated_frames(agreed(offer).window_bits)
     for data in messages:
-        data = data * 4
+        data = data * 40
         sent = make(BinaryFrame(data) if binary else data)
         assert sent[0] & 0x0F == (BINARY if binary else TEXT)
         width = {126: 4, 127: 10}.get(sent[1], 2)
