@@ -13,7 +13,7 @@ import pytest
 import trio
 
 from tests.benchmarks.hostile.__main__ import Figures, Friend
-from tests.benchmarks.hostile.attacks import ATTACKS, attack
+from tests.benchmarks.hostile.attacks import ATTACKS, attack, prepare
 from tests.integration.servers import Server, serving
 
 # What each gets, how many there are, and the seconds after which the server must have let go of all.
@@ -50,6 +50,7 @@ def test_every_attack_is_tried() -> None:
 async def test_all_of_them_at_once_are_let_go_of_in_time_and_a_friend_is_served(
     server: Server,
 ) -> None:
+    prepare()
     friend = Friend(server)
     before = Figures()
     before.look(server, friend)

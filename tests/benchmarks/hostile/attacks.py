@@ -20,7 +20,7 @@ import trio
 
 from tests.channels.transports.frames import TEXT, client_frame
 
-__all__ = ["ATTACKS", "PATIENCE", "attack"]
+__all__ = ["ATTACKS", "PATIENCE", "attack", "prepare"]
 
 PATIENCE = 120.0
 """Seconds that a stranger waits to be let go of."""
@@ -157,12 +157,17 @@ async def attack(name: str, port: int, strangers: int) -> Counter[str]:
             return
         ends["held"] += 1
 
-    # What takes its time to make is made before, or the strangers would be late for another reason.
-    _half_message(), _bomb(1_000_000_000), _bomb(_MESSAGE - 1000)
     async with trio.open_nursery() as nursery:
         for _ in range(strangers):
             nursery.start_soon(one, ATTACKS[name][0])
     return ends
+
+
+def prepare() -> None:
+    """Make what takes its time to make, or the strangers would be late for another reason."""
+    _half_message()
+    for size in (1_000_000_000, _MESSAGE - 1000):
+        _bomb(size)
 
 
 async def _suffer(stranger: Stranger, stream: trio.SocketStream) -> str:
@@ -198,6 +203,7 @@ def _name_of(answer: bytes) -> str:
 def main() -> None:
     """Attack, and print how it ended and how long it took."""
     name, port, strangers = sys.argv[1:]
+    prepare()
     begun = time.monotonic()
     ends = trio.run(attack, name, int(port), int(strangers))
     print(json.dumps({"ends": ends, "seconds": time.monotonic() - begun}))

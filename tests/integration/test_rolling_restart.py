@@ -1,0 +1,214 @@
+"""A server is stopped under load and another takes its place: every client comes back, and none has lost a message.
+
+Clients number what they say and say again what was not acknowledged, which is what an application does to be sure.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+import trio
+from attrs import Factory, define
+from trio_websocket import ConnectionClosed, HandshakeError, WebSocketConnection, wrap_client_stream
+
+from tests.integration.phoenix_js import PhoenixJs, connected
+from tests.integration.servers import Server, serving
+
+CLIENTS = 50
+PAUSE = 0.05
+RETRIES = (0.01, 0.05, 0.1, 0.15, 0.2, 0.25, 0.5)  # those of phoenix.js, in seconds
+
+
+@define
+class Talker:
+    """Says something now and then, and again, until it was acknowledged."""
+
+    name: str
+    port: int
+    said: int = 0
+    unacknowledged: dict[int, str] = Factory(dict)
+    heard: set[str] = Factory(set)
+    acknowledged: set[str] = Factory(set)
+    repeated: int = 0
+    codes: list[int] = Factory(list)
+    turned_away: int = 0
+    joins: int = 0
+    is_in: bool = False
+    stopping: bool = False
+
+    async def main(self) -> None:
+        attempt = 0
+        while True:
+            try:
+                await self._be_connected()
+            except* ConnectionClosed:
+                attempt = 0
+            except* (HandshakeError, OSError):
+                self.turned_away += 1
+            self.is_in = False
+            await trio.sleep(RETRIES[min(attempt, len(RETRIES) - 1)])
+            attempt += 1
+
+    async def _be_connected(self) -> None:
+        stream = await trio.open_tcp_stream("127.0.0.1", self.port)
+        async with stream, trio.open_nursery() as nursery:
+            connection = await wrap_client_stream(
+                nursery, stream, f"127.0.0.1:{self.port}", "/socket/websocket?vsn=2.0.0"
+            )
+            try:
+                await self._talk(connection)
+            finally:
+                if connection.closed is not None:
+                    self.codes.append(connection.closed.code)
+
+    async def _talk(self, connection: WebSocketConnection) -> None:
+        await connection.send_message(
+            json.dumps(["0", "0", "room:lobby", "phx_join", {"name": self.name}])
+        )
+        answer = json.loads(await connection.get_message())
+        assert answer[4]["status"] == "ok", answer
+        self.joins += 1
+        self.is_in = True
+        self.repeated += len(self.unacknowledged)
+        for number, text in list(self.unacknowledged.items()):
+            await self._say(connection, number, text)
+        # One task for each direction: the end of the connection ends both.
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._listen, connection)
+            while True:
+                if not self.stopping:
+                    self.said += 1
+                    text = self.unacknowledged[self.said] = f"{self.name} {self.said}"
+                    await self._say(connection, self.said, text)
+                await trio.sleep(PAUSE)
+
+    async def _say(self, connection: WebSocketConnection, number: int, text: str) -> None:
+        message = ["0", str(number), "room:lobby", "new_msg", {"body": text}]
+        await connection.send_message(json.dumps(message))
+
+    async def _listen(self, connection: WebSocketConnection) -> None:
+        while True:
+            _, ref, _, event, payload = json.loads(await connection.get_message())
+            if event == "new_msg":
+                self.heard.add(payload["body"])
+            elif event == "phx_reply" and payload["status"] == "ok":
+                self.acknowledged.add(self.unacknowledged.pop(int(ref)))
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    with serving("tests.integration.draining_chat", tmp_path) as running:
+        yield running
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    for _ in range(750):
+        if holds():
+            return
+        await trio.sleep(0.02)
+    raise AssertionError("it did not come to that within 15 s")
+
+
+async def test_nothing_is_lost_when_a_server_takes_the_place_of_another(server: Server) -> None:
+    talkers = [Talker(f"client {n}", server.port) for n in range(CLIENTS)]
+    calm: list[set[str]] = []
+
+    async def be_calm() -> None:
+        """Note what is said and acknowledged while everybody is there."""
+        await until(lambda: all(talker.is_in for talker in talkers))
+        before = {text for talker in talkers for text in talker.acknowledged}
+        pending = {text for talker in talkers for text in talker.unacknowledged.values()}
+        await trio.sleep(0.5)
+        calm.append({text for each in talkers for text in each.acknowledged} - before - pending)
+
+    async with trio.open_nursery() as nursery:
+        for talker in talkers:
+            nursery.start_soon(talker.main)
+        await be_calm()
+        assert await trio.to_thread.run_sync(server.stop) == 0
+        await trio.to_thread.run_sync(server.start)
+        await be_calm()
+        for talker in talkers:
+            talker.stopping = True
+        await until(lambda: not any(talker.unacknowledged for talker in talkers))
+        await trio.sleep(0.2)  # what was broadcast last is on its way to the others
+        nursery.cancel_scope.cancel()
+
+    assert [talker.codes for talker in talkers] == [[1012]] * CLIENTS
+    assert [talker.joins for talker in talkers] == [2] * CLIENTS
+    for talker in talkers:
+        everything = {f"{talker.name} {number}" for number in range(1, talker.said + 1)}
+        assert talker.acknowledged == everything
+        assert everything <= talker.heard, "what was acknowledged was broadcast"
+    for said in calm:
+        assert len(said) > CLIENTS
+        assert all(said <= talker.heard for talker in talkers)
+    # Otherwise nothing was lost because nothing happened.
+    assert sum(talker.turned_away for talker in talkers) > 0
+    batches = re.findall(r"Draining (\d+) of 50 connections", server.output())
+    assert batches == ["10"] * 5
+
+
+class Speaker(threading.Thread):
+    """Has a phoenix.js say numbered messages one after another, and each again until it is acknowledged."""
+
+    def __init__(self, client: PhoenixJs, name: str) -> None:
+        super().__init__(name=name)
+        self.client = client
+        self.begun = threading.Event()
+        self.restarted = threading.Event()
+        self.problem: BaseException | None = None
+
+    def run(self) -> None:
+        try:
+            assert self.client.join("room:lobby", {"name": self.name})[0] == "ok"
+            for number in itertools.count(1):
+                # What is acknowledged from here on is so by the new server.
+                is_last = self.restarted.is_set()
+                self._say(f"{self.name} {number}")
+                self.begun.set()
+                if is_last:
+                    return
+                self.restarted.wait(0.02)
+        except BaseException as error:  # for the thread that waits for this one
+            self.problem = error
+
+    def _say(self, body: str) -> None:
+        # phoenix.js keeps what is pushed while it is away, and gives up on everything after its timeout.
+        while self.client.request("room:lobby", "new_msg", {"body": body})[0] != "ok":
+            pass
+        heard = self.client.seen("message", topic="room:lobby", event="new_msg")
+        assert any(each["payload"]["body"] == body for each in heard), "acknowledged, not broadcast"
+
+
+@pytest.mark.parametrize("transport", ["websocket", "longpoll"])
+def test_phoenix_js_loses_nothing_either(server: Server, transport: str) -> None:
+    with ExitStack() as stack:
+        speakers = [
+            Speaker(
+                stack.enter_context(
+                    connected(server.socket_url, transport=transport, timeout=1000)
+                ),
+                f"client {number}",
+            )
+            for number in range(3)
+        ]
+        for speaker in speakers:
+            speaker.start()
+        assert all(speaker.begun.wait(10) for speaker in speakers)
+        assert server.stop() == 0
+        server.start()
+        for speaker in speakers:
+            speaker.restarted.set()
+        for speaker in speakers:
+            speaker.join(20)
+        assert [(each.is_alive(), each.problem) for each in speakers] == [(False, None)] * 3
+        if transport == "websocket":
+            assert [each.client.seen("close")[0]["code"] for each in speakers] == [1012] * 3
