@@ -22,6 +22,7 @@ from actors.process import current_pid, is_alive, send
 from actors.refs import Pid, Ref
 from actors.results import Stop
 from actors.runtime import current_runtime
+from actors.sys import ServerStatus
 from channels._channel_server import READ_ON_AT, Closed, Gone, Link, ReadOn, Refused
 from channels._connecting import Connected
 from channels._mounts import Services
@@ -149,6 +150,15 @@ class SessionServer(GenServer[None]):
             self._close(SERVICE_RESTART, DRAINING, "the server drains")
         elif kind is Broadcast and message.event == "disconnect":
             self._close(GOING_AWAY, DISCONNECTED, "disconnect was broadcast")
+
+    def format_status(self, status: ServerStatus) -> ServerStatus:
+        """Keep out of crash reports what a client sends: nobody has looked yet for what must not be shown."""
+        message = status.message
+        if isinstance(message, bytes):
+            status.message = f"<{len(message)} bytes>"
+        elif message is not None:
+            status.message = f"<{type(message).__name__}>"
+        return status
 
     # How much is taken
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import logging
+import re
 from typing import Any
 
 import pytest
 import trio
 
 from actors import Telemetry, send
+from actors.logger import CRASH
 from channels import Channel, Draining, Endpoint, InvalidHandler, Mount, PubSub, Route, sign, verify
 from channels import logger as channels_logger
+from channels._session_server import SessionServer
 from channels.telemetry import (
     CHANNEL_HANDLED_IN,
     CHANNEL_JOINED,
@@ -306,3 +309,22 @@ async def test_a_protocol_that_is_not_spoken_is_told_to_the_author_without_the_t
         *[f"WARNING UserSocket refused a client: {picky}"] * 2,
     ]
     assert server.endpoint.statistics()["counts"] == {SOCKET_UNSUPPORTED: 4}
+
+
+async def test_a_crash_report_of_a_connection_does_not_show_what_it_was_reading(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(*_: Any) -> None:
+        raise RuntimeError("a bug of ours")
+
+    server = await serve(Endpoint(sockets={"/socket": Mount(UserSocket, longpoll=True)}))
+    client = await server.connect()
+    poller = await Poller(server).open()
+    crashes = server.listen(CRASH)
+    monkeypatch.setattr(SessionServer, "_carry_out", fail)
+    client.send(("1", "1", "room:a", "phx_join", {"password": "s3same"}))
+    await poller.send(("1", "1", "room:a", "phx_join", {"password": "s3same"}))
+    await settle()
+    of_the_websocket, of_the_poller = [about["last_message"] for _, about in crashes]
+    assert re.fullmatch(r"<\d+ bytes>", of_the_websocket)
+    assert "s3same" not in repr(of_the_poller)
