@@ -11,13 +11,16 @@ from typing import Any
 import msgspec
 import pytest
 import trio
+import trio.testing
 
 from actors import (
     SHUTDOWN,
     CallExit,
+    CallTimeout,
     ExitReason,
     GenServer,
     NoProcess,
+    NoReply,
     Pid,
     Reply,
     Sender,
@@ -176,6 +179,34 @@ async def test_what_breaks_while_the_run_is_closed_fails_it_as_well() -> None:
     (problem,) = outcome.problems
     assert problem.startswith("the invariant 'last_words' was broken: /top/c#1")
     assert [broken.name for broken in outcome.measures.invariants] == ["last_words"]
+
+
+class Silent(GenServer[None]):
+    async def handle_call(self, request: object, sender: Sender) -> NoReply:
+        return NoReply()
+
+
+async def test_who_is_late_because_the_whole_program_is_breaks_no_invariant() -> None:
+    clock = trio.lowlevel.current_clock()
+    assert isinstance(clock, trio.testing.MockClock)
+
+    async def drag() -> None:
+        # Every round of the scheduler takes longer than it is between two looks at the invariants.
+        while True:
+            clock.jump(0.1)
+            await trio.lowlevel.checkpoint()
+
+    async def dragging(world: LiveWorld) -> None:
+        silent = await Silent.start()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(drag)
+            for _ in range(200):
+                with pytest.raises(CallTimeout):
+                    await call(silent, "anything", timeout=0.25)
+            await world.until_over()
+            nursery.cancel_scope.cancel()
+
+    (await live(dragging, 7, seconds=30)).check()
 
 
 async def test_what_a_scenario_raises_is_what_came_of_the_run() -> None:
