@@ -22,7 +22,10 @@ import trio
 from supervision.chaos.errors import InvariantViolated, NotReached
 from supervision.recording.describe import describe
 
-__all__ = ["Expectations"]
+__all__ = ["CHECK", "Expectations"]
+
+CHECK = "check"
+"""The name of the invariant of all that has none: what `check` is given."""
 
 _PAUSE = 0.05
 """Seconds between two looks at a condition that has to be awaited, each of which is work for somebody."""
@@ -99,7 +102,7 @@ class Expectations:
             InvariantViolated: named "check".
         """
         if not holds:
-            raise InvariantViolated("check", self._now(), problem)
+            raise InvariantViolated(CHECK, self._now(), problem)
 
     def sometimes(self, name: str, condition: object = True) -> None:
         """Note whether something was the case: over all runs of a sweep it should have been, once at least.

@@ -6,9 +6,9 @@ import sys
 import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
-from types import FrameType
+from types import FrameType, TracebackType
 
-__all__ = ["describe_frame", "frames_inside", "is_program", "program_frame"]
+__all__ = ["describe_frame", "frames_inside", "is_program", "program_frame", "raised_in"]
 
 
 def _roots() -> tuple[str, ...]:
@@ -61,3 +61,18 @@ def describe_frame(frame: FrameType) -> str:
     shown = "/".join(path.parts[-2:]) if path.is_absolute() else str(path)
     name = code.co_qualname
     return f"{shown}:{frame.f_lineno} in {name}"
+
+
+def raised_in(trace: TracebackType | None) -> str | None:
+    """`line 3 of Room.handle_call`: the innermost line of the program in a traceback; None if there is none in it.
+
+    Counted from the beginning of the function, so that it stays the same when something above that is changed.
+    """
+    found = None
+    while trace is not None:
+        code = trace.tb_frame.f_code
+        if is_program(code.co_filename):
+            line = trace.tb_lineno - code.co_firstlineno + 1
+            found = f"line {line} of {code.co_qualname.replace('<locals>.', '')}"
+        trace = trace.tb_next
+    return found

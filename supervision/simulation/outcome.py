@@ -6,8 +6,10 @@ from typing import Any
 
 from attrs import field, frozen
 
+from supervision.chaos.expectations import CHECK
 from supervision.chaos.faults import Fault
 from supervision.chaos.report import FaultReport
+from supervision.simulation._places import raised_in
 from supervision.simulation.deviations import Deviation, Deviations
 from supervision.simulation.errors import InvariantViolated, NotReached, SimulationFailed
 from supervision.simulation.knobs import Knobs
@@ -80,11 +82,20 @@ class Outcome:
 
 
 def identify(error: BaseException | None) -> str | None:
-    """What kind of failure an error is: two runs that fail alike have the same. None for a run that passed."""
+    """What kind of failure an error is: two runs that fail alike have the same. None for a run that passed.
+
+    A name of the program's own tells failures apart best: `invariant NAME`, `eventually NAME`. Other exceptions are
+    alike if they are of one type, and were raised by the same line of the program, if one was running at all:
+    `KeyError in line 3 of Room.handle_call`. So is what `World.check` finds, which has no name.
+    """
     if error is None:
         return None
-    if isinstance(error, InvariantViolated):
-        return f"invariant {error.invariant}"
     if isinstance(error, NotReached):
         return f"eventually {error.name}"
-    return type(error).__qualname__
+    kind = type(error).__qualname__
+    if isinstance(error, InvariantViolated):
+        kind = f"invariant {error.invariant}"
+        if error.invariant != CHECK:
+            return kind
+    where = raised_in(error.__traceback__)
+    return kind if where is None else f"{kind} in {where}"

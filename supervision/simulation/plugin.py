@@ -11,6 +11,7 @@ seed, the story and the command that repeats it, and its run file is kept: the n
 
 from __future__ import annotations
 
+import argparse
 import functools
 import inspect
 from typing import Any, NoReturn
@@ -34,7 +35,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("simulation", "simulated worlds")
     group.addoption(
         "--simulation-seeds",
-        type=int,
+        type=_count,
         metavar="COUNT",
         help="how many seeds every simulated test runs with, whatever its marker says",
     )
@@ -49,6 +50,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="DIR",
         help="where run files of failures are kept; .ashtree/corpus in the root folder if not given",
     )
+
+
+def _count(text: str) -> int:
+    count = int(text)
+    if count < 1:
+        # argparse makes a sentence of it, with the name of the option.
+        raise argparse.ArgumentTypeError(f"{count} seeds are no search; write a number from 1")
+    return count
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -130,9 +139,9 @@ def _options_of(item: pytest.Function) -> dict[str, Any]:
         _refuse(item, f"there is no {unknown[0]!r}; there are {', '.join(sorted(_OPTIONS))}")
     options = dict(marker.kwargs)
     seeds = options.get("seeds", 200)
-    if isinstance(seeds, int):
-        options["seeds"] = range(1, seeds + 1)
-    if not list(options.setdefault("seeds", range(1, 201)))[:1]:
+    # A list, since an iterator can be gone through only once, and has no length.
+    options["seeds"] = range(1, seeds + 1) if isinstance(seeds, int) else list(seeds)
+    if not options["seeds"]:
         _refuse(item, "there are no seeds; write a number from 1")
     return options
 

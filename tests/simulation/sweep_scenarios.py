@@ -24,6 +24,10 @@ async def rarely_fails(world: World) -> None:
     world.check(chance > 0.1, f"{chance:.3f} is too little")
 
 
+FAILURES = {"ValueError in line 6 of rarely_fails", "invariant check in line 7 of rarely_fails"}
+"""What `identify` says of the ways in which `rarely_fails` fails."""
+
+
 async def changeable(world: World) -> None:
     """Fails with what `Answers.problem` says, but for the seeds that are spared."""
     world.note("changeable")

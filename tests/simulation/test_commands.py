@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 
 from channels import cli
-from tests.simulation.sweep_scenarios import Answers
+from tests.simulation.sweep_scenarios import FAILURES, Answers
 
 Run = Callable[..., tuple[int, str, str]]
 
 HERE = "tests.simulation.sweep_scenarios"
 QUICK = ("--jobs", "0", "--check", "0")
+KEPT = "--RuntimeError-in-line-5-of-changeable"
 
 
 @pytest.fixture
@@ -52,8 +53,8 @@ def test_a_sweep_in_which_nothing_is_found_says_so_and_keeps_nothing(
 def test_a_failure_is_told_kept_and_can_be_replayed(run: Run, tmp_path: Path) -> None:
     code, out, err = run("simulate", f"{HERE}:rarely_fails", "--seeds", "1-40", *QUICK)
     assert code == 1
-    assert "x invariant check (seeds" in out
-    assert "x ValueError (seeds" in out
+    assert "x invariant check in line 7 of rarely_fails (seeds" in out
+    assert "x ValueError in line 6 of rarely_fails (seeds" in out
     assert "the story:" in out
     assert "what a scenario prints" not in out
     first, second = kept(tmp_path)
@@ -83,16 +84,18 @@ def test_the_corpus_is_tried_first_and_says_what_is_fixed(
     assert run(*sweep)[0] == 1
     code, out, _ = run(*sweep)
     assert code == 1
-    assert "--RuntimeError--1.json still fails (RuntimeError)" in out
+    assert f"{KEPT}--1.json still fails (RuntimeError in line 5 of changeable)" in out
     monkeypatch.setattr(Answers, "problem", LookupError("another"))
     code, out, _ = run(*sweep)
     assert code == 1
-    assert "has changed: it was RuntimeError, and now is LookupError: " in out
+    assert (
+        "has changed: it was RuntimeError in line 5 of changeable, and now is LookupError: " in out
+    )
     monkeypatch.setattr(Answers, "problem", None)
     code, out, _ = run(*sweep)
     assert code == 0
-    assert "RuntimeError--1.json is fixed (RuntimeError before)" in out
-    assert "LookupError--1.json is fixed" in out
+    assert f"{KEPT}--1.json is fixed (RuntimeError in line 5 of changeable before)" in out
+    assert "LookupError-in-line-5-of-changeable--1.json is fixed" in out
 
 
 def test_a_file_that_is_fixed_does_not_stand_for_a_new_failure_of_its_kind(
@@ -103,9 +106,9 @@ def test_a_file_that_is_fixed_does_not_stand_for_a_new_failure_of_its_kind(
     monkeypatch.setattr(Answers, "spared", frozenset({1}))
     code, out, _ = run(*sweep)
     assert code == 1
-    assert "--RuntimeError--1.json is fixed" in out
+    assert f"{KEPT}--1.json is fixed" in out
     assert [path.name.rpartition("--")[2] for path in kept(tmp_path)] == ["1.json", "2.json"]
-    assert "--RuntimeError--2.json\n" in out
+    assert f"{KEPT}--2.json\n" in out
 
 
 def test_a_sweep_ends_after_enough_failures(run: Run) -> None:
@@ -136,7 +139,7 @@ def test_the_report_is_written_as_json_the_same_each_time(run: Run, tmp_path: Pa
     assert one == two
     assert one["passed"] is False
     assert one["seeds"] == 40
-    assert {each["failure"] for each in one["failures"]} == {"invariant check", "ValueError"}
+    assert {each["failure"] for each in one["failures"]} == FAILURES
 
 
 def test_a_run_that_ended_its_process_comes_with_a_command_that_repeats_it(run: Run) -> None:

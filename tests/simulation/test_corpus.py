@@ -27,8 +27,8 @@ def test_a_failure_is_kept_under_a_name_that_says_what_it_is(corpus: Corpus) -> 
     run = run_of(checks_at_every_seed, 7)
     path = corpus.keep(run)
     assert (
-        path.name
-        == "tests.simulation.sweep-scenarios-checks-at-every-seed--invariant-check--7.json"
+        path.name == "tests.simulation.sweep-scenarios-checks-at-every-seed--"
+        "invariant-check-in-line-4-of-checks-at-every-seed--7.json"
     )
     assert load_run(path) == run
     assert corpus.entries() == [(path, run)]

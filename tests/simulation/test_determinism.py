@@ -60,7 +60,7 @@ def test_a_failure_is_replayed_from_its_file(tmp_path: Path) -> None:
     outcome = simulate(fails, seed=5, knobs=Knobs(quantum=0.02), params={"fine": False})
     saved = save_run(outcome, file)
     assert load_run(file) == saved
-    assert saved.failure == "invariant check"
+    assert saved.failure == "invariant check in line 2 of fails"
     again = replay(file)
     assert again.trace == outcome.trace
     with pytest.raises(SimulationFailed, match="it is not fine"):
@@ -83,8 +83,8 @@ def test_a_run_that_is_another_one_by_now_is_not_called_a_replay(tmp_path: Path)
     ("content", "problem"),
     [
         (None, "cannot be read"),
-        ("[]", "cannot be read"),
-        ("{}", "has the format None"),
+        ("[]", "is no run file"),
+        ("{}", "is no run file: it has no format"),
         ('{"format": "ashtree-run/1"}', "is a broken run file"),
     ],
 )

@@ -50,7 +50,7 @@ def test_a_scenario_can_be_given_to_the_command(
 
 def test_a_box_office_that_looks_before_it_gives_is_found() -> None:
     results = list(sweep(theatre.evening, range(1, 61), params={"office": "hasty"}, check=0))
-    problems = [result.problem for result in results if result.failure == "invariant check"]
+    problems = [result.problem for result in results if result.failure is not None]
     assert problems
     assert all("was sold to visitor" in str(problem) for problem in problems)
 

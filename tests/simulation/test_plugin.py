@@ -83,7 +83,7 @@ def test_a_failure_shows_the_line_the_seed_the_story_and_how_to_see_it_again(
             "E       the story:",
             "E         test_it:test_luck fails with seed 2",
             "E       see it again with: pytest test_it.py::test_luck --simulation-seed 2",
-            "E       or: ashtree replay .ashtree/corpus/test-it-test-luck--AssertionError--2.json",
+            "E       or: ashtree replay .ashtree/corpus/test-it-test-luck--AssertionError-in-line-5-*--2.json",
             "test_it.py:8: AssertionError",
         ]
     )
@@ -206,6 +206,29 @@ def test_the_number_of_seeds_can_be_given_on_the_command_line(run: Run) -> None:
     run(counting.replace("COUNT", "7"), "--simulation-seeds", "7").assert_outcomes(passed=2)
 
 
+@pytest.mark.parametrize("count", ["0", "-3", "many"])
+def test_no_number_of_seeds_is_refused_on_the_command_line(
+    pytester: pytest.Pytester, count: str
+) -> None:
+    pytester.makepyfile(test_it=FAILING)
+    result = pytester.runpytest_inprocess("--simulation-seeds", count)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*argument --simulation-seeds: *"])
+
+
+def test_seeds_that_can_be_gone_through_only_once_are_a_choice_of_seeds(run: Run) -> None:
+    result = run(
+        """
+        import pytest
+
+        @pytest.mark.simulation(seeds=(seed for seed in (3, 4)))
+        async def test_it(world):
+            assert world.seed in (3, 4)
+        """
+    )
+    result.assert_outcomes(passed=1)
+
+
 def test_a_skip_inside_of_a_world_is_a_skip(run: Run) -> None:
     run(
         """
@@ -254,6 +277,7 @@ def test_what_has_no_line_of_the_test_is_shown_with_its_words(run: Run) -> None:
         ("@simulated(200)\nasync def test_it(world): pass", "*write seeds=200"),
         ("@simulated(seed=200)\nasync def test_it(world): pass", "*no 'seed'; there are *seeds*"),
         ("@simulated(seeds=0)\nasync def test_it(world): pass", "*there are no seeds*"),
+        ("@simulated(seeds=iter([]))\nasync def test_it(world): pass", "*there are no seeds*"),
         ("@simulated(jobs=-1)\nasync def test_it(world): pass", "*jobs is -1*"),
     ],
 )
@@ -311,4 +335,6 @@ def test_a_plan_that_does_nothing_fails_a_test(run: Run) -> None:
 def test_the_corpus_can_be_kept_elsewhere(run: Run, tmp_path: Path) -> None:
     run(FAILING, "--simulation-corpus", str(tmp_path / "kept"))
     (file,) = (tmp_path / "kept").iterdir()
-    assert re.fullmatch(r"test-it-test-luck--AssertionError--2\.json", file.name)
+    assert re.fullmatch(
+        r"test-it-test-luck--AssertionError-in-line-5-of-test-luck--2\.json", file.name
+    )

@@ -120,7 +120,9 @@ def test_what_no_line_of_the_program_is_to_blame_for_is_debugged_at_the_last_eve
 def test_a_run_that_fails_no_more_is_told_so(file: Path) -> None:
     save_run(simulate(adds, 1, params={"fine": 0}), file)
     file.write_text(file.read_text().replace('"fine": 0', '"fine": 1'))
-    with pytest.raises(RunFileError, match="it failed with invariant check then, and passed now"):
+    with pytest.raises(
+        RunFileError, match=r"it failed with invariant check in line 7 of adds then, and passed now"
+    ):
         replay(file)
 
 

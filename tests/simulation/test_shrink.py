@@ -113,7 +113,7 @@ def test_conditions_and_amounts_of_faults_are_lowered() -> None:
         FillMailbox(target="/top", when=At(3.333), messages=700),
     )
     outcome = simulate(scenario, 1, faults=plan)
-    assert identify(outcome.error) == "invariant check"
+    assert str(identify(outcome.error)).startswith("invariant check in line ")
     shrunk = shrink(outcome, scenario=scenario)
     assert shrunk.faults == (
         Hang(target="/top", when=On("handle_info", nth=1)),
@@ -142,7 +142,23 @@ def test_another_failure_is_not_taken_for_the_same_one() -> None:
 
     shrunk = shrink(simulate(scenario, 1, params={"number": 1000}), scenario=scenario)
     assert shrunk.params == {"number": 10}
-    assert shrunk.run.failure == "invariant check"
+    assert str(shrunk.run.failure).startswith("invariant check in line 4 of ")
+
+
+def test_two_lines_that_raise_the_same_type_or_check_something_are_two_failures() -> None:
+    async def scenario(world: World) -> None:
+        number = world.params["number"]
+        if world.params["raising"]:
+            if number < 5:
+                raise LookupError("fewer than five")
+            if number >= 10:
+                raise LookupError("ten or more")
+        world.check(number >= 5, "fewer than five")
+        world.check(number < 10, "ten or more")
+
+    for raising in (False, True):
+        outcome = simulate(scenario, 1, params={"number": 1000, "raising": raising})
+        assert shrink(outcome, scenario=scenario).params["number"] == 10
 
 
 def test_a_budget_of_runs_is_kept_and_the_best_so_far_is_returned() -> None:
@@ -184,7 +200,7 @@ def test_a_run_that_fails_otherwise_by_now_is_not_shrunk() -> None:
 
     run = shrink(simulate(scenario, 1, params={"x": 0}), scenario=scenario).run
     run.params.clear()
-    with pytest.raises(RunFileError, match="has failed with KeyError now"):
+    with pytest.raises(RunFileError, match="has failed with KeyError in line 2 of "):
         shrink(run, scenario=scenario)
 
 

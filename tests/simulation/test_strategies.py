@@ -67,7 +67,7 @@ def test_a_world_is_the_same_run_every_time(world: SimulatedWorld, groups: int) 
 def test_a_race_is_found_and_shrunk_to_one_kill_and_one_choice() -> None:
     def fails(world: SimulatedWorld) -> bool:
         outcome = world.simulate(lobby_in_a_storm, params=SMALL, keep_trace=False)
-        return identify(outcome.error) == "invariant check"
+        return str(identify(outcome.error)).startswith("invariant check ")
 
     found = find(
         worlds(ROOMS, choices=30, seeds=st.just(0)),
