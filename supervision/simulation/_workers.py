@@ -300,6 +300,7 @@ def _redirect(errors: int) -> None:
 def _serve(work: Callable[[int], bytes], commands: int, answers: int, limit: float) -> None:
     # First where it stands, and then the default action, which ends the process, even one that is stuck in C.
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     faulthandler.register(signal.SIGALRM, 2, chain=True)
     while index := os.read(commands, _INDEX.size):
         os.ftruncate(2, 0)

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import os
 import shlex
+import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Annotated, Any, NoReturn
 
 import msgspec
@@ -33,7 +37,8 @@ Target = Annotated[
 Seeds = Annotated[str, typer.Option(metavar="SEEDS", help="Such as 7, 1-1000, or 1-10,40.")]
 Jobs = Annotated[
     int | None,
-    typer.Option(min=0, help="Processes; one per core if not given. 0: in this process."),
+    # More are no help, and a slip of the finger should not bring a machine down.
+    typer.Option(min=0, max=256, help="Processes; one per core if not given. 0: in this process."),
 ]
 Swarm = Annotated[bool, typer.Option(help="Draw the settings of the world anew for each seed.")]
 Params = Annotated[
@@ -45,6 +50,7 @@ JsonFile = Annotated[
 ]
 
 INTERRUPTED = 130  # what shells say of a program that Ctrl-C has ended
+TERMINATED = 143  # and of one that SIGTERM has
 
 
 def add_simulation_commands(app: typer.Typer) -> None:
@@ -101,7 +107,8 @@ def simulate(
         json_file=json_file,
     )
     try:
-        passed = sweeping.run()
+        with _terminable():
+            passed = sweeping.run()
     except KeyboardInterrupt:
         sweeping.interrupted()
         raise SystemExit(INTERRUPTED) from None
@@ -158,7 +165,11 @@ def compare(
     json_file: JsonFile = None,
 ) -> None:
     """The command `ashtree compare`: exit code 0, 1 if a run could not be compared, 2 for wrong input."""
-    policies = dict(map(parse_policy, policy or ()))
+    named = [parse_policy(text) for text in policy or ()]
+    policies = dict(named)
+    if 2 <= len(policies) < len(named):
+        names = ", ".join(repr(name) for name, _ in named)
+        raise typer.BadParameter(f"two policies have one name, of {names}; give each its own")
     if len(policies) < 2:
         raise typer.BadParameter(
             "there is nothing to compare; write --policy '3 restarts: max_restarts=3' twice or more, with other names"
@@ -169,14 +180,15 @@ def compare(
         if file is not None and not file.parent.is_dir():
             raise typer.BadParameter(f"{file}: there is no folder {file.parent}")
     try:
-        comparison = comparison_of(
-            policies,
-            scenario,
-            seeds=chosen,
-            params=given,
-            swarm=swarm,
-            jobs=jobs,
-        )
+        with _terminable():
+            comparison = comparison_of(
+                policies,
+                scenario,
+                seeds=chosen,
+                params=given,
+                swarm=swarm,
+                jobs=jobs,
+            )
     except SimulationError as error:
         _fail(str(error), 1)
     except KeyboardInterrupt:
@@ -217,6 +229,20 @@ def _check_corpus(corpus: Path) -> None:
         raise typer.BadParameter(
             f"--corpus {corpus}: nothing can be written in {place}; name another folder"
         )
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Let SIGTERM end the processes of a search, too, which would go on without the one that has started them."""
+
+    def leave(number: int, frame: FrameType | None) -> NoReturn:
+        raise SystemExit(TERMINATED)
+
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _fail(sentence: str, code: int) -> NoReturn:

@@ -7,8 +7,8 @@
 
 A failure that was found by chance has many faults and a schedule in which nothing is where it usually is; hardly any of
 it matters. So it is run again and again with less: without some of the faults, then with tasks in their canonical order
-but for some rounds, then with smaller parameters, then with rounder numbers. What fails with the same invariant, or with
-the same type of exception from the same line of the program, is the same failure.
+but for some rounds, then with smaller parameters, then with rounder numbers. What fails with the same invariant, or
+with the same type of exception from the same line of the program, is the same failure.
 """
 
 from __future__ import annotations

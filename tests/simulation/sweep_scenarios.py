@@ -2,6 +2,7 @@
 
 import os
 import signal
+from pathlib import Path
 
 import trio
 
@@ -46,6 +47,14 @@ async def ends_its_process(world: World) -> None:
                 pass
         case 7:
             os._exit(4)
+
+
+async def terminates_the_search(world: World) -> None:
+    """Sends SIGTERM to the process that searches, and never ends."""
+    Path(world.params["file"]).write_text(str(os.getpid()))  # noqa: ASYNC240 # time stands still
+    os.kill(os.getppid(), signal.SIGTERM)
+    while True:
+        pass
 
 
 async def checks_at_every_seed(world: World) -> None:

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -109,6 +110,20 @@ def test_a_file_that_is_fixed_does_not_stand_for_a_new_failure_of_its_kind(
     assert f"{KEPT}--1.json is fixed" in out
     assert [path.name.rpartition("--")[2] for path in kept(tmp_path)] == ["1.json", "2.json"]
     assert f"{KEPT}--2.json\n" in out
+
+
+@pytest.mark.parametrize(
+    "command", [["simulate"], ["compare", "--policy", "a: b=1", "--policy", "c: b=2"]], ids=str
+)
+def test_sigterm_ends_the_processes_of_a_search_too(
+    run: Run, tmp_path: Path, command: list[str]
+) -> None:
+    file = tmp_path / "pid"
+    target = (f"{HERE}:terminates_the_search", "--seeds", "1", "--jobs", "1")
+    code, _, _ = run(*command, *target, "--params", f'file="{file}"')
+    assert code == 143
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(file.read_text()), 0)
 
 
 def test_a_sweep_ends_after_enough_failures(run: Run) -> None:
@@ -260,6 +275,11 @@ def test_a_corpus_that_cannot_be_written_is_one_sentence(
     [
         (["compare", f"{HERE}:changeable", "--policy", "a: b=1"], "twice or more"),
         (["compare", f"{HERE}:changeable", "--policy", "a: b", "--policy", "c=1"], "NAME=VALUE"),
+        (
+            ["compare", f"{HERE}:changeable", *("--policy", "a: b=1") * 2, "--policy", "c=1"],
+            "one name",
+        ),
+        (["simulate", f"{HERE}:changeable", "--jobs", "3000"], "--jobs"),
         (["simulate", HERE], "not of the form"),
         (["simulate", f"{HERE}:nothing"], "there is rarely_fails, changeable"),
         (["simulate", f"{HERE}:trio"], "no scenario"),
