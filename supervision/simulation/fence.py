@@ -133,8 +133,10 @@ def fence(on_escape: OnEscape) -> Iterator[None]:
         start(self)
 
     def sleep_for_real(seconds: Any, /) -> None:
-        if threading.get_ident() == thread:
-            escape("time.sleep()", _SLEEP, on_escape)
+        # A module that was imported meanwhile may have taken this for the real one, and keeps it.
+        active = _Fence.active
+        if active is not None and threading.get_ident() == active[0]:
+            escape("time.sleep()", _SLEEP, active[1])
         sleep(seconds)
 
     def start_trio_thread(*_: object) -> None:

@@ -56,6 +56,7 @@ def pinned(
     if settle is not None:
         replacements.update(_waiting_for_all(settle))
     with ExitStack() as stack:
+        stack.callback(_restore_in_new_modules, set(sys.modules), replacements)
         stack.enter_context(_without_collector())
         stack.enter_context(_seeded_module(streams))
         for space, name in _uses(replacements):
@@ -159,6 +160,18 @@ def _uses(
         original = replacements.get(id(space.get(name)))
         if original is not None and original[0] is space[name]:
             yield space, name
+
+
+def _restore_in_new_modules(
+    known: set[str], replacements: dict[int, tuple[object, object]]
+) -> None:
+    """A module that was imported meanwhile has taken stand-ins for the real things, and would keep them for ever."""
+    originals = {id(stand_in): original for original, stand_in in replacements.values()}
+    for module_name, space in _namespaces():
+        if module_name not in known:
+            for name, value in list(space.items()):
+                if id(value) in originals:
+                    space[name] = originals[id(value)]
 
 
 def _namespaces() -> Iterator[tuple[str, dict[str, Any]]]:

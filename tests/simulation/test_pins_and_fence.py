@@ -4,11 +4,13 @@
 # ruff: noqa: DTZ002, DTZ003, DTZ005, DTZ011, PLW0108
 
 import datetime as dt
+import importlib
 import os
 import random
 import secrets
 import socket
 import subprocess
+import sys
 import threading
 import time
 import uuid
@@ -16,6 +18,7 @@ from collections.abc import Callable
 from datetime import date as imported_date
 from datetime import datetime as imported_datetime
 from email.utils import formatdate
+from pathlib import Path
 from time import time as imported_time
 
 import pytest
@@ -27,6 +30,8 @@ from supervision.recording.entropy import Streams
 from supervision.simulation.errors import Escape
 from supervision.simulation.fence import fence
 from supervision.simulation.pins import pinned
+from supervision.simulation.simulate import simulate
+from supervision.simulation.world import World
 
 
 def unexpected(escape: Escape) -> None:
@@ -170,6 +175,27 @@ def test_a_thread_of_trio_is_stopped_where_the_program_asks_for_it() -> None:
     with pytest.raises(Escape) as caught:
         trio.run(main)
     assert "test_a_thread_of_trio" in caught.value.place
+
+
+def test_a_module_that_is_imported_inside_has_the_real_things_afterwards(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    names = "from os import urandom\nfrom time import sleep, time\nfrom datetime import datetime\n"
+    (tmp_path / "imported_late.py").write_text(names)
+    monkeypatch.syspath_prepend(tmp_path)
+
+    async def scenario(world: World) -> None:
+        late = importlib.import_module("imported_late")
+        world.note(late.urandom(8).hex())
+
+    try:
+        first = simulate(scenario, 1).check()
+        late = sys.modules["imported_late"]
+        assert (late.urandom, late.time, late.datetime) == (os.urandom, time.time, dt.datetime)
+        late.sleep(0)
+        assert simulate(scenario, 1).check().digest == first.digest
+    finally:
+        sys.modules.pop("imported_late", None)
 
 
 def test_outside_the_fence_everything_may_be_used() -> None:
