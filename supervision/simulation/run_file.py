@@ -141,6 +141,14 @@ def encode_run(run: RunFile) -> bytes:
         raise RunFileError(
             f"the run of {run.scenario} cannot be saved: {error}; give the scenario params of types that JSON has"
         ) from error
+    again = msgspec.json.decode(data)["params"]
+    changed = [name for name, value in run.params.items() if again.get(name) != value]
+    if changed:
+        # A set or bytes would come back as something else, and the replay would be another run.
+        raise RunFileError(
+            f"the run of {run.scenario} cannot be saved: its parameter {changed[0]!r} would be read as "
+            f"{again.get(changed[0])!r}; give the scenario params of types that JSON has"
+        )
     return msgspec.json.format(data) + b"\n"
 
 

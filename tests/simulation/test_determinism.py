@@ -79,6 +79,13 @@ def test_a_run_that_is_another_one_by_now_is_not_called_a_replay(tmp_path: Path)
         replay(file)
 
 
+@pytest.mark.parametrize("value", [(1, 2), {1}, b"x", {1: 2}, float("nan")], ids=repr)
+def test_what_would_be_read_as_something_else_is_not_saved(tmp_path: Path, value: object) -> None:
+    outcome = simulate(fails, seed=5, params={"fine": True, "odd": value})
+    with pytest.raises(RunFileError, match="its parameter 'odd' would be read as "):
+        save_run(outcome, tmp_path / "run.json")
+
+
 @pytest.mark.parametrize(
     ("content", "problem"),
     [
