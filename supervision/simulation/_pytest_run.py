@@ -28,7 +28,10 @@ from supervision.simulation.world import World
 
 __all__ = ["run_simulated"]
 
-_NO_FILE = "there is no run file of it, since another process could not find the test by the name of a function"
+_NO_FILE = (
+    "there is no run file of it, since another process could not find the test by the name of a function; it can if "
+    "the test is a function that takes nothing but `world`, and its folder has an __init__.py"
+)
 _SHRINKING = 10.0  # real seconds for making a failure small
 
 
