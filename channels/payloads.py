@@ -21,8 +21,10 @@ import inspect
 import re
 import typing
 from collections.abc import Awaitable, Callable, Iterator, Mapping
+from types import TracebackType
 from typing import Any, TypeVar
 
+import attrs
 import msgspec
 
 from actors.runtime import current_runtime
@@ -220,7 +222,20 @@ def _explain(error: msgspec.ValidationError) -> InvalidPayload:
             name, text = validated["name"], text[validated.end() :]
             if validated["what"]:
                 text = f"length {text}"
+        else:
+            name = _field_of(error.__cause__.__traceback__)
     if name is not None:
         path = f"{path}.{name}" if path else name
     problem = text.replace("`", "")
     return InvalidPayload(path or None, problem[:1].lower() + problem[1:])
+
+
+def _field_of(traceback: TracebackType | None) -> str | None:
+    """The field whose validator raised: validators get the instance, the attribute and the value."""
+    while traceback is not None:
+        code, local = traceback.tb_frame.f_code, traceback.tb_frame.f_locals
+        for name in code.co_varnames[: code.co_argcount]:
+            if isinstance(local.get(name), attrs.Attribute):
+                return str(local[name].name)
+        traceback = traceback.tb_next
+    return None

@@ -172,7 +172,7 @@ async def test_a_payload_that_does_not_fit_is_an_error_that_names_the_field_and_
 
 @pytest.mark.parametrize(
     ("payload", "field", "problem"),
-    [({}, "seat", "is missing"), ({"seat": 101}, None, "there are 100 seats")],
+    [({}, "seat", "is missing"), ({"seat": 101}, "seat", "there are 100 seats")],
 )
 async def test_a_join_whose_parameters_do_not_fit_is_refused_and_may_be_tried_again(
     serve: Serve, payload: Any, field: str | None, problem: str
