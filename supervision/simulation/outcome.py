@@ -11,7 +11,12 @@ from supervision.chaos.faults import Fault
 from supervision.chaos.report import FaultReport
 from supervision.simulation._places import raised_in
 from supervision.simulation.deviations import Deviation, Deviations
-from supervision.simulation.errors import InvariantViolated, NotReached, SimulationFailed
+from supervision.simulation.errors import (
+    BudgetSpent,
+    InvariantViolated,
+    NotReached,
+    SimulationFailed,
+)
 from supervision.simulation.knobs import Knobs
 
 __all__ = ["Outcome", "identify"]
@@ -93,6 +98,8 @@ def identify(error: BaseException | None) -> str | None:
     if isinstance(error, NotReached):
         return f"eventually {error.name}"
     kind = type(error).__qualname__
+    if isinstance(error, BudgetSpent):
+        return f"{kind} of {error.what}"
     if isinstance(error, InvariantViolated):
         kind = f"invariant {error.invariant}"
         if error.invariant != CHECK:

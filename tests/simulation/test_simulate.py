@@ -192,6 +192,7 @@ def test_a_scenario_that_does_not_end_is_ended(what: str, knobs: Knobs) -> None:
 
     error = simulate(scenario, seed=1, knobs=knobs).error
     assert isinstance(error, BudgetSpent)
+    assert identify(error) == f"BudgetSpent of {error.what}"
     assert error.what == what
     assert "the scenario sleeps" in str(error)
 
