@@ -47,18 +47,9 @@ help:
 run: $(RUN_STAMP) $(filter examples/chat/%,$(NPM_STAMPS))
 	@exec $(BIN)/python -m examples.chat $(ARGS)
 
-# Two halves side by side: what waits for real servers and browsers, and everything else. The first is printed when
-# both are over. Parts of the tests, named in ARGS, are one run.
+# All of them are two runs side by side; parts of them, named in ARGS, are one.
 test: $(DEV_STAMP) node chromium $(NPM_STAMPS) lint types
-ifeq ($(strip $(ARGS)),)
-	@log=$$(mktemp) && trap 'rm -f "$$log"' EXIT && \
-	{ $(BIN)/python -m pytest tests/integration > "$$log" 2>&1 & waiting=$$!; \
-	    $(BIN)/python -m pytest --ignore=tests/integration; rest=$$?; \
-	    wait $$waiting; integration=$$?; cat "$$log"; \
-	    exit $$((rest > integration ? rest : integration)); }
-else
-	@$(BIN)/python -m pytest $(ARGS)
-endif
+	@$(BIN)/python -m $(if $(strip $(ARGS)),pytest $(ARGS),tests)
 
 # A property may search for as long as it needs here, so a slow test is not taken for one that hangs.
 test-deep: $(DEV_STAMP) node chromium $(NPM_STAMPS)

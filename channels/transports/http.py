@@ -256,9 +256,11 @@ class _Server(TCPServer):
 
     _peer_has_gone = False
     begins_with_http2 = False
+    _reading: trio.CancelScope | None = None
 
     async def _read_data(self) -> None:
-        await super()._read_data()
+        with trio.CancelScope() as self._reading:
+            await super()._read_data()
         self._peer_has_gone = True
         protocol = self.protocol.protocol
         if isinstance(protocol, H2Protocol):
@@ -276,6 +278,10 @@ class _Server(TCPServer):
         except trio.BusyResourceError:
             # Another task is just closing the stream, because of what the client has sent meanwhile.
             await self.protocol.handle(Closed())
+        if isinstance(event, Closed) and self._reading is not None:
+            # A request that came in behind the one that was answered last is not served any more, and Hypercorn would
+            # wait for its turn for ever.
+            self._reading.cancel()
 
 
 async def _close_when_cancelled(stream: ReplayStream) -> None:

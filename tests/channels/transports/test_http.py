@@ -255,6 +255,33 @@ async def test_draining_lets_an_answer_be_finished_first() -> None:
         assert await client.stream.receive_some() == b""
 
 
+async def test_draining_does_not_wait_for_a_request_that_came_in_behind_the_last_answer(
+    autojump_clock: MockClock,
+) -> None:
+    go_on = trio.Event()
+
+    async def slow(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await go_on.wait()
+        await send(
+            {"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"4")]}
+        )
+        await send({"type": "http.response.body", "body": b"done"})
+
+    handover = HttpHandover(slow)
+    async with served(handover) as (client, _):
+        request = client.question("GET", "/")
+        await client.stream.send_all(request + request)
+        await wait_all_tasks_blocked()
+        await handover.drain()
+        go_on.set()
+        assert await client.answer() == (200, b"done")
+        with trio.fail_after(1):
+            assert await client.stream.receive_some() == b""
+            await wait_all_tasks_blocked()
+        assert handover.connections == 0
+
+
 @pytest.mark.parametrize(
     "sent", [b"\x00\x01\x02\r\n\r\n", b"GET / HTTP/1.1\r\n\r\n", b"GET /\r\n\r\n", b"P", b""]
 )
