@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import importlib
 import logging
 import ssl
 import sys
@@ -23,6 +22,7 @@ from channels.endpoint import Endpoint
 from channels.errors import ChannelsError
 from channels.live_network import LiveNetwork
 from supervision import application
+from supervision.arguments import load_module
 from supervision.chaos.commands import add_chaos_command
 from supervision.errors import FailedToStartChild, SupervisionError
 from supervision.simulation.commands import add_simulation_commands
@@ -253,34 +253,14 @@ def _url(host: str, port: int, *, secure: bool = False) -> str:
 
 
 def _load(target: str) -> Endpoint:
-    module_name, colon, name = target.partition(":")
-    if not colon or not module_name or not name:
-        raise typer.BadParameter(
-            f"{target!r} is not of the form MODULE:ENDPOINT; write it as in chat.server:endpoint"
-        )
-    if not all(part.isidentifier() for part in module_name.split(".")):
-        raise typer.BadParameter(
-            f"{module_name!r} is not the name of a module; give the name that Python would import, such as chat.server"
-        )
-    # As `python -m` does: what is started from a folder may import from it.
-    sys.path.insert(0, str(Path.cwd()))
-    try:
-        module = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        missing = error.name
-        if missing is not None and not f"{module_name}.".startswith(f"{missing}."):
-            # The module is there, and what it imports is not: that is for its author to see, traceback and all.
-            raise
-        raise typer.BadParameter(
-            f"there is no module {module_name!r} here; give the name that Python would import"
-        ) from None
+    module, name = load_module(target, "ENDPOINT", "chat.server:endpoint")
     endpoint = getattr(module, name, None)
     if not isinstance(endpoint, Endpoint):
         names = [key for key, value in vars(module).items() if isinstance(value, Endpoint)]
         there = f"; there is {', '.join(names)}" if names else "; there is none in this module"
         raise typer.BadParameter(
-            f"{module_name}.{name} is not an Endpoint{there}"
+            f"{module.__name__}.{name} is not an Endpoint{there}"
             if hasattr(module, name)
-            else f"the module {module_name!r} has no {name!r}{there}"
+            else f"the module {module.__name__!r} has no {name!r}{there}"
         )
     return endpoint

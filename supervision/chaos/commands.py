@@ -13,7 +13,7 @@ from typing import Annotated, TypeAlias
 import typer
 from rich.console import Console
 
-from supervision._arguments import load_function, parse_params
+from supervision.arguments import load_function, parse_params
 from supervision.chaos.errors import BadFault
 from supervision.chaos.experiment import Phases
 from supervision.chaos.faults import Fault, plan_from_json

@@ -19,7 +19,7 @@ from supervision.chaos.steady_state import SteadyCheck, SteadyState
 from supervision.recording.describe import describe
 from supervision.recording.entropy import Streams
 from supervision.recording.places import Place
-from supervision.recording.recorder import Recorder
+from supervision.recording.recorder import Recorder, find_process, place_among
 from supervision.recording.trace import Trace
 
 __all__ = ["LiveEnvironment", "LiveWorld", "Network"]
@@ -156,19 +156,12 @@ class LiveWorld:
 
     def path_of(self, pid: Pid) -> str | None:
         """Where a living process is in its tree: `/top/worker`."""
-        for recorder in self.recorders:
-            place = recorder.place_of(pid)
-            if place is not None:
-                return place.path
-        return None
+        known = place_among(self.recorders, pid)
+        return None if known is None else known[1].path
 
     def find(self, path: str) -> Pid | None:
         """The living process at a path, or at one that such a pattern matches; the newest, if there are several."""
-        for recorder in self.recorders:
-            pid = recorder.find(path)
-            if pid is not None:
-                return pid
-        return None
+        return find_process(self.recorders, path)
 
 
 class LiveEnvironment(Environment):
@@ -188,13 +181,12 @@ class LiveEnvironment(Environment):
         )
 
     def random(self, process: Pid | None) -> Random:
-        if process is not None:
-            for recorder in self._world.recorders:
-                place = recorder.place_of(process)
-                if place is not None:
-                    stream = self._drawn.get(place)
-                    if stream is None:
-                        name = recorder.node, place.path, place.incarnation
-                        stream = self._drawn[place] = self._streams.fresh("random", *name)
-                    return stream
-        return self._streams.stream("random")
+        known = None if process is None else place_among(self._world.recorders, process)
+        if known is None:
+            return self._streams.stream("random")
+        recorder, place = known
+        stream = self._drawn.get(place)
+        if stream is None:
+            name = recorder.node, place.path, place.incarnation
+            stream = self._drawn[place] = self._streams.fresh("random", *name)
+        return stream

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from json.encoder import encode_basestring
 from typing import Any
 
@@ -24,7 +24,7 @@ from supervision.recording.describe import describe, without_addresses
 from supervision.recording.places import REMEMBERED, Place, Places
 from supervision.recording.trace import Trace
 
-__all__ = ["Recorder"]
+__all__ = ["Recorder", "find_process", "place_among"]
 
 # In C, like all of the encoder, but annotated nowhere.
 quoted: Callable[[str], str] = encode_basestring
@@ -229,3 +229,21 @@ class Recorder(Instrument):
         if cause is not None:
             event["cause"] = cause
         return self.trace.add(kind, event)
+
+
+def place_among(recorders: Iterable[Recorder], pid: Pid) -> tuple[Recorder, Place] | None:
+    """Which of several recorders knows a living process, and where it is; None if none does."""
+    for recorder in recorders:
+        place = recorder.place_of(pid)
+        if place is not None:
+            return recorder, place
+    return None
+
+
+def find_process(recorders: Iterable[Recorder], path: str) -> Pid | None:
+    """The living process at a path, or a pattern of paths, that the first of several recorders knows."""
+    for recorder in recorders:
+        pid = recorder.find(path)
+        if pid is not None:
+            return pid
+    return None

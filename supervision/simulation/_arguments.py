@@ -9,7 +9,7 @@ from typing import Any
 
 import typer
 
-from supervision._arguments import load_function, parse_params
+from supervision.arguments import load_function, parse_params
 from supervision.chaos.settings import settings_of
 from supervision.simulation.scenario import Scenario
 

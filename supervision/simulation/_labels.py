@@ -6,14 +6,13 @@ numbers of tasks and processes are not.
 
 from __future__ import annotations
 
-from typing import Any
-
 import trio
 
 from actors.errors import ActorsError, ProcessKilled
 from actors.process import current_pid
 from actors.refs import Pid
 from supervision.recording.describe import without_addresses
+from supervision.recording.recorder import Recorder, place_among
 
 __all__ = ["TaskLabels"]
 
@@ -25,11 +24,11 @@ class TaskLabels:
     """Names tasks by the places of their processes.
 
     Args:
-        places: the recorders of the runtimes of a world; they may become more.
+        recorders: of the runtimes of a world; they may become more.
     """
 
-    def __init__(self, places: list[Any]) -> None:
-        self._places = places
+    def __init__(self, recorders: list[Recorder]) -> None:
+        self._recorders = recorders
 
     def label(self, task: trio.lowlevel.Task) -> str:
         """`/top/room:lobby#2` for a process, with its node in front; for other tasks the name of their function.
@@ -46,13 +45,12 @@ class TaskLabels:
         return name if inside is None else f"{name} in {inside}"
 
     def _place(self, pid: Pid | None) -> str | None:
-        if pid is not None:
-            for places in self._places:
-                place = places.place_of(pid)
-                if place is not None:
-                    node = places.node if isinstance(places.node, str) else ""
-                    return f"{node}{place.path}#{place.incarnation}"
-        return None
+        known = None if pid is None else place_among(self._recorders, pid)
+        if known is None:
+            return None
+        recorder, place = known
+        node = recorder.node if isinstance(recorder.node, str) else ""
+        return f"{node}{place.path}#{place.incarnation}"
 
 
 def _process_of(task: trio.lowlevel.Task) -> Pid | None:

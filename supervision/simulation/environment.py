@@ -11,7 +11,7 @@ from actors.environment import Environment
 from actors.refs import Pid
 from actors.runtime import Runtime
 from supervision.recording.entropy import Streams
-from supervision.recording.recorder import Recorder
+from supervision.recording.recorder import Recorder, place_among
 
 __all__ = ["SimulatedEnvironment"]
 
@@ -62,12 +62,10 @@ class SimulatedEnvironment(Environment):
 
     def _stream(self, purpose: str, process: Pid | None) -> Random:
         """The stream of a process: of its path and incarnation, whatever its pid is."""
-        if process is not None:
-            for recorder in self.recorders:
-                place = recorder.place_of(process)
-                if place is not None:
-                    node = recorder.node
-                    return self._streams.stream(purpose, node, place.path, place.incarnation)
+        known = None if process is None else place_among(self.recorders, process)
+        if known is not None:
+            recorder, place = known
+            return self._streams.stream(purpose, recorder.node, place.path, place.incarnation)
         return (
             self._streams.stream(purpose, self._name)
             if self._name

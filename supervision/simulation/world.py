@@ -27,7 +27,7 @@ from supervision.chaos.invariants.built_in import Chosen
 from supervision.chaos.steady_state import SteadyCheck, SteadyState
 from supervision.recording.describe import describe
 from supervision.recording.entropy import Streams
-from supervision.recording.recorder import Recorder
+from supervision.recording.recorder import Recorder, find_process, place_among
 from supervision.recording.trace import Trace
 from supervision.simulation.clock import VirtualClock
 from supervision.simulation.environment import SimulatedEnvironment
@@ -204,19 +204,12 @@ class World:
 
     def path_of(self, pid: Pid) -> str | None:
         """Where a living process is in its tree, as the trace names it: `/top/worker`."""
-        for recorder in self.recorders:
-            place = recorder.place_of(pid)
-            if place is not None:
-                return place.path
-        return None
+        known = place_among(self.recorders, pid)
+        return None if known is None else known[1].path
 
     def find(self, path: str) -> Pid | None:
         """The living process at a path; the newest, if there are several, and None if there is none."""
-        for recorder in self.recorders:
-            pid = recorder.find(path)
-            if pid is not None:
-                return pid
-        return None
+        return find_process(self.recorders, path)
 
     @property
     def listen(self) -> Listen:

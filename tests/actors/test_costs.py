@@ -6,14 +6,13 @@ that goes over one of them is not wrong, but it should be meant. That the dead l
 
 import gc
 import tracemalloc
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
-
-import trio
 
 from actors import GenServer, Reply, call, cast, open_runtime, spawn
 from tests.actors.helpers import settle
+from tests.actors.steps import counted
 
 MANY = 100
 # What the runtime's own tasks do in between, whatever the number of calls: the timers, and the pace of wakes.
@@ -26,26 +25,6 @@ class Echo(GenServer[None]):
 
     async def handle_cast(self, message: Any) -> None:
         pass
-
-
-class Steps(trio.abc.Instrument):
-    """Counts the steps of all tasks."""
-
-    def __init__(self) -> None:
-        self.count = 0
-
-    def before_task_step(self, task: trio.lowlevel.Task) -> None:
-        self.count += 1
-
-
-@contextmanager
-def counted() -> Iterator[Steps]:
-    steps = Steps()
-    trio.lowlevel.add_instrument(steps)
-    try:
-        yield steps
-    finally:
-        trio.lowlevel.remove_instrument(steps)
 
 
 @asynccontextmanager

@@ -4,8 +4,8 @@ As in `tests/actors/test_costs.py`, the bounds are what the code does today and 
 """
 
 import gc
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import trio
@@ -13,6 +13,7 @@ import trio.testing
 
 from actors import GenServer, Pid, Reply, call, cast, open_runtime, whereis
 from supervision import DynamicSupervisor, Supervisor, child_spec
+from tests.actors.steps import counted
 
 MANY = 100
 # What the runtime's own tasks do in between, whatever the number of restarts.
@@ -25,26 +26,6 @@ class Fragile(GenServer[None]):
 
     async def handle_cast(self, message: Any) -> None:
         raise RuntimeError("crash")
-
-
-class Steps(trio.abc.Instrument):
-    """Counts the steps of all tasks."""
-
-    def __init__(self) -> None:
-        self.count = 0
-
-    def before_task_step(self, task: trio.lowlevel.Task) -> None:
-        self.count += 1
-
-
-@contextmanager
-def counted() -> Iterator[Steps]:
-    steps = Steps()
-    trio.lowlevel.add_instrument(steps)
-    try:
-        yield steps
-    finally:
-        trio.lowlevel.remove_instrument(steps)
 
 
 @asynccontextmanager

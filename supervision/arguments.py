@@ -7,48 +7,63 @@ import sys
 from collections.abc import Sequence
 from inspect import iscoroutinefunction, signature
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import msgspec
 import typer
 
-__all__ = ["load_function", "parse_params"]
+__all__ = ["load_function", "load_module", "parse_params"]
 
 
-def load_function(target: str, what: str) -> Any:
-    """An async function of one argument called `module:function`; `what` says what it should be."""
+def load_module(target: str, kind: str, example: str) -> tuple[ModuleType, str]:
+    """Import the module of a `module:name`, and return it with the name.
+
+    Args:
+        target: what was typed.
+        kind: what the name should be, in capitals: `FUNCTION`.
+        example: a target as it could be: `shop.day:opening`.
+
+    Raises:
+        typer.BadParameter: it is not of that form, or there is no such module. What the module itself fails with is
+            for its author to see, and is raised as it is.
+    """
     module_name, colon, name = target.partition(":")
     if not colon or not module_name or not name:
         raise typer.BadParameter(
-            f"{target!r} is not of the form MODULE:FUNCTION; write it as in shop.day:opening"
+            f"{target!r} is not of the form MODULE:{kind}; write it as in {example}"
         )
     if not all(part.isidentifier() for part in module_name.split(".")):
         raise typer.BadParameter(
-            f"{module_name!r} is not the name of a module; give the name that Python would import, such as shop.day"
+            f"{module_name!r} is not the name of a module; give the name that Python would import, such as "
+            f"{example.partition(':')[0]}"
         )
-    module = _imported(module_name)
-    found = getattr(module, name, None)
-    if found is None:
-        raise typer.BadParameter(f"the module {module_name!r} has no {name!r}{_there_is(module)}")
-    if not iscoroutinefunction(found) or not _takes_one(found):
-        raise typer.BadParameter(f"{target} is no {what}{_there_is(module)}")
-    return found
-
-
-def _imported(module_name: str) -> Any:
     # As `python -m` does: what is started from a folder may import from it.
     if str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
     try:
-        return importlib.import_module(module_name)
+        return importlib.import_module(module_name), name
     except ModuleNotFoundError as error:
         missing = error.name
         if missing is not None and not f"{module_name}.".startswith(f"{missing}."):
-            # The module is there, and what it imports is not: that is for its author to see, traceback and all.
+            # The module is there, and what it imports is not.
             raise
         raise typer.BadParameter(
             f"there is no module {module_name!r} here; give the name that Python would import"
         ) from None
+
+
+def load_function(target: str, what: str) -> Any:
+    """An async function of one argument called `module:function`; `what` says what it should be."""
+    module, name = load_module(target, "FUNCTION", "shop.day:opening")
+    found = getattr(module, name, None)
+    if found is None:
+        raise typer.BadParameter(
+            f"the module {module.__name__!r} has no {name!r}{_there_is(module)}"
+        )
+    if not iscoroutinefunction(found) or not _takes_one(found):
+        raise typer.BadParameter(f"{target} is no {what}{_there_is(module)}")
+    return found
 
 
 def _there_is(module: Any) -> str:
