@@ -4,7 +4,10 @@
 for becomes a parameter of the socket's `connect`. Paths without such segments are looked up first, the others in the
 order of their declaration.
 
-After Phoenix.Endpoint's `socket`.
+Empty segments do not count: `/socket//websocket/` is `/socket/websocket`, as phoenix.js asks for it when it is given
+`"/socket/"`.
+
+After Phoenix.Endpoint's `socket`, and Plug's `path_info`.
 """
 
 from __future__ import annotations
@@ -61,7 +64,8 @@ class PathTable(Generic[T]):
         Raises:
             InvalidPath: something of the same shape is mounted there, or a variable is none or is there twice.
         """
-        segments = tuple(path.split("/"))
+        segments = _segments(path)
+        plain = _joined(segments)
         names = [segment for segment in segments if ":" in segment]
         for name in names:
             if not _VARIABLE.fullmatch(name) or names.count(name) > 1:
@@ -71,14 +75,14 @@ class PathTable(Generic[T]):
                     path=path,
                 )
         shape = _shape(segments)
-        if path in self._plain or any(_shape(taken) == shape for taken, _ in self._patterns):
+        if plain in self._plain or any(_shape(taken) == shape for taken, _ in self._patterns):
             raise InvalidPath(
                 f"two sockets are mounted at {path!r}; give each a path of its own", path=path
             )
         if names:
             self._patterns.append((segments, value))
         else:
-            self._plain[path] = value
+            self._plain[plain] = value
 
     def match(self, path: str) -> tuple[T, dict[str, str]] | None:
         """Find what is mounted at the path of a request, and what its variables stand for.
@@ -91,9 +95,10 @@ class PathTable(Generic[T]):
         value = self._plain.get(path)
         if value is not None:
             return value, {}
-        if not self._patterns:
-            return None
-        sent = path.split("/")
+        sent = _segments(path)
+        value = self._plain.get(_joined(sent))
+        if value is not None:
+            return value, {}
         for segments, each in self._patterns:
             if len(segments) == len(sent) and all(map(_fits, segments, sent)):
                 return each, {
@@ -122,8 +127,16 @@ class PathTable(Generic[T]):
         return found[0]
 
 
+def _segments(path: str) -> tuple[str, ...]:
+    return tuple(segment for segment in path.split("/") if segment)
+
+
+def _joined(segments: tuple[str, ...]) -> str:
+    return "/" + "/".join(segments)
+
+
 def _fits(segment: str, sent: str) -> bool:
-    return segment == sent or (segment.startswith(":") and sent != "")
+    return segment == sent or segment.startswith(":")
 
 
 def _shape(segments: tuple[str, ...]) -> tuple[str, ...]:

@@ -27,7 +27,29 @@ def test_what_variables_stand_for_is_decoded_and_may_not_be_empty() -> None:
         {"tenant": "a b", "room": "x/y"},
     )
     assert made.match("/socket//room/websocket") is None
+    assert made.match("/socket/a//b/websocket") is not None
     assert made.match("/socket/a/websocket") is None
+
+
+@pytest.mark.parametrize(
+    "sent",
+    ["/socket/websocket/", "/socket//websocket", "//socket/websocket", "///socket/websocket//"],
+)
+@pytest.mark.parametrize(
+    "mounted", ["/socket/websocket", "/socket/:transport", "//socket//websocket/"]
+)
+def test_empty_segments_do_not_count(mounted: str, sent: str) -> None:
+    assert table(mounted)[sent] == mounted
+
+
+def test_the_root_is_found_however_many_slashes_it_is_written_with() -> None:
+    assert "//" in table("/")
+    assert "/a" not in table("/")
+
+
+def test_paths_that_differ_in_empty_segments_alone_are_the_same_path() -> None:
+    with pytest.raises(InvalidPath, match="two sockets are mounted at"):
+        table("/socket/websocket", "/socket//websocket/")
 
 
 def test_a_variable_whose_name_begins_with_an_underscore_is_left_out() -> None:

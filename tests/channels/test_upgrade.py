@@ -99,8 +99,14 @@ async def test_refusals_other_than_a_wrong_upgrade_have_no_body(server: Server) 
     assert answer.headers["sec-websocket-version"] == "13"
 
 
+@pytest.mark.parametrize("path", ["/socket/websocket/", "/socket//websocket", "//socket/websocket"])
+async def test_empty_segments_of_a_path_do_not_count(server: Server, path: str) -> None:
+    _, answer = await ask(server, head(f"{path}?vsn=2.0.0"))
+    assert answer.status == 101
+
+
 async def test_any_other_path_is_answered_by_the_http_side(server: Server) -> None:
-    for path in ("/", "/socket", "/socket/websocket/", "/other/websocket"):
+    for path in ("/", "/socket", "/socket/websocket/x", "/other/websocket"):
         client, answer = await ask(server, head(path, "host: test\r\nconnection: close\r\n"))
         assert (answer.status, answer.body) == (404, b"not found")
         client.end()
