@@ -23,6 +23,7 @@ import trio
 
 from channels.connect_info import PeerData
 from channels.transports.request import Head, Headers
+from channels.transports.websocket import may_be_received
 
 __all__ = ["AsgiStream", "client_frame", "path_of", "split_frames"]
 
@@ -154,8 +155,8 @@ class AsgiStream(trio.abc.Stream):
         code = message.get("code") or _NO_CODE
         if code == _NO_CODE:
             return client_frame(_CLOSE, b"")
-        if not (1000 <= code <= 1014 and code not in {1004, 1006}) and not 3000 <= code <= 4999:
-            # It broke, which is what 1006 says, or the server has a code of its own for that.
+        if not may_be_received(code):
+            # It broke, which is what 1006 says, or the server ended it with a code of its own (1012).
             return b""
         reason = (message.get("reason") or "").encode()[:120].decode(errors="ignore").encode()
         return client_frame(_CLOSE, code.to_bytes(2, "big") + reason)

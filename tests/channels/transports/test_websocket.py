@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from websockets.client import ClientProtocol
+from websockets.exceptions import ProtocolError
 from websockets.frames import Frame, Opcode
 from websockets.protocol import State
 from websockets.server import ServerProtocol
@@ -38,9 +39,34 @@ LIMIT = 200
 Outcome: TypeAlias = list[tuple[str, object]]
 
 
+class Library(ServerProtocol):
+    """The library, but for the frames that Phoenix reads in another way."""
+
+    def recv_frame(self, frame: Frame) -> None:
+        if frame.opcode is Opcode.CLOSE:
+            code = int.from_bytes(frame.data[:2], "big")
+            try:
+                bytes(frame.data[2:]).decode()
+            except UnicodeDecodeError:
+                raise ProtocolError("the reason is not UTF-8") from None
+            if 1012 <= code <= 1014:
+                raise ProtocolError("a code that servers send")
+            if code >= 5000:
+                frame = Frame(Opcode.CLOSE, (4999).to_bytes(2, "big"))
+            self.current_size = None
+        is_empty = frame.opcode is Opcode.CONT and not (frame.fin or frame.data)
+        if is_empty and self.current_size is not None:
+            raise EmptyContinuation
+        super().recv_frame(frame)
+
+
+class EmptyContinuation(ProtocolError):
+    """A continuation without a byte that is not the last one."""
+
+
 def read_as_library(data: bytes) -> Outcome:
     """Read a whole stream with the library alone; messages put together in the plainest way."""
-    library = ServerProtocol(state=State.OPEN, max_size=LIMIT)
+    library = Library(state=State.OPEN, max_size=LIMIT)
     library.receive_data(data)
     outcome: Outcome = []
     parts = b""
@@ -68,7 +94,8 @@ def read_as_library(data: bytes) -> Outcome:
                 outcome.append(("text", parts))
     if library.parser_exc is not None:
         assert library.close_sent is not None
-        outcome.append(("broken", library.close_sent.code))
+        empty = isinstance(library.parser_exc, EmptyContinuation)
+        outcome.append(("broken", 1008 if empty else library.close_sent.code))
     return outcome
 
 
@@ -82,7 +109,7 @@ def told(event: WebSocketEvent) -> tuple[str, object]:
         assert event.frame[0] == 0x80 | PONG
         return "ping", event.frame[2:]
     if isinstance(event, Closed):
-        return ("closed by peer" if event.by_peer else "broken"), event.code
+        return ("closed by peer" if event.by_peer else "broken"), min(event.code, 4999)
     return ("binary" if type(event) is BinaryFrame else "text"), bytes(event)
 
 
@@ -183,7 +210,7 @@ def test_a_frame_is_plain_bytes_whatever_it_carries() -> None:
     assert type(frame(BinaryFrame(b"a"))) is bytes
 
 
-@pytest.mark.parametrize("code", [1000, 1001, 3000, 4999, None])
+@pytest.mark.parametrize("code", [1000, 1001, 1011, 3000, 4999, 5000, 65535, None])
 def test_a_client_that_closes_is_answered_with_1000(code: int | None) -> None:
     (event,) = WebSocketProtocol().receive(client_close(code))
     assert event == Closed(
@@ -191,7 +218,7 @@ def test_a_client_that_closes_is_answered_with_1000(code: int | None) -> None:
     )
 
 
-@pytest.mark.parametrize("code", [0, 999, 1004, 1005, 1006, 1016, 2999, 5000])
+@pytest.mark.parametrize("code", [0, 999, 1004, 1005, 1006, 1012, 1014, 1016, 2999])
 def test_a_client_that_closes_with_a_code_that_may_not_be_sent_gets_1002(code: int) -> None:
     (event,) = WebSocketProtocol().receive(client_close(code))
     assert isinstance(event, Closed)
@@ -231,7 +258,6 @@ def test_a_message_that_is_too_big_is_refused_before_it_has_arrived() -> None:
 def test_fragments_are_bounded_together_as_soon_as_the_header_shows_it() -> None:
     protocol = WebSocketProtocol(max_message_size=LIMIT)
     assert protocol.receive(client_frame(TEXT, b"x" * LIMIT, fin=False)) == []
-    assert protocol.receive(client_frame(CONTINUATION, b"", fin=False)) == []
     (event,) = protocol.receive(client_frame(CONTINUATION, b"x", fin=False)[:6])
     assert isinstance(event, Closed)
     assert event.code == 1009
@@ -272,6 +298,29 @@ def test_pings_between_fragments_are_answered_in_their_place() -> None:
         + client_frame(CONTINUATION, b"b")
     )
     assert WebSocketProtocol().receive(data) == [Answer(b"\x8a\x01p"), b"ab"]
+
+
+@pytest.mark.parametrize("kind", [TEXT, BINARY])
+def test_a_close_in_the_middle_of_a_fragmented_message_is_a_close(kind: int) -> None:
+    data = client_frame(kind, b"a", fin=False) + client_frame(CONTINUATION, b"b", fin=False)
+    (event,) = WebSocketProtocol().receive(data + client_close(1001))
+    assert event == Closed(code=1001, reason="", by_peer=True, frame=close_frame(1000))
+
+
+@pytest.mark.parametrize("payload", [b"\x03", (1000).to_bytes(2, "big") + b"\xff"])
+def test_a_close_frame_that_is_malformed_is_a_protocol_error(payload: bytes) -> None:
+    (event,) = WebSocketProtocol().receive(client_frame(CLOSE, payload))
+    assert isinstance(event, Closed)
+    assert (event.code, event.by_peer) == (1002, False)
+
+
+def test_an_empty_continuation_that_ends_nothing_closes_with_1008() -> None:
+    begun = client_frame(TEXT, b"", fin=False)
+    protocol = WebSocketProtocol()
+    assert protocol.receive(begun + client_frame(CONTINUATION, b"")) == [b""]
+    (event,) = protocol.receive(begun + client_frame(CONTINUATION, b"", fin=False))
+    assert isinstance(event, Closed)
+    assert (event.code, event.by_peer) == (1008, False)
 
 
 def test_after_its_own_close_frame_a_server_waits_for_the_clients_and_nothing_else() -> None:
