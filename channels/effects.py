@@ -30,7 +30,7 @@ class Membership:
       and the frames that end the membership carry it;
     - `ref`: that of the join message, for the reply to it;
     - `channel_ref`: what the channel's own pushes and replies carry as their join_ref: the
-      `join_ref`, or where that is None the `ref`;
+      `join_ref`, or where that is None or False the `ref`;
     - `status`: `joining`, `joined`, `leaving` (a leave was handed to the channel) or `gone` (the
       session has forgotten it, and has said or arranged what the client has to know: neither an
       answer to its join nor a phx_close may be written any more). The session's to change, but
@@ -63,7 +63,9 @@ class Membership:
         self.topic: str = message.topic
         self.join_ref = message.join_ref
         self.ref = message.ref
-        self.channel_ref = message.ref if message.join_ref is None else message.join_ref
+        # `join_ref || ref` in Elixir, where false counts as nil does.
+        absent = message.join_ref is None or message.join_ref is False
+        self.channel_ref = message.ref if absent else message.join_ref
         self.route = route
         self.status: Status = "joining"
         self.process: Any = None

@@ -240,6 +240,15 @@ def test_a_join_without_join_ref_takes_only_messages_without_one() -> None:
     ]
 
 
+def test_a_join_ref_that_is_false_counts_as_none_for_what_the_channel_says() -> None:
+    session = new_session()
+    membership = join(session, join_ref=False, ref="7")
+    session.joined(membership)
+    assert (membership.join_ref, membership.channel_ref) == (False, "7")
+    for join_ref, is_delivered in ((False, True), (None, True), ("7", False), (0, False)):
+        assert bool(feed(session, join_ref, "9", "room:a", "echo")) == is_delivered
+
+
 # Messages to a topic that is not joined.
 
 
