@@ -17,15 +17,15 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Iterator, MutableMapping
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 import trio
 
 from channels.connect_info import PeerData
-from channels.transports.request import Head, Headers
+from channels.transports.request import Head, Headers, split_absolute
 from channels.transports.websocket import may_be_received
 
-__all__ = ["AsgiStream", "client_frame", "path_of", "split_frames"]
+__all__ = ["AsgiStream", "client_frame", "in_origin_form", "path_of", "split_frames"]
 
 _TEXT, _BINARY, _CLOSE = 0x81, 0x82, 0x88
 _NO_MASK = bytes(4)
@@ -46,6 +46,29 @@ def path_of(scope: MutableMapping[str, Any]) -> str:
     if root and (path == root or path.startswith(f"{root}/")):
         path = path[len(root) :]
     return path or "/"
+
+
+def in_origin_form(scope: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Give the scope of a request whose target is a whole URL the path and the host of that URL.
+
+        >>> scope = {"path": "http://a/b", "raw_path": b"http://a/b", "headers": [(b"host", b"c")]}
+        >>> in_origin_form(scope)
+        {'path': '/b', 'raw_path': b'/b', 'headers': [(b'host', b'a')]}
+
+    Clients send such a target to proxies, and a server has to take it. Some servers hand it on as it came. All other
+    scopes are returned as they are. Source: RFC 9112, section 3.2.2.
+    """
+    raw = scope.get("raw_path") or b""
+    absolute = None if raw.startswith(b"/") else split_absolute(raw.decode("latin-1"))
+    if absolute is None:
+        return scope
+    host, rest = absolute[0].encode("latin-1"), absolute[1] or "/"
+    return {
+        **scope,
+        "path": unquote(rest.partition("?")[0]) or "/",
+        "raw_path": rest.encode("latin-1"),
+        "headers": [(name, host if name == b"host" else value) for name, value in scope["headers"]],
+    }
 
 
 def client_frame(first: int, payload: bytes) -> bytes:

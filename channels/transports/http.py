@@ -38,7 +38,7 @@ from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ConnectionState, LifespanState
 
-from channels.transports.asgi import path_of
+from channels.transports.asgi import in_origin_form, path_of
 from channels.transports.attach import Carrier
 from channels.transports.lifespan import ASGIApplication, Lifespan
 from channels.transports.replay import ReplayStream, TLSReplayStream
@@ -169,6 +169,7 @@ class HttpHandover:
         ...     await handover.route(scope, receive, send)
         """
         kind = scope["type"]
+        scope = in_origin_form(scope)
         send = _unless_broken_off(send)
         found = self.find(scope) if kind == "http" else None
         if found is not None:

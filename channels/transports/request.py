@@ -25,7 +25,15 @@ from typing import TypeAlias
 
 from attrs import field, frozen
 
-__all__ = ["DEFAULT_MAX_HEAD_SIZE", "BadRequest", "Head", "HeadParser", "Headers", "ParsedHead"]
+__all__ = [
+    "DEFAULT_MAX_HEAD_SIZE",
+    "BadRequest",
+    "Head",
+    "HeadParser",
+    "Headers",
+    "ParsedHead",
+    "split_absolute",
+]
 
 DEFAULT_MAX_HEAD_SIZE = 16 * 1024
 """Bytes of a head. As much as the HTTP server behind takes, and twice what most clients send."""
@@ -195,6 +203,16 @@ class HeadParser:
         return BadRequest(status=431, problem=f"the headers take more than {self._max_size} bytes")
 
 
+def split_absolute(target: str) -> tuple[str, str] | None:
+    """Split a request target in absolute form into its host and what follows; None for one in another form.
+
+    >>> split_absolute("http://example.org:4000/socket?vsn=2.0.0")
+    ('example.org:4000', '/socket?vsn=2.0.0')
+    """
+    absolute = _ABSOLUTE.fullmatch(target)
+    return None if absolute is None else (absolute[1], absolute[2])
+
+
 def _parse(received: bytes, end: int) -> ParsedHead:
     first, _, block = received[: end + 2].partition(b"\r\n")
     line = _REQUEST_LINE.fullmatch(first.decode("latin-1"))
@@ -218,13 +236,13 @@ def _parse(received: bytes, end: int) -> ParsedHead:
         headers.append((name, value.strip(" \t")))
     if version == "1.1" and "host" not in seen:
         return BadRequest(status=400, problem="the header 'host' is missing")
-    absolute = _ABSOLUTE.fullmatch(target)
+    absolute = split_absolute(target)
     if absolute is None:
         path, _, query = target.partition("?")
     else:
-        path, _, query = absolute[2].partition("?")
+        path, _, query = absolute[1].partition("?")
         path = path or "/"
-        headers = [(name, absolute[1] if name == "host" else value) for name, value in headers]
+        headers = [(name, absolute[0] if name == "host" else value) for name, value in headers]
     return Head(
         method=method,
         target=target,

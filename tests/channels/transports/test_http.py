@@ -204,6 +204,17 @@ async def test_other_requests_for_a_socket_are_answered_as_on_a_connection_of_it
         assert await client.ask("POST", "/socket/websocket?vsn=2.0.0") == (400, b"")
 
 
+@pytest.mark.parametrize("host", ["localhost", "elsewhere:4000"])
+async def test_a_target_in_absolute_form_is_the_path_behind_its_host(
+    mounted: HttpHandover, host: str
+) -> None:
+    async with served(mounted) as (client, _):
+        assert await client.ask("GET", f"http://{host}/page?a=b") == (200, b"GET /page?a=b ")
+        assert await client.ask("GET", f"HTTP://{host}") == (200, b"GET /? ")
+        status, _ = await client.ask("GET", f"http://{host}/socket/websocket", headers=UPGRADE)
+        assert status == 421
+
+
 async def test_websockets_of_the_application_are_its_own_business(mounted: HttpHandover) -> None:
     async with served(mounted) as (client, _):
         await client.stream.send_all(client.question("GET", "/theirs", headers=UPGRADE))
