@@ -22,6 +22,7 @@ from channels.telemetry import (
     SOCKET_ORIGIN_REFUSED,
     SOCKET_UNSUPPORTED,
 )
+from channels.transports import handshake
 from channels.transports.origin import origin_allowed
 from channels.web_sessions import csrf_matches, parse_cookies
 
@@ -71,6 +72,7 @@ async def connect(
     info: ConnectInfo,
     *,
     transport: str,
+    problem: str | None = None,
 ) -> Connected | Refusal:
     """Find the serializer and ask the application.
 
@@ -80,6 +82,8 @@ async def connect(
         params: of the query and the path.
         info: what is known of the request; the session and what the mount adds is filled in here.
         transport: `"websocket"` or `"longpoll"`. The `error_handler` of the mount is asked for the former alone.
+        problem: why the request cannot become a WebSocket whatever the application says. A client that the application
+            lets in is answered 400 with it. After Phoenix, which asks the application first.
     """
     serializer = negotiate(params.get("vsn", DEFAULT_VSN), mount.serializers)
     if serializer is None:
@@ -111,6 +115,9 @@ async def connect(
             {"endpoint": services.endpoint, "socket": mount.socket, "exception": error},
         )
         return Refusal(500)
+    if problem is not None:
+        _measure(started, socket, info, about, result="error", reason=problem)
+        return Refusal(400, problem, (("sec-websocket-version", handshake.VERSION),))
     _measure(started, socket, info, about, result="ok", reason=None)
     return Connected(mount=mount, socket=socket, id=identity, serializer=serializer)
 

@@ -8,10 +8,10 @@ It is an ordinary server, and what its client sends are messages like any other.
 request (`_upgrade`); answer it, hand the connection to the HTTP server, or become a WebSocket; then serve frames until
 one side closes. It is linked to its supervisor alone; it monitors its channels, and they monitor it.
 
-Close codes: 1000 answers the client's own close; 1001 for `disconnect`; 1002, 1007, 1008, 1009 for a client that breaks the
-rules of WebSockets and 1011 for one that breaks those of the protocol; 1002 also for one that is silent for too long
-(not 1000, on which phoenix.js would stay away); 1012 when the server drains; 1013 for one that reads too slowly, or
-that was left unread for that long because a channel is far behind.
+Close codes: 1000 answers the client's own close; 1001 for `disconnect`; 1002, 1007, 1008 and 1009 for a client that
+breaks the rules of WebSockets and 1011 for one that breaks those of the protocol; 1002 also for one that is silent for
+too long (not 1000, on which phoenix.js would stay away); 1012 when the server drains; 1013 for one that reads too
+slowly, or that was left unread for that long because a channel is far behind.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ from channels._longpoll_session import Enter, Hello, LongPollSession, Poll
 from channels._mounts import MountedSocket, Services
 from channels.connect_info import ConnectInfo, PeerData
 from channels.long_poll import LongPoll
-from channels.params import parse_query
+from channels.params import InvalidQuery, parse_query
 from channels.sockets import Refusal
 from channels.telemetry import LONGPOLL_LEFT_OUT, LONGPOLL_UNSENDABLE
 from channels.tokens import Atom, TokenError, sign, verify
@@ -75,7 +75,12 @@ class _Request:
             (name.decode("latin-1").lower(), value.decode("latin-1"))
             for name, value in scope["headers"]
         )
-        self.params: dict[str, Any] = {**parse_query(self.query), **variables}
+        self.params: dict[str, Any] = variables
+        self.is_malformed = False
+        try:
+            self.params = {**parse_query(self.query), **variables}
+        except InvalidQuery:
+            self.is_malformed = True
 
     def all(self, name: str) -> list[str]:
         """The values of a header, by its lower-case name."""
@@ -116,6 +121,8 @@ class LongPolling:
         """Decide what is answered; None if the client has gone."""
         options = request.options
         if request.method == "GET":
+            if request.is_malformed:
+                return self._malformed()
             if not self._may_come(request):
                 return status_answer(403)
             return await self._get(request, receive)
@@ -129,6 +136,8 @@ class LongPolling:
             self._services.count(("http", "body_refused"))
             return plain_answer(body)
         with body:
+            if request.is_malformed:
+                return self._malformed()
             if not self._may_come(request):
                 return status_answer(403)
             if request.method == "OPTIONS":
@@ -136,6 +145,10 @@ class LongPolling:
             if request.method == "POST":
                 return await self._post(request, body.data)
             return plain_answer(400)
+
+    def _malformed(self) -> Answer:
+        self._services.count(("http", "bad_request"))
+        return plain_answer(400)
 
     def _may_come(self, request: _Request) -> bool:
         return may_come_from(

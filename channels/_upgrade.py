@@ -14,7 +14,7 @@ from attrs import frozen
 from channels._connecting import Connected, connect, may_come_from, unsupported
 from channels._mounts import MountedSocket, Services
 from channels.connect_info import ConnectInfo
-from channels.params import parse_query
+from channels.params import InvalidQuery, parse_query
 from channels.sockets import Refusal
 from channels.transports import handshake
 from channels.transports.asgi import AsgiStream
@@ -110,6 +110,11 @@ async def _upgrade(
     is_checked = isinstance(carrier, AsgiStream)
     if not is_checked and handshake.method_problem(head) is not None:
         return Refusal(400)
+    try:
+        params = {**parse_query(head.query), **variables}
+    except InvalidQuery as error:
+        services.count(("http", "bad_request"))
+        return Refusal(400, error.problem)
     scheme = _scheme(carrier)
     origin, host = headers.get("origin"), headers.get("host")
     if not may_come_from(services, mount, origin, scheme=scheme, host=host):
@@ -133,25 +138,29 @@ async def _upgrade(
         headers=tuple(headers),
         auth_token=agreed.token,
     )
-    params = {**parse_query(head.query), **variables}
-    connected = await connect(services, mount, params, info, transport="websocket")
+    # Worked out before, for the log to tell the truth, and answered after `connect` has had its say.
+    problem, deflate = (None, None) if is_checked else _upgrade_problem(head, mount)
+    connected = await connect(services, mount, params, info, transport="websocket", problem=problem)
     if isinstance(connected, Refusal):
         return connected
     if isinstance(carrier, AsgiStream):
         await carrier.accept(agreed.name)
         return Upgraded(connected=connected)
-    problem, deflate = handshake.upgrade_problem(head), None
-    if problem is None and mount.compress:
-        try:
-            deflate = agree_on_deflate(headers.get("sec-websocket-extensions"))
-        except InvalidOffer as error:
-            problem = str(error)
-    if problem is not None:
-        return Refusal(400, problem, (("sec-websocket-version", handshake.VERSION),))
     answer = handshake.accept(
         head, subprotocol=agreed.name, extensions=deflate.answer if deflate else None
     )
     return Upgraded(connected=connected, answer=answer, rest=head.rest, deflate=deflate)
+
+
+def _upgrade_problem(head: Head, mount: MountedSocket) -> tuple[str | None, Deflate | None]:
+    """Say why a request cannot become a WebSocket, or which compression it may have."""
+    problem = handshake.upgrade_problem(head)
+    if problem is not None or not mount.compress:
+        return problem, None
+    try:
+        return None, agree_on_deflate(head.headers.get("sec-websocket-extensions"))
+    except InvalidOffer as error:
+        return str(error), None
 
 
 def _scheme(carrier: Carrier) -> str:

@@ -27,8 +27,8 @@ __all__ = [
 SOCKET_CONNECTED: Event = ("phoenix", "socket_connected")
 """A client asked to connect, and the socket has answered. Measures `duration`; about `transport` (websocket or
 longpoll), `params`, `connect_info`, `vsn`, `serializer`, `user_socket` (the class), `socket` (an instance of it), `log`
-(its level), `result` (ok or error), and the `reason` of a refusal: what `ConnectRefused` was given, or the
-`TokenError`."""
+(its level), `result` (ok or error), and the `reason` of a refusal: what `ConnectRefused` was given, the `TokenError`,
+or a text that says why the request could not become a WebSocket (it was answered 400)."""
 
 SOCKET_ORIGIN_REFUSED: Event = ("phoenix", "socket_origin_refused")
 """A page from elsewhere asked to connect and got 403. About `socket`, the class, and `origin`, as the page's browser

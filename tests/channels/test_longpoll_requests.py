@@ -490,6 +490,24 @@ async def test_any_other_method_is_400(poller: Poller, method: str) -> None:
     assert headers_of(answer) == {"access-control-allow-origin": "*"}
 
 
+@pytest.mark.parametrize("method", ["GET", "POST", "OPTIONS"])
+async def test_a_query_that_is_not_utf8_is_400(poller: Poller, method: str) -> None:
+    answer = await poller.ask(method, b"" if method == "POST" else None, query="&a=%ff")
+    assert (answer.status, answer.body) == (400, b"")
+
+
+@pytest.mark.parametrize("path", ["/socket/longpoll/", "/socket//longpoll", "//socket/longpoll"])
+async def test_empty_segments_of_a_path_do_not_count(server: Server, path: str) -> None:
+    await Poller(server, path).open()
+
+
+@pytest.mark.parametrize("host", ["test", "elsewhere:4000"])
+async def test_a_target_in_absolute_form_is_the_path_behind_its_host(
+    server: Server, host: str
+) -> None:
+    await Poller(server, f"http://{host}/socket/longpoll").open()
+
+
 async def test_a_body_that_is_too_big_is_400_and_the_connection_can_go_on(serve: Serve) -> None:
     mount = Mount(UserSocket, longpoll=LongPoll(max_body_bytes=1000))
     poller = await Poller(await serve(Endpoint(sockets={"/socket": mount}))).open()

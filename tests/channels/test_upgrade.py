@@ -67,6 +67,8 @@ REFUSED = {
         403,
     ),
     "an application that raises": (head("/socket/websocket?vsn=2.0.0&token=crash"), 500),
+    "a query that is not UTF-8": (head("/socket/websocket?vsn=2.0.0&a=%ff"), 400),
+    "a query with a percent sign alone": (head("/socket/websocket?vsn=2.0.0&a=%"), 400),
     "what is not HTTP": (b"\x16\x03\x01\x02\x00\x01\x00", 400),
     "a header without an end": (b"GET / HTTP/1.1\r\nhost: a\r\nx: " + b"a" * 20_000, 431),
     "a target without an end": (b"GET /" + b"a" * 20_000, 414),
@@ -230,6 +232,16 @@ async def test_connections_are_told_of_by_telemetry(server: Server) -> None:
         "reason": None,
     }
     assert (no["result"], no["reason"]) == ("error", "token")
+
+
+async def test_a_request_that_cannot_become_a_websocket_is_told_of_as_refused(
+    server: Server,
+) -> None:
+    heard = server.listen(SOCKET_CONNECTED)
+    await ask(server, REFUSED["no upgrade at all"][0])
+    ((_, about),) = heard
+    assert about["result"] == "error"
+    assert "'connection' header must contain 'upgrade'" in about["reason"]
 
 
 async def test_a_slow_connect_holds_up_nobody_and_is_measured(serve: Serve) -> None:
