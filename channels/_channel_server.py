@@ -4,6 +4,7 @@ It writes to the client's out-buffer itself, so that the order of its frames is 
 
     join ok        reply, the closes of what it replaced; then whatever comes
     join refused   error reply, those closes; ends with SHUTDOWN
+    superseded     either reply alone, where the topic was joined again before it; ends
     leave          reply ok, phx_close; then what terminate pushes
     clean stop     [reply], phx_close; then what terminate pushes
     other stop     [reply], what terminate pushes; its connection then writes phx_error
@@ -24,9 +25,9 @@ import trio
 from actors.errors import InvalidReturn
 from actors.exits import NOPROC, NORMAL, SHUTDOWN, ExitReason, Shutdown, is_normal_exit
 from actors.gen_server import GenServer, Sender
-from actors.links import kill, monitor
+from actors.links import kill, monitor, send_exit
 from actors.messages import Down
-from actors.process import receive, send, set_label
+from actors.process import current_pid, receive, send, set_label
 from actors.refs import Pid, Ref
 from actors.results import MISSING, Continue, NoReply, Stop, Within
 from actors.results import Reply as CallReply
@@ -44,10 +45,21 @@ from channels.serializers.base import Codec
 from channels.telemetry import CHANNEL_HANDLED_IN, CHANNEL_JOINED
 from channels.transports.contract import Out
 
-__all__ = ["READ_ON_AT", "ChannelServer", "Closed", "Gone", "Link", "ReadOn", "Refused"]
+__all__ = [
+    "DUPLICATE_JOIN",
+    "READ_ON_AT",
+    "ChannelServer",
+    "Closed",
+    "Gone",
+    "Link",
+    "ReadOn",
+    "Refused",
+]
 
-# What a channel that was replaced by a second join of its topic gets to end before it is killed. Phoenix's figure.
+# What a channel that was replaced by a second join of its topic gets to end before it is killed, and to answer its own
+# join if it has not yet. Phoenix's figure for the former; for the latter it has no limit.
 REPLACED_GRACE = 5.0
+DUPLICATE_JOIN = Shutdown("duplicate_join")
 
 # Where a channel that has fallen behind lets its connection read again. Well above zero, so that it does not run dry.
 READ_ON_AT = 512
@@ -162,11 +174,11 @@ class ChannelServer(GenServer[None]):
         except JoinRefused as refusal:
             self._measure_join(started, "error", argument)
             return self._refuse(refusal)
-        if membership.status == "gone":
-            # The client joined again or went while this join was under way: nobody waits for its answer.
-            return Stop(SHUTDOWN)
         self._accept({} if response is None else response)
         self._measure_join(started, "ok", argument)
+        if membership.status == "gone":
+            # The client has joined again meanwhile. It got its answer, and now this channel has to go.
+            send_exit(current_pid(), DUPLICATE_JOIN)
         return None
 
     def _decoded(self, decode: Callable[[Any], Any], params: Any) -> Any:
@@ -182,9 +194,10 @@ class ChannelServer(GenServer[None]):
         reply = link.codec.reply(
             membership.join_ref, membership.ref, membership.topic, "ok", response
         )
-        link.pubsub.subscribe(
-            membership.topic, metadata=Fastlane(link.out, link.codec, channel._intercepts)
-        )
+        if membership.status != "superseded":
+            link.pubsub.subscribe(
+                membership.topic, metadata=Fastlane(link.out, link.codec, channel._intercepts)
+            )
         self.constructed = channel._joined = True
         # No checkpoint between subscribing and this: the answer is the first frame of the membership.
         membership.accepted()
@@ -193,13 +206,12 @@ class ChannelServer(GenServer[None]):
     def _refuse(self, refusal: JoinRefused) -> Stop:
         link, membership = self.link, self.membership
         self.constructed = True
-        if membership.status != "gone":
-            reply = link.codec.reply(
-                membership.join_ref, membership.ref, membership.topic, "error", refusal.payload
-            )
-            membership.ended = True
-            self._write_answer(reply)
-            send(link.connection, Refused(membership))
+        reply = link.codec.reply(
+            membership.join_ref, membership.ref, membership.topic, "error", refusal.payload
+        )
+        membership.ended = True
+        self._write_answer(reply)
+        send(link.connection, Refused(membership))
         return Stop(SHUTDOWN)
 
     def _write_answer(self, reply: bytes) -> None:

@@ -23,7 +23,15 @@ from actors.refs import Pid, Ref
 from actors.results import Stop
 from actors.runtime import current_runtime
 from actors.sys import ServerStatus
-from channels._channel_server import READ_ON_AT, Closed, Gone, Link, ReadOn, Refused
+from channels._channel_server import (
+    DUPLICATE_JOIN,
+    READ_ON_AT,
+    Closed,
+    Gone,
+    Link,
+    ReadOn,
+    Refused,
+)
 from channels._connecting import Connected
 from channels._mounts import Services
 from channels.effects import Close, Deliver, Effect, Membership, Send, Start
@@ -39,6 +47,7 @@ __all__ = [
     "INACTIVE",
     "PROTOCOL_ERROR",
     "TRY_AGAIN_LATER",
+    "UNDECIDED_LIMIT",
     "WAITING_LIMIT",
     "Drain",
     "SessionServer",
@@ -49,6 +58,9 @@ __all__ = [
 WAITING_LIMIT = 1024
 # Long messages count several times: once more for each so many bytes (8 KiB), as a shift.
 HEAVY_SHIFT = 13
+# Joins of one topic that may wait for the one before to be answered. Of those beyond, each takes the place of the last,
+# which is answered as one that crashed. phoenix.js has one at a time.
+UNDECIDED_LIMIT = 8
 
 GOING_AWAY = 1001
 PROTOCOL_ERROR = 1002
@@ -59,7 +71,6 @@ DISCONNECTED = Shutdown("disconnected")
 DRAINING = Shutdown("draining")
 CLOSED = Shutdown("closed")
 INACTIVE = Shutdown("inactive")
-DUPLICATE_JOIN = Shutdown("duplicate_join")
 
 
 class Drain:
@@ -202,8 +213,14 @@ class SessionServer(GenServer[None]):
     async def _start(self, start: Start) -> None:
         membership, replaced = start.membership, start.replaced
         if replaced is not None and replaced.process is not None:
-            send_exit(replaced.process, DUPLICATE_JOIN)
-            self.replaced.setdefault(membership.topic, []).append(replaced.process)
+            before = self.replaced.setdefault(membership.topic, [])
+            if replaced.status != "superseded":
+                send_exit(replaced.process, DUPLICATE_JOIN)
+            elif len(before) >= UNDECIDED_LIMIT:
+                # It has not begun: there are others that it waits for.
+                self.services.count(("session", "joins_given_up"))
+                send_exit(replaced.process, DUPLICATE_JOIN)
+            before.append(replaced.process)
         going = self._not_gone_yet(membership.topic) if self.replaced else ()
         try:
             pid = await self.mount.start_channel(

@@ -15,7 +15,7 @@ from channels.topics import Route
 
 __all__ = ["Close", "Deliver", "Effect", "Membership", "Send", "Start", "Status"]
 
-Status: TypeAlias = Literal["joining", "joined", "leaving", "gone"]
+Status: TypeAlias = Literal["joining", "superseded", "joined", "leaving", "gone"]
 """The way of a membership. It is only ever `gone` in the end, from any of the others."""
 
 
@@ -31,10 +31,11 @@ class Membership:
     - `ref`: that of the join message, for the reply to it;
     - `channel_ref`: what the channel's own pushes and replies carry as their join_ref: the
       `join_ref`, or where that is None or False the `ref`;
-    - `status`: `joining`, `joined`, `leaving` (a leave was handed to the channel) or `gone` (the
-      session has forgotten it, and has said or arranged what the client has to know: neither an
-      answer to its join nor a phx_close may be written any more). The session's to change, but
-      for `accepted`;
+    - `status`: `joining`; `superseded` (its topic was joined again before its own join was
+      answered: the answer is still to be written, and nothing else); `joined`; `leaving` (a leave
+      was handed to the channel); or `gone` (the session has forgotten it, and has said or arranged
+      what the client has to know: neither an answer to its join nor a phx_close may be written any
+      more). The session's to change, but for `accepted`;
     - `process`: whatever the connection needs to find the channel's process again; None until it
       has one. The connection's to change;
     - `ended`: that the last frame of the membership (the refusal of its join, or its phx_close)
@@ -46,8 +47,10 @@ class Membership:
     """
 
     __slots__ = (
+        "_close",
         "_closes",
         "_loads",
+        "_successor",
         "channel_ref",
         "ended",
         "join_ref",
@@ -73,6 +76,8 @@ class Membership:
         self.waiting = 0
         self._loads: dict[int, int] = {}
         self._closes: list[bytes] | None = None
+        self._successor: Membership | None = None
+        self._close = b""
 
     def __repr__(self) -> str:
         return f"<membership of {self.topic!r} join_ref={self.join_ref!r} {self.status}>"
@@ -89,10 +94,31 @@ class Membership:
         self.waiting -= self._loads.pop(id(message), 1) if self._loads else 1
         return before
 
+    def supersede(self, successor: Membership, close: bytes) -> None:
+        """Note that the topic was joined again before this join was answered.
+
+        Args:
+            successor: the membership of the later join.
+            close: the phx_close of this one, which is written if its join is answered with ok.
+        """
+        self.status = "superseded"
+        self._successor = successor
+        self._close = close
+
     def accepted(self) -> None:
-        """Note that the ok to the join is written. To be called by whoever writes it, in the same step."""
+        """Note that the ok to the join is written. To be called by whoever writes it, in the same step.
+
+        If it is superseded, it is over with that: its phx_close is written behind the answer to the latest join of the
+        topic, or behind this answer if the latest has ended already.
+        """
         if self.status == "joining":
             self.status = "joined"
+        elif self.status == "superseded":
+            self.status = "gone"
+            latest = self
+            while latest._successor is not None:
+                latest = latest._successor
+            (self if latest.status == "gone" else latest).add_closes([self._close])
 
     @property
     def closes(self) -> tuple[bytes, ...]:
@@ -128,9 +154,10 @@ class Start(msgspec.Struct, gc=False):
 
     - `membership`: new, current, and `joining`;
     - `message`: the join, with the payload for the channel's `join`;
-    - `replaced`: the membership that had the topic before and whose channel has to go now, with
-      the reason `Shutdown("duplicate_join")`; None where there is none, or where its channel has
-      said good-bye already and is about to end by itself.
+    - `replaced`: the membership that had the topic before and whose channel has to go, with the
+      reason `Shutdown("duplicate_join")`: now, or if it is superseded when it has answered its
+      join. None where there is none, or where its channel has written its last frame already and
+      is about to end by itself.
     """
 
     membership: Membership

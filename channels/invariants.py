@@ -30,7 +30,7 @@ _REMEMBERED = 1000
 
 
 class JoinsAnswered(Invariant):
-    """A join is answered by exactly one reply, or by a phx_error or phx_close in its place.
+    """A join is answered by exactly one reply.
 
     One that waits in `join` may wait for as long as it likes; when its channel has ended, or could not be started, it
     has to be answered before the time goes on. Nothing is expected for a client that is gone.
@@ -72,17 +72,11 @@ class JoinsAnswered(Invariant):
 @define(eq=False)
 class _Join:
     topic: Any
-    join_ref: Any
     ref: Any
     membership: Membership | None
-    # Whether the topic was joined again meanwhile, and whether that was answered: then this is closed right behind it.
-    replaced: bool = False
-    due: bool = False
 
     def is_over(self) -> bool:
         """Whether nobody works at its answer any more."""
-        if self.replaced:
-            return self.due
         process = None if self.membership is None else self.membership.process
         return self.membership is None or (process is not None and not is_alive(process))
 
@@ -111,9 +105,7 @@ class _Client:
         if message.event == "phx_join":
             start = next((each for each in effects if isinstance(each, Start)), None)
             membership = None if start is None else start.membership
-            for join in self.pending:
-                join.replaced = join.replaced or join.topic == message.topic
-            self.pending.append(_Join(message.topic, message.join_ref, message.ref, membership))
+            self.pending.append(_Join(message.topic, message.ref, membership))
 
     def written(self, frame: bytes) -> None:
         """A frame is on its way to the client."""
@@ -123,10 +115,7 @@ class _Client:
         kind, topic, _, ref = meaning
         join = next((join for join in self.pending if _answers(meaning, join)), None)
         if join is not None:
-            position = self.pending.index(join)
-            for older in self.pending[:position]:
-                older.due = older.due or older.topic == topic
-            del self.pending[position]
+            self.pending.remove(join)
             self.answered[_key(topic, join.ref)] = kind
             if len(self.answered) > _REMEMBERED:
                 del self.answered[next(iter(self.answered))]
@@ -139,10 +128,8 @@ class _Client:
 
 
 def _answers(meaning: Meaning, join: _Join) -> bool:
-    kind, topic, join_ref, ref = meaning
-    if topic != join.topic:
-        return False
-    return bool(ref == join.ref if kind == "reply" else join_ref == join.join_ref)
+    kind, topic, _, ref = meaning
+    return bool(kind == "reply" and topic == join.topic and ref == join.ref)
 
 
 def _key(topic: Any, ref: Any) -> tuple[str, str]:

@@ -14,7 +14,7 @@ about topics that are not joined, and what is left to say when a channel ends wi
 
 The channel's process reports what it wrote (joined, refused, closed), its end is reported by
 whoever monitors it (exited), in this order. Reports about a membership that has been replaced
-meanwhile are ignored.
+meanwhile are ignored, but for the end of one whose join has yet to be answered: every join is.
 
 Behaviour after Phoenix.Socket 1.8.12, recorded on the wire, with one difference: a join is answered
 by the channel's own process, so other topics and heartbeats go on while it takes its time, and a
@@ -141,15 +141,23 @@ class Session:
         return [Start(membership, message)]
 
     def _rejoin(self, old: Membership, message: Message) -> list[Effect]:
+        new = Membership(message, old.route)
         closes = old.take_closes()
-        if not old.ended:
+        if old.ended:
+            old.status = "gone"
+        else:
             try:
-                closes.append(self.codec.close(old.join_ref, old.topic))
+                close = self.codec.close(old.join_ref, old.topic)
             except EncodeError as error:
                 return [_unwritable(error)]
-        old.status = "gone"
+            if old.status == "joining":
+                # Every join is answered, as in Phoenix, so this one is closed only if the answer is ok.
+                old.supersede(new, close)
+            else:
+                old.status = "gone"
+                closes.append(close)
         # The new membership takes the slot of the old one, so there is no limit to check.
-        new = self._memberships[old.topic] = Membership(message, old.route)
+        self._memberships[old.topic] = new
         new.add_closes(closes)
         return [Start(new, message, None if old.ended else old)]
 
@@ -172,13 +180,13 @@ class Session:
 
         Returns the frames that the client has yet to get: that the join crashed if it was not
         answered, or a phx_error, whatever the exit reason was, since a channel that ends in good
-        order says so before. Nothing if it did, or if the membership has been replaced.
+        order says so before. Nothing if it did, or if the membership was joined and has been replaced.
         """
         status = membership.status
         if not self._forget(membership) or membership.ended:
             return []
         try:
-            if status == "joining":
+            if status in ("joining", "superseded"):
                 effects = self._crashed_join(membership)
             else:
                 effects = [Send(self.codec.error(membership.join_ref, membership.topic))]
@@ -188,10 +196,11 @@ class Session:
         return effects
 
     def _forget(self, membership: Membership) -> bool:
-        """Drop a membership from the table; tell whether it was there."""
+        """Drop a membership, and from the table if it is there; tell whether it was not gone already."""
         if membership.status == "gone":
             return False
-        del self._memberships[membership.topic]
+        if membership.status != "superseded":
+            del self._memberships[membership.topic]
         membership.status = "gone"
         return True
 

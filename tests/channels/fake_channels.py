@@ -51,9 +51,11 @@ class FakeConnection:
                 case Deliver(membership, message):
                     membership.process.send(message)
                 case Start(membership, message, replaced):
-                    if replaced is not None:
+                    if replaced is not None and replaced.status != "superseded":
                         replaced.process.exit_signal()
                     channel = FakeChannel(self, membership, message)
+                    if replaced is not None:
+                        channel.waits_for = (replaced.process, *replaced.process.waits_for)
                     membership.process = channel
                     self.channels.append(channel)
                 case Send(frame):
@@ -65,8 +67,6 @@ class FakeConnection:
         """Take one report."""
         report, membership = self.reports.popleft()
         match report:
-            case "joined":
-                self.session.joined(membership)
             case "refused":
                 self.session.refused(membership)
             case "closed":
@@ -103,6 +103,8 @@ class FakeChannel:
         self.membership = membership
         self.alive = True
         self.inbox: deque[Message] = deque([join])
+        # The channels that this one replaces. Their joins are answered before its own.
+        self.waits_for: tuple[FakeChannel, ...] = ()
 
     def send(self, message: Message) -> None:
         # What is sent to a process that has ended is lost.
@@ -124,9 +126,10 @@ class FakeChannel:
             self.exit()
 
     def join(self, message: Message) -> None:
-        if self.membership.status == "gone":
-            self.exit()
-        elif message.topic == "room:deny":
+        for before in reversed(self.waits_for):
+            while before.inbox and before.membership.status == "superseded":
+                before.step()
+        if message.topic == "room:deny":
             self.write_join_reply("error", {"reason": "unauthorized"})
             self.membership.ended = True
             self.report("refused")
@@ -136,8 +139,10 @@ class FakeChannel:
         else:
             greeting = {"hello": "world", "params": message.payload}
             self.write_join_reply("ok", greeting if message.topic == "room:withreply" else {})
-            self.report("joined")
-            self.connection.subscribers.append(self)
+            if self.membership.status == "gone":
+                self.exit_signal()
+            else:
+                self.connection.subscribers.append(self)
 
     def handle(self, message: Message) -> None:
         payload: Any = message.payload
@@ -177,6 +182,8 @@ class FakeChannel:
         self.write(
             CODEC.reply(membership.join_ref, membership.ref, membership.topic, status, response)
         )
+        if status == "ok":
+            self.connection.session.joined(membership)
         for frame in membership.take_closes():
             self.write(frame)
 

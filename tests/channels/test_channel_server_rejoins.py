@@ -10,6 +10,7 @@ import trio
 import actors
 from actors import Pid, Shutdown, is_alive, send
 from channels import Endpoint
+from channels._session_server import UNDECIDED_LIMIT
 from tests.channels.conftest import Serve
 from tests.channels.rooms import Room, UserSocket
 from tests.channels.support import Client, Server, phx_close, reason_of, reply, settle
@@ -47,29 +48,84 @@ async def test_messages_of_the_old_membership_are_dropped_in_silence(serve: Serv
     assert await client.exchange(("2", "5", "room:a", "echo")) == [reply("2", "5", "room:a")]
 
 
-async def test_joins_in_one_burst_are_answered_once_by_the_last(serve: Serve) -> None:
-    server = await serve(Endpoint(sockets=ENDPOINT))
-    client = await server.connect()
-    got = await client.exchange(*(join(ref) for ref in "12345"))
-    answers = [frame for frame in got if frame[3] == "phx_reply"]
-    closes = [frame for frame in got if frame[3] == "phx_close"]
-    # Those that were answered before they were replaced are answered in order; every one but the last is closed.
-    assert answers[-1] == reply("5", "5", "room:a")
-    assert answers == sorted(answers)
-    assert closes == [phx_close(ref, "room:a") for ref in "1234"]
+async def test_every_join_of_one_write_is_answered_and_then_those_before_are_closed(
+    serve: Serve,
+) -> None:
+    # In the order of Phoenix, which answers each of them before it takes its own notes about closes.
+    server, client, _ = await joined(serve)
+    assert await client.exchange(join("3"), join("4")) == [
+        reply("3", "3", "room:a"),
+        reply("4", "4", "room:a"),
+        phx_close("1", "room:a"),
+        phx_close("3", "room:a"),
+    ]
     assert len(server.channels("room:a")) == 1
 
 
-async def test_a_join_that_is_still_under_way_is_given_up_for_a_new_one(serve: Serve) -> None:
+async def test_all_joins_of_a_burst_are_answered_in_order_and_all_but_the_last_are_closed(
+    serve: Serve,
+) -> None:
+    server = await serve(Endpoint(sockets=ENDPOINT))
+    client = await server.connect()
+    before = len(server.runtime.processes())
+    assert await client.exchange(*(join(ref) for ref in "12345")) == [
+        *(reply(ref, ref, "room:a") for ref in "12345"),
+        *(phx_close(ref, "room:a") for ref in "1234"),
+    ]
+    assert len(server.channels("room:a")) == 1
+    assert len(server.runtime.processes()) == before + 1
+
+
+async def test_a_join_that_was_superseded_may_be_refused_or_crash(serve: Serve) -> None:
+    client = await (await serve(Endpoint(sockets=ENDPOINT))).connect()
+    got = await client.exchange(join("1", refuse={"no": 1}), join("2", crash=True), join("3"))
+    crashed = reply("2", "2", "room:a", {"reason": "join crashed"}, "error")
+    assert sorted(got, key=lambda frame: str(frame[1])) == [
+        reply("1", "1", "room:a", {"no": 1}, "error"),
+        crashed,
+        reply("3", "3", "room:a"),
+    ]
+
+
+async def test_a_join_that_is_still_under_way_has_five_seconds_when_the_topic_is_joined_again(
+    serve: Serve,
+) -> None:
     server = await serve(Endpoint(sockets=ENDPOINT))
     client = await server.connect()
     before = server.runtime.processes()
     assert await client.exchange(join("1", sleep=30)) == []
-    got = await client.exchange(join("2"))
-    assert got == [reply("2", "2", "room:a"), phx_close("1", "room:a")]
+    assert await client.exchange(join("2")) == []
+    await trio.sleep(4.9)
+    assert client.frames() == []
+    await trio.sleep(0.2)
+    assert sorted(client.frames(), key=lambda frame: str(frame[1])) == [
+        reply("1", "1", "room:a", {"reason": "join crashed"}, "error"),
+        reply("2", "2", "room:a"),
+    ]
     assert len(server.runtime.processes()) == len(before) + 1
     await trio.sleep(40)
     assert client.frames() == []
+
+
+async def test_joins_that_wait_for_one_another_are_bounded_and_answered(serve: Serve) -> None:
+    server = await serve(Endpoint(sockets=ENDPOINT))
+    client = await server.connect()
+    before = len(server.runtime.processes())
+    await client.exchange(join("first", sleep=3))
+    got = await client.exchange(*(join(str(number)) for number in range(200)))
+    assert len(server.runtime.processes()) <= before + UNDECIDED_LIMIT + 2
+    given_up = server.endpoint.statistics()["counts"]["session", "joins_given_up"]
+    assert given_up > 200 - UNDECIDED_LIMIT - 2
+    await trio.sleep(3.1)
+    got += client.frames()
+    answers = [frame for frame in got if frame[3] == "phx_reply"]
+    assert len(got) == len(answers) + UNDECIDED_LIMIT
+    assert sorted(frame[1] for frame in answers) == sorted(
+        ["first", *(str(number) for number in range(200))]
+    )
+    assert [frame[4]["status"] for frame in answers].count("ok") == UNDECIDED_LIMIT + 1
+    assert answers[-1] == reply("199", "199", "room:a")
+    assert len(server.runtime.processes()) == before + 1
 
 
 async def test_a_new_join_that_is_refused_still_closes_the_old(serve: Serve) -> None:
@@ -140,6 +196,7 @@ async def test_a_third_join_waits_for_the_first_channel_as_the_second_did(serve:
     await trio.sleep(5.1)
     assert reasons == [actors.KILLED]
     assert client.frames() == [
+        reply("2", "2", "room:a"),
         reply("3", "3", "room:a"),
         phx_close("1", "room:a"),
         phx_close("2", "room:a"),
@@ -148,7 +205,7 @@ async def test_a_third_join_waits_for_the_first_channel_as_the_second_did(serve:
 
 
 @pytest.mark.parametrize("outcome", [{}, {"refuse": {"no": 1}}, {"crash": True}])
-async def test_a_join_that_comes_to_its_end_after_it_was_replaced_says_nothing_and_ends(
+async def test_a_join_that_comes_to_its_end_after_it_was_superseded_is_answered_and_ends(
     serve: Serve, outcome: dict[str, Any]
 ) -> None:
     server = await serve(Endpoint(sockets=ENDPOINT))
@@ -158,7 +215,18 @@ async def test_a_join_that_comes_to_its_end_after_it_was_replaced_says_nothing_a
     await trio.sleep(2.9)
     assert (client.frames(), server.channels("room:a")) == ([], [])
     await trio.sleep(0.2)
-    assert client.frames() == [reply("2", "2", "room:a"), phx_close("1", "room:a")]
+    got = client.frames()
+    if outcome:
+        response = outcome.get("refuse", {"reason": "join crashed"})
+        assert sorted(got, key=lambda frame: str(frame[1])) == [
+            reply("1", "1", "room:a", response, "error"),
+            reply("2", "2", "room:a"),
+        ]
+    else:
+        assert got == [reply("1", "1", "room:a")]
+        # It traps exits, and so takes no notice of having to go.
+        await trio.sleep(3)
+        assert client.frames() == [reply("2", "2", "room:a"), phx_close("1", "room:a")]
     assert len(server.channels("room:a")) == 1
 
 
@@ -266,11 +334,15 @@ async def test_a_channel_that_clings_to_life_is_replaced_when_it_is_declared_dea
     server = await serve(Endpoint(sockets=ENDPOINT))
     zombies = server.listen(("actors", "process", "zombie"))
     client = await server.connect()
-    assert await client.exchange(join("1", cling=8.0)) == []
+    assert await client.exchange(join("1", cling=13.0)) == []
     assert await client.exchange(join("2")) == []
-    await trio.sleep(5.1)
+    # Five seconds for its join, and five until a process that was killed counts as dead.
+    await trio.sleep(10.1)
     assert len(zombies) == 1
-    assert client.frames() == [reply("2", "2", "room:a"), phx_close("1", "room:a")]
+    assert sorted(client.frames(), key=lambda frame: str(frame[1])) == [
+        reply("1", "1", "room:a", {"reason": "join crashed"}, "error"),
+        reply("2", "2", "room:a"),
+    ]
     assert len(server.channels("room:a")) == 1
     # What is left of it does not come back when it has finished clinging.
     await trio.sleep(10)

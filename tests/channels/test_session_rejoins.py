@@ -53,7 +53,7 @@ def test_a_second_join_needs_no_free_slot() -> None:
 
 def test_reports_about_a_replaced_membership_are_ignored() -> None:
     session = new_session()
-    old = join(session)
+    old = joined(session)
     new = rejoin(session).membership
     session.joined(old)
     session.refused(old)
@@ -72,28 +72,63 @@ def test_a_second_join_while_leaving_closes_the_first() -> None:
     assert start.membership.closes == (OLD_CLOSE,)
 
 
-def test_a_second_join_before_the_first_is_answered_gives_the_first_only_a_close() -> None:
+def test_a_join_that_is_superseded_is_answered_and_closed_behind_the_next_answer() -> None:
     session = new_session()
     old = join(session)
     start = rejoin(session)
     assert start.replaced is old
-    assert start.membership.closes == (OLD_CLOSE,)
+    assert (old.status, start.membership.closes) == ("superseded", ())
+    session.joined(old)
+    assert (old.status, start.membership.closes) == ("gone", (OLD_CLOSE,))
+    assert session.exited(old) == []
+    assert session.memberships == (start.membership,)
 
 
-def test_closes_pass_on_through_a_chain_of_joins_that_were_never_answered() -> None:
+def test_closes_pass_on_through_a_chain_of_joins_in_the_order_of_their_answers() -> None:
     session = new_session()
     joined(session)
-    rejoin(session, "3", "3")
+    second = rejoin(session, "3", "3").membership
     third = rejoin(session, "5", "5").membership
+    assert third.closes == (OLD_CLOSE,)
+    session.joined(second)
     assert third.closes == (OLD_CLOSE, CODEC.close("3", "room:a"))
     assert session.memberships == (third,)
+
+
+def test_a_close_that_nobody_waits_for_any_more_is_written_behind_its_own_answer() -> None:
+    session = new_session()
+    old = join(session)
+    second = rejoin(session, "3", "3").membership
+    third = rejoin(session, "5", "5").membership
+    assert sent(session.exited(third)) == [
+        reply("5", "5", "room:a", "error", {"reason": "join crashed"})
+    ]
+    session.joined(old)
+    session.joined(second)
+    assert old.take_closes() == [OLD_CLOSE]
+    assert second.take_closes() == [CODEC.close("3", "room:a")]
+    assert session.memberships == ()
+
+
+@pytest.mark.parametrize("is_refused", [False, True])
+def test_a_join_that_is_superseded_and_fails_has_its_answer_and_no_close(is_refused: bool) -> None:
+    session = new_session()
+    old = join(session)
+    new = rejoin(session).membership
+    if is_refused:
+        old.ended = True
+        session.refused(old)
+    crashed = [reply("1", "1", "room:a", "error", {"reason": "join crashed"})]
+    assert sent(session.exited(old)) == ([] if is_refused else crashed)
+    assert session.exited(old) == []
+    assert (new.closes, session.memberships) == ((), (new,))
 
 
 def test_closes_that_were_written_already_do_not_pass_on() -> None:
     session = new_session()
     joined(session)
     second = rejoin(session, "3", "3").membership
-    # The channel has answered, but its report is still on the way.
+    session.joined(second)
     assert second.take_closes() == [OLD_CLOSE]
     third = rejoin(session, "5", "5").membership
     assert third.closes == (CODEC.close("3", "room:a"),)
