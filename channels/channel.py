@@ -28,7 +28,7 @@ from actors.refs import Pid
 from actors.results import Continue, NoReply, Stop, Within
 from actors.results import Reply as CallReply
 from actors.runtime import current_runtime
-from channels.errors import ChannelsError
+from channels.errors import ChannelsError, brief
 from channels.fastlane import dispatch
 from channels.handlers import collect
 from channels.messages import Broadcast
@@ -61,7 +61,7 @@ class NotJoined(ChannelsError, RuntimeError):
 
     def __init__(self, topic: str, verb: str) -> None:
         super().__init__(
-            f"the channel for {topic!r} used {verb} before its join was answered with ok; return the first news from "
+            f"the channel for {brief(topic)} used {verb} before its join was answered with ok; return the first news from "
             "join, or send() the channel's own process a message and push from handle_info"
         )
         self.topic = topic
@@ -76,7 +76,7 @@ class NothingToAnswer(ChannelsError, RuntimeError):
 
     def __init__(self, topic: str) -> None:
         super().__init__(
-            f"the channel for {topic!r} asked for a socket_ref, but is handling no push that expects an answer; "
+            f"the channel for {brief(topic)} asked for a socket_ref, but is handling no push that expects an answer; "
             "call socket_ref() in the handler of a push, keep it, and use it with reply_to later"
         )
         self.topic = topic
@@ -90,7 +90,7 @@ class UnhandledEvent(ChannelsError):
 
     def __init__(self, channel: type, event: object) -> None:
         super().__init__(
-            f'{channel.__name__} has no handler for the event {event!r}; add one with @handle_in("..."), or override '
+            f'{channel.__name__} has no handler for the event {brief(event)}; add one with @handle_in("..."), or override '
             "handle_in(event, payload) to take whatever has none"
         )
         self.channel = channel

@@ -10,6 +10,7 @@ from typing import Any, Literal, TypeAlias
 
 import msgspec
 
+from channels.errors import brief
 from channels.messages import Message
 from channels.topics import Route
 
@@ -80,7 +81,7 @@ class Membership:
         self._close = b""
 
     def __repr__(self) -> str:
-        return f"<membership of {self.topic!r} join_ref={self.join_ref!r} {self.status}>"
+        return f"<membership of {brief(self.topic)} join_ref={brief(self.join_ref)} {self.status}>"
 
     def load(self, message: Message, weight: int) -> None:
         """Count a message that waits `weight` times."""

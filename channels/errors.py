@@ -22,12 +22,22 @@ __all__ = [
     "InvalidOption",
     "InvalidRequirement",
     "InvalidRoute",
+    "brief",
 ]
 
 # Topics and refs come from clients: a message about one must not grow to megabytes with it, nor
 # recurse as deep as it is nested.
 _shorten = reprlib.Repr()
 _shorten.maxstring = 120
+
+
+def brief(value: object) -> str:
+    """The `repr` of what a client sent, at a length that a message can hold.
+
+    >>> len(brief("x" * 5_000_000))
+    120
+    """
+    return _shorten.repr(value)
 
 
 class ChannelsError(Exception):

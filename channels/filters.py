@@ -1,7 +1,8 @@
 """Which parameters of clients may be shown in logs.
 
 *pure*. Parameters come from clients, so they hold what clients should not see in somebody's log: passwords, tokens.
-After Phoenix.Logger's `filter_parameters`.
+After Phoenix.Logger's `filter_parameters`, with one difference: how a name is written does not matter. `access_token`,
+`accessToken`, `Access-Token` and `ACCESS_TOKEN` are one name.
 """
 
 from __future__ import annotations
@@ -18,8 +19,10 @@ __all__ = ["FILTERED", "SECRETS", "FilterRule", "Keep", "check_rule", "filter_pa
 
 FILTERED = "[FILTERED]"
 
-SECRETS = ("password", "token", "secret")
-"""What is never shown unless an endpoint says otherwise. Phoenix's own default has the first of them alone."""
+SECRETS = ("password", "token", "secret", "api_key", "authorization")
+"""Terms that are never shown unless an endpoint says otherwise. Phoenix's own default has the first of them alone."""
+
+_SEPARATORS = str.maketrans("", "", "_-")
 
 
 @frozen
@@ -36,14 +39,15 @@ class Keep:
 
 
 FilterRule: TypeAlias = Sequence[str] | Keep
-"""Terms: a parameter whose name contains one of them is not shown. Or a `Keep`."""
+"""Terms: a parameter whose name contains one of them is not shown, in whatever case, and with or without hyphens and
+underscores. Or a `Keep`, whose names are exact."""
 
 
 def filter_parameters(value: Any, rule: FilterRule = SECRETS) -> Any:
     """The same parameters, with `[FILTERED]` in place of what must not be shown.
 
-        >>> filter_parameters({"user": {"name": "ann", "password_hash": "x"}})
-        {'user': {'name': 'ann', 'password_hash': '[FILTERED]'}}
+        >>> filter_parameters({"user": {"name": "ann", "newPassword": "x"}, "x-api-key": "y"})
+        {'user': {'name': 'ann', 'newPassword': '[FILTERED]'}, 'x-api-key': '[FILTERED]'}
 
     Args:
         value: any JSON value; maps and lists inside of it are looked into.
@@ -52,7 +56,7 @@ def filter_parameters(value: Any, rule: FilterRule = SECRETS) -> Any:
     """
     if isinstance(rule, Keep):
         return _keep(value, frozenset(rule.names))
-    return _discard(value, tuple(rule))
+    return _discard(value, tuple(map(_folded, rule)))
 
 
 def check_rule(owner: str, rule: object) -> None:
@@ -75,15 +79,26 @@ def _discard(value: Any, terms: tuple[str, ...]) -> Any:
     if isinstance(value, Mapping):
         return {
             key: FILTERED
-            if isinstance(key, str) and any(term in key for term in terms)
+            if isinstance(key, str) and _names_one(key, terms)
             else _discard(each, terms)
             for key, each in value.items()
         }
     if isinstance(value, list):
         return [_discard(each, terms) for each in value]
-    if isinstance(value, str) and any(f"{term}=" in value for term in terms):
-        return FILTERED
+    if isinstance(value, str) and "=" in value:
+        folded = _folded(value)
+        if any(f"{term}=" in folded for term in terms):
+            return FILTERED
     return value
+
+
+def _names_one(key: str, terms: tuple[str, ...]) -> bool:
+    folded = _folded(key)
+    return any(term in folded for term in terms)
+
+
+def _folded(text: str) -> str:
+    return text.lower().translate(_SEPARATORS)
 
 
 def _keep(value: Any, names: frozenset[str]) -> Any:

@@ -18,6 +18,19 @@ MASKED = [
     ("password=x", FILTERED),
     ({"body": "my password is x"}, {"body": "my password is x"}),
     ({"token": "t", "secret": 1}, {"token": FILTERED, "secret": FILTERED}),
+    (
+        {"accessToken": "t", "newPassword": "p", "SECRET": "s", "Old-Password": "p"},
+        dict.fromkeys(("accessToken", "newPassword", "SECRET", "Old-Password"), FILTERED),
+    ),
+    (
+        {"x-api-key": "k", "apiKey": "k", "API_KEY": "k", "Authorization": "b", "key": 1},
+        {
+            **dict.fromkeys(("x-api-key", "apiKey", "API_KEY", "Authorization"), FILTERED),
+            "key": 1,
+        },
+    ),
+    ({"body": "name=ann&newPassword=x"}, {"body": FILTERED}),
+    ({"body": "name=ann&X-API-Key=x"}, {"body": FILTERED}),
     ({1: {"password": "x"}, 2.5: 3}, {1: {"password": FILTERED}, 2.5: 3}),
     (None, None),
     (3, 3),
@@ -40,6 +53,13 @@ def test_terms_of_ones_own_take_the_place_of_the_default() -> None:
     value = {"pin": 1234, "password": "x"}
     assert filter_parameters(value, ["pin"]) == {"pin": FILTERED, "password": "x"}
     assert filter_parameters(value, []) == value
+    assert filter_parameters({"socialSecurityNo": 1}, ["social_security"]) == {
+        "socialSecurityNo": FILTERED
+    }
+
+
+def test_the_names_that_are_kept_are_exact() -> None:
+    assert filter_parameters({"id": 1, "ID": 2}, Keep(["id"])) == {"id": 1, "ID": FILTERED}
 
 
 def test_keep_masks_everything_but_what_it_names() -> None:
