@@ -14,7 +14,15 @@ from typing import Any
 
 from actors.telemetry import Event, Telemetry
 
-__all__ = ["CLEANUP_FAILED", "CRASH", "MAILBOX_ALARM", "ZOMBIE", "attach"]
+__all__ = [
+    "CLEANUP_FAILED",
+    "CRASH",
+    "MAILBOX_ALARM",
+    "ZOMBIE",
+    "attach",
+    "bounded",
+    "log_exception",
+]
 
 CRASH: Event = ("actors", "process", "crash")
 """A process died of an exception. Metadata: pid, process, parent, ancestors, reason, exception, and what the server
@@ -32,6 +40,7 @@ MAILBOX_ALARM: Event = ("actors", "mailbox", "alarm")
 _log = logging.getLogger("actors")
 
 _LONGEST = 2000
+_LONGEST_TRACEBACK = 64 * 1024
 # So that the text of something very large is not made at all, where Python's own containers hold it.
 _brief = reprlib.Repr()
 _brief.maxstring = _brief.maxother = _LONGEST
@@ -64,6 +73,59 @@ def attach(telemetry: Telemetry) -> Callable[[], None]:
     return detach
 
 
+def bounded(text: str) -> str:
+    """Cut a text that is too long for a line of a log, such as what an exception quotes of what somebody sent.
+
+    >>> bounded("x" * 5_000_000)[-30:]
+    'xxxxxx... (5000000 characters)'
+    """
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}... ({len(text)} characters)"
+
+
+def log_exception(
+    log: logging.Logger,
+    message: str,
+    *args: object,
+    exception: BaseException,
+    extra: Mapping[str, Any] | None = None,
+) -> None:
+    """Log an error with the traceback of an exception, at a length that a log can take.
+
+    An exception that says more than 2000 characters would be written in full by `exc_info`. Its traceback becomes a
+    part of the message here, each line of it cut.
+    """
+    if not _says_too_much(exception):
+        log.error(message, *args, exc_info=exception, extra=extra)
+        return
+    lines = "".join(traceback.format_exception(exception)).splitlines()
+    text = "\n".join(map(bounded, lines))
+    if len(text) > _LONGEST_TRACEBACK:
+        half = _LONGEST_TRACEBACK // 2
+        text = f"{text[:half]}\n... ({len(text)} characters)\n{text[-half:]}"
+    log.error("%s\n%s", message % args, text, extra=extra)
+
+
+def _says_too_much(exception: BaseException) -> bool:
+    """Tell whether an exception, or one that its traceback shows as well, has a text that is too long."""
+    waiting: list[BaseException | None] = [exception]
+    seen: set[int] = set()
+    while waiting:
+        each = waiting.pop()
+        if each is None or id(each) in seen:
+            continue
+        seen.add(id(each))
+        try:
+            size = len(str(each)) + sum(map(len, getattr(each, "__notes__", ())))
+        except Exception:  # its own __str__ fails, which the traceback says as well
+            size = 0
+        if size > _LONGEST:
+            return True
+        waiting += [each.__cause__, each.__context__]
+        if isinstance(each, BaseExceptionGroup):
+            waiting += each.exceptions
+    return False
+
+
 def _crash(event: Event, measurements: Mapping[str, Any], metadata: Mapping[str, Any]) -> None:
     context = "".join(
         f"\n  {title}: {_shown(metadata[key])}"
@@ -74,32 +136,33 @@ def _crash(event: Event, measurements: Mapping[str, Any], metadata: Mapping[str,
         )
         if key in metadata and metadata[key] != metadata["reason"]
     )
-    _log.error(
+    log_exception(
+        _log,
         "Process %s %r crashed: %s%s",
         metadata["process"],
         metadata["pid"],
-        metadata["reason"],
+        bounded(str(metadata["reason"])),
         context,
-        exc_info=metadata["exception"],
+        exception=metadata["exception"],
         extra={"actor": dict(metadata), "measurements": dict(measurements)},
     )
 
 
 def _shown(value: object) -> str:
     """A value on a line of reasonable length: what a server was sent, or keeps, may be of any size."""
-    text = _brief.repr(value)
-    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}... ({len(text)} characters)"
+    return bounded(_brief.repr(value))
 
 
 def _cleanup_failed(
     event: Event, measurements: Mapping[str, Any], metadata: Mapping[str, Any]
 ) -> None:
-    _log.error(
-        "Process %s %r raised while it was ending with %r",
+    log_exception(
+        _log,
+        "Process %s %r raised while it was ending with %s",
         metadata["process"],
         metadata["pid"],
-        metadata["reason"],
-        exc_info=metadata["exception"],
+        bounded(repr(metadata["reason"])),
+        exception=metadata["exception"],
     )
 
 
@@ -108,10 +171,10 @@ def _zombie(event: Event, measurements: Mapping[str, Any], metadata: Mapping[str
     frames = task.iter_await_frames() if task is not None else ()
     stack = "".join(traceback.format_list(traceback.StackSummary.extract(frames)))
     _log.error(
-        "Process %s %r was killed (%r) and does not end; from here on it is treated as dead. It is at:\n%s",
+        "Process %s %r was killed (%s) and does not end; from here on it is treated as dead. It is at:\n%s",
         metadata["process"],
         metadata["pid"],
-        metadata["reason"],
+        bounded(repr(metadata["reason"])),
         stack or "  an unknown place: its task has not started\n",
     )
 

@@ -10,6 +10,7 @@ import trio
 from attrs import evolve, frozen
 
 from actors.runtime import current_runtime
+from actors.telemetry import Event
 from channels._mounts import MountedSocket, Services
 from channels._token_errors import TokenError
 from channels.connect_info import ConnectInfo
@@ -20,11 +21,12 @@ from channels.telemetry import (
     SOCKET_CONNECT_FAILED,
     SOCKET_CONNECTED,
     SOCKET_ORIGIN_REFUSED,
+    SOCKET_SESSION_REFUSED,
     SOCKET_UNSUPPORTED,
 )
 from channels.transports import handshake
 from channels.transports.origin import origin_allowed
-from channels.web_sessions import csrf_matches, parse_cookies
+from channels.web_sessions import csrf_problem, parse_cookies
 
 __all__ = ["Connected", "connect", "may_come_from", "unsupported"]
 
@@ -45,24 +47,21 @@ def may_come_from(
     """Tell whether a request may come from a page of that origin; if not, it is counted and told."""
     if origin_allowed(mount.origin, origin, scheme=scheme, host=host):
         return True
-    services.count(SOCKET_ORIGIN_REFUSED)
-    current_runtime().telemetry.execute(
-        SOCKET_ORIGIN_REFUSED,
-        {},
-        {"endpoint": services.endpoint, "socket": mount.socket, "origin": origin},
-    )
+    _tell(services, mount, SOCKET_ORIGIN_REFUSED, origin=origin)
     return False
 
 
 def unsupported(services: Services, mount: MountedSocket, problem: str) -> Refusal:
     """Refuse a client that speaks another protocol; it is counted and told. `problem` says what it wanted."""
-    services.count(SOCKET_UNSUPPORTED)
-    current_runtime().telemetry.execute(
-        SOCKET_UNSUPPORTED,
-        {},
-        {"endpoint": services.endpoint, "socket": mount.socket, "problem": problem},
-    )
+    _tell(services, mount, SOCKET_UNSUPPORTED, problem=problem)
     return Refusal()
+
+
+def _tell(services: Services, mount: MountedSocket, event: Event, **about: Any) -> None:
+    services.count(event)
+    current_runtime().telemetry.execute(
+        event, {}, {"endpoint": services.endpoint, "socket": mount.socket, **about}
+    )
 
 
 async def connect(
@@ -97,12 +96,13 @@ async def connect(
     socket.assigns, socket.endpoint = {}, services.endpoint
     about = {"transport": transport, "params": params, "serializer": serializer}
     try:
-        info = await _complete(mount, params, info)
+        info = await _complete(services, mount, params, info)
         try:
             socket.__init__()  # type: ignore[misc]
             await socket.connect(params, info)
         except (ConnectRefused, TokenError) as error:
             reason = error.reason if isinstance(error, ConnectRefused) else error
+            services.count(("socket", "refused"))
             _measure(started, socket, info, about, result="error", reason=reason)
             return _refusal(mount, reason, info) if transport == "websocket" else Refusal()
         identity = _identity(socket)
@@ -122,16 +122,19 @@ async def connect(
     return Connected(mount=mount, socket=socket, id=identity, serializer=serializer)
 
 
-async def _complete(mount: MountedSocket, params: dict[str, Any], info: ConnectInfo) -> ConnectInfo:
+async def _complete(
+    services: Services, mount: MountedSocket, params: dict[str, Any], info: ConnectInfo
+) -> ConnectInfo:
     session = None
     if mount.session is not None:
         session = mount.session(parse_cookies(info.headers))
         if inspect.isawaitable(session):
             session = await session
-        if session is not None and not csrf_matches(
-            mount.check_csrf, session, params.get("_csrf_token")
-        ):
-            session = None
+        if session is not None:
+            problem = csrf_problem(mount.check_csrf, session, params.get("_csrf_token"))
+            if problem is not None:
+                session = None
+                _tell(services, mount, SOCKET_SESSION_REFUSED, problem=problem)
     return evolve(info, session=session, own=mount.own, declared=mount.declared)
 
 

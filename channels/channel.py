@@ -61,8 +61,8 @@ class NotJoined(ChannelsError, RuntimeError):
 
     def __init__(self, topic: str, verb: str) -> None:
         super().__init__(
-            f"the channel for {brief(topic)} used {verb} before its join was answered with ok; return the first news from "
-            "join, or send() the channel's own process a message and push from handle_info"
+            f"the channel for {brief(topic)} used {verb} before its join was answered with ok; return the first "
+            "news from join, or send() the channel's own process a message and push from handle_info"
         )
         self.topic = topic
         self.verb = verb
@@ -90,8 +90,8 @@ class UnhandledEvent(ChannelsError):
 
     def __init__(self, channel: type, event: object) -> None:
         super().__init__(
-            f'{channel.__name__} has no handler for the event {brief(event)}; add one with @handle_in("..."), or override '
-            "handle_in(event, payload) to take whatever has none"
+            f'{channel.__name__} has no handler for the event {brief(event)}; add one with @handle_in("..."), '
+            "or override handle_in(event, payload) to take whatever has none"
         )
         self.channel = channel
         self.event = event

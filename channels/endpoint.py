@@ -34,7 +34,7 @@ from functools import partial
 from typing import Any
 
 from actors.errors import StartIgnored
-from actors.process import on_exit, spawn
+from actors.process import current_pid, on_exit, spawn
 from actors.refs import Pid
 from actors.runtime import current_runtime, in_runtime, open_runtime
 from channels import logger
@@ -372,6 +372,7 @@ async def _hold(services: Services) -> Pid:
         logger.attach(
             current_runtime().telemetry,
             endpoint=services.endpoint,
+            supervisor=current_pid(),
             filter_parameters=services.endpoint.filter_parameters,
             sockets=[mount.socket for mount in mounts],
             channels=[route.channel for mount in mounts for route in mount.router.routes],

@@ -10,6 +10,8 @@ import reprlib
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from actors.logger import bounded, log_exception
+from actors.refs import Pid
 from actors.telemetry import Event, Handler, Telemetry
 from channels.channel import Channel, LogLevelName
 from channels.filters import SECRETS, FilterRule, filter_parameters
@@ -27,8 +29,11 @@ from channels.telemetry import (
     SOCKET_MALFORMED,
     SOCKET_ORIGIN_REFUSED,
     SOCKET_OVERFLOW,
+    SOCKET_SESSION_REFUSED,
     SOCKET_UNSUPPORTED,
 )
+from supervision.errors import describe_reason
+from supervision.events import CHILD_RESTARTED, CHILD_START_FAILED, GAVE_UP
 
 __all__ = ["attach"]
 
@@ -42,6 +47,7 @@ def attach(
     telemetry: Telemetry,
     *,
     endpoint: object = None,
+    supervisor: Pid | None = None,
     filter_parameters: FilterRule = SECRETS,
     sockets: Iterable[type[Socket]] = (Socket,),
     channels: Iterable[type[Channel]] = (Channel,),
@@ -51,6 +57,8 @@ def attach(
     Args:
         telemetry: of the runtime.
         endpoint: whose events are logged; None logs those of all.
+        supervisor: of that endpoint. Restarts of what serves all its clients are logged, the flusher for example; None
+            logs none.
         filter_parameters: which parameters of clients are shown, see `channels.filters`.
         sockets: the classes whose events there will be, each with a level of its own for connections.
         channels: the classes whose events there will be, each with a level of its own for joins and pushes.
@@ -64,6 +72,7 @@ def attach(
         (SOCKET_CONNECT_FAILED, (logging.ERROR,), _connect_failed),
         (SOCKET_ORIGIN_REFUSED, (logging.WARNING,), _origin_refused),
         (SOCKET_UNSUPPORTED, (logging.WARNING,), _unsupported),
+        (SOCKET_SESSION_REFUSED, (logging.WARNING,), _session_refused),
         (CHANNEL_JOINED, [_level(each.log_join) for each in classes], lines.joined),
         (CHANNEL_HANDLED_IN, [_level(each.log_handle_in) for each in classes], lines.handled),
         (CHANNEL_UNHANDLED_INFO, (logging.WARNING,), _unhandled_info),
@@ -79,6 +88,15 @@ def attach(
         for event, levels, handler in handlers
         if any(level is not None and _log.isEnabledFor(level) for level in levels)
     ]
+    if supervisor is not None and _log.isEnabledFor(logging.ERROR):
+        detaches += [
+            telemetry.attach(event, _of(supervisor, handler))
+            for event, handler in (
+                (CHILD_RESTARTED, _restarted),
+                (CHILD_START_FAILED, _not_restarted),
+                (GAVE_UP, _gave_up),
+            )
+        ]
 
     def detach() -> None:
         for each in detaches:
@@ -94,6 +112,14 @@ def _level(name: LogLevelName | None) -> int | None:
 def _only(endpoint: object, handler: Handler) -> Handler:
     def handle(event: Event, measurements: Mapping[str, Any], metadata: Mapping[str, Any]) -> None:
         if endpoint is None or metadata["endpoint"] is endpoint:
+            handler(event, measurements, metadata)
+
+    return handle
+
+
+def _of(supervisor: Pid, handler: Handler) -> Handler:
+    def handle(event: Event, measurements: Mapping[str, Any], metadata: Mapping[str, Any]) -> None:
+        if metadata["supervisor"] is supervisor:
             handler(event, measurements, metadata)
 
     return handle
@@ -189,13 +215,56 @@ def _unsupported(
     _log.warning("%s refused a client: %s", metadata["socket"].__name__, metadata["problem"])
 
 
+def _session_refused(
+    event: Event, measurements: Mapping[str, Any], metadata: Mapping[str, Any]
+) -> None:
+    _log.warning(
+        "%s gets no session from a client that has one: %s",
+        metadata["socket"].__name__,
+        metadata["problem"],
+    )
+
+
 def _connect_failed(
     event: Event, measurements: Mapping[str, Any], metadata: Mapping[str, Any]
 ) -> None:
-    _log.error(
+    log_exception(
+        _log,
         "%s.connect raised; the client got HTTP 500",
         metadata["socket"].__name__,
-        exc_info=metadata["exception"],
+        exception=metadata["exception"],
+    )
+
+
+def _restarted(event: Event, measurements: Mapping[str, Any], metadata: Mapping[str, Any]) -> None:
+    _log.error(
+        "The endpoint %r restarted its %s after: %s",
+        metadata["supervisor"],
+        metadata["id"],
+        bounded(describe_reason(metadata["reason"])),
+    )
+
+
+def _not_restarted(
+    event: Event, measurements: Mapping[str, Any], metadata: Mapping[str, Any]
+) -> None:
+    if metadata["restart"]:
+        _log.error(
+            "The endpoint %r could not restart its %s and tries again: %s",
+            metadata["supervisor"],
+            metadata["id"],
+            bounded(describe_reason(metadata["reason"])),
+        )
+
+
+def _gave_up(event: Event, measurements: Mapping[str, Any], metadata: Mapping[str, Any]) -> None:
+    _log.error(
+        "The endpoint %r gave up and stops: more than %g restarts within %g s; the last was its %s: %s",
+        metadata["supervisor"],
+        metadata["max_restarts"],
+        metadata["max_seconds"],
+        metadata["id"],
+        bounded(describe_reason(metadata["reason"])),
     )
 
 
@@ -223,7 +292,9 @@ def _payload_refused(
 
 
 def _malformed(event: Event, measurements: Mapping[str, Any], metadata: Mapping[str, Any]) -> None:
-    _log.warning("Closing %r with %d: %s", metadata["pid"], metadata["code"], metadata["cause"])
+    _log.warning(
+        "Closing %r with %d: %s", metadata["pid"], metadata["code"], bounded(metadata["cause"])
+    )
 
 
 def _overflow(event: Event, measurements: Mapping[str, Any], metadata: Mapping[str, Any]) -> None:

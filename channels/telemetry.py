@@ -21,6 +21,7 @@ __all__ = [
     "SOCKET_MALFORMED",
     "SOCKET_ORIGIN_REFUSED",
     "SOCKET_OVERFLOW",
+    "SOCKET_SESSION_REFUSED",
     "SOCKET_UNSUPPORTED",
 ]
 
@@ -37,6 +38,10 @@ said it."""
 SOCKET_UNSUPPORTED: Event = ("phoenix", "socket_unsupported")
 """A client asked for a version or a subprotocol that the socket does not speak, or sent a token that cannot be read; it
 got 403 before `connect` was asked. About `socket`, the class, and `problem`, a text."""
+
+SOCKET_SESSION_REFUSED: Event = ("phoenix", "socket_session_refused")
+"""A client sent the cookies of a session without the right CSRF token, so `connect_info.session` is None. About
+`socket`, the class, and `problem`, a text. The client may connect all the same if `connect` lets it."""
 
 SOCKET_CONNECT_FAILED: Event = ("phoenix", "socket_connect_failed")
 """A socket's `connect` raised something else than ConnectRefused. About `socket`, the class, and `exception`."""

@@ -14,7 +14,7 @@ import hmac
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeAlias
 
-__all__ = ["CsrfRule", "SessionHook", "csrf_matches", "parse_cookies"]
+__all__ = ["CsrfRule", "SessionHook", "csrf_matches", "csrf_problem", "parse_cookies"]
 
 SessionHook: TypeAlias = Callable[[dict[str, str]], Any | Awaitable[Any]]
 """Makes a session of cookies: a mapping, or None if there is none. May be async."""
@@ -41,6 +41,23 @@ def parse_cookies(headers: tuple[tuple[str, str], ...]) -> dict[str, str]:
                 if equals and key:
                     cookies.setdefault(key, text.strip('"'))
     return cookies
+
+
+def csrf_problem(rule: CsrfRule, session: Any, token: object) -> str | None:
+    """Say why the page that sends `token` may not use `session`, for the log; None if it may.
+
+    Takes what `csrf_matches` takes.
+    """
+    if csrf_matches(rule, session, token):
+        return None
+    if not isinstance(token, str):
+        return (
+            f"the parameter {CSRF_KEY!r} is missing; send the page's CSRF token with it, as in "
+            f'new Socket("/socket", {{params: {{{CSRF_KEY}: token}}}})'
+        )
+    if rule is True and (not isinstance(session, Mapping) or not session.get(CSRF_KEY)):
+        return f"the session has no {CSRF_KEY!r} to compare the token with; put it there when the page is made"
+    return f"the parameter {CSRF_KEY!r} is not the token of this session"
 
 
 def csrf_matches(rule: CsrfRule, session: Any, token: object) -> bool:

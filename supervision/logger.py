@@ -11,6 +11,8 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from actors.exits import ExitReason
+from actors.logger import bounded, log_exception
 from actors.telemetry import Event, Telemetry
 from supervision.errors import describe_reason
 from supervision.events import (
@@ -50,13 +52,17 @@ def attach(telemetry: Telemetry) -> Callable[[], None]:
     return detach
 
 
+def _why(reason: ExitReason) -> str:
+    return bounded(describe_reason(reason))
+
+
 def _restarted(event: Event, measurements: Mapping[str, Any], about: Mapping[str, Any]) -> None:
     _log.warning(
         "Supervisor %r restarted child %r as %r after: %s",
         about["supervisor"],
         about["id"],
         about["pid"],
-        describe_reason(about["reason"]),
+        _why(about["reason"]),
     )
 
 
@@ -66,7 +72,7 @@ def _start_failed(event: Event, measurements: Mapping[str, Any], about: Mapping[
             "Supervisor %r could not restart child %r and tries again: %s",
             about["supervisor"],
             about["id"],
-            describe_reason(about["reason"]),
+            _why(about["reason"]),
         )
 
 
@@ -76,7 +82,7 @@ def _stop_failed(event: Event, measurements: Mapping[str, Any], about: Mapping[s
         about["id"],
         about["pid"],
         about["supervisor"],
-        describe_reason(about["reason"]),
+        _why(about["reason"]),
     )
 
 
@@ -87,7 +93,7 @@ def _gave_up(event: Event, measurements: Mapping[str, Any], about: Mapping[str, 
         about["max_restarts"],
         about["max_seconds"],
         about["id"],
-        describe_reason(about["reason"]),
+        _why(about["reason"]),
     )
 
 
@@ -99,16 +105,17 @@ def _application_ended(
             "Application %r (%s) ended: %s",
             about["name"],
             about["type"],
-            describe_reason(about["reason"]),
+            _why(about["reason"]),
         )
 
 
 def _application_callback_failed(
     event: Event, measurements: Mapping[str, Any], about: Mapping[str, Any]
 ) -> None:
-    _log.error(
+    log_exception(
+        _log,
         "%s of application %r raised",
         about["callback"],
         about["name"],
-        exc_info=about["exception"],
+        exception=about["exception"],
     )

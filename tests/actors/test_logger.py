@@ -119,3 +119,47 @@ async def test_what_a_server_was_sent_does_not_fill_the_log(
     await wait_exit(pid)
     assert "last message: cast {'a': ['yyyy" in caplog.messages[0]
     assert len(caplog.messages[0]) < 5000
+
+
+async def test_what_an_exception_quotes_does_not_fill_the_log(
+    runtime: Runtime, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def crashes() -> None:
+        try:
+            raise KeyError("x" * 5_000_000)
+        except KeyError as error:
+            raise ExceptionGroup("several", [ValueError("y" * 5_000_000), TypeError()]) from error
+
+    await wait_exit(spawn(crashes))
+    await settle()
+    assert len(caplog.text) < 15_000
+    assert "in crashes" in caplog.text
+    assert "KeyError: 'xxx" in caplog.text
+    assert "ValueError: yyy" in caplog.text
+
+
+async def test_a_traceback_of_very_many_lines_does_not_fill_the_log(
+    runtime: Runtime, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def crashes() -> None:
+        raise ValueError("z\n" * 1_000_000)
+
+    await wait_exit(spawn(crashes))
+    await settle()
+    assert len(caplog.text) < 100_000
+    assert "in crashes" in caplog.text
+
+
+async def test_an_exception_that_cannot_be_shown_is_logged_all_the_same(
+    runtime: Runtime, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Odd(Exception):
+        def __str__(self) -> str:
+            raise RuntimeError("no text")
+
+    try:
+        raise Odd
+    except Odd as error:
+        logger.log_exception(logging.getLogger("actors"), "It failed", exception=error)
+    assert caplog.messages == ["It failed"]
+    assert "exception str() failed" in caplog.text

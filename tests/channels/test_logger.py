@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import trio
 
-from actors import Telemetry, send
+from actors import Pid, Telemetry, kill, send
+from actors import logger as actors_logger
 from actors.logger import CRASH
 from channels import Channel, Draining, Endpoint, InvalidHandler, Mount, PubSub, Route, sign, verify
 from channels import logger as channels_logger
@@ -18,12 +19,14 @@ from channels.telemetry import (
     CHANNEL_HANDLED_IN,
     CHANNEL_JOINED,
     SOCKET_CONNECTED,
+    SOCKET_SESSION_REFUSED,
     SOCKET_UNSUPPORTED,
 )
+from supervision import Supervisor
 from tests.channels.conftest import Serve
 from tests.channels.polling import Poller
 from tests.channels.rooms import Room, UserSocket
-from tests.channels.support import Gate, head, settle
+from tests.channels.support import UPGRADE, Gate, head, settle
 from tests.channels.transports.frames import TEXT, client_frame
 
 
@@ -138,6 +141,124 @@ async def test_a_topic_can_neither_forge_a_line_nor_fill_the_log(serve: Serve, l
     assert all("\n" not in line for line in lines())
     assert all(len(line) < 200 for line in lines())
     assert "INFO JOINED a\\nERROR forged in 0µs, parameters {}" in lines()
+
+
+@pytest.fixture(name="everything")
+async def log_everything(runtime: Any, caplog: pytest.LogCaptureFixture) -> Any:
+    caplog.set_level(logging.DEBUG)
+    detach = actors_logger.attach(runtime.telemetry)
+    yield lambda: caplog.text
+    detach()
+
+
+@pytest.mark.parametrize("where", ["event", "topic", "payload", "join_ref", "ref"])
+async def test_nothing_that_a_client_sends_fills_the_log(
+    serve: Serve, everything: Any, where: str
+) -> None:
+    class Careless(Room):
+        async def handle_in(self, event: str, payload: Any) -> Any:
+            if event == "quote":
+                raise ValueError(f"what is {payload!r}?")
+            if event == "return":
+                return payload
+            return await super().handle_in(event, payload)
+
+    class OpenSocket(UserSocket):
+        channels = {"*": Careless}
+
+    server = await serve(Endpoint(sockets={"/socket": OpenSocket}))
+    client = await server.connect()
+    long = "x" * 1_000_000
+    topic = long if where == "topic" else "room:a"
+    join_ref = long if where == "join_ref" else "1"
+    ref = long if where == "ref" else "2"
+    payload = {"body": long} if where == "payload" else {}
+    for event in (long if where == "event" else "unknown", "quote", "return"):
+        await client.exchange((join_ref, "1", topic, "phx_join", payload))
+        await client.exchange((join_ref, ref, topic, event, payload))
+    assert "crashed" in everything()
+    assert len(everything()) < 60_000
+
+
+async def test_a_session_that_is_refused_for_want_of_a_csrf_token_is_a_warning(
+    serve: Serve, lines: Any
+) -> None:
+    mount = Mount(UserSocket, session=lambda cookies: {"_csrf_token": "right"} if cookies else None)
+    bare = Mount(UserSocket, session=lambda cookies: {"user": 1}, path="/bare")
+    server = await serve(Endpoint(sockets={"/socket": mount, "/other": bare}))
+    heard = server.listen(SOCKET_SESSION_REFUSED)
+    cookie = UPGRADE + "cookie: a=b\r\n"
+    for path, headers in (
+        ("/socket/websocket?vsn=2.0.0", UPGRADE),
+        ("/socket/websocket?vsn=2.0.0&_csrf_token=right", cookie),
+        ("/socket/websocket?vsn=2.0.0", cookie),
+        ("/socket/websocket?vsn=2.0.0&_csrf_token=wrong", cookie),
+        ("/other/bare?vsn=2.0.0&_csrf_token=right", cookie),
+    ):
+        client = await server.accept()
+        client.write(head(path, headers))
+        await settle()
+    missing, wrong, nothing = (line for line in lines() if line.startswith("WARNING"))
+    assert missing.startswith(
+        "WARNING UserSocket gets no session from a client that has one: the parameter '_csrf_token' is missing; send"
+    )
+    assert wrong.endswith("the parameter '_csrf_token' is not the token of this session")
+    assert "the session has no '_csrf_token' to compare the token with" in nothing
+    assert [about["socket"] for _, about in heard] == [UserSocket] * 3
+    assert server.endpoint.statistics()["counts"][SOCKET_SESSION_REFUSED] == 3
+
+
+async def test_a_request_that_cannot_become_a_websocket_is_logged_as_refused(
+    serve: Serve, lines: Any
+) -> None:
+    server = await serve(Endpoint(sockets={"/socket": UserSocket}))
+    client = await server.accept()
+    client.write(head("/socket/websocket?vsn=2.0.0", "host: test\r\n"))
+    await settle()
+    (line,) = lines()
+    assert line.startswith("INFO REFUSED CONNECTION TO UserSocket in 0µs, because ")
+    assert "'connection' header must contain 'upgrade'" in line
+
+
+async def test_refusals_are_counted_whatever_is_logged(serve: Serve) -> None:
+    server = await serve(Endpoint(sockets={"/socket": UserSocket}))
+    client = await server.accept()
+    client.write(head("/socket/websocket?vsn=2.0.0&token=deny"))
+    await settle()
+    assert server.endpoint.statistics()["counts"]["socket", "refused"] == 1
+
+
+@pytest.mark.parametrize("child", ["flusher", "poller", "listener", "application"])
+async def test_a_restart_of_what_serves_all_clients_is_an_error(
+    serve: Serve, caplog: pytest.LogCaptureFixture, child: str
+) -> None:
+    caplog.set_level(logging.ERROR)
+    server = await serve(Endpoint(sockets={"/socket": UserSocket}))
+    other = await serve(Endpoint(sockets={"/socket": UserSocket}))
+    (pid,) = [each.pid for each in await Supervisor.which_children(server.pid) if each.id == child]
+    assert isinstance(pid, Pid)
+    kill(pid)
+    await settle()
+    assert [
+        f"{record.name} {record.levelname} {record.getMessage()}" for record in caplog.records
+    ] == [f"channels ERROR The endpoint {server.pid!r} restarted its {child} after: KILLED"]
+    await other.stop()
+
+
+async def test_an_endpoint_that_gives_up_says_so(
+    serve: Serve, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.ERROR)
+    server = await serve(Endpoint(sockets={"/socket": UserSocket}))
+    for _ in range(4):
+        for each in await Supervisor.which_children(server.pid):
+            if each.id == "flusher" and isinstance(each.pid, Pid):
+                kill(each.pid)
+        await settle()
+    assert caplog.messages[-1] == (
+        f"The endpoint {server.pid!r} gave up and stops: more than 3 restarts within 5 s; the last was its flusher: "
+        "KILLED"
+    )
 
 
 async def test_two_endpoints_in_one_runtime_are_each_logged_once_and_independently(
