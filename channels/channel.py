@@ -28,7 +28,8 @@ from actors.refs import Pid
 from actors.results import Continue, NoReply, Stop, Within
 from actors.results import Reply as CallReply
 from actors.runtime import current_runtime
-from channels.errors import ChannelsError, brief
+from channels.errors import ChannelsError
+from channels.excerpts import brief
 from channels.fastlane import dispatch
 from channels.handlers import collect
 from channels.messages import Broadcast

@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeAlias
 
 import msgspec
 
-from channels.errors import brief
+from channels.excerpts import brief
 from channels.messages import Message
 from channels.topics import Route
 

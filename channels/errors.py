@@ -13,7 +13,7 @@ inherit from `ChannelsError` all the same.
 
 from __future__ import annotations
 
-import reprlib
+from channels.excerpts import brief
 
 __all__ = [
     "ChannelsError",
@@ -22,22 +22,7 @@ __all__ = [
     "InvalidOption",
     "InvalidRequirement",
     "InvalidRoute",
-    "brief",
 ]
-
-# Topics and refs come from clients: a message about one must not grow to megabytes with it, nor
-# recurse as deep as it is nested.
-_shorten = reprlib.Repr()
-_shorten.maxstring = 120
-
-
-def brief(value: object) -> str:
-    """The `repr` of what a client sent, at a length that a message can hold.
-
-    >>> len(brief("x" * 5_000_000))
-    120
-    """
-    return _shorten.repr(value)
 
 
 class ChannelsError(Exception):
@@ -72,8 +57,7 @@ class EncodeError(ChannelsError):
 
     def __init__(self, problem: str, *, kind: str, topic: object, event: object) -> None:
         super().__init__(
-            f"cannot encode the {kind} {_shorten.repr(event)} "
-            f"on topic {_shorten.repr(topic)}: {problem}"
+            f"cannot encode the {kind} {brief(event)} on topic {brief(topic)}: {problem}"
         )
         self.problem = problem
         self.kind = kind
@@ -99,7 +83,7 @@ class InvalidOption(ChannelsError, ValueError):
     """
 
     def __init__(self, owner: str, option: str, value: object, expected: str) -> None:
-        super().__init__(f"{owner} got {option}={_shorten.repr(value)}; write {expected}")
+        super().__init__(f"{owner} got {option}={brief(value)}; write {expected}")
         self.option = option
         self.value = value
 

@@ -40,6 +40,7 @@ PURE = (
     "channels._terms",
     "channels.connect_info",
     "channels.effects",
+    "channels.excerpts",
     "channels.filters",
     "channels.messages",
     "channels.paths",

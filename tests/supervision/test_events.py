@@ -251,6 +251,18 @@ async def test_the_log_says_what_was_restarted_and_what_went_wrong_with_it(
     assert lines(caplog) == []
 
 
+async def test_why_a_child_was_restarted_does_not_fill_the_log(
+    runtime: Runtime, log: Log, caplog: pytest.LogCaptureFixture
+) -> None:
+    logger.attach(runtime.telemetry)
+    supervisor = await Supervisor.start([worker("a", log)])
+    cast(await running(supervisor, "a"), RuntimeError("x" * 1_000_000))
+    await settle()
+    ((_, restarted),) = lines(caplog)
+    assert "RuntimeError: xxx" in restarted
+    assert len(restarted) < 3000
+
+
 async def test_ordinary_life_is_not_logged(
     runtime: Runtime, log: Log, caplog: pytest.LogCaptureFixture
 ) -> None:
