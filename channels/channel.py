@@ -182,6 +182,9 @@ class Channel:
 
         The client is not subscribed before this has returned, so it may not push or broadcast. It may take its time:
         meanwhile messages for this topic wait, and other topics of the client go on.
+
+        If the client joins the topic again meanwhile, this call has five seconds to end. Its answer is sent, and then
+        the channel is replaced. After five seconds the channel is killed, and the answer is `join crashed`.
         """
         return None
 
