@@ -7,9 +7,10 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
+
+from tests.patience import PATIENCE, wait_until
 
 ROOT = Path(__file__).parents[2]
 
@@ -47,23 +48,26 @@ class Server:
         return self._log.read_text() if self._log.exists() else ""
 
     def start(self) -> None:
-        """Return once the address has been printed; fail after 20 seconds."""
+        """Return once the address has been printed."""
         before = len(self.output())
         command = [sys.executable, "-m", self.module, "--port", str(self.port)]
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log)
-        deadline = time.monotonic() + 20
-        while (found := _ADDRESS.search(self.output(), before)) is None:
-            assert self._process.poll() is None, f"{self.module} has ended: {self.output()}"
-            assert time.monotonic() < deadline, f"{self.module} says nothing: {self.output()}"
-            time.sleep(0.02)
+        process = self._process
+
+        def served_or_ended() -> bool:
+            return _ADDRESS.search(self.output(), before) is not None or process.poll() is not None
+
+        wait_until(served_or_ended, self.output)
+        found = _ADDRESS.search(self.output(), before)
+        assert found is not None, f"{self.module} has ended: {self.output()}"
         self.port = int(found[1])
 
     def kill(self) -> None:
         """End it as a power cut would: no clean-up, no close frames."""
         assert self._process is not None
         self._process.kill()
-        self._process.wait(5)
+        self._process.wait(PATIENCE)
 
     def stop(self) -> int:
         """End it in order, as its supervisor would, and return its exit code."""
@@ -71,7 +75,7 @@ class Server:
         if self._process.poll() is None:
             self._process.send_signal(signal.SIGTERM)
         try:
-            return self._process.wait(15)
+            return self._process.wait(PATIENCE)
         except subprocess.TimeoutExpired:
             self.kill()
             raise AssertionError(f"{self.module} did not stop: {self.output()}") from None
