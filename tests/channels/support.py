@@ -31,7 +31,7 @@ UPGRADE = (
 )
 CONNECTION = ChildSpec("connection", Connection.spawn_link, restart="temporary")
 
-GENEROUS = 10.0
+GENEROUS = 60.0
 """Seconds of real time after which a test with a real socket fails. Nothing waits for them to pass."""
 
 

@@ -25,7 +25,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 def opened(server: Server, **parameters: Any) -> ClientConnection:
     factory = ClientPerMessageDeflateFactory(**parameters)
     url = f"{server.socket_url}/websocket?vsn=2.0.0"
-    return connect(url, compression=None, extensions=[factory], max_size=None, open_timeout=PATIENCE)
+    return connect(
+        url, compression=None, extensions=[factory], max_size=None, open_timeout=PATIENCE
+    )
 
 
 def exchange(socket: ClientConnection, *message: Any) -> Any:
