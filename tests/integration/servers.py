@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import random
 import re
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,13 +16,30 @@ from tests.patience import PATIENCE, wait_until
 
 ROOT = Path(__file__).parents[2]
 
+_HANDED_OUT = Path("/proc/sys/net/ipv4/ip_local_port_range")
 _ADDRESS = re.compile(r"http://127\.0\.0\.1:(\d+)")
+
+
+def free_port() -> int:
+    """Return a free port that the system does not hand out by itself.
+
+    Port 0 would be one that it does. While a server is away, another program may then get its port. A client that
+    tries to come back may even get it for its own end, and so be connected with itself.
+    """
+    first = int(_HANDED_OUT.read_text().split()[0]) if _HANDED_OUT.exists() else 32768
+    for port in random.sample(range(1024, first), 100):
+        try:
+            socket.create_server(("127.0.0.1", port)).close()
+        except OSError:
+            continue  # it is taken
+        return port
+    raise AssertionError(f"100 ports below {first} are all taken")
 
 
 class Server:
     """An example that is served until it is stopped, killed or started again.
 
-    The first start takes any free port; later ones take the same port again.
+    The first start takes any `free_port`; later ones take the same port again.
     """
 
     def __init__(self, module: str, *, log: Path) -> None:
@@ -50,7 +69,8 @@ class Server:
     def start(self) -> None:
         """Return once the address has been printed."""
         before = len(self.output())
-        command = [sys.executable, "-m", self.module, "--port", str(self.port)]
+        port = self.port or free_port()
+        command = [sys.executable, "-m", self.module, "--port", str(port)]
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log)
         process = self._process
