@@ -27,7 +27,8 @@ def free_port() -> int:
     tries to come back may even get it for its own end, and so be connected with itself.
     """
     first = int(_HANDED_OUT.read_text().split()[0]) if _HANDED_OUT.exists() else 32768
-    for port in random.sample(range(1024, first), 100):
+    # Beyond those that browsers refuse to connect to, the last of which is 10080.
+    for port in random.sample(range(11_000, first), 100):
         try:
             socket.create_server(("127.0.0.1", port)).close()
         except OSError:
