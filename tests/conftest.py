@@ -1,6 +1,7 @@
-"""What every test shares: checked runtimes, how long hypothesis searches, and that nothing is skipped in CI."""
+"""What every test shares: checked runtimes, hypothesis profiles, the order of tests, and that CI skips nothing."""
 
 import os
+import random
 from collections.abc import Generator
 
 import hypothesis
@@ -22,6 +23,25 @@ hypothesis.settings.register_profile(
     suppress_health_check=[hypothesis.HealthCheck.too_slow],
 )
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
+
+
+def pytest_report_header() -> list[str]:
+    """Name the seed of the order, to see the same order again."""
+    seed = os.environ.get("TEST_ORDER_SEED")
+    return [f"order of the tests: TEST_ORDER_SEED={seed}"] if seed else []
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Shuffle the tests, if the environment has a seed for it: no test may need another one to run before it.
+
+    Modules are shuffled, and the tests of each module. They are not mixed: what a module serves is started once.
+    """
+    seed = os.environ.get("TEST_ORDER_SEED")
+    if seed:
+        chance = random.Random(seed)
+        chances = {item.path: chance.random() for item in items}
+        chance.shuffle(items)
+        items.sort(key=lambda item: chances[item.path])
 
 
 @pytest.hookimpl(wrapper=True)

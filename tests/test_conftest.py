@@ -1,4 +1,4 @@
-"""Under CI=true a skip, wherever it is said, is a failure; elsewhere it stays a skip."""
+"""Under CI=true a skip, wherever it is said, is a failure; elsewhere it stays a skip. The order of tests has a seed."""
 
 from pathlib import Path
 
@@ -48,3 +48,39 @@ def test_an_expected_failure_is_not_a_skip(
     pytester.makeconftest(CONFTEST.read_text())
     pytester.makepyfile("import pytest\n@pytest.mark.xfail\ndef test_a():\n    assert False")
     assert pytester.runpytest().parseoutcomes() == {"xfailed": 1}
+
+
+def order_of_tests(pytester: pytest.Pytester) -> list[tuple[str, str]]:
+    """The module and the name of each test, in the order in which they run."""
+    items = pytester.inline_run().getcalls("pytest_runtest_setup")
+    return [(call.item.path.name, call.item.name) for call in items]
+
+
+@pytest.fixture
+def suite_of_two_modules(pytester: pytest.Pytester) -> pytest.Pytester:
+    pytester.makeconftest(CONFTEST.read_text())
+    tests = "".join(f"def test_{number}(): ...\n" for number in range(10))
+    pytester.makepyfile(test_a=tests, test_b=tests)
+    return pytester
+
+
+def test_tests_run_in_the_order_in_which_they_are_written(
+    suite_of_two_modules: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("TEST_ORDER_SEED", raising=False)
+    order = order_of_tests(suite_of_two_modules)
+    assert order == [(f"test_{m}.py", f"test_{n}") for m in "ab" for n in range(10)]
+
+
+def test_a_seed_shuffles_modules_and_the_tests_of_each_always_in_the_same_way(
+    suite_of_two_modules: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    orders = []
+    for seed in "1123456":
+        monkeypatch.setenv("TEST_ORDER_SEED", seed)
+        orders.append(order_of_tests(suite_of_two_modules))
+    assert orders[0] == orders[1]
+    assert len({tuple(order) for order in orders}) == 6
+    assert {order[0][0] for order in orders} == {"test_a.py", "test_b.py"}
+    for order in orders:
+        assert len({module for module, _ in order[:10]}) == 1, "modules are not mixed"

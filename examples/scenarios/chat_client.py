@@ -19,8 +19,9 @@ from trio_websocket import (
     ConnectionRejected,
     HandshakeError,
     WebSocketConnection,
-    wrap_client_stream,
 )
+
+from examples.scenarios.handshake import open_websocket
 
 __all__ = ["ChatClient", "Tally"]
 
@@ -145,15 +146,11 @@ class ChatClient:
     async def _be_connected(self) -> None:
         source = f"client {self.number}"
         with trio.fail_after(5):
-            # Any, because the client's annotations ask for a socket, which it does not need.
-            stream: Any = await self._connect(self._host, self._port, source=source)
+            stream = await self._connect(self._host, self._port, source=source)
         self._connected = True
         try:
             async with trio.open_nursery() as nursery:
-                with trio.fail_after(5):
-                    websocket = await wrap_client_stream(
-                        nursery, stream, self._host, "/socket/websocket?vsn=2.0.0"
-                    )
+                websocket = await open_websocket(nursery, stream, self._host)
                 nursery.start_soon(self._speak, websocket)
                 await self._listen(websocket)
         finally:

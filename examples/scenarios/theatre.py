@@ -10,11 +10,12 @@ import json
 from typing import Any
 
 import trio
-from trio_websocket import WebSocketConnection, wrap_client_stream
+from trio_websocket import WebSocketConnection
 
 from actors import GenServer, Sender, call
 from actors import Reply as Answer
 from channels import Channel, Endpoint, Reply, Socket, handle_in
+from examples.scenarios.handshake import open_websocket
 from supervision import Supervisor, child_spec
 from supervision.chaos import Storm
 from supervision.simulation import World, scenario
@@ -91,11 +92,10 @@ async def ask(phone: WebSocketConnection, event: str, payload: dict[str, Any]) -
 async def visit(world: World, name: str, tickets: Tickets) -> None:
     """Try to book some seats, one after the other; join again when the channel has crashed."""
     stream = world.random("visitor", name)
-    # Any, because the client's annotations ask for a socket, which it does not need.
-    line: Any = await world.network.connect("theatre", 4000, source=name)
+    line = await world.network.connect("theatre", 4000, source=name)
     async with (
         trio.open_nursery() as nursery,
-        await wrap_client_stream(nursery, line, "theatre", "/socket/websocket?vsn=2.0.0") as phone,
+        await open_websocket(nursery, line, "theatre") as phone,
     ):
         await ask(phone, "phx_join", {"name": name})
         for _ in range(4):

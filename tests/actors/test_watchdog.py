@@ -13,6 +13,7 @@ import trio.testing
 
 from actors import Pid, open_runtime, receive, send, spawn, wait_exit
 from actors.watchdog import BLOCKED
+from tests.patience import PATIENCE
 
 
 async def test_a_blocking_process_is_named_with_its_stack_while_it_blocks(
@@ -29,7 +30,7 @@ async def test_a_blocking_process_is_named_with_its_stack_while_it_blocks(
             return True
 
     async def blocks_for_a_while() -> None:
-        assert seen.wait(20)
+        assert seen.wait(PATIENCE)
 
     import logging
 
@@ -45,9 +46,9 @@ async def test_a_blocking_process_is_named_with_its_stack_while_it_blocks(
     finally:
         watchdog_log.removeFilter(handler)
     assert "blocks_for_a_while" in caplog.text
-    assert "seen.wait(20)" in caplog.text
+    assert "seen.wait(PATIENCE)" in caplog.text
     (about,) = [each for each in told if "blocks_for_a_while" in each["process"]]
-    assert any("seen.wait(20)" in line for line in about["stack"])
+    assert any("seen.wait(PATIENCE)" in line for line in about["stack"])
 
 
 async def test_a_limit_of_nothing_is_refused() -> None:

@@ -6,7 +6,7 @@
 - A `python` block that defines `test_...` functions is run by pytest, with the settings of this
   project: `async def` tests run on Trio and may ask for `autojump_clock`.
 - Any other `python` block is a complete program. It is run, and must end by itself, without an
-  error or a warning, within `TIME_LIMIT` seconds.
+  error or a warning, within `PATIENCE` seconds.
 - An `output` block says what the program before it prints on standard output, to the letter. What
   goes to standard error, log lines above all, is not looked at.
 """
@@ -22,9 +22,9 @@ from pathlib import Path
 from attrs import evolve, frozen
 
 from tests.architecture.sources import ROOT
+from tests.patience import PATIENCE
 
 LANGUAGES = {"console", "html", "javascript", "json", "output", "python", "text", "toml"}
-TIME_LIMIT = 20.0
 
 _FENCE = re.compile(r" {0,12}(?P<ticks>`{3,}|~{3,})(?P<info>.*)")
 _EXCERPT = re.compile(r"# (?P<path>\S+/\S+|\S+\.\w+)")
@@ -72,7 +72,7 @@ def snippets_in(path: str, text: str) -> list[Snippet]:
     ]
 
 
-def snippet_problem(snippet: Snippet, folder: Path, time_limit: float = TIME_LIMIT) -> str | None:
+def snippet_problem(snippet: Snippet, folder: Path, time_limit: float = PATIENCE) -> str | None:
     """What is wrong with a block, found out in that empty folder; None if nothing is."""
     if snippet.language not in LANGUAGES:
         return (

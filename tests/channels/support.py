@@ -23,6 +23,7 @@ from channels._connection import Connection
 from channels._mounts import Services
 from supervision import ChildSpec, DynamicSupervisor
 from tests.channels.transports.frames import BINARY, TEXT, client_close, client_frame
+from tests.patience import PATIENCE
 
 KEY = "dGhlIHNhbXBsZSBub25jZQ=="
 UPGRADE = (
@@ -31,7 +32,7 @@ UPGRADE = (
 )
 CONNECTION = ChildSpec("connection", Connection.spawn_link, restart="temporary")
 
-GENEROUS = 10.0
+GENEROUS = PATIENCE
 """Seconds of real time after which a test with a real socket fails. Nothing waits for them to pass."""
 
 

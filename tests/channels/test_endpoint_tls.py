@@ -63,17 +63,23 @@ def certificates() -> Certificates:
     return Certificates(authority, server, client)
 
 
-@pytest.fixture
-async def server(runtime: Runtime, certificates: Certificates) -> Server:
+async def serve_tls(
+    runtime: Runtime, certificates: Certificates, head_timeout: float = GENEROUS
+) -> Server:
     Curious.seen = []
     endpoint = Endpoint(
         sockets={"/socket": Curious},
         http=page,
-        head_timeout=0.2,
+        head_timeout=head_timeout,
         draining=Draining(timeout=0.05),
     )
     pid = await endpoint.start_link(port=0, ssl_context=certificates.server)
     return Server(endpoint, runtime, pid)
+
+
+@pytest.fixture
+async def server(runtime: Runtime, certificates: Certificates) -> Server:
+    return await serve_tls(runtime, certificates)
 
 
 async def connected(server: Server, context: ssl.SSLContext) -> TcpClient:
@@ -155,8 +161,9 @@ async def strangers(server: Server) -> list[socket.socket]:
 
 
 async def test_clients_that_do_not_shake_hands_are_cut_off_and_leave_nothing(
-    server: Server,
+    runtime: Runtime, certificates: Certificates
 ) -> None:
+    server = await serve_tls(runtime, certificates, head_timeout=0.2)
     before = Footprint.of(server.runtime)
     crashes = server.crashes()
     made = await strangers(server)

@@ -9,13 +9,14 @@ import trio
 
 from channels.transports.websocket import close_frame, frame
 from tests.channels.support import EOF, Close, Reader
+from tests.patience import PATIENCE
 
 
 async def test_an_hour_of_sleep_takes_no_time() -> None:
     began, real = trio.current_time(), time.monotonic()
     await trio.sleep(3600)
     assert trio.current_time() - began == 3600
-    assert time.monotonic() - real < 60
+    assert time.monotonic() - real < PATIENCE
 
 
 def test_an_answer_and_the_frames_behind_it_are_told_apart() -> None:

@@ -7,7 +7,11 @@ import shutil
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, expect, sync_playwright
+
+from tests.patience import PATIENCE
+
+expect.set_options(timeout=PATIENCE * 1000)
 
 _OPTIONS = [
     "--headless=new",
@@ -28,6 +32,8 @@ def chromium() -> Iterator[Browser]:
     if found is None:
         pytest.skip("there is no Chromium: install it with `apt-get install chromium`")
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=found, args=_OPTIONS)
+        browser = playwright.chromium.launch(
+            executable_path=found, args=_OPTIONS, timeout=PATIENCE * 1000
+        )
         yield browser
         browser.close()

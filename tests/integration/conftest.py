@@ -1,10 +1,14 @@
 """The examples, served once for each module that asks for them."""
 
+import signal
 from collections.abc import Iterator
 
 import pytest
 
 from tests.integration.servers import Server, serving
+
+# A shell has what it runs in the background ignore Ctrl-C, and so would the programs that are started here.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="module")

@@ -4,13 +4,15 @@ from channels import Endpoint, LongPoll, Mount
 from channels.cli import run_endpoint
 from examples.conformance import UserSocket
 
+HEAD_TIMEOUT = 1.0
+
 endpoint = Endpoint(
     sockets={
         "/socket": Mount(
             UserSocket, compress=True, longpoll=LongPoll(body_timeout=1.0), timeout=5.0
         )
     },
-    head_timeout=1.0,
+    head_timeout=HEAD_TIMEOUT,
 )
 
 if __name__ == "__main__":

@@ -3,23 +3,44 @@
 from __future__ import annotations
 
 import contextlib
+import random
 import re
 import signal
+import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from tests.patience import PATIENCE, wait_until
+
 ROOT = Path(__file__).parents[2]
 
+_HANDED_OUT = Path("/proc/sys/net/ipv4/ip_local_port_range")
 _ADDRESS = re.compile(r"http://127\.0\.0\.1:(\d+)")
+
+
+def free_port() -> int:
+    """Return a free port that the system does not hand out by itself.
+
+    Port 0 would be one that it does. While a server is away, another program may then get its port. A client that
+    tries to come back may even get it for its own end, and so be connected with itself.
+    """
+    first = int(_HANDED_OUT.read_text().split()[0]) if _HANDED_OUT.exists() else 32768
+    # Beyond those that browsers refuse to connect to, the last of which is 10080.
+    for port in random.sample(range(11_000, first), 100):
+        try:
+            socket.create_server(("127.0.0.1", port)).close()
+        except OSError:
+            continue  # it is taken
+        return port
+    raise AssertionError(f"100 ports below {first} are all taken")
 
 
 class Server:
     """An example that is served until it is stopped, killed or started again.
 
-    The first start takes any free port; later ones take the same port again.
+    The first start takes any `free_port`; later ones take the same port again.
     """
 
     def __init__(self, module: str, *, log: Path) -> None:
@@ -47,23 +68,27 @@ class Server:
         return self._log.read_text() if self._log.exists() else ""
 
     def start(self) -> None:
-        """Return once the address has been printed; fail after 20 seconds."""
+        """Return once the address has been printed."""
         before = len(self.output())
-        command = [sys.executable, "-m", self.module, "--port", str(self.port)]
+        port = self.port or free_port()
+        command = [sys.executable, "-m", self.module, "--port", str(port)]
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log)
-        deadline = time.monotonic() + 20
-        while (found := _ADDRESS.search(self.output(), before)) is None:
-            assert self._process.poll() is None, f"{self.module} has ended: {self.output()}"
-            assert time.monotonic() < deadline, f"{self.module} says nothing: {self.output()}"
-            time.sleep(0.02)
+        process = self._process
+
+        def served_or_ended() -> bool:
+            return _ADDRESS.search(self.output(), before) is not None or process.poll() is not None
+
+        wait_until(served_or_ended, self.output)
+        found = _ADDRESS.search(self.output(), before)
+        assert found is not None, f"{self.module} has ended: {self.output()}"
         self.port = int(found[1])
 
     def kill(self) -> None:
         """End it as a power cut would: no clean-up, no close frames."""
         assert self._process is not None
         self._process.kill()
-        self._process.wait(5)
+        self._process.wait(PATIENCE)
 
     def stop(self) -> int:
         """End it in order, as its supervisor would, and return its exit code."""
@@ -71,7 +96,7 @@ class Server:
         if self._process.poll() is None:
             self._process.send_signal(signal.SIGTERM)
         try:
-            return self._process.wait(15)
+            return self._process.wait(PATIENCE)
         except subprocess.TimeoutExpired:
             self.kill()
             raise AssertionError(f"{self.module} did not stop: {self.output()}") from None

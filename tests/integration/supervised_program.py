@@ -16,12 +16,13 @@ def say(text: str) -> None:
 
 
 class Says(GenServer[str]):
-    """Says when it starts and when it stops, and may take its time for either."""
+    """Says when it starts and when it stops; may wait for a line of input to start, and take its time to stop."""
 
-    async def init(self, name: str, *, starts: float = 0.0, stops: float = 0.0) -> Any:
+    async def init(self, name: str, *, waits: bool = False, stops: float = 0.0) -> Any:
         trap_exits()
         say(f"starting {name}")
-        await trio.sleep(starts)
+        if waits:
+            await trio.to_thread.run_sync(sys.stdin.readline, abandon_on_cancel=True)
         self.state = name
         self.stops = stops
         return Fail("port 80 is taken") if name == "broken" else None
@@ -49,8 +50,8 @@ async def crashes() -> None:
 MODES: dict[str, list[ChildSpec]] = {
     "quick": [says("a"), says("b")],
     "busy": [says("a"), process_spec(computes)],
-    "slow": [says("a"), says("b", stops=60.0, shutdown=60.0)],
-    "booting": [says("a"), says("b", starts=1.0)],
+    "slow": [says("a"), says("b", stops=3600.0, shutdown=3600.0)],
+    "booting": [says("a"), says("b", waits=True)],
     "broken": [says("a"), Supervisor.child_spec([says("broken")], id="web")],
     "crashing": [says("a"), process_spec(crashes)],
 }

@@ -11,6 +11,7 @@ from playwright.sync_api import Browser, Page, ViewportSize, expect
 
 from supervision.chaos.page import write_page
 from tests.integration.browsers import chromium
+from tests.patience import PATIENCE
 from tests.supervision.chaos.traces import CRASH, KILLED, HandMade
 
 Open = Callable[..., Page]
@@ -32,6 +33,7 @@ def open_page(browser: Browser, tmp_path: Path) -> Iterator[Open]:
         viewport=ViewportSize(width=1300, height=800), offline=True, color_scheme="light"
     )
     page = context.new_page()
+    page.set_default_timeout(PATIENCE * 1000)
     page.on("request", lambda request: asked.append(request.url))
     page.on("pageerror", lambda error: wrong.append(str(error)))
     page.on("console", lambda message: wrong.append(message.text))
@@ -227,6 +229,15 @@ def test_it_is_as_light_or_dark_as_its_reader_likes(open_page: Open) -> None:
     expect(root).to_have_attribute("data-theme", "light")
 
 
+def processor_seconds(page: Page) -> float:
+    """Processor time that the page has used. Unlike the time on a clock, it does not grow on a busy machine."""
+    session = page.context.new_cdp_session(page)
+    session.send("Performance.enable", {"timeDomain": "threadTicks"})
+    metrics = session.send("Performance.getMetrics")["metrics"]
+    session.detach()
+    return next(float(each["value"]) for each in metrics if each["name"] == "ThreadTime")
+
+
 def test_it_stays_quick_with_very_many_processes_and_messages(open_page: Open) -> None:
     trace = HandMade()
     trace.spawned(0, 1, "/top")
@@ -242,18 +253,18 @@ def test_it_stays_quick_with_very_many_processes_and_messages(open_page: Open) -
         trace.spawned(10 + number / 200, pid + 1000, f"/top/{'ab'[pid % 2]}", parent=1, inc=9999)
     page = open_page(trace)
     page.get_by_label("Messages").select_option("all")
-    took = page.evaluate(
+    before = processor_seconds(page)
+    page.evaluate(
         """async () => {
             const frame = () => new Promise(requestAnimationFrame)
-            const began = performance.now()
             for (let step = 0; step < 10; step++) {
                 document.getElementById(step < 5 ? "in" : "out").click()
                 await frame(); await frame()
             }
-            return performance.now() - began
         }"""
     )
-    assert took < 5000, f"ten frames took {took} ms"
+    took = processor_seconds(page) - before
+    assert took < 1, f"ten frames took {took} s of the processor"
     expect(page.locator("#tree")).to_contain_text(re.compile(r"a × 500"))
 
 

@@ -10,6 +10,7 @@ import sys
 import pytest
 
 from tests.integration.servers import ROOT
+from tests.patience import PATIENCE
 
 EXAMPLES = ["examples.chat", "examples.conformance"]
 
@@ -18,7 +19,7 @@ def run(module: str, *options: str) -> tuple[int, str]:
     """The exit code of an example that ends by itself, and all that it said on stderr."""
     command = [sys.executable, "-m", module, *options]
     done = subprocess.run(
-        command, cwd=ROOT, capture_output=True, text=True, timeout=20, check=False
+        command, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE, check=False
     )
     return done.returncode, done.stderr.strip()
 

@@ -1,6 +1,7 @@
-"""Whatever strangers do to a real server, it lets go of them in time, and a client that means well does not notice.
+"""Whatever strangers do to a real server, it lets go of them, and a client that means well is served meanwhile.
 
-Small versions of what `make bench-hostile` measures, at a server whose limits are a second or so.
+Small versions of what `make bench-hostile` measures, at a server whose limits are a second or so. What they got says
+which limit has ended them; that limits are kept to the second is tested on a virtual clock.
 """
 
 from __future__ import annotations
@@ -13,22 +14,24 @@ import pytest
 import trio
 
 from tests.benchmarks.hostile.__main__ import Figures, Friend
-from tests.benchmarks.hostile.attacks import ATTACKS, attack, prepare
+from tests.benchmarks.hostile.attacks import ATTACKS, LATE, attack, prepare
+from tests.integration.impatient_server import HEAD_TIMEOUT
 from tests.integration.servers import Server, serving
+from tests.patience import until
 
-# What each gets, how many there are, and the seconds after which the server must have let go of all.
+# What each gets, and how many there are.
 CASES = {
-    "a head, a byte a second": ({"408"}, 50, 4),
-    "nothing at all": ({"408"}, 500, 5),
-    "an upgrade to a path that does not exist": ({"404"}, 50, 4),
-    "a header of a megabyte": ({"431"}, 10, 4),
-    "a polling client's body, a byte a second": ({"408"}, 50, 4),
-    "a page's body, a byte a second": ({"404"}, 50, 4),
-    "a second head, a byte a second": ({"404"}, 50, 8),
-    "HTTP/2 without a request": ({"no answer"}, 50, 8),
-    "most of a message of 10 MB": ({"closed with 1002"}, 5, 10),
-    "a gigabyte, compressed": ({"closed with 1009"}, 1, 8),
-    "ten messages of 10 MB, compressed": ({"closed with 1011"}, 1, 10),
+    "a head, a byte a second": ({"408"}, 50),
+    "nothing at all": ({"408"}, 500),
+    "an upgrade to a path that does not exist": ({"404"}, 50),
+    "a header of a megabyte": ({"431"}, 10),
+    "a polling client's body, a byte a second": ({"408"}, 50),
+    "a page's body, a byte a second": ({"404"}, 50),
+    "a second head, a byte a second": ({"404"}, 50),
+    "HTTP/2 without a request": ({"no answer"}, 50),
+    "most of a message of 10 MB": ({"closed with 1002"}, 5),
+    "a gigabyte, compressed": ({"closed with 1009"}, 1),
+    "ten messages of 10 MB, compressed": ({"closed with 1011"}, 1),
 }
 
 
@@ -47,45 +50,37 @@ def test_every_attack_is_tried() -> None:
     assert CASES.keys() == ATTACKS.keys()
 
 
-async def test_all_of_them_at_once_are_let_go_of_in_time_and_a_friend_is_served(
-    server: Server,
-) -> None:
+async def test_all_of_them_at_once_are_let_go_of_and_a_friend_is_served(server: Server) -> None:
     prepare()
     friend = Friend(server)
     before = Figures()
     before.look(server, friend)
     during = Figures()
     ends: dict[str, Counter[str]] = {}
-    took: dict[str, float] = {}
 
     async def suffer(name: str, strangers: int) -> None:
-        begun = trio.current_time()
-        ends[name] = await attack(name, server.port, strangers)
-        took[name] = trio.current_time() - begun
+        ends[name] = await attack(name, server.port, strangers, head_timeout=HEAD_TIMEOUT)
 
     async def look() -> None:
         while True:
-            during.look(server, friend)
+            # In a thread, because it waits for the server, and nobody here should be late because of that.
+            await trio.to_thread.run_sync(during.look, server, friend)
             await trio.sleep(0.1)
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(look)
         async with trio.open_nursery() as strangers:
-            for name, (_, count, _) in CASES.items():
+            for name, (_, count) in CASES.items():
                 strangers.start_soon(suffer, name, count)
         nursery.cancel_scope.cancel()
     friend.echo()
     friend.close()
 
-    assert {name: set(got) for name, got in ends.items()} == {
-        name: expected for name, (expected, _, _) in CASES.items()
+    # On a busy machine a stranger may be too slow for what it means to do; then the server was right.
+    unexpected = {name: set(got) - CASES[name][0] - {LATE} for name, got in ends.items()}
+    assert not any(unexpected.values()), unexpected
+    assert {name: got.total() for name, got in ends.items()} == {
+        name: count for name, (_, count) in CASES.items()
     }
-    # The attackers share this process and its processor, so there is something to spare.
-    late = {name: took[name] for name, (*_, limit) in CASES.items() if took[name] > 2 * limit}
-    assert late == {}
     assert max(during.memory) - before.memory[0] < 400
-    for _ in range(120):
-        if files_of(server) <= before.files[0]:
-            return
-        await trio.sleep(0.05)
-    raise AssertionError(f"the server still has {files_of(server)} files")
+    await until(lambda: files_of(server) <= before.files[0], lambda: f"{files_of(server)} files")

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.servers import ROOT
+from tests.patience import PATIENCE
 
 _NODE = {"node", "nodejs", "npm", "npx", "corepack"}
 _ADDRESS = re.compile(r"http://127\.0\.0\.1:\d+")
@@ -56,10 +57,9 @@ class Run:
     """`make run`, from the typing of it to the Ctrl-C."""
 
     def __init__(self, clone: Path, tools: Path) -> None:
-        self._log = clone.parent / f"run-{time.monotonic_ns()}.log"
+        self._log = clone.parent / f"run-{len(list(clone.parent.glob('run-*')))}.log"
         # Variables of a `make test` around us are none of its business.
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("MAKE", "MFLAGS"))}
-        started = time.monotonic()
         with self._log.open("wb") as log:
             self._make = subprocess.Popen(
                 ["make", "run", "ARGS=--port 0"],
@@ -70,24 +70,25 @@ class Run:
                 start_new_session=True,
             )
         self.url = self._address()
-        self.seconds = time.monotonic() - started
 
     def output(self) -> str:
         return self._log.read_text()
 
     def _address(self) -> str:
-        deadline = time.monotonic() + 100
-        while (found := _ADDRESS.search(self.output())) is None:
-            if self._make.poll() is not None or time.monotonic() > deadline:
-                self.end()
-                raise AssertionError(f"make run serves nothing: {self.output()}")
-            time.sleep(0.02)
+        try:
+            # No time limit: that of a test is the only one, for nobody knows how long an installation takes.
+            while (found := _ADDRESS.search(self.output())) is None:
+                assert self._make.poll() is None, f"make run serves nothing: {self.output()}"
+                time.sleep(0.02)
+        except BaseException:
+            self.end()
+            raise
         return found[0]
 
     def interrupt(self) -> None:
         """Press Ctrl-C: every process of the terminal's foreground group gets SIGINT."""
         os.killpg(self._make.pid, signal.SIGINT)
-        self._make.wait(15)
+        self._make.wait(PATIENCE)
 
     def is_over(self) -> bool:
         """Whether no process is left of all that it started."""
@@ -100,7 +101,7 @@ class Run:
     def end(self) -> None:
         if not self.is_over():
             os.killpg(self._make.pid, signal.SIGKILL)
-        self._make.wait(5)
+        self._make.wait(PATIENCE)
 
 
 @pytest.fixture
@@ -113,11 +114,16 @@ def runs(clone: Path, tools: Path) -> Iterator[list[Run]]:
 
 
 def fetch(url: str) -> str:
-    with urllib.request.urlopen(url, timeout=10) as answer:
+    with urllib.request.urlopen(url, timeout=PATIENCE) as answer:
         return str(answer.read().decode())
 
 
-def test_make_run_serves_the_chat_where_there_is_no_node_and_a_second_run_is_quick(
+def set_up(output: str) -> list[str]:
+    """What make says that it creates or installs; each of these takes seconds, and nothing else does."""
+    return [line for line in output.splitlines() if line.startswith(("Creating ", "Installing "))]
+
+
+def test_make_run_serves_the_chat_where_there_is_no_node_and_a_second_run_sets_nothing_up(
     clone: Path, tools: Path, runs: list[Run]
 ) -> None:
     assert shutil.which("node", path=tools) is None
@@ -130,12 +136,10 @@ def test_make_run_serves_the_chat_where_there_is_no_node_and_a_second_run_is_qui
     assert first.is_over()
     assert "Traceback" not in first.output()
 
-    seconds = []
-    for _ in range(2):
-        again = Run(clone, tools)
-        runs.append(again)
-        assert "<title>Ashtree chat</title>" in fetch(again.url)
-        again.interrupt()
-        seconds.append(again.seconds)
-    # The better of two, because other tests and their servers may be busy on the same cores.
-    assert min(seconds) < 2
+    assert set_up(first.output()) != []
+
+    again = Run(clone, tools)
+    runs.append(again)
+    assert "<title>Ashtree chat</title>" in fetch(again.url)
+    again.interrupt()
+    assert set_up(again.output()) == []

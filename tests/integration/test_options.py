@@ -13,6 +13,7 @@ from websockets.sync.client import ClientConnection, connect
 
 from tests.integration.phoenix_js import PhoenixJs, connected
 from tests.integration.servers import Server, serving
+from tests.patience import PATIENCE
 
 
 @pytest.fixture(scope="module")
@@ -24,12 +25,14 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 def opened(server: Server, **parameters: Any) -> ClientConnection:
     factory = ClientPerMessageDeflateFactory(**parameters)
     url = f"{server.socket_url}/websocket?vsn=2.0.0"
-    return connect(url, compression=None, extensions=[factory], max_size=None)
+    return connect(
+        url, compression=None, extensions=[factory], max_size=None, open_timeout=PATIENCE
+    )
 
 
 def exchange(socket: ClientConnection, *message: Any) -> Any:
     socket.send(json.dumps(message))
-    return json.loads(socket.recv(timeout=10))
+    return json.loads(socket.recv(timeout=PATIENCE))
 
 
 @pytest.mark.parametrize(
@@ -53,14 +56,14 @@ def test_messages_travel_compressed_both_ways(server: Server, parameters: dict[s
             assert answer[4]["response"] == payload
             shouted = exchange(socket, "1", "3", "room:packed", "new_msg", payload)
             assert shouted == [None, None, "room:packed", "new_msg", payload]
-            assert json.loads(other.recv(timeout=10)) == shouted
+            assert json.loads(other.recv(timeout=PATIENCE)) == shouted
 
 
 def test_a_message_that_grows_beyond_the_bound_is_1009(server: Server) -> None:
     with opened(server) as socket:
         socket.send("x" * 50_000_000)
         with pytest.raises(ConnectionClosedError) as caught:
-            socket.recv(timeout=10)
+            socket.recv(timeout=PATIENCE)
         assert caught.value.rcvd is not None
         assert caught.value.rcvd.code == 1009
 

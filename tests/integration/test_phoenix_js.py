@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -103,9 +102,10 @@ def test_phoenix_js_rejoins_a_crashed_channel_after_its_own_backoff(
     assert other.request("room:crash", "echo", {"n": 2}) == ("ok", {"n": 2})
     meanwhile = client.push("room:crash", "echo", {"n": 3})  # kept by phoenix.js until it is back
 
-    rejoined = client.expect("join", topic="room:crash", status="ok")
-    # One second is phoenix.js's first wait, and as joins are retried later this was the first try.
-    assert 950 < rejoined["at"] - crashed["at"] < 2000
+    rejoined = client.expect("join", topic="room:crash")
+    assert rejoined["status"] == "ok", "the first try failed"
+    # One second is phoenix.js's first wait.
+    assert rejoined["at"] - crashed["at"] > 950
     assert client.reply(meanwhile) == ("ok", {"n": 3})
     other.push("room:crash", "new_msg", {"n": 4})
     assert client.message("room:crash", "new_msg") == {"n": 4}
@@ -137,10 +137,12 @@ def test_a_leave_is_confirmed_and_ends_the_broadcasts(client: PhoenixJs, other: 
 
 
 def test_heartbeats_are_answered(conformance: Server, package: str) -> None:
-    with connected(conformance.socket_url, package, heartbeatIntervalMs=250) as client:
+    with connected(conformance.socket_url, package) as client:
         client.join("room:alive")
-        # Four heartbeats; phoenix.js closes a connection on which one has no answer in 250 ms.
-        time.sleep(1.1)
+        # By its own clock phoenix.js sends one every half minute, and closes if that has no answer until the next.
+        for _ in range(4):
+            client.tell("heartbeat")
+            assert client.expect("heartbeat")["status"] == "ok"
         assert client.request("room:alive", "ping") == ("ok", {})
         assert client.seen("close") == []
         assert client.seen("message") == []

@@ -11,6 +11,7 @@ import pytest
 from tests.integration.phoenix_js import PhoenixJs, connected
 from tests.integration.servers import Server, serving
 from tests.integration.upgrade_breaker import Mode, breaking_upgrades
+from tests.patience import PATIENCE
 
 POLLING: dict[str, dict[str, Any]] = {
     "phoenix": {"package": "phoenix"},
@@ -167,7 +168,7 @@ def test_it_polls_where_websockets_are_broken(
 def test_it_does_not_poll_where_websockets_work(
     conformance: Server, modern: dict[str, Any]
 ) -> None:
-    with connected(conformance.socket_url, longPollFallbackMs=1000, **modern) as client:
+    with connected(conformance.socket_url, longPollFallbackMs=PATIENCE * 1000, **modern) as client:
         assert client.join("room:fallback") == ("ok", {})
         number = client.push_bytes("room:fallback", "echo", b"\x00\xff")
         # A binary reply: no poll could bring it.

@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.patience import PATIENCE
+
 TESTS = """
 import trio
 
@@ -37,7 +39,7 @@ def test_tests_that_use_the_fixture_run_on_a_virtual_clock_and_no_others(tmp_pat
     (tmp_path / "test_rooms.py").write_text(TESTS)
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path)]
     done = subprocess.run(
-        command, check=False, cwd=tmp_path, capture_output=True, text=True, timeout=60
+        command, check=False, cwd=tmp_path, capture_output=True, text=True, timeout=PATIENCE
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "2 passed" in done.stdout

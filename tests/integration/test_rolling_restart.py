@@ -9,20 +9,24 @@ import itertools
 import json
 import re
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 import trio
 from attrs import Factory, define
-from trio_websocket import ConnectionClosed, HandshakeError, WebSocketConnection, wrap_client_stream
+from trio_websocket import ConnectionClosed, HandshakeError, WebSocketConnection
 
+from examples.scenarios.handshake import open_websocket
 from tests.integration.phoenix_js import PhoenixJs, connected
 from tests.integration.servers import Server, serving
+from tests.patience import PATIENCE, until
 
 CLIENTS = 50
 PAUSE = 0.05
+WINDOW = 3
+"""Messages that a client has under way before it says more, so that a slow machine has no more of them in hand."""
 RETRIES = (0.01, 0.05, 0.1, 0.15, 0.2, 0.25, 0.5)  # those of phoenix.js, in seconds
 
 
@@ -59,8 +63,8 @@ class Talker:
     async def _be_connected(self) -> None:
         stream = await trio.open_tcp_stream("127.0.0.1", self.port)
         async with stream, trio.open_nursery() as nursery:
-            connection = await wrap_client_stream(
-                nursery, stream, f"127.0.0.1:{self.port}", "/socket/websocket?vsn=2.0.0"
+            connection = await open_websocket(
+                nursery, stream, f"127.0.0.1:{self.port}", timeout=PATIENCE
             )
             try:
                 await self._talk(connection)
@@ -83,7 +87,7 @@ class Talker:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._listen, connection)
             while True:
-                if not self.stopping:
+                if not self.stopping and len(self.unacknowledged) < WINDOW:
                     self.said += 1
                     text = self.unacknowledged[self.said] = f"{self.name} {self.said}"
                     await self._say(connection, self.said, text)
@@ -108,37 +112,35 @@ def server(tmp_path: Path) -> Iterator[Server]:
         yield running
 
 
-async def until(holds: Callable[[], bool]) -> None:
-    for _ in range(750):
-        if holds():
-            return
-        await trio.sleep(0.02)
-    raise AssertionError("it did not come to that within 15 s")
+async def calm(talkers: list[Talker]) -> set[str]:
+    """Wait until everybody is there, and has said something after that which was acknowledged.
+
+    Returns all that was acknowledged meanwhile, and said while everybody was there.
+    """
+    await until(lambda: all(talker.is_in for talker in talkers))
+    earlier = {
+        f"{talker.name} {number}" for talker in talkers for number in range(1, talker.said + 1)
+    }
+    await until(lambda: all(talker.acknowledged - earlier for talker in talkers))
+    return {text for talker in talkers for text in talker.acknowledged - earlier}
 
 
 async def test_nothing_is_lost_when_a_server_takes_the_place_of_another(server: Server) -> None:
     talkers = [Talker(f"client {n}", server.port) for n in range(CLIENTS)]
-    calm: list[set[str]] = []
-
-    async def be_calm() -> None:
-        """Note what is said and acknowledged while everybody is there."""
-        await until(lambda: all(talker.is_in for talker in talkers))
-        before = {text for talker in talkers for text in talker.acknowledged}
-        pending = {text for talker in talkers for text in talker.unacknowledged.values()}
-        await trio.sleep(0.5)
-        calm.append({text for each in talkers for text in each.acknowledged} - before - pending)
-
     async with trio.open_nursery() as nursery:
         for talker in talkers:
             nursery.start_soon(talker.main)
-        await be_calm()
+        for_all = await calm(talkers)
         assert await trio.to_thread.run_sync(server.stop) == 0
+        # Otherwise nothing would be lost because nothing happened.
+        await until(lambda: any(talker.turned_away for talker in talkers))
         await trio.to_thread.run_sync(server.start)
-        await be_calm()
+        for_all |= await calm(talkers)
         for talker in talkers:
             talker.stopping = True
         await until(lambda: not any(talker.unacknowledged for talker in talkers))
-        await trio.sleep(0.2)  # what was broadcast last is on its way to the others
+        # What was broadcast last is on its way to the others.
+        await until(lambda: all(for_all <= talker.heard for talker in talkers))
         nursery.cancel_scope.cancel()
 
     assert [talker.codes for talker in talkers] == [[1012]] * CLIENTS
@@ -147,11 +149,6 @@ async def test_nothing_is_lost_when_a_server_takes_the_place_of_another(server: 
         everything = {f"{talker.name} {number}" for number in range(1, talker.said + 1)}
         assert talker.acknowledged == everything
         assert everything <= talker.heard, "what was acknowledged was broadcast"
-    for said in calm:
-        assert len(said) > CLIENTS
-        assert all(said <= talker.heard for talker in talkers)
-    # Otherwise nothing was lost because nothing happened.
-    assert sum(talker.turned_away for talker in talkers) > 0
     batches = re.findall(r"Draining (\d+) of 50 connections", server.output())
     assert batches == ["10"] * 5
 
@@ -168,7 +165,9 @@ class Speaker(threading.Thread):
 
     def run(self) -> None:
         try:
-            assert self.client.join("room:lobby", {"name": self.name})[0] == "ok"
+            # A join that is not answered in time is sent again by phoenix.js, as a push is below by this thread.
+            self.client.tell("join", topic="room:lobby", payload={"name": self.name})
+            self.client.expect("join", topic="room:lobby", status="ok")
             for number in itertools.count(1):
                 # What is acknowledged from here on is so by the new server.
                 is_last = self.restarted.is_set()
@@ -202,13 +201,13 @@ def test_phoenix_js_loses_nothing_either(server: Server, transport: str) -> None
         ]
         for speaker in speakers:
             speaker.start()
-        assert all(speaker.begun.wait(10) for speaker in speakers)
+        assert all(speaker.begun.wait(PATIENCE) for speaker in speakers)
         assert server.stop() == 0
         server.start()
         for speaker in speakers:
             speaker.restarted.set()
         for speaker in speakers:
-            speaker.join(20)
+            speaker.join(PATIENCE)
         assert [(each.is_alive(), each.problem) for each in speakers] == [(False, None)] * 3
         if transport == "websocket":
             assert [each.client.seen("close")[0]["code"] for each in speakers] == [1012] * 3

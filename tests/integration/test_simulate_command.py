@@ -7,13 +7,13 @@ import pty
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.integration.servers import ROOT
+from tests.patience import PATIENCE, wait_until
 
 COMMAND = [sys.executable, "-c", "from channels.cli import main; main()"]
 SCENARIO = """
@@ -33,7 +33,6 @@ async def hangs(world):
     while True:
         pass
 """
-PATIENCE = 20.0
 
 Start = Callable[[str], "subprocess.Popen[str]"]
 
@@ -51,7 +50,7 @@ def start(folder: Path) -> Iterator[Start]:
     started: list[subprocess.Popen[str]] = []
 
     def call(scenario: str) -> subprocess.Popen[str]:
-        options = ["--seeds", "1-1000000", "--jobs", "2", "--check", "0", "--limit", "60"]
+        options = ["--seeds", "1-1000000", "--jobs", "2", "--check", "0", "--limit", "3600"]
         params = ["--params", f"folder={folder / 'pids'}"]
         process = subprocess.Popen(
             [*COMMAND, "simulate", f"scenes:{scenario}", *options, *params],
@@ -73,13 +72,6 @@ def start(folder: Path) -> Iterator[Start]:
         process.communicate()
 
 
-def wait_until(holds: Callable[[], object]) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
 def alive(folder: Path) -> list[int]:
     found = []
     for file in (folder / "pids").iterdir():
@@ -96,11 +88,9 @@ def test_ctrl_c_ends_a_sweep_at_once_with_what_there_is(
     start: Start, folder: Path, scenario: str
 ) -> None:
     process = start(scenario)
-    began = time.monotonic()
     os.killpg(process.pid, signal.SIGINT)
+    # The limit of a run is an hour.
     out, err = process.communicate(timeout=PATIENCE)
-    # The limit of a run is a minute.
-    assert time.monotonic() - began < 10
     assert process.returncode == 130
     assert "interrupted" in err
     assert "Traceback" not in err

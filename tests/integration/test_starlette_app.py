@@ -14,6 +14,7 @@ from websockets.sync.client import ClientConnection, connect
 
 from tests.integration.phoenix_js import connected
 from tests.integration.servers import Server, serving
+from tests.patience import PATIENCE
 
 
 @pytest.fixture
@@ -28,27 +29,27 @@ def socket_url(server: Server) -> str:
 
 def ask(url: str, body: bytes | None = None) -> tuple[int, str]:
     with urllib.request.urlopen(
-        urllib.request.Request(url, data=body), timeout=10
+        urllib.request.Request(url, data=body), timeout=PATIENCE
     ) as answer:  # its own server's
         return answer.status, answer.read().decode()
 
 
 def exchange(socket: ClientConnection, *message: Any) -> Any:
     socket.send(json.dumps(message))
-    return json.loads(socket.recv(timeout=10))
+    return json.loads(socket.recv(timeout=PATIENCE))
 
 
 def test_the_page_and_the_sockets_are_on_one_port(server: Server) -> None:
     status, page = ask(server.url)
     assert status == 200
     assert "/live/socket" in page
-    with connect(f"{socket_url(server)}/websocket?vsn=2.0.0") as socket:
+    with connect(f"{socket_url(server)}/websocket?vsn=2.0.0", open_timeout=PATIENCE) as socket:
         joined = exchange(socket, "1", "1", "news", "phx_join", {})
         assert joined == ["1", "1", "news", "phx_reply", {"status": "ok", "response": {}}]
         echo = exchange(socket, "1", "2", "news", "echo", {"text": "x" * 100_000})
         assert echo[4]["response"] == {"text": "x" * 100_000}
         assert ask(f"{server.url}/announce", b"to all") == (200, '{"announced":"to all"}')
-        heard = json.loads(socket.recv(timeout=10))
+        heard = json.loads(socket.recv(timeout=PATIENCE))
         assert heard == [None, None, "news", "announced", {"text": "to all"}]
 
 
@@ -60,17 +61,17 @@ def test_pages_from_elsewhere_and_paths_that_are_not_mounted_are_refused(
     server: Server, path: str, origin: Any, status: int
 ) -> None:
     url = f"ws://127.0.0.1:{server.port}/{path}?vsn=2.0.0"
-    with pytest.raises(InvalidStatus) as caught, connect(url, origin=origin):
+    with pytest.raises(InvalidStatus) as caught, connect(url, origin=origin, open_timeout=PATIENCE):
         pass
     assert caught.value.response.status_code == status
 
 
 def test_clients_are_told_to_go_elsewhere_before_the_server_stops(server: Server) -> None:
-    with connect(f"{socket_url(server)}/websocket?vsn=2.0.0") as socket:
+    with connect(f"{socket_url(server)}/websocket?vsn=2.0.0", open_timeout=PATIENCE) as socket:
         exchange(socket, "1", "1", "news", "phx_join", {})
         assert server.stop() == 0
         with pytest.raises(ConnectionClosedError) as caught:
-            socket.recv(timeout=10)
+            socket.recv(timeout=PATIENCE)
         assert caught.value.rcvd is not None
         assert caught.value.rcvd.code == 1012
     assert "Traceback" not in server.output()

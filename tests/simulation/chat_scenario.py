@@ -4,15 +4,11 @@ from typing import Any
 
 import msgspec
 import trio
-from trio_websocket import (
-    ConnectionClosed,
-    HandshakeError,
-    WebSocketConnection,
-    wrap_client_stream,
-)
+from trio_websocket import ConnectionClosed, HandshakeError, WebSocketConnection
 
 from actors import current_runtime
 from channels import Channel, Endpoint, Socket, handle_in
+from examples.scenarios.handshake import open_websocket
 from supervision.simulation import World
 from tests.simulation.scenarios import crashing_tree
 
@@ -43,12 +39,9 @@ async def talk(world: World, number: int) -> None:
     stream = world.random("client", number)
     while True:
         try:
-            # Any, because the client's annotations ask for a socket, which it does not need.
-            connection: Any = await world.network.connect("server", 4000, source=f"client {number}")
+            connection = await world.network.connect("server", 4000, source=f"client {number}")
             async with trio.open_nursery() as nursery:
-                websocket = await wrap_client_stream(
-                    nursery, connection, "server", "/socket/websocket?vsn=2.0.0"
-                )
+                websocket = await open_websocket(nursery, connection, "server")
                 async with websocket:
                     await say_things(world, websocket, stream)
         except* GONE:

@@ -3,13 +3,13 @@
 import os
 import signal
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from supervision.simulation._workers import Lost, cores, in_workers
+from tests.patience import wait_until
 
 
 def run(
@@ -106,17 +106,14 @@ def test_leaving_the_loop_ends_workers_that_are_in_the_middle_of_something(tmp_p
                 pass
         return b"first"
 
-    answers = in_workers(work, range(2), jobs=2, limit=20.0, renew=100)
+    # An hour: when they are gone, it is not because their time was up.
+    answers = in_workers(work, range(2), jobs=2, limit=3600.0, renew=100)
     assert next(answers) == b"first"
-    while not (tmp_path / "busy").exists():
-        pass
+    wait_until((tmp_path / "busy").exists)
     pid = int((tmp_path / "busy").read_text())
     assert is_there(pid)
-    began = time.monotonic()
     answers.close()
     assert not is_there(pid)
-    # And not because its time was up.
-    assert time.monotonic() - began < 10
 
 
 def test_what_workers_print_and_read_is_nobody_else_s(capfd: pytest.CaptureFixture[str]) -> None:

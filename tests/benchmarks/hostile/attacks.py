@@ -7,6 +7,7 @@ A stranger does its worst, reads what comes, and says how it ended, once the ser
 from __future__ import annotations
 
 import json
+import math
 import re
 import sys
 import time
@@ -20,10 +21,13 @@ import trio
 
 from tests.channels.transports.frames import TEXT, client_frame
 
-__all__ = ["ATTACKS", "PATIENCE", "attack", "prepare"]
+__all__ = ["ATTACKS", "LATE", "PATIENCE", "attack", "prepare"]
 
 PATIENCE = 120.0
 """Seconds that a stranger waits to be let go of."""
+
+LATE = "408, late itself"
+"""The end of a stranger whose head was under way for so long that the server was right to answer 408."""
 
 _BURST = 200  # of connections that are being opened at a time, for the system keeps no more waiting than it has room
 _MESSAGE = 10_000_000
@@ -33,7 +37,30 @@ _UPGRADE = (
 )
 _SOCKET = "/socket/websocket?vsn=2.0.0"
 
-Stranger: TypeAlias = Callable[[trio.SocketStream], Awaitable[None]]
+
+class _Line:
+    """What a stranger sends through; `began` is when it began to connect."""
+
+    def __init__(self, stream: trio.SocketStream, began: float) -> None:
+        self.stream = stream
+        self._began = began
+        self._took: float | None = None
+
+    async def send_all(self, data: bytes) -> None:
+        """Send to the server."""
+        is_first = self._took is None
+        if is_first:
+            self._took = math.inf
+        await self.stream.send_all(data)
+        if is_first:
+            self._took = trio.current_time() - self._began
+
+    def was_late(self, seconds: float) -> bool:
+        """Whether it had something to send, and the first of it was not sent that soon after it began to connect."""
+        return self._took is not None and self._took >= seconds
+
+
+Stranger: TypeAlias = Callable[[_Line], Awaitable[None]]
 
 
 def _upgrade(path: str = _SOCKET, more: str = "") -> bytes:
@@ -47,45 +74,45 @@ def _post(path: str, size: int) -> bytes:
     ).encode()
 
 
-async def _trickle(stream: trio.SocketStream, data: bytes, *, pause: float = 1.0) -> None:
+async def _trickle(line: _Line, data: bytes, *, pause: float = 1.0) -> None:
     for byte in data:
-        await stream.send_all(bytes((byte,)))
+        await line.send_all(bytes((byte,)))
         await trio.sleep(pause)
 
 
-async def _slow_head(stream: trio.SocketStream) -> None:
-    await _trickle(stream, _upgrade())
+async def _slow_head(line: _Line) -> None:
+    await _trickle(line, _upgrade())
 
 
-async def _silent(stream: trio.SocketStream) -> None:
+async def _silent(line: _Line) -> None:
     """Say nothing."""
 
 
-async def _nowhere(stream: trio.SocketStream) -> None:
-    await stream.send_all(_upgrade("/no/such/socket/websocket?vsn=2.0.0"))
+async def _nowhere(line: _Line) -> None:
+    await line.send_all(_upgrade("/no/such/socket/websocket?vsn=2.0.0"))
 
 
-async def _big_head(stream: trio.SocketStream) -> None:
-    await stream.send_all(_upgrade(more=f"X-Filler: {'x' * 1_000_000}\r\n"))
+async def _big_head(line: _Line) -> None:
+    await line.send_all(_upgrade(more=f"X-Filler: {'x' * 1_000_000}\r\n"))
 
 
-async def _slow_poll(stream: trio.SocketStream) -> None:
-    await stream.send_all(_post("/socket/longpoll?vsn=2.0.0", 8_000_000))
-    await _trickle(stream, b"[" * 1000)
+async def _slow_poll(line: _Line) -> None:
+    await line.send_all(_post("/socket/longpoll?vsn=2.0.0", 8_000_000))
+    await _trickle(line, b"[" * 1000)
 
 
-async def _slow_page(stream: trio.SocketStream) -> None:
-    await stream.send_all(_post("/", 8_000_000))
-    await _trickle(stream, b"x" * 1000)
+async def _slow_page(line: _Line) -> None:
+    await line.send_all(_post("/", 8_000_000))
+    await _trickle(line, b"x" * 1000)
 
 
-async def _second_head(stream: trio.SocketStream) -> None:
-    await stream.send_all(b"GET / HTTP/1.1\r\nHost: test\r\n\r\n")
-    await _trickle(stream, _upgrade())
+async def _second_head(line: _Line) -> None:
+    await line.send_all(b"GET / HTTP/1.1\r\nHost: test\r\n\r\n")
+    await _trickle(line, _upgrade())
 
 
-async def _idle_http2(stream: trio.SocketStream) -> None:
-    await stream.send_all(
+async def _idle_http2(line: _Line) -> None:
+    await line.send_all(
         b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\x00\x00\x00\x04\x00\x00\x00\x00\x00"
     )
 
@@ -95,9 +122,9 @@ def _half_message() -> bytes:
     return client_frame(TEXT, b"[" * _MESSAGE)[: _MESSAGE - 100_000]
 
 
-async def _half_messages(stream: trio.SocketStream) -> None:
-    await stream.send_all(_upgrade())
-    await stream.send_all(_half_message())
+async def _half_messages(line: _Line) -> None:
+    await line.send_all(_upgrade())
+    await line.send_all(_half_message())
 
 
 @cache
@@ -109,19 +136,19 @@ def _bomb(size: int) -> bytes:
     return client_frame(TEXT, packed[:-4], rsv=4)
 
 
-async def _explode(stream: trio.SocketStream, bomb: bytes, count: int) -> None:
+async def _explode(line: _Line, bomb: bytes, count: int) -> None:
     join = client_frame(TEXT, b'["1","1","room:a","phx_join",{}]')
-    await stream.send_all(_upgrade(more="Sec-WebSocket-Extensions: permessage-deflate\r\n") + join)
-    await stream.send_all(bomb * count)
+    await line.send_all(_upgrade(more="Sec-WebSocket-Extensions: permessage-deflate\r\n") + join)
+    await line.send_all(bomb * count)
 
 
-async def _bomb_too_big(stream: trio.SocketStream) -> None:
-    await _explode(stream, _bomb(1_000_000_000), 1)
+async def _bomb_too_big(line: _Line) -> None:
+    await _explode(line, _bomb(1_000_000_000), 1)
 
 
-async def _bombs_that_fit(stream: trio.SocketStream) -> None:
-    await _explode(stream, _bomb(_MESSAGE - 1000), 10)
-    await stream.send_all(client_frame(TEXT, b"that was it"))  # which closes
+async def _bombs_that_fit(line: _Line) -> None:
+    await _explode(line, _bomb(_MESSAGE - 1000), 10)
+    await line.send_all(client_frame(TEXT, b"that was it"))  # which closes
 
 
 ATTACKS: dict[str, tuple[Stranger, int]] = {
@@ -140,11 +167,20 @@ ATTACKS: dict[str, tuple[Stranger, int]] = {
 """What is sent, and by how many strangers in the benchmark."""
 
 
-async def attack(name: str, port: int, strangers: int) -> Counter[str]:
+async def attack(
+    name: str, port: int, strangers: int, *, head_timeout: float = math.inf
+) -> Counter[str]:
     """Run an attack, until the server has let go of every stranger.
 
     Returns what they got: the status of an answer, `"closed with"` a code, or `"nothing"`. Those that are still held
     after `PATIENCE` seconds got `"held"`.
+
+    Args:
+        name: of the attack.
+        port: of the server.
+        strangers: how many there are.
+        head_timeout: seconds after which the server answers 408. A stranger that needed as many to send its head, on
+            a busy machine, got `LATE` and not 408.
     """
     ends: Counter[str] = Counter()
     opening = trio.CapacityLimiter(_BURST)
@@ -152,8 +188,10 @@ async def attack(name: str, port: int, strangers: int) -> Counter[str]:
     async def one(stranger: Stranger) -> None:
         with trio.move_on_after(PATIENCE):
             async with opening:
-                stream = await trio.open_tcp_stream("127.0.0.1", port)
-            ends[await _suffer(stranger, stream)] += 1
+                began = trio.current_time()
+                line = _Line(await trio.open_tcp_stream("127.0.0.1", port), began)
+            end = await _suffer(stranger, line)
+            ends[LATE if end == "408" and line.was_late(head_timeout) else end] += 1
             return
         ends["held"] += 1
 
@@ -170,13 +208,13 @@ def prepare() -> None:
         _bomb(size)
 
 
-async def _suffer(stranger: Stranger, stream: trio.SocketStream) -> str:
+async def _suffer(stranger: Stranger, line: _Line) -> str:
     answer = b""
-    async with stream, trio.open_nursery() as nursery:
+    async with line.stream as stream, trio.open_nursery() as nursery:
 
         async def act() -> None:
             try:
-                await stranger(stream)
+                await stranger(line)
             except (trio.BrokenResourceError, trio.ClosedResourceError):
                 pass  # the server has had enough, which is what is hoped for
 

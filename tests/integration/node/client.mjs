@@ -47,6 +47,10 @@ const channels = new Map()
 socket.onOpen(() => tell("open"))
 socket.onClose((event) => tell("close", { code: event?.code ?? null }))
 
+socket.onMessage(({ topic, ref, payload }) => {
+  if (topic === "phoenix" && ref) tell("heartbeat", { status: payload.status })
+})
+
 const commands = {
   connect() {
     socket.connect()
@@ -69,6 +73,9 @@ const commands = {
   },
   leave({ topic }) {
     tellAnswers(channels.get(topic).leave(), "leave", { topic })
+  },
+  heartbeat() {
+    socket.sendHeartbeat()
   },
   ping() {
     if (!socket.ping((milliseconds) => tell("pong", { milliseconds }))) tell("not open")

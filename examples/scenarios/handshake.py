@@ -1,0 +1,84 @@
+"""The opening handshake of trio-websocket's client, with an end.
+
+`trio_websocket.wrap_client_stream` waits for the server's answer and for nothing else. If the connection ends before
+the answer has come, it waits for ever. `open_websocket` raises an error then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import trio
+from trio_websocket import HandshakeError, WebSocketConnection, wrap_client_stream
+
+__all__ = ["HANDSHAKE_TIMEOUT", "open_websocket"]
+
+HANDSHAKE_TIMEOUT = 10.0
+"""Seconds that a server has to answer the handshake."""
+
+
+async def open_websocket(
+    nursery: trio.Nursery,
+    stream: trio.abc.Stream,
+    host: str,
+    path: str = "/socket/websocket?vsn=2.0.0",
+    *,
+    timeout: float = HANDSHAKE_TIMEOUT,
+) -> WebSocketConnection:
+    """Open a WebSocket over a stream.
+
+    Args:
+        nursery: runs the task that reads from the stream.
+        stream: a connection to the server.
+        host: for the header of that name.
+        path: of the socket, with its query.
+        timeout: seconds that the server has to answer.
+
+    Raises:
+        HandshakeError: the server did not answer in time, or the connection ended before the answer.
+    """
+    with trio.move_on_after(timeout) as handshake:
+        # Any, because the client's annotations ask for a socket, which it does not need.
+        noticed: Any = _EndNoticed(stream, handshake.cancel)
+        return await wrap_client_stream(nursery, noticed, host, path)
+    if noticed.ended:
+        raise HandshakeError(f"the connection to {host} ended before {path} was answered")
+    raise HandshakeError(f"{host} did not answer {path} within {timeout:g} seconds")
+
+
+class _EndNoticed(trio.abc.Stream):
+    """Passes everything on to a stream, and calls `at_end` when the stream has ended, in whichever direction."""
+
+    def __init__(self, stream: trio.abc.Stream, at_end: Callable[[], None]) -> None:
+        self.ended = False
+        self._stream = stream
+        self._at_end = at_end
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
+        try:
+            data = await self._stream.receive_some(max_bytes)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            self._end()
+            raise
+        if not data:
+            self._end()
+        return data
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        try:
+            await self._stream.send_all(data)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            self._end()
+            raise
+
+    async def wait_send_all_might_not_block(self) -> None:
+        await self._stream.wait_send_all_might_not_block()
+
+    async def aclose(self) -> None:
+        self._end()
+        await self._stream.aclose()
+
+    def _end(self) -> None:
+        self.ended = True
+        self._at_end()
