@@ -174,7 +174,7 @@ class GenServer(Generic[S]):
             timeout: seconds that init may take.
 
         Raises:
-            AlreadyStarted: the name is taken.
+            AlreadyStarted: the name is taken, by the process in `pid`.
             StartIgnored: init returned `Ignore()`.
             StartError: init failed, ended or took too long; the process is gone. If it ended with anything but
                 `NORMAL` or `Fail`, the link carries that to the caller, and kills it unless it traps exits.

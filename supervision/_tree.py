@@ -11,6 +11,7 @@ from typing import Any, final
 import trio
 from attrs import define, frozen
 
+from actors.errors import AlreadyStarted
 from actors.exits import SHUTDOWN, ExitReason
 from actors.process import current_pid, is_alive, send
 from actors.refs import Pid, TimerRef
@@ -24,6 +25,7 @@ from supervision.child_spec import RESTARTING, ChildCounts, ChildInfo, ChildSpec
 from supervision.errors import (
     ChildAlreadyPresent,
     ChildAlreadyStarted,
+    ChildNameTaken,
     ChildNotFound,
     ChildRestarting,
     ChildRunning,
@@ -256,7 +258,11 @@ class Tree:
 
     def _refusal(self, id: Any, failed: Failed) -> ChildStartFailed:
         error = failed.error
-        return error if isinstance(error, ChildStartFailed) else ChildStartFailed(id, failed.reason)
+        if isinstance(error, ChildStartFailed):
+            return error
+        if isinstance(error, AlreadyStarted):
+            return ChildNameTaken(id, error.name, error.pid)
+        return ChildStartFailed(id, failed.reason)
 
     def _find(self, id: Any) -> _Child:
         child = self._children.get(id)
