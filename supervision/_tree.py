@@ -229,6 +229,10 @@ class Tree:
         """Return the spec of a child."""
         return self._find(id).spec
 
+    def spec_at_start(self, position: int) -> ChildSpec:
+        """Return a spec that the supervisor was started with, which it may have forgotten since."""
+        return self._setup.specs[position]
+
     @property
     def kind(self) -> str:
         """What is said of the supervisor where its tree is shown."""
