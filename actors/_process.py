@@ -79,8 +79,9 @@ class Process:
         self.runtime: Final = runtime
         self.function: Final = function
         self.parent: Final = parent
-        # Whose Exit stops a server that traps exits: its parent's, but only if it was started linked to it.
-        self.obeys: Pid | None = None
+        # The parent of a server in OTP's sense, whose Exit stops it: the process that it was started linked to, the
+        # runtime if no process started it, and otherwise the server itself.
+        self.obeys: Pid = pid
         self.ancestors: Final = ancestors
         self.mailbox: Final = Mailbox(runtime.pace)
         self.scope: Final = trio.CancelScope()
@@ -130,6 +131,13 @@ class Process:
             {"queue_length": len(self.mailbox)},
             {"pid": self.pid, "process": self.describe()},
         )
+
+    def is_stopped_by(self, sender: Pid) -> bool:
+        """Return whether an `Exit` from `sender` stops the server that runs in this process."""
+        # One that no process started is linked to none, so it is its own parent too; the runtime stands beside it, to
+        # stop it in order at the end.
+        obeys = self.obeys
+        return sender is obeys or (sender is self.pid and obeys is self.runtime.pid)
 
     def check(self) -> None:
         """Raise ProcessKilled if this process has accepted a fatal signal."""

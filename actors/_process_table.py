@@ -173,6 +173,7 @@ class ProcessTable:
         elif link:
             process.obeys = parent
             self.graph.link(parent, pid)
+        # Otherwise it keeps itself: OTP's gen_server:start makes a server its own parent.
         return process
 
     def _enroll_via(self, address: Via, process: Process) -> None:

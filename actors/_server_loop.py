@@ -230,7 +230,7 @@ class Loop:
             elif kind is SystemRequest:
                 await self._system(message, deadline)
                 continue
-            elif kind is Exit and message.pid is process.obeys:
+            elif kind is Exit and process.is_stopped_by(message.pid):
                 raise _Stopping(message.reason)
             else:
                 result = await server.handle_info(message)
@@ -259,7 +259,7 @@ class Loop:
             return starting(process, "handle_call", message.request)
         if kind is Cast:
             return starting(process, "handle_cast", message.message)
-        if kind is SystemRequest or (kind is Exit and message.pid is process.obeys):
+        if kind is SystemRequest or (kind is Exit and process.is_stopped_by(message.pid)):
             # No callback is for these.
             return None
         return starting(process, "handle_info", message)
@@ -281,7 +281,7 @@ class Loop:
 
     def _is_urgent(self, message: Any) -> bool:
         return type(message) is SystemRequest or (
-            type(message) is Exit and message.pid is self.process.obeys
+            type(message) is Exit and self.process.is_stopped_by(message.pid)
         )
 
     def _answer(self, message: SystemRequest) -> None:
@@ -307,7 +307,7 @@ class Loop:
         status = ServerStatus(
             pid=process.pid,
             server=type(self.server).__name__,
-            parent=process.parent,
+            parent=process.obeys,
             dictionary=dict(process.dictionary or {}),
             suspended=self.suspended,
             state=self.server.state,

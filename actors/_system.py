@@ -53,7 +53,9 @@ class ServerStatus:
 
     - `state`: its state; `message`: the last one that it handled; `reason`: why it ended, in crash reports;
     - `log`: the events that `actors.sys.log` has kept;
-    - `pid`, `server`, `parent`, `dictionary`, `suspended`: which server this is.
+    - `pid`, `server`, `dictionary`, `suspended`: which server this is;
+    - `parent`: the process whose end stops it. That is the one it was started linked to, the runtime if no process
+      started it, and otherwise the server itself.
     """
 
     pid: Pid

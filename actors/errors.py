@@ -22,13 +22,15 @@ ActorsError
 └── InvalidCallback     your callback is not async, or takes something else
 
 ProcessExit, ProcessKilled are BaseExceptions: they unwind a process and a careless `except Exception` must not
-catch them.
+catch them. `NameInUse` is no exception: it is the reason of an AlreadyStarted.
 """
 
 from __future__ import annotations
 
 from types import CoroutineType
 from typing import TYPE_CHECKING
+
+from attrs import frozen
 
 from actors.exits import CALLING_SELF, NOPROC, TIMEOUT, Crash, ExitReason, Shutdown
 
@@ -48,6 +50,7 @@ __all__ = [
     "InvalidCallback",
     "InvalidReturn",
     "MailboxBusy",
+    "NameInUse",
     "NameTaken",
     "NoProcess",
     "NoSuchName",
@@ -69,7 +72,7 @@ def _told(reason: ExitReason) -> str:
     # A crash says more in the words of its exception, and a supervisor that did not boot in those of its child.
     if isinstance(reason, Shutdown) and not isinstance(reason.detail, str):
         return f"Shutdown({reason.detail})"
-    return str(reason) if isinstance(reason, Crash) else repr(reason)
+    return str(reason) if isinstance(reason, Crash | NameInUse) else repr(reason)
 
 
 class CallExit(ActorsError):
@@ -162,11 +165,30 @@ class StartError(ActorsError):
         return f"the process did not start: {_told(self.reason)}"
 
 
+@frozen
+class NameInUse:
+    """Why a process did not start: `pid` has its name. Erlang's `{already_started, Pid}`."""
+
+    name: object
+    pid: Pid
+
+    def __str__(self) -> str:
+        return f"the name {self.name!r} is in use by {self.pid!r}"
+
+
 class AlreadyStarted(StartError):
-    """The name is taken by `pid`, so no second process was started under it."""
+    """The name is taken by `pid`, so no second process was started under it.
+
+        try:
+            pid = await Store.start_link(name="store")
+        except AlreadyStarted as error:
+            pid = error.pid
+
+    Fields: `name`; `pid`, the process that has it; `reason`, a `NameInUse` of both.
+    """
 
     def __init__(self, name: object, pid: Pid) -> None:
-        super().__init__("already_started")
+        super().__init__(NameInUse(name, pid))
         self.name = name
         self.pid = pid
 

@@ -135,9 +135,11 @@ class GenServer(Generic[S]):
         """Clean up; the last thing that the server does.
 
         Runs when a callback returned `Stop` or failed, when `stop` was used, and, only if the server traps exits,
-        when its parent ended or told it to. It does *not* run when the server is killed, or does not trap exits and
-        is hit by an exit signal, or when init failed: what must happen in every case belongs into `on_exit`, or into
-        another process. If it raises, that is what the server ends with.
+        when its parent ended or told it to. A server that was started without a link is its own parent.
+
+        It does *not* run when the server is killed, or does not trap exits and is hit by an exit signal, or when init
+        failed: what must happen in every case belongs into `on_exit`, or into another process. If it raises, that is
+        what the server ends with.
         """
 
     def format_status(self, status: ServerStatus) -> ServerStatus:
@@ -172,7 +174,7 @@ class GenServer(Generic[S]):
             timeout: seconds that init may take.
 
         Raises:
-            AlreadyStarted: the name is taken.
+            AlreadyStarted: the name is taken, by the process in `pid`.
             StartIgnored: init returned `Ignore()`.
             StartError: init failed, ended or took too long; the process is gone. If it ended with anything but
                 `NORMAL` or `Fail`, the link carries that to the caller, and kills it unless it traps exits.
@@ -195,7 +197,7 @@ class GenServer(Generic[S]):
         timeout: float = math.inf,
         **kwargs: Any,
     ) -> Pid:
-        """Like `start_link`, without the link."""
+        """Like `start_link`, without the link. The server is its own parent: an `Exit` from itself stops it."""
         return await start(
             serve,
             (cls, args, kwargs),

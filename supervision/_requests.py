@@ -20,6 +20,7 @@ __all__ = [
     "DeleteChild",
     "GetChildSpec",
     "OneChild",
+    "ResizePartitions",
     "RestartChild",
     "StartChild",
     "StartDynamicChild",
@@ -76,6 +77,13 @@ class GetChildSpec(OneChild):
     """Show its spec."""
 
 
+@define
+class ResizePartitions:
+    """Change how many partitions there are."""
+
+    partitions: int
+
+
 # Of supervisors whose children are known by their pids
 
 
@@ -105,6 +113,7 @@ _BELONGS_TO = {
     RestartChild: "Supervisor.restart_child",
     DeleteChild: "Supervisor.delete_child",
     GetChildSpec: "Supervisor.get_childspec",
+    ResizePartitions: "PartitionSupervisor.resize",
     StartDynamicChild: "DynamicSupervisor.start_child",
     TerminateDynamicChild: "DynamicSupervisor.terminate_child",
 }

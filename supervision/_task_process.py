@@ -29,6 +29,7 @@ __all__ = [
     "TaskReply",
     "callers",
     "inherit",
+    "is_awaited",
     "label_of",
     "lineage",
     "run_detached",
@@ -127,9 +128,14 @@ class Recipient:
         """Send the result, if anybody still waits for it."""
         ref = self.ref
         assert ref is not None  # a task runs only after its owner has monitored it
-        watchers: tuple[object, ...] = current_runtime().graph.watchers_of(current_pid())
-        if ref in watchers:
+        if is_awaited(current_pid(), ref):
             send(self.owner, TaskReply(ref, value))
+
+
+def is_awaited(task: Pid, ref: Ref) -> bool:
+    """Return whether the owner still monitors a task, which is the condition for any further message about it."""
+    watchers: tuple[object, ...] = current_runtime().graph.watchers_of(task)
+    return ref in watchers
 
 
 async def run_owned(

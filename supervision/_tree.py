@@ -11,6 +11,7 @@ from typing import Any, final
 import trio
 from attrs import define, frozen
 
+from actors.errors import AlreadyStarted
 from actors.exits import SHUTDOWN, ExitReason
 from actors.process import current_pid, is_alive, send
 from actors.refs import Pid, TimerRef
@@ -24,6 +25,7 @@ from supervision.child_spec import RESTARTING, ChildCounts, ChildInfo, ChildSpec
 from supervision.errors import (
     ChildAlreadyPresent,
     ChildAlreadyStarted,
+    ChildNameTaken,
     ChildNotFound,
     ChildRestarting,
     ChildRunning,
@@ -227,6 +229,10 @@ class Tree:
         """Return the spec of a child."""
         return self._find(id).spec
 
+    def spec_at_start(self, position: int) -> ChildSpec:
+        """Return a spec that the supervisor was started with, which it may have forgotten since."""
+        return self._setup.specs[position]
+
     @property
     def kind(self) -> str:
         """What is said of the supervisor where its tree is shown."""
@@ -256,7 +262,11 @@ class Tree:
 
     def _refusal(self, id: Any, failed: Failed) -> ChildStartFailed:
         error = failed.error
-        return error if isinstance(error, ChildStartFailed) else ChildStartFailed(id, failed.reason)
+        if isinstance(error, ChildStartFailed):
+            return error
+        if isinstance(error, AlreadyStarted):
+            return ChildNameTaken(id, error.name, error.pid)
+        return ChildStartFailed(id, failed.reason)
 
     def _find(self, id: Any) -> _Child:
         child = self._children.get(id)

@@ -81,7 +81,7 @@ class DynamicSupervisor(GenServer[Pool]):
 
         Raises:
             BadSupervisorOption: an option has a value that does not exist.
-            AlreadyStarted: the name is taken.
+            AlreadyStarted: the name is taken, by the process in `pid`.
         """
         setup = _set_up(max_children, max_restarts, max_seconds, backoff)
         return await super().start_link(setup, name=name, label=label, timeout=timeout)
@@ -156,6 +156,7 @@ class DynamicSupervisor(GenServer[Pool]):
             MaxChildren: the supervisor has as many children as it may have.
             StartIgnored: its init returned `Ignore()`; the supervisor keeps nothing.
             StartError: it did not start, for the reason given; the supervisor keeps nothing.
+            AlreadyStarted: ... because the process in `pid` has its name.
             BadChildSpec: it cannot be.
             SupervisorDeadlock: the caller is a child of the supervisor that it is waiting for.
         """

@@ -10,6 +10,7 @@
     ├── ChildAlreadyStarted     you started a child whose id is in use, by a running process
     ├── ChildAlreadyPresent     ... by a child that is not running
     ├── ChildStartFailed        the child was fine, but its start was not
+    │   ├── ChildNameTaken      ... because another process has its name
     │   └── ChildStartTimeout   ... because it took longer than its spec allows
     ├── MaxChildren             the dynamic supervisor is full
     ├── UnknownRequest          you asked a supervisor for something that only another kind of them does
@@ -29,7 +30,7 @@ from typing import TYPE_CHECKING, Literal
 
 from attrs import frozen
 
-from actors.errors import StartError
+from actors.errors import AlreadyStarted, NameInUse, StartError
 from actors.exits import TIMEOUT, Crash, ExitReason, Shutdown
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ __all__ = [
     "BadSupervisorOption",
     "ChildAlreadyPresent",
     "ChildAlreadyStarted",
+    "ChildNameTaken",
     "ChildNotFound",
     "ChildRestarting",
     "ChildRunning",
@@ -89,8 +91,8 @@ def describe_reason(reason: ExitReason) -> str:
         return describe_exception(reason.exception)
     if isinstance(reason, BaseException):
         return describe_exception(reason)
-    if isinstance(reason, str):
-        return reason
+    if isinstance(reason, str | NameInUse):
+        return str(reason)
     if reason is TIMEOUT:
         return "it took too long (TIMEOUT)"
     return repr(reason)
@@ -180,16 +182,20 @@ class ChildRestarting(SupervisionError):
         self.id = id
 
 
-class ChildAlreadyStarted(SupervisionError):
+class ChildAlreadyStarted(SupervisionError, AlreadyStarted):
     """A child of that id is running already.
 
-    Fields: `id`, and `pid` of the running one.
+    Also an `AlreadyStarted`, as `ChildNameTaken` is: OTP answers both with `{error, {already_started, Pid}}`.
+
+    Fields: `id`, and `pid` of the running one; `name` is the id.
     """
 
     def __init__(self, id: object, pid: Pid) -> None:
-        super().__init__(f"child {id!r} is already started, as {pid!r}")
+        super().__init__(id, pid)
         self.id = id
-        self.pid = pid
+
+    def __str__(self) -> str:
+        return f"child {self.id!r} is already started, as {self.pid!r}"
 
 
 class ChildAlreadyPresent(SupervisionError):
@@ -216,6 +222,25 @@ class ChildStartFailed(SupervisionError):
         super().__init__(f"child {id!r} did not start: {describe_reason(reason)}")
         self.id = id
         self.reason = reason
+
+
+class ChildNameTaken(ChildStartFailed, AlreadyStarted):
+    """The child was not started, because another process has its name. That process may be anywhere.
+
+        try:
+            pid = await Supervisor.start_child(top, store)
+        except AlreadyStarted as error:
+            pid = error.pid
+
+    Fields: `id` of the child; `name`, and `pid` of the process that has it; `reason`, a `NameInUse` of both.
+    """
+
+    def __init__(self, id: object, name: object, pid: Pid) -> None:
+        AlreadyStarted.__init__(self, name, pid)
+        self.id = id
+
+    def __str__(self) -> str:
+        return f"child {self.id!r} did not start: {describe_reason(self.reason)}"
 
 
 class ChildStartTimeout(ChildStartFailed, StartError):

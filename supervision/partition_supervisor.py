@@ -17,10 +17,16 @@ from typing import Any
 
 from attrs import evolve
 
+from actors.errors import StartIgnored
+from actors.gen_server import Sender
+from actors.process import current_pid
 from actors.refs import Pid
+from actors.results import Reply
+from supervision._requests import ResizePartitions
+from supervision._waiting import ask
 from supervision.backoff import Backoff
 from supervision.child_spec import ChildSpec, RestartType, Supervised, child_spec
-from supervision.errors import BadSupervisorOption
+from supervision.errors import BadSupervisorOption, ChildNotFound, SupervisionError
 from supervision.partitions import Table, keep, require
 from supervision.strategy import Strategy
 from supervision.supervisor import Supervisor
@@ -167,7 +173,10 @@ class PartitionSupervisor(Supervisor):
     async def resize(supervisor: object, partitions: int) -> int:
         """Change the number of partitions: stop those at the end, or start them again.
 
-        Keys are told apart by the new number at once, so most of them lead to other copies than before.
+        Most keys lead to other copies than before. When there are to be fewer, no key leads to those that stop from
+        the beginning; when there are to be more, keys lead to each of the new ones as soon as it has started. So a
+        call made meanwhile finds a running copy. Resizes that are asked for at the same time are done one after
+        another, and one whose caller is cancelled is still done.
 
         Args:
             supervisor: a pid or a name.
@@ -180,18 +189,51 @@ class PartitionSupervisor(Supervisor):
             BadSupervisorOption: more than it was started with, or fewer than none.
             NoProcess: there is no such partition supervisor.
             ChildStartFailed: one could not be started again; it and those after it are not running.
+            SupervisorDeadlock: the caller is a child of the supervisor that it is waiting for.
         """
-        table = require(supervisor)
-        most, before = len(table.pids), table.size
-        _check_count(partitions, least=0, most=most)
+        _check_count(partitions, least=0, most=len(require(supervisor).pids))
+        before: int = await ask(supervisor, ResizePartitions(partitions))
+        return before
+
+    # The process
+
+    async def handle_call(self, request: Any, sender: Sender) -> Reply:
+        if type(request) is not ResizePartitions:
+            return await super().handle_call(request, sender)
+        try:
+            return Reply(await self._resize(request.partitions))
+        except SupervisionError as refusal:
+            return Reply(refusal)
+
+    async def _resize(self, partitions: int) -> int:
+        table = require(current_pid())
+        before = table.size
         # Fewer: first nobody is sent there any more, then they stop. More: the other way round.
         table.size = min(before, partitions)
-        for number in range(before - 1, partitions - 1, -1):
-            await Supervisor.terminate_child(supervisor, number)
-        for number in range(before, partitions):
-            await Supervisor.restart_child(supervisor, number)
-            table.size = number + 1
+        table.wanted = partitions
+        try:
+            for number in range(before - 1, partitions - 1, -1):
+                await self._stop_partition(number)
+            for number in range(before, partitions):
+                await self._start_again(number)
+                table.size = number + 1
+        finally:
+            table.wanted = table.size
         return before
+
+    async def _stop_partition(self, number: int) -> None:
+        try:
+            await self.state.terminate_child(number)
+        except ChildNotFound:
+            # A temporary one that had ended by itself. Its supervisor has forgotten it.
+            pass
+
+    async def _start_again(self, number: int) -> None:
+        try:
+            await self.state.restart_child(number)
+        except ChildNotFound:
+            # A temporary one is forgotten when it has stopped.
+            await self.state.start_child(self.state.spec_at_start(number))
 
 
 def _partitioned(
@@ -242,6 +284,9 @@ async def _start_partition(
     table: Table, number: int, spec: ChildSpec, args: tuple[Any, ...]
 ) -> Pid:
     keep(table)
+    if number >= table.wanted:
+        # A restart of the whole group starts those that were stopped, too; here these are none of the group.
+        raise StartIgnored
     started: Awaitable[Pid] | Pid = spec.start(*args, **spec.kwargs)
     pid = await started if isawaitable(started) else started
     assert isinstance(pid, Pid)

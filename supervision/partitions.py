@@ -63,13 +63,15 @@ class BadPartitionKey(SupervisionError, TypeError):
 
 
 class Table:
-    """Where the partitions of one supervisor are. Written by the starts of its children, which run in its process."""
+    """Where the partitions of one supervisor are. Written in its process alone."""
 
-    __slots__ = ("pids", "size")
+    __slots__ = ("pids", "size", "wanted")
 
     def __init__(self, size: int) -> None:
-        # How many there are now; never more than there were at the start.
+        # How many keys are spread over; never more than there were at the start.
         self.size = size
+        # How many may start. Larger than the size only while the supervisor starts those that are missing.
+        self.wanted = size
         self.pids: list[Pid | None] = [None] * size
 
 

@@ -118,7 +118,7 @@ class Supervisor(GenServer[Tree]):
                 `Shutdown(FailedToStartChild(id, reason))`; those before it were stopped again, in
                 reverse order. As with every failed start, the link carries the reason to the caller,
                 which dies of it unless it traps exits.
-            AlreadyStarted: the name is taken.
+            AlreadyStarted: the name is taken, by the process in `pid`.
         """
         setup = _set_up(
             children, strategy, max_restarts, max_seconds, auto_shutdown, backoff=backoff
@@ -201,6 +201,8 @@ class Supervisor(GenServer[Tree]):
             ChildAlreadyStarted: a child of this id is running.
             ChildAlreadyPresent: there is a child of this id, which is not running.
             ChildStartFailed: it did not start; the supervisor forgot it.
+            ChildNameTaken: ... because the process in `pid` has its name. This and ChildAlreadyStarted are
+                AlreadyStarted, so `except AlreadyStarted as error: pid = error.pid` starts or finds a process.
             SupervisorDeadlock: the caller is a child of the supervisor that it is waiting for.
         """
         pid: Pid | None = await ask(supervisor, StartChild(child_spec(child)))
@@ -231,6 +233,7 @@ class Supervisor(GenServer[Tree]):
             ChildRunning: it is running.
             ChildRestarting: the supervisor is about to try it again.
             ChildStartFailed: it did not start; the supervisor keeps it, not running.
+            ChildNameTaken: ... because the process in `pid` has its name.
             SupervisorDeadlock: the caller is a child of the supervisor that it is waiting for.
         """
         pid: Pid | None = await ask(supervisor, RestartChild(id))

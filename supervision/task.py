@@ -24,13 +24,14 @@ from attrs import frozen
 from actors.exits import KILL, KILLED, NOPROC, SHUTDOWN, Crash, ExitReason
 from actors.links import demonitor, monitor, send_exit, unlink
 from actors.messages import Down
-from actors.process import current_pid, receive, send, spawn, spawn_link
+from actors.process import current_pid, is_alive, receive, send, spawn, spawn_link
 from actors.refs import Pid, Ref
 from actors.runtime import current_runtime
 from supervision._task_process import (
     Recipient,
     TaskReply,
     callers,
+    is_awaited,
     label_of,
     lineage,
     run_detached,
@@ -88,7 +89,8 @@ class Task(Generic[T_co]):
         label: how messages call it.
 
     Every waiting verb must be used in the owner's own task (not in a nursery of its), and raises NotTaskOwner in any
-    other process. A result is taken once: afterwards the task has none, and says so with `NOPROC`.
+    other process. A result is taken once: afterwards the task has none, and says so with `NOPROC`. The same holds if
+    you take the messages of the task out of the mailbox with `receive`.
 
     An owner that traps exits finds, as for any linked process, an `Exit` in its mailbox when the task has ended.
     """
@@ -195,17 +197,21 @@ class Task(Generic[T_co]):
             TaskExit: the task ended without a result. If it crashed and you are linked to it, you do not live to
                 see this, unless you trap exits.
             TaskTimeout: it takes longer. It is not stopped by that, but nobody will get its result: a late one
-                never reaches the mailbox. Usually the error is not caught, and then the link stops the task.
+                never reaches the mailbox. Usually the error is not caught, and then the link stops the task. If you
+                catch it, call `shutdown` to stop the task, or `ignore` to cut the link.
 
         Being cancelled gives the result up like a timeout does. Elixir's `Task.await`.
         """
         self._check_owner()
         if self._taken:
             raise TaskExit(self, NOPROC)
+        awaited = self._is_awaited()
         try:
-            message = await receive(self._concerns, timeout=timeout)
+            message = await receive(self._concerns, timeout=timeout if awaited else 0)
         except trio.TooSlowError:
             self.forget()
+            if not awaited:
+                raise TaskExit(self, NOPROC) from None
             raise TaskTimeout(self, timeout) from None
         except trio.Cancelled:
             await give_up([self])
@@ -227,10 +233,14 @@ class Task(Generic[T_co]):
         self._check_owner()
         if self._taken:
             return Exited(NOPROC)
+        awaited = self._is_awaited()
         try:
-            message = await receive(self._concerns, timeout=timeout)
+            message = await receive(self._concerns, timeout=timeout if awaited else 0)
         except trio.TooSlowError:
-            return None
+            if awaited:
+                return None
+            self.forget()
+            return Exited(NOPROC)
         return self._outcome(message)
 
     async def shutdown(self, limit: ShutdownLimit = 5.0) -> Outcome[T_co] | None:
@@ -243,12 +253,12 @@ class Task(Generic[T_co]):
         Returns:
             `Ok(value)` if it had finished before; None if it ended as it was asked to; otherwise `Exited(reason)`:
             it ended by itself for another reason, or had to be killed because the limit was over (`KILLED`).
+            `Exited(NOPROC)` if it had ended before and its result had been taken or given up.
 
+        A running task is stopped even if its result was given up, by a timeout of `result`, `ignore` or `forget`.
         Elixir's `Task.shutdown`.
         """
         self._check_owner()
-        if self._taken:
-            return Exited(NOPROC)
         brutal = limit == BRUTAL_KILL
         if not brutal and not (isinstance(limit, int | float) and limit >= 0):
             raise BadTaskOption(
@@ -256,20 +266,22 @@ class Task(Generic[T_co]):
             )
         if self.pid is None:
             return await self.ignore()
+        # A monitor of its own, because that of the result may have been removed, or its `Down` received.
+        ref = monitor(self.pid)
         # The link first: what the task is about to die of is not meant for its owner.
         unlink(self.pid, flush=True)
-        send_exit(self.pid, KILL if brutal else SHUTDOWN)
         try:
-            try:
-                return await self._ended(KILLED if brutal else SHUTDOWN, limit)
-            except trio.TooSlowError:
-                send_exit(self.pid, KILL)
-                return await self._ended(SHUTDOWN, BRUTAL_KILL)
+            reason = await _stop(self.pid, ref, limit)
+            outcome = await self._left_behind(reason)
         except trio.Cancelled:
             # Whoever cancels has no use for the rest of the task's time.
             send_exit(self.pid, KILL)
             await give_up([self])
             raise
+        finally:
+            demonitor(ref, flush=True)
+        as_asked = type(outcome) is Exited and outcome.reason is (KILLED if brutal else SHUTDOWN)
+        return None if as_asked else outcome
 
     async def ignore(self) -> Outcome[T_co] | None:
         """Let the task go on alone: cut the link, and never hear of it again.
@@ -279,10 +291,11 @@ class Task(Generic[T_co]):
         """
         self._check_owner()
         outcome = await self.yield_(timeout=0)
-        if outcome is None:
-            if self.pid is not None:
-                unlink(self.pid, flush=True)
+        if self.pid is not None and is_alive(self.pid) and not isinstance(outcome, Ok):
+            # Also if its result was given up before: giving up does not cut the link.
+            unlink(self.pid, flush=True)
             self.forget()
+            return None
         return outcome
 
     def forget(self) -> bool:
@@ -303,6 +316,10 @@ class Task(Generic[T_co]):
         if caller is not self.owner:
             raise NotTaskOwner(self, self.owner, caller)
 
+    def _is_awaited(self) -> bool:
+        """Return whether a message about this task can still enter the mailbox; if not, waiting would be in vain."""
+        return self.pid is not None and is_awaited(self.pid, self.ref)
+
     def _concerns(self, message: object) -> bool:
         return (type(message) is TaskReply or type(message) is Down) and message.ref is self.ref
 
@@ -320,17 +337,31 @@ class Task(Generic[T_co]):
         cause = reason.exception if type(reason) is Crash else None
         raise TaskExit(self, reason) from cause
 
-    async def _ended(self, asked: ExitReason, limit: ShutdownLimit) -> Outcome[T_co] | None:
-        """Wait for the end of a task that was asked to end. None if that is why it did."""
-        timeout = math.inf if isinstance(limit, str) else limit
-        down = await receive(lambda m: type(m) is Down and m.ref is self.ref, timeout=timeout)
-        self._taken = True
-        # What it had returned before is in the mailbox already; the end was the last that came of it.
+    async def _left_behind(self, reason: ExitReason) -> Outcome[T_co]:
+        """Take the outcome of a task that has ended from the mailbox; without one, it is the `reason` of its end."""
         try:
-            reply = await receive(self._concerns, timeout=0)
+            return self._outcome(await receive(self._concerns, timeout=0))
         except trio.TooSlowError:
-            return None if down.reason is asked else Exited(down.reason)
-        return Ok(reply.value)
+            self.forget()
+            return Exited(reason)
+
+
+async def _stop(pid: Pid, ref: Ref, limit: ShutdownLimit) -> ExitReason:
+    """Stop a process that `ref` monitors, and return the reason with which it ended."""
+    timeout = math.inf if isinstance(limit, str) else limit
+    send_exit(pid, KILL if isinstance(limit, str) else SHUTDOWN)
+
+    def is_down(message: object) -> bool:
+        return type(message) is Down and message.ref is ref
+
+    try:
+        down = await receive(is_down, timeout=timeout)
+    except trio.TooSlowError:
+        send_exit(pid, KILL)
+        # No limit: a killed process is declared dead after the runtime's kill_grace at the latest.
+        down = await receive(is_down)
+    reason: ExitReason = down.reason
+    return reason
 
 
 async def give_up(tasks: Collection[Task[Any]]) -> None:

@@ -30,8 +30,8 @@ class TaskExit(SupervisionError):
     def __str__(self) -> str:
         if self.reason is NOPROC:
             return (
-                f"{self.task!r} has no result to give: it was taken before, or the task was shut down or "
-                "ignored; await a task once and keep what it returned"
+                f"{self.task!r} has no result to give: it was taken before, by a wait or with receive(), or given up "
+                "by a timeout, shutdown(), ignore() or forget(); await a task once and keep what it returned"
             )
         return f"{self.task!r} ended without a result: {describe_reason(self.reason)}"
 

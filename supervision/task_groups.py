@@ -7,14 +7,14 @@ For more items than there should be tasks at a time, use `async_stream`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any, Literal, TypeVar
+from collections.abc import Iterable
+from typing import Any, Generic, Literal, TypeVar, final
 
 import trio
 
 from actors.exits import NOPROC
 from actors.messages import Down
-from actors.process import receive
+from actors.process import is_alive, receive
 from actors.refs import Ref
 from supervision.child_spec import BRUTAL_KILL
 from supervision.task import Exited, Outcome, Task, TaskReply, give_up
@@ -49,18 +49,17 @@ async def await_many(tasks: Iterable[Task[T]], *, timeout: float = 5.0) -> list[
         task._check_owner()
         if task._taken:
             raise TaskExit(task, NOPROC)
-    waiting = {task.ref: task for task in tasks}
+    ends = _Ends(tasks, timeout)
     values: dict[Ref, T] = {}
-    deadline = trio.current_time() + timeout
     try:
-        while waiting:
-            message = await _receive_about(waiting, deadline)
-            values[message.ref] = waiting.pop(message.ref)._value(message)
+        while ends.waiting:
+            task, message = await ends.next()
+            values[task.ref] = task._value(message)
     except trio.TooSlowError:
-        raise TaskTimeout(next(iter(waiting.values())), timeout) from None
+        raise TaskTimeout(next(iter(ends.waiting.values())), timeout) from None
     finally:
-        if waiting:
-            await give_up(waiting.values())
+        if ends.waiting:
+            await give_up(ends.waiting.values())
     return [values[task.ref] for task in tasks]
 
 
@@ -86,8 +85,9 @@ async def yield_many(
         tasks: all of them started by the current process.
         limit: return as soon as so many have ended; None waits for all.
         timeout: in seconds, for all of them together.
-        on_timeout: what happens to those that are still running. `"nothing"`: one may wait for them again.
-            `"ignore"`: what `Task.ignore` does. `"kill_task"`: what `Task.shutdown("brutal_kill")` does.
+        on_timeout: what happens to those that are still running, those whose results were given up included.
+            `"nothing"`: one may wait for them again. `"ignore"`: what `Task.ignore` does. `"kill_task"`: what
+            `Task.shutdown("brutal_kill")` does.
 
     Returns:
         Each task with its outcome, in the order of the tasks; None where it has none.
@@ -105,32 +105,59 @@ async def yield_many(
     if limit is not None and limit < 1:
         raise BadTaskOption("write a number of tasks, from 1", option="limit", value=limit)
     tasks = list(tasks)
-    waiting: dict[Ref, Task[T]] = {}
-    outcomes: dict[Ref, Outcome[T] | None] = {}
     for task in tasks:
         task._check_owner()
-        if task._taken:
-            outcomes[task.ref] = Exited(NOPROC)
-        else:
-            waiting[task.ref] = task
+    outcomes: dict[Ref, Outcome[T] | None] = {
+        task.ref: Exited(NOPROC) for task in tasks if task._taken
+    }
+    ends = _Ends([task for task in tasks if not task._taken], timeout)
     wanted = len(tasks) if limit is None else limit
-    deadline = trio.current_time() + timeout
     try:
-        while waiting and len(outcomes) < wanted:
-            message = await _receive_about(waiting, deadline)
-            outcomes[message.ref] = waiting.pop(message.ref)._outcome(message)
+        while ends.waiting and len(outcomes) < wanted:
+            task, message = await ends.next()
+            outcomes[task.ref] = task._outcome(message)
     except trio.TooSlowError:
         pass
-    for task in waiting.values():
-        if on_timeout == "ignore":
-            outcomes[task.ref] = await task.ignore()
-        elif on_timeout == "kill_task":
-            outcomes[task.ref] = await task.shutdown(BRUTAL_KILL)
+    if on_timeout != "nothing":
+        given_up = [task for task in tasks if task._taken and task.pid and is_alive(task.pid)]
+        for task in (*given_up, *ends.waiting.values()):
+            outcome = await (
+                task.ignore() if on_timeout == "ignore" else task.shutdown(BRUTAL_KILL)
+            )
+            outcomes.setdefault(task.ref, outcome)
     return [(task, outcomes.get(task.ref)) for task in tasks]
 
 
-async def _receive_about(waiting: Mapping[Ref, object], deadline: float) -> Any:
-    return await receive(
-        lambda m: (type(m) is TaskReply or type(m) is Down) and m.ref in waiting,
-        timeout=max(0.0, deadline - trio.current_time()),
-    )
+@final
+class _Ends(Generic[T]):
+    """The messages about several tasks, as they come."""
+
+    __slots__ = ("_deadline", "_lost", "waiting")
+
+    def __init__(self, tasks: Iterable[Task[T]], timeout: float) -> None:
+        self._deadline = trio.current_time() + timeout
+        # The tasks of which nothing was heard yet.
+        self.waiting = {task.ref: task for task in tasks}
+        # Those among them of which no message can enter the mailbox any more. It may be there, or the owner has
+        # received it by itself; then waiting for it would be in vain.
+        self._lost = {ref: None for ref, task in self.waiting.items() if not task._is_awaited()}
+
+    async def next(self) -> tuple[Task[T], Any]:
+        """Return the next task that has ended, and a message about it.
+
+        Raises:
+            trio.TooSlowError: the time is up.
+        """
+        left = 0.0 if self._lost else max(0.0, self._deadline - trio.current_time())
+        try:
+            message = await receive(self._concerns, timeout=left)
+        except trio.TooSlowError:
+            if not self._lost:
+                raise
+            ref = next(iter(self._lost))
+            message = Down(ref, self.waiting[ref].pid, NOPROC)
+        self._lost.pop(message.ref, None)
+        return self.waiting.pop(message.ref), message
+
+    def _concerns(self, message: object) -> bool:
+        return (type(message) is TaskReply or type(message) is Down) and message.ref in self.waiting

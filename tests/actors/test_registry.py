@@ -1,11 +1,13 @@
 """What the registry promises beyond the cases of Elixir's suites."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import trio
 
 from actors import (
+    KILL,
     KILLED,
     NORMAL,
     SHUTDOWN,
@@ -35,6 +37,7 @@ from actors import (
     spawn_monitor,
     stop,
     trap_exits,
+    unregister,
     whereis,
 )
 from supervision import ChildSpec, Supervisor, child_spec
@@ -77,6 +80,97 @@ async def test_the_key_of_a_process_that_does_not_let_itself_be_ended_is_free() 
     may_end.set()
     await settle()
     assert registry.whereis("key") is current_pid()
+
+
+Unregister = Callable[[Registry[Any, Any], Any], object]
+
+UNREGISTER: dict[str, Unregister] = {
+    "unregister": lambda registry, key: registry.unregister(key),
+    "unregister_match": lambda registry, key: registry.unregister_match(key, lambda value: True),
+    "via": lambda registry, key: unregister(registry.via(key)),
+}
+
+
+@pytest.mark.parametrize("reason", [NORMAL, KILL, "boom"], ids=str)
+@pytest.mark.parametrize("given_up", ["a", "b", "c", "ab", "ca", "abc"])
+@pytest.mark.parametrize(
+    ("keys", "how"),
+    [
+        ("unique", "unregister"),
+        ("unique", "unregister_match"),
+        ("unique", "via"),
+        ("duplicate", "unregister"),
+        ("duplicate", "unregister_match"),
+    ],
+)
+@in_process()
+async def test_the_end_frees_the_keys_that_a_process_did_not_unregister_itself(
+    keys: Any, how: str, given_up: str, reason: Any
+) -> None:
+    registry, other = Registry[str, int](keys), Registry[str, int]("unique")
+
+    async def give_some_up() -> None:
+        other.register("other")
+        for key in "abc":
+            registry.register(key, 7)
+        for key in given_up:
+            UNREGISTER[how](registry, key)
+        await receive()
+        if reason == "boom":
+            raise ValueError
+
+    pid = spawn(give_some_up)
+    await settle()
+    kept = [key for key in "abc" if key not in given_up]
+    assert registry.keys(pid) == kept
+    ref = monitor(pid)
+    if reason is KILL:
+        kill(pid)
+    else:
+        send(pid, "end")
+    await down(ref)
+    assert registry.count() == other.count() == 0
+    assert [registry.lookup(key) for key in "abc"] == [[], [], []]
+    assert other.whereis("other") is None
+
+
+@in_process()
+async def test_the_end_frees_what_is_left_of_a_key_that_a_process_has_several_times() -> None:
+    registry = Registry[str, int]("duplicate")
+
+    async def give_one_up() -> None:
+        for value in (1, 2, 3):
+            registry.register("key", value)
+        registry.unregister_match("key", lambda value: value == 2)
+        registry.register("late", 4)
+        await trio.sleep_forever()
+
+    pid = spawn(give_one_up)
+    await settle()
+    assert registry.values("key", pid) == [1, 3]
+    ref = monitor(pid)
+    kill(pid)
+    await down(ref)
+    assert registry.count() == 0
+    assert registry.select() == []
+
+
+@in_process()
+async def test_the_end_of_a_process_that_gave_its_name_up_frees_its_keys() -> None:
+    registry = Registry[str, int]("unique")
+
+    async def give_the_name_up() -> None:
+        register("plain")
+        registry.register("key")
+        unregister("plain")
+        await trio.sleep_forever()
+
+    pid = spawn(give_the_name_up)
+    await settle()
+    ref = monitor(pid)
+    kill(pid)
+    await down(ref)
+    assert registry.count() == 0
 
 
 @in_process()

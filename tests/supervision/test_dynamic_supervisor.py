@@ -16,6 +16,7 @@ from actors import (
     Crash,
     Fail,
     Ignore,
+    NameInUse,
     NoProcess,
     Pid,
     Shutdown,
@@ -151,7 +152,8 @@ async def test_a_start_that_fails_is_raised_as_it_was_and_leaves_nothing(
     pid = await DynamicSupervisor.start_child(pool, named)
     with pytest.raises(AlreadyStarted) as taken:
         await DynamicSupervisor.start_child(pool, named)
-    assert taken.value.pid is pid
+    assert (taken.value.name, taken.value.pid) == ("taken", pid)
+    assert taken.value.reason == NameInUse("taken", pid)
     assert await pids(pool) == [pid]
     assert is_alive(pool)
 

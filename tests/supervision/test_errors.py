@@ -2,7 +2,7 @@
 
 import pytest
 
-from actors import KILLED, SHUTDOWN, Crash, Shutdown, StartError
+from actors import KILLED, SHUTDOWN, Crash, NameInUse, Shutdown, StartError
 from supervision import (
     ApplicationFailed,
     ApplicationKilled,
@@ -27,6 +27,7 @@ from supervision import (
         (Shutdown("left"), "shutdown, 'left'"),
         (Crash(ValueError("no such room")), "ValueError: no such room"),
         (Crash(ValueError()), "ValueError"),
+        (NameInUse("db", "<pid 7>"), "the name 'db' is in use by '<pid 7>'"),  # type: ignore[arg-type] # as good
         (OSError("no route"), "OSError: no route"),
         (
             Shutdown(FailedToStartChild("web", Crash(OSError("taken")))),

@@ -35,6 +35,7 @@ from actors import (
     send,
     send_after,
     stop,
+    trap_exits,
     unregister,
     wait_exit,
     whereis,
@@ -45,6 +46,7 @@ from supervision import (
     BadChildSpec,
     BadSupervisorOption,
     ChildSpec,
+    ChildStartFailed,
     DynamicSupervisor,
     Supervisor,
     child_spec,
@@ -373,6 +375,131 @@ async def test_no_more_than_there_were_and_no_fewer_than_none(runtime: Runtime, 
     with pytest.raises(BadSupervisorOption, match="from 0 to 2"):
         await PartitionSupervisor.resize("echoes", count)
     assert PartitionSupervisor.partitions("echoes") == 2
+
+
+class Slow(Echo):
+    async def init(self, *args: Any) -> None:
+        trap_exits()
+        await trio.sleep(1)
+
+    async def terminate(self, reason: Any) -> None:
+        await trio.sleep(1)
+
+
+async def start_slow(count: int, **options: Any) -> Pid:
+    return await PartitionSupervisor.start(Slow, name="echoes", partitions=count, **options)
+
+
+@pytest.mark.parametrize(("before", "after"), [(1, 4), (4, 1), (2, 3), (4, 3)])
+async def test_every_key_leads_to_a_running_copy_while_it_is_resized(
+    runtime: Runtime, before: int, after: int
+) -> None:
+    await start_slow(4)
+    await PartitionSupervisor.resize("echoes", before)
+    sizes = set()
+
+    async def look() -> None:
+        while True:
+            sizes.add(PartitionSupervisor.partitions("echoes"))
+            for key in range(4):
+                assert (await call(partition("echoes", key), key))[2] == key
+            await trio.sleep(0.1)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(look)
+        await trio.sleep(1)
+        await PartitionSupervisor.resize("echoes", after)
+        nursery.cancel_scope.cancel()
+    # Nobody was told of more copies than there were.
+    assert sizes == (set(range(before, after)) if after > before else {before, after})
+    assert sum(is_alive(pid) for pid in await pids() if pid is not None) == after
+
+
+@pytest.mark.parametrize("sizes", [(3, 1), (1, 3), (3, 3), (0, 3), (2, 0)])
+async def test_resizes_at_the_same_time_are_done_one_after_another(
+    runtime: Runtime, sizes: tuple[int, int]
+) -> None:
+    await start_slow(3)
+    await PartitionSupervisor.resize("echoes", 1)
+    before: list[int] = []
+
+    async def resize(size: int) -> None:
+        before.append(await PartitionSupervisor.resize("echoes", size))
+
+    async with trio.open_nursery() as nursery:
+        for size in sizes:
+            nursery.start_soon(resize, size)
+    size = PartitionSupervisor.partitions("echoes")
+    assert sorted([*before, size]) == sorted([1, *sizes])
+    assert [pid is not None for pid in await pids()] == [number < size for number in range(3)]
+    for key in range(size):
+        assert is_alive(which_partition("echoes", key))
+
+
+@pytest.mark.parametrize(("before", "after"), [(1, 3), (3, 1)])
+async def test_a_resize_whose_caller_is_cancelled_is_still_done(
+    runtime: Runtime, before: int, after: int
+) -> None:
+    await start_slow(3)
+    await PartitionSupervisor.resize("echoes", before)
+    with trio.move_on_after(0.5) as scope:
+        await PartitionSupervisor.resize("echoes", after)
+    assert scope.cancelled_caught
+    assert await PartitionSupervisor.resize("echoes", after) == after
+    assert [pid is not None for pid in await pids()] == [number < after for number in range(3)]
+    assert await PartitionSupervisor.resize("echoes", 3) == after
+    assert None not in await pids()
+
+
+@pytest.mark.parametrize("strategy", ["one_for_all", "rest_for_one"])
+async def test_a_restart_of_the_group_leaves_out_those_that_a_resize_has_stopped(
+    runtime: Runtime, strategy: Any
+) -> None:
+    await start(3, strategy=strategy)
+    await PartitionSupervisor.resize("echoes", 2)
+    first = which_partition("echoes", 0)
+    kill(first)
+    await settle()
+    copies = await pids()
+    assert is_alive(copies[0])
+    assert is_alive(copies[1])
+    assert copies[2] is None
+    assert await PartitionSupervisor.resize("echoes", 3) == 2
+    assert is_alive(which_partition("echoes", 2))
+
+
+async def test_copies_that_are_temporary_stop_and_come_back_like_others(runtime: Runtime) -> None:
+    child = child_spec(Echo, restart="temporary")
+    await PartitionSupervisor.start(child, name="echoes", partitions=3)
+    await stop(which_partition("echoes", 2))
+    assert await PartitionSupervisor.resize("echoes", 1) == 3
+    assert await PartitionSupervisor.resize("echoes", 3) == 1
+    assert all(is_alive(which_partition("echoes", number)) for number in range(3))
+
+
+async def test_one_that_does_not_start_again_ends_the_growth_with_those_before_it(
+    runtime: Runtime,
+) -> None:
+    refused = {2}
+
+    class Choosy(Echo):
+        async def init(self, *args: Any) -> None:
+            if trio.current_time() > begun and args[0] in refused:
+                raise OSError("not now")
+
+    begun = trio.current_time()
+    await PartitionSupervisor.start(
+        Choosy, name="echoes", partitions=4, with_arguments=lambda args, number: (number,)
+    )
+    await trio.sleep(1)
+    await PartitionSupervisor.resize("echoes", 1)
+    with pytest.raises(ChildStartFailed, match="not now"):
+        await PartitionSupervisor.resize("echoes", 4)
+    assert PartitionSupervisor.partitions("echoes") == 2
+    assert [pid is not None for pid in await pids()] == [True, True, False, False]
+    refused.clear()
+    assert await PartitionSupervisor.resize("echoes", 4) == 2
+    assert None not in await pids()
 
 
 # Keys

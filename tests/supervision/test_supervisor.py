@@ -10,6 +10,7 @@ from actors import (
     NORMAL,
     SHUTDOWN,
     Crash,
+    Exit,
     Fail,
     Ignore,
     Pid,
@@ -110,6 +111,19 @@ async def test_a_starter_dies_with_a_supervisor_that_does_not_boot_unless_it_tra
     assert seen == []
     assert await wait_exit(spawn(boot, True)) is NORMAL
     assert seen == [reason]
+
+
+async def test_an_exit_of_a_supervisor_without_a_link_to_itself_stops_it_and_its_children(
+    runtime: Runtime, log: Log
+) -> None:
+    async def boot() -> None:
+        top = await Supervisor.start([worker("a", log), worker("b", log)], name="top")
+        send(top, Exit(top, "enough"))
+
+    spawn(boot)
+    await settle()
+    assert log.take() == ["start a", "start b", "stop b", "stop a"]
+    assert whereis("top") is None
 
 
 @pytest.mark.parametrize("restart", ["permanent", "transient"])

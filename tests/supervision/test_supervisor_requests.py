@@ -4,23 +4,44 @@ from typing import Any
 
 import pytest
 import trio
+from trio.testing import MockClock
 
-from actors import Fail, Ignore, NoProcess, Pid, Stop, is_alive, kill, stop
+from actors import (
+    AlreadyStarted,
+    Fail,
+    Ignore,
+    NameInUse,
+    NoProcess,
+    Pid,
+    Registry,
+    Shutdown,
+    StartError,
+    Stop,
+    is_alive,
+    kill,
+    stop,
+    whereis,
+)
 from actors.runtime import Runtime
 from supervision import (
+    Backoff,
     BadChildSpec,
     ChildAlreadyPresent,
     ChildAlreadyStarted,
     ChildCounts,
     ChildInfo,
+    ChildNameTaken,
     ChildNotFound,
     ChildRestarting,
     ChildRunning,
     ChildSpec,
     ChildStartFailed,
     DynamicSupervisor,
+    FailedToStartChild,
     Supervisor,
+    child_spec,
 )
+from supervision.events import CHILD_START_FAILED
 from tests.supervision.workers import Log, Outcomes, Worker, child, running, settle, worker
 
 
@@ -107,6 +128,115 @@ async def test_start_child_refuses_what_cannot_be_a_child_here(runtime: Runtime,
             supervisor, worker("x", log, restart="transient", significant=True)
         )
     assert await Supervisor.which_children(supervisor) == []
+
+
+# Start or find
+
+
+def named(name: Any, id: Any = "named", **fields: Any) -> ChildSpec:
+    return child_spec(Worker, name, id=id, kwargs={"name": name}, **fields)
+
+
+async def start_or_find(supervisor: Pid, spec: ChildSpec) -> Any:
+    """What a program written for OTP does with `{error, {already_started, Pid}}`."""
+    try:
+        return await Supervisor.start_child(supervisor, spec)
+    except AlreadyStarted as error:
+        return error.pid
+
+
+async def test_start_or_find_finds_the_child_of_that_id(runtime: Runtime) -> None:
+    supervisor = await Supervisor.start([])
+    pid = await start_or_find(supervisor, named("db"))
+    assert await start_or_find(supervisor, named("db")) is pid
+    assert await start_or_find(supervisor, named("db", id="other")) is pid
+    assert [info.pid for info in await Supervisor.which_children(supervisor)] == [pid]
+
+
+async def test_start_or_find_finds_the_child_of_another_supervisor(runtime: Runtime) -> None:
+    one, other = await Supervisor.start([]), await Supervisor.start([])
+    pid = await start_or_find(one, named("db"))
+    assert await start_or_find(other, named("db")) is pid
+    assert await Supervisor.which_children(other) == []
+
+
+@pytest.mark.parametrize("via", [False, True])
+async def test_start_child_whose_name_is_taken_says_by_whom_and_forgets_the_child(
+    runtime: Runtime, via: bool
+) -> None:
+    name: Any = Registry[str, None]("unique").via("db") if via else "db"
+    supervisor = await Supervisor.start([])
+    pid = await Worker.start("somebody", name=name)
+    with pytest.raises(
+        ChildNameTaken, match=r"child 'named' did not start: the name .* is in use by"
+    ) as caught:
+        await Supervisor.start_child(supervisor, named(name))
+    error = caught.value
+    assert (error.id, error.name, error.pid) == ("named", name, pid)
+    assert error.reason == NameInUse(name, pid)
+    assert isinstance(error, ChildStartFailed)
+    assert await Supervisor.which_children(supervisor) == []
+
+
+async def test_restart_child_whose_name_is_taken_says_by_whom_and_keeps_the_child(
+    runtime: Runtime,
+) -> None:
+    supervisor = await Supervisor.start([named("db")])
+    await Supervisor.terminate_child(supervisor, "named")
+    pid = await Worker.start("somebody", name="db")
+    with pytest.raises(ChildNameTaken) as caught:
+        await Supervisor.restart_child(supervisor, "named")
+    assert (caught.value.id, caught.value.name, caught.value.pid) == ("named", "db", pid)
+    assert await child(supervisor, "named") is None
+    await stop(pid)
+    assert await Supervisor.restart_child(supervisor, "named") is whereis("db")
+
+
+async def test_a_taken_name_at_boot_is_in_the_reason_with_its_pid(runtime: Runtime) -> None:
+    pid = await Worker.start("somebody", name="db")
+    inner = Supervisor.child_spec([named("db")], id="inner")
+    with pytest.raises(StartError, match="the name 'db' is in use by") as caught:
+        await Supervisor.start([inner])
+    why = FailedToStartChild("named", NameInUse("db", pid))
+    assert caught.value.reason == Shutdown(FailedToStartChild("inner", Shutdown(why)))
+
+
+async def test_a_supervisor_whose_name_is_taken_says_by_whom(runtime: Runtime) -> None:
+    pid = await Supervisor.start([], name="top")
+    with pytest.raises(AlreadyStarted) as caught:
+        await Supervisor.start([], name="top")
+    assert (caught.value.name, caught.value.pid) == ("top", pid)
+    assert caught.value.reason == NameInUse("top", pid)
+
+
+async def test_a_start_function_that_finds_the_child_elsewhere_passes_its_pid_on(
+    runtime: Runtime,
+) -> None:
+    one, other = await Supervisor.start([named("db")]), await Supervisor.start([])
+    pid = await running(one, "named")
+
+    async def start() -> Any:
+        return await Supervisor.start_child(one, named("db"))
+
+    with pytest.raises(AlreadyStarted) as caught:
+        await Supervisor.start_child(other, ChildSpec("x", start))
+    assert caught.value.pid is pid
+
+
+async def test_a_failed_restart_reports_who_has_the_name(
+    runtime: Runtime, autojump_clock: MockClock
+) -> None:
+    told: list[Any] = []
+    runtime.telemetry.attach(
+        CHILD_START_FAILED, lambda event, measured, about: told.append(about["reason"])
+    )
+    supervisor = await Supervisor.start([named("db")], backoff=Backoff(1.0, 1.0))
+    kill(await running(supervisor, "named"))
+    await settle()
+    pid = await Worker.start("somebody", name="db")
+    await trio.sleep(1.5)
+    assert told == [NameInUse("db", pid)]
+    assert await child(supervisor, "named") == "restarting"
 
 
 # terminate_child

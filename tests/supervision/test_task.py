@@ -1,6 +1,7 @@
 """One task: its result, its end, who may wait for it, and what is left when nobody waits any more."""
 
 import functools
+import math
 from typing import Any
 
 import pytest
@@ -27,6 +28,7 @@ from actors import (
     cast,
     current_pid,
     current_runtime,
+    demonitor,
     is_alive,
     monitor,
     open_runtime,
@@ -514,6 +516,140 @@ async def test_a_shutdown_that_is_cancelled_kills_and_leaves_nothing_behind() ->
     await nothing_left()
     assert task.pid is not None
     assert not is_alive(task.pid)
+
+
+# Stopping, when the result was given up or the messages were received before
+
+
+async def give_up_by_a_timeout(task: Task[Any]) -> None:
+    with pytest.raises(TaskTimeout):
+        await task.result(timeout=1)
+
+
+async def give_up_by_a_cancellation(task: Task[Any]) -> None:
+    with trio.move_on_after(1):
+        await task.result(timeout=10)
+
+
+async def give_up_by_ignoring(task: Task[Any]) -> None:
+    assert await task.ignore() is None
+
+
+async def give_up_by_forgetting(task: Task[Any]) -> None:
+    assert task.forget()
+
+
+GIVING_UP = [
+    give_up_by_a_timeout,
+    give_up_by_a_cancellation,
+    give_up_by_ignoring,
+    give_up_by_forgetting,
+]
+
+
+@pytest.mark.parametrize("limit", [5.0, 0, "brutal_kill"])
+@pytest.mark.parametrize("give_up", GIVING_UP)
+@in_process()
+async def test_shutdown_stops_a_task_whose_result_was_given_up(give_up: Any, limit: Any) -> None:
+    task = Task.async_(forever)
+    await give_up(task)
+    assert task.pid is not None
+    assert is_alive(task.pid)
+    assert await task.shutdown(limit) is None
+    assert not is_alive(task.pid)
+    assert await task.shutdown(limit) == Exited(NOPROC)
+    await nothing_left()
+
+
+@pytest.mark.parametrize("give_up", GIVING_UP)
+@in_process()
+async def test_shutdown_kills_a_given_up_task_that_does_not_stop_in_time(give_up: Any) -> None:
+    task = Task.async_(deaf)
+    await settle()
+    await give_up(task)
+    began = trio.current_time()
+    assert await task.shutdown(2) == Exited(KILLED)
+    assert trio.current_time() - began == 2
+    await nothing_left()
+
+
+@pytest.mark.parametrize("limit", [5.0, float("inf"), "brutal_kill"])
+@pytest.mark.parametrize("reason", [NORMAL, SHUTDOWN, "boom"])
+@in_process()
+async def test_shutdown_returns_at_once_if_the_owner_has_received_the_end_of_the_task(
+    limit: Any, reason: Any
+) -> None:
+    trap_exits()
+    task = Task.async_(end_with, reason)
+    assert (await down(task.ref)).reason == reason
+    began = trio.current_time()
+    assert await task.shutdown(limit) == Exited(NOPROC)
+    assert trio.current_time() == began
+    await nothing_left()
+
+
+@pytest.mark.parametrize("limit", [5.0, "brutal_kill"])
+@in_process()
+async def test_shutdown_tells_the_end_of_a_task_whose_result_the_owner_has_received(
+    limit: Any,
+) -> None:
+    task = Task.async_(double, 2)
+    assert type(await receive()) is TaskReply
+    assert await task.shutdown(limit) == Exited(NORMAL)
+    await nothing_left()
+
+
+@in_process()
+async def test_a_wait_for_a_task_whose_end_the_owner_has_received_ends_at_once() -> None:
+    trap_exits()
+    began = trio.current_time()
+    for wait in ("result", "yield_", "ignore"):
+        task = Task.async_(end_with, "boom")
+        assert (await down(task.ref)).reason == "boom"
+        if wait == "result":
+            with pytest.raises(
+                TaskExit, match=r"taken before, by a wait or with receive\(\)"
+            ) as caught:
+                await task.result(timeout=math.inf)
+            assert caught.value.reason is NOPROC
+        elif wait == "yield_":
+            assert await task.yield_(timeout=math.inf) == Exited(NOPROC)
+        else:
+            assert await task.ignore() == Exited(NOPROC)
+        assert type(await receive()) is Exit
+    assert trio.current_time() == began
+    await nothing_left()
+
+
+@in_process()
+async def test_a_wait_for_a_task_that_the_owner_has_demonitored_ends_at_once() -> None:
+    task = Task.async_(forever)
+    demonitor(task.ref)
+    with pytest.raises(TaskExit):
+        await task.result(timeout=math.inf)
+    assert await task.shutdown() is None
+    await nothing_left()
+
+
+@in_process()
+async def test_a_completed_task_whose_result_the_owner_has_received_has_none() -> None:
+    for wait in ("yield_", "shutdown", "ignore"):
+        task = Task.completed(1)
+        assert type(await receive()) is TaskReply
+        assert await getattr(task, wait)() == Exited(NOPROC)
+
+
+@in_process()
+async def test_ignoring_a_task_after_a_timeout_cuts_the_link() -> None:
+    task = Task.async_(forever)
+    await give_up_by_a_timeout(task)
+    assert task.pid in links_of_this_process()
+    assert await task.ignore() is None
+    assert task.pid not in links_of_this_process()
+    assert task.pid is not None
+    assert is_alive(task.pid)
+    assert await task.ignore() is None
+    assert await task.shutdown() is None
 
 
 # Servers

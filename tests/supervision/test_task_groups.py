@@ -1,15 +1,27 @@
 """Several tasks at once: all of their results, or what there is of them after a while."""
 
+import math
 from typing import Any
 
 import pytest
 import trio
 
-from actors import NOPROC, NORMAL, Crash, current_pid, is_alive, receive, send, trap_exits
+from actors import (
+    NOPROC,
+    NORMAL,
+    Crash,
+    Exit,
+    current_pid,
+    current_runtime,
+    is_alive,
+    receive,
+    send,
+    trap_exits,
+)
 from supervision.task import Exited, Ok, Task
 from supervision.task_errors import BadTaskOption, NotTaskOwner, TaskExit, TaskTimeout
 from supervision.task_groups import await_many, yield_many
-from tests.actors.helpers import in_process, settle
+from tests.actors.helpers import down, in_process, settle
 from tests.supervision.tasks import (
     crash,
     deaf,
@@ -210,3 +222,62 @@ async def test_an_option_that_is_none_is_refused(option: str, value: Any) -> Non
         await yield_many([], **{option: value})
     assert caught.value.option == option
     assert caught.value.value == value
+
+
+# Tasks of which no message can come any more
+
+
+@in_process()
+async def test_a_wait_for_many_fails_at_once_if_the_owner_has_received_the_end_of_one() -> None:
+    trap_exits()
+    gone, running, done = (
+        Task.async_(end_with, "boom"),
+        Task.async_(forever),
+        Task.async_(double, 1),
+    )
+    await down(gone.ref)
+    began = trio.current_time()
+    with pytest.raises(TaskExit) as caught:
+        await await_many([running, gone, done], timeout=math.inf)
+    assert caught.value.task is gone
+    assert caught.value.reason is NOPROC
+    assert trio.current_time() == began
+    assert await running.shutdown() is None
+    assert type(await receive()) is Exit
+    assert type(await receive()) is Exit
+    await nothing_left()
+
+
+@in_process()
+async def test_looking_at_many_finds_that_the_owner_has_received_the_end_of_one() -> None:
+    trap_exits()
+    gone, slow = Task.async_(end_with, "boom"), Task.async_(sleep_for, 2.0)
+    done = Task.async_(double, 1)
+    await down(gone.ref)
+    assert await yield_many([slow, gone, done], timeout=math.inf) == [
+        (slow, Ok(2.0)),
+        (gone, Exited(NOPROC)),
+        (done, Ok(2)),
+    ]
+
+
+@pytest.mark.parametrize(("on_timeout", "alive"), [("kill_task", False), ("ignore", True)])
+@in_process()
+async def test_what_happens_to_those_still_running_happens_to_given_up_ones_too(
+    on_timeout: Any, alive: bool
+) -> None:
+    given_up, running = Task.async_(deaf), Task.async_(deaf)
+    with pytest.raises(TaskTimeout):
+        await given_up.result(timeout=1)
+    assert await yield_many([given_up, running], timeout=1, on_timeout=on_timeout) == [
+        (given_up, Exited(NOPROC)),
+        (running, None),
+    ]
+    info = current_runtime().process_info(current_pid())
+    assert info is not None
+    assert info["links"] == ()
+    for task in (given_up, running):
+        assert task.pid is not None
+        assert is_alive(task.pid) is alive
+        await task.shutdown("brutal_kill")
+    await nothing_left()

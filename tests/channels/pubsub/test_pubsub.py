@@ -8,7 +8,19 @@ from typing import Any
 import pytest
 
 import actors
-from actors import Down, NotAProcess, Pid, Runtime, current_pid, kill, monitor, receive, spawn
+from actors import (
+    Down,
+    NotAProcess,
+    Pid,
+    Runtime,
+    current_pid,
+    kill,
+    monitor,
+    receive,
+    send,
+    spawn,
+    wait_exit,
+)
 from channels import Broadcast, PubSub
 from channels.pubsub.adapter import LocalAdapter
 from channels.pubsub.subscription import Subscription
@@ -92,6 +104,44 @@ async def test_when_the_end_of_a_subscriber_is_known_it_is_subscribed_no_more(
     await settle()
     assert seen == [()]
     assert pubsub.statistics() == {"topics": 0, "subscriptions": 0}
+
+
+@pytest.mark.parametrize("end", ["crash", "kill", "return"])
+@pytest.mark.parametrize("unsubscribed", ["", "a", "b", "c", "ab"])
+async def test_the_end_of_a_process_drops_its_subscriptions_to_all_topics(
+    runtime: Runtime, end: str, unsubscribed: str
+) -> None:
+    pubsub, other = PubSub(), PubSub()
+    stays = await subscriber(pubsub, "a", "b", "c")
+
+    async def short() -> None:
+        for topic in "abca":
+            pubsub.subscribe(topic)
+        other.subscribe("b")
+        for topic in unsubscribed:
+            pubsub.unsubscribe(topic)
+        await receive()
+        if end == "crash":
+            raise ValueError
+
+    pid = spawn(short)
+    await settle()
+    for topic in "abc":
+        assert (pid in pubsub.subscribers(topic)) is (topic not in unsubscribed)
+    if end == "kill":
+        kill(pid)
+    else:
+        send(pid, "end")
+    await wait_exit(pid)
+    for topic in "abc":
+        assert pubsub.subscribers(topic) == (stays.pid,)
+        pubsub.broadcast(topic, topic)
+    await settle()
+    assert pubsub.statistics() == {"topics": 3, "subscriptions": 3}
+    assert other.statistics() == {"topics": 0, "subscriptions": 0}
+    # Nothing was sent to the process that has ended.
+    assert runtime.statistics()["dead_letters"] == 0
+    assert stays.messages == ["a", "b", "c"]
 
 
 async def test_coming_and_going_a_thousand_times_leaves_nothing_in_the_process(
