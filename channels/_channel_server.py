@@ -16,6 +16,7 @@ connection, so that the session knows that the topic is free: `Refused`, `Closed
 from __future__ import annotations
 
 from collections.abc import Callable
+from threading import get_ident
 from typing import Any
 
 import msgspec
@@ -26,12 +27,13 @@ from actors.exits import NOPROC, NORMAL, SHUTDOWN, ExitReason, Shutdown, is_norm
 from actors.gen_server import GenServer, Sender
 from actors.links import kill, monitor
 from actors.messages import Down
-from actors.process import receive, send, set_label
+from actors.process import current_pid, receive, send, set_label
 from actors.refs import Pid, Ref
 from actors.results import MISSING, Continue, NoReply, Stop, Within
 from actors.results import Reply as CallReply
 from actors.runtime import current_runtime
 from actors.sys import ServerStatus
+from actors.threads import run_threadsafe
 from channels.channel import Channel
 from channels.effects import Membership
 from channels.fastlane import Fastlane
@@ -66,7 +68,7 @@ AFTER_CALL = ("actors.Reply(value)", "NoReply()", "Stop(reason)")
 class Link:
     """What the channels of one connection share: where their frames go, and whom they belong to."""
 
-    __slots__ = ("assigns", "codec", "connection", "endpoint", "out", "pubsub")
+    __slots__ = ("assigns", "codec", "connection", "endpoint", "out", "pubsub", "runtime")
 
     def __init__(
         self,
@@ -84,6 +86,14 @@ class Link:
         self.pubsub = pubsub
         self.endpoint = endpoint
         self.assigns = assigns
+        self.runtime = current_runtime()
+
+    def put(self, frame: bytes) -> None:
+        """Send a frame to the client, from any thread."""
+        if get_ident() == self.runtime.thread:
+            self.out.put(frame)
+        else:
+            run_threadsafe(self.runtime, self.out.put, frame)
 
 
 class Refused:
@@ -136,6 +146,7 @@ class ChannelServer(GenServer[None]):
         channel.assigns = {**link.assigns, **membership.route.assigns}
         channel.endpoint = link.endpoint
         channel._link = link
+        channel._pid = current_pid()
         channel._membership = membership
         self.handlers = cls._handlers
         # Whether terminate is the channel's business: not if its join raised, as in Phoenix.
