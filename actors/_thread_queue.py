@@ -17,6 +17,8 @@ from collections.abc import Callable
 from contextvars import Context, copy_context
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+import trio
+
 from actors._process import acting_process
 from actors._reasons import escaping
 from actors.errors import RuntimeClosed, ThreadQueueFull
@@ -52,6 +54,7 @@ class ThreadQueue:
     __slots__ = (
         "_calls",
         "_closed",
+        "_made",
         "_refused",
         "_reported",
         "_room",
@@ -71,7 +74,7 @@ class ThreadQueue:
         # Whether the runtime's thread has been asked to look.
         self._scheduled = False
         self._closed = False
-        self._taken = self._waited = self._refused = 0
+        self._taken = self._made = self._waited = self._refused = 0
         # What `FULL` has told: calls that waited, and calls that were refused.
         self._reported = (0, 0)
 
@@ -136,6 +139,13 @@ class ThreadQueue:
                 interrupt = escaping(error)
                 if interrupt is not None:
                     self._runtime.interrupted(interrupt)
+            self._made += 1
+
+    async def caught_up(self) -> None:
+        """Wait until the calls that have been put in so far have been made. Cannot be cancelled; takes a few turns."""
+        taken = self._taken
+        while self._made < taken:
+            await trio.lowlevel.cancel_shielded_checkpoint()
 
     def _report_full(self, crowded: tuple[int, int]) -> None:
         (waited, refused), (before, refused_before) = crowded, self._reported

@@ -251,7 +251,7 @@ async def _request(  # noqa: C901, PLR0912 - one exchange, spelled out for speed
     envelope: type[CallRequest | SystemRequest], server: object, request: Any, timeout: float
 ) -> Any:
     # First of all: a limit that is no number must raise before the server can answer.
-    deadline = trio.current_time() + timeout if timeout < math.inf else math.inf
+    limited = timeout < math.inf
     caller = current_process.get()
     if caller is not None and (caller.dying or caller.dead):
         caller = acting_process()
@@ -284,8 +284,8 @@ async def _request(  # noqa: C901, PLR0912 - one exchange, spelled out for speed
                 instrument.call_started(sender.pid, target.pid, sender, timeout)
         if not runtime.guarded or runtime.admit(target.pid, message):
             target.mailbox.put(message)
-        if deadline < math.inf:
-            timer = runtime.timers.at(deadline, sender._expire)
+        if limited:
+            timer = runtime.timers.at(trio.current_time() + timeout, sender._expire)
         await wait_task_rescheduled(sender._abort)
     except BaseException:
         # An instrument has raised. An answer, or the end of the server, must not wake a task that does not wait.

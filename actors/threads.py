@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 
 import trio
 
+from actors._process import ambient_runtime, current_process
 from actors.process import deliver_from_thread
 from actors.runtime import Runtime
 
@@ -99,8 +100,23 @@ async def run_in_thread(
     Returns:
         What the function returns; what it raises is raised here.
 
-    The same as `trio.to_thread.run_sync`, with the default that suits a process.
+    The same as `trio.to_thread.run_sync`, but for the default that suits a process, and one thing more: what the
+    function has sent has arrived when this returns or raises what the function did.
     """
-    return await trio.to_thread.run_sync(
-        function, *args, abandon_on_cancel=abandon_on_cancel, limiter=limiter
-    )
+    try:
+        result = await trio.to_thread.run_sync(
+            function, *args, abandon_on_cancel=abandon_on_cancel, limiter=limiter
+        )
+    except Exception:
+        await _caught_up()
+        raise
+    await _caught_up()
+    return result
+
+
+async def _caught_up() -> None:
+    # What this process sends next must not overtake what its thread has sent.
+    process = current_process.get()
+    runtime = ambient_runtime.get() if process is None else process.runtime
+    if runtime is not None:
+        await runtime.from_threads.caught_up()

@@ -332,8 +332,10 @@ class ChannelServer(GenServer[None]):
     def _close(self) -> None:
         link, membership = self.link, self.membership
         if not membership.ended and membership.status != "gone":
+            # Encoded first: if it cannot be, the connection has to learn of a crash.
+            frame = link.codec.close(membership.join_ref, membership.topic)
             membership.ended = True
-            link.out.put(link.codec.close(membership.join_ref, membership.topic))
+            link.out.put(frame)
             send(link.connection, Closed(membership))
 
     # Telemetry

@@ -187,7 +187,12 @@ class PartitionSupervisor(Supervisor):
         # Fewer: first nobody is sent there any more, then they stop. More: the other way round.
         table.size = min(before, partitions)
         for number in range(before - 1, partitions - 1, -1):
-            await Supervisor.terminate_child(supervisor, number)
+            try:
+                await Supervisor.terminate_child(supervisor, number)
+            except Exception:
+                # It has not stopped, and those before it have not either: their keys lead to them again.
+                table.size = number + 1
+                raise
         for number in range(before, partitions):
             await Supervisor.restart_child(supervisor, number)
             table.size = number + 1
