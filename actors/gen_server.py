@@ -22,7 +22,7 @@ from __future__ import annotations
 import inspect
 import math
 from threading import get_ident
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import trio
 from trio.lowlevel import current_task, enable_ki_protection, wait_task_rescheduled
@@ -46,9 +46,6 @@ from actors.exits import NORMAL, ExitReason
 from actors.process import spawn_link
 from actors.refs import Pid
 from actors.results import Continue, Fail, Ignore, NoReply, Reply, Stop, Within
-
-if TYPE_CHECKING:
-    from actors._runtime import Runtime
 
 __all__ = ["GenServer", "Sender", "call", "cast", "reply", "stop", "system_call"]
 
@@ -325,12 +322,8 @@ def cast(server: object, message: Any) -> None:
     """
     runtime = server._runtime if type(server) is Pid else require_runtime()
     if get_ident() != runtime.thread:
-        runtime.from_threads.put(_cast, runtime, server, message)
-    else:
-        _cast(runtime, server, message)
-
-
-def _cast(runtime: Runtime, server: object, message: Any) -> None:
+        runtime.from_threads.put(cast, server, message)
+        return
     target = server._process if type(server) is Pid else runtime.resolve(server)
     if target is None:
         runtime.dead_letter(server, message)

@@ -14,6 +14,7 @@ the order in which they were sent; nothing is promised across senders.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from threading import get_ident
 from typing import Any, TypeAlias
 
@@ -132,9 +133,12 @@ class PubSub:
         """
         runtime = self._runtime
         if runtime is not None and get_ident() != runtime.thread:
-            run_threadsafe(runtime, self._deliver, True, topic, message, sender, dispatcher)
-        else:
-            self._deliver(True, topic, message, sender, dispatcher)
+            _later(runtime, self.broadcast, topic, message, sender, dispatcher)
+            return
+        self._adapter.broadcast(topic, message)
+        subscribers = self._table.subscribers(topic)
+        if subscribers:
+            dispatcher(subscribers, sender, message)
 
     def local_broadcast(
         self,
@@ -147,20 +151,8 @@ class PubSub:
         """Send to the subscribers on this node only. The rest is as for `broadcast`."""
         runtime = self._runtime
         if runtime is not None and get_ident() != runtime.thread:
-            run_threadsafe(runtime, self._deliver, False, topic, message, sender, dispatcher)
-        else:
-            self._deliver(False, topic, message, sender, dispatcher)
-
-    def _deliver(
-        self,
-        everywhere: bool,
-        topic: str,
-        message: Any,
-        sender: Pid | None,
-        dispatcher: Dispatcher,
-    ) -> None:
-        if everywhere:
-            self._adapter.broadcast(topic, message)
+            _later(runtime, self.local_broadcast, topic, message, sender, dispatcher)
+            return
         subscribers = self._table.subscribers(topic)
         if subscribers:
             dispatcher(subscribers, sender, message)
@@ -176,3 +168,17 @@ class PubSub:
     def statistics(self) -> dict[str, int]:
         """How many topics and subscriptions there are on this node."""
         return {"topics": len(self._table.topics()), "subscriptions": len(self._table)}
+
+
+def _later(  # noqa: PLR0917 - the arguments of `broadcast`
+    runtime: Runtime,
+    broadcast: Callable[..., None],
+    topic: str,
+    message: Any,
+    sender: Pid | None,
+    dispatcher: Dispatcher,
+) -> None:
+    """Have the runtime's thread do what was asked of another one."""
+    run_threadsafe(
+        runtime, partial(broadcast, topic, message, sender=sender, dispatcher=dispatcher)
+    )
