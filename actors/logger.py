@@ -153,7 +153,7 @@ def _thread_call_failed(
     function = metadata["function"]
     _log.error(
         "What another thread has sent failed in the runtime's thread, in %s(%s)",
-        getattr(function, "__qualname__", function),
+        getattr(function, "__qualname__", None) or _shown(function),
         ", ".join(map(_shown, metadata["args"])),
         exc_info=metadata["exception"],
     )
