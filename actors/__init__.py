@@ -29,6 +29,8 @@ from actors.errors import (
     ServerExit,
     StartError,
     StartIgnored,
+    ThreadQueueFull,
+    WrongThread,
 )
 from actors.exits import (
     CALLING_SELF,
@@ -102,7 +104,7 @@ from actors.state_machine import (
     StateTimeout,
 )
 from actors.telemetry import Telemetry
-from actors.threads import run_in_thread, send_threadsafe
+from actors.threads import run_in_thread, run_threadsafe, send_threadsafe
 from actors.timers import cancel_timer, read_timer, send_after, send_every
 
 __all__ = [
@@ -177,11 +179,13 @@ __all__ = [
     "StateTimeout",
     "Stop",
     "Telemetry",
+    "ThreadQueueFull",
     "Timeout",
     "TimerRef",
     "Unregistered",
     "Via",
     "Within",
+    "WrongThread",
     "adopt",
     "alias",
     "ancestors",
@@ -207,6 +211,7 @@ __all__ = [
     "register",
     "reply",
     "run_in_thread",
+    "run_threadsafe",
     "scoped_spawn",
     "send",
     "send_after",

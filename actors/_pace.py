@@ -46,9 +46,10 @@ class Pace:
 
     def used_up(self) -> None:
         """The last wake of this turn was taken."""
-        task, self._task = self._task, None
+        task = self._task
         if task is not None:
             reschedule(task)
+            self._task = None
 
     async def run(self) -> None:
         """Begin the count anew in each turn that needs it, until `stop`."""
@@ -65,13 +66,13 @@ class Pace:
 
     def stop(self) -> None:
         """End `run`. By then nobody is left to be woken."""
-        self._stopped = True
         self.used_up()
+        self._stopped = True
 
     def _wake_some(self) -> None:
         late = self.late
         for mailbox in list(islice(late, BURST // 2)):
-            reschedule(late.pop(mailbox))
+            reschedule(late.pop(mailbox))  # `run` alone calls this, so it cannot be a wrong thread
         for _ in range(min(len(late), BURST // 2)):
             reschedule(late.popitem()[1])
 

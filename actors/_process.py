@@ -202,22 +202,45 @@ def acting_process() -> Process | None:
     return None
 
 
-def require_process(verb: str) -> Process:
-    """The process in which the caller runs; NotAProcess if it is not one, ProcessKilled if it has ended already."""
+def require_process(verb: str, *, any_thread: bool = False) -> Process:
+    """Return the process in which the caller runs.
+
+    Args:
+        verb: what the caller does, for errors.
+        any_thread: the verb works in the threads that a process has started, too.
+
+    Raises:
+        NotAProcess: the caller is no process.
+        ProcessKilled: the process has been declared dead.
+        WrongThread: the caller runs in another thread than the runtime.
+    """
     process = acting_process()
     if process is None:
         raise NotAProcess(verb)
+    if not any_thread:
+        process.runtime.require_thread(verb)
     return process
 
 
-def require_runtime() -> Runtime:
-    """The runtime in which the caller runs; ProcessKilled for a zombie."""
+def require_runtime(verb: str | None = None) -> Runtime:
+    """Return the runtime in which the caller runs.
+
+    Args:
+        verb: what the caller does, if that works in the runtime's thread alone.
+
+    Raises:
+        RuntimeClosed: there is none here.
+        ProcessKilled: the caller acts for a process that has been declared dead.
+        WrongThread: there is a verb, and the caller runs in another thread than the runtime.
+    """
     process = acting_process()
     runtime = process.runtime if process is not None else ambient_runtime.get()
     if runtime is None:
         raise RuntimeClosed(
             "there is no runtime here; wrap this code in `async with open_runtime():`"
         )
+    if verb is not None:
+        runtime.require_thread(verb)
     return runtime
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import random
 import sys
+import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
@@ -19,7 +20,7 @@ from actors._pace import Pace
 from actors._process import Process, acting_process
 from actors.addresses import Via
 from actors.environment import current_environment
-from actors.errors import AlreadyStarted, NameTaken, RuntimeClosed
+from actors.errors import AlreadyStarted, NameTaken, RuntimeClosed, WrongThread
 from actors.instrument import Instrument
 from actors.refs import Pid
 from actors.telemetry import Telemetry
@@ -39,6 +40,8 @@ class ProcessTable:
     """Processes, names, links, timers, instruments and counters of one runtime."""
 
     def __init__(self, *, seed: int | None) -> None:
+        # Nearly everything in here belongs to this thread alone.
+        self.thread = threading.get_ident()
         self.telemetry = Telemetry()
         self.environment = current_environment.get()
         self._random = random.Random(seed)
@@ -101,6 +104,11 @@ class ProcessTable:
         verdicts = [each.message_sent(pid, receiver, message) for each in self.instruments]
         return False not in verdicts
 
+    def require_thread(self, verb: str) -> None:
+        """Raise WrongThread in every thread but the runtime's own."""
+        if threading.get_ident() != self.thread:
+            raise WrongThread(verb, threading.current_thread().name)
+
     def next_ref(self) -> int:
         """A number that no other reference of this runtime has."""
         self._refs += 1
@@ -160,10 +168,7 @@ class ProcessTable:
         if isinstance(name, Via):
             self._enroll_via(name, process)
         elif name is not None:
-            self.names[name] = process
-            process.name = name
-            for instrument in self.instruments:
-                instrument.registered(pid, name, None)
+            self._name(name, process)
         process.mailbox.alarm_at = self.mailbox_alarm
         process.mailbox.on_alarm = process.mailbox_alarm
         self.table[pid] = process
@@ -223,10 +228,19 @@ class ProcessTable:
                 process.pid,
                 f"{process.pid!r} is registered as {process.name!r} already; unregister that first",
             )
+        self._name(name, process)
+
+    def _name(self, name: object, process: Process) -> None:
         self.names[name] = process
         process.name = name
-        for instrument in self.instruments:
-            instrument.registered(process.pid, name, None)
+        try:
+            for instrument in self.instruments:
+                instrument.registered(process.pid, name, None)
+        except BaseException:
+            # An instrument that raises takes the operation down: the name is free.
+            del self.names[name]
+            process.name = None
+            raise
 
     @enable_ki_protection
     def unregister(self, name: object) -> None:

@@ -26,6 +26,7 @@ from actors._callbacks import is_server, starting
 from actors._process import Process, current_process
 from actors._process_table import ProcessTable
 from actors._reasons import escaping, only_unwinding, reason_of
+from actors._thread_queue import DEFAULT_LIMIT, ThreadQueue
 from actors.exits import KILL, NORMAL, SHUTDOWN, Crash, ExitReason, Verdict, is_normal_exit, judge
 from actors.messages import Exit
 from actors.refs import Pid
@@ -51,8 +52,9 @@ class Runtime(ProcessTable):
         self.kill_grace = kill_grace
         self.empty: trio.lowlevel.ParkingLot = trio.lowlevel.ParkingLot()
         self.interrupted: Callable[[BaseException], None] = _nobody_to_interrupt
-        # The way in for other threads.
         self.run_sync_soon = trio.lowlevel.current_trio_token().run_sync_soon
+        # The way in for other threads.
+        self.from_threads = ThreadQueue(self, DEFAULT_LIMIT)
 
     # Spawning
 
@@ -247,6 +249,10 @@ class Runtime(ProcessTable):
                     **(process.context() if process.context is not None else {}),
                 },
             )
+
+    def statistics(self) -> dict[str, int]:
+        """Counters since the runtime was opened, and what is alive or waits now."""
+        return {**super().statistics(), **self.from_threads.statistics()}
 
     def verify_closed(self) -> None:
         """Called when the runtime has been left. Checks something only in debug builds: see `actors._invariants`."""

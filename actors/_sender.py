@@ -46,23 +46,24 @@ class Sender:
     def _answer(self, value: Any) -> bool:
         if self._done:
             return False
+        # First, because it raises in a wrong thread.
+        reschedule(self._task)
         self._done = True
         self._value = value
         self._server.runtime.graph.unwatch(self._server.pid, self)
-        reschedule(self._task)
         return True
 
     def down(self, pid: Pid, reason: ExitReason) -> None:
         if not self._done:
+            reschedule(self._task)
             self._done = True
             self._failure = Ended(reason)
-            reschedule(self._task)
 
     def _expire(self) -> None:
         if not self._done:
+            reschedule(self._task)
             self._abandon()
             self._failure = _EXPIRED
-            reschedule(self._task)
 
     def _abandon(self) -> None:
         self._done = True

@@ -66,9 +66,10 @@ class StartSlot:
         self._wake()
 
     def _wake(self) -> None:
-        task, self.task = self.task, None
+        task = self.task
         if task is not None:
             reschedule(task)
+            self.task = None
 
     async def wait(self) -> None:
         """Park until something was said."""
@@ -92,7 +93,9 @@ async def start(
     timeout: float,
 ) -> Pid:
     """Spawn a process that speaks the start protocol, and wait for its answer."""
-    runtime = require_runtime()
+    # A limit that is no number must raise before there is a child.
+    limited = timeout < math.inf
+    runtime = require_runtime("start")
     starter = acting_process()
     if starter is not None:
         starter.check()
@@ -102,11 +105,7 @@ async def start(
     child = runtime.spawn(function, args, link=link, name=name, label=label)
     slot = child.start_slot = StartSlot()
     runtime.graph.watch(child.pid, slot)
-    timer = (
-        runtime.timers.at(trio.current_time() + timeout, slot.expire)
-        if timeout < math.inf
-        else None
-    )
+    timer = runtime.timers.at(trio.current_time() + timeout, slot.expire) if limited else None
     try:
         while not slot.done and not slot.timed_out:
             await slot.wait()

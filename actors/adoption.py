@@ -70,15 +70,15 @@ async def as_process(*, name: object = None, label: str | None = None) -> AsyncI
         raise RuntimeError(
             f"this task is the process {already.pid!r} already; a task is one process at most"
         )
-    runtime = require_runtime()
+    runtime = require_runtime("as_process")
     process = runtime.enroll(as_process, name=name, label=label or "adopted task")
     process.task = trio.lowlevel.current_task()
-    if runtime.instruments:
-        runtime.announce(process)
     token = current_process.set(process)
     reason: ExitReason = NORMAL
     told = False
     try:
+        if runtime.instruments:
+            runtime.announce(process)
         with process.scope:
             yield process.pid
     except BaseException as error:  # whatever ends the block is why the process ends, and goes on
@@ -152,8 +152,11 @@ async def scoped_spawn(
 
     Raises:
         ProcessFailed: the process did not end cleanly before the body did.
+        ValueError: `shutdown` is less than 0, or not a number.
     """
-    runtime = require_runtime()
+    if not shutdown >= 0:
+        raise ValueError(f"scoped_spawn got shutdown={shutdown!r}; write seconds, 0 at least")
+    runtime = require_runtime("scoped_spawn")
     process = runtime.spawn(function, args, name=name, label=label)
     with trio.CancelScope() as scope:
         watch = _Watch(scope)

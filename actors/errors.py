@@ -16,6 +16,8 @@ ActorsError
 ├── NotAProcess         you used a verb that needs a process outside one
 ├── MailboxBusy         two of your tasks read one mailbox
 ├── RuntimeClosed       the runtime no longer takes new processes
+├── WrongThread         you used a verb in a thread that is not the runtime's
+├── ThreadQueueFull     your thread sent more than the runtime could take
 ├── ProcessFailed       the process of your as_process or scoped_spawn block ended (in actors.adoption)
 ├── RegistryError       a registry cannot do what you asked (in actors.registry)
 ├── InvalidReturn       your callback returned something that it may not
@@ -61,6 +63,8 @@ __all__ = [
     "ServerExit",
     "StartError",
     "StartIgnored",
+    "ThreadQueueFull",
+    "WrongThread",
 ]
 
 
@@ -265,6 +269,47 @@ class MailboxBusy(ActorsError, RuntimeError):
 
 class RuntimeClosed(ActorsError, RuntimeError):
     """The runtime is over, or there is none here."""
+
+
+class WrongThread(ActorsError, RuntimeError):
+    """A verb was used in a thread that does not run the runtime. Nothing has changed.
+
+    Attributes:
+        verb: what was used.
+        thread: the name of the thread that used it.
+    """
+
+    def __init__(self, verb: str, thread: str) -> None:
+        super().__init__(verb, thread)
+        self.verb = verb
+        self.thread = thread
+
+    def __str__(self) -> str:
+        return (
+            f"{self.verb} was used in the thread {self.thread!r}, which does not run this runtime; send() a message to "
+            "a process that does it, or, in a thread that Trio has started, write "
+            f"trio.from_thread.run_sync({self.verb}, ...), or trio.from_thread.run for an async function"
+        )
+
+
+class ThreadQueueFull(ActorsError, RuntimeError):
+    """A thread sent something while too much from other threads waited already. Nothing was sent.
+
+    Attributes:
+        limit: how much may wait, `open_runtime(max_thread_calls=)`.
+        seconds: how long the thread waited for room.
+    """
+
+    def __init__(self, limit: int, seconds: float) -> None:
+        super().__init__(limit, seconds)
+        self.limit = limit
+        self.seconds = seconds
+
+    def __str__(self) -> str:
+        return (
+            f"{self.limit} messages of other threads wait for the runtime, and it has taken none of them for "
+            f"{self.seconds:g} s; find what blocks its thread with open_runtime(watchdog=0.1)"
+        )
 
 
 class InvalidReturn(ActorsError, TypeError):

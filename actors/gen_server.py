@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import inspect
 import math
+from threading import get_ident
 from typing import Any, Generic, TypeVar
 
 import trio
@@ -236,8 +237,9 @@ async def call(server: object, request: Any, *, timeout: float = 5.0) -> Any:
             dropped and never reaches the mailbox.
         ServerExit: the server ended first; its reason is in `reason`.
         CallingSelf: the server is the calling process.
+        WrongThread: the caller runs in another thread than the runtime.
 
-    All of these are CallExit. Works in any task of the runtime, under any cancel scope.
+    All but the last are CallExit. Works in any task of the runtime, under any cancel scope.
     """
     return await _request(CallRequest, server, request, timeout)
 
@@ -247,12 +249,16 @@ async def call(server: object, request: Any, *, timeout: float = 5.0) -> Any:
 async def _request(  # noqa: C901, PLR0912 - one exchange, spelled out for speed
     envelope: type[CallRequest | SystemRequest], server: object, request: Any, timeout: float
 ) -> Any:
+    # First of all: a limit that is no number must raise before the server can answer.
+    limited = timeout < math.inf
     caller = current_process.get()
     if caller is not None and (caller.dying or caller.dead):
         caller = acting_process()
         if caller is not None:
             caller.check()
-    target = server._process if type(server) is Pid else require_runtime().resolve(server)
+    runtime = server._runtime if type(server) is Pid else require_runtime()
+    runtime.require_thread("call")
+    target = server._process if type(server) is Pid else runtime.resolve(server)
     if target is None:
         await trio.lowlevel.checkpoint()
         raise NoProcess(server, request, timeout)
@@ -268,18 +274,23 @@ async def _request(  # noqa: C901, PLR0912 - one exchange, spelled out for speed
     else:
         chains = None
     message = envelope(request, sender)
-    runtime.graph.watch(target.pid, sender)
     instruments = runtime.instruments
-    if instruments:
-        for instrument in instruments:
-            instrument.call_started(sender.pid, target.pid, sender, timeout)
-    if not runtime.guarded or runtime.admit(target.pid, message):
-        target.mailbox.put(message)
     timer = None
-    if timeout < math.inf:
-        timer = runtime.timers.at(trio.current_time() + timeout, sender._expire)
+    runtime.graph.watch(target.pid, sender)
     try:
+        if instruments:
+            for instrument in instruments:
+                instrument.call_started(sender.pid, target.pid, sender, timeout)
+        if not runtime.guarded or runtime.admit(target.pid, message):
+            target.mailbox.put(message)
+        if limited:
+            timer = runtime.timers.at(trio.current_time() + timeout, sender._expire)
         await wait_task_rescheduled(sender._abort)
+    except BaseException:
+        # An instrument has raised. An answer, or the end of the server, must not wake a task that does not wait.
+        if not sender._done:
+            sender._abandon()
+        raise
     finally:
         if timer is not None:
             runtime.timers.forget(timer)
@@ -308,23 +319,36 @@ def cast(server: object, message: Any) -> None:
     """Send a message to a server's `handle_cast`, and do not wait. Never fails: a dead or unknown server is no error.
 
     cast(counter, "reset")
+
+    Works in other threads as `send` does.
     """
-    target = server._process if type(server) is Pid else require_runtime().resolve(server)
-    if target is None:
-        require_runtime().dead_letter(server, message)
+    runtime = server._runtime if type(server) is Pid else require_runtime()
+    if get_ident() != runtime.thread:
+        runtime.from_threads.put(cast, server, message)
         return
-    envelope = Cast(message)
-    if not target.runtime.guarded or target.runtime.admit(target.pid, envelope):
+    target = server._process if type(server) is Pid else runtime.resolve(server)
+    if target is None:
+        runtime.dead_letter(server, message)
+        return
+    envelope, runtime = Cast(message), target.runtime
+    if not runtime.guarded or runtime.admit(target.pid, envelope):
         target.mailbox.put(envelope)
 
 
 def reply(sender: Sender, value: Any) -> bool:
-    """Answer a call for which `handle_call` returned `NoReply()`. Any process may do it.
+    """Answer a call for which `handle_call` returned `NoReply()`. Any process may do it, in any thread.
 
     Returns:
-        False if it had been answered before, or nobody waits any more: the value is dropped.
+        False if it had been answered before, or nobody waits any more: the value is dropped. In another thread than
+        the runtime's, True says no more than that the answer is on its way.
     """
-    return sender._answer(value)
+    runtime = sender._server.runtime
+    if get_ident() == runtime.thread:
+        return sender._answer(value)
+    if sender._done:
+        return False
+    runtime.from_threads.put(sender._answer, value)
+    return True
 
 
 async def system_call(server: object, request: SystemCall, *, timeout: float = 5.0) -> Any:

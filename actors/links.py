@@ -7,6 +7,9 @@ A *link* joins two processes: when one ends, the other gets an exit signal, and 
 
 from __future__ import annotations
 
+from functools import partial
+from threading import get_ident
+
 import trio
 from trio.lowlevel import (
     Abort,
@@ -114,11 +117,16 @@ def send_exit(pid: Pid, reason: ExitReason) -> None:
 
     `NORMAL` does nothing to another process, and `KILL` kills it whether it traps exits or not (its own peers then
     see `KILLED`). Never says whether it did anything: monitor the process to know. Any task of the runtime may send.
-    A process that ends itself like this does not get to its next line: ProcessKilled unwinds it.
+    A process that ends itself like this does not get to its next line: ProcessKilled unwinds it. Works in other threads
+    as `send` does, and returns there before the signal has arrived.
     """
+    runtime = pid._runtime
     process = acting_process()
-    sender = process.pid if process is not None else pid._runtime.pid
-    pid._runtime.signal(sender, pid, reason, linked=False)
+    sender = process.pid if process is not None else runtime.pid
+    if get_ident() != runtime.thread:
+        runtime.from_threads.put(partial(runtime.signal, sender, pid, reason, linked=False))
+        return
+    runtime.signal(sender, pid, reason, linked=False)
     if sender is pid and process is not None:
         process.check()
 
@@ -136,10 +144,11 @@ class _ExitWaiter:
         self.task: trio.lowlevel.Task | None = None
 
     def down(self, pid: Pid, reason: ExitReason) -> None:
-        self.reason = reason
-        task, self.task = self.task, None
+        task = self.task
         if task is not None:
             reschedule(task)
+            self.task = None
+        self.reason = reason
 
 
 @enable_ki_protection
@@ -152,6 +161,7 @@ async def wait_exit(pid: Pid) -> ExitReason:
     process = acting_process()
     if process is not None:
         process.check()
+    pid._runtime.require_thread("wait_exit")
     if pid._process is None:
         await trio.lowlevel.checkpoint()
         return NOPROC

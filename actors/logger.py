@@ -37,6 +37,13 @@ ZOMBIE: Event = ("actors", "process", "zombie")
 MAILBOX_ALARM: Event = ("actors", "mailbox", "alarm")
 """A mailbox has grown over `mailbox_alarm`, or has doubled since. Measures queue_length; about pid and process."""
 
+THREADS_FULL: Event = ("actors", "threads", "full")
+"""Other threads had to wait, or were refused, because too much from them waited already. Measures waited and refused,
+since the last of these events, and limit."""
+
+THREAD_CALL_FAILED: Event = ("actors", "threads", "failed")
+"""What another thread has sent raised where it arrived. Metadata: function, args, exception."""
+
 _log = logging.getLogger("actors")
 
 _LONGEST = 2000
@@ -49,7 +56,7 @@ _brief.maxlevel = 8
 
 
 def attach(telemetry: Telemetry) -> Callable[[], None]:
-    """Log crashes, failed clean-ups, zombies and full mailboxes of one runtime, until the returned function is called.
+    """Log crashes, failed clean-ups, zombies and full queues of one runtime, until the returned function is called.
 
     If the logger is not enabled for errors at this moment, nothing is listened to, so that
     what nobody would read costs nothing.
@@ -59,6 +66,8 @@ def attach(telemetry: Telemetry) -> Callable[[], None]:
         (CLEANUP_FAILED, _cleanup_failed),
         (ZOMBIE, _zombie),
         (MAILBOX_ALARM, _mailbox_alarm),
+        (THREADS_FULL, _threads_full),
+        (THREAD_CALL_FAILED, _thread_call_failed),
     )
     detaches = (
         [telemetry.attach(event, handler) for event, handler in handlers]
@@ -187,4 +196,27 @@ def _mailbox_alarm(
         measurements["queue_length"],
         metadata["process"],
         metadata["pid"],
+    )
+
+
+def _threads_full(
+    event: Event, measurements: Mapping[str, Any], metadata: Mapping[str, Any]
+) -> None:
+    _log.warning(
+        "Other threads send more than the runtime takes: %d messages had to wait for room among %d, %d were refused",
+        measurements["waited"],
+        measurements["limit"],
+        measurements["refused"],
+    )
+
+
+def _thread_call_failed(
+    event: Event, measurements: Mapping[str, Any], metadata: Mapping[str, Any]
+) -> None:
+    function = metadata["function"]
+    _log.error(
+        "What another thread has sent failed in the runtime's thread, in %s(%s)",
+        getattr(function, "__qualname__", None) or _shown(function),
+        ", ".join(map(_shown, metadata["args"])),
+        exc_info=metadata["exception"],
     )

@@ -60,22 +60,25 @@ class Mailbox:
         queue = self.queue
         if isinstance(queue, tuple):
             queue = self.queue = deque()
-        queue.append(message)
         task = self._task
-        if task is not None:
-            self._task = None
-            pace = self.pace
-            if pace.left:
-                pace.left -= 1
-                reschedule(task)
-                if not pace.left:
-                    pace.used_up()
-            else:
-                pace.late[self] = task
-        elif len(queue) > self.alarm_at:
-            self.alarm_at = 2 * len(queue)
-            if self.on_alarm is not None:
-                self.on_alarm()
+        if task is None:
+            queue.append(message)
+            if len(queue) > self.alarm_at:
+                self.alarm_at = 2 * len(queue)
+                if self.on_alarm is not None:
+                    self.on_alarm()
+            return
+        pace = self.pace
+        if pace.left:
+            # First, because it raises in a wrong thread.
+            reschedule(task)
+            pace.left -= 1
+            if not pace.left:
+                pace.used_up()
+        else:
+            pace.late[self] = task
+        self._task = None
+        queue.append(message)
 
     @property
     def parked(self) -> bool:
@@ -86,8 +89,8 @@ class Mailbox:
         """Wake the process without a message, to look again at its own state."""
         task = self._task
         if task is not None:
-            self._task = None
             reschedule(task)
+            self._task = None
 
     def rewind(self) -> None:
         """Begin a receive: the next `take` looks at every message again."""

@@ -28,12 +28,13 @@ def register(name: object, pid: Pid | None = None) -> None:
     if process is None:
         assert pid is not None
         raise DeadProcess(pid)
+    process.runtime.require_thread("register")
     process.runtime.register(name, process)
 
 
 def unregister(name: object) -> None:
     """Take a name away. One that nobody has is no error."""
-    require_runtime().unregister(name)
+    require_runtime("unregister").unregister(name)
 
 
 def whereis(name: object) -> Pid | None:

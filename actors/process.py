@@ -24,7 +24,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Awaitable, Callable
-from typing import Any, NoReturn
+from threading import get_ident
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import trio
 from trio.lowlevel import current_task
@@ -40,6 +41,9 @@ from actors.addresses import Via
 from actors.errors import MailboxBusy, NoSuchName, ProcessExit
 from actors.exits import ExitReason
 from actors.refs import Pid, Ref
+
+if TYPE_CHECKING:
+    from actors._runtime import Runtime
 
 __all__ = [
     "ancestors",
@@ -76,11 +80,12 @@ def spawn(
     Raises:
         AlreadyStarted: the name is taken; nothing was started.
         RuntimeClosed: there is no runtime here, or it is shutting down.
+        WrongThread: the caller runs in another thread than the runtime.
 
     The process outlives its creator; only the end of the runtime ends it for certain. It has not taken its first
     step when this returns. As in Trio, context variables are copied from the caller.
     """
-    return require_runtime().spawn(function, args, name=name, label=label).pid
+    return require_runtime("spawn").spawn(function, args, name=name, label=label).pid
 
 
 def spawn_link(
@@ -108,7 +113,7 @@ def spawn_monitor(
 
 def current_pid() -> Pid:
     """The pid of the process in which the caller runs; NotAProcess if it is not one."""
-    return require_process("current_pid").pid
+    return require_process("current_pid", any_thread=True).pid
 
 
 def ancestors() -> tuple[Pid, ...]:
@@ -125,7 +130,7 @@ def process_dictionary() -> dict[Any, Any]:
     For what would otherwise be passed through every function, such as the id of a request in logs. State belongs
     into arguments and attributes, where it can be seen.
     """
-    process = require_process("process_dictionary")
+    process = require_process("process_dictionary", any_thread=True)
     if process.dictionary is None:
         process.dictionary = {}
     return process.dictionary
@@ -133,11 +138,11 @@ def process_dictionary() -> dict[Any, Any]:
 
 def set_label(label: str) -> None:
     """Say what the current process is, for logs and observers. Unlike a name it addresses nothing."""
-    require_process("set_label").label = label
+    require_process("set_label", any_thread=True).label = label
 
 
 def send(address: object, message: Any) -> None:
-    """Put a message into a process's mailbox. Never blocks.
+    """Put a message into a process's mailbox. Never blocks the runtime's thread.
 
         send(pid, "hello")
         send("logger", "hello")
@@ -152,22 +157,46 @@ def send(address: object, message: Any) -> None:
 
     Messages from one process to another arrive in the order in which they were sent; nothing is promised for
     different senders. Works in any task of the runtime, not only in processes.
+
+    Works in other threads as well: the message is on its way when this returns, and those of one thread arrive in
+    order. Three things differ there. A name is looked up when the message arrives; if nobody has it, that is a dead
+    letter. `send` waits while too many messages of other threads are on their way (`open_runtime(max_thread_calls=)`).
+    It raises RuntimeClosed when the runtime has ended. A thread that has no runtime in its context sends to pids, or
+    uses `actors.threads.send_threadsafe`.
     """
     if type(address) is Pid:
+        runtime = address._runtime
+        if get_ident() != runtime.thread:
+            runtime.from_threads.put(send, address, message)
+            return
         process = address._process
         if process is None:
-            address._runtime.dead_letter(address, message)
+            runtime.dead_letter(address, message)
             return
     else:
         runtime = require_runtime()
+        if get_ident() != runtime.thread:
+            runtime.from_threads.put(deliver_from_thread, runtime, address, message)
+            return
         process = runtime.resolve(address)
         if process is None:
             if not isinstance(address, Via) or not address.forgiving:
                 raise NoSuchName(address)
             runtime.dead_letter(address, message)
             return
-    if not process.runtime.guarded or process.runtime.admit(process.pid, message):
+        runtime = process.runtime
+    if not runtime.guarded or runtime.admit(process.pid, message):
         process.mailbox.put(message)
+
+
+def deliver_from_thread(runtime: Runtime, address: object, message: Any) -> None:
+    """Send a message that comes from another thread: nobody is left to be told that it has no receiver."""
+    # Runs outside any task, so a name is looked up in the runtime that was given.
+    target = runtime.resolve(address)
+    if target is not None:
+        send(target.pid, message)
+    else:
+        runtime.dead_letter(address, message)
 
 
 async def receive(match: Callable[[Any], bool] | None = None, *, timeout: float = math.inf) -> Any:
@@ -215,7 +244,7 @@ async def receive(match: Callable[[Any], bool] | None = None, *, timeout: float 
 
 def exit(reason: ExitReason) -> NoReturn:
     """End the current process with `reason`, unwinding it. Linked processes get `reason` as it is, `KILL` too."""
-    require_process("exit")
+    require_process("exit", any_thread=True)
     raise ProcessExit(reason)
 
 

@@ -283,7 +283,7 @@ class Registry(Generic[K, V]):
         Raises:
             LockReentered: this task holds it already.
         """
-        locks, tag = self._here().locks, strict(key)
+        locks, tag = self._shelf(require_runtime("Registry.lock")).locks, strict(key)
         if locks.holds(tag):
             raise LockReentered(self, key)
         ticket = await locks.acquire(tag)

@@ -26,6 +26,7 @@ from actors import logger
 from actors._invariants import CheckedRuntime
 from actors._process import Process, ambient_runtime, current_process, require_runtime
 from actors._runtime import Runtime
+from actors._thread_queue import DEFAULT_LIMIT
 from actors.exits import SHUTDOWN
 from actors.refs import Pid
 from actors.watchdog import watch_loop
@@ -73,6 +74,7 @@ async def open_runtime(
     debug: bool | None = None,
     watchdog: float | None = None,
     mailbox_alarm: int = 10_000,
+    max_thread_calls: int = DEFAULT_LIMIT,
 ) -> AsyncIterator[Runtime]:
     """Run processes for as long as the body runs, then stop them in order.
 
@@ -101,9 +103,12 @@ async def open_runtime(
         mailbox_alarm: messages waiting for one process above which that is reported, and again each time the number
             has doubled. Mailboxes have no bound, because a signal must not depend on its receiver; this says that one
             needs a bound of your own: calls in place of casts, or more receivers.
+        max_thread_calls: messages of other threads that may wait for the runtime's thread. A thread that sends more
+            waits until there is room, for 30 seconds at most; then it gets ThreadQueueFull.
 
     Raises:
         RuntimeError: Trio does not run this code; asyncio does, perhaps.
+        ValueError: an option has a value that it may not have.
 
     Not guaranteed: a task that swallows its cancellation for ever cannot be ended by anything but the end of the
     program. It is named in an error log, and leaving waits for it.
@@ -113,11 +118,16 @@ async def open_runtime(
             "processes run on Trio, and this code is not run by it; start a program with trio.run(main), and an ASGI "
             "server on Trio: hypercorn --worker-class trio (Uvicorn has asyncio alone)"
         )
+    if max_thread_calls < 1:
+        raise ValueError(
+            f"open_runtime got max_thread_calls={max_thread_calls!r}; write a whole number above 0"
+        )
     if debug is None:
         debug = os.environ.get("ASHTREE_DEBUG", "0") not in ("", "0")
     make = CheckedRuntime if debug else Runtime
     runtime = make(kill_grace=kill_grace, seed=seed)
     runtime.mailbox_alarm = mailbox_alarm
+    runtime.from_threads.limit = max_thread_calls
     runtime.environment.opened(runtime)
     detach = logger.attach(runtime.telemetry) if log else None
     host = _Host(runtime, shutdown_deadline)
@@ -228,6 +238,7 @@ class _Host:
                     self.runtime.pace.stop()
         finally:
             self.runtime.closed = True
+            self.runtime.from_threads.close()
             self._closed.set()
 
     async def _stop_everything(self) -> None:

@@ -192,6 +192,7 @@ class _Sending:
         self.interval = interval
         self.owner = address._process if type(address) is Pid else None
         self.runtime = address._runtime if type(address) is Pid else require_runtime()
+        self.runtime.require_thread("send_after" if interval == math.inf else "send_every")
 
     def start(self, seconds: float) -> TimerRef:
         timer = self.timer = self.runtime.timers.at(trio.current_time() + seconds, self.fire)
@@ -228,7 +229,7 @@ class _Sending:
 
 def read_timer(timer: TimerRef) -> float | None:
     """The seconds until a timer fires next, or None if it has fired for good or was cancelled."""
-    return require_runtime().timers.remaining(timer)
+    return require_runtime("read_timer").timers.remaining(timer)
 
 
 def cancel_timer(timer: TimerRef) -> float | None:
@@ -236,7 +237,8 @@ def cancel_timer(timer: TimerRef) -> float | None:
 
     None does not say whether its message has been handled: it may still be in the mailbox.
     """
+    runtime = require_runtime("cancel_timer")
     owner = timer._owner
     if owner is not None and owner.timers is not None:
         owner.timers.pop(timer, None)
-    return require_runtime().timers.cancel(timer)
+    return runtime.timers.cancel(timer)

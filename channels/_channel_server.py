@@ -17,6 +17,7 @@ connection, so that the session knows that the topic is free: `Refused`, `Closed
 from __future__ import annotations
 
 from collections.abc import Callable
+from threading import get_ident
 from typing import Any
 
 import msgspec
@@ -33,6 +34,7 @@ from actors.results import MISSING, Continue, NoReply, Stop, Within
 from actors.results import Reply as CallReply
 from actors.runtime import current_runtime
 from actors.sys import ServerStatus
+from actors.threads import run_threadsafe
 from channels.channel import Channel
 from channels.effects import Membership
 from channels.fastlane import Fastlane
@@ -78,7 +80,7 @@ AFTER_CALL = ("actors.Reply(value)", "NoReply()", "Stop(reason)")
 class Link:
     """What the channels of one connection share: where their frames go, and whom they belong to."""
 
-    __slots__ = ("assigns", "codec", "connection", "endpoint", "out", "pubsub")
+    __slots__ = ("assigns", "codec", "connection", "endpoint", "out", "pubsub", "runtime")
 
     def __init__(
         self,
@@ -96,6 +98,14 @@ class Link:
         self.pubsub = pubsub
         self.endpoint = endpoint
         self.assigns = assigns
+        self.runtime = current_runtime()
+
+    def put(self, frame: bytes) -> None:
+        """Send a frame to the client, from any thread."""
+        if get_ident() == self.runtime.thread:
+            self.out.put(frame)
+        else:
+            run_threadsafe(self.runtime, self.out.put, frame)
 
 
 class Refused:
@@ -148,6 +158,7 @@ class ChannelServer(GenServer[None]):
         channel.assigns = {**link.assigns, **membership.route.assigns}
         channel.endpoint = link.endpoint
         channel._link = link
+        channel._pid = current_pid()
         channel._membership = membership
         self.handlers = cls._handlers
         # Whether terminate is the channel's business: not if its join raised, as in Phoenix.
@@ -333,8 +344,10 @@ class ChannelServer(GenServer[None]):
     def _close(self) -> None:
         link, membership = self.link, self.membership
         if not membership.ended and membership.status != "gone":
+            # Encoded first: if it cannot be, the connection has to learn of a crash.
+            frame = link.codec.close(membership.join_ref, membership.topic)
             membership.ended = True
-            link.out.put(link.codec.close(membership.join_ref, membership.topic))
+            link.out.put(frame)
             send(link.connection, Closed(membership))
 
     # Telemetry

@@ -23,14 +23,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
 from actors.exits import ExitReason
 from actors.gen_server import Sender
-from actors.process import current_pid
 from actors.refs import Pid
 from actors.results import Continue, NoReply, Stop, Within
 from actors.results import Reply as CallReply
 from actors.runtime import current_runtime
 from channels.errors import ChannelsError
 from channels.excerpts import brief
-from channels.fastlane import dispatch
+from channels.fastlane import publish
 from channels.handlers import collect
 from channels.messages import Broadcast
 from channels.replies import Reply
@@ -111,7 +110,7 @@ class SocketRef:
 
 
 def reply_to(socket_ref: SocketRef, reply: Reply) -> None:
-    """Answer a push later, from any process.
+    """Answer a push later, from any process and any thread.
 
         ref = self.socket_ref()               # in the handler
         ...
@@ -120,7 +119,7 @@ def reply_to(socket_ref: SocketRef, reply: Reply) -> None:
     Clients take the first answer to a push and ignore the rest, and one that comes after a rejoin.
     """
     link = socket_ref._link
-    link.out.put(
+    link.put(
         link.codec.reply(
             socket_ref._join_ref, socket_ref._ref, socket_ref._topic, reply.status, reply.payload
         )
@@ -160,6 +159,7 @@ class Channel:
         cls._intercepts = frozenset(cls._interceptors)
 
     _link: Link
+    _pid: Pid
     _membership: Membership
     _ref: Any = None
     _joined: bool = False
@@ -228,14 +228,17 @@ class Channel:
         Not called if the process is killed, nor if `join` raised. See `GenServer.terminate`.
         """
 
-    # Verbs
+    # Verbs: in any thread, so that work in a thread can tell of its progress
 
     def push(self, event: str, payload: Any) -> None:
-        """Send an event to this channel's client. Never blocks; nobody learns whether it arrived."""
+        """Send an event to this channel's client, from any thread. Nobody learns whether it arrived.
+
+        Never blocks in the runtime's thread. For another thread see `Endpoint.broadcast`.
+        """
         if not self._joined:
             raise NotJoined(self.topic, "push")
         link = self._link
-        link.out.put(link.codec.push(self._membership.channel_ref, self.topic, event, payload))
+        link.put(link.codec.push(self._membership.channel_ref, self.topic, event, payload))
 
     def broadcast(self, event: str, payload: Any) -> None:
         """Send an event to every client that has joined this topic, this channel's own included, on every node.
@@ -246,19 +249,19 @@ class Channel:
 
         Raises:
             EncodeError: the payload is no JSON object.
+
+        Works in every thread, as `Endpoint.broadcast` does.
         """
         self._broadcast(event, payload, None)
 
     def broadcast_from(self, event: str, payload: Any) -> None:
         """Like `broadcast`, leaving out this channel's own client."""
-        self._broadcast(event, payload, current_pid())
+        self._broadcast(event, payload, self._pid)
 
     def _broadcast(self, event: str, payload: Any, sender: Pid | None) -> None:
         if not self._joined:
             raise NotJoined(self.topic, "broadcast")
-        self._link.pubsub.broadcast(
-            self.topic, Broadcast(self.topic, event, payload), sender=sender, dispatcher=dispatch
-        )
+        publish(self._link.pubsub, Broadcast(self.topic, event, payload), sender)
 
     def socket_ref(self) -> SocketRef:
         """Keep the push that is being handled, to answer it later with `reply_to`.

@@ -45,7 +45,7 @@ from channels._mounts import ChannelPool, Mounted, Services, mount_all
 from channels._options import check_positive, check_whole
 from channels.drainer import DrainerServer, Draining
 from channels.errors import ChannelsError, InvalidOption
-from channels.fastlane import dispatch
+from channels.fastlane import publish
 from channels.filters import SECRETS, FilterRule, check_rule
 from channels.messages import Broadcast
 from channels.mounts import Mount
@@ -167,6 +167,7 @@ class Endpoint:
             raise EndpointError(
                 "this endpoint is running already; stop it first, or make another Endpoint"
             )
+        self.pubsub.attach(current_runtime())
         transports = Transports(
             spawn=spawn,
             max_messages=self.max_buffered_messages,
@@ -324,7 +325,7 @@ class Endpoint:
         return listener.host, listener.port
 
     def broadcast(self, topic: str, event: str, payload: Any) -> None:
-        """Send an event to every client that has joined a topic, on every node. For use anywhere, in any task.
+        """Send an event to every client that has joined a topic, on every node. For any task and any thread.
 
             endpoint.broadcast("room:lobby", "new_msg", {"body": "hello"})
             endpoint.broadcast(user.socket_id, "disconnect", {})        # closes that user's connections
@@ -336,14 +337,19 @@ class Endpoint:
 
         Raises:
             EncodeError: the payload is no JSON object.
+            RuntimeClosed: this is another thread, and the runtime of the endpoint has ended.
+            ThreadQueueFull: this is another thread; too many messages wait, and have waited for 30 seconds.
+
+        In the thread of the endpoint it never blocks. In another thread, such as that of a plain `def` handler of a web
+        framework, the frames are made there, and are on their way when this returns; broadcasts of one thread arrive
+        in order. If too many wait, the thread waits: see `open_runtime(max_thread_calls=)`. An endpoint that has not
+        been started, or has stopped while its runtime goes on, has no clients: nothing happens.
         """
-        self.pubsub.broadcast(topic, Broadcast(topic, event, payload), dispatcher=dispatch)
+        publish(self.pubsub, Broadcast(topic, event, payload))
 
     def broadcast_from(self, sender: Pid, topic: str, event: str, payload: Any) -> None:
         """Like `broadcast`, leaving out the channel whose process is `sender`."""
-        self.pubsub.broadcast(
-            topic, Broadcast(topic, event, payload), sender=sender, dispatcher=dispatch
-        )
+        publish(self.pubsub, Broadcast(topic, event, payload), sender)
 
     def statistics(self) -> dict[str, Any]:
         """What is going on: topics, subscriptions, and how often what was counted happened."""

@@ -11,16 +11,18 @@ Phoenix; clients ignore it then.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
 from actors.process import send
 from actors.refs import Pid
 from channels.messages import Broadcast
+from channels.pubsub.pubsub import PubSub
 from channels.pubsub.subscription import Subscription
 from channels.serializers.base import Codec
 from channels.transports.contract import Out
 
-__all__ = ["Fastlane", "dispatch"]
+__all__ = ["Fastlane", "dispatch", "publish"]
 
 
 class Fastlane:
@@ -34,10 +36,45 @@ class Fastlane:
         self.intercepts = intercepts
 
 
-def dispatch(subscriptions: Iterable[Subscription], sender: Pid | None, message: Any) -> None:
+def publish(pubsub: PubSub, message: Broadcast, sender: Pid | None = None) -> None:
+    """Broadcast by the fastlane, from any thread. `sender` is left out.
+
+    Another thread than the runtime's makes the frames itself, so that it gets the error if there is one, and the
+    runtime's thread only has to append them.
+
+    Raises:
+        EncodeError: see `dispatch`. In another thread nobody has got the message then.
+    """
+    dispatcher = dispatch
+    if not pubsub.is_here:
+        dispatcher = partial(dispatch, frames=_frames(pubsub, message, sender))
+    pubsub.broadcast(message.topic, message, sender=sender, dispatcher=dispatcher)
+
+
+def _frames(pubsub: PubSub, message: Broadcast, sender: Pid | None) -> dict[Codec, bytes]:
+    lanes = {
+        subscription.metadata.codec
+        for subscription in pubsub.subscriptions(message.topic)
+        if subscription.pid is not sender
+        and type(subscription.metadata) is Fastlane
+        and message.event not in subscription.metadata.intercepts
+    }
+    return {
+        codec: codec.broadcast(message.topic, message.event, message.payload) for codec in lanes
+    }
+
+
+def dispatch(
+    subscriptions: Iterable[Subscription],
+    sender: Pid | None,
+    message: Any,
+    *,
+    frames: dict[Codec, bytes] | None = None,
+) -> None:
     """Deliver a message to subscribers, `sender` excepted, broadcasts by the fastlane where there is one.
 
-    Runs in the process that broadcasts, without a checkpoint, so one sender's broadcasts arrive everywhere in order.
+    Runs without a checkpoint, so one sender's broadcasts arrive everywhere in order. `frames` has the frames that are
+    made already.
 
     Raises:
         EncodeError: the payload cannot be written in the wire format of some subscriber. Subscribers of other
@@ -49,7 +86,8 @@ def dispatch(subscriptions: Iterable[Subscription], sender: Pid | None, message:
                 send(subscription.pid, message)
         return
     event = message.event
-    frames: dict[Codec, bytes] = {}
+    if frames is None:
+        frames = {}
     codec: Codec | None = None
     frame = b""
     for subscription in subscriptions:

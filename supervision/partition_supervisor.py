@@ -213,7 +213,12 @@ class PartitionSupervisor(Supervisor):
         table.wanted = partitions
         try:
             for number in range(before - 1, partitions - 1, -1):
-                await self._stop_partition(number)
+                try:
+                    await self._stop_partition(number)
+                except Exception:
+                    # It has not stopped, and those before it have not either: their keys lead to them again.
+                    table.size = number + 1
+                    raise
             for number in range(before, partitions):
                 await self._start_again(number)
                 table.size = number + 1

@@ -187,8 +187,8 @@ def keep(table: Table) -> None:
     """Let keys find their way through a table, for as long as the current process, a supervisor, lives."""
     supervisor = current_pid()
     if supervisor not in _tables:
-        _tables[supervisor] = table
         on_exit(lambda: forget(supervisor))
+        _tables[supervisor] = table
 
 
 def forget(supervisor: Pid) -> None:

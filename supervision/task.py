@@ -153,8 +153,9 @@ class Task(Generic[T_co]):
     @staticmethod
     def completed(value: T) -> Task[T]:
         """A task that is finished from the beginning, for where one is asked for and the result is known."""
-        owner = current_pid()
-        task = Task[T](owner, None, Ref(current_runtime().next_ref()), "completed task")
+        owner, runtime = current_pid(), current_runtime()
+        runtime.require_thread("Task.completed")
+        task = Task[T](owner, None, Ref(runtime.next_ref()), "completed task")
         send(owner, TaskReply(task.ref, value))
         return task
 
@@ -306,8 +307,9 @@ class Task(Generic[T_co]):
         Returns:
             Whether the monitor was still there.
         """
+        removed = demonitor(self.ref, flush=True)
         self._taken = True
-        return demonitor(self.ref, flush=True)
+        return removed
 
     # Parts
 

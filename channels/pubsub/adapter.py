@@ -16,7 +16,10 @@ class Adapter(Protocol):
         ...
 
     def broadcast(self, topic: str, message: Any) -> None:
-        """Send to every other node. Never blocks; raises if the message cannot be sent at all."""
+        """Send to every other node. Never blocks; raises if the message cannot be sent at all.
+
+        Called in the runtime's thread, once an endpoint has started or a process has subscribed.
+        """
         ...
 
 

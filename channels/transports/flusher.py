@@ -83,12 +83,15 @@ class Flusher:
         self._turns = self._writes = self._full = self._catching_up = 0
 
     def mark(self, out: OutBuffer) -> None:
-        """Have `out` written in the next turn. Its `target` must be a non-blocking socket."""
-        self._marked.append(out)
+        """Have `out` written in the next turn. Its `target` must be a non-blocking socket.
+
+        For the thread that runs Trio. In any other, nothing has changed when this raises RuntimeError.
+        """
         parked = self._parked
         if parked is not None:
-            self._parked = None
             trio.lowlevel.reschedule(parked)
+            self._parked = None
+        self._marked.append(out)
 
     def statistics(self) -> FlusherStatistics:
         """Say what waits, and what has been done so far."""

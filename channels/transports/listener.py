@@ -184,10 +184,16 @@ class Listener:
                 # is broken, the bound above still lets others run.
                 self._aborted += 1
                 continue
+            try:
+                sock.setblocking(False)
+                if not _LINUX:  # where the option is not inherited from the listening socket
+                    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            except OSError:
+                # Some systems refuse this for a connection that its peer has reset already.
+                sock.close()
+                self._aborted += 1
+                continue
             self._accepted += 1
-            sock.setblocking(False)
-            if not _LINUX:  # where the option is not inherited from the listening socket
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             try:
                 on_connection(sock)
             except BaseException:

@@ -72,9 +72,10 @@ class MessageBuffer:
         if self._shut:
             self._dropped += 1
         elif not messages:
+            # Woken first: a message that waits wakes nobody again, so a wake that fails must leave none.
+            self._wake()
             self._bytes = len(frame)
             messages.append(frame)
-            self._wake()
         elif len(messages) >= self._max_messages or self._bytes + len(frame) > self._max_bytes:
             self._dropped += 1
             self._overflowed = self._shut = True

@@ -77,8 +77,8 @@ class OutBuffer:
         >>> out.take()
         b'onetwo'
 
-    - `mark`: called with this buffer when its first frame is put; whoever it is then calls
-      `take` soon and writes what it gets. Not called again before that;
+    - `mark`: called with this buffer just before its first frame is put; whoever it is then calls
+      `take` soon, but not at once, and writes what it gets. Not called again before that;
     - `tell`: where `Signal.OVERFLOW` and the `OSError` of a failed write go, once each;
     - `target`: the non-blocking socket for the flusher to write to, None for any other writer;
     - `codec`: an attribute for the owner of the connection, who says what kind of frames this
@@ -148,9 +148,10 @@ class OutBuffer:
                 return
             frames.append(frame)
         elif room >= 0 or (self._max_bytes >= 0 and not self._rest):
-            frames.append(frame)
+            # Marked first: a buffer with a frame is not marked again, so a mark that fails must leave it empty.
             if not self._catching_up:
                 self.mark(self)
+            frames.append(frame)
         else:
             self._refuse()
             return
@@ -179,12 +180,12 @@ class OutBuffer:
             raise RuntimeError("finish() was called before: an out-buffer has one last frame")
         if self._closed:
             return
+        frames = self._frames
+        if not frames and not self._catching_up:
+            self.mark(self)
         self._shut()
         self.finished = finished
-        frames = self._frames
         frames.append(frame)
-        if len(frames) == 1 and not self._catching_up:
-            self.mark(self)
 
     def close(self) -> None:
         """Drop what waits and let go of everything; may be called twice. Stops a writing task.

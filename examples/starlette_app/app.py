@@ -55,10 +55,18 @@ async def announce(request: Request) -> JSONResponse:
     return JSONResponse({"announced": text})
 
 
+def announce_slowly(request: Request) -> JSONResponse:
+    """Do the same in a plain `def`, which Starlette runs in a thread, so that it may wait for a database."""
+    text = request.query_params.get("text", "")[:200]
+    endpoint.broadcast("news", "announced", {"text": text})
+    return JSONResponse({"announced": text})
+
+
 app = Starlette(
     routes=[
         Route("/", index),
         Route("/announce", announce, methods=["POST"]),
+        Route("/announce-slowly", announce_slowly, methods=["POST"]),
         Mount("/live", app=endpoint),
     ],
     lifespan=endpoint.lifespan,

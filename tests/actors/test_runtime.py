@@ -262,6 +262,10 @@ async def test_a_runtime_shows_who_is_there_and_what_they_do() -> None:
         "dead_letters": 0,
         "zombies": 0,
         "zombies_ever": 0,
+        "thread_calls_waiting": 0,
+        "thread_calls": 0,
+        "thread_calls_delayed": 0,
+        "thread_calls_refused": 0,
     }
 
 

@@ -20,12 +20,23 @@ from actors import (
     send,
     spawn,
 )
-from channels import Channel, Endpoint, NotJoined, Reply, Route, Socket, handle_in
+from channels import (
+    Channel,
+    EncodeError,
+    Endpoint,
+    Mount,
+    NotJoined,
+    Reply,
+    Route,
+    Socket,
+    handle_in,
+)
 from channels._channel_server import Link
 from channels.effects import Membership
 from channels.messages import Message
 from channels.serializers.base import Codec
 from channels.serializers.v2 import V2
+from channels.serializers.versions import Requirement
 from channels.telemetry import CHANNEL_JOINED
 from channels.transports.out_buffer import OutBuffer
 from supervision.events import CHILD_TERMINATED
@@ -282,6 +293,23 @@ async def test_leave_is_answered_then_closed_and_then_terminate_may_push(serve: 
     ]
     assert server.runtime.processes() == before
     assert await client.exchange(("1", "3", "room:a", "echo")) == [unmatched("3")]
+
+
+async def test_a_close_that_cannot_be_written_is_a_crash_that_the_client_hears_of(
+    serve: Serve,
+) -> None:
+    class CannotClose(V2):
+        def encode_close(self, join_ref: Any, topic: str) -> bytes:
+            raise EncodeError("no", kind="push", topic=topic, event="phx_close")
+
+    mount = Mount(UserSocket, serializers=[(CannotClose(), Requirement("~> 2.0.0"))])
+    client = await (await serve(Endpoint(sockets={"/socket": mount}))).connect()
+    await client.join()
+    assert await client.exchange(("1", "2", "room:a", "phx_leave")) == [
+        reply("1", "2", "room:a"),
+        phx_error("1", "room:a"),
+    ]
+    await client.join(ref="3")
 
 
 CLEAN = {"normal": actors.NORMAL, "shutdown": actors.SHUTDOWN, "left": Shutdown("left")}

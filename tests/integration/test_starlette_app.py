@@ -51,6 +51,11 @@ def test_the_page_and_the_sockets_are_on_one_port(server: Server) -> None:
         assert ask(f"{server.url}/announce", b"to all") == (200, '{"announced":"to all"}')
         heard = json.loads(socket.recv(timeout=PATIENCE))
         assert heard == [None, None, "news", "announced", {"text": "to all"}]
+        # Starlette runs this handler in a thread.
+        asked = ask(f"{server.url}/announce-slowly?text=again", b"")
+        assert asked == (200, '{"announced":"again"}')
+        heard = json.loads(socket.recv(timeout=10))
+        assert heard == [None, None, "news", "announced", {"text": "again"}]
 
 
 @pytest.mark.parametrize(

@@ -49,6 +49,7 @@ from supervision import (
     ChildStartFailed,
     DynamicSupervisor,
     Supervisor,
+    SupervisorDeadlock,
     child_spec,
     partitions,
 )
@@ -367,6 +368,25 @@ async def test_without_partitions_no_key_leads_anywhere_until_they_are_back(
     assert whereis(partition("echoes", 1)) is None
     assert await PartitionSupervisor.resize("echoes", 1) == 0
     assert (await call(partition("echoes", 5), "?"))[0] is (await pids())[0]
+
+
+async def test_a_resize_that_is_refused_leaves_every_key_where_it_was(runtime: Runtime) -> None:
+    refused: list[SupervisorDeadlock] = []
+
+    class Resizes(Echo):
+        """Has its supervisor, which waits for this very start, asked to stop others."""
+
+        async def init(self, *args: Any) -> None:
+            await super().init(*args)
+            if whereis(partition("echoes", 1)) is not None:
+                with pytest.raises(SupervisorDeadlock) as caught:
+                    await PartitionSupervisor.resize("echoes", 1)
+                refused.append(caught.value)
+
+    await PartitionSupervisor.start_link(Resizes, name="echoes", partitions=3)
+    assert len(refused) == 1
+    assert PartitionSupervisor.partitions("echoes") == 3
+    assert [which_partition("echoes", key) for key in range(3)] == await pids()
 
 
 @pytest.mark.parametrize("count", [3, -1, 1.5, "2"])

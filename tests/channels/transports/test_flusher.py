@@ -303,3 +303,19 @@ async def test_a_writing_task_that_is_cancelled_is_told_to_its_connection(
     assert len(told) == 1
     assert isinstance(told[0], ConnectionAbortedError)
     nursery.cancel_scope.cancel()
+
+
+async def test_a_mark_in_a_wrong_thread_is_refused_and_the_flusher_goes_on(bench: Bench) -> None:
+    out, _, theirs, _ = bench.connect()
+    last, _, theirs_last, _ = bench.connect()
+    with pytest.raises(RuntimeError, match="async context"):
+        await trio.to_thread.run_sync(out.put, b"lost")
+    with pytest.raises(RuntimeError, match="async context"):
+        await trio.to_thread.run_sync(last.finish, b"lost", print)
+    assert bench.flusher.statistics().marked == 0
+    assert out.statistics().waiting_messages == 0
+    out.put(b"found")
+    last.finish(b"the end", lambda: None)
+    await wait_all_tasks_blocked()
+    assert theirs.recv(100) == b"found"
+    assert theirs_last.recv(100) == b"the end"

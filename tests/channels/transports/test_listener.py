@@ -6,6 +6,7 @@ import errno
 import os
 import socket
 from collections.abc import AsyncIterator, Callable
+from typing import Any
 
 import pytest
 import trio
@@ -331,3 +332,33 @@ async def test_sockets_are_closed_if_one_address_is_taken(
         # error of this test.
         again = await Listener.open("127.0.0.1", port)
         again.close()
+
+
+async def test_a_connection_that_was_reset_before_it_is_set_up_does_not_end_the_listener(
+    accepted: Accepted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Reset(socket.socket):
+        """As on systems where options are not inherited, and cannot be set behind a reset."""
+
+        def setsockopt(self, *_: object) -> None:  # type: ignore[override]
+            raise OSError(errno.EINVAL, "Invalid argument")
+
+    class Listening:
+        def accept(self) -> tuple[socket.socket, object]:
+            if not offered:
+                raise BlockingIOError
+            return offered.pop(), None
+
+        def fileno(self) -> int:
+            return 0
+
+    monkeypatch.setattr("channels.transports.listener._LINUX", False)
+    good, reset = socket.socket(), Reset()
+    offered: list[socket.socket] = [good, reset]
+    listener = await Listener.open("127.0.0.1", 0)
+    offering: Any = Listening()
+    assert listener._accept_waiting(offering, accepted)
+    assert accepted.sockets == [good]
+    assert reset.fileno() < 0
+    assert (listener.statistics().accepted, listener.statistics().aborted) == (1, 1)
+    listener.close()

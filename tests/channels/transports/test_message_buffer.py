@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from channels.messages import BinaryFrame
 from channels.transports.events import Signal
 from channels.transports.message_buffer import MessageBuffer
@@ -75,3 +77,19 @@ def test_a_closed_buffer_drops_what_waits_and_what_comes_and_says_nothing() -> N
     assert buffered.told == []
     assert buffered.wakes == 1
     assert buffered.out.statistics().dropped_messages == 2
+
+
+def test_a_message_whose_wake_fails_does_not_wait() -> None:
+    def wake() -> None:
+        wakes.append(len(wakes))
+        if len(wakes) == 1:
+            raise RuntimeError("a wrong thread")
+
+    wakes: list[int] = []
+    out = MessageBuffer(wake, tell=lambda _: None)
+    with pytest.raises(RuntimeError, match="a wrong thread"):
+        out.put(b"lost")
+    assert (out.statistics().waiting_messages, out.statistics().waiting_bytes) == (0, 0)
+    out.put(b"found")
+    assert len(wakes) == 2
+    assert out.take() == [b"found"]
