@@ -14,7 +14,16 @@ The text need not be JSON. What is none has some weight too, and is refused by t
 
 from __future__ import annotations
 
-__all__ = ["JsonWeight"]
+__all__ = ["DEFAULT_MAX_VALUES", "LIGHT", "PIECE", "JsonWeight"]
+
+DEFAULT_MAX_VALUES = 50_000
+"""Values of a message, unless a `Mount` says otherwise."""
+
+LIGHT = 64 * 1024
+"""Bytes of a message that need not be weighed: whatever is in it, it takes a few milliseconds."""
+
+PIECE = 64 * 1024
+"""Bytes to weigh at a time: they take less than a millisecond."""
 
 # A value begins at the beginning of the text, behind a comma, or at the opening of what it is in. Keys are not counted.
 _OPENINGS = b",[{"

@@ -19,11 +19,11 @@ from websockets.extensions.permessage_deflate import PerMessageDeflate
 
 __all__ = ["INFLATED_PIECE", "Inflater"]
 
-INFLATED_PIECE = 64 * 1024
+INFLATED_PIECE = 16 * 1024
 """Bytes that one call of `inflate` returns at most."""
 
 # Input that zlib gets at a time. It gives back what it has not used, which is copied each time.
-_INPUT = 16 * 1024
+_INPUT = 4 * 1024
 _TAIL = b"\x00\x00\xff\xff"
 
 

@@ -19,7 +19,7 @@ A compressed message, where that was agreed on (`channels.transports.deflate`), 
 pieces (`channels.transports.inflater`), and no further than to the size that a message may have.
 
 A client may send ten thousand frames in one read, or a message that inflates to ten megabytes. So
-`receive` can be told how many steps to take, a step being a frame or a piece of inflated data:
+`receive` can be told how many steps to take:
 
     events = protocol.receive(data, steps=64)
     while protocol.has_more:                # other tasks may run in between
@@ -71,6 +71,8 @@ _PONG = 0x8A
 _OPCODES = frozenset(map(int, Opcode))
 _WHOLE_MESSAGE = frozenset((TEXT_MESSAGE, BINARY_MESSAGE))
 _MAX_CONTROL = 125
+# Frames that take as long as a piece of inflated data.
+_INFLATION = 32
 _MAX_REASON = 123
 _header_16 = struct.Struct("!BBH").pack
 _header_64 = struct.Struct("!BBQ").pack
@@ -241,7 +243,7 @@ class WebSocketProtocol:
         """Take what has arrived, and answer what that means, in order.
 
         - `data`: cut anywhere;
-        - `steps`: how many frames to look at, or pieces of a compressed message to inflate. What
+        - `steps`: how many frames to look at; a piece of a compressed message counts as 32. What
           is left after that waits for the next call: see `has_more`.
 
         Answers an empty list after `Closed`.
@@ -266,10 +268,11 @@ class WebSocketProtocol:
             if not steps:
                 self._rest = data[start:]
                 break
-            steps -= 1
             if is_busy:
+                steps = max(0, steps - _INFLATION)
                 self._inflate(events)
             else:
+                steps -= 1
                 start = self._next_frame(data, start, events)
         return events
 
