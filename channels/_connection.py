@@ -167,6 +167,7 @@ class Connection(SessionServer):
         self.last_heard = trio.current_time()
         protocol = self.protocol
         held = protocol.held
+        self._begin_work()
         if held > LIGHT and protocol.completes(len(data)):
             # Unmasking a long message, and looking whether it is text, is one step too.
             await self._take_turn(held >> HELD_COST_SHIFT)

@@ -163,6 +163,7 @@ class LongPollSession(SessionServer):
         return self._ended() if self.closing is not None else Reply(None)
 
     async def _deal_with(self, line: Line) -> None:
+        self._begin_work()
         await self._hear(line.data, binary=line.binary)
 
     async def _read_held(self) -> None:

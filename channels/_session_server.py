@@ -98,7 +98,7 @@ class SessionServer(GenServer[None]):
         self.closing: Shutdown | None = None
         self.code: int | None = None
         self.cause = ""
-        # Turns of the scheduler that this client's work has had to wait for.
+        # Turns of the scheduler for which what the client sent last has had to wait.
         self.turns = 0
         self.members: dict[Ref, Membership] = {}
         # Channels that were told to go because their topic was joined again, and have not gone yet.
@@ -229,6 +229,11 @@ class SessionServer(GenServer[None]):
                 self._close(MESSAGE_TOO_BIG, CLOSED, cause)
                 return False
         return True
+
+    def _begin_work(self) -> None:
+        """Count from now on how many turns what the client has sent has to wait for. It is reported only once."""
+        if self.turns < HELD_BACK_AT:
+            self.turns = 0
 
     async def _take_turn(self, cost: int) -> None:
         """Wait for a turn of the scheduler that has room for more work of clients, if this one has none."""

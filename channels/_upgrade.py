@@ -14,7 +14,7 @@ from attrs import frozen
 from channels._connecting import Connected, connect, may_come_from, unsupported
 from channels._mounts import MountedSocket, Services
 from channels.connect_info import ConnectInfo
-from channels.params import parse_query
+from channels.params import cost_of_query, parse_query
 from channels.sockets import Refusal
 from channels.transports import handshake
 from channels.transports.asgi import AsgiStream
@@ -133,6 +133,7 @@ async def _upgrade(
         headers=tuple(headers),
         auth_token=agreed.token,
     )
+    await services.budget.take(cost_of_query(head.query))
     params = {**parse_query(head.query), **variables}
     connected = await connect(services, mount, params, info, transport="websocket")
     if isinstance(connected, Refusal):

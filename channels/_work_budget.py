@@ -19,9 +19,10 @@ from __future__ import annotations
 from collections import deque
 
 import trio
+from attrs import frozen
 from trio.lowlevel import Abort, Task, current_task, reschedule, wait_task_rescheduled
 
-__all__ = ["COST_SHIFT", "TURN_BUDGET", "WorkBudget"]
+__all__ = ["COST_SHIFT", "TURN_BUDGET", "WorkBudget", "WorkStatistics"]
 
 TURN_BUDGET = 1024
 """Units of work for one turn of the scheduler. A unit is one small frame, or 64 bytes: some microseconds."""
@@ -40,27 +41,36 @@ class _Waiter:
         self.leads = False
 
 
+@frozen(kw_only=True)
+class WorkStatistics:
+    """One moment of a work budget.
+
+    - `waiting`: pieces of work that wait for a later turn of the scheduler;
+    - `waits`: how often one had to wait since the endpoint started. A thousand small ones wait once, when the budget is
+      counted anew.
+    """
+
+    waiting: int
+    waits: int
+
+
 class WorkBudget:
     """The work that all connections of an endpoint may do in one turn of the scheduler.
 
-        >>> async def example(budget: WorkBudget) -> None:
-        ...     await budget.take(100)
-
-    Attributes:
-        waits: how often somebody had to wait for a later turn.
+    >>> async def example(budget: WorkBudget) -> None:
+    ...     await budget.take(100)
     """
 
-    __slots__ = ("_left", "_line", "waits")
+    __slots__ = ("_left", "_line", "_waits")
 
     def __init__(self) -> None:
         self._left = TURN_BUDGET
         self._line: deque[_Waiter] = deque()
-        self.waits = 0
+        self._waits = 0
 
-    @property
-    def waiting(self) -> int:
-        """How many connections wait for a later turn now."""
-        return len(self._line)
+    def statistics(self) -> WorkStatistics:
+        """Say who waits, and how often somebody had to."""
+        return WorkStatistics(waiting=len(self._line), waits=self._waits)
 
     async def take(self, cost: int) -> bool:
         """Take `cost` units. Returns at once, without a checkpoint, if this turn has as many left.
@@ -73,7 +83,7 @@ class WorkBudget:
         if cost <= self._left and not self._line:
             self._left -= cost
             return False
-        self.waits += 1
+        self._waits += 1
         me = _Waiter(cost, current_task())
         self._line.append(me)
         try:

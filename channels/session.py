@@ -36,9 +36,9 @@ from channels.topics import Route
 
 __all__ = ["Session"]
 
-# Bytes of each of the four names in a message: its topic, its event and its two refs. Answers repeat them, so that a
-# long name would be written again and again for clients that send little. Shorter messages need no look.
-_MAX_NAME = 4096
+# Characters of a ref. Frames repeat the join_ref of their membership, so a long one would be written again and again
+# for a client that sends little. Messages that are no longer than this need no look.
+_MAX_REF = 4096
 
 _INVALID_DATA = 1007
 _INTERNAL_ERROR = 1011
@@ -105,10 +105,9 @@ class Session:
             message = self._decode(data, binary=binary)
         except DecodeError as error:
             return [_malformed(data, binary, error)]
-        if len(data) > _MAX_NAME and (name := _long_name(message)) is not None:
-            return [
-                Close(_INTERNAL_ERROR, "", f"a client sent a {name} of more than {_MAX_NAME} bytes")
-            ]
+        if len(data) > _MAX_REF and (_is_long(message.join_ref) or _is_long(message.ref)):
+            cause = f"a client sent a message whose ref has more than {_MAX_REF} characters"
+            return [Close(_INTERNAL_ERROR, "", cause)]
         try:
             membership = self._memberships.get(message.topic)
         except TypeError:
@@ -240,19 +239,11 @@ def _malformed(data: bytes, binary: bool, error: DecodeError) -> Close:
     return Close(_INTERNAL_ERROR, "", str(error))
 
 
-def _long_name(message: Message) -> str | None:
-    """Find a name that is too long; None if there is none."""
-    for name in ("join_ref", "ref", "topic", "event"):
-        if _is_long(getattr(message, name)):
-            return name
-    return None
-
-
-def _is_long(name: Any) -> bool:
-    if type(name) is str:
-        return len(name) > _MAX_NAME
+def _is_long(ref: Any) -> bool:
+    if type(ref) is str:
+        return len(ref) > _MAX_REF
     try:
-        return name is not None and len(_canonical(name)) > _MAX_NAME
+        return ref is not None and len(_canonical(ref)) > _MAX_REF
     except RecursionError:
         # It is nested so deeply that it could be read but not written, and no answer can repeat it.
         return True
