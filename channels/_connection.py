@@ -34,11 +34,13 @@ from channels._session_server import (
     SessionServer,
 )
 from channels._upgrade import Upgraded, answer_first_request
+from channels._work_budget import COST_SHIFT
 from channels.messages import BinaryFrame
+from channels.serializers.weight import LIGHT
 from channels.telemetry import SOCKET_MALFORMED
 from channels.transports.attach import Carrier
 from channels.transports.events import Event, Signal
-from channels.transports.websocket import Answer, WebSocketProtocol
+from channels.transports.websocket import Answer, WebSocketEvent, WebSocketProtocol
 from channels.transports.websocket import Closed as PeerClosed
 
 __all__ = ["Connection"]
@@ -47,9 +49,13 @@ __all__ = ["Connection"]
 CLOSE_GRACE = 5.0
 # Bytes that may wait in the mailbox of a connection that is busy, before its socket is left unread.
 UNREAD_LIMIT = 512 * 1024
-# The same where it may be a thousand times as much when it is inflated, and how much of that is looked at in one turn.
+# The same where it may be a thousand times as much when it is inflated.
 UNREAD_COMPRESSED_LIMIT = 64 * 1024
-COMPRESSED_PIECE = 4 * 1024
+# Frames of one read that are handled whatever the other clients do, and of how many more a piece of work consists.
+FREE_FRAMES = 8
+FRAMES = 64
+# A byte of a message that has arrived whole costs a quarter of one that is decoded, as a shift.
+HELD_COST_SHIFT = COST_SHIFT + 2
 # Bytes of messages that have not arrived whole: of all connections together, and what each may have in any case.
 HELD_LIMIT = 256 * 1024 * 1024
 HELD_SHARE = 64 * 1024
@@ -137,6 +143,9 @@ class Connection(SessionServer):
             stop = await self._receive(message)
             if self.paused:
                 self._read_on()
+            if self.unread > 0 and stop is None:
+                # More was read while this one waited. What is free is free once a turn.
+                await trio.lowlevel.checkpoint()
             return stop
         if kind is _IdleCheck:
             self._check_idle()
@@ -156,26 +165,31 @@ class Connection(SessionServer):
             self.closing = self.closing or CLOSED
             return self._ended()
         self.last_heard = trio.current_time()
-        if not self.deflates or len(data) <= COMPRESSED_PIECE:
-            await self._take_bytes(data)
-            return None
-        for start in range(0, len(data), COMPRESSED_PIECE):
-            await self._take_bytes(data[start : start + COMPRESSED_PIECE])
-            await trio.lowlevel.checkpoint()
+        protocol = self.protocol
+        held = protocol.held
+        self._begin_work()
+        if held > LIGHT and protocol.completes(len(data)):
+            # Unmasking a long message, and looking whether it is text, is one step too.
+            await self._take_turn(held >> HELD_COST_SHIFT)
+        await self._take_events(protocol.receive(data, FREE_FRAMES))
+        while protocol.has_more:
+            await self._take_turn(FRAMES)
+            await self._take_events(protocol.receive(b"", FRAMES))
+        self._watch_held()
         return None
 
-    async def _take_bytes(self, data: bytes) -> None:
-        session = self.session
-        for event in self.protocol.receive(data):
+    async def _take_events(self, events: list[WebSocketEvent]) -> None:
+        for event in events:
             kind = type(event)
             if kind is bytes or kind is BinaryFrame:
                 if self.closing is None:
-                    effects = session.receive(event, binary=kind is BinaryFrame)  # type: ignore[arg-type]
-                    await self._carry_out(effects, len(event))  # type: ignore[arg-type]
+                    await self._hear(event, binary=kind is BinaryFrame)  # type: ignore[arg-type]
             elif isinstance(event, Answer):
                 self.out.put(event.frame)
             elif isinstance(event, PeerClosed):
                 self._peer_closed(event)
+
+    def _watch_held(self) -> None:
         if self.protocol.held != self.held:
             self._hold(self.protocol.held)
             if self.held > HELD_SHARE and self.services.held > HELD_LIMIT:

@@ -23,7 +23,7 @@ from channels._longpoll_session import Enter, Hello, LongPollSession, Poll
 from channels._mounts import MountedSocket, Services
 from channels.connect_info import ConnectInfo, PeerData
 from channels.long_poll import LongPoll
-from channels.params import InvalidQuery, parse_query
+from channels.params import InvalidQuery, cost_of_query, parse_query
 from channels.sockets import Refusal
 from channels.telemetry import LONGPOLL_LEFT_OUT, LONGPOLL_UNSENDABLE
 from channels.tokens import Atom, TokenError, sign, verify
@@ -53,6 +53,8 @@ Receive: TypeAlias = Callable[[], Awaitable[Any]]
 _AUTH_HEADER = "x-phoenix-authtoken"
 _SALT = "phoenix longpoll session"
 _VERSION = Atom("v1")
+# How many bytes of a posted body are a unit of the work budget, as a shift.
+_BODY_COST_SHIFT = 10
 # Not start_link: what may take its time in the beginning of a session, the application's connect, comes after its init.
 _SESSION = ChildSpec("session", LongPollSession.spawn_link, restart="temporary")
 
@@ -113,6 +115,9 @@ class LongPolling:
         receive: Any,
         send: Any,
     ) -> None:
+        await self._services.budget.take(
+            cost_of_query(scope.get("query_string", b"").decode("latin-1"))
+        )
         answer = await self._answer(_Request(mount, variables, path, scope), receive)
         if answer is not None:
             await _send(send, answer)
@@ -249,6 +254,8 @@ class LongPolling:
         if found is None:
             return status_answer(410)
         pid, _ = found
+        # Taking a long body apart is one step.
+        await self._services.budget.take(len(body) >> _BODY_COST_SHIFT)
         types = request.all("content-type")
         content_type = types[0] if len(types) == 1 else None
         self._tell_left_out(left_out(body, content_type), pid)

@@ -163,8 +163,8 @@ class LongPollSession(SessionServer):
         return self._ended() if self.closing is not None else Reply(None)
 
     async def _deal_with(self, line: Line) -> None:
-        effects = self.session.receive(line.data, binary=line.binary)
-        await self._carry_out(effects, len(line.data))
+        self._begin_work()
+        await self._hear(line.data, binary=line.binary)
 
     async def _read_held(self) -> None:
         while self.held and not self.paused and self.closing is None:

@@ -11,6 +11,7 @@ from attrs import frozen
 from actors.refs import Pid
 from actors.runtime import current_runtime
 from channels._channel_server import ChannelServer, Link
+from channels._work_budget import WorkBudget
 from channels.effects import Membership
 from channels.long_poll import LongPoll
 from channels.mounts import Mount
@@ -95,6 +96,7 @@ class MountedSocket:
         self.own = dict(each for each in mount.connect_info if not isinstance(each, str))
         self.longpoll = LongPoll() if mount.longpoll is True else mount.longpoll or None
         self.compress = mount.compress
+        self.max_json_values = mount.max_json_values
         self.codecs: dict[Serializer, Codec] = {}
         # For clients with whom compression was agreed on, by the size of their window.
         self.deflating_codecs: dict[tuple[Serializer, int], Codec] = {}
@@ -219,6 +221,8 @@ class Services:
         self.listener: Listening | None = None
         # Bytes of messages that have not arrived whole, of all WebSockets.
         self.held = 0
+        # What all connections together may do in one turn of the scheduler.
+        self.budget = WorkBudget()
         # Of connections that have not sent the head of their first request.
         self.heads: dict[trio.CancelScope, None] = {}
 

@@ -11,6 +11,7 @@ its supervisor alone; it monitors its channels, and they monitor it.
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Callable
 from typing import Any
 
 from actors.errors import CallExit, StartError, StartIgnored
@@ -34,11 +35,18 @@ from channels._channel_server import (
 )
 from channels._connecting import Connected
 from channels._mounts import Services
+from channels._work_budget import COST_SHIFT
 from channels.effects import Close, Deliver, Effect, Membership, Send, Start
 from channels.messages import Broadcast
 from channels.serializers.base import Codec
+from channels.serializers.weight import LIGHT, PIECE, JsonWeight
 from channels.session import Session
-from channels.telemetry import CONNECTION_CLOSED, SOCKET_MALFORMED, SOCKET_OVERFLOW
+from channels.telemetry import (
+    CONNECTION_CLOSED,
+    SOCKET_HELD_BACK,
+    SOCKET_MALFORMED,
+    SOCKET_OVERFLOW,
+)
 from channels.transports.contract import Out
 from channels.transports.events import Signal
 
@@ -61,9 +69,16 @@ HEAVY_SHIFT = 13
 # Joins of one topic that may wait for the one before to be answered. Of those beyond, each takes the place of the last,
 # which is answered as one that crashed. phoenix.js has one at a time.
 UNDECIDED_LIMIT = 8
+# A message of so many bytes is handled whatever the other clients do. Longer ones take their share of the turn.
+FREE_BYTES = 512
+# What starting a channel costs, in units of the work budget: as much as two dozen frames.
+JOIN_COST = 24
+# After having waited for so many turns a client is reported, once.
+HELD_BACK_AT = 100
 
 GOING_AWAY = 1001
 PROTOCOL_ERROR = 1002
+MESSAGE_TOO_BIG = 1009
 SERVICE_RESTART = 1012
 TRY_AGAIN_LATER = 1013
 
@@ -79,6 +94,10 @@ class Drain:
     __slots__ = ()
 
 
+def _is_no_json(binary: bool) -> bool:
+    return False
+
+
 class SessionServer(GenServer[None]):
     """Runs the session of one client. Temporary: it is never restarted, the client comes back."""
 
@@ -90,6 +109,8 @@ class SessionServer(GenServer[None]):
         self.closing: Shutdown | None = None
         self.code: int | None = None
         self.cause = ""
+        # Turns of the scheduler for which what the client sent last has had to wait.
+        self.turns = 0
         self.members: dict[Ref, Membership] = {}
         # Channels that were told to go because their topic was joined again, and have not gone yet.
         self.replaced: dict[str, list[Pid]] = {}
@@ -100,6 +121,7 @@ class SessionServer(GenServer[None]):
         self.mount = mount
         self.socket = connected.socket
         self.out = out
+        self.is_json: Callable[[bool], bool] = getattr(codec.serializer, "is_json", _is_no_json)
         self.session = Session(codec, mount.router.match, max_channels=mount.max_channels)
         self.link = Link(
             connection=self.pid,
@@ -188,6 +210,54 @@ class SessionServer(GenServer[None]):
 
     # What is done about it
 
+    async def _hear(self, data: bytes, *, binary: bool) -> None:
+        """Take a message of the client: have the session say what it means, and do that.
+
+        Decoding takes one step, which nothing can interrupt. So a long message takes a turn of its own, and is weighed
+        before.
+        """
+        size = len(data)
+        if size > LIGHT and self.is_json(binary) and not await self._is_bearable(data):
+            return
+        if size > FREE_BYTES:
+            await self._take_turn(size >> COST_SHIFT)
+        if self.closing is None:
+            await self._carry_out(self.session.receive(data, binary=binary), size)
+
+    async def _is_bearable(self, data: bytes) -> bool:
+        """Count the values of a long JSON message; a message that has too many ends the connection."""
+        weight, limit = JsonWeight(), self.mount.max_json_values
+        for start in range(0, len(data), PIECE):
+            await self._take_turn(PIECE >> COST_SHIFT)
+            weight.feed(data[start : start + PIECE])
+            if weight.values > limit:
+                self.services.count(("socket", "too_many_values"))
+                cause = (
+                    f"a message of {len(data):,} bytes has more than {limit:,} JSON values; if your clients send such, "
+                    "raise Mount(max_json_values=)"
+                )
+                self._report(SOCKET_MALFORMED, cause, MESSAGE_TOO_BIG)
+                self._close(MESSAGE_TOO_BIG, CLOSED, cause)
+                return False
+        return True
+
+    def _begin_work(self) -> None:
+        """Count from now on how many turns what the client has sent has to wait for. It is reported only once."""
+        if self.turns < HELD_BACK_AT:
+            self.turns = 0
+
+    async def _take_turn(self, cost: int) -> None:
+        """Wait for a turn of the scheduler that has room for more work of clients, if this one has none."""
+        if await self.services.budget.take(cost):
+            self.turns += 1
+            if self.turns == HELD_BACK_AT:
+                self.services.count(SOCKET_HELD_BACK)
+                current_runtime().telemetry.execute(
+                    SOCKET_HELD_BACK,
+                    {"turns": self.turns},
+                    {"endpoint": self.services.endpoint, "pid": self.pid},
+                )
+
     async def _carry_out(self, effects: list[Effect], size: int = 0) -> None:
         """Do what the session wants done; `size` is that of the message that it wants it for."""
         for effect in effects:
@@ -211,6 +281,7 @@ class SessionServer(GenServer[None]):
                 self._close(effect.code, CLOSED, effect.cause)
 
     async def _start(self, start: Start) -> None:
+        await self._take_turn(JOIN_COST)
         membership, replaced = start.membership, start.replaced
         if replaced is not None and replaced.process is not None:
             before = self.replaced.setdefault(membership.topic, [])

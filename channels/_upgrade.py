@@ -14,7 +14,7 @@ from attrs import frozen
 from channels._connecting import Connected, connect, may_come_from, unsupported
 from channels._mounts import MountedSocket, Services
 from channels.connect_info import ConnectInfo
-from channels.params import InvalidQuery, parse_query
+from channels.params import InvalidQuery, cost_of_query, parse_query
 from channels.sockets import Refusal
 from channels.transports import handshake
 from channels.transports.asgi import AsgiStream
@@ -140,6 +140,7 @@ async def _upgrade(
     )
     # Worked out before, for the log to tell the truth, and answered after `connect` has had its say.
     problem, deflate = (None, None) if is_checked else _upgrade_problem(head, mount)
+    await services.budget.take(cost_of_query(head.query))
     connected = await connect(services, mount, params, info, transport="websocket", problem=problem)
     if isinstance(connected, Refusal):
         return connected

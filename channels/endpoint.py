@@ -357,6 +357,7 @@ class Endpoint:
         return {
             **self.pubsub.statistics(),
             "counts": dict(services.counts) if services is not None else {},
+            "work": services.budget.statistics() if services is not None else None,
             "flusher": services.transports.flusher.statistics() if services is not None else None,
         }
 

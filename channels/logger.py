@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import reprlib
 from collections.abc import Callable, Iterable, Mapping
+from itertools import islice
 from typing import Any
 
 from actors.logger import bounded, log_exception
@@ -26,6 +27,7 @@ from channels.telemetry import (
     PAYLOAD_REFUSED,
     SOCKET_CONNECT_FAILED,
     SOCKET_CONNECTED,
+    SOCKET_HELD_BACK,
     SOCKET_MALFORMED,
     SOCKET_ORIGIN_REFUSED,
     SOCKET_OVERFLOW,
@@ -41,6 +43,8 @@ _log = logging.getLogger("channels")
 _shorten = reprlib.Repr()
 _shorten.maxstring = 120
 _shorten.maxdict = _shorten.maxlist = 20
+# Parameters that are looked at for one line of the log, all together.
+_MAX_SHOWN = 500
 
 
 def attach(
@@ -79,6 +83,7 @@ def attach(
         (PAYLOAD_REFUSED, (logging.DEBUG,), _payload_refused),
         (SOCKET_MALFORMED, (logging.WARNING,), _malformed),
         (SOCKET_OVERFLOW, (logging.WARNING,), _overflow),
+        (SOCKET_HELD_BACK, (logging.INFO,), _held_back),
         (ENDPOINT_DRAIN, (logging.INFO,), _drain),
         (LONGPOLL_LEFT_OUT, (logging.WARNING,), _left_out),
         (LONGPOLL_UNSENDABLE, (logging.WARNING,), _unsendable),
@@ -190,7 +195,27 @@ class _Lines:
         return str(reason) if isinstance(reason, Exception) else self._shown(reason)
 
     def _shown(self, params: Any) -> str:
-        return _shorten.repr(filter_parameters(params, self._rule))
+        return _shorten.repr(filter_parameters(_cut(params), self._rule))
+
+
+def _cut(params: Any) -> Any:
+    """Leave out of parameters what would not be shown anyway: a client may send a hundred thousand of them."""
+    left = _MAX_SHOWN
+
+    def cut(value: Any, level: int) -> Any:
+        nonlocal left
+        left -= 1
+        if left < 0 or level > _shorten.maxlevel:
+            return "..."
+        if isinstance(value, Mapping):
+            # One more than is shown, so that it is shown that there are more.
+            first = islice(value.items(), _shorten.maxdict + 1)
+            return {key: cut(each, level + 1) for key, each in first}
+        if isinstance(value, list):
+            return [cut(each, level + 1) for each in value[: _shorten.maxlist + 1]]
+        return value
+
+    return cut(params, 0)
 
 
 def _topic(text: object) -> str:
@@ -294,6 +319,14 @@ def _payload_refused(
 def _malformed(event: Event, measurements: Mapping[str, Any], metadata: Mapping[str, Any]) -> None:
     _log.warning(
         "Closing %r with %d: %s", metadata["pid"], metadata["code"], bounded(metadata["cause"])
+    )
+
+
+def _held_back(event: Event, measurements: Mapping[str, Any], metadata: Mapping[str, Any]) -> None:
+    _log.info(
+        "The client of %r has sent very much at once; it is dealt with in more than %d turns of the scheduler",
+        metadata["pid"],
+        measurements["turns"],
     )
 
 

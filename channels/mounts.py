@@ -16,6 +16,7 @@ from channels.long_poll import LongPoll
 from channels.serializers.base import Serializer
 from channels.serializers.defaults import DEFAULT_SERIALIZERS
 from channels.serializers.versions import Requirement
+from channels.serializers.weight import DEFAULT_MAX_VALUES
 from channels.sockets import ErrorHandler, Socket
 from channels.transports.origin import OriginRule
 from channels.transports.websocket import DEFAULT_MAX_MESSAGE_SIZE
@@ -108,6 +109,10 @@ class Mount:
         timeout: seconds without a word from the client after which its connection is closed, with 1002. phoenix.js
             sends a heartbeat every 30.
         max_frame_size: bytes of a message; a larger one closes the connection with 1009.
+        max_json_values: strings, numbers, lists and objects of a message, all together; more close the connection with
+            1009. Messages up to 64 KiB are not counted. It bounds the time for which decoding one message holds up
+            everybody else: about 10 milliseconds for the default. Numbers of more than a hundred digits, or with an
+            exponent, count several times. Phoenix has no such limit.
         serializers: the wire formats on offer, with the versions that each serves, in the order of preference.
         check_origin: which pages may connect: `True`, those from the host that they connect to; `False`, all; `"conn"`,
             only with the same scheme and port too; or a list such as `["https://example.org", "//*.example.org"]`, or
@@ -133,7 +138,7 @@ class Mount:
         longpoll: whether it is there for clients that poll, at `/longpoll` behind its path: `True`, or a `LongPoll`
             with options.
 
-    Defaults are Phoenix's.
+    Defaults are Phoenix's, where Phoenix has the option.
 
     Raises:
         InvalidOrigin: when the endpoint starts, for an origin that cannot be understood.
@@ -150,6 +155,7 @@ class Mount:
     )
     check_origin: OriginRule = True
     partitions: int = field(default=2, validator=whole)
+    max_json_values: int = field(default=DEFAULT_MAX_VALUES, validator=whole, kw_only=True)
     path: str = field(default="/websocket", validator=_check_path, kw_only=True)
     compress: bool = field(default=False, validator=_check_flag, kw_only=True)
     subprotocols: Sequence[str] | None = field(

@@ -14,7 +14,7 @@ from urllib.parse import parse_qsl
 
 from channels.errors import ChannelsError
 
-__all__ = ["InvalidQuery", "parse_query"]
+__all__ = ["InvalidQuery", "cost_of_query", "parse_query"]
 
 _KEY = re.compile(r"([^\[\]]*)((?:\[[^\[\]]*\])*)")
 # A query that nests deeper than this, or has more fields, is not one that a client library makes.
@@ -67,6 +67,11 @@ def parse_query(query: str) -> dict[str, Any]:
         if len(path) <= _MAX_DEPTH:
             _put(params, path, value)
     return params
+
+
+def cost_of_query(query: str) -> int:
+    """Say what it costs to decode a query string, in units of `channels._work_budget`. A usual one costs nothing."""
+    return len(query) >> 3 if len(query) > 512 else 0
 
 
 def _put(params: dict[str, Any], path: list[str], value: str) -> None:

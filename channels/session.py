@@ -36,6 +36,10 @@ from channels.topics import Route
 
 __all__ = ["Session"]
 
+# Characters of a ref. Frames repeat the join_ref of their membership, so a long one would be written again and again
+# for a client that sends little. Messages that are no longer than this need no look.
+_MAX_REF = 4096
+
 _INVALID_DATA = 1007
 _INTERNAL_ERROR = 1011
 
@@ -101,6 +105,9 @@ class Session:
             message = self._decode(data, binary=binary)
         except DecodeError as error:
             return [_malformed(data, binary, error)]
+        if len(data) > _MAX_REF and (_is_long(message.join_ref) or _is_long(message.ref)):
+            cause = f"a client sent a message whose ref has more than {_MAX_REF} characters"
+            return [Close(_INTERNAL_ERROR, "", cause)]
         try:
             membership = self._memberships.get(message.topic)
         except TypeError:
@@ -239,6 +246,16 @@ def _malformed(data: bytes, binary: bool, error: DecodeError) -> Close:
         except UnicodeDecodeError as fault:
             return Close(_INVALID_DATA, "", f"a client sent text that is not UTF-8: {fault.reason}")
     return Close(_INTERNAL_ERROR, "", str(error))
+
+
+def _is_long(ref: Any) -> bool:
+    if type(ref) is str:
+        return len(ref) > _MAX_REF
+    try:
+        return ref is not None and len(_canonical(ref)) > _MAX_REF
+    except RecursionError:
+        # It is nested so deeply that it could be read but not written, and no answer can repeat it.
+        return True
 
 
 def _unwritable(error: EncodeError) -> Close:

@@ -18,6 +18,7 @@ __all__ = [
     "PAYLOAD_REFUSED",
     "SOCKET_CONNECTED",
     "SOCKET_CONNECT_FAILED",
+    "SOCKET_HELD_BACK",
     "SOCKET_MALFORMED",
     "SOCKET_ORIGIN_REFUSED",
     "SOCKET_OVERFLOW",
@@ -64,6 +65,10 @@ SOCKET_MALFORMED: Event = ("phoenix", "socket_malformed")
 
 SOCKET_OVERFLOW: Event = ("phoenix", "socket_overflow")
 """A client reads too slowly, and is disconnected with 1013. Measures `dropped` frames; about `pid`."""
+
+SOCKET_HELD_BACK: Event = ("phoenix", "socket_held_back")
+"""A client sent so much at once that it was dealt with in more than a hundred turns of the scheduler, with other tasks
+in between. Nothing is lost. Measures `turns`; about `pid`. Once for each connection."""
 
 CONNECTION_CLOSED: Event = ("phoenix", "connection_closed")
 """A connection has ended. About `pid`, `code`, `cause`, `topics`."""

@@ -24,6 +24,10 @@ class Serializer(Protocol):
     be sent. The parameters are those of a Phoenix frame: refs are what the client sent (any JSON
     value), `topic`, `event` and `status` are strings, a payload is a JSON object or a `Binary`, a
     response is any JSON value or a `Binary`.
+
+    A serializer may have another method, `is_json(binary: bool) -> bool`. Where it returns True, the
+    values of a long message are counted before it is decoded, as `Mount(max_json_values=)` says.
+    Without the method nothing is counted, and `decode` has to be fast enough for any message.
     """
 
     @property

@@ -15,6 +15,7 @@ import msgspec
 
 from channels.errors import DecodeError, EncodeError
 from channels.messages import Binary, Message
+from channels.serializers.floats import read_float
 
 __all__ = ["V1"]
 
@@ -43,7 +44,7 @@ class _Outgoing(msgspec.Struct, gc=False):
     ref: Any = None
 
 
-_decode = msgspec.json.Decoder(_Incoming).decode
+_decode = msgspec.json.Decoder(_Incoming, float_hook=read_float).decode
 _encode = msgspec.json.Encoder().encode
 
 # As in V2: not JSON of the right shape, and values without a JSON form.
@@ -67,6 +68,10 @@ class V1:
     __slots__ = ()
 
     vsn = _VSN
+
+    def is_json(self, binary: bool) -> bool:
+        """Tell whether a message is JSON: all are."""
+        return True
 
     def decode(self, data: bytes, *, binary: bool) -> Message:
         """Read one WebSocket message, text or binary alike."""

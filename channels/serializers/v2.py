@@ -21,6 +21,7 @@ import msgspec
 
 from channels.errors import DecodeError, EncodeError
 from channels.messages import Binary, BinaryFrame, Message
+from channels.serializers.floats import read_float
 
 __all__ = ["V2"]
 
@@ -29,7 +30,7 @@ _KINDS = {"push": 0, "reply": 1, "broadcast": 2}
 _PUSH_HEADER = 5
 _MAX_SIZE = 255
 
-_decode = msgspec.json.Decoder(Message).decode
+_decode = msgspec.json.Decoder(Message, float_hook=read_float).decode
 _encode = msgspec.json.Encoder().encode
 
 # What msgspec raises for input that is not JSON of the right shape: the third is for nesting that
@@ -64,6 +65,10 @@ class V2:
     __slots__ = ()
 
     vsn = _VSN
+
+    def is_json(self, binary: bool) -> bool:
+        """Tell whether a message is JSON: each text message is."""
+        return not binary
 
     def decode(self, data: bytes, *, binary: bool) -> Message:
         """Read one WebSocket message: JSON if it came as text, the compact layout if not."""

@@ -48,6 +48,8 @@ _READ_SIZE = 65536
 # Sockets read before other tasks have their turn: at five microseconds each, about two milliseconds
 # (the kernel puts what is left first in line).
 _TURN = 512
+# Bytes read before other tasks have their turn: copying so many takes a millisecond.
+_TURN_BYTES = 4 * 1024 * 1024
 # What the kernel is asked to report; that a connection is broken or closed both ways, it reports unasked. These names
 # exist on Linux only, and so does the poller.
 _READABLE: int = getattr(select, "EPOLLIN", 0)
@@ -113,12 +115,15 @@ class Reading:
             self._on_data = _ignore  # what it refers to may refer to this object
             self._poller.forget(self)
 
-    def read(self, event: int) -> None:
-        """Read once and hand over what came. Called by the poller when the socket is readable, or its peer has gone."""
+    def read(self, event: int) -> int:
+        """Read once and hand over what came. Called by the poller when the socket is readable, or its peer has gone.
+
+        Returns how many bytes that were.
+        """
         if self._paused:
             if not event & _GONE:
                 # Paused a moment ago, by what another socket of this turn had to say.
-                return
+                return 0
             self.resume()
         on_data = self._on_data
         data: bytes | OSError
@@ -127,10 +132,11 @@ class Reading:
         except BlockingIOError:
             # Readiness is a hint: the datum may have been dropped, or this may be another socket
             # which got the number of one that was closed a moment ago.
-            return
+            return 0
         except OSError as error:
             data = error
-        if not data or isinstance(data, OSError):
+        size = 0 if isinstance(data, OSError) else len(data)
+        if not size:
             self.stop()
         try:
             on_data(data)
@@ -138,6 +144,7 @@ class Reading:
             # What was read is lost, so the rest of this stream is worth nothing.
             self.stop()
             raise
+        return size
 
 
 class Poller:
@@ -158,6 +165,8 @@ class Poller:
         self._readings: dict[int, Reading] = {}
         self._running = False
         self._turns = self._reads = 0
+        # Reported sockets for which there was no room in the last turn. The kernel would not report them first.
+        self._late: list[tuple[int, int]] = []
 
     @staticmethod
     def is_supported() -> bool:
@@ -219,17 +228,24 @@ class Poller:
         fd = self._epoll.fileno()
         try:
             while True:
-                await trio.lowlevel.wait_readable(fd)
+                if self._late:
+                    await trio.lowlevel.checkpoint()
+                else:
+                    await trio.lowlevel.wait_readable(fd)
                 self._turn()
         finally:
             self._running = False
 
     def _turn(self) -> None:
         readings = self._readings
-        events = self._epoll.poll(0, _TURN)
+        events, self._late = self._late or self._epoll.poll(0, _TURN), []
         self._turns += 1
-        self._reads += len(events)
-        for fd, event in events:
+        room = _TURN_BYTES
+        for place, (fd, event) in enumerate(events):
+            if room <= 0:
+                self._late = events[place:]
+                break
+            self._reads += 1
             reading = readings.get(fd)
             if reading is not None:
-                reading.read(event)
+                room -= reading.read(event)

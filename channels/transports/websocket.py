@@ -10,31 +10,40 @@
         Closed        write `event.frame` as the last one and be done: the peer has closed, or has
                       broken the rules. Always the last event; `receive` answers nothing after it
 
-Nearly everything that a channels client sends is one whole, masked, unfragmented data frame. Those
-are taken apart here, which takes a tenth of the time of doing it in general. So are close frames,
-of which the library takes none in the middle of a fragmented message. Every other frame,
-with its rules, goes to the `websockets` library (`ServerProtocol`), one whole frame at a time; a
-test feeds both the same bytes and expects the same.
+Data frames, pings, pongs and close frames that keep the rules are taken apart here, which takes a
+tenth of the time of doing it in general. The `websockets` library (`ServerProtocol`) accepts no
+close frame in the middle of a fragmented message. Every frame that breaks a rule goes to the
+library, one whole frame at a time; a test feeds both the same bytes and expects the same.
 
-So does a compressed frame, where that was agreed on (`channels.transports.deflate`): the library
-inflates it, and no further than to the size that a message may have. Source: RFC 6455, sections 5
-to 7; RFC 7692; close codes as Phoenix under Bandit sends them.
+A compressed message, where that was agreed on (`channels.transports.deflate`), is inflated in
+pieces (`channels.transports.inflater`), and no further than to the size that a message may have.
+
+A client may send ten thousand frames in one read, or a message that inflates to ten megabytes. So
+`receive` can be told how many steps to take:
+
+    events = protocol.receive(data, steps=64)
+    while protocol.has_more:                # other tasks may run in between
+        events = protocol.receive(b"", steps=64)
+
+Source: RFC 6455, sections 5 to 7; RFC 7692; close codes as Phoenix under Bandit sends them.
 """
 
 from __future__ import annotations
 
 import logging
 import struct
+import sys
+import zlib
 from typing import TypeAlias
 
 from attrs import frozen
-from websockets.extensions import Extension
+from websockets.extensions.permessage_deflate import PerMessageDeflate
 from websockets.frames import CloseCode, Opcode
-from websockets.frames import Frame as LibraryFrame
 from websockets.protocol import State
 from websockets.server import ServerProtocol
 
 from channels.messages import BinaryFrame
+from channels.transports.fragments import BINARY_MESSAGE, TEXT_MESSAGE, Fragments, MessageTooBig
 
 try:
     from websockets.speedups import apply_mask
@@ -56,17 +65,19 @@ __all__ = [
 DEFAULT_MAX_MESSAGE_SIZE = 10_000_000
 """Bytes of a message. What Phoenix allows by default (`max_frame_size` of websock_adapter 0.6)."""
 
-_TEXT = 0x81
-_BINARY = 0x82
 _CLOSE = 0x88
 _EMPTY_CONTINUATION = 0x00
+_PING = 0x89
+_PONG = 0x8A
 _OPCODES = frozenset(map(int, Opcode))
-_WHOLE_MESSAGE = frozenset((_TEXT, _BINARY))
+_WHOLE_MESSAGE = frozenset((TEXT_MESSAGE, BINARY_MESSAGE))
 _MAX_CONTROL = 125
+# Frames that take as long as a piece of inflated data.
+_INFLATION = 32
 _MAX_REASON = 123
 _header_16 = struct.Struct("!BBH").pack
 _header_64 = struct.Struct("!BBQ").pack
-_HEADERS = [bytes((_TEXT, size)) for size in range(126)]
+_HEADERS = [bytes((TEXT_MESSAGE, size)) for size in range(126)]
 
 # The library logs every closed connection at level INFO, which is not what a server's operator
 # means by INFO. What it says about itself failing still comes through.
@@ -88,10 +99,10 @@ def frame(data: bytes) -> bytes:
     """
     size = len(data)
     if type(data) is BinaryFrame:
-        return frame_header(_BINARY, size) + data
+        return frame_header(BINARY_MESSAGE, size) + data
     if size < 126:
         return _HEADERS[size] + data
-    return frame_header(_TEXT, size) + data
+    return frame_header(TEXT_MESSAGE, size) + data
 
 
 def frame_header(first: int, size: int) -> bytes:
@@ -164,7 +175,7 @@ class WebSocketProtocol:
         [b'hi']
 
     - `max_message_size`: bytes of a message, all its fragments taken together, and inflated;
-    - `extension`: what inflates messages, if that was agreed on.
+    - `extension`: what was agreed on about compression, if anything was.
 
     `receive` never raises, whatever a client sends.
     """
@@ -172,31 +183,27 @@ class WebSocketProtocol:
     __slots__ = (
         "_closing",
         "_done",
-        "_extension",
         "_fragments",
-        "_is_text",
         "_kept",
         "_library",
         "_max",
         "_missing",
         "_partial",
-        "_room",
+        "_rest",
     )
 
     def __init__(
         self,
         *,
         max_message_size: int = DEFAULT_MAX_MESSAGE_SIZE,
-        extension: Extension | None = None,
+        extension: PerMessageDeflate | None = None,
     ) -> None:
         self._max = max_message_size
-        self._extension = extension
-        self._room = max_message_size  # what the fragments so far leave of that
+        self._fragments = Fragments(max_message_size, extension)
         self._partial: list[bytes] = []  # the beginning of a frame
         self._kept = 0  # bytes of that
         self._missing = 0  # bytes without which it is no use looking at it again
-        self._fragments: bytearray | None = None  # of a message that has not ended
-        self._is_text = False  # whether that is a text message
+        self._rest = b""  # what there were no steps left for
         self._library: ServerProtocol | None = None  # made when a frame needs it, which is seldom
         self._closing = False
         self._done = False
@@ -204,14 +211,24 @@ class WebSocketProtocol:
     @property
     def held(self) -> int:
         """Bytes that are kept of a message that has not arrived whole."""
-        return self._kept + len(self._fragments or b"")
+        return self._kept + len(self._fragments)
+
+    @property
+    def has_more(self) -> bool:
+        """Whether `receive` stopped because its steps were used up. Call it again, with no data."""
+        return bool(self._rest) or (self._fragments.is_busy and not self._done)
+
+    def completes(self, size: int) -> bool:
+        """Tell whether `size` more bytes can complete the frame that has begun to arrive."""
+        return size >= self._missing or not self._partial
 
     def forget(self) -> None:
         """Drop what is kept of a message that has not arrived whole. Nothing may be received after it."""
         self._done = True
         self._partial.clear()
-        self._fragments = None
+        self._fragments.drop()
         self._kept = 0
+        self._rest = b""
 
     def close(self, code: int, reason: str = "") -> bytes:
         """Begin to close: answers the frame to write.
@@ -223,12 +240,18 @@ class WebSocketProtocol:
         self._closing = True
         return closing
 
-    def receive(self, data: bytes) -> list[WebSocketEvent]:
+    def receive(self, data: bytes, steps: int = sys.maxsize) -> list[WebSocketEvent]:
         """Take what has arrived, and answer what that means, in order.
 
-        `data` is cut anywhere. Answers an empty list after `Closed`.
+        - `data`: cut anywhere;
+        - `steps`: how many frames to look at; a piece of a compressed message counts as 32. What
+          is left after that waits for the next call: see `has_more`.
+
+        Answers an empty list after `Closed`.
         """
-        if self._partial:
+        if self._rest:
+            data, self._rest = self._rest + data, b""
+        elif self._partial:
             self._partial.append(data)
             self._kept += len(data)
             self._missing -= len(data)
@@ -239,50 +262,87 @@ class WebSocketProtocol:
             self._kept = 0
         events: list[WebSocketEvent] = []
         start, size = 0, len(data)
-        while start < size and not self._done:
-            if size - start < 2:
-                self._wait(data[start:], 1)
+        while not self._done:
+            is_busy = self._fragments.is_busy
+            if start >= size and not is_busy:
                 break
-            first = data[start]
-            length = data[start + 1] - 128  # negative for a frame that is not masked
-            body = start + 6
-            if length >= 126:
-                width = 2 if length == 126 else 8
-                body += width
-                length_end = body - 4
-                if length_end > size:
-                    self._wait(data[start:], length_end - size)
-                    break
-                length = int.from_bytes(data[start + 2 : start + 2 + width], "big")
-            if not 0 <= length <= self._room or first & 0x0F not in _OPCODES:
-                # The header alone is against the rules, so there is no waiting for the rest.
-                self._leave_to_library(data[start:], events)
+            if not steps:
+                self._rest = data[start:]
                 break
-            end = body + length
-            if end > size:
-                self._wait(data[start:], end - size)
-                break
-            if first in _WHOLE_MESSAGE and self._fragments is None:
-                self._whole(first, apply_mask(data[body:end], data[body - 4 : body]), events)
-            elif first == _CLOSE and length <= _MAX_CONTROL:
-                self._close_frame(apply_mask(data[body:end], data[body - 4 : body]), events)
-            elif first == _EMPTY_CONTINUATION and not length and self._fragments is not None:
-                # The rules allow it, and it costs its sender next to nothing. Bandit closes on it too.
-                self._fail(1008, "an empty continuation", events)
+            if is_busy:
+                steps = max(0, steps - _INFLATION)
+                self._inflate(events)
             else:
-                self._leave_to_library(data[start:end], events)
-            start = end
+                steps -= 1
+                start = self._next_frame(data, start, events)
         return events
 
-    def _wait(self, data: bytes, missing: int) -> None:
-        self._partial.append(data)
-        self._kept = len(data)
+    def _next_frame(self, data: bytes, start: int, events: list[WebSocketEvent]) -> int:
+        """Take apart the frame that begins at `start`, and answer where the next one begins."""
+        size = len(data)
+        if size - start < 2:
+            return self._wait(data, start, 1)
+        first = data[start]
+        length = data[start + 1] - 128  # negative for a frame that is not masked
+        body = start + 6
+        if length >= 126:
+            width = 2 if length == 126 else 8
+            body += width
+            length_end = body - 4
+            if length_end > size:
+                return self._wait(data, start, length_end - size)
+            length = int.from_bytes(data[start + 2 : start + 2 + width], "big")
+        fragments = self._fragments
+        if not 0 <= length <= fragments.room or first & 0x0F not in _OPCODES:
+            # The header alone is against the rules, so there is no waiting for the rest.
+            if length > fragments.room < self._max:
+                self._too_big(events)  # the library does not know of the fragments before
+            else:
+                self._leave_to_library(data[start:], events)
+            return size
+        end = body + length
+        if end > size:
+            return self._wait(data, start, end - size)
+        if first in _WHOLE_MESSAGE and not fragments.is_open:
+            self._whole(first, apply_mask(data[body:end], data[body - 4 : body]), events)
+        else:
+            self._other_frame(first, data[start:end], body - start, events)
+        return end
+
+    def _other_frame(
+        self, first: int, data: bytes, body: int, events: list[WebSocketEvent]
+    ) -> None:
+        """Take apart a whole frame, `data`, that is not a message by itself; its payload begins at `body`."""
+        fragments = self._fragments
+        if first in (_PING, _PONG) and len(data) - body <= _MAX_CONTROL:
+            if first == _PING and not self._closing:
+                payload = apply_mask(data[body:], data[body - 4 : body])
+                events.append(Answer(bytes((_PONG, len(payload))) + payload))
+        elif first == _CLOSE and len(data) - body <= _MAX_CONTROL:
+            self._close_frame(apply_mask(data[body:], data[body - 4 : body]), events)
+        elif first == _EMPTY_CONTINUATION and len(data) == body and fragments.is_open:
+            # The rules allow it, and it costs its sender next to nothing. Bandit closes on it too.
+            self._fail(1008, "an empty continuation", events)
+        elif fragments.may_follow(first) or (not fragments.is_open and fragments.may_begin(first)):
+            fragments.add(first, apply_mask(data[body:], data[body - 4 : body]))
+            if fragments.is_complete:
+                self._whole(*fragments.take(), events)
+        elif fragments.may_begin(first):
+            self._fail(CloseCode.PROTOCOL_ERROR, "expected a continuation frame", events)
+        else:
+            self._leave_to_library(data, events)
+
+    def _wait(self, data: bytes, start: int, missing: int) -> int:
+        rest = data[start:]
+        self._partial.append(rest)
+        self._kept = len(rest)
         self._missing = missing
+        return len(data)
 
     def _whole(self, first: int, payload: bytes, events: list[WebSocketEvent]) -> None:
         if self._closing:
             return
-        if first == _BINARY:
+        if first == BINARY_MESSAGE:
             events.append(BinaryFrame(payload))
         elif payload.isascii() or _is_utf8(payload):
             events.append(payload)
@@ -294,6 +354,23 @@ class WebSocketProtocol:
         last = b"" if self._closing else close_frame(code, reason)
         events.append(Closed(code=code, reason=reason, by_peer=False, frame=last))
 
+    def _too_big(self, events: list[WebSocketEvent]) -> None:
+        self._fail(CloseCode.MESSAGE_TOO_BIG, f"a message of more than {self._max} bytes", events)
+
+    def _inflate(self, events: list[WebSocketEvent]) -> None:
+        fragments = self._fragments
+        try:
+            fragments.inflate()
+        except zlib.error:
+            self._fail(CloseCode.PROTOCOL_ERROR, "decompression failed", events)
+        except MessageTooBig:
+            self._too_big(events)
+        else:
+            if fragments.is_complete:
+                self._whole(*fragments.take(), events)
+
+    # All other frames
+
     def _leave_to_library(self, data: bytes, events: list[WebSocketEvent]) -> None:
         """Have one whole frame, or the beginning of a wrong one, looked at in general."""
         library = self._library
@@ -301,26 +378,11 @@ class WebSocketProtocol:
             library = self._library = ServerProtocol(
                 state=State.OPEN, max_size=self._max, logger=_library_logger
             )
-            if self._extension is not None:
-                library.extensions = [self._extension]
         library.receive_data(data)
-        for event in library.events_received():
-            assert isinstance(event, LibraryFrame)  # requests come before the upgrade only
-            self._take_frame(event, b"".join(library.data_to_send()), events)
         if library.parser_exc is not None and not self._done:
             failure = library.close_sent
             assert failure is not None  # for the end of the stream is never reported to it
             self._fail(failure.code, failure.reason, events)
-
-    def _take_frame(
-        self, library_frame: LibraryFrame, answer: bytes, events: list[WebSocketEvent]
-    ) -> None:
-        opcode = library_frame.opcode
-        if opcode is Opcode.PING:
-            if not self._closing:
-                events.append(Answer(answer))
-        elif opcode is not Opcode.PONG:
-            self._take_fragment(library_frame, events)
 
     def _close_frame(self, payload: bytes, events: list[WebSocketEvent]) -> None:
         code, reason = CloseCode.NO_STATUS_RCVD.value, ""
@@ -339,17 +401,6 @@ class WebSocketProtocol:
         # Always 1000, whatever the client's own code: this is what Phoenix answers under Bandit.
         last = b"" if self._closing else close_frame(CloseCode.NORMAL_CLOSURE)
         events.append(Closed(code=code, reason=reason, by_peer=True, frame=last))
-
-    def _take_fragment(self, part: LibraryFrame, events: list[WebSocketEvent]) -> None:
-        if self._fragments is None:
-            self._fragments = bytearray()
-            self._is_text = part.opcode is Opcode.TEXT
-        self._fragments += part.data
-        self._room -= len(part.data)
-        if part.fin:
-            whole, self._fragments = bytes(self._fragments), None
-            self._room = self._max
-            self._whole(_TEXT if self._is_text else _BINARY, whole, events)
 
 
 def may_be_received(code: int) -> bool:

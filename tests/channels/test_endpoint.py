@@ -430,7 +430,13 @@ async def test_connections_over_the_limit_are_turned_away_and_counted(serve: Ser
 
 async def test_statistics_say_what_is_going_on(serve: Serve) -> None:
     endpoint = Endpoint(sockets=ENDPOINT)
-    assert endpoint.statistics() == {"topics": 0, "subscriptions": 0, "counts": {}, "flusher": None}
+    assert endpoint.statistics() == {
+        "topics": 0,
+        "subscriptions": 0,
+        "counts": {},
+        "work": None,
+        "flusher": None,
+    }
     server = await serve(endpoint)
     one, other = await server.connect(query="&user=ann"), await server.connect()
     await one.join()

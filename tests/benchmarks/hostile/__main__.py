@@ -1,7 +1,8 @@
 """What hostile clients cost a server, and its other clients: `make bench-hostile`.
 
 For each attack a server of its own, the attackers in another process, and here a client that means well: it has joined
-a room, sends an echo every 20 ms, and measures how long the answer takes. docs/topics/limits.md says what came of it.
+a room, sends an echo every 20 ms, and measures how long the answer takes. The server measures for how long its loop was
+blocked at most. docs/topics/limits.md says what came of it.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from pathlib import Path
 
 from attrs import Factory, define
@@ -85,6 +87,12 @@ class Friend:
         self._socket.close()
 
 
+def blocked(server: Server) -> list[str]:
+    """Ask how long the loop was blocked at most: milliseconds by the clock, and of processor time."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{server.port}/blocked") as answer:
+        return str(answer.read().decode()).split()
+
+
 def measure(name: str, strangers: int) -> None:
     with (
         tempfile.TemporaryDirectory() as folder,
@@ -92,12 +100,14 @@ def measure(name: str, strangers: int) -> None:
     ):
         friend = Friend(server)
         before = Figures().look_for(2, server, friend)
+        blocked(server)
         command = [sys.executable, "-m", "tests.benchmarks.hostile.attacks"]
         command += [name, str(server.port), str(strangers)]
         attackers = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
         during = Figures()
         while attackers.poll() is None:
             during.look_for(0.1, server, friend)
+        longest = ", ".join(blocked(server))
         time.sleep(1)
         after = Figures().look_for(1, server, friend)
         assert attackers.stdout is not None
@@ -112,7 +122,7 @@ def measure(name: str, strangers: int) -> None:
         f"| {strangers:,} × {name} | {ends} | {result['seconds']:.1f} | {memory} | {files} "
         f"| {statistics.median(before.latencies):.1f}, {before.percentile(0.99):.1f} "
         f"| {statistics.median(during.latencies):.1f}, {during.percentile(0.99):.1f}, "
-        f"{max(during.latencies):.0f} |",
+        f"{max(during.latencies):.0f} | {longest} |",
         flush=True,
     )
 
@@ -126,12 +136,14 @@ def main() -> None:
     options = parser.parse_args()
     print(
         "| attack | they got | s | RSS in MB before / most / after | files before / most / after "
-        "| echo before in ms: median, p99 | echo meanwhile: median, p99, most |\n"
-        "|---|---|---|---|---|---|---|"
+        "| echo before in ms: median, p99 | echo meanwhile: median, p99, most "
+        "| loop blocked at most, in ms: by the clock, of processor time |\n"
+        "|---|---|---|---|---|---|---|---|"
     )
-    for name, (_, strangers) in ATTACKS.items():
-        if options.only in name:
-            measure(name, options.strangers or strangers)
+    for name, (_, counts) in ATTACKS.items():
+        for strangers in (options.strangers,) if options.strangers else counts:
+            if options.only in name:
+                measure(name, strangers)
 
 
 if __name__ == "__main__":

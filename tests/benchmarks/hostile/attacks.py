@@ -19,7 +19,14 @@ from typing import TypeAlias
 
 import trio
 
-from tests.channels.transports.frames import TEXT, client_frame
+from tests.channels.transports.frames import (
+    CONTINUATION,
+    PING,
+    PONG,
+    TEXT,
+    client_close,
+    client_frame,
+)
 
 __all__ = ["ATTACKS", "LATE", "PATIENCE", "attack", "prepare"]
 
@@ -31,6 +38,8 @@ LATE = "408, late itself"
 
 _BURST = 200  # of connections that are being opened at a time, for the system keeps no more waiting than it has room
 _MESSAGE = 10_000_000
+_FLOOD_SECONDS = 5.0
+_FLOOD_PIECE = 64 * 1024
 _UPGRADE = (
     "GET {path} HTTP/1.1\r\nHost: test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
     "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{more}\r\n"
@@ -151,20 +160,91 @@ async def _bombs_that_fit(line: _Line) -> None:
     await line.send_all(client_frame(TEXT, b"that was it"))  # which closes
 
 
-ATTACKS: dict[str, tuple[Stranger, int]] = {
-    "a head, a byte a second": (_slow_head, 1000),
-    "nothing at all": (_silent, 10_000),
-    "an upgrade to a path that does not exist": (_nowhere, 1000),
-    "a header of a megabyte": (_big_head, 100),
-    "a polling client's body, a byte a second": (_slow_poll, 1000),
-    "a page's body, a byte a second": (_slow_page, 1000),
-    "a second head, a byte a second": (_second_head, 1000),
-    "HTTP/2 without a request": (_idle_http2, 1000),
-    "most of a message of 10 MB": (_half_messages, 100),
-    "a gigabyte, compressed": (_bomb_too_big, 10),
-    "ten messages of 10 MB, compressed": (_bombs_that_fit, 10),
+async def _flood(stream: trio.SocketStream, frames: bytes, first: bytes = b"") -> None:
+    """Send frames as fast as the server takes them, for a while."""
+    piece = frames * (_FLOOD_PIECE // len(frames))
+    await stream.send_all(_upgrade() + first)
+    with trio.move_on_after(_FLOOD_SECONDS):
+        while True:
+            # Not to be cut off within a frame, which would be another attack.
+            with trio.CancelScope(shield=True):
+                await stream.send_all(piece)
+            await trio.lowlevel.checkpoint()
+    await stream.send_all(client_close(1000))
+
+
+async def _pongs(stream: trio.SocketStream) -> None:
+    await _flood(stream, client_frame(PONG, b""))
+
+
+async def _fragments(stream: trio.SocketStream) -> None:
+    begins, ends = client_frame(TEXT, b"[", fin=False), client_frame(CONTINUATION, b"")
+    await _flood(stream, client_frame(CONTINUATION, b"", fin=False), begins)
+    await stream.send_all(ends)
+
+
+async def _pings(stream: trio.SocketStream) -> None:
+    await _flood(stream, client_frame(PING, b""))
+
+
+async def _joins(stream: trio.SocketStream) -> None:
+    await _flood(stream, client_frame(TEXT, b'["1","1","room:a","phx_join",{}]'))
+
+
+@cache
+def _json(values: int, one: bytes) -> bytes:
+    """A message of 10 MB, and as many values, which are echoed."""
+    text = b'["1","2","room:a","ping",[' + one * values
+    return client_frame(TEXT, text + b'"' + b"x" * (_MESSAGE - len(text) - 4) + b'"]]')
+
+
+async def _send_json(stream: trio.SocketStream, message: bytes, count: int) -> None:
+    join = client_frame(TEXT, b'["1","1","room:a","phx_join",{}]')
+    await stream.send_all(_upgrade() + join)
+    for _ in range(count):
+        await stream.send_all(message)
+    await stream.send_all(client_close(1000))
+
+
+async def _lists(stream: trio.SocketStream) -> None:
+    await _send_json(stream, _json(3_000_000, b"[],"), 1)
+
+
+async def _slow_numbers(stream: trio.SocketStream) -> None:
+    await _send_json(stream, _json(1_600_000, b"1e300,"), 1)
+
+
+async def _lists_that_fit(stream: trio.SocketStream) -> None:
+    await _send_json(stream, _json(49_000, b"[],"), 5)
+
+
+async def _small_lists(stream: trio.SocketStream) -> None:
+    small = b'["1","2","room:a","ping",[' + b"[]," * 21_000 + b"1]]"
+    await _send_json(stream, client_frame(TEXT, small), 100)
+
+
+ATTACKS: dict[str, tuple[Stranger, tuple[int, ...]]] = {
+    "a head, a byte a second": (_slow_head, (1000,)),
+    "nothing at all": (_silent, (10_000,)),
+    "an upgrade to a path that does not exist": (_nowhere, (1000,)),
+    "a header of a megabyte": (_big_head, (100,)),
+    "a polling client's body, a byte a second": (_slow_poll, (1000,)),
+    "a page's body, a byte a second": (_slow_page, (1000,)),
+    "a second head, a byte a second": (_second_head, (1000,)),
+    "HTTP/2 without a request": (_idle_http2, (1000,)),
+    "most of a message of 10 MB": (_half_messages, (100,)),
+    "a gigabyte, compressed": (_bomb_too_big, (1, 10)),
+    "ten messages of 10 MB, compressed": (_bombs_that_fit, (1, 10)),
+    "a flood of pongs": (_pongs, (1, 10, 100)),
+    "a flood of fragments": (_fragments, (1, 10, 100)),
+    "a flood of pings": (_pings, (1, 10, 100)),
+    "a flood of joins": (_joins, (1, 10, 100)),
+    "10 MB of JSON, three million lists": (_lists, (1, 10, 100)),
+    "10 MB of JSON, numbers like 1e300": (_slow_numbers, (1, 10, 100)),
+    "five times 10 MB of JSON with 49,000 lists": (_lists_that_fit, (1, 10, 100)),
+    "a hundred times 63 KB of JSON, 21,000 lists": (_small_lists, (1, 10, 100)),
 }
-"""What is sent, and by how many strangers in the benchmark."""
+"""What is sent, and by how many strangers in the benchmark, one number after the other."""
 
 
 async def attack(
@@ -206,6 +286,8 @@ def prepare() -> None:
     _half_message()
     for size in (1_000_000_000, _MESSAGE - 1000):
         _bomb(size)
+    for values, one in ((3_000_000, b"[],"), (1_600_000, b"1e300,"), (49_000, b"[],")):
+        _json(values, one)
 
 
 async def _suffer(stranger: Stranger, line: _Line) -> str:

@@ -1,10 +1,63 @@
-"""The server that is attacked: `python -m tests.benchmarks.hostile.victim`. All limits are the defaults."""
+"""The server that is attacked: `python -m tests.benchmarks.hostile.victim`. All limits are the defaults.
+
+`GET /blocked` answers how long the loop was blocked at most since it was asked last, in milliseconds: the longest time
+from one look at the sockets to the next. Nothing is read, written or begun in between. A second number says how much of
+the processor's time a turn took at most, which does not depend on what else the machine has to do.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import trio
 
 from channels import Endpoint, Mount
 from channels.cli import run_endpoint
+from channels.transports.http import not_found
 from examples.conformance import UserSocket
 
-endpoint = Endpoint(sockets={"/socket": Mount(UserSocket, compress=True, longpoll=True)})
+
+class Blocked(trio.abc.Instrument):
+    """The longest turn of the scheduler."""
+
+    def __init__(self) -> None:
+        self._longest = self._busiest = 0.0
+        self._since = self._used = 0.0
+
+    def after_io_wait(self, timeout: float) -> None:
+        self._since, self._used = time.perf_counter(), time.thread_time()
+
+    def before_io_wait(self, timeout: float) -> None:
+        if self._since:
+            self._longest = max(self._longest, time.perf_counter() - self._since)
+            self._busiest = max(self._busiest, time.thread_time() - self._used)
+
+    def take(self) -> tuple[float, float]:
+        """Give out the seconds, by the clock and of the processor, and begin anew."""
+        taken = self._longest, self._busiest
+        self._longest = self._busiest = 0.0
+        return taken
+
+
+blocked = Blocked()
+
+
+async def pages(scope: Any, receive: Any, send: Any) -> None:
+    """Say how long the loop was blocked; answer 404 to everything else."""
+    if scope["type"] == "lifespan":
+        trio.lowlevel.add_instrument(blocked)
+    if scope["type"] != "http" or scope["path"] != "/blocked":
+        await not_found(scope, receive, send)
+        return
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    figures = " ".join(f"{seconds * 1000:.1f}" for seconds in blocked.take())
+    await send({"type": "http.response.body", "body": figures.encode()})
+
+
+endpoint = Endpoint(
+    sockets={"/socket": Mount(UserSocket, compress=True, longpoll=True)}, http=pages
+)
 
 if __name__ == "__main__":
     run_endpoint(endpoint, default_port=0, default_log_level="critical")
