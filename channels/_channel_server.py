@@ -21,7 +21,6 @@ from typing import Any
 import msgspec
 import trio
 
-from actors.errors import InvalidReturn
 from actors.exits import NOPROC, NORMAL, SHUTDOWN, ExitReason, Shutdown, is_normal_exit
 from actors.gen_server import GenServer, Sender
 from actors.links import kill, monitor
@@ -32,10 +31,13 @@ from actors.results import MISSING, Continue, NoReply, Stop, Within
 from actors.results import Reply as CallReply
 from actors.runtime import current_runtime
 from actors.sys import ServerStatus
+from channels._results import AFTER_CALL, AFTER_MESSAGE, AFTER_PUSH, invalid, join_response
 from channels.channel import Channel
 from channels.effects import Membership
+from channels.errors import InvalidResult
 from channels.fastlane import Fastlane
 from channels.filters import filter_parameters
+from channels.handlers import method_of
 from channels.messages import Broadcast, Message
 from channels.payloads import InvalidPayload, refused
 from channels.pubsub.pubsub import PubSub
@@ -51,16 +53,6 @@ REPLACED_GRACE = 5.0
 
 # Where a channel that has fallen behind lets its connection read again. Well above zero, so that it does not run dry.
 READ_ON_AT = 512
-
-EXPECTED = (
-    "None",
-    "Reply(payload)",
-    "NoReply()",
-    "Continue(argument)",
-    "Within(seconds)",
-    "Stop(reason)",
-)
-AFTER_CALL = ("actors.Reply(value)", "NoReply()", "Stop(reason)")
 
 
 class Link:
@@ -165,7 +157,7 @@ class ChannelServer(GenServer[None]):
         if membership.status == "gone":
             # The client joined again or went while this join was under way: nobody waits for its answer.
             return Stop(SHUTDOWN)
-        self._accept({} if response is None else response)
+        self._accept(join_response(type(channel), response))
         self._measure_join(started, "ok", argument)
         return None
 
@@ -240,11 +232,12 @@ class ChannelServer(GenServer[None]):
             if type(result) is Reply:
                 self._reply(message, result)
                 return None
-            return self._finish(message, result, "handle_in")
+            return self._finish(message, result)
         if type(message) is Broadcast and message.topic == channel.topic:
             interceptor = channel._interceptors.get(message.event)
             if interceptor is not None:
-                return self._checked(await interceptor(channel, message.payload), "handle_out")
+                result = await interceptor(channel, message.payload)
+                return self._checked(result, "handle_out", message.event)
         if type(message) is Down and message.ref is self.watching:
             # NOPROC: it was gone before this process had taken its first step.
             reason = message.reason
@@ -261,7 +254,7 @@ class ChannelServer(GenServer[None]):
             if is_normal_exit(result.reason):
                 self._close()
         elif type(result) not in (CallReply, NoReply):
-            raise InvalidReturn(f"{type(self.channel).__name__}.handle_call", result, AFTER_CALL)
+            raise invalid(type(self.channel), "handle_call", result, AFTER_CALL)
         return result
 
     async def handle_cast(self, message: Any) -> Stop | NoReply | Continue | Within | None:
@@ -295,28 +288,43 @@ class ChannelServer(GenServer[None]):
         self._close()
         return Stop(Shutdown("left"))
 
-    def _finish(
-        self, message: Message, result: Any, callback: str
-    ) -> Stop | NoReply | Continue | Within | None:
+    def _finish(self, message: Message, result: Any) -> Stop | NoReply | Continue | Within | None:
         if type(result) is Stop and result.reply is not MISSING:
             if type(result.reply) is not Reply:
-                raise InvalidReturn(
-                    f"{type(self.channel).__name__}.{callback}",
+                raise self._invalid(
+                    "handle_in",
                     result,
-                    ("Stop(reason, reply=channels.Reply(payload))",),
+                    message.event,
+                    advice="write Stop(reason, reply=Reply(payload)) with channels.Reply",
                 )
             self._reply(message, result.reply)
             result = Stop(result.reason)
-        return self._checked(result, callback)
+        return self._checked(result, "handle_in", message.event)
 
-    def _checked(self, result: Any, callback: str) -> Stop | NoReply | Continue | Within | None:
+    def _checked(
+        self, result: Any, callback: str, event: str | None = None
+    ) -> Stop | NoReply | Continue | Within | None:
         kind = type(result)
         if kind is Stop:
             if is_normal_exit(result.reason):
                 self._close()
         elif result is not None and kind not in (NoReply, Continue, Within):
-            raise InvalidReturn(f"{type(self.channel).__name__}.{callback}", result, EXPECTED)
+            raise self._invalid(callback, result, event)
         return result  # type: ignore[no-any-return]
+
+    def _invalid(
+        self, callback: str, result: Any, event: str | None, advice: str | None = None
+    ) -> InvalidResult:
+        channel = type(self.channel)
+        return invalid(
+            channel,
+            callback,
+            result,
+            AFTER_PUSH if callback == "handle_in" else AFTER_MESSAGE,
+            event=event,
+            method=method_of(channel, callback, event),
+            advice=advice,
+        )
 
     def _close(self) -> None:
         link, membership = self.link, self.membership

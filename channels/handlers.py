@@ -19,6 +19,7 @@ __all__ = [
     "collect",
     "handle_in",
     "handle_out",
+    "method_of",
     "names_of",
 ]
 
@@ -104,6 +105,13 @@ def names_of(channel: type, direction: str) -> dict[str, str]:
             for event in getattr(getattr(member, "__func__", member), mark, ()):
                 names[event] = name
     return names
+
+
+def method_of(channel: type, callback: str, event: object = None) -> str:
+    """The name of the method that takes an event, or the callback itself where no method is declared for it."""
+    if callback in ("handle_in", "handle_out") and isinstance(event, str):
+        return names_of(channel, callback.removeprefix("handle_")).get(event, callback)
+    return callback
 
 
 _CALLBACKS = {

@@ -12,6 +12,7 @@ from typing import Any
 
 from actors.telemetry import Event, Handler, Telemetry
 from channels.channel import Channel, LogLevelName
+from channels.errors import InvalidResult
 from channels.filters import SECRETS, FilterRule, filter_parameters
 from channels.sockets import Socket
 from channels.telemetry import (
@@ -192,10 +193,17 @@ def _unsupported(
 def _connect_failed(
     event: Event, measurements: Mapping[str, Any], metadata: Mapping[str, Any]
 ) -> None:
+    error, status = metadata["exception"], metadata["status"]
+    if isinstance(error, InvalidResult):
+        # Its text says what to write. Its traceback shows only who noticed.
+        _log.error("%s; the client got HTTP %d", error, status)
+        return
     _log.error(
-        "%s.connect raised; the client got HTTP 500",
+        "%s.%s raised; the client got HTTP %d",
         metadata["socket"].__name__,
-        exc_info=metadata["exception"],
+        metadata["callback"],
+        status,
+        exc_info=error,
     )
 
 

@@ -39,7 +39,9 @@ SOCKET_UNSUPPORTED: Event = ("phoenix", "socket_unsupported")
 got 403 before `connect` was asked. About `socket`, the class, and `problem`, a text."""
 
 SOCKET_CONNECT_FAILED: Event = ("phoenix", "socket_connect_failed")
-"""A socket's `connect` raised something else than ConnectRefused. About `socket`, the class, and `exception`."""
+"""The application could not decide about a client, which was refused. About `socket`, the class; `callback`, which is
+`connect` or `check_origin`; `exception`, what it raised, or an `InvalidResult` for what it returned; `status`, of the
+HTTP answer."""
 
 CHANNEL_JOINED: Event = ("phoenix", "channel_joined")
 """A join was answered. Measures `duration`; about `channel`, `params`, `result` (ok or error)."""
