@@ -30,7 +30,7 @@ from actors.results import Reply as CallReply
 from actors.runtime import current_runtime
 from channels.errors import ChannelsError
 from channels.fastlane import dispatch
-from channels.handlers import collect
+from channels.handlers import check_names, collect
 from channels.messages import Broadcast
 from channels.replies import Reply
 from channels.telemetry import CHANNEL_UNHANDLED_INFO
@@ -154,6 +154,7 @@ class Channel:
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
+        check_names(cls, Channel)
         cls._handlers = collect(cls, "in")
         cls._interceptors = collect(cls, "out")
         cls._intercepts = frozenset(cls._interceptors)

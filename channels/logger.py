@@ -29,6 +29,7 @@ from channels.telemetry import (
     SOCKET_ORIGIN_REFUSED,
     SOCKET_OVERFLOW,
     SOCKET_UNSUPPORTED,
+    SOCKET_WITHOUT_CHANNELS,
 )
 
 __all__ = ["attach"]
@@ -65,6 +66,7 @@ def attach(
         (SOCKET_CONNECT_FAILED, (logging.ERROR,), _connect_failed),
         (SOCKET_ORIGIN_REFUSED, (logging.WARNING,), _origin_refused),
         (SOCKET_UNSUPPORTED, (logging.WARNING,), _unsupported),
+        (SOCKET_WITHOUT_CHANNELS, (logging.WARNING,), _without_channels),
         (CHANNEL_JOINED, [_level(each.log_join) for each in classes], lines.joined),
         (CHANNEL_HANDLED_IN, [_level(each.log_handle_in) for each in classes], lines.handled),
         (CHANNEL_UNHANDLED_INFO, (logging.WARNING,), _unhandled_info),
@@ -188,6 +190,17 @@ def _unsupported(
     event: Event, measurements: Mapping[str, Any], metadata: Mapping[str, Any]
 ) -> None:
     _log.warning("%s refused a client: %s", metadata["socket"].__name__, metadata["problem"])
+
+
+def _without_channels(
+    event: Event, measurements: Mapping[str, Any], metadata: Mapping[str, Any]
+) -> None:
+    _log.warning(
+        '%s (%s) has no channels, so every join gets "unmatched topic"; '
+        'write channels = {"room:*": RoomChannel} in the class',
+        metadata["socket"].__name__,
+        metadata["place"] or metadata["socket"].__module__,
+    )
 
 
 def _connect_failed(

@@ -22,6 +22,7 @@ __all__ = [
     "SOCKET_ORIGIN_REFUSED",
     "SOCKET_OVERFLOW",
     "SOCKET_UNSUPPORTED",
+    "SOCKET_WITHOUT_CHANNELS",
 ]
 
 SOCKET_CONNECTED: Event = ("phoenix", "socket_connected")
@@ -42,6 +43,10 @@ SOCKET_CONNECT_FAILED: Event = ("phoenix", "socket_connect_failed")
 """The application could not decide about a client, which was refused. About `socket`, the class; `callback`, which is
 `connect` or `check_origin`; `exception`, what it raised, or an `InvalidResult` for what it returned; `status`, of the
 HTTP answer."""
+
+SOCKET_WITHOUT_CHANNELS: Event = ("phoenix", "socket_without_channels")
+"""An endpoint started with a socket that has no channels, so that every join is refused. About `socket`, the class, and
+`place`, its file and line, None if they are not known."""
 
 CHANNEL_JOINED: Event = ("phoenix", "channel_joined")
 """A join was answered. Measures `duration`; about `channel`, `params`, `result` (ok or error)."""
