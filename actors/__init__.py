@@ -28,6 +28,7 @@ from actors.errors import (
     ServerExit,
     StartError,
     StartIgnored,
+    UnlinkedMethod,
 )
 from actors.exits import (
     CALLING_SELF,
@@ -177,6 +178,7 @@ __all__ = [
     "Telemetry",
     "Timeout",
     "TimerRef",
+    "UnlinkedMethod",
     "Unregistered",
     "Via",
     "Within",

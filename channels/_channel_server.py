@@ -31,10 +31,11 @@ from actors.results import MISSING, Continue, NoReply, Stop, Within
 from actors.results import Reply as CallReply
 from actors.runtime import current_runtime
 from actors.sys import ServerStatus
+from channels._places import place_of_method
 from channels._results import AFTER_CALL, AFTER_MESSAGE, AFTER_PUSH, invalid, join_response
 from channels.channel import Channel
 from channels.effects import Membership
-from channels.errors import InvalidResult
+from channels.errors import EncodeError, InvalidResult
 from channels.fastlane import Fastlane
 from channels.filters import filter_parameters
 from channels.handlers import method_of
@@ -171,9 +172,7 @@ class ChannelServer(GenServer[None]):
     def _accept(self, response: Any) -> None:
         link, membership, channel = self.link, self.membership, self.channel
         # Encoded first: if the response cannot be, the join has crashed and nothing was promised.
-        reply = link.codec.reply(
-            membership.join_ref, membership.ref, membership.topic, "ok", response
-        )
+        reply = self._encoded_answer("ok", response)
         link.pubsub.subscribe(
             membership.topic, metadata=Fastlane(link.out, link.codec, channel._intercepts)
         )
@@ -186,13 +185,21 @@ class ChannelServer(GenServer[None]):
         link, membership = self.link, self.membership
         self.constructed = True
         if membership.status != "gone":
-            reply = link.codec.reply(
-                membership.join_ref, membership.ref, membership.topic, "error", refusal.payload
-            )
+            reply = self._encoded_answer("error", refusal.payload)
             membership.ended = True
             self._write_answer(reply)
             send(link.connection, Refused(membership))
         return Stop(SHUTDOWN)
+
+    def _encoded_answer(self, status: str, response: Any) -> bytes:
+        membership = self.membership
+        try:
+            return self.link.codec.reply(
+                membership.join_ref, membership.ref, membership.topic, status, response
+            )
+        except EncodeError as error:
+            error.place = place_of_method(type(self.channel), "join")
+            raise
 
     def _write_answer(self, reply: bytes) -> None:
         put = self.link.out.put
@@ -277,11 +284,15 @@ class ChannelServer(GenServer[None]):
 
     def _reply(self, message: Message, reply: Reply) -> None:
         link, membership = self.link, self.membership
-        link.out.put(
-            link.codec.reply(
+        try:
+            frame = link.codec.reply(
                 membership.channel_ref, message.ref, membership.topic, reply.status, reply.payload
             )
-        )
+        except EncodeError as error:
+            channel = type(self.channel)
+            error.place = place_of_method(channel, method_of(channel, "handle_in", message.event))
+            raise
+        link.out.put(frame)
 
     def _leave(self, message: Message) -> Stop:
         self._reply(message, Reply())

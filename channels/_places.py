@@ -6,7 +6,7 @@ import inspect
 from types import FrameType
 from typing import Any
 
-__all__ = ["place_of", "place_of_frame"]
+__all__ = ["place_of", "place_of_frame", "place_of_method"]
 
 
 def place_of(thing: Any) -> str | None:
@@ -26,6 +26,12 @@ def place_of(thing: Any) -> str | None:
     thing = getattr(thing, "__func__", thing)
     code = getattr(inspect.unwrap(thing), "__code__", None) if callable(thing) else None
     return None if code is None else f"{code.co_filename}:{code.co_firstlineno}"
+
+
+def place_of_method(owner: type, name: str) -> str:
+    """Return a method with the file and line of its definition, as in `RoomChannel.shout, room.py:12`."""
+    place = place_of(getattr(owner, name, None))
+    return f"{owner.__name__}.{name}" if place is None else f"{owner.__name__}.{name}, {place}"
 
 
 def place_of_frame(frame: FrameType) -> str:

@@ -13,7 +13,7 @@ import attrs
 import msgspec
 
 from actors import results
-from channels._places import place_of
+from channels._places import place_of, place_of_method
 from channels.errors import InvalidResult
 from channels.messages import Binary, Broadcast, Message
 from channels.replies import JoinRefused, Reply
@@ -65,9 +65,10 @@ def invalid(
         advice: what to write instead, where more can be said than what is expected.
     """
     name = method or callback
-    place = place_of(getattr(owner, name, None))
-    if place is not None and name != callback:
-        place = f"{owner.__name__}.{name}, {place}"
+    if name == callback:
+        place = place_of(getattr(owner, name, None))
+    else:
+        place = place_of_method(owner, name)
     return InvalidResult(
         f"{owner.__name__}.{callback}",
         got,

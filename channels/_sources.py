@@ -132,7 +132,7 @@ class _Method:
     def _spawned(self, verb: str, method: str) -> str:
         return (
             f"starts {method} with {verb}, so that it goes on when the {self.base.__name__.lower()} has ended; write "
-            f"spawn_link({method}), which ends with it, or send_every(seconds, current_pid(), message) and handle_info"
+            f"spawn_link({method}), which ends with it, or send_every(current_pid(), message, seconds) and handle_info"
         )
 
     def _meaning(self, node: ast.expr) -> Any:

@@ -18,6 +18,7 @@ After Phoenix.Channel. Where it differs, docs/topics/differences.md says how and
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
@@ -28,7 +29,8 @@ from actors.refs import Pid
 from actors.results import Continue, NoReply, Stop, Within
 from actors.results import Reply as CallReply
 from actors.runtime import current_runtime
-from channels.errors import ChannelsError
+from channels._places import place_of_frame
+from channels.errors import ChannelsError, EncodeError, InvalidOption
 from channels.fastlane import dispatch
 from channels.handlers import check_names, collect
 from channels.messages import Broadcast
@@ -117,7 +119,12 @@ def reply_to(socket_ref: SocketRef, reply: Reply) -> None:
         reply_to(ref, Reply({"total": 3}))
 
     Clients take the first answer to a push and ignore the rest, and one that comes after a rejoin.
+
+    Raises:
+        InvalidOption: `reply` is no `channels.Reply`.
     """
+    if not isinstance(reply, Reply):
+        raise InvalidOption("reply_to", "reply", reply, "Reply(payload), with Reply of channels")
     link = socket_ref._link
     link.out.put(
         link.codec.reply(
@@ -147,6 +154,8 @@ class Channel:
     log_join: ClassVar[LogLevelName | None] = "info"
     log_handle_in: ClassVar[LogLevelName | None] = "debug"
 
+    # For `spawn`: an instance belongs to one process, and must not outlive it.
+    _ashtree_in_process: ClassVar[bool] = True
     _handlers: ClassVar[dict[str, Callable[..., Awaitable[Any]]]] = {}
     _interceptors: ClassVar[dict[str, Callable[..., Awaitable[Any]]]] = {}
     _intercepts: ClassVar[frozenset[str]] = frozenset()
@@ -232,7 +241,12 @@ class Channel:
         if not self._joined:
             raise NotJoined(self.topic, "push")
         link = self._link
-        link.out.put(link.codec.push(self._membership.channel_ref, self.topic, event, payload))
+        try:
+            frame = link.codec.push(self._membership.channel_ref, self.topic, event, payload)
+        except EncodeError as error:
+            error.place = place_of_frame(sys._getframe(1))
+            raise
+        link.out.put(frame)
 
     def broadcast(self, event: str, payload: Any) -> None:
         """Send an event to every client that has joined this topic, this channel's own included, on every node.
@@ -253,9 +267,17 @@ class Channel:
     def _broadcast(self, event: str, payload: Any, sender: Pid | None) -> None:
         if not self._joined:
             raise NotJoined(self.topic, "broadcast")
-        self._link.pubsub.broadcast(
-            self.topic, Broadcast(self.topic, event, payload), sender=sender, dispatcher=dispatch
-        )
+        try:
+            self._link.pubsub.broadcast(
+                self.topic,
+                Broadcast(self.topic, event, payload),
+                sender=sender,
+                dispatcher=dispatch,
+            )
+        except EncodeError as error:
+            # Behind this one and the public verb, whoever called that.
+            error.place = place_of_frame(sys._getframe(2))
+            raise
 
     def socket_ref(self) -> SocketRef:
         """Keep the push that is being handled, to answer it later with `reply_to`.
