@@ -31,8 +31,10 @@ from actors.results import MISSING, Continue, NoReply, Stop, Within
 from actors.results import Reply as CallReply
 from actors.runtime import current_runtime
 from actors.sys import ServerStatus
+from channels._channel_report import channel_state, kept_payload
 from channels._places import place_of_method
 from channels._results import AFTER_CALL, AFTER_MESSAGE, AFTER_PUSH, invalid, join_response
+from channels._slow_joins import watch_join
 from channels.channel import Channel
 from channels.effects import Membership
 from channels.errors import EncodeError, InvalidResult
@@ -119,7 +121,9 @@ class ChannelServer(GenServer[None]):
         self.membership = membership
         self.replaced = replaced
         self.answered = False
-        self.telemetry = current_runtime().telemetry
+        self.payload = kept_payload(payload)
+        runtime = current_runtime()
+        self.telemetry, self.timers = runtime.telemetry, runtime.timers
         self.watching: Ref = monitor(link.connection)
         cls: type[Channel] = membership.route.channel
         channel = self.channel = cls.__new__(cls)
@@ -151,7 +155,12 @@ class ChannelServer(GenServer[None]):
         try:
             decode = type(channel)._decode_join
             params = argument if decode is None else self._decoded(decode, argument)
-            response = await channel.join(membership.topic, params)
+            watch = watch_join(channel)
+            try:
+                response = await channel.join(membership.topic, params)
+            finally:
+                if watch is not None:
+                    self.timers.forget(watch)
         except JoinRefused as refusal:
             self._measure_join(started, "error", argument)
             return self._refuse(refusal)
@@ -272,14 +281,14 @@ class ChannelServer(GenServer[None]):
             await self.channel.terminate(reason)
 
     def format_status(self, status: ServerStatus) -> ServerStatus:
-        """Keep out of crash reports what the endpoint keeps out of its log."""
+        """Show the channel, without what the endpoint keeps out of its log."""
         message, rule = status.message, self.link.endpoint.filter_parameters
+        if isinstance(message, Continue) and not self.constructed:
+            status.message = message = self.membership.join_message(message.argument)
         if isinstance(message, Message | Broadcast):
             payload = filter_parameters(message.payload, rule)
             status.message = msgspec.structs.replace(message, payload=payload)
-        elif isinstance(message, Continue) and not self.constructed:
-            # The join.
-            status.message = Continue(filter_parameters(message.argument, rule))
+        status.state = channel_state(self.channel, self.payload, rule)
         return status
 
     def _reply(self, message: Message, reply: Reply) -> None:

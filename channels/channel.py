@@ -143,6 +143,8 @@ class Channel:
 
         log_join: at which level joins are logged, None not at all. Phoenix's `log_join`.
         log_handle_in: the same for pushes that were handled. Phoenix's `log_handle_in`.
+        slow_join: seconds after which a `join` that has not returned is reported, with the place where it waits; None
+            does not report it. 10, as long as phoenix.js waits for the answer.
 
     Other attributes are yours. `__init__`, if you write one, takes no arguments.
     """
@@ -153,6 +155,7 @@ class Channel:
 
     log_join: ClassVar[LogLevelName | None] = "info"
     log_handle_in: ClassVar[LogLevelName | None] = "debug"
+    slow_join: ClassVar[float | None] = 10.0
 
     # For `spawn`: an instance belongs to one process, and must not outlive it.
     _ashtree_in_process: ClassVar[bool] = True
@@ -183,14 +186,16 @@ class Channel:
             payload: what it sent with the join; an object by convention, any JSON value or a `Binary` in fact.
 
         Returns:
-            None, or what the client gets with the ok.
+            None, or what the client gets with the ok: a dict, or a record that encodes as a JSON object, or a `Binary`.
+            Everything else is a mistake, and the client is refused.
 
         Raises:
             JoinRefused: the client gets its payload with an error. Anything else raised here is answered with
                 `{"reason": "join crashed"}`.
 
         The client is not subscribed before this has returned, so it may not push or broadcast. It may take its time:
-        meanwhile messages for this topic wait, and other topics of the client go on.
+        meanwhile messages for this topic wait, and other topics of the client go on. It is never ended for being slow.
+        But phoenix.js gives up after 10 seconds and joins again, which ends this channel: see `slow_join`.
         """
         return None
 

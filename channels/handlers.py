@@ -7,6 +7,7 @@ mounted, so that one place reports every mistake in the words of whoever made it
 from __future__ import annotations
 
 import inspect
+import math
 import sys
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
@@ -230,6 +231,17 @@ def check(channel: type) -> None:
                 channel=channel,
                 handler=name,
             )
+    seconds = channel.slow_join  # type: ignore[attr-defined] # a Channel, which imports this module
+    if seconds is not None and (
+        isinstance(seconds, bool)
+        or not isinstance(seconds, int | float)
+        or not 0 < seconds < math.inf
+    ):
+        raise InvalidHandler(
+            f"{channel.__name__}.slow_join is {seconds!r}; write seconds above 0, or None to report no slow join",
+            channel=channel,
+            handler="slow_join",
+        )
 
 
 def check_callback(

@@ -17,6 +17,7 @@ from channels.filters import SECRETS, FilterRule, filter_parameters
 from channels.sockets import Socket
 from channels.telemetry import (
     CHANNEL_HANDLED_IN,
+    CHANNEL_JOIN_SLOW,
     CHANNEL_JOINED,
     CHANNEL_UNHANDLED_INFO,
     ENDPOINT_DRAIN,
@@ -68,6 +69,7 @@ def attach(
         (SOCKET_UNSUPPORTED, (logging.WARNING,), _unsupported),
         (SOCKET_WITHOUT_CHANNELS, (logging.WARNING,), _without_channels),
         (CHANNEL_JOINED, [_level(each.log_join) for each in classes], lines.joined),
+        (CHANNEL_JOIN_SLOW, (logging.WARNING,), _join_slow),
         (CHANNEL_HANDLED_IN, [_level(each.log_handle_in) for each in classes], lines.handled),
         (CHANNEL_UNHANDLED_INFO, (logging.WARNING,), _unhandled_info),
         (PAYLOAD_REFUSED, (logging.DEBUG,), _payload_refused),
@@ -217,6 +219,17 @@ def _connect_failed(
         metadata["callback"],
         status,
         exc_info=error,
+    )
+
+
+def _join_slow(event: Event, measurements: Mapping[str, Any], metadata: Mapping[str, Any]) -> None:
+    _log.warning(
+        "%s.join for %s has not returned after %g s, when phoenix.js gives up and joins again; put a time limit around "
+        "what it waits for, such as trio.fail_after, or set slow_join. It is at:\n%s",
+        type(metadata["channel"]).__name__,
+        _topic(metadata["channel"].topic),
+        measurements["duration"],
+        "".join(metadata["stack"]),
     )
 
 

@@ -10,6 +10,7 @@ from actors.telemetry import Event
 __all__ = [
     "CHANNEL_HANDLED_IN",
     "CHANNEL_JOINED",
+    "CHANNEL_JOIN_SLOW",
     "CHANNEL_UNHANDLED_INFO",
     "CONNECTION_CLOSED",
     "ENDPOINT_DRAIN",
@@ -50,6 +51,10 @@ SOCKET_WITHOUT_CHANNELS: Event = ("phoenix", "socket_without_channels")
 
 CHANNEL_JOINED: Event = ("phoenix", "channel_joined")
 """A join was answered. Measures `duration`; about `channel`, `params`, `result` (ok or error)."""
+
+CHANNEL_JOIN_SLOW: Event = ("phoenix", "channel_join_slow")
+"""A join is still under way after the channel's `slow_join` seconds; once for each join. Measures `duration`, so far;
+about `channel` and `stack`, a list of lines: where it waits."""
 
 CHANNEL_HANDLED_IN: Event = ("phoenix", "channel_handled_in")
 """A push was handled and did not crash. Measures `duration`; about `channel`, `event`, `ref`, `params`."""
