@@ -55,8 +55,8 @@ class Expected(AssertionError):
         threads = ""
         if self.threads:
             threads = (
-                f"\nand {self.threads} thread(s) are still at work: a virtual clock waits {THREAD_PATIENCE:g} s of real "
-                "time for threads, and no longer"
+                f"\nand {self.threads} thread(s) are still at work: a virtual clock waits {THREAD_PATIENCE:g} s of "
+                "real time for threads, and no longer"
             )
         return (
             f"expected {self.expected} within {self.seconds:g} s; what has arrived:{there}{threads}"
