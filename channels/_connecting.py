@@ -109,7 +109,8 @@ async def connect(
         info = await _complete(mount, params, info)
         try:
             socket.__init__()  # type: ignore[misc]
-            answer = await socket.connect(params, info)
+            # What it returns is checked because not everybody's code is typed.
+            answer = await socket.connect(params, info)  # type: ignore[func-returns-value]
             if answer is not None:
                 raise _no_answer(type(socket), answer)
         except (ConnectRefused, TokenError) as error:

@@ -78,8 +78,8 @@ def two_handlers_of_one_name() -> None:
         @handle_in("new_msg")
         async def on_msg(self, payload: Any) -> None: ...
 
-        @handle_in("edit_msg")
-        async def on_msg(self, payload: Any) -> None: ...  # type: ignore[no-redef]  # noqa: F811
+        @handle_in("edit_msg")  # type: ignore[no-redef]
+        async def on_msg(self, payload: Any) -> None: ...  # noqa: F811
 
 
 def a_handler_called_push() -> None:
@@ -188,7 +188,7 @@ def awaits_broadcast() -> type[Channel]:
     class Room(Channel):
         @handle_in("shout")
         async def shout(self, payload: Any) -> None:
-            await self.broadcast("shout", payload)  # type: ignore[func-returns-value]
+            await self.broadcast("shout", payload)  # type: ignore[misc,func-returns-value]
 
     return Room
 
@@ -197,7 +197,15 @@ def awaits_push_in_a_helper() -> type[Channel]:
     class Room(Channel):
         async def tell(self) -> None:
             if self.topic:
-                await self.push("told", {})  # type: ignore[func-returns-value]
+                await self.push("told", {})  # type: ignore[misc,func-returns-value]
+
+    return Room
+
+
+def awaits_the_broadcast_of_the_endpoint() -> type[Channel]:
+    class Room(Channel):
+        async def terminate(self, reason: Any) -> None:
+            await self.endpoint.broadcast(self.topic, "gone", {})
 
     return Room
 
@@ -205,7 +213,7 @@ def awaits_push_in_a_helper() -> type[Channel]:
 def awaits_reply_to() -> type[Channel]:
     class Room(Channel):
         async def handle_info(self, message: Any) -> None:
-            await reply_to(message, Reply())  # type: ignore[func-returns-value]
+            await reply_to(message, Reply())  # type: ignore[misc,func-returns-value]
 
     return Room
 
@@ -272,6 +280,10 @@ CHECKED: list[tuple[Callable[[], type[Channel]], str]] = [
     ),
     (awaits_push_in_a_helper, rf"Room\.tell \({HERE}\) awaits self\.push\(\.\.\.\)"),
     (
+        awaits_the_broadcast_of_the_endpoint,
+        rf"Room\.terminate \({HERE}\) awaits self\.endpoint\.broadcast\(\.\.\.\), which is not async",
+    ),
+    (
         awaits_reply_to,
         rf"Room\.handle_info \({HERE}\) awaits reply_to\(\.\.\.\), which is not async",
     ),
@@ -316,7 +328,7 @@ def test_the_line_of_a_mistake_is_the_line_where_it_is_written() -> None:
     room = awaits_broadcast()
     with pytest.raises(InvalidHandler) as caught:
         serving(room).check()
-    code = room._handlers["shout"].__code__  # type: ignore[attr-defined]
+    code = room._handlers["shout"].__code__
     # The decorator, the definition, the statement.
     assert f"{__file__}:{code.co_firstlineno + 2})" in str(caught.value)
 
