@@ -30,6 +30,7 @@ from actors.errors import (
     StartError,
     StartIgnored,
     ThreadQueueFull,
+    UnlinkedMethod,
     WrongThread,
 )
 from actors.exits import (
@@ -182,6 +183,7 @@ __all__ = [
     "ThreadQueueFull",
     "Timeout",
     "TimerRef",
+    "UnlinkedMethod",
     "Unregistered",
     "Via",
     "Within",

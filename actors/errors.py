@@ -14,7 +14,8 @@ ActorsError
 ├── NoSuchName          your send() named nobody
 ├── DeadProcess         your link() named a process that has ended
 ├── NotAProcess         you used a verb that needs a process outside one
-├── MailboxBusy         two of your tasks read one mailbox
+├── MailboxBusy         two of your tasks read one mailbox, or a callback reads that of its server
+├── UnlinkedMethod      your spawn() would let a method outlive the server it belongs to
 ├── RuntimeClosed       the runtime no longer takes new processes
 ├── WrongThread         you used a verb in a thread that is not the runtime's
 ├── ThreadQueueFull     your thread sent more than the runtime could take
@@ -64,6 +65,7 @@ __all__ = [
     "StartError",
     "StartIgnored",
     "ThreadQueueFull",
+    "UnlinkedMethod",
     "WrongThread",
 ]
 
@@ -254,16 +256,48 @@ class NotAProcess(ActorsError, RuntimeError):
 
 
 class MailboxBusy(ActorsError, RuntimeError):
-    """`receive` was called in a helper task of a process: only the process's own task reads its mailbox."""
+    """`receive` was called where somebody else reads the mailbox.
 
-    def __init__(self, pid: Pid) -> None:
-        super().__init__(pid)
+    In a helper task of a process: only the process's own task reads it. Or without a match in a callback of a server:
+    its loop reads it, for all callbacks. `server` is what that server is called, None for the first case.
+    """
+
+    def __init__(self, pid: Pid, server: str | None = None) -> None:
+        super().__init__(pid, server)
         self.pid = pid
+        self.server = server
 
     def __str__(self) -> str:
+        if self.server is not None:
+            return (
+                f"receive() in a callback of {self.server} {self.pid!r} would take any message, those for the other "
+                "callbacks too; write `async def handle_info(self, message)` to act on messages, or receive(match) "
+                "to wait for one of them"
+            )
         return (
             f"only the task of {self.pid!r} itself may receive its messages; "
             "let the helper task send() what it finds to the process, or spawn() a process for it"
+        )
+
+
+class UnlinkedMethod(ActorsError, TypeError):
+    """`spawn` was given a method of a server or a channel, which would go on when that has ended.
+
+    `verb` is `spawn` or `spawn_monitor`; `method` is the method's name, with its class.
+    """
+
+    def __init__(self, verb: str, method: str, place: str) -> None:
+        super().__init__(verb, method, place)
+        self.verb = verb
+        self.method = method
+        self.place = place
+
+    def __str__(self) -> str:
+        owner, _, name = self.method.rpartition(".")
+        return (
+            f"{self.verb}(self.{name}) would run {self.method} ({self.place}) on when its {owner} has ended; write "
+            f"spawn_link(self.{name}), which ends with it, or send_every(current_pid(), message, seconds) and "
+            "handle_info"
         )
 
 
@@ -329,6 +363,12 @@ class InvalidReturn(ActorsError, TypeError):
     def __str__(self) -> str:
         if self.forgot_await:
             return f"{self.callback} returned a coroutine that was not awaited; write `await` before the call"
+        kind = type(self.got)
+        if kind.__name__ == "Reply" and not kind.__module__.startswith("actors."):
+            return (
+                f"{self.callback} returned a Reply of {kind.__module__}, which is another class; "
+                "write `from actors import Reply` to answer a call"
+            )
         return f"{self.callback} returned {self.got!r}; it may return {', '.join(self.expected)}"
 
 

@@ -22,7 +22,7 @@ from __future__ import annotations
 import inspect
 import math
 from threading import get_ident
-from typing import Any, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 import trio
 from trio.lowlevel import current_task, enable_ki_protection, wait_task_rescheduled
@@ -72,6 +72,9 @@ class GenServer(Generic[S]):
 
     A callback may await whatever it likes; while it does, the server handles nothing else. It must not `receive`.
     """
+
+    # For `spawn`: an instance belongs to one process, and must not outlive it.
+    _ashtree_in_process: ClassVar[bool] = True
 
     # None until init sets it, so that a server without state need not.
     state: S = None  # type: ignore[assignment]

@@ -22,8 +22,10 @@ process's own task may `receive`.
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Awaitable, Callable
+from functools import partial
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -38,7 +40,7 @@ from actors._process import (
     start_monitor,
 )
 from actors.addresses import Via
-from actors.errors import MailboxBusy, NoSuchName, ProcessExit
+from actors.errors import MailboxBusy, NoSuchName, ProcessExit, UnlinkedMethod
 from actors.exits import ExitReason
 from actors.refs import Pid, Ref
 
@@ -81,11 +83,26 @@ def spawn(
         AlreadyStarted: the name is taken; nothing was started.
         RuntimeClosed: there is no runtime here, or it is shutting down.
         WrongThread: the caller runs in another thread than the runtime.
+        UnlinkedMethod: the function is a method of a server or a channel, whose state must not outlive its process.
 
     The process outlives its creator; only the end of the runtime ends it for certain. It has not taken its first
     step when this returns. As in Trio, context variables are copied from the caller.
     """
+    _refuse_unlinked("spawn", function)
     return require_runtime("spawn").spawn(function, args, name=name, label=label).pid
+
+
+def _refuse_unlinked(verb: str, function: Callable[..., Any]) -> None:
+    """Raise UnlinkedMethod for a method of an object that lives in a process of its own."""
+    method = function
+    while isinstance(method, partial):
+        method = method.func
+    owner = getattr(method, "__self__", None)
+    if owner is not None and getattr(type(owner), "_ashtree_in_process", False):
+        code = getattr(inspect.unwrap(method), "__code__", None)
+        place = "?" if code is None else f"{code.co_filename}:{code.co_firstlineno}"
+        name = getattr(method, "__name__", repr(method))
+        raise UnlinkedMethod(verb, f"{type(owner).__name__}.{name}", place)
 
 
 def spawn_link(
@@ -107,6 +124,7 @@ def spawn_monitor(
 ) -> tuple[Pid, Ref]:
     """Like `spawn`, and monitor the new process. Returns its pid and the monitor's reference."""
     process = require_process("spawn_monitor")
+    _refuse_unlinked("spawn_monitor", function)
     pid = process.runtime.spawn(function, args, name=name, label=label).pid
     return pid, start_monitor(process, pid, None)
 
@@ -213,12 +231,17 @@ async def receive(match: Callable[[Any], bool] | None = None, *, timeout: float 
     Raises:
         trio.TooSlowError: nothing matched in time.
         ProcessKilled: the process has accepted a fatal exit signal; never catch it for good.
+        MailboxBusy: this is a helper task of a process; or a callback of a server
+            other than `terminate`, and there is no `match`.
 
     Always a checkpoint. Cancelling it loses no message.
     """
     process = require_process("receive")
     if process.task is not current_task():
         raise MailboxBusy(process.pid)
+    # The loop of a server that terminates reads no more; from then on the process has something to say about its end.
+    if match is None and process.context is None and is_server(process):
+        raise MailboxBusy(process.pid, process.describe())
     mailbox = process.mailbox
     deadline = trio.current_time() + timeout if timeout < math.inf else math.inf
     await trio.lowlevel.checkpoint()

@@ -19,6 +19,7 @@ from channels.errors import (
     DecodeError,
     EncodeError,
     InvalidOption,
+    InvalidResult,
     InvalidRoute,
 )
 from channels.filters import Keep
@@ -66,6 +67,7 @@ __all__ = [
     "InvalidHandler",
     "InvalidOption",
     "InvalidPayload",
+    "InvalidResult",
     "InvalidRoute",
     "InvalidSecret",
     "JoinRefused",

@@ -23,7 +23,6 @@ from typing import Any
 import msgspec
 import trio
 
-from actors.errors import InvalidReturn
 from actors.exits import NOPROC, NORMAL, SHUTDOWN, ExitReason, Shutdown, is_normal_exit
 from actors.gen_server import GenServer, Sender
 from actors.links import kill, monitor, send_exit
@@ -35,10 +34,16 @@ from actors.results import Reply as CallReply
 from actors.runtime import current_runtime
 from actors.sys import ServerStatus
 from actors.threads import run_threadsafe
+from channels._channel_report import channel_state, kept_payload
+from channels._places import place_of_method
+from channels._results import AFTER_CALL, AFTER_MESSAGE, AFTER_PUSH, invalid, join_response
+from channels._slow_joins import watch_join
 from channels.channel import Channel
 from channels.effects import Membership
+from channels.errors import EncodeError, InvalidResult
 from channels.fastlane import Fastlane
 from channels.filters import filter_parameters
+from channels.handlers import method_of
 from channels.messages import Broadcast, Message
 from channels.payloads import InvalidPayload, refused
 from channels.pubsub.pubsub import PubSub
@@ -65,16 +70,6 @@ DUPLICATE_JOIN = Shutdown("duplicate_join")
 
 # Where a channel that has fallen behind lets its connection read again. Well above zero, so that it does not run dry.
 READ_ON_AT = 512
-
-EXPECTED = (
-    "None",
-    "Reply(payload)",
-    "NoReply()",
-    "Continue(argument)",
-    "Within(seconds)",
-    "Stop(reason)",
-)
-AFTER_CALL = ("actors.Reply(value)", "NoReply()", "Stop(reason)")
 
 
 class Link:
@@ -148,7 +143,9 @@ class ChannelServer(GenServer[None]):
         self.membership = membership
         self.replaced = replaced
         self.answered = False
-        self.telemetry = current_runtime().telemetry
+        self.payload = kept_payload(payload)
+        runtime = current_runtime()
+        self.telemetry, self.timers = runtime.telemetry, runtime.timers
         self.watching: Ref = monitor(link.connection)
         cls: type[Channel] = membership.route.channel
         channel = self.channel = cls.__new__(cls)
@@ -181,11 +178,16 @@ class ChannelServer(GenServer[None]):
         try:
             decode = type(channel)._decode_join
             params = argument if decode is None else self._decoded(decode, argument)
-            response = await channel.join(membership.topic, params)
+            watch = watch_join(channel)
+            try:
+                response = await channel.join(membership.topic, params)
+            finally:
+                if watch is not None:
+                    self.timers.forget(watch)
         except JoinRefused as refusal:
             self._measure_join(started, "error", argument)
             return self._refuse(refusal)
-        self._accept({} if response is None else response)
+        self._accept(join_response(type(channel), response))
         self._measure_join(started, "ok", argument)
         if membership.status == "gone":
             # The client has joined again meanwhile. It got its answer, and now this channel has to go.
@@ -202,9 +204,7 @@ class ChannelServer(GenServer[None]):
     def _accept(self, response: Any) -> None:
         link, membership, channel = self.link, self.membership, self.channel
         # Encoded first: if the response cannot be, the join has crashed and nothing was promised.
-        reply = link.codec.reply(
-            membership.join_ref, membership.ref, membership.topic, "ok", response
-        )
+        reply = self._encoded_answer("ok", response)
         if membership.status != "superseded":
             link.pubsub.subscribe(
                 membership.topic, metadata=Fastlane(link.out, link.codec, channel._intercepts)
@@ -217,13 +217,21 @@ class ChannelServer(GenServer[None]):
     def _refuse(self, refusal: JoinRefused) -> Stop:
         link, membership = self.link, self.membership
         self.constructed = True
-        reply = link.codec.reply(
-            membership.join_ref, membership.ref, membership.topic, "error", refusal.payload
-        )
+        reply = self._encoded_answer("error", refusal.payload)
         membership.ended = True
         self._write_answer(reply)
         send(link.connection, Refused(membership))
         return Stop(SHUTDOWN)
+
+    def _encoded_answer(self, status: str, response: Any) -> bytes:
+        membership = self.membership
+        try:
+            return self.link.codec.reply(
+                membership.join_ref, membership.ref, membership.topic, status, response
+            )
+        except EncodeError as error:
+            error.place = place_of_method(type(self.channel), "join")
+            raise
 
     def _write_answer(self, reply: bytes) -> None:
         put = self.link.out.put
@@ -263,11 +271,12 @@ class ChannelServer(GenServer[None]):
             if type(result) is Reply:
                 self._reply(message, result)
                 return None
-            return self._finish(message, result, "handle_in")
+            return self._finish(message, result)
         if type(message) is Broadcast and message.topic == channel.topic:
             interceptor = channel._interceptors.get(message.event)
             if interceptor is not None:
-                return self._checked(await interceptor(channel, message.payload), "handle_out")
+                result = await interceptor(channel, message.payload)
+                return self._checked(result, "handle_out", message.event)
         if type(message) is Down and message.ref is self.watching:
             # NOPROC: it was gone before this process had taken its first step.
             reason = message.reason
@@ -284,7 +293,7 @@ class ChannelServer(GenServer[None]):
             if is_normal_exit(result.reason):
                 self._close()
         elif type(result) not in (CallReply, NoReply):
-            raise InvalidReturn(f"{type(self.channel).__name__}.handle_call", result, AFTER_CALL)
+            raise invalid(type(self.channel), "handle_call", result, AFTER_CALL)
         return result
 
     async def handle_cast(self, message: Any) -> Stop | NoReply | Continue | Within | None:
@@ -295,51 +304,70 @@ class ChannelServer(GenServer[None]):
             await self.channel.terminate(reason)
 
     def format_status(self, status: ServerStatus) -> ServerStatus:
-        """Keep out of crash reports what the endpoint keeps out of its log."""
+        """Show the channel, without what the endpoint keeps out of its log."""
         message, rule = status.message, self.link.endpoint.filter_parameters
+        if isinstance(message, Continue) and not self.constructed:
+            status.message = message = self.membership.join_message(message.argument)
         if isinstance(message, Message | Broadcast):
             payload = filter_parameters(message.payload, rule)
             status.message = msgspec.structs.replace(message, payload=payload)
-        elif isinstance(message, Continue) and not self.constructed:
-            # The join.
-            status.message = Continue(filter_parameters(message.argument, rule))
+        status.state = channel_state(self.channel, self.payload, rule)
         return status
 
     def _reply(self, message: Message, reply: Reply) -> None:
         link, membership = self.link, self.membership
-        link.out.put(
-            link.codec.reply(
+        try:
+            frame = link.codec.reply(
                 membership.channel_ref, message.ref, membership.topic, reply.status, reply.payload
             )
-        )
+        except EncodeError as error:
+            channel = type(self.channel)
+            error.place = place_of_method(channel, method_of(channel, "handle_in", message.event))
+            raise
+        link.out.put(frame)
 
     def _leave(self, message: Message) -> Stop:
         self._reply(message, Reply())
         self._close()
         return Stop(Shutdown("left"))
 
-    def _finish(
-        self, message: Message, result: Any, callback: str
-    ) -> Stop | NoReply | Continue | Within | None:
+    def _finish(self, message: Message, result: Any) -> Stop | NoReply | Continue | Within | None:
         if type(result) is Stop and result.reply is not MISSING:
             if type(result.reply) is not Reply:
-                raise InvalidReturn(
-                    f"{type(self.channel).__name__}.{callback}",
+                raise self._invalid(
+                    "handle_in",
                     result,
-                    ("Stop(reason, reply=channels.Reply(payload))",),
+                    message.event,
+                    advice="write Stop(reason, reply=Reply(payload)) with channels.Reply",
                 )
             self._reply(message, result.reply)
             result = Stop(result.reason)
-        return self._checked(result, callback)
+        return self._checked(result, "handle_in", message.event)
 
-    def _checked(self, result: Any, callback: str) -> Stop | NoReply | Continue | Within | None:
+    def _checked(
+        self, result: Any, callback: str, event: str | None = None
+    ) -> Stop | NoReply | Continue | Within | None:
         kind = type(result)
         if kind is Stop:
             if is_normal_exit(result.reason):
                 self._close()
         elif result is not None and kind not in (NoReply, Continue, Within):
-            raise InvalidReturn(f"{type(self.channel).__name__}.{callback}", result, EXPECTED)
+            raise self._invalid(callback, result, event)
         return result  # type: ignore[no-any-return]
+
+    def _invalid(
+        self, callback: str, result: Any, event: str | None, advice: str | None = None
+    ) -> InvalidResult:
+        channel = type(self.channel)
+        return invalid(
+            channel,
+            callback,
+            result,
+            AFTER_PUSH if callback == "handle_in" else AFTER_MESSAGE,
+            event=event,
+            method=method_of(channel, callback, event),
+            advice=advice,
+        )
 
     def _close(self) -> None:
         link, membership = self.link, self.membership

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import reprlib
+from collections.abc import Mapping
 from typing import Any
 
 import trio
@@ -12,8 +13,11 @@ from attrs import evolve, frozen
 from actors.runtime import current_runtime
 from actors.telemetry import Event
 from channels._mounts import MountedSocket, Services
+from channels._places import place_of
+from channels._results import invalid
 from channels._token_errors import TokenError
 from channels.connect_info import ConnectInfo
+from channels.errors import InvalidResult
 from channels.serializers.base import Serializer, negotiate
 from channels.serializers.versions import DEFAULT_VSN
 from channels.sockets import ConnectRefused, Refusal, Socket
@@ -44,9 +48,18 @@ class Connected:
 def may_come_from(
     services: Services, mount: MountedSocket, origin: str | None, *, scheme: str, host: str | None
 ) -> bool:
-    """Tell whether a request may come from a page of that origin; if not, it is counted and told."""
-    if origin_allowed(mount.origin, origin, scheme=scheme, host=host):
-        return True
+    """Tell whether a request may come from a page of that origin; if not, it is counted and told.
+
+    A `check_origin` function that raises, or answers anything but True or False, lets nobody in.
+    """
+    try:
+        if origin_allowed(mount.origin, origin, scheme=scheme, host=host):
+            return True
+    except (
+        Exception
+    ) as error:  # the application's bug: a refusal for the client, the traceback for the log
+        _failed(services, mount, error, 403, callback="check_origin")
+        return False
     _tell(services, mount, SOCKET_ORIGIN_REFUSED, origin=origin)
     return False
 
@@ -99,27 +112,59 @@ async def connect(
         info = await _complete(services, mount, params, info)
         try:
             socket.__init__()  # type: ignore[misc]
-            await socket.connect(params, info)
+            # What it returns is checked because not everybody's code is typed.
+            answer = await socket.connect(params, info)  # type: ignore[func-returns-value]
+            if answer is not None:
+                raise _no_answer(type(socket), answer)
         except (ConnectRefused, TokenError) as error:
             reason = error.reason if isinstance(error, ConnectRefused) else error
             services.count(("socket", "refused"))
             _measure(started, socket, info, about, result="error", reason=reason)
             return _refusal(mount, reason, info) if transport == "websocket" else Refusal()
         identity = _identity(socket)
-    except (
-        Exception
-    ) as error:  # the application's bug: 500 for the client, the traceback for the log
-        current_runtime().telemetry.execute(
-            SOCKET_CONNECT_FAILED,
-            {},
-            {"endpoint": services.endpoint, "socket": mount.socket, "exception": error},
-        )
-        return Refusal(500)
+    except Exception as error:  # the application's bug: the traceback is for the log
+        # Who answers connect with something else than None means to refuse, as False does elsewhere: 403, as in
+        # Phoenix. Everything else is a bug: 500.
+        is_answer = isinstance(error, InvalidResult) and error.callback.endswith(".connect")
+        refusal = Refusal(403 if is_answer else 500)
+        _failed(services, mount, error, refusal.status)
+        return refusal
     if problem is not None:
         _measure(started, socket, info, about, result="error", reason=problem)
         return Refusal(400, problem, (("sec-websocket-version", handshake.VERSION),))
     _measure(started, socket, info, about, result="ok", reason=None)
     return Connected(mount=mount, socket=socket, id=identity, serializer=serializer)
+
+
+def _failed(
+    services: Services,
+    mount: MountedSocket,
+    error: Exception,
+    status: int,
+    *,
+    callback: str = "connect",
+) -> None:
+    """Count and tell that the application could not decide about a client."""
+    services.count(SOCKET_CONNECT_FAILED)
+    current_runtime().telemetry.execute(
+        SOCKET_CONNECT_FAILED,
+        {},
+        {
+            "endpoint": services.endpoint,
+            "socket": mount.socket,
+            "callback": callback,
+            "exception": error,
+            "status": status,
+        },
+    )
+
+
+def _no_answer(socket: type[Socket], answer: Any) -> InvalidResult:
+    """Make the error for a `connect` that has neither returned None nor raised."""
+    advice = None
+    if not isinstance(answer, BaseException | type) and not inspect.iscoroutine(answer):
+        advice = "return nothing to let the client in, and write `raise ConnectRefused(reason)` to refuse it"
+    return invalid(socket, "connect", answer, ("None",), advice=advice)
 
 
 async def _complete(
@@ -130,6 +175,8 @@ async def _complete(
         session = mount.session(parse_cookies(info.headers))
         if inspect.isawaitable(session):
             session = await session
+        if session is not None and not isinstance(session, Mapping):
+            raise _wrong(mount, "session", session, ("None", "a mapping"))
         if session is not None:
             problem = csrf_problem(mount.check_csrf, session, params.get("_csrf_token"))
             if problem is not None:
@@ -143,8 +190,12 @@ def _refusal(mount: MountedSocket, reason: Any, info: ConnectInfo) -> Refusal:
         return Refusal()
     refusal = mount.error_handler(reason, info)
     if not isinstance(refusal, Refusal):
-        raise TypeError(
-            f"the error_handler of {mount.socket.__name__} returned {refusal!r}; return a Refusal"
+        raise _wrong(
+            mount,
+            "error_handler",
+            refusal,
+            ("Refusal(status, body)",),
+            advice="return a Refusal, such as Refusal(401)",
         )
     return refusal
 
@@ -152,10 +203,32 @@ def _refusal(mount: MountedSocket, reason: Any, info: ConnectInfo) -> Refusal:
 def _identity(socket: Socket) -> str | None:
     identity = socket.id()
     if identity is not None and not isinstance(identity, str):
-        raise TypeError(
-            f"{type(socket).__name__}.id returned {identity!r}; return a topic, such as 'user:7', or None"
+        raise invalid(
+            type(socket),
+            "id",
+            identity,
+            ("None", "a topic"),
+            advice="return a topic, such as 'user:7', or None",
         )
     return identity
+
+
+def _wrong(
+    mount: MountedSocket,
+    option: str,
+    got: Any,
+    expected: tuple[str, ...],
+    *,
+    advice: str | None = None,
+) -> InvalidResult:
+    """Make the error for a function of a mount that returned something that it may not."""
+    return InvalidResult(
+        f"the {option} of {mount.socket.__name__}",
+        got,
+        expected,
+        place=place_of(getattr(mount, option)),
+        advice=advice,
+    )
 
 
 def _measure(

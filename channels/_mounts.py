@@ -11,6 +11,7 @@ from attrs import frozen
 from actors.refs import Pid
 from actors.runtime import current_runtime
 from channels._channel_server import ChannelServer, Link
+from channels._places import place_of
 from channels._work_budget import WorkBudget
 from channels.effects import Membership
 from channels.long_poll import LongPoll
@@ -19,6 +20,7 @@ from channels.paths import InvalidPath, PathTable, join_paths
 from channels.pubsub.pubsub import PubSub
 from channels.serializers.base import Codec, Serializer
 from channels.sockets import Socket, router_of
+from channels.telemetry import SOCKET_WITHOUT_CHANNELS
 from channels.tokens import Secret
 from channels.transports.deflate import Deflate, deflated_frames
 from channels.transports.origin import parse_rule
@@ -225,6 +227,17 @@ class Services:
         self.budget = WorkBudget()
         # Of connections that have not sent the head of their first request.
         self.heads: dict[trio.CancelScope, None] = {}
+
+    def tell_of_empty_sockets(self) -> None:
+        """Tell of each socket class that has no channels: its clients connect, and join nothing."""
+        mounts = (*self.mounts.values(), *self.longpolls.values())
+        for socket in dict.fromkeys(mount.socket for mount in mounts):
+            if not socket.channels:
+                self.runtime.telemetry.execute(
+                    SOCKET_WITHOUT_CHANNELS,
+                    {},
+                    {"endpoint": self.endpoint, "socket": socket, "place": place_of(socket)},
+                )
 
     def listening(self, listener: Listening) -> None:
         """Note where clients come in: a listener that was restarted replaces the one before."""

@@ -18,6 +18,7 @@ After Phoenix.Channel. Where it differs, docs/topics/differences.md says how and
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
@@ -27,10 +28,11 @@ from actors.refs import Pid
 from actors.results import Continue, NoReply, Stop, Within
 from actors.results import Reply as CallReply
 from actors.runtime import current_runtime
-from channels.errors import ChannelsError
+from channels._places import place_of_frame
+from channels.errors import ChannelsError, EncodeError, InvalidOption
 from channels.excerpts import brief
 from channels.fastlane import publish
-from channels.handlers import collect
+from channels.handlers import check_names, collect
 from channels.messages import Broadcast
 from channels.replies import Reply
 from channels.telemetry import CHANNEL_UNHANDLED_INFO
@@ -117,7 +119,12 @@ def reply_to(socket_ref: SocketRef, reply: Reply) -> None:
         reply_to(ref, Reply({"total": 3}))
 
     Clients take the first answer to a push and ignore the rest, and one that comes after a rejoin.
+
+    Raises:
+        InvalidOption: `reply` is no `channels.Reply`.
     """
+    if not isinstance(reply, Reply):
+        raise InvalidOption("reply_to", "reply", reply, "Reply(payload), with Reply of channels")
     link = socket_ref._link
     link.put(
         link.codec.reply(
@@ -136,6 +143,8 @@ class Channel:
 
         log_join: at which level joins are logged, None not at all. Phoenix's `log_join`.
         log_handle_in: the same for pushes that were handled. Phoenix's `log_handle_in`.
+        slow_join: seconds after which a `join` that has not returned is reported, with the place where it waits; None
+            does not report it. 10, as long as phoenix.js waits for the answer.
 
     Other attributes are yours. `__init__`, if you write one, takes no arguments.
     """
@@ -146,7 +155,10 @@ class Channel:
 
     log_join: ClassVar[LogLevelName | None] = "info"
     log_handle_in: ClassVar[LogLevelName | None] = "debug"
+    slow_join: ClassVar[float | None] = 10.0
 
+    # For `spawn`: an instance belongs to one process, and must not outlive it.
+    _ashtree_in_process: ClassVar[bool] = True
     _handlers: ClassVar[dict[str, Callable[..., Awaitable[Any]]]] = {}
     _interceptors: ClassVar[dict[str, Callable[..., Awaitable[Any]]]] = {}
     _intercepts: ClassVar[frozenset[str]] = frozenset()
@@ -154,6 +166,7 @@ class Channel:
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
+        check_names(cls, Channel)
         cls._handlers = collect(cls, "in")
         cls._interceptors = collect(cls, "out")
         cls._intercepts = frozenset(cls._interceptors)
@@ -174,14 +187,16 @@ class Channel:
             payload: what it sent with the join; an object by convention, any JSON value or a `Binary` in fact.
 
         Returns:
-            None, or what the client gets with the ok.
+            None, or what the client gets with the ok: a dict, or a record that encodes as a JSON object, or a `Binary`.
+            Everything else is a mistake, and the client is refused.
 
         Raises:
             JoinRefused: the client gets its payload with an error. Anything else raised here is answered with
                 `{"reason": "join crashed"}`.
 
         The client is not subscribed before this has returned, so it may not push or broadcast. It may take its time:
-        meanwhile messages for this topic wait, and other topics of the client go on.
+        meanwhile messages for this topic wait, and other topics of the client go on. It is never
+        ended for being slow alone, but phoenix.js gives up after 10 seconds and joins again: see `slow_join`.
 
         If the client joins the topic again meanwhile, this call has five seconds to end. Its answer is sent, and then
         the channel is replaced. After five seconds the channel is killed, and the answer is `join crashed`.
@@ -238,7 +253,12 @@ class Channel:
         if not self._joined:
             raise NotJoined(self.topic, "push")
         link = self._link
-        link.put(link.codec.push(self._membership.channel_ref, self.topic, event, payload))
+        try:
+            frame = link.codec.push(self._membership.channel_ref, self.topic, event, payload)
+        except EncodeError as error:
+            error.place = place_of_frame(sys._getframe(1))
+            raise
+        link.put(frame)
 
     def broadcast(self, event: str, payload: Any) -> None:
         """Send an event to every client that has joined this topic, this channel's own included, on every node.
@@ -261,7 +281,12 @@ class Channel:
     def _broadcast(self, event: str, payload: Any, sender: Pid | None) -> None:
         if not self._joined:
             raise NotJoined(self.topic, "broadcast")
-        publish(self._link.pubsub, Broadcast(self.topic, event, payload), sender)
+        try:
+            publish(self._link.pubsub, Broadcast(self.topic, event, payload), sender)
+        except EncodeError as error:
+            # Behind this one and the public verb, whoever called that.
+            error.place = place_of_frame(sys._getframe(2))
+            raise
 
     def socket_ref(self) -> SocketRef:
         """Keep the push that is being handled, to answer it later with `reply_to`.

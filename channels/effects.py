@@ -83,6 +83,10 @@ class Membership:
     def __repr__(self) -> str:
         return f"<membership of {brief(self.topic)} join_ref={brief(self.join_ref)} {self.status}>"
 
+    def join_message(self, payload: Any) -> Message:
+        """The message that asked for this membership, with the payload that it had."""
+        return Message(self.join_ref, self.ref, self.topic, "phx_join", payload)
+
     def load(self, message: Message, weight: int) -> None:
         """Count a message that waits `weight` times."""
         self.waiting += weight

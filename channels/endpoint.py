@@ -385,6 +385,7 @@ async def _hold(services: Services) -> Pid:
             channels=[route.channel for mount in mounts for route in mount.router.routes],
         )
     )
+    services.tell_of_empty_sockets()
     raise StartIgnored
 
 

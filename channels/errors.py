@@ -5,6 +5,7 @@
     ├── EncodeError          the application handed over something that cannot be sent
     ├── InvalidRoute         the application declared a channel route that cannot work
     ├── InvalidOption        the application gave an option a value that cannot be
+    ├── InvalidResult        a callback of the application returned something that it may not
     └── InvalidRequirement   the application declared a protocol version that is not one
 
 Errors of one module only (a port that is taken, say) live beside the code that raises them and
@@ -13,6 +14,10 @@ inherit from `ChannelsError` all the same.
 
 from __future__ import annotations
 
+import reprlib
+from collections.abc import Sequence
+
+from actors.errors import InvalidReturn
 from channels.excerpts import brief
 
 __all__ = [
@@ -21,8 +26,13 @@ __all__ = [
     "EncodeError",
     "InvalidOption",
     "InvalidRequirement",
+    "InvalidResult",
     "InvalidRoute",
 ]
+
+# What a callback returned is the application's own: long enough to know it again.
+_shown = reprlib.Repr()
+_shown.maxstring = _shown.maxother = 120
 
 
 class ChannelsError(Exception):
@@ -52,17 +62,24 @@ class EncodeError(ChannelsError):
     object where one is needed, or a name is too long for a binary frame.
 
     Fields: `kind` (`"push"`, `"reply"` or `"broadcast"`), `topic` and `event` (of a reply, its
-    status) as they were handed over, and `problem`, what is wrong and what to write instead.
+    status) as they were handed over; `problem`, what is wrong and what to write instead; and
+    `place`, the method of the channel with its file and line, None where no channel was involved.
     """
 
     def __init__(self, problem: str, *, kind: str, topic: object, event: object) -> None:
-        super().__init__(
-            f"cannot encode the {kind} {brief(event)} on topic {brief(topic)}: {problem}"
-        )
+        super().__init__(problem)
         self.problem = problem
         self.kind = kind
         self.topic = topic
         self.event = event
+        self.place: str | None = None
+
+    def __str__(self) -> str:
+        where = "" if self.place is None else f" ({self.place})"
+        return (
+            f"cannot encode the {self.kind} {brief(self.event)} "
+            f"on topic {brief(self.topic)}{where}: {self.problem}"
+        )
 
 
 class InvalidRoute(ChannelsError, ValueError):
@@ -97,3 +114,42 @@ class InvalidRequirement(ChannelsError, ValueError):
     def __init__(self, message: str, *, requirement: object) -> None:
         super().__init__(message)
         self.requirement = requirement
+
+
+class InvalidResult(ChannelsError, InvalidReturn):
+    """A callback of a socket, a channel or a mount returned something that it may not.
+
+    If the callback decides about a client, the client is refused.
+
+    Fields: those of `actors.InvalidReturn`; `event`, of a push or a broadcast; `place`, the file and
+    line at which the callback is defined, None if it is not known; `advice`, what to write instead.
+    """
+
+    def __init__(
+        self,
+        callback: str,
+        got: object,
+        expected: Sequence[str],
+        *,
+        event: str | None = None,
+        place: str | None = None,
+        advice: str | None = None,
+    ) -> None:
+        super().__init__(callback, got, expected)
+        self.event = event
+        self.place = place
+        self.advice = advice
+
+    def __str__(self) -> str:
+        who = self.callback
+        if self.event is not None:
+            # The client's choice, where handle_in takes every event.
+            who = f"{who}({brief(self.event)})"
+        where = "" if self.place is None else f" ({self.place})"
+        got = "a coroutine that was not awaited" if self.forgot_await else _shown.repr(self.got)
+        advice = self.advice
+        if advice is None:
+            advice = f"it may return {', '.join(self.expected)}"
+            if self.forgot_await:
+                advice = "write `await` before the call"
+        return f"{who} returned {got}{where}; {advice}"

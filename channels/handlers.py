@@ -7,18 +7,24 @@ mounted, so that one place reports every mistake in the words of whoever made it
 from __future__ import annotations
 
 import inspect
+import math
+import sys
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
+from channels._places import place_of
 from channels.errors import ChannelsError
 
 __all__ = [
     "InvalidHandler",
     "check",
     "check_callback",
+    "check_constructor",
+    "check_names",
     "collect",
     "handle_in",
     "handle_out",
+    "method_of",
     "names_of",
 ]
 
@@ -78,6 +84,17 @@ def _marker(mark: str, events: tuple[str, ...]) -> Callable[[F], F]:
         )
 
     def decorate(function: F) -> F:
+        # Whose class body this is. The second method of a name takes the place of the first, and its events with it.
+        body = sys._getframe(1).f_locals
+        earlier = body.get(function.__name__) if "__qualname__" in body else None
+        lost = () if earlier is function else getattr(earlier, mark, ())
+        if lost:
+            raise InvalidHandler(
+                f"{body['__qualname__']} defines {function.__name__} for {lost[0]!r} ({place_of(earlier)}) and again "
+                f"for {events[0]!r} ({place_of(function)}), so that the first is lost; give each method its own name",
+                channel=None,
+                handler=function.__name__,
+            )
         setattr(function, mark, (*getattr(function, mark, ()), *events))
         return function
 
@@ -104,6 +121,70 @@ def names_of(channel: type, direction: str) -> dict[str, str]:
             for event in getattr(getattr(member, "__func__", member), mark, ()):
                 names[event] = name
     return names
+
+
+def check_names(channel: type, base: type) -> None:
+    """Raise InvalidHandler for a handler whose name is taken by `Channel`, or whose event has a handler already.
+
+    Args:
+        channel: a class that is being defined.
+        base: `Channel`.
+    """
+    taken = {*vars(base), *base.__annotations__}
+    for direction in ("in", "out"):
+        mark = _IN if direction == "in" else _OUT
+        for event, name in names_of(channel, direction).items():
+            if name in taken:
+                raise InvalidHandler(
+                    f"{channel.__name__}.{name} ({place_of(getattr(channel, name))}) is declared for "
+                    f'handle_{direction}("{event}") and hides Channel.{name}; give the method another name, such as '
+                    f"on_{name.lstrip('_')}",
+                    channel=channel,
+                    handler=name,
+                )
+        handlers: dict[str, str] = {}
+        for name, member in vars(channel).items():
+            function = getattr(member, "__func__", member)
+            for event in getattr(function, mark, ()):
+                first = handlers.setdefault(event, name)
+                if first != name:
+                    raise InvalidHandler(
+                        f'{channel.__name__} has two methods for handle_{direction}("{event}"): '
+                        f"{first} ({place_of(getattr(channel, first))}) and {name} ({place_of(function)}); "
+                        "keep one of them, or give each an event of its own",
+                        channel=channel,
+                        handler=name,
+                    )
+
+
+def check_constructor(owner: type, callback: str) -> None:
+    """Raise InvalidHandler for an `__init__` that cannot be called as Ashtree calls it, without arguments.
+
+    Args:
+        owner: the class of a channel or a socket.
+        callback: where it learns about its client instead: `join` or `connect`.
+    """
+    constructor: Any = owner.__init__  # type: ignore[misc] # it is only looked at
+    try:
+        inspect.signature(constructor).bind(None)
+    except TypeError:
+        pass
+    else:
+        if not inspect.iscoroutinefunction(constructor):
+            return
+    raise InvalidHandler(
+        f"{owner.__name__}.__init__ ({place_of(constructor)}) cannot be called without arguments, and Ashtree has none "
+        f"to give; write `def __init__(self)`, and set in {callback} what depends on the client",
+        channel=owner,
+        handler="__init__",
+    )
+
+
+def method_of(channel: type, callback: str, event: object = None) -> str:
+    """The name of the method that takes an event, or the callback itself where no method is declared for it."""
+    if callback in ("handle_in", "handle_out") and isinstance(event, str):
+        return names_of(channel, callback.removeprefix("handle_")).get(event, callback)
+    return callback
 
 
 _CALLBACKS = {
@@ -141,6 +222,7 @@ def check(channel: type) -> None:
             )
     for name, parameters in _CALLBACKS.items():
         check_callback(channel, name, getattr(channel, name), parameters)
+    check_constructor(channel, "join")
     for name in ("log_join", "log_handle_in"):
         level = getattr(channel, name)
         if level not in LOG_LEVELS:
@@ -149,6 +231,17 @@ def check(channel: type) -> None:
                 channel=channel,
                 handler=name,
             )
+    seconds = channel.slow_join  # type: ignore[attr-defined] # a Channel, which imports this module
+    if seconds is not None and (
+        isinstance(seconds, bool)
+        or not isinstance(seconds, int | float)
+        or not 0 < seconds < math.inf
+    ):
+        raise InvalidHandler(
+            f"{channel.__name__}.slow_join is {seconds!r}; write seconds above 0, or None to report no slow join",
+            channel=channel,
+            handler="slow_join",
+        )
 
 
 def check_callback(

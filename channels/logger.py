@@ -15,10 +15,12 @@ from actors.logger import bounded, log_exception
 from actors.refs import Pid
 from actors.telemetry import Event, Handler, Telemetry
 from channels.channel import Channel, LogLevelName
+from channels.errors import InvalidResult
 from channels.filters import SECRETS, FilterRule, filter_parameters
 from channels.sockets import Socket
 from channels.telemetry import (
     CHANNEL_HANDLED_IN,
+    CHANNEL_JOIN_SLOW,
     CHANNEL_JOINED,
     CHANNEL_UNHANDLED_INFO,
     ENDPOINT_DRAIN,
@@ -33,6 +35,7 @@ from channels.telemetry import (
     SOCKET_OVERFLOW,
     SOCKET_SESSION_REFUSED,
     SOCKET_UNSUPPORTED,
+    SOCKET_WITHOUT_CHANNELS,
 )
 from supervision.errors import describe_reason
 from supervision.events import CHILD_RESTARTED, CHILD_START_FAILED, GAVE_UP
@@ -77,7 +80,9 @@ def attach(
         (SOCKET_ORIGIN_REFUSED, (logging.WARNING,), _origin_refused),
         (SOCKET_UNSUPPORTED, (logging.WARNING,), _unsupported),
         (SOCKET_SESSION_REFUSED, (logging.WARNING,), _session_refused),
+        (SOCKET_WITHOUT_CHANNELS, (logging.WARNING,), _without_channels),
         (CHANNEL_JOINED, [_level(each.log_join) for each in classes], lines.joined),
+        (CHANNEL_JOIN_SLOW, (logging.WARNING,), _join_slow),
         (CHANNEL_HANDLED_IN, [_level(each.log_handle_in) for each in classes], lines.handled),
         (CHANNEL_UNHANDLED_INFO, (logging.WARNING,), _unhandled_info),
         (PAYLOAD_REFUSED, (logging.DEBUG,), _payload_refused),
@@ -250,14 +255,43 @@ def _session_refused(
     )
 
 
+def _without_channels(
+    event: Event, measurements: Mapping[str, Any], metadata: Mapping[str, Any]
+) -> None:
+    _log.warning(
+        '%s (%s) has no channels, so every join gets "unmatched topic"; '
+        'write channels = {"room:*": RoomChannel} in the class',
+        metadata["socket"].__name__,
+        metadata["place"] or metadata["socket"].__module__,
+    )
+
+
 def _connect_failed(
     event: Event, measurements: Mapping[str, Any], metadata: Mapping[str, Any]
 ) -> None:
+    error, status = metadata["exception"], metadata["status"]
+    if isinstance(error, InvalidResult):
+        # Its text says what to write. Its traceback shows only who noticed.
+        _log.error("%s; the client got HTTP %d", error, status)
+        return
     log_exception(
         _log,
-        "%s.connect raised; the client got HTTP 500",
+        "%s.%s raised; the client got HTTP %d",
         metadata["socket"].__name__,
-        exception=metadata["exception"],
+        metadata["callback"],
+        status,
+        exception=error,
+    )
+
+
+def _join_slow(event: Event, measurements: Mapping[str, Any], metadata: Mapping[str, Any]) -> None:
+    _log.warning(
+        "%s.join for %s has not returned after %g s, when phoenix.js gives up and joins again; put a time limit around "
+        "what it waits for, such as trio.fail_after, or set slow_join. It is at:\n%s",
+        type(metadata["channel"]).__name__,
+        _topic(metadata["channel"].topic),
+        measurements["duration"],
+        "".join(metadata["stack"]),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -67,6 +68,21 @@ def _check_function(mount: Mount, attribute: Any, value: Any) -> None:
         raise InvalidOption("Mount", attribute.name, value, "a function, or None")
 
 
+def _check_plain(value: Any, option: str, instead: str) -> None:
+    # A coroutine is true, so a question of permission that is answered by one would be answered with yes.
+    if inspect.iscoroutinefunction(value):
+        raise InvalidOption("Mount", option, value, f"a plain function, `{instead}`, without async")
+
+
+def _check_error_handler(mount: Mount, attribute: Any, value: Any) -> None:
+    _check_function(mount, attribute, value)
+    _check_plain(value, "error_handler", "def handler(reason, connect_info)")
+
+
+def _check_origin(mount: Mount, attribute: Any, value: Any) -> None:
+    _check_plain(value, "check_origin", "def check(origin)")
+
+
 def _check_flag(mount: Mount, attribute: Any, value: Any) -> None:
     if not isinstance(value, bool):
         raise InvalidOption("Mount", attribute.name, value, "True or False")
@@ -77,6 +93,7 @@ def _check_csrf(mount: Mount, attribute: Any, value: Any) -> None:
         raise InvalidOption(
             "Mount", "check_csrf", value, "True, False, or a function check(session, token)"
         )
+    _check_plain(value, "check_csrf", "def check(session, token)")
     if value is False and mount.check_origin is False:
         raise InvalidOption(
             "Mount",
@@ -116,7 +133,8 @@ class Mount:
         serializers: the wire formats on offer, with the versions that each serves, in the order of preference.
         check_origin: which pages may connect: `True`, those from the host that they connect to; `False`, all; `"conn"`,
             only with the same scheme and port too; or a list such as `["https://example.org", "//*.example.org"]`, or
-            a function of the parsed origin. Others get HTTP 403. Clients that are not browsers may always connect.
+            a function of the parsed origin that returns True or False. Others get HTTP 403. Clients that are not
+            browsers may always connect.
         partitions: supervisors among which the channels of this socket are spread. A socket class that is mounted
             several times has one pool; the largest number counts.
         path: what is added to the mount's path for WebSockets. Like that, it may have variables.
@@ -128,9 +146,11 @@ class Mount:
         auth_token: whether to look for phoenix.js's `authToken`, for `connect_info.auth_token`.
         connect_info: names (`"peer_data"`, `"x_headers"`, ...) and own pairs (`("region", "eu")`), for
             `connect_info["region"]` in `connect`.
-        session: makes a session of the cookies, for `connect_info.session`: `session(cookies)`, sync or async.
+        session: makes a session of the cookies, for `connect_info.session`: `session(cookies)`, sync or async,
+            returns a mapping or None.
         check_csrf: whether there is a session only with the right `_csrf_token` among the parameters. True compares it
-            with the session's own `_csrf_token`, masked by Plug or not; a function `check(session, token)` decides.
+            with the session's own `_csrf_token`, masked by Plug or not; a function `check(session, token)` returns
+            True or False.
         error_handler: makes the answer to a client that was refused with a reason: `handler(reason, connect_info)`
             returns a `Refusal`. Without one it is 403.
         max_channels: how many topics one connection may join; None leaves it to the socket class.
@@ -153,7 +173,7 @@ class Mount:
     serializers: Sequence[tuple[Serializer, Requirement]] = field(
         default=DEFAULT_SERIALIZERS, validator=_check_serializers
     )
-    check_origin: OriginRule = True
+    check_origin: OriginRule = field(default=True, validator=_check_origin)
     partitions: int = field(default=2, validator=whole)
     max_json_values: int = field(default=DEFAULT_MAX_VALUES, validator=whole, kw_only=True)
     path: str = field(default="/websocket", validator=_check_path, kw_only=True)
@@ -168,7 +188,7 @@ class Mount:
     session: SessionHook | None = field(default=None, validator=_check_function, kw_only=True)
     check_csrf: CsrfRule = field(default=True, validator=_check_csrf, kw_only=True)
     error_handler: ErrorHandler | None = field(
-        default=None, validator=_check_function, kw_only=True
+        default=None, validator=_check_error_handler, kw_only=True
     )
     max_channels: int | None = field(default=None, validator=optional(whole), kw_only=True)
     websocket: bool = field(default=True, validator=_check_flag, kw_only=True)

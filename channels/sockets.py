@@ -19,10 +19,11 @@ from typing import Any, ClassVar, TypeAlias
 
 from attrs import field, frozen
 
+from channels._sources import check_sources
 from channels.channel import Channel, LogLevelName
 from channels.connect_info import ConnectInfo
 from channels.errors import ChannelsError, InvalidOption
-from channels.handlers import LOG_LEVELS, InvalidHandler, check, check_callback
+from channels.handlers import LOG_LEVELS, InvalidHandler, check, check_callback, check_constructor
 from channels.payloads import use_types
 from channels.topics import Route, Router
 
@@ -139,10 +140,13 @@ def router_of(socket: type[Socket]) -> Router:
 
     Raises:
         InvalidRoute: a pattern that cannot work.
-        InvalidHandler: a callback or a channel's handler that cannot be called, or something that is no channel.
+        InvalidHandler: a callback or a channel's handler that cannot be called, or whose source shows a mistake; or
+            something that is no channel.
     """
     check_callback(socket, "connect", socket.connect, ("params", "connect_info"))
     check_callback(socket, "id", socket.id, (), is_async=False)
+    check_constructor(socket, "connect")
+    check_sources(socket, Socket)
     if socket.log not in LOG_LEVELS:
         raise InvalidHandler(
             f"{socket.__name__}.log is {socket.log!r}; write one of {', '.join(map(repr, LOG_LEVELS))}",
@@ -166,6 +170,7 @@ def router_of(socket: type[Socket]) -> Router:
                 handler="channels",
             )
         check(channel)
+        check_sources(channel, Channel)
         use_types(channel)
         routes.append(Route(pattern, channel, target.assigns if isinstance(target, Route) else {}))
     return Router(routes)

@@ -10,6 +10,7 @@ from actors.telemetry import Event
 __all__ = [
     "CHANNEL_HANDLED_IN",
     "CHANNEL_JOINED",
+    "CHANNEL_JOIN_SLOW",
     "CHANNEL_UNHANDLED_INFO",
     "CONNECTION_CLOSED",
     "ENDPOINT_DRAIN",
@@ -24,6 +25,7 @@ __all__ = [
     "SOCKET_OVERFLOW",
     "SOCKET_SESSION_REFUSED",
     "SOCKET_UNSUPPORTED",
+    "SOCKET_WITHOUT_CHANNELS",
 ]
 
 SOCKET_CONNECTED: Event = ("phoenix", "socket_connected")
@@ -45,10 +47,20 @@ SOCKET_SESSION_REFUSED: Event = ("phoenix", "socket_session_refused")
 `socket`, the class, and `problem`, a text. The client may connect all the same if `connect` lets it."""
 
 SOCKET_CONNECT_FAILED: Event = ("phoenix", "socket_connect_failed")
-"""A socket's `connect` raised something else than ConnectRefused. About `socket`, the class, and `exception`."""
+"""The application could not decide about a client, which was refused. About `socket`, the class; `callback`, which is
+`connect` or `check_origin`; `exception`, what it raised, or an `InvalidResult` for what it returned; `status`, of the
+HTTP answer."""
+
+SOCKET_WITHOUT_CHANNELS: Event = ("phoenix", "socket_without_channels")
+"""An endpoint started with a socket that has no channels, so that every join is refused. About `socket`, the class, and
+`place`, its file and line, None if they are not known."""
 
 CHANNEL_JOINED: Event = ("phoenix", "channel_joined")
 """A join was answered. Measures `duration`; about `channel`, `params`, `result` (ok or error)."""
+
+CHANNEL_JOIN_SLOW: Event = ("phoenix", "channel_join_slow")
+"""A join is still under way after the channel's `slow_join` seconds; once for each join. Measures `duration`, so far;
+about `channel` and `stack`, a list of lines: where it waits."""
 
 CHANNEL_HANDLED_IN: Event = ("phoenix", "channel_handled_in")
 """A push was handled and did not crash. Measures `duration`; about `channel`, `event`, `ref`, `params`."""

@@ -14,12 +14,14 @@ import hmac
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeAlias
 
+from channels._answers import yes_or_no
+
 __all__ = ["CsrfRule", "SessionHook", "csrf_matches", "csrf_problem", "parse_cookies"]
 
 SessionHook: TypeAlias = Callable[[dict[str, str]], Any | Awaitable[Any]]
 """Makes a session of cookies: a mapping, or None if there is none. May be async."""
 
-CsrfRule: TypeAlias = bool | Callable[[Any, str], object]
+CsrfRule: TypeAlias = bool | Callable[[Any, str], bool]
 """Whether a session needs a CSRF token; or what compares the session with the token that was sent."""
 
 CSRF_KEY = "_csrf_token"
@@ -68,13 +70,16 @@ def csrf_matches(rule: CsrfRule, session: Any, token: object) -> bool:
             masks tokens; a function decides for itself.
         session: what the hook made of the cookies.
         token: the parameter `_csrf_token`.
+
+    Raises:
+        InvalidResult: the function returned neither True nor False.
     """
     if rule is False:
         return True
     if not isinstance(token, str):
         return False
     if callable(rule):
-        return bool(rule(session, token))
+        return yes_or_no("check_csrf", rule, rule(session, token))
     stored = session.get(CSRF_KEY) if isinstance(session, Mapping) else None
     if not isinstance(stored, str) or not stored:
         return False

@@ -15,6 +15,7 @@ import msgspec
 
 from channels.errors import DecodeError, EncodeError
 from channels.messages import Binary, Message
+from channels.serializers.faults import explain
 from channels.serializers.floats import read_float
 
 __all__ = ["V1"]
@@ -95,7 +96,8 @@ class V1:
         try:
             return _encode(_Outgoing(topic, "phx_reply", _Response(status, response), ref))
         except _NOT_ENCODABLE as fault:
-            raise EncodeError(str(fault), kind="reply", topic=topic, event=status) from fault
+            problem = explain(response, fault)
+            raise EncodeError(problem, kind="reply", topic=topic, event=status) from fault
 
     def encode_broadcast(self, topic: str, event: str, payload: Any) -> bytes:
         """Write what goes to every client of a topic."""
@@ -115,7 +117,8 @@ def _write(kind: str, topic: str, event: str, payload: Any, ref: Any = None) -> 
     try:
         return _encode(_Outgoing(topic, event, payload, ref))
     except _NOT_ENCODABLE as fault:
-        raise EncodeError(str(fault), kind=kind, topic=topic, event=event) from fault
+        problem = explain(payload, fault)
+        raise EncodeError(problem, kind=kind, topic=topic, event=event) from fault
 
 
 def _refuse_binary(kind: str, topic: object, event: object, payload: Any) -> None:

@@ -21,6 +21,7 @@ import msgspec
 
 from channels.errors import DecodeError, EncodeError
 from channels.messages import Binary, BinaryFrame, Message
+from channels.serializers.faults import explain
 from channels.serializers.floats import read_float
 
 __all__ = ["V2"]
@@ -94,7 +95,8 @@ class V2:
         try:
             return _encode((join_ref, ref, topic, "phx_reply", _Response(status, response)))
         except _NOT_ENCODABLE as fault:
-            raise EncodeError(str(fault), kind="reply", topic=topic, event=status) from fault
+            problem = explain(response, fault)
+            raise EncodeError(problem, kind="reply", topic=topic, event=status) from fault
 
     def encode_broadcast(self, topic: str, event: str, payload: Any) -> bytes:
         """Write what goes to every client of a topic."""
@@ -118,7 +120,8 @@ def _encode_object(kind: str, join_ref: Any, topic: str, event: str, payload: An
         if type(payload) is dict or _encode(payload).startswith(b"{"):
             return _encode((join_ref, None, topic, event, payload))
     except _NOT_ENCODABLE as fault:
-        raise EncodeError(str(fault), kind=kind, topic=topic, event=event) from fault
+        problem = explain(payload, fault)
+        raise EncodeError(problem, kind=kind, topic=topic, event=event) from fault
     raise EncodeError(
         f"its payload has to be a JSON object, but it is of type {type(payload).__name__}: "
         "put it into a dict under a name, or into Binary if it is raw bytes",

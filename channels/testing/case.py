@@ -38,6 +38,7 @@ from channels.serializers.v2 import V2
 from channels.sockets import Refusal, Socket
 from channels.testing.client import ConnectionRefused, TestClient, Wanted
 from channels.testing.inbox import ANYTHING, Inbox, fits
+from channels.testing.threads import waiting_for_threads
 from channels.testing.transport import NoListener, TestSession
 from supervision.child_spec import ChildSpec
 from supervision.dynamic_supervisor import DynamicSupervisor
@@ -63,6 +64,9 @@ async def open_channel_test(
     Raises:
         ChannelsError: a mistake in what is mounted.
 
+    A virtual clock stands still while a handler is in a thread (`run_in_thread`, `trio.to_thread`), for
+    `THREAD_PATIENCE` seconds of real time at most.
+
     Opens a runtime, unless there is one already. An endpoint can run once at a time, so tests in one process follow
     one another.
     """
@@ -78,7 +82,8 @@ async def open_channel_test(
         pid = await endpoint.start_link(port=0)
         listener = await _Subscriber.start()
         try:
-            yield ChannelTest(endpoint, pid, listener, timeout)
+            with waiting_for_threads():
+                yield ChannelTest(endpoint, pid, listener, timeout)
         finally:
             # Shielded, and bounded by the shutdown limits of the endpoint's children: the next test starts it again.
             with trio.CancelScope(shield=True):

@@ -9,6 +9,9 @@ from collections.abc import Callable
 from typing import Any, Final, Generic, TypeVar, final
 
 import trio
+import trio.testing
+
+from channels.testing.threads import THREAD_PATIENCE
 
 __all__ = ["ANYTHING", "Expected", "Inbox", "fits"]
 
@@ -36,18 +39,28 @@ ANYTHING: Final = _Anything()
 class Expected(AssertionError):
     """What a test waited for did not come in time, or what must not come did.
 
-    Fields: `expected`, in words; `arrived`, what is there instead; `seconds`, how long it was waited.
+    Fields: `expected`, in words; `arrived`, what is there instead; `seconds`, how long it was waited; `threads`, how
+    many threads were still at work.
     """
 
     def __init__(self, expected: str, arrived: tuple[Any, ...], seconds: float) -> None:
         super().__init__(expected, arrived, seconds)
+        self.threads = trio.testing.active_thread_count() if trio.lowlevel.in_trio_run() else 0
         self.expected = expected
         self.arrived = arrived
         self.seconds = seconds
 
     def __str__(self) -> str:
         there = "".join(f"\n  {each!r}" for each in self.arrived) or "\n  nothing"
-        return f"expected {self.expected} within {self.seconds:g} s; what has arrived:{there}"
+        threads = ""
+        if self.threads:
+            threads = (
+                f"\nand {self.threads} thread(s) are still at work: a virtual clock waits {THREAD_PATIENCE:g} s of "
+                "real time for threads, and no longer"
+            )
+        return (
+            f"expected {self.expected} within {self.seconds:g} s; what has arrived:{there}{threads}"
+        )
 
 
 def fits(value: Any, wanted: Any) -> bool:

@@ -11,7 +11,7 @@ Rules, after Phoenix's `check_origin`:
 - `"conn"`: scheme, host and port are those of the request;
 - a list of origins, each part of which may be left out but the host: `"https://example.org"`, `"//example.org"`,
   `"//*.example.org"`, which also stands for `example.org` itself, and `"http://localhost:4000"`;
-- a function, which gets the parsed origin and answers whether it may.
+- a function, which gets the parsed origin and returns True or False. Any other value is a mistake and lets nobody in.
 
 One difference: where no host is configured Phoenix lets everybody in, and this compares with the request's `Host`.
 """
@@ -24,11 +24,12 @@ from urllib.parse import SplitResult, urlsplit
 
 from attrs import frozen
 
+from channels._answers import yes_or_no
 from channels.errors import ChannelsError
 
 __all__ = ["InvalidOrigin", "OriginCheck", "OriginRule", "origin_allowed", "parse_rule"]
 
-OriginRule: TypeAlias = bool | Literal["conn"] | Sequence[str] | Callable[[SplitResult], object]
+OriginRule: TypeAlias = bool | Literal["conn"] | Sequence[str] | Callable[[SplitResult], bool]
 
 _PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
 
@@ -70,7 +71,7 @@ class OriginCheck:
     - `rule`: `True`, `False`, `"conn"` or the function; `entries`: the list, if it was one.
     """
 
-    rule: bool | Literal["conn"] | Callable[[SplitResult], object]
+    rule: bool | Literal["conn"] | Callable[[SplitResult], bool]
     entries: tuple[_Allowed, ...] = ()
 
 
@@ -116,12 +117,15 @@ def origin_allowed(
         origin: the `Origin` header of the request; None lets it in.
         scheme: of the request, `http` or `https`.
         host: the `Host` header of the request.
+
+    Raises:
+        InvalidResult: the function returned neither True nor False.
     """
     if origin is None or check.rule is False:
         return True
     parsed = _split(origin)
     if callable(check.rule):
-        return parsed is not None and bool(check.rule(parsed))
+        return parsed is not None and yes_or_no("check_origin", check.rule, check.rule(parsed))
     if parsed is None or not parsed.hostname:
         # "null", which a page from a file or a sandbox sends, is no place that could be on a list.
         return False

@@ -1,0 +1,128 @@
+"""What crash reports and `sys.get_status` show of a channel: its assigns, its attributes and its join.
+
+All of it is filtered by the endpoint's `filter_parameters`. Objects of other classes than those below are shown by the
+name of their class alone, because nothing is known of what they would show.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import decimal
+import enum
+import uuid
+from collections.abc import Iterator, Mapping
+from collections.abc import Set as AbstractSet
+from itertools import islice
+from typing import Any
+
+import attrs
+import msgspec
+
+from actors.refs import Pid, Ref
+from channels.channel import Channel
+from channels.filters import FilterRule, filter_parameters
+from channels.messages import Binary
+
+__all__ = ["channel_state", "kept_payload"]
+
+_PLAIN = (
+    bool,
+    int,
+    float,
+    str,
+    enum.Enum,
+    decimal.Decimal,
+    uuid.UUID,
+    dt.date,
+    dt.time,
+    dt.timedelta,
+    Pid,
+    Ref,
+)
+# Shown of one container, and how deep: a report is read by people.
+_MOST = 50
+_DEEPEST = 8
+
+# A join's payload is kept while its channel lives, so it may not be large: a client chooses it.
+_KEPT_VALUES = 100
+_KEPT_CHARACTERS = 2_000
+
+_MACHINERY = frozenset(("topic", "assigns", "endpoint", "_link", "_membership", "_ref", "_joined"))
+
+
+def channel_state(channel: Channel, payload: Any, rule: FilterRule) -> dict[str, Any]:
+    """Describe a channel for a report.
+
+    Args:
+        channel: the channel, as it is now.
+        payload: what its client joined with, as `kept_payload` returned it.
+        rule: of the endpoint.
+    """
+    attributes = {name: each for name, each in vars(channel).items() if name not in _MACHINERY}
+    return {
+        "topic": channel.topic,
+        "assigns": filter_parameters(_showable(channel.assigns), rule),
+        "attributes": filter_parameters(_showable(attributes), rule),
+        "join payload": filter_parameters(_showable({} if payload is None else payload), rule),
+    }
+
+
+def kept_payload(payload: Any) -> Any:
+    """Return what of a join's payload is kept for reports: the payload itself, if it is small."""
+    if not payload and isinstance(payload, dict):
+        # Most joins send this, and None takes no memory.
+        return None
+    return payload if _is_small(payload) else "<too large to be kept>"
+
+
+def _is_small(payload: Any) -> bool:
+    values, characters, todo = 0, 0, [payload]
+    while todo:
+        each = todo.pop()
+        values += 1
+        if isinstance(each, dict):
+            characters += sum(map(len, islice(each, _KEPT_VALUES)))
+            todo.extend(islice(each.values(), _KEPT_VALUES))
+        elif isinstance(each, list):
+            todo.extend(islice(each, _KEPT_VALUES))
+        elif isinstance(each, str):
+            characters += len(each)
+        elif isinstance(each, Binary):
+            characters += len(each.data)
+        elif isinstance(each, int):
+            characters += each.bit_length() // 8
+        if values + len(todo) > _KEPT_VALUES or characters > _KEPT_CHARACTERS:
+            return False
+    return True
+
+
+def _showable(value: Any, depth: int = 0) -> Any:
+    if value is None or isinstance(value, _PLAIN):
+        return value
+    if isinstance(value, bytes | bytearray):
+        return f"<{len(value)} bytes>"
+    if isinstance(value, Binary):
+        return f"<{len(value.data)} bytes>"
+    if depth >= _DEEPEST:
+        return "..."
+    if isinstance(value, Mapping):
+        pairs = islice(value.items(), _MOST)
+        return {key: _showable(each, depth + 1) for key, each in pairs}
+    if isinstance(value, list | tuple | AbstractSet):
+        return [_showable(each, depth + 1) for each in islice(value, _MOST)]
+    names = list(_fields(value))
+    if names:
+        return {name: _showable(getattr(value, name, None), depth + 1) for name in names}
+    return f"<{type(value).__qualname__}>"
+
+
+def _fields(value: Any) -> Iterator[str]:
+    if isinstance(value, type):
+        return
+    if isinstance(value, msgspec.Struct):
+        yield from value.__struct_fields__
+    elif attrs.has(type(value)):
+        yield from (each.name for each in attrs.fields(type(value)))
+    elif dataclasses.is_dataclass(value):
+        yield from (each.name for each in dataclasses.fields(value))

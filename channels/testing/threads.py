@@ -1,0 +1,53 @@
+"""Has a virtual clock wait for threads.
+
+Trio's autojump clock jumps as soon as every task waits, and a task that waits for a thread waits too. Without this, all
+time limits of a test would pass at once while a handler is in a thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import trio
+import trio.testing
+
+__all__ = ["THREAD_PATIENCE", "waiting_for_threads"]
+
+THREAD_PATIENCE = 5.0
+"""Seconds of real time in which nothing happens but threads, after which the virtual clock jumps all the same."""
+
+
+class _Patience(trio.abc.Instrument):
+    """Takes the clock's time to jump while a thread is at work."""
+
+    def __init__(self, clock: trio.testing.MockClock) -> None:
+        self._clock = clock
+        self._usual = clock.autojump_threshold
+
+    def after_task_step(self, task: trio.lowlevel.Task) -> None:
+        # A thread begins and ends within the step of the task that waits for it.
+        self._set(THREAD_PATIENCE if trio.testing.active_thread_count() else self._usual)
+
+    def restore(self) -> None:
+        self._set(self._usual)
+
+    def _set(self, threshold: float) -> None:
+        if self._clock.autojump_threshold != threshold:
+            self._clock.autojump_threshold = threshold
+
+
+@contextmanager
+def waiting_for_threads() -> Iterator[None]:
+    """Have the virtual clock of this run, if it has one, stand still while threads of `trio.to_thread` work."""
+    clock = trio.lowlevel.current_clock()
+    if not isinstance(clock, trio.testing.MockClock) or clock.autojump_threshold >= THREAD_PATIENCE:
+        yield
+        return
+    patience = _Patience(clock)
+    trio.lowlevel.add_instrument(patience)
+    try:
+        yield
+    finally:
+        trio.lowlevel.remove_instrument(patience)
+        patience.restore()
