@@ -16,11 +16,12 @@ from trio.lowlevel import enable_ki_protection
 
 from actors._call_chains import CallChains
 from actors._links import LinkGraph
+from actors._misaddressed import WRITE_AN_ADDRESS
 from actors._pace import Pace
 from actors._process import Process, acting_process
 from actors.addresses import Via
 from actors.environment import current_environment
-from actors.errors import AlreadyStarted, NameTaken, RuntimeClosed, WrongThread
+from actors.errors import AlreadyStarted, NameTaken, NotAnAddress, RuntimeClosed, WrongThread
 from actors.instrument import Instrument
 from actors.refs import Pid
 from actors.telemetry import Telemetry
@@ -51,6 +52,8 @@ class ProcessTable:
         self.graph = LinkGraph()
         self.table: dict[Pid, Process] = {}
         self.names: dict[object, Process] = {}
+        # Classes that have been names. Any other class as an address is a mistake.
+        self.classes_named: set[type] = set()
         self.zombies: dict[Pid, Process] = {}
         self.instruments: tuple[Instrument, ...] = ()
         # Those that want to know of callbacks, which few do, and which is told of each.
@@ -168,7 +171,7 @@ class ProcessTable:
         if isinstance(name, Via):
             self._enroll_via(name, process)
         elif name is not None:
-            self._name(name, process)
+            self._give_name(name, process)
         process.mailbox.alarm_at = self.mailbox_alarm
         process.mailbox.on_alarm = process.mailbox_alarm
         self.table[pid] = process
@@ -200,10 +203,19 @@ class ProcessTable:
     # Addresses
 
     def resolve(self, address: object) -> Process | None:
-        """The living process behind a pid, a name or a `Via`; None if there is none."""
+        """The living process behind a pid, a name or a `Via`; None if there is none.
+
+        Raises:
+            NotAnAddress: it is not hashable.
+        """
         if type(address) is Pid:
             return address._process
-        process = self.names.get(address)
+        try:
+            process = self.names.get(address)
+        except TypeError:
+            raise NotAnAddress(
+                None, address, f"{address!r} is not hashable, so it is no name; {WRITE_AN_ADDRESS}"
+            ) from None
         if process is None and isinstance(address, Via):
             pid = address.whereis(cast("Runtime", self))
             process = None if pid is None else pid._process
@@ -228,11 +240,13 @@ class ProcessTable:
                 process.pid,
                 f"{process.pid!r} is registered as {process.name!r} already; unregister that first",
             )
-        self._name(name, process)
+        self._give_name(name, process)
 
-    def _name(self, name: object, process: Process) -> None:
+    def _give_name(self, name: object, process: Process) -> None:
         self.names[name] = process
         process.name = name
+        if isinstance(name, type):
+            self.classes_named.add(name)
         try:
             for instrument in self.instruments:
                 instrument.registered(process.pid, name, None)

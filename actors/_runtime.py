@@ -27,7 +27,9 @@ from actors._process import Process, current_process
 from actors._process_table import ProcessTable
 from actors._reasons import escaping, only_unwinding, reason_of
 from actors._thread_queue import DEFAULT_LIMIT, ThreadQueue
+from actors.advice import add_advice
 from actors.exits import KILL, NORMAL, SHUTDOWN, Crash, ExitReason, Verdict, is_normal_exit, judge
+from actors.functions import awaitable_of
 from actors.messages import Exit
 from actors.refs import Pid
 
@@ -91,7 +93,7 @@ class Runtime(ProcessTable):
                         waits = starting(process, "run", args)
                         if waits is not None:
                             await waits
-                    await function(*args)
+                    await awaitable_of(function, args)
         except (
             BaseException
         ) as error:  # isolation: a process's failure is its reason, never the nursery's
@@ -107,6 +109,7 @@ class Runtime(ProcessTable):
 
     def _failed(self, process: Process, error: BaseException) -> trio.Cancelled | None:
         """End a process that raised. Returns what must be raised on: only a cancellation of the runtime itself."""
+        add_advice(error)
         interrupt = escaping(error)
         if interrupt is not None:
             self._end(process, process.reason if process.dying else SHUTDOWN)

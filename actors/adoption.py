@@ -22,6 +22,7 @@ from actors._process import Process, acting_process, current_process, require_ru
 from actors._reasons import escaping, only_exits, reason_of
 from actors.errors import ActorsError
 from actors.exits import KILL, NORMAL, SHUTDOWN, ExitReason, is_normal_exit
+from actors.functions import check_async
 from actors.refs import Pid
 
 __all__ = ["ProcessFailed", "adopt", "as_process", "scoped_spawn"]
@@ -151,11 +152,13 @@ async def scoped_spawn(
         shutdown: seconds that it has to stop; then it is killed.
 
     Raises:
+        NotAsync: `function` is no async function.
         ProcessFailed: the process did not end cleanly before the body did.
         ValueError: `shutdown` is less than 0, or not a number.
     """
     if not shutdown >= 0:
         raise ValueError(f"scoped_spawn got shutdown={shutdown!r}; write seconds, 0 at least")
+    check_async("scoped_spawn", function)
     runtime = require_runtime("scoped_spawn")
     process = runtime.spawn(function, args, name=name, label=label)
     with trio.CancelScope() as scope:

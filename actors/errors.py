@@ -21,6 +21,9 @@ ActorsError
 ├── ThreadQueueFull     your thread sent more than the runtime could take
 ├── ProcessFailed       the process of your as_process or scoped_spawn block ended (in actors.adoption)
 ├── RegistryError       a registry cannot do what you asked (in actors.registry)
+├── NotAnAddress        your call(), send() or monitor() got something that leads to no process
+├── NotAsync            your spawn() got something that is no async function
+├── NotStarted          you called a server's class, which starts nothing
 ├── InvalidReturn       your callback returned something that it may not
 └── InvalidCallback     your callback is not async, or takes something else
 
@@ -58,6 +61,9 @@ __all__ = [
     "NoProcess",
     "NoSuchName",
     "NotAProcess",
+    "NotAnAddress",
+    "NotAsync",
+    "NotStarted",
     "ProcessExit",
     "ProcessKilled",
     "RuntimeClosed",
@@ -346,6 +352,41 @@ class ThreadQueueFull(ActorsError, RuntimeError):
         )
 
 
+class NotAnAddress(ActorsError, TypeError):
+    """A verb that takes a pid or a name got something else, such as a class. The text says what to write instead.
+
+    Attributes:
+        verb: the function that was called; None if it does not matter.
+        value: what it got as the address.
+    """
+
+    def __init__(self, verb: str | None, value: object, advice: str) -> None:
+        super().__init__(verb, value, advice)
+        self.verb = verb
+        self.value = value
+
+    def __str__(self) -> str:
+        advice = str(self.args[2])
+        return advice if self.verb is None else f"{self.verb}() got {advice}"
+
+
+class NotAsync(ActorsError, TypeError):
+    """A verb that starts a process got something else than an async function. The text says what to write instead.
+
+    Attributes:
+        verb: the function that was called.
+        value: what it got as the function.
+    """
+
+    def __init__(self, verb: str, value: object, advice: str) -> None:
+        super().__init__(verb, value, advice)
+        self.verb = verb
+        self.value = value
+
+    def __str__(self) -> str:
+        return f"{self.verb}() got {self.args[2]}"
+
+
 class InvalidReturn(ActorsError, TypeError):
     """A callback returned something that it may not; the server stops with this as its crash."""
 
@@ -375,21 +416,59 @@ class InvalidReturn(ActorsError, TypeError):
 class InvalidCallback(ActorsError, TypeError):
     """A class of yours declares a callback that cannot be called as one. Raised where the class is defined.
 
-    `owner` is the class, `callback` its method; `arguments`, what it cannot be called with, or None if it is not async.
+    Attributes:
+        owner: the class.
+        callback: its method.
+        arguments: what it cannot be called with; None if it is not async.
+        advice: what is wrong and what to write instead, where that is not about the arguments of a callback.
     """
 
-    def __init__(self, owner: str, callback: str, arguments: tuple[str, ...] | None = None) -> None:
+    def __init__(
+        self,
+        owner: str,
+        callback: str,
+        arguments: tuple[str, ...] | None = None,
+        advice: str | None = None,
+    ) -> None:
         super().__init__(owner, callback, arguments)
         self.owner = owner
         self.callback = callback
         self.arguments = arguments
+        self.advice = advice
 
     def __str__(self) -> str:
         where = f"{self.owner}.{self.callback}"
+        if self.advice is not None:
+            return f"{where} {self.advice}"
         if self.arguments is None:
             return f"{where} is not async; write `async def {self.callback}(self, ...)`"
         taken = ", ".join(self.arguments)
         return f"{where} cannot be called with ({taken}); write `async def {self.callback}(self, {taken})`"
+
+
+class NotStarted(ActorsError, TypeError):
+    """A server's class was called, with the arguments of `start_link`; that makes an instance and starts no process.
+
+    Attributes:
+        owner: the class.
+        args_given: the positional arguments.
+        kwargs_given: the keyword arguments.
+    """
+
+    def __init__(self, owner: str, args: tuple[object, ...], kwargs: dict[str, object]) -> None:
+        super().__init__(owner, args, kwargs)
+        self.owner = owner
+        self.args_given = args
+        self.kwargs_given = kwargs
+
+    def __str__(self) -> str:
+        given = [repr(each) for each in self.args_given]
+        given += [f"{name}={value!r}" for name, value in self.kwargs_given.items()]
+        call = f"({', '.join(given)})"
+        return (
+            f"{self.owner}{call} makes an instance and starts no process; "
+            f"write `await {self.owner}.start_link{call}`"
+        )
 
 
 class ProcessExit(BaseException):

@@ -19,17 +19,18 @@ one call is dropped.
 
 from __future__ import annotations
 
-import inspect
 import math
 from threading import get_ident
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 import trio
 from trio.lowlevel import current_task, enable_ki_protection, wait_task_rescheduled
 
 from actors._envelopes import CallRequest, Cast
+from actors._misaddressed import check_address
 from actors._process import acting_process, current_process, require_runtime
 from actors._sender import Ended, Sender
+from actors._server_class import check_constructor, check_server_class
 from actors._server_loop import StopRequest, serve
 from actors._start import start
 from actors._system import ServerStatus, SystemCall, SystemRequest
@@ -37,8 +38,8 @@ from actors.errors import (
     CallExit,
     CallingSelf,
     CallTimeout,
-    InvalidCallback,
     NoProcess,
+    NotStarted,
     ProcessKilled,
     ServerExit,
 )
@@ -50,16 +51,6 @@ from actors.results import Continue, Fail, Ignore, NoReply, Reply, Stop, Within
 __all__ = ["GenServer", "Sender", "call", "cast", "reply", "stop", "system_call"]
 
 S = TypeVar("S")
-
-# With their arguments; those of init are the class's own.
-_CALLBACKS: dict[str, tuple[str, ...] | None] = {
-    "init": None,
-    "handle_call": ("request", "sender"),
-    "handle_cast": ("message",),
-    "handle_info": ("message",),
-    "handle_continue": ("argument",),
-    "terminate": ("reason",),
-}
 
 
 class GenServer(Generic[S]):
@@ -81,14 +72,15 @@ class GenServer(Generic[S]):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        for name, arguments in _CALLBACKS.items():
-            callback = vars(cls).get(name)
-            if callback is None:
-                continue
-            if not inspect.iscoroutinefunction(callback):
-                raise InvalidCallback(cls.__name__, name)
-            if arguments is not None and not _takes(callback, len(arguments)):
-                raise InvalidCallback(cls.__name__, name, arguments)
+        check_server_class(cls)
+
+    if not TYPE_CHECKING:
+        # Hidden from type checkers, which know that a server without a constructor takes no arguments.
+
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            if args or kwargs:
+                raise NotStarted(type(self).__name__, args, kwargs)
+            super().__init__()
 
     # Callbacks
 
@@ -183,6 +175,7 @@ class GenServer(Generic[S]):
             StartError: init failed, ended or took too long; the process is gone. If it ended with anything but
                 `NORMAL` or `Fail`, the link carries that to the caller, and kills it unless it traps exits.
         """
+        check_constructor(cls)
         return await start(
             serve,
             (cls, args, kwargs),
@@ -202,6 +195,7 @@ class GenServer(Generic[S]):
         **kwargs: Any,
     ) -> Pid:
         """Like `start_link`, without the link. The server is its own parent: an `Exit` from itself stops it."""
+        check_constructor(cls)
         return await start(
             serve,
             (cls, args, kwargs),
@@ -221,6 +215,7 @@ class GenServer(Generic[S]):
         process that was started, and nothing else. For servers that are started by the thousand and whose init does
         nothing that can fail: it saves the starter a wait.
         """
+        check_constructor(cls)
         return spawn_link(serve, cls, args, kwargs, name=name, label=label or cls.__name__)
 
 
@@ -235,6 +230,7 @@ async def call(server: object, request: Any, *, timeout: float = 5.0) -> Any:
         timeout: seconds; `math.inf` waits as long as the server lives.
 
     Raises:
+        NotAnAddress: `server` is a class, a coroutine or something else that is neither a pid nor a name.
         NoProcess: there is no such process.
         CallTimeout: no answer in time. The server is not told and may still carry the request out; a late answer is
             dropped and never reaches the mailbox.
@@ -242,14 +238,14 @@ async def call(server: object, request: Any, *, timeout: float = 5.0) -> Any:
         CallingSelf: the server is the calling process.
         WrongThread: the caller runs in another thread than the runtime.
 
-    All but the last are CallExit. Works in any task of the runtime, under any cancel scope.
+    All but the first are CallExit. Works in any task of the runtime, under any cancel scope.
     """
     return await _request(CallRequest, server, request, timeout)
 
 
 # Ctrl-C in the middle would leave a request behind whose answer wakes a task that does not wait.
 @enable_ki_protection
-async def _request(  # noqa: C901, PLR0912 - one exchange, spelled out for speed
+async def _request(  # noqa: C901, PLR0912, PLR0915 - one exchange, spelled out for speed
     envelope: type[CallRequest | SystemRequest], server: object, request: Any, timeout: float
 ) -> Any:
     # First of all: a limit that is no number must raise before the server can answer.
@@ -264,6 +260,8 @@ async def _request(  # noqa: C901, PLR0912 - one exchange, spelled out for speed
     target = server._process if type(server) is Pid else runtime.resolve(server)
     if target is None:
         await trio.lowlevel.checkpoint()
+        if type(server) is not Pid:
+            check_address(_verb(envelope, request), server, require_runtime())
         raise NoProcess(server, request, timeout)
     if target is caller:
         await trio.lowlevel.checkpoint()
@@ -319,11 +317,14 @@ def _call_exit(sender: Sender, server: object, request: Any, timeout: float) -> 
 
 
 def cast(server: object, message: Any) -> None:
-    """Send a message to a server's `handle_cast`, and do not wait. Never fails: a dead or unknown server is no error.
+    """Send a message to a server's `handle_cast`, and do not wait. A dead or unknown server is no error.
 
-    cast(counter, "reset")
+        cast(counter, "reset")
 
     Works in other threads as `send` does.
+
+    Raises:
+        NotAnAddress: `server` is a class, a coroutine or something else that is neither a pid nor a name.
     """
     runtime = server._runtime if type(server) is Pid else require_runtime()
     if get_ident() != runtime.thread:
@@ -331,6 +332,7 @@ def cast(server: object, message: Any) -> None:
         return
     target = server._process if type(server) is Pid else runtime.resolve(server)
     if target is None:
+        check_address("cast", server, runtime)
         runtime.dead_letter(server, message)
         return
     envelope, runtime = Cast(message), target.runtime
@@ -378,9 +380,7 @@ async def stop(server: object, reason: ExitReason = NORMAL, *, timeout: float = 
         raise NoProcess(server, "stop", timeout) from None
 
 
-def _takes(callback: Any, count: int) -> bool:
-    try:
-        inspect.signature(callback).bind(*[None] * (count + 1))  # and self
-    except TypeError:
-        return False
-    return True
+def _verb(envelope: type[CallRequest | SystemRequest], request: Any) -> str:
+    if envelope is CallRequest:
+        return "call"
+    return "stop" if isinstance(request, StopRequest) else "actors.sys"

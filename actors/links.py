@@ -19,6 +19,7 @@ from trio.lowlevel import (
     wait_task_rescheduled,
 )
 
+from actors._misaddressed import check_address, check_pid
 from actors._process import (
     Monitor,
     acting_process,
@@ -40,6 +41,7 @@ def link(pid: Pid) -> None:
     finds `Exit(pid, NOPROC)` in its mailbox, and any other gets DeadProcess.
     """
     process = require_process("link")
+    check_pid("link", pid)
     if pid._process is not None:
         process.runtime.graph.link(process.pid, pid)
     elif process.trapping:
@@ -56,6 +58,7 @@ def unlink(pid: Pid, *, flush: bool = False) -> None:
         flush: also take an `Exit` from it that is in the mailbox already, which otherwise stays there.
     """
     process = require_process("unlink")
+    check_pid("unlink", pid)
     process.runtime.graph.unlink(process.pid, pid)
     if flush:
         process.mailbox.flush(lambda message: type(message) is Exit and message.pid is pid)
@@ -73,6 +76,7 @@ def monitor(target: object) -> Ref:
     process = require_process("monitor")
     found = process.runtime.resolve(target)
     if found is None:
+        check_address("monitor", target, process.runtime)
         ref = Ref(process.runtime.next_ref())
         pid = target if type(target) is Pid else None
         for instrument in process.runtime.instruments:
@@ -120,6 +124,7 @@ def send_exit(pid: Pid, reason: ExitReason) -> None:
     A process that ends itself like this does not get to its next line: ProcessKilled unwinds it. Works in other threads
     as `send` does, and returns there before the signal has arrived.
     """
+    check_pid("send_exit", pid)
     runtime = pid._runtime
     process = acting_process()
     sender = process.pid if process is not None else runtime.pid
@@ -133,6 +138,7 @@ def send_exit(pid: Pid, reason: ExitReason) -> None:
 
 def kill(pid: Pid) -> None:
     """Kill a process: `send_exit(pid, KILL)`."""
+    check_pid("kill", pid)
     send_exit(pid, KILL)
 
 
@@ -158,6 +164,7 @@ async def wait_exit(pid: Pid) -> ExitReason:
     For tasks that are not processes, above all tests. It waits as long as it takes: put it into
     `trio.fail_after` where that matters.
     """
+    check_pid("wait_exit", pid)
     process = acting_process()
     if process is not None:
         process.check()

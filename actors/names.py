@@ -6,6 +6,7 @@ restart it reaches the new process; it is free as soon as anybody can know that 
 
 from __future__ import annotations
 
+from actors._misaddressed import check_pid
 from actors._process import require_process, require_runtime
 from actors.errors import DeadProcess
 from actors.refs import Pid
@@ -24,6 +25,8 @@ def register(name: object, pid: Pid | None = None) -> None:
         NameTaken: the name belongs to a living process, or this process has another name.
         DeadProcess: the process has ended.
     """
+    if pid is not None:
+        check_pid("register", pid)
     process = require_process("register") if pid is None else pid._process
     if process is None:
         assert pid is not None

@@ -33,6 +33,7 @@ import trio
 from trio.lowlevel import current_task
 
 from actors._callbacks import is_server, starting
+from actors._misaddressed import check_address, check_pid
 from actors._process import (
     current_process,
     require_process,
@@ -42,6 +43,7 @@ from actors._process import (
 from actors.addresses import Via
 from actors.errors import MailboxBusy, NoSuchName, ProcessExit, UnlinkedMethod
 from actors.exits import ExitReason
+from actors.functions import check_async
 from actors.refs import Pid, Ref
 
 if TYPE_CHECKING:
@@ -80,6 +82,7 @@ def spawn(
         label: how messages about the process call it; by default the function's name.
 
     Raises:
+        NotAsync: `function` is no async function; nothing was started.
         AlreadyStarted: the name is taken; nothing was started.
         RuntimeClosed: there is no runtime here, or it is shutting down.
         WrongThread: the caller runs in another thread than the runtime.
@@ -88,6 +91,7 @@ def spawn(
     The process outlives its creator; only the end of the runtime ends it for certain. It has not taken its first
     step when this returns. As in Trio, context variables are copied from the caller.
     """
+    check_async("spawn", function)
     _refuse_unlinked("spawn", function)
     return require_runtime("spawn").spawn(function, args, name=name, label=label).pid
 
@@ -112,6 +116,7 @@ def spawn_link(
     label: str | None = None,
 ) -> Pid:
     """Like `spawn`, and link the new process to the current one before either can do anything else."""
+    check_async("spawn_link", function)
     process = require_process("spawn_link")
     return process.runtime.spawn(function, args, link=True, name=name, label=label).pid
 
@@ -123,6 +128,7 @@ def spawn_monitor(
     label: str | None = None,
 ) -> tuple[Pid, Ref]:
     """Like `spawn`, and monitor the new process. Returns its pid and the monitor's reference."""
+    check_async("spawn_monitor", function)
     process = require_process("spawn_monitor")
     _refuse_unlinked("spawn_monitor", function)
     pid = process.runtime.spawn(function, args, name=name, label=label).pid
@@ -170,6 +176,7 @@ def send(address: object, message: Any) -> None:
         message: any value. It is not copied: treat what you send as no longer yours.
 
     Raises:
+        NotAnAddress: it is a class, a coroutine or something else that is neither a pid nor a name.
         NoSuchName: nobody has the name. A pid whose process has ended is no error: the message vanishes, is counted
             in `statistics()["dead_letters"]`, and the event `("actors", "message", "dead_letter")` is executed.
 
@@ -198,6 +205,7 @@ def send(address: object, message: Any) -> None:
             return
         process = runtime.resolve(address)
         if process is None:
+            check_address("send", address, runtime)
             if not isinstance(address, Via) or not address.forgiving:
                 raise NoSuchName(address)
             runtime.dead_letter(address, message)
@@ -273,6 +281,7 @@ def exit(reason: ExitReason) -> NoReturn:
 
 def is_alive(pid: Pid) -> bool:
     """Whether a process has not ended yet. One that is unwinding after a fatal signal is alive until it has."""
+    check_pid("is_alive", pid)
     return pid._process is not None
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import (
     AbstractAsyncContextManager,
@@ -96,8 +97,9 @@ async def open_runtime(
         shutdown_deadline: seconds that the ordered part of the shutdown may take.
         seed: for `runtime.random`; None takes one from the operating system, or in a simulation from its seed.
         log: attach `actors.logger`, which turns crashes and zombies into log lines.
-        debug: check the seven invariants of `actors._invariants` all the time, at several times the cost. None does
-            it if the environment variable ASHTREE_DEBUG is set to anything but 0.
+        debug: check the seven invariants of `actors._invariants` all the time, and have Python's warning about a
+            coroutine that was never awaited say where it was made. Several times the cost. None does it if the
+            environment variable ASHTREE_DEBUG is set to anything but 0.
         watchdog: seconds that one step of a task may take before it is reported, with its stack, as holding up
             everybody else; None does not look. See `actors.watchdog`.
         mailbox_alarm: messages waiting for one process above which that is reported, and again each time the number
@@ -142,7 +144,7 @@ async def open_runtime(
             try:
                 await host.opened()
                 async with _watchdog(runtime, watchdog):
-                    with host.body_scope:
+                    with _coroutine_origins(debug), host.body_scope:
                         yield runtime
             except BaseException as error:  # raised again below, when everything has been stopped
                 failure = error
@@ -171,6 +173,21 @@ async def open_runtime(
 
 def _watchdog(runtime: Runtime, limit: float | None) -> AbstractAsyncContextManager[None]:
     return nullcontext() if limit is None else watch_loop(runtime, limit)
+
+
+@contextmanager
+def _coroutine_origins(debug: bool) -> Iterator[None]:
+    """Let the warning about a coroutine that was never awaited, such as that of `start_link`, say where it was made.
+
+    In debug builds only: Python remembers the line of every call of an async function for it.
+    """
+    before = sys.get_coroutine_origin_tracking_depth()
+    if debug:
+        sys.set_coroutine_origin_tracking_depth(max(before, 1))
+    try:
+        yield
+    finally:
+        sys.set_coroutine_origin_tracking_depth(before)
 
 
 class _Host:

@@ -19,6 +19,7 @@ from typing import Any
 import trio
 from trio.lowlevel import enable_ki_protection, wait_task_rescheduled
 
+from actors._misaddressed import check_address
 from actors._process import require_runtime
 from actors.refs import Pid, TimerRef
 
@@ -159,7 +160,7 @@ def send_after(address: object, message: Any, seconds: float) -> TimerRef:
         raise ValueError(
             f"send_after got {seconds!r} seconds; a message cannot be sent in the past"
         )
-    return _Sending(address, message, math.inf).start(seconds)
+    return _Sending("send_after", address, message, math.inf).start(seconds)
 
 
 def send_every(address: object, message: Any, seconds: float) -> TimerRef:
@@ -178,7 +179,7 @@ def send_every(address: object, message: Any, seconds: float) -> TimerRef:
         raise ValueError(
             f"send_every got {seconds!r} seconds; it needs a time above 0 between two messages"
         )
-    return _Sending(address, message, seconds).start(seconds)
+    return _Sending("send_every", address, message, seconds).start(seconds)
 
 
 class _Sending:
@@ -186,13 +187,15 @@ class _Sending:
 
     __slots__ = ("address", "interval", "message", "owner", "runtime", "timer")
 
-    def __init__(self, address: object, message: Any, interval: float) -> None:
+    def __init__(self, verb: str, address: object, message: Any, interval: float) -> None:
         self.address = address
         self.message = message
         self.interval = interval
         self.owner = address._process if type(address) is Pid else None
-        self.runtime = address._runtime if type(address) is Pid else require_runtime()
-        self.runtime.require_thread("send_after" if interval == math.inf else "send_every")
+        self.runtime = runtime = address._runtime if type(address) is Pid else require_runtime()
+        runtime.require_thread(verb)
+        if self.owner is None and address not in runtime.names:
+            check_address(verb, address, runtime)
 
     def start(self, seconds: float) -> TimerRef:
         timer = self.timer = self.runtime.timers.at(trio.current_time() + seconds, self.fire)

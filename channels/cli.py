@@ -10,14 +10,16 @@ from collections.abc import Callable
 from enum import StrEnum
 from importlib import metadata
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, NoReturn, TypeAlias
 
 import typer
 from typer.exceptions import TyperException
 
 from actors.exits import Crash, Shutdown
 from actors.refs import Pid
+from actors.watchdog import DEFAULT_LIMIT
 from channels._cli_token import add_token_commands
+from channels._installation import find_clashes
 from channels.endpoint import Endpoint
 from channels.errors import ChannelsError
 from channels.live_network import LiveNetwork
@@ -25,6 +27,7 @@ from supervision import application
 from supervision.arguments import load_module
 from supervision.chaos.commands import add_chaos_command
 from supervision.errors import FailedToStartChild, SupervisionError
+from supervision.program_frames import program_place
 from supervision.simulation.commands import add_simulation_commands
 
 __all__ = ["LogLevel", "main", "run_endpoint", "serve_endpoint"]
@@ -33,6 +36,16 @@ __all__ = ["LogLevel", "main", "run_endpoint", "serve_endpoint"]
 # the defaults it takes three quarters of the time of a server with 15,000 connections. Ended processes leave no
 # cycles behind, so it may look seldom.
 _GC_THRESHOLDS = (100_000, 50, 100)
+
+
+Watchdog: TypeAlias = Annotated[
+    float,
+    typer.Option(
+        min=0,
+        metavar="SECONDS",
+        help="Log which handler holds up the server for longer than this; 0: do not look.",
+    ),
+]
 
 
 class LogLevel(StrEnum):
@@ -52,6 +65,7 @@ def serve_endpoint(
     port: int = 4000,
     ssl_context: ssl.SSLContext | None = None,
     tune_gc: bool = True,
+    watchdog: float | None = DEFAULT_LIMIT,
     on_started: Callable[[str], None] | None = None,
 ) -> None:
     """Serve an endpoint until SIGINT or SIGTERM, then drain and stop in order. Blocks.
@@ -63,6 +77,7 @@ def serve_endpoint(
         ssl_context: speaks TLS; None speaks plain HTTP.
         tune_gc: freeze what exists when the server has started, and set the collector's thresholds for many
             long-lived objects.
+        watchdog: seconds that a handler may hold up the whole server before the log names it; None does not look.
         on_started: called with the address, as a URL, when connections are accepted.
 
     Raises:
@@ -84,6 +99,7 @@ def serve_endpoint(
         on_started=started,
         # What comes after the drain has the usual time for itself.
         shutdown_deadline=endpoint.draining.timeout + 30.0,
+        watchdog=watchdog,
         explain=_explain,
     )
 
@@ -105,8 +121,8 @@ def run_endpoint(
 
         run_endpoint(endpoint, default_port=4000)
 
-    Options are --host, --port and --log-level. Exit codes: 0 after a stop in order, 1 if the server could not start or
-    failed, 2 for options that do not exist.
+    Options are --host, --port, --log-level and --watchdog. Exit codes: 0 after a stop in order, 1 if the server could
+    not start or failed, 2 for options that do not exist.
     """
     log_level_default = LogLevel(default_log_level)
 
@@ -118,8 +134,9 @@ def run_endpoint(
         log_level: Annotated[
             LogLevel, typer.Option(help="Log this and everything worse.")
         ] = log_level_default,
+        watchdog: Watchdog = DEFAULT_LIMIT,
     ) -> None:
-        _serve(endpoint, host, port, log_level)
+        _serve(endpoint, host, port, log_level, watchdog=watchdog)
 
     app = _app()
     app.command(help="Serve until Ctrl-C.")(command)
@@ -128,6 +145,10 @@ def run_endpoint(
 
 def main() -> NoReturn:
     """The `ashtree` command."""
+    for clash in find_clashes():
+        if clash.overwritten:
+            _fail(str(clash), 1)
+        sys.stderr.write(f"Warning: {clash}\n")
     app = _app(help="Ashtree: actors, supervision and Phoenix Channels on Trio.")
 
     @app.callback()
@@ -158,6 +179,7 @@ def main() -> NoReturn:
             LogLevel, typer.Option(help="Log this and everything worse.")
         ] = LogLevel.INFO,
         *,
+        watchdog: Watchdog = DEFAULT_LIMIT,
         certfile: Annotated[
             Path | None, typer.Option(help="Speak TLS: the certificate and its chain, in PEM.")
         ] = None,
@@ -166,7 +188,7 @@ def main() -> NoReturn:
         ] = None,
     ) -> None:
         context = _ssl_context(certfile, keyfile)
-        _serve(_load(target), host, port, log_level, context)
+        _serve(_load(target), host, port, log_level, watchdog=watchdog, ssl_context=context)
 
     add_token_commands(app, _app())
     add_simulation_commands(app)
@@ -233,6 +255,8 @@ def _serve(
     host: str,
     port: int,
     log_level: LogLevel,
+    *,
+    watchdog: float,
     ssl_context: ssl.SSLContext | None = None,
 ) -> None:
     logging.basicConfig(
@@ -243,6 +267,7 @@ def _serve(
         host=host,
         port=port,
         ssl_context=ssl_context,
+        watchdog=watchdog or None,
         on_started=lambda url: print(f"Serving on {url} (Ctrl-C stops it)", flush=True),
     )
 
@@ -253,7 +278,14 @@ def _url(host: str, port: int, *, secure: bool = False) -> str:
 
 
 def _load(target: str) -> Endpoint:
-    module, name = load_module(target, "ENDPOINT", "chat.server:endpoint")
+    try:
+        module, name = load_module(
+            target, "ENDPOINT", "chat.server:endpoint", explained=ChannelsError
+        )
+    except ChannelsError as error:
+        # A mistake in a class, which raises where the class is defined.
+        place, said = program_place(error), str(error)
+        _fail(said if place is None or place in said else f"{place}: {said}", 1)
     endpoint = getattr(module, name, None)
     if not isinstance(endpoint, Endpoint):
         names = [key for key, value in vars(module).items() if isinstance(value, Endpoint)]

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from itertools import islice
 from typing import Any
 
+from actors.advice import add_advice
 from actors.logger import bounded, log_exception
 from actors.refs import Pid
 from actors.telemetry import Event, Handler, Telemetry
@@ -274,6 +275,7 @@ def _connect_failed(
         # Its text says what to write. Its traceback shows only who noticed.
         _log.error("%s; the client got HTTP %d", error, status)
         return
+    add_advice(error)
     log_exception(
         _log,
         "%s.%s raised; the client got HTTP %d",

@@ -147,7 +147,12 @@ async def _then_cancel(event: trio.Event, scope: trio.CancelScope) -> None:
 
 @asynccontextmanager
 async def open_application(
-    top: Top, *, shutdown_deadline: float = 30.0, kill_grace: float = 5.0, log: bool = True
+    top: Top,
+    *,
+    shutdown_deadline: float = 30.0,
+    kill_grace: float = 5.0,
+    log: bool = True,
+    watchdog: float | None = None,
 ) -> AsyncIterator[Application]:
     """Run an application for as long as the block runs, then stop it in order.
 
@@ -161,12 +166,14 @@ async def open_application(
             reverse order of their start, each as its `shutdown` says; what is left then is killed.
         kill_grace: as for `open_runtime`.
         log: attach `actors.logger` and `supervision.logger`.
+        watchdog: as for `open_runtime`.
 
     Raises:
         ApplicationStartFailed: a child did not start; those before it were stopped again.
         BadChildSpec, BadSupervisorOption: nothing was started.
     """
-    async with _open(_Switch(shutdown_deadline), top, shutdown_deadline, kill_grace, log) as opened:
+    switch = _Switch(shutdown_deadline)
+    async with _open(switch, top, shutdown_deadline, kill_grace, log, watchdog=watchdog) as opened:
         yield opened
 
 
@@ -178,6 +185,7 @@ async def serve(
     shutdown_deadline: float = 30.0,
     kill_grace: float = 5.0,
     log: bool = True,
+    watchdog: float | None = None,
 ) -> None:
     """Run an application until a signal, or the end of its top supervisor, ends it.
 
@@ -193,6 +201,7 @@ async def serve(
         shutdown_deadline: as for `open_application`.
         kill_grace: as for `open_application`.
         log: as for `open_application`.
+        watchdog: as for `open_runtime`.
 
     Raises:
         ApplicationStartFailed: a child did not start; or a signal came while the application was
@@ -203,7 +212,9 @@ async def serve(
     """
     switch = _Switch(shutdown_deadline)
     with _watch(tuple(signals), switch):
-        async with _open(switch, top, shutdown_deadline, kill_grace, log) as application:
+        async with _open(
+            switch, top, shutdown_deadline, kill_grace, log, watchdog=watchdog
+        ) as application:
             if on_started is not None and not switch.pressed:
                 on_started(application.supervisor)
             await application.wait()
@@ -219,6 +230,7 @@ def run(
     shutdown_deadline: float = 30.0,
     kill_grace: float = 5.0,
     log: bool = True,
+    watchdog: float | None = None,
     explain: Callable[[SupervisionError], str] = str,
 ) -> None:
     """Run a program that is one application. Blocks; returns when it has stopped in order.
@@ -232,6 +244,7 @@ def run(
         shutdown_deadline: as for `open_application`.
         kill_grace: as for `open_application`.
         log: as for `open_application`.
+        watchdog: as for `open_runtime`.
         explain: makes the sentence for whoever started the program; by default the error's own.
 
     Raises:
@@ -249,6 +262,7 @@ def run(
         shutdown_deadline=shutdown_deadline,
         kill_grace=kill_grace,
         log=log,
+        watchdog=watchdog,
     )
     try:
         # Restricted: an interrupt in the middle of any process would be that process's crash.
@@ -285,10 +299,16 @@ class _Switch:
 
 @asynccontextmanager
 async def _open(
-    switch: _Switch, top: Top, shutdown_deadline: float, kill_grace: float, log: bool
+    switch: _Switch,
+    top: Top,
+    shutdown_deadline: float,
+    kill_grace: float,
+    log: bool,
+    *,
+    watchdog: float | None = None,
 ) -> AsyncIterator[Application]:
     async with open_runtime(
-        kill_grace=kill_grace, shutdown_deadline=shutdown_deadline, log=log
+        kill_grace=kill_grace, shutdown_deadline=shutdown_deadline, log=log, watchdog=watchdog
     ) as runtime:
         if log:
             logger.attach(runtime.telemetry)

@@ -13,20 +13,26 @@ from typing import Any
 import msgspec
 import typer
 
+from supervision.program_frames import program_traceback
+
 __all__ = ["load_function", "load_module", "parse_params"]
 
 
-def load_module(target: str, kind: str, example: str) -> tuple[ModuleType, str]:
+def load_module(
+    target: str, kind: str, example: str, *, explained: type[Exception] | None = None
+) -> tuple[ModuleType, str]:
     """Import the module of a `module:name`, and return it with the name.
 
     Args:
         target: what was typed.
         kind: what the name should be, in capitals: `FUNCTION`.
         example: a target as it could be: `shop.day:opening`.
+        explained: an error that is raised as it is when the module fails with it.
 
     Raises:
-        typer.BadParameter: it is not of that form, or there is no such module. What the module itself fails with is
-            for its author to see, and is raised as it is.
+        typer.BadParameter: it is not of that form, or there is no such module.
+        SystemExit: with code 1, after the module itself has failed: standard error has the traceback, without the
+            frames of Ashtree and of Python's import system.
     """
     module_name, colon, name = target.partition(":")
     if not colon or not module_name or not name:
@@ -43,14 +49,17 @@ def load_module(target: str, kind: str, example: str) -> tuple[ModuleType, str]:
         sys.path.insert(0, str(Path.cwd()))
     try:
         return importlib.import_module(module_name), name
-    except ModuleNotFoundError as error:
-        missing = error.name
-        if missing is not None and not f"{module_name}.".startswith(f"{missing}."):
-            # The module is there, and what it imports is not.
+    except Exception as error:  # the author's code may raise anything, and sees all of it
+        if isinstance(error, ModuleNotFoundError) and f"{module_name}.".startswith(
+            f"{error.name}."
+        ):
+            raise typer.BadParameter(
+                f"there is no module {module_name!r} here; give the name that Python would import"
+            ) from None
+        if explained is not None and isinstance(error, explained):
             raise
-        raise typer.BadParameter(
-            f"there is no module {module_name!r} here; give the name that Python would import"
-        ) from None
+        sys.stderr.write(f"{module_name} cannot be imported:\n{program_traceback(error)}")
+        raise SystemExit(1) from None
 
 
 def load_function(target: str, what: str) -> Any:

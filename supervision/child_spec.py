@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from types import MappingProxyType
 from typing import Any, Literal, Protocol, TypeAlias
 
 import attrs
 from attrs import field, frozen
 
+from actors.errors import NotAsync
+from actors.functions import check_async, describe_coroutine, name_of, place_of
 from actors.process import spawn_link
 from actors.refs import Pid
 from supervision.errors import BadChildSpec
@@ -273,13 +275,41 @@ def child_spec(child: Supervised, /, *args: Any, **overrides: Any) -> ChildSpec:
         name = overrides.get("kwargs", _NOTHING).get("name")
         own_id = _own_id(child) if name is None else name
         return ChildSpec(**{"id": own_id, "start": child.start_link, "args": args, **overrides})
-    raise BadChildSpec(
-        f"{child!r} cannot be a child; write a ChildSpec, a class or object with start_link such as a "
-        "GenServer, or process_spec(function) for a plain async function",
-        id=_name_of(child),
-        field="start",
-        value=child,
+    raise BadChildSpec(_no_child(child), id=_name_of(child), field="start", value=child)
+
+
+def _no_child(child: Any) -> str:
+    what: object = repr(child)
+    advice = (
+        "write a ChildSpec, a class or object with start_link such as a GenServer, or process_spec(function) for a "
+        "plain async function"
     )
+    if isinstance(child, Coroutine):
+        name = name_of(child)
+        owner, _, verb = name.rpartition(".")
+        what = f"{describe_coroutine(child)},"
+        child.close()  # it would otherwise warn that it was never awaited, beside this error
+        advice = (
+            f"a supervisor starts its children itself; write child_spec({owner}, ...) with the arguments"
+            if owner and verb in ("start_link", "start")
+            else f"write process_spec({name}, ...) with the arguments"
+        )
+    elif inspect.iscoroutinefunction(child):
+        what = f"the function {name_of(child)}{place_of(child)}"
+        advice = f"write process_spec({name_of(child)}, ...)"
+    elif inspect.isfunction(child):
+        what = f"the function {name_of(child)}{place_of(child)}"
+        advice = f"it is not async; write `async def` and process_spec({name_of(child)}, ...)"
+    elif isinstance(child, Pid):
+        advice = "that process runs already, and a supervisor starts its children itself; write the class"
+    elif isinstance(child, tuple) and child and hasattr(child[0], "start_link"):
+        given = ", ".join([_name(child[0]), *(repr(each) for each in child[1:])])
+        advice = f"write child_spec({given})"
+    return f"{what} cannot be a child; {advice}"
+
+
+def _name(value: Any) -> str:
+    return str(getattr(value, "__name__", value))
 
 
 def process_spec(
@@ -300,6 +330,12 @@ def process_spec(
     Raises:
         BadChildSpec: as `ChildSpec` does.
     """
+    try:
+        check_async("process_spec", function)
+    except NotAsync as error:
+        raise BadChildSpec(
+            str(error), id=fields.get("id", name_of(function)), field="args", value=function
+        ) from None
     fields.setdefault("id", _name_of(function))
     return ChildSpec(start=_spawn, args=(function, *args), **fields)
 

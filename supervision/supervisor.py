@@ -19,7 +19,7 @@ async function that builds the list and ends with `return await Supervisor.start
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from actors.exits import ExitReason, Shutdown
@@ -49,7 +49,12 @@ from supervision.child_spec import (
     Supervised,
     child_spec,
 )
-from supervision.errors import DuplicateChildId, FailedToStartChild, SupervisionError
+from supervision.errors import (
+    BadSupervisorOption,
+    DuplicateChildId,
+    FailedToStartChild,
+    SupervisionError,
+)
 from supervision.intensity import RestartIntensity
 from supervision.strategy import (
     AutoShutdown,
@@ -170,7 +175,7 @@ class Supervisor(GenServer[Tree]):
             BadChildSpec: the supervisor, or one of its children, cannot be.
             BadSupervisorOption: an option has a value that does not exist.
         """
-        specs = tuple(child_spec(child) for child in children)
+        specs = tuple(child_spec(child) for child in _listed(children))
         _set_up(specs, **{key: options[key] for key in _SETTINGS if key in options})
         if id is None:
             id = options.get("name") or cls.__name__
@@ -347,13 +352,27 @@ def check_child_specs(
         BadChildSpec: one of them cannot be; DuplicateChildId if an id is used twice.
     """
     seen: set[Any] = set()
-    specs = tuple(child_spec(child) for child in children)
+    specs = tuple(child_spec(child) for child in _listed(children))
     for spec in specs:
         if spec.id in seen:
             raise DuplicateChildId(spec.id)
         seen.add(spec.id)
         check_significance(spec, auto_shutdown)
     return specs
+
+
+def _listed(children: Any) -> Iterable[Supervised]:
+    if isinstance(children, Iterable) and not isinstance(
+        children, str | Mapping | type | ChildSpec
+    ):
+        return children
+    if isinstance(children, Mapping):
+        advice = "write a list of the values; a child's name goes into child_spec(Class, id=...)"
+    elif isinstance(children, type | ChildSpec) or hasattr(children, "start_link"):
+        advice = f"write a list, also for one child: [{getattr(children, '__name__', 'child')}]"
+    else:
+        advice = "write a list of specs, or of classes with start_link"
+    raise BadSupervisorOption(advice, option="children", value=children)
 
 
 def _set_up(

@@ -22,6 +22,7 @@ import trio
 from attrs import frozen
 
 from actors.exits import KILL, KILLED, NOPROC, SHUTDOWN, Crash, ExitReason
+from actors.functions import check_async
 from actors.links import demonitor, monitor, send_exit, unlink
 from actors.messages import Down
 from actors.process import current_pid, is_alive, receive, send, spawn, spawn_link
@@ -124,10 +125,12 @@ class Task(Generic[T_co]):
             At once; the task has not taken its first step.
 
         Raises:
+            NotAsync: `function` is no async function.
             NotAProcess: only a process has a mailbox for the result; see `actors.adoption.as_process`.
 
         Elixir's `Task.async`.
         """
+        check_async("Task.async_", function)
         owner = current_pid()
         recipient, label = Recipient(owner), label_of(function)
         pid = spawn_link(run_owned, recipient, lineage(), function, args, label=label)
@@ -140,6 +143,7 @@ class Task(Generic[T_co]):
 
         Task.start(send_mail, "hello")
         """
+        check_async("Task.start", function)
         return spawn(run_detached, lineage(), function, args, label=label_of(function))
 
     @staticmethod
@@ -148,6 +152,7 @@ class Task(Generic[T_co]):
 
         Supervisor.start_link([child_spec(Task, warm_the_cache)])
         """
+        check_async("Task.start_link", function)
         return spawn_link(run_detached, lineage(), function, args, label=label_of(function))
 
     @staticmethod

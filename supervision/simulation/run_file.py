@@ -22,6 +22,7 @@ import msgspec
 from attrs import field, frozen
 
 from supervision.chaos.faults import Fault
+from supervision.program_frames import program_traceback
 from supervision.simulation._debugger import debugger_at
 from supervision.simulation.deviations import Deviation
 from supervision.simulation.errors import RunFileError
@@ -209,6 +210,10 @@ def find_scenario(name: str) -> Scenario:
         raise RunFileError(
             f"the scenario {name!r} cannot be imported: {error}; if it has another name or place by now, write that "
             "into the file; if it is the folder that cannot be found, go where the run was made, or set PYTHONPATH"
+        ) from error
+    except Exception as error:  # the program's code may raise anything, and the message shows it
+        raise RunFileError(
+            f"the module {module!r} of the scenario cannot be imported:\n{program_traceback(error)}"
         ) from error
     scenario: Scenario = found
     return scenario

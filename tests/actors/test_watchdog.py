@@ -12,7 +12,7 @@ import trio
 import trio.testing
 
 from actors import Pid, open_runtime, receive, send, spawn, wait_exit
-from actors.watchdog import BLOCKED
+from actors.watchdog import BLOCKED, Blocked, _Pauses
 from tests.patience import PATIENCE
 
 
@@ -49,6 +49,65 @@ async def test_a_blocking_process_is_named_with_its_stack_while_it_blocks(
     assert "seen.wait(PATIENCE)" in caplog.text
     (about,) = [each for each in told if "blocks_for_a_while" in each["process"]]
     assert any("seen.wait(PATIENCE)" in line for line in about["stack"])
+    line = blocks_for_a_while.__code__.co_firstlineno + 1
+    assert (about["handler"], about["file"], about["line"]) == (
+        "blocks_for_a_while",
+        __file__,
+        line,
+    )
+    assert (
+        f"blocks_for_a_while is at {__file__}:{line}: assert seen.wait(PATIENCE)\n" in caplog.text
+    )
+    assert "Write `await trio.sleep(seconds)` in place of time.sleep(), and" in caplog.text
+    assert "`await trio.to_thread.run_sync(function, ...)` for what blocks" in caplog.text
+    # The machinery that runs every process is no news.
+    assert "trio/_core" not in caplog.text
+
+
+def test_the_line_inside_a_function_that_the_handler_calls_is_named_with_both() -> None:
+    blocked = Blocked(
+        seconds=0.75,
+        process="'vault'",
+        pid="<pid 7>",
+        handler="Vault.handle_call",
+        function="total",
+        file="/app/vault.py",
+        line=12,
+        source="for each in everything:",
+        stack=['  File "/app/vault.py", line 12, in total\n'],
+    )
+    assert str(blocked).startswith(
+        "Process 'vault' '<pid 7>' has let nothing else run for 750 ms. "
+        "Vault.handle_call is at /app/vault.py:12 (in total): for each in everything:\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("looks", "paused"),
+    [
+        # Each look: the time, and the processor time that the loop's thread has used so far. The step began at 1.0.
+        pytest.param([(1.1, 0.0), (1.2, 0.0), (1.3, 0.0)], 0.0, id="sleeps"),
+        pytest.param([(1.1, 0.1), (1.2, 0.2), (1.3, 0.3)], 0.0, id="computes"),
+        pytest.param([(1.1, 0.1), (3.1, 2.1)], 0.0, id="computes and keeps the interpreter lock"),
+        pytest.param([(1.1, 0.0), (3.1, 0.0)], 1.9, id="nothing runs on this machine"),
+        pytest.param([(3.0, 0.0)], 1.9, id="nothing ran from the step's beginning on"),
+        pytest.param([(1.1, 0.0), (3.1, 0.0), (3.2, 0.0)], 1.9, id="it has gone on"),
+    ],
+)
+def test_a_step_is_not_blamed_for_the_time_in_which_the_machine_ran_nothing(
+    looks: list[tuple[float, float]], paused: float
+) -> None:
+    used = 0.0
+    pauses = _Pauses(lambda: used, 1.0)
+    for now, used in looks:  # noqa: B007 # what the clock says is the other half of a look
+        seen = pauses.until(now, 0.1, 1.0)
+    assert seen == pytest.approx(paused)
+    # The next step begins without it.
+    assert pauses.until(looks[-1][0] + 0.1, 0.1, looks[-1][0]) == pytest.approx(0.0)
+
+
+def test_where_processor_time_is_not_known_every_delay_is_the_step_s() -> None:
+    assert _Pauses(None, 1.0).until(3.0, 0.1, 1.0) == 0.0
 
 
 async def test_a_limit_of_nothing_is_refused() -> None:

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Iterator
 from importlib import metadata
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -346,19 +347,195 @@ def test_what_was_typed_wrong_is_one_sentence_and_exit_code_2(
     assert err.endswith("(see --help)\n")
 
 
-def test_what_a_module_itself_cannot_import_is_shown_in_full(
-    run: Run, module: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    target = module("import surely_not_installed\n")
-    monkeypatch.setattr(sys, "argv", ["ashtree", "serve", f"{target}:endpoint"])
-    with pytest.raises(ModuleNotFoundError, match="surely_not_installed"):
-        cli.main()
+COMMANDS = [
+    ("serve", "{module}:endpoint"),
+    ("simulate", "{module}:scenario"),
+    ("compare", "{module}:scenario", "--policy", "a=1", "--policy", "a=2"),
+    ("chaos", "{module}:scenario"),
+]
 
 
-def test_a_missing_module_whose_name_begins_the_same_is_not_mistaken_for_it(
-    module: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("command", COMMANDS, ids=[each[0] for each in COMMANDS])
+def test_a_module_that_fails_is_shown_with_its_own_frames_alone(
+    run: Run, module: Callable[[str], str], tmp_path: Path, command: tuple[str, ...]
 ) -> None:
-    target = module("import serv\n")
-    monkeypatch.setattr(sys, "argv", ["ashtree", "serve", f"{target}:endpoint"])
-    with pytest.raises(ModuleNotFoundError, match="'serv'"):
-        cli.main()
+    inner = module("def divide():\n    return 1 / 0\n\ndivide()\n")
+    outer = module(f"import {inner}\n")
+    code, out, err = run(*(each.format(module=outer) for each in command))
+    assert (code, out) == (1, "")
+    lines = [line for line in err.splitlines() if "~" not in line]  # as some Pythons underline
+    assert lines == [
+        f"{outer} cannot be imported:",
+        "Traceback (most recent call last):",
+        f'  File "{tmp_path}/{outer}.py", line 1, in <module>',
+        f"    import {inner}",
+        f'  File "{tmp_path}/{inner}.py", line 4, in <module>',
+        "    divide()",
+        f'  File "{tmp_path}/{inner}.py", line 2, in divide',
+        "    return 1 / 0",
+        "ZeroDivisionError: division by zero",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("def broken(:\n", "SyntaxError: invalid syntax"),
+        ("import surely_not_installed\n", "No module named 'surely_not_installed'"),
+        # Its name begins like that of the module.
+        ("import serv\n", "No module named 'serv'"),
+        (
+            "from actors import GenServer\nclass Counter(GenServer):\n    def init(self): ...\n",
+            "InvalidCallback: Counter.init is not async",
+        ),
+    ],
+)
+def test_what_is_wrong_in_a_module_is_shown_with_its_line_and_nothing_of_ashtree(
+    run: Run, module: Callable[[str], str], tmp_path: Path, text: str, said: str
+) -> None:
+    name = module(text)
+    code, out, err = run("serve", f"{name}:endpoint")
+    assert (code, out) == (1, "")
+    assert f'File "{tmp_path}/{name}.py", line ' in err
+    assert err.count("File ") == 1
+    assert said in err.splitlines()[-1]
+
+
+def test_an_error_that_a_module_has_made_of_another_shows_both(
+    run: Run, module: Callable[[str], str]
+) -> None:
+    name = module("try:\n    {}[1]\nexcept KeyError as error:\n    raise ValueError from error\n")
+    code, _, err = run("serve", f"{name}:endpoint")
+    assert code == 1
+    assert err.index("KeyError: 1") < err.index("direct cause") < err.index("ValueError")
+    assert "channels/cli.py" not in err
+    assert "importlib" not in err
+
+
+def test_a_mistake_in_a_class_says_the_line_of_the_class(
+    run: Run, module: Callable[[str], str], tmp_path: Path
+) -> None:
+    name = module(BARE_DECORATOR)
+    code, _, err = run("serve", f"{name}:endpoint")
+    assert code == 1
+    assert err.startswith(f"{tmp_path}/{name}.py:4: handle_in takes the names of events")
+
+
+# The watchdog
+
+
+BLOCKING = """
+import logging
+import threading
+from channels import Endpoint
+watchdog = logging.getLogger("actors.watchdog")
+spoken = threading.Event()
+def listen(record):
+    spoken.set()
+    return True
+watchdog.addFilter(listen)
+async def app(scope, receive, send):
+    await receive()
+    # Blocks until the watchdog has spoken, so that nothing here depends on a time.
+    spoken.wait(20)
+    watchdog.removeFilter(listen)
+    await send({"type": "lifespan.startup.complete"})
+    await receive()
+    await send({"type": "lifespan.shutdown.complete"})
+endpoint = Endpoint(sockets={}, http=app)
+"""
+
+
+def _served(run: Run, monkeypatch: pytest.MonkeyPatch, *arguments: str) -> float | None:
+    """Serve for a moment, and return the limit of the watchdog."""
+    limits: list[float | None] = []
+    serve = cli.serve_endpoint
+
+    def watched(endpoint: Endpoint, *, watchdog: float | None, **options: Any) -> None:
+        limits.append(watchdog)
+        serve(endpoint, watchdog=watchdog, **options)
+
+    monkeypatch.setattr(cli, "serve_endpoint", watched)
+    stop_soon(monkeypatch)
+    code, _, _ = run(*arguments, "--port", "0", "--log-level", "error")
+    assert code == 0
+    (limit,) = limits
+    return limit
+
+
+@pytest.mark.parametrize(
+    ("options", "limit"),
+    [([], 0.5), (["--watchdog", "2"], 2.0), (["--watchdog", "0"], None)],
+)
+def test_serve_watches_for_handlers_that_block_unless_told_not_to(
+    run: Run,
+    module: Callable[[str], str],
+    monkeypatch: pytest.MonkeyPatch,
+    options: list[str],
+    limit: float | None,
+) -> None:
+    assert _served(run, monkeypatch, "serve", f"{module(FINE)}:endpoint", *options) == limit
+
+
+def test_what_blocks_the_server_is_logged_with_its_line_and_what_to_write(
+    run: Run,
+    module: Callable[[str], str],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    tmp_path: Path,
+) -> None:
+    name = module(BLOCKING)
+    stop_soon(monkeypatch)
+    code, _, _ = run("serve", f"{name}:endpoint", "--port", "0", "--watchdog", "0.02")
+    assert code == 0
+    assert f"app is at {tmp_path}/{name}.py:14: spoken.wait(20)" in caplog.text
+    assert "Write `await trio.sleep(seconds)` in place of time.sleep()" in caplog.text
+
+
+# Other distributions with packages of the same names
+
+
+def _install(folder: Path, package: str, files: str) -> None:
+    info = folder / f"{package}-4.2.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 4.2.0\n")
+    (info / "RECORD").write_text(files)
+
+
+@pytest.mark.parametrize(
+    ("package", "known"),
+    [("channels", "Django Channels"), ("supervision", "Roboflow Supervision")],
+)
+def test_another_distribution_with_a_package_of_ours_is_named_at_the_start(
+    run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, package: str, known: str
+) -> None:
+    _install(tmp_path, package, f"{package}/__init__.py,,\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    code, out, err = run("--version")
+    assert (code, out) == (0, f"ashtree {metadata.version('ashtree')}\n")
+    assert err.startswith(
+        f"Warning: {package} 4.2.0 ({known}) is installed in this environment beside Ashtree, and both install the "
+        f"package {package!r}: Ashtree's files have overwritten some of its own, so {known} cannot work"
+    )
+    assert "environment of its own" in err
+    assert err.count("\n") == 1
+
+
+def test_a_distribution_that_has_overwritten_a_package_of_ours_ends_the_command(
+    run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    _install(tmp_path, "channels", "channels/__init__.py,,\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setitem(sys.modules, "channels", ModuleType("channels"))
+    code, out, err = run("--version")
+    assert (code, out) == (1, "")
+    assert "it has overwritten channels/__init__.py, so Ashtree cannot work" in err
+    assert_one_sentence(err)
+
+
+def test_a_distribution_of_one_of_our_names_with_other_packages_is_no_clash(
+    run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    _install(tmp_path, "actors", "something_else/__init__.py,,\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert run("--version")[2] == ""

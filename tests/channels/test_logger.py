@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 from typing import Any
@@ -11,10 +12,23 @@ import trio
 
 from actors import Pid, Telemetry, kill, send
 from actors import logger as actors_logger
+from actors.advice import ASYNCIO_ADVICE
 from actors.logger import CRASH
-from channels import Channel, Draining, Endpoint, InvalidHandler, Mount, PubSub, Route, sign, verify
+from channels import (
+    Channel,
+    Draining,
+    Endpoint,
+    InvalidHandler,
+    Mount,
+    PubSub,
+    Route,
+    Socket,
+    sign,
+    verify,
+)
 from channels import logger as channels_logger
 from channels._session_server import SessionServer
+from channels.connect_info import ConnectInfo
 from channels.telemetry import (
     CHANNEL_HANDLED_IN,
     CHANNEL_JOINED,
@@ -106,6 +120,21 @@ async def test_a_connect_that_raises_is_logged_with_its_traceback(
     await settle()
     assert lines() == ["ERROR UserSocket.connect raised; the client got HTTP 500"]
     assert "RuntimeError: connect" in caplog.text
+
+
+async def test_a_connect_that_uses_asyncio_is_told_what_to_use_instead(
+    serve: Serve, caplog: pytest.LogCaptureFixture
+) -> None:
+    class AsyncioSocket(Socket):
+        async def connect(self, params: Any, connect_info: ConnectInfo) -> None:
+            await asyncio.sleep(1)
+
+    server = await serve(Endpoint(sockets={"/socket": AsyncioSocket}))
+    client = await server.accept()
+    client.write(head("/socket/websocket?vsn=2.0.0"))
+    await settle()
+    assert "AsyncioSocket.connect raised" in caplog.text
+    assert ASYNCIO_ADVICE in caplog.text
 
 
 async def test_a_malformed_message_and_a_slow_reader_are_warnings(serve: Serve, lines: Any) -> None:

@@ -1,0 +1,61 @@
+"""The check for other distributions that install packages of the same names: Django Channels and Roboflow Supervision.
+
+pip lets two distributions write into one folder, and the one that comes last overwrites files of the other. What then
+fails is an import that has nothing to do with the cause.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from importlib import metadata
+from typing import Final
+
+from attrs import frozen
+
+__all__ = ["Clash", "find_clashes"]
+
+# Our packages, with a name that only our facade has.
+_FACADES: Final = {"actors": "GenServer", "supervision": "Supervisor", "channels": "Endpoint"}
+_KNOWN: Final = {"channels": "Django Channels", "supervision": "Roboflow Supervision"}
+
+
+@frozen(kw_only=True)
+class Clash:
+    """A distribution that is installed beside Ashtree and owns files of a package of Ashtree's.
+
+    Attributes:
+        package: the package.
+        version: of the other distribution, which has the package's name.
+        overwritten: whether the package's facade is the other distribution's, so that Ashtree cannot work.
+    """
+
+    package: str
+    version: str
+    overwritten: bool
+
+    def __str__(self) -> str:
+        known = _KNOWN.get(self.package)
+        other = f"{self.package} {self.version}" + (f" ({known})" if known else "")
+        effect = (
+            f"it has overwritten {self.package}/__init__.py, so Ashtree cannot work"
+            if self.overwritten
+            else f"Ashtree's files have overwritten some of its own, so {known or self.package} cannot work"
+        )
+        return (
+            f"{other} is installed in this environment beside Ashtree, and both install the package {self.package!r}: "
+            f"{effect}; install Ashtree in an environment of its own (python -m venv), or uninstall {self.package} "
+            "and then reinstall ashtree"
+        )
+
+
+def find_clashes() -> Iterator[Clash]:
+    """Look for other distributions under the names of Ashtree's packages; cheap, since no other name is looked at."""
+    for package, own in _FACADES.items():
+        try:
+            other = metadata.distribution(package)
+        except metadata.PackageNotFoundError:
+            continue
+        if any(file.parts[0] == package for file in other.files or ()):
+            overwritten = not hasattr(sys.modules.get(package), own)
+            yield Clash(package=package, version=other.version, overwritten=overwritten)
