@@ -18,15 +18,14 @@ import trio
 from attrs import Factory, define
 from trio_websocket import ConnectionClosed, HandshakeError, WebSocketConnection
 
+from channels._connection import CLOSE_GRACE
 from examples.scenarios.handshake import open_websocket
 from tests.integration.phoenix_js import PhoenixJs, connected
 from tests.integration.servers import Server, serving
 from tests.patience import PATIENCE, until
 
 CLIENTS = 50
-PAUSE = 0.05
-WINDOW = 3
-"""Messages that a client has under way before it says more, so that a slow machine has no more of them in hand."""
+PAUSE = 0.1
 RETRIES = (0.01, 0.05, 0.1, 0.15, 0.2, 0.25, 0.5)  # those of phoenix.js, in seconds
 
 
@@ -42,6 +41,7 @@ class Talker:
     acknowledged: set[str] = Factory(set)
     repeated: int = 0
     codes: list[int] = Factory(list)
+    closed_at: float = 0.0
     turned_away: int = 0
     joins: int = 0
     is_in: bool = False
@@ -70,6 +70,7 @@ class Talker:
                 await self._talk(connection)
             finally:
                 if connection.closed is not None:
+                    self.closed_at = trio.current_time()
                     self.codes.append(connection.closed.code)
 
     async def _talk(self, connection: WebSocketConnection) -> None:
@@ -87,7 +88,8 @@ class Talker:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._listen, connection)
             while True:
-                if not self.stopping and len(self.unacknowledged) < WINDOW:
+                # One at a time: a slow machine must not have more and more of them in hand.
+                if not (self.stopping or self.unacknowledged):
                     self.said += 1
                     text = self.unacknowledged[self.said] = f"{self.name} {self.said}"
                     await self._say(connection, self.said, text)
@@ -131,6 +133,7 @@ async def test_nothing_is_lost_when_a_server_takes_the_place_of_another(server: 
         for talker in talkers:
             nursery.start_soon(talker.main)
         for_all = await calm(talkers)
+        stopped_at = trio.current_time()
         assert await trio.to_thread.run_sync(server.stop) == 0
         # Otherwise nothing would be lost because nothing happened.
         await until(lambda: any(talker.turned_away for talker in talkers))
@@ -143,7 +146,10 @@ async def test_nothing_is_lost_when_a_server_takes_the_place_of_another(server: 
         await until(lambda: all(for_all <= talker.heard for talker in talkers))
         nursery.cancel_scope.cancel()
 
-    assert [talker.codes for talker in talkers] == [[1012]] * CLIENTS
+    for talker in talkers:
+        # The server cuts a client off that is too slow to read its 1012.
+        was_cut_off = talker.closed_at - stopped_at >= CLOSE_GRACE and talker.codes == [1006]
+        assert talker.codes == [1012] or was_cut_off
     assert [talker.joins for talker in talkers] == [2] * CLIENTS
     for talker in talkers:
         everything = {f"{talker.name} {number}" for number in range(1, talker.said + 1)}
