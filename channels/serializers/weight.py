@@ -26,6 +26,7 @@ PIECE = 64 * 1024
 """Bytes to weigh at a time: they take less than a millisecond."""
 
 # A value begins at the beginning of the text, behind a comma, or at the opening of what it is in. Keys are not counted.
+# An empty list or object, written without spaces, has none in it.
 _OPENINGS = b",[{"
 # Python and C libraries read most numbers at once, but a number with an exponent may take five times as long.
 _EXPONENT = 4
@@ -63,9 +64,11 @@ class JsonWeight:
         if b"\\" in text:
             text = text.replace(b"\\\\", b"").replace(b'\\"', b"")
         parts = text.split(b'"')
-        outside = b"".join(parts[self._in_string :: 2])
+        # With a quotation mark where a string was: a list with a string in it is not an empty one.
+        outside = b'"'.join(parts[self._in_string :: 2])
         self._in_string ^= len(parts) % 2 == 0
         self.values += len(outside) - len(outside.translate(None, _OPENINGS))
+        self.values -= outside.count(b"[]") + outside.count(b"{}")
         exponents = outside.count(b"e") + outside.count(b"E")
         if exponents:
             exponents -= outside.count(b"true") + outside.count(b"false")

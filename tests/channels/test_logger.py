@@ -479,3 +479,30 @@ async def test_a_crash_report_of_a_connection_does_not_show_what_it_was_reading(
     of_the_websocket, of_the_poller = [about["last_message"] for _, about in crashes]
     assert re.fullmatch(r"<\d+ bytes>", of_the_websocket)
     assert "s3same" not in repr(of_the_poller)
+
+
+def test_no_more_parameters_are_looked_at_than_a_line_has_room_for() -> None:
+    class Looked(list[Any]):
+        count = 0
+
+        def __getitem__(self, key: Any) -> Any:
+            found = super().__getitem__(key)
+            Looked.count += len(found)
+            return found
+
+    shown = channels_logger._Lines(())._shown(Looked([Looked(range(50_000))] * 50_000))
+    assert Looked.count <= 21 * 21 + 21
+    assert shown.endswith("...]")
+    deep: Any = []
+    for _ in range(900):
+        deep = [deep]
+    assert "..." in channels_logger._Lines(())._shown(deep)
+
+
+async def test_a_client_that_is_held_back_is_logged(serve: Serve, lines: Any) -> None:
+    server = await serve(Endpoint(sockets={"/socket": UserSocket}))
+    client = await server.connect()
+    long = b'[null,"1","phoenix","heartbeat","' + b"x" * 8_000_000 + b'"]'
+    client.write(client_frame(TEXT, long))
+    await settle()
+    assert "is dealt with in more than 100 turns of the scheduler" in lines()[-1]

@@ -528,3 +528,14 @@ async def test_versions_and_transports_share_a_topic(server: Server) -> None:
     assert [json.loads(message) for message in (await old.get())["messages"]] == [
         {"topic": "room:a", "event": "shouted", "payload": {"n": 1}, "ref": None}
     ]
+
+
+async def test_a_posted_message_with_too_many_values_ends_the_session(server: Server) -> None:
+    heard = server.listen(SOCKET_MALFORMED)
+    poller = await Poller(server).open()
+    text = b'[null,"1","phoenix","heartbeat",[' + b"1," * 60_000 + b"1]]"
+    await poller.post(text)
+    ((_, about),) = heard
+    assert about["code"] == 1009
+    assert "max_json_values" in about["cause"]
+    assert sessions(server) == []

@@ -32,6 +32,14 @@ CASES = {
     "most of a message of 10 MB": ({"closed with 1002"}, 5),
     "a gigabyte, compressed": ({"closed with 1009"}, 1),
     "ten messages of 10 MB, compressed": ({"closed with 1011"}, 1),
+    "a flood of pongs": ({"closed with 1000"}, 3),
+    "a flood of fragments": ({"closed with 1002"}, 3),
+    "a flood of pings": ({"closed with 1000", "closed with 1013"}, 3),
+    "two thousand joins of one topic": ({"closed with 1000"}, 1),
+    "10 MB of JSON, three million lists": ({"closed with 1009"}, 1),
+    "10 MB of JSON, numbers like 1e300": ({"closed with 1009"}, 1),
+    "five times 10 MB of JSON with 49,000 lists": ({"closed with 1000"}, 1),
+    "a hundred times 63 KB of JSON, 21,000 lists": ({"closed with 1000"}, 1),
 }
 
 

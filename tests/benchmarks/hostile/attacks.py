@@ -188,7 +188,8 @@ async def _pings(stream: trio.SocketStream) -> None:
 
 
 async def _joins(stream: trio.SocketStream) -> None:
-    await _flood(stream, client_frame(TEXT, b'["1","1","room:a","phx_join",{}]'))
+    join = client_frame(TEXT, b'["1","1","room:a","phx_join",{}]')
+    await stream.send_all(_upgrade() + join * 2000 + client_close(1000))
 
 
 @cache
@@ -238,7 +239,7 @@ ATTACKS: dict[str, tuple[Stranger, tuple[int, ...]]] = {
     "a flood of pongs": (_pongs, (1, 10, 100)),
     "a flood of fragments": (_fragments, (1, 10, 100)),
     "a flood of pings": (_pings, (1, 10, 100)),
-    "a flood of joins": (_joins, (1, 10, 100)),
+    "two thousand joins of one topic": (_joins, (1, 10, 100)),
     "10 MB of JSON, three million lists": (_lists, (1, 10, 100)),
     "10 MB of JSON, numbers like 1e300": (_slow_numbers, (1, 10, 100)),
     "five times 10 MB of JSON with 49,000 lists": (_lists_that_fit, (1, 10, 100)),

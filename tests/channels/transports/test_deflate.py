@@ -225,3 +225,19 @@ def no_failures_of_the_library() -> Iterator[None]:
     finally:
         log.removeHandler(handler)
     assert heard == []
+
+
+def test_a_message_is_inflated_in_pieces_of_16_kib() -> None:
+    protocol = WebSocketProtocol(extension=agreed().extension)
+    packer = zlib.compressobj(wbits=-15)
+    packed = packer.compress(b"x" * 1_000_000) + packer.flush(zlib.Z_SYNC_FLUSH)
+    events = protocol.receive(client_frame(TEXT, packed[:-4], rsv=RSV1), 1)
+    calls = 1
+    while protocol.has_more:
+        assert events == []
+        before = protocol.held
+        events = protocol.receive(b"", 1)
+        assert protocol.held - before <= 16 * 1024
+        calls += 1
+    assert events == [b"x" * 1_000_000]
+    assert calls >= 1_000_000 / (16 * 1024)

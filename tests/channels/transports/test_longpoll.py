@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 
 import pytest
 from hypothesis import given
@@ -146,3 +147,18 @@ def test_no_body_is_too_strange(body: bytes, kind: str | None) -> None:
     *before, last = messages_of(body, kind)
     assert all(isinstance(line, Line) for line in before)
     assert isinstance(last, Line) or last == plain_answer(500)
+
+
+@given(st.lists(st.sampled_from([b"\n", b"\r\n", b"\r", b"[", b"AAEC"]), max_size=12).map(b"".join))
+def test_lines_end_with_a_newline_with_or_without_a_return(body: bytes) -> None:
+    # All lines are texts here, so that each of them is seen.
+    marked = b"[" + body.replace(b"\n", b"\n[")
+    wanted = [Line(each, binary=False) for each in re.split(rb"\r?\n", marked)]
+    assert list(messages_of(marked, NDJSON)) == wanted
+
+
+@given(st.text("Az0+/=-", max_size=8).map(str.encode))
+def test_only_base64_with_its_padding_at_the_end_is_taken(text: bytes) -> None:
+    is_base64 = len(text) % 4 == 0 and re.fullmatch(rb"[A-Za-z0-9+/]*={0,2}", text) is not None
+    wanted = Line(base64.b64decode(text), binary=True) if is_base64 else plain_answer(500)
+    assert list(messages_of(text, NDJSON)) == [wanted]

@@ -235,3 +235,54 @@ async def test_a_socket_that_is_no_socket_is_refused(poller: Poller) -> None:
     with pytest.raises((OSError, ValueError)):
         poller.register(closed, print)
     assert poller.statistics().sockets == 0
+
+
+async def test_a_turn_reads_a_bounded_number_of_bytes_and_forgets_no_socket(
+    stack: ExitStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("channels.transports.poller._TURN_BYTES", 3000)
+    poller = Poller()
+    stack.callback(poller.close)
+    pairs = [stack.enter_context(socket_pair()) for _ in range(10)]
+    by_turn: dict[int, int] = {}
+
+    def read(data: bytes | OSError) -> None:
+        assert isinstance(data, bytes)
+        turn = poller.statistics().turns
+        by_turn[turn] = by_turn.get(turn, 0) + len(data)
+
+    for ours, theirs in pairs:
+        poller.register(ours, read)
+        theirs.send(b"x" * 1000)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(poller.main)
+        await wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
+    assert sum(by_turn.values()) == 10_000
+    assert max(by_turn.values()) <= 3000
+    assert poller.statistics().reads == 10
+
+
+async def test_sockets_that_were_left_for_the_next_turn_come_first_in_it(
+    stack: ExitStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("channels.transports.poller._TURN_BYTES", 1)
+    poller = Poller()
+    stack.callback(poller.close)
+    pairs = [stack.enter_context(socket_pair()) for _ in range(5)]
+    order: list[int] = []
+
+    def read(index: int, data: object) -> None:
+        order.append(index)
+        if len(order) <= 20:
+            pairs[index][1].send(b"x")  # it has something to read all the time
+
+    for index, (ours, theirs) in enumerate(pairs):
+        poller.register(ours, partial(read, index))
+        theirs.send(b"x")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(poller.main)
+        await wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
+    for start in range(0, 20, 5):
+        assert sorted(order[start : start + 5]) == [0, 1, 2, 3, 4]

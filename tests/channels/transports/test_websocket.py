@@ -349,3 +349,35 @@ def test_close_reasons_are_cut_between_letters() -> None:
 def test_codes_that_may_not_be_sent_are_refused_with_the_ones_that_may(code: int) -> None:
     with pytest.raises(ValueError, match=f"{code} may not be sent as a close code: use one of"):
         close_frame(code)
+
+
+@given(st.lists(proper_frames, max_size=20), st.integers(1, 5))
+def test_frames_mean_the_same_when_they_are_taken_a_few_at_a_time(
+    sent: list[bytes], steps: int
+) -> None:
+    data = b"".join(sent)
+    protocol = WebSocketProtocol(max_message_size=LIMIT)
+    outcome = []
+    events = protocol.receive(data, steps)
+    while events or protocol.has_more:
+        assert len(events) <= steps
+        outcome += [told(event) for event in events]
+        events = protocol.receive(b"", steps) if protocol.has_more else []
+    assert outcome == read_as_library(data)
+
+
+def test_a_call_takes_no_more_frames_than_it_was_told() -> None:
+    protocol = WebSocketProtocol()
+    pong, ping = client_frame(PONG, b""), client_frame(PING, b"")
+    assert protocol.receive(pong * 10 + ping, 10) == []
+    assert protocol.has_more
+    assert len(protocol.receive(b"", 10)) == 1
+    assert not protocol.has_more
+
+
+def test_a_message_in_fragments_that_becomes_too_big_closes_before_it_has_arrived() -> None:
+    protocol = WebSocketProtocol(max_message_size=LIMIT)
+    assert protocol.receive(client_frame(TEXT, b"x" * 150, fin=False)) == []
+    (event,) = protocol.receive(client_frame(CONTINUATION, b"x" * 100)[:8])
+    assert isinstance(event, Closed)
+    assert event.code == 1009

@@ -1,0 +1,63 @@
+"""The values of a JSON text are counted without decoding it, wherever the text is cut."""
+
+from __future__ import annotations
+
+import json
+from itertools import pairwise
+from typing import Any
+
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from channels.serializers.weight import JsonWeight
+
+texts = st.text(alphabet='a,[]{}"\\\ntrue5é', max_size=8)
+values = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(-999, 999), texts),
+    lambda inner: st.one_of(st.lists(inner, max_size=4), st.dictionaries(texts, inner, max_size=4)),
+    max_leaves=20,
+)
+
+
+def count(value: Any) -> int:
+    if isinstance(value, dict):
+        return 1 + sum(map(count, value.values()))
+    if isinstance(value, list):
+        return 1 + sum(map(count, value))
+    return 1
+
+
+def weigh(*pieces: bytes) -> int:
+    weight = JsonWeight()
+    for piece in pieces:
+        weight.feed(piece)
+    return weight.values
+
+
+@given(values)
+@example([[], {}, [""], {"a": []}])
+@example("\\")
+def test_a_text_in_one_piece_has_as_many_as_a_decoder_makes(value: Any) -> None:
+    assert weigh(json.dumps(value).encode()) == count(value)
+
+
+@given(values, st.lists(st.integers(0, 200), max_size=6))
+@example(['\\"'], [3, 4, 5])
+def test_a_text_that_is_cut_anywhere_has_at_least_as_many(value: Any, places: list[int]) -> None:
+    text = json.dumps(value).encode()
+    edges = [0, *sorted(place % (len(text) + 1) for place in places), len(text)]
+    pieces = [text[begin:end] for begin, end in pairwise(edges)]
+    # An empty list that is cut in two is not known to be one, nor the word false to have no exponent.
+    assert count(value) <= weigh(*pieces) <= count(value) + 4 * len(pieces)
+
+
+def test_numbers_that_take_long_to_read_count_several_times() -> None:
+    assert weigh(b"[1.5,2.25]") == 3
+    assert weigh(b"[1e300,1E-300]") == 3 + 2 * 4
+    assert weigh(b"[true,false]") == 3
+    assert weigh(b"[" + b"9" * 4000 + b"]") > 500
+
+
+@given(st.binary(max_size=60), st.binary(max_size=60))
+def test_no_bytes_make_it_raise(one: bytes, two: bytes) -> None:
+    assert weigh(one, two) >= 1
