@@ -185,6 +185,7 @@ class Endpoint:
         )
         services.http.find = LongPolling(services).find
         services.http.websocket = partial(serve_websocket, services)
+        services.http.count = services.count
         children = self._children(services, mounted.pools)
         if port is not None:
             listener = (services, (self, "connections"), host, port, ssl_context)
