@@ -26,10 +26,10 @@ def exit_now(code: int, sentence: str) -> NoReturn:
     """
 
     def flush() -> None:
-        sys.stdout.flush()
-        logging.shutdown()
         sys.stderr.write(f"{sentence}\n")
         sys.stderr.flush()
+        sys.stdout.flush()
+        logging.shutdown()
 
     try:
         last = threading.Thread(target=flush, daemon=True)

@@ -161,6 +161,11 @@ class HeadParser:
         self._searched = 0
         self._max_size = max_size
 
+    @property
+    def begun(self) -> bool:
+        """Whether a part of a head has arrived."""
+        return bool(self._buffer)
+
     def feed(self, data: bytes) -> ParsedHead | None:
         """Take what has arrived; answer None as long as the head is not whole.
 

@@ -49,6 +49,9 @@ async def test_a_streamed_answer_to_connection_close_closes_the_connection_at_on
         assert (status, bool(body)) == (200, True)
         with trio.fail_after(5):
             assert await client.stream.receive_some() == b""
+        # Not only for writing, and without the client closing its side.
+        await wait_all_tasks_blocked()
+        assert handover.connections == 0
 
 
 @PATHS
