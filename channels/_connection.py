@@ -74,6 +74,7 @@ class Connection(SessionServer):
 
     async def init(self, services: Services, carrier: Carrier) -> Continue:
         self._set_up(services)
+        services.unserved.pop(carrier, None)
         self.unread = 0
         self.unread_limit = UNREAD_LIMIT
         self.held = 0

@@ -18,6 +18,7 @@ from actors.refs import Pid
 from actors.results import Continue, Fail
 from channels._connection import Connection
 from channels._mounts import Services
+from channels._upgrade import answer_first_request
 from channels.transports.http import HttpHandover
 from channels.transports.lifespan import ApplicationStartError
 from channels.transports.listener import ListenError, Listening
@@ -25,7 +26,7 @@ from supervision.child_spec import ChildSpec
 from supervision.dynamic_supervisor import DynamicSupervisor
 from supervision.errors import SupervisionError
 
-__all__ = ["CONNECTION", "ListenerServer", "start_application"]
+__all__ = ["CONNECTION", "ListenerServer", "SamePort", "start_application"]
 
 # Not start_link: the init of a connection cannot fail, and reading its first request comes after it.
 CONNECTION = ChildSpec("connection", Connection.spawn_link, restart="temporary")
@@ -70,18 +71,59 @@ class ListenerServer(GenServer[None]):
         finally:
             # Accepted, but nobody will serve them any more.
             put.close()
-            while take.statistics().current_buffer_used:
-                take.receive_nowait().close()
+            left = [take.receive_nowait() for _ in range(take.statistics().current_buffer_used)]
+            if self.services.draining:
+                # Shielded, because it is the end of this process that turns them away. Each has a few seconds.
+                with trio.CancelScope(shield=True):
+                    async with trio.open_nursery() as nursery:
+                        for sock in left:
+                            nursery.start_soon(self._turn_away, sock)
+            else:
+                for sock in left:
+                    sock.close()
+
+    async def _turn_away(self, carrier: Any) -> None:
+        """Answer 503 to a client that came too late for a process of its own."""
+        self.services.count(("connection", "not_started"))
+        try:
+            await answer_first_request(self.services, self._carried(carrier))
+        finally:
+            carrier.close()
+
+    def _carried(self, carrier: Any) -> Any:
+        return carrier if self.ssl_context is None else _secured(carrier, self.ssl_context)
 
     async def _start(self, carrier: Any) -> None:
-        stream = carrier if self.ssl_context is None else _secured(carrier, self.ssl_context)
+        stream = self._carried(carrier)
+        self.services.unserved[stream] = carrier
         try:
             await DynamicSupervisor.start_child(self.connections, CONNECTION, self.services, stream)
         except (StartError, StartIgnored, SupervisionError, CallExit):
             # Full, or restarting: this client has to come back later. It is counted, not logged, since there may
             # be very many of them.
             self.services.count(("connection", "not_started"))
+            self.services.unserved.pop(stream, None)
             carrier.close()
+
+
+class SamePort:
+    """Starts an endpoint for a supervisor, each time on the port that it had the first time.
+
+    Port 0 is any free one. Clients, and whoever printed the address, know the one that was found.
+    """
+
+    def __init__(self, endpoint: Any) -> None:
+        self._endpoint = endpoint
+        self._port = 0
+
+    async def __call__(self, *, port: int | None, **options: Any) -> Pid:
+        """Start the endpoint. Raises what its `start_link` raises."""
+        pid: Pid = await self._endpoint.start_link(
+            port=self._port if port == 0 else port, **options
+        )
+        if port == 0:
+            self._port = self._endpoint.address[1]
+        return pid
 
 
 def _secured(carrier: Any, context: ssl.SSLContext) -> trio.SSLStream[Any]:

@@ -20,7 +20,7 @@ from channels.paths import InvalidPath, PathTable, join_paths
 from channels.pubsub.pubsub import PubSub
 from channels.serializers.base import Codec, Serializer
 from channels.sockets import Socket, router_of
-from channels.telemetry import SOCKET_WITHOUT_CHANNELS
+from channels.telemetry import POLLER_OUT_OF_MEMORY, SOCKET_WITHOUT_CHANNELS
 from channels.tokens import Secret
 from channels.transports.deflate import Deflate, deflated_frames
 from channels.transports.origin import parse_rule
@@ -227,6 +227,10 @@ class Services:
         self.budget = WorkBudget()
         # Of connections that have not sent the head of their first request.
         self.heads: dict[trio.CancelScope, None] = {}
+        # Handed over to be served, and by nobody yet: what is to be closed if nobody comes.
+        self.unserved: dict[object, Any] = {}
+        if transports.poller is not None:
+            transports.poller.on_out_of_memory = self._out_of_memory
 
     def tell_of_empty_sockets(self) -> None:
         """Tell of each socket class that has no channels: its clients connect, and join nothing."""
@@ -253,7 +257,16 @@ class Services:
         """Give back what no process owns. To be called when all processes of the endpoint have ended."""
         self.listener = None
         self.closed = True
+        for carrier in self.unserved.values():
+            carrier.close()
+        self.unserved.clear()
         self.transports.close()
+
+    def _out_of_memory(self, reads: int) -> None:
+        self.count(POLLER_OUT_OF_MEMORY)
+        self.runtime.telemetry.execute(
+            POLLER_OUT_OF_MEMORY, {"reads": reads}, {"endpoint": self.endpoint}
+        )
 
     def count(self, what: tuple[str, ...]) -> None:
         """Count an event for `Endpoint.statistics()`."""

@@ -6,6 +6,7 @@ is refused gets 403 even where no WebSocket was asked for, and `connect` sees ev
 
 from __future__ import annotations
 
+import math
 import socket as sockets
 
 import trio
@@ -23,10 +24,15 @@ from channels.transports.deflate import Deflate, InvalidOffer, agree_on_deflate
 from channels.transports.head_reader import read_head
 from channels.transports.last_words import say_last
 from channels.transports.peer import peer_of
-from channels.transports.request import BadRequest, Head
+from channels.transports.request import BadRequest, Head, HeadParser
 from channels.transports.subprotocol import agree
 
 __all__ = ["Upgraded", "answer_first_request"]
+
+# Of a client that comes while the endpoint drains: seconds for its head, and for everything until its answer is read.
+_LATE_HEAD = 1.0
+_LATE = 3.0
+_DRAINING = Refusal(503, headers=(("retry-after", "1"),))
 
 
 @frozen(kw_only=True)
@@ -46,12 +52,18 @@ class Upgraded:
 async def answer_first_request(services: Services, carrier: Carrier) -> Upgraded | None:
     """Read the first request and deal with it; None if the connection is done, otherwise it is a WebSocket.
 
-    A client that does not send its head within `services.head_timeout` seconds is cut off with 408; when the endpoint
-    begins to drain before that, without a word. A stream that is done is closed; a socket is the caller's to close.
+    A client that does not send its head within `services.head_timeout` seconds is cut off with 408. When the endpoint
+    begins to drain before that, a client that has sent a part of its head is answered 503, and one that has sent
+    nothing is let go of. A client that comes later has a second for its head. A stream that is done is closed; a socket
+    is the caller's to close.
     """
     upgraded = None
     try:
-        upgraded = await _answer(services, carrier)
+        # Shielded for those who come while the endpoint drains: nobody waits for them, and they were promised a 503.
+        # Short enough for the supervisor that stops this process meanwhile.
+        late = services.draining and not isinstance(carrier, AsgiStream)
+        with trio.move_on_after(_LATE if late else math.inf, shield=late):
+            upgraded = await _answer(services, carrier)
     except (trio.BrokenResourceError, trio.ClosedResourceError):
         # Somebody else's server has ended this WebSocket before it was answered.
         pass
@@ -66,14 +78,20 @@ async def _answer(services: Services, carrier: Carrier) -> Upgraded | None:
     if isinstance(carrier, AsgiStream):
         head = carrier.head
     else:
-        with trio.move_on_after(services.head_timeout) as limit:
+        parser = HeadParser()
+        seconds = (
+            min(services.head_timeout, _LATE_HEAD) if services.draining else services.head_timeout
+        )
+        with trio.move_on_after(seconds) as limit:
             services.heads[limit] = None
             try:
-                head = await read_head(carrier)
+                head = await read_head(carrier, parser)
             finally:
                 del services.heads[limit]
         if limit.cancelled_caught:
             if services.draining:
+                if parser.begun:
+                    await _last_words(carrier, _DRAINING)
                 return None
             services.count(("http", "head_timeout"))
             await _last_words(carrier, Refusal(408))
@@ -85,7 +103,7 @@ async def _answer(services: Services, carrier: Carrier) -> Upgraded | None:
         services.count(("http", "bad_request"))
         outcome = Refusal(head.status, head.problem)
     elif services.draining:
-        outcome = Refusal(503, headers=(("retry-after", "1"),))
+        outcome = _DRAINING
     elif (found := services.mounts.match(head.path)) is not None:
         outcome = await _upgrade(services, *found, head, carrier)
     else:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import gc
 import logging
+import os
 import ssl
 import sys
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from enum import StrEnum
 from importlib import metadata
 from pathlib import Path
-from typing import Annotated, NoReturn, TypeAlias
+from typing import Annotated, Any, NoReturn, TextIO, TypeAlias
 
 import typer
 from typer.exceptions import TyperException
@@ -213,13 +215,55 @@ def _app(**options: str) -> typer.Typer:
 
 def _run(app: typer.Typer) -> NoReturn:
     try:
-        app(standalone_mode=False)
+        with redirect_stdout(_Output(sys.stdout)):  # type: ignore[type-var]  # all that is used of it
+            app(standalone_mode=False)
+            sys.stdout.flush()
     except TyperException as error:
         # Raised for nothing but what was typed. 2 is what shells and their users expect for that.
         _fail(f"{_sentence(error)} (see --help)", 2)
     except ChannelsError as error:
         _fail(str(error), 1)
     raise SystemExit(0)
+
+
+class _OutputError(ChannelsError):
+    """Standard output takes nothing: a full disk, a closed pipe."""
+
+
+class _Output:
+    """Standard output, whose errors are one sentence and the end of the program."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        """Write as the stream does. Raises _OutputError."""
+        if text == "":  # not bytes, which have to be refused
+            # A probe of typer's, which takes any error for "no text can be written here".
+            return 0
+        try:
+            return self._stream.write(text)
+        except OSError as error:
+            raise self._failed(error) from error
+
+    def flush(self) -> None:
+        """Write out as the stream does. Raises _OutputError."""
+        try:
+            self._stream.flush()
+        except OSError as error:
+            raise self._failed(error) from error
+
+    def _failed(self, error: OSError) -> _OutputError:
+        # Python writes out what is left at exit, and would print a traceback if that fails again.
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, self._stream.fileno())
+        os.close(nowhere)
+        return _OutputError(
+            f"cannot write to standard output: {error.strerror or error}; send it elsewhere"
+        )
 
 
 def _sentence(error: TyperException) -> str:

@@ -39,7 +39,7 @@ from actors.refs import Pid
 from actors.runtime import current_runtime, in_runtime, open_runtime
 from channels import logger
 from channels._asgi import serve_lifespan, serve_scope, serve_websocket
-from channels._listening import ListenerServer, start_application
+from channels._listening import ListenerServer, SamePort, start_application
 from channels._longpoll_requests import LongPolling
 from channels._mounts import ChannelPool, Mounted, Services, mount_all
 from channels._options import check_positive, check_whole
@@ -186,6 +186,7 @@ class Endpoint:
         )
         services.http.find = LongPolling(services).find
         services.http.websocket = partial(serve_websocket, services)
+        services.http.count = services.count
         children = self._children(services, mounted.pools)
         if port is not None:
             listener = (services, (self, "connections"), host, port, ssl_context)
@@ -201,10 +202,10 @@ class Endpoint:
         port: int | None = 4000,
         ssl_context: ssl.SSLContext | None = None,
     ) -> ChildSpec:
-        """The endpoint as a child of a supervisor of yours."""
+        """The endpoint as a child of a supervisor of yours. With port 0 a restart takes the port of the first start."""
         return ChildSpec(
             "endpoint",
-            self.start_link,
+            SamePort(self),
             kwargs={"host": host, "port": port, "ssl_context": ssl_context},
             type="supervisor",
         )

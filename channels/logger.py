@@ -28,6 +28,7 @@ from channels.telemetry import (
     LONGPOLL_LEFT_OUT,
     LONGPOLL_UNSENDABLE,
     PAYLOAD_REFUSED,
+    POLLER_OUT_OF_MEMORY,
     SOCKET_CONNECT_FAILED,
     SOCKET_CONNECTED,
     SOCKET_HELD_BACK,
@@ -93,6 +94,7 @@ def attach(
         (ENDPOINT_DRAIN, (logging.INFO,), _drain),
         (LONGPOLL_LEFT_OUT, (logging.WARNING,), _left_out),
         (LONGPOLL_UNSENDABLE, (logging.WARNING,), _unsendable),
+        (POLLER_OUT_OF_MEMORY, (logging.ERROR,), _out_of_memory),
     )
     detaches = [
         telemetry.attach(event, _only(endpoint, handler))
@@ -404,3 +406,12 @@ def _drain(event: Event, measurements: Mapping[str, Any], metadata: Mapping[str,
 
 def _time(seconds: float) -> str:
     return f"{seconds * 1e6:.0f}µs" if seconds < 0.001 else f"{seconds * 1e3:.0f}ms"
+
+
+def _out_of_memory(
+    event: Event, measurements: Mapping[str, Any], metadata: Mapping[str, Any]
+) -> None:
+    _log.error(
+        "There was no memory to read from %d sockets; all sockets are read again in 0.1 s",
+        measurements["reads"],
+    )

@@ -17,6 +17,7 @@ __all__ = [
     "LONGPOLL_LEFT_OUT",
     "LONGPOLL_UNSENDABLE",
     "PAYLOAD_REFUSED",
+    "POLLER_OUT_OF_MEMORY",
     "SOCKET_CONNECTED",
     "SOCKET_CONNECT_FAILED",
     "SOCKET_HELD_BACK",
@@ -96,3 +97,7 @@ Measures `messages`, how many were left out; about `pid`."""
 LONGPOLL_UNSENDABLE: Event = ("phoenix", "longpoll_unsendable")
 """A binary message was for a client that polls, which cannot take one: its poll is answered 500, and what waited too is
 lost. Measures `messages`; about `pid`."""
+
+POLLER_OUT_OF_MEMORY: Event = ("phoenix", "poller_out_of_memory")
+"""There was no memory to read what clients sent; they are read again a tenth of a second later. Measures `reads`, how
+many were left out."""

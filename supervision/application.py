@@ -25,6 +25,7 @@ from actors.refs import Pid
 from actors.runtime import Runtime, open_runtime
 from actors.telemetry import Event
 from supervision import logger
+from supervision._exit_now import exit_now, on_second_signal
 from supervision.child_spec import Supervised
 from supervision.errors import (
     ApplicationFailed,
@@ -210,8 +211,29 @@ async def serve(
         ApplicationKilled: a second signal came before the application had stopped.
         BadChildSpec, BadSupervisorOption: nothing was started.
     """
+    await _serve(
+        top,
+        on_started=on_started,
+        signals=signals,
+        shutdown_deadline=shutdown_deadline,
+        kill_grace=kill_grace,
+        log=log,
+        end=None,
+    )
+
+
+async def _serve(
+    top: Top,
+    *,
+    on_started: Callable[[Pid], None] | None,
+    signals: Iterable[signal.Signals],
+    shutdown_deadline: float,
+    kill_grace: float,
+    log: bool,
+    end: Callable[[int], object] | None,
+) -> None:
     switch = _Switch(shutdown_deadline)
-    with _watch(tuple(signals), switch):
+    with _watch(tuple(signals), switch, end):
         async with _open(
             switch, top, shutdown_deadline, kill_grace, log, watchdog=watchdog
         ) as application:
@@ -247,15 +269,22 @@ def run(
         watchdog: as for `open_runtime`.
         explain: makes the sentence for whoever started the program; by default the error's own.
 
+    A second signal ends the program at once: the log is written out, then nothing more runs in it, neither
+    `terminate` nor `finally`, and no thread is waited for. The exit code is 128 and the number of the signal.
+
     Raises:
         SystemExit: after one sentence on standard error, with code 1 if the application did not
-            start, or failed; with 128 and the number of the signal if a second signal killed it.
+            start, or failed.
 
     After OTP's applications, of which it is one that is permanent: when the top supervisor has given
     up there is nothing left to run for.
     """
+
+    def end(signum: int) -> None:
+        exit_now(128 + signum, explain(ApplicationKilled(signum)))
+
     main = partial(
-        serve,
+        _serve,
         top,
         on_started=on_started,
         signals=signals,
@@ -263,14 +292,14 @@ def run(
         kill_grace=kill_grace,
         log=log,
         watchdog=watchdog,
+        end=end,
     )
     try:
         # Restricted: an interrupt in the middle of any process would be that process's crash.
         trio.run(main, restrict_keyboard_interrupt_to_checkpoints=True)
     except SupervisionError as error:
         sys.stderr.write(f"{explain(error)}\n")
-        code = 128 + error.signum if isinstance(error, ApplicationKilled) else 1
-        raise SystemExit(code) from None
+        raise SystemExit(1) from None
 
 
 class _Switch:
@@ -325,13 +354,20 @@ async def _open(
 
 
 @contextmanager
-def _watch(signals: tuple[signal.Signals, ...], switch: _Switch) -> Iterator[None]:
-    """Let signals press the switch, from before the application starts until after it has stopped."""
+def _watch(
+    signals: tuple[signal.Signals, ...], switch: _Switch, end: Callable[[int], object] | None
+) -> Iterator[None]:
+    """Let signals press the switch, from before the application starts until after it has stopped.
+
+    With `end` the second one does not press the switch but calls it.
+    """
     if not signals:
         yield
         return
     scope = trio.CancelScope()
     with trio.open_signal_receiver(*signals) as received:
+        if end is not None:
+            on_second_signal(signals, end)
         # A system task, because a nursery here would wrap the exceptions of the application.
         trio.lowlevel.spawn_system_task(_press, received, switch, scope)
         try:

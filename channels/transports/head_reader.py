@@ -17,14 +17,12 @@ import trio
 
 from channels.transports.attach import Carrier
 from channels.transports.pump import socket_source, stream_source
-from channels.transports.request import DEFAULT_MAX_HEAD_SIZE, HeadParser, ParsedHead
+from channels.transports.request import HeadParser, ParsedHead
 
 __all__ = ["read_head"]
 
 
-async def read_head(
-    carrier: Carrier, *, max_size: int = DEFAULT_MAX_HEAD_SIZE
-) -> ParsedHead | None:
+async def read_head(carrier: Carrier, parser: HeadParser | None = None) -> ParsedHead | None:
     """Read from `carrier` until a head is complete, or clearly none.
 
     >>> async def example(sock: socket.socket) -> None:
@@ -32,12 +30,13 @@ async def read_head(
     ...         print(await read_head(sock))
 
     - `carrier`: a connected, non-blocking socket or a Trio stream; nobody else may read from it;
-    - `max_size`: bytes of a head.
+    - `parser`: takes the bytes; a new one if None. `parser.begun` tells after a cancellation whether the peer has sent
+      a part of its head.
 
     Returns None if the peer closed or broke the connection first. Not limited in time. What was
     read is in the `received` of the `Head`, and lost in any other case, cancellation included.
     """
-    parser = HeadParser(max_size=max_size)
+    parser = HeadParser() if parser is None else parser
     read = socket_source(carrier) if isinstance(carrier, socket.socket) else stream_source(carrier)
     while True:
         try:

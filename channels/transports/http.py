@@ -17,8 +17,7 @@ HTTP/2) goes to `websocket`, which serves it by way of ASGI. A request of any ot
 path is answered 400, as on a connection of its own, except that the application's `connect` is not
 asked.
 
-Hypercorn's `TCPServer` is not a public interface, so its minor version is pinned, and
-`tests/channels/transports/test_http.py` holds what is used of it.
+`channels.transports.hypercorn_server` has what is changed about Hypercorn.
 """
 
 from __future__ import annotations
@@ -26,20 +25,18 @@ from __future__ import annotations
 import logging
 import socket
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any
 
 import h11
 import trio
 from hypercorn.app_wrappers import ASGIWrapper
 from hypercorn.config import Config
-from hypercorn.events import Closed, Event, Updated
-from hypercorn.protocol.h2 import H2Protocol
-from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ConnectionState, LifespanState
 
 from channels.transports.asgi import in_origin_form, path_of
 from channels.transports.attach import Carrier
+from channels.transports.hypercorn_server import HypercornServer
 from channels.transports.lifespan import ASGIApplication, Lifespan
 from channels.transports.replay import ReplayStream, TLSReplayStream
 
@@ -137,7 +134,8 @@ class HttpHandover:
 
     Attributes, which may be set: `find` gets the scope of each request (not of WebSockets), and answers what serves it
     in place of the application, such as long polling, or None; `websocket` serves WebSockets on the paths of sockets,
-    which are answered 421 without it: ask again on a connection of your own.
+    which are answered 421 without it: ask again on a connection of your own; `count` counts requests that are refused
+    (`("http", "bad_request")`) and connections that Hypercorn cannot read (`("http", "unreadable")`).
     """
 
     def __init__(
@@ -156,6 +154,7 @@ class HttpHandover:
         self._connections = 0
         self.find: Callable[[Any], ASGIApplication | None] = _nothing
         self.websocket: ASGIApplication = _elsewhere
+        self.count: Callable[[tuple[str, ...]], object] = _nothing
 
     @property
     def connections(self) -> int:
@@ -199,21 +198,18 @@ class HttpHandover:
             if isinstance(carrier, trio.SSLStream)
             else ReplayStream(carrier, first)
         )
-        # The annotation of the class asks for TLS; the class itself finds out what it has got.
-        server = _Server(
+        server = HypercornServer(
             self._wrapper,
             self._config,
             self._context,
             ConnectionState(self._state.copy()),
-            cast(Any, stream),
+            stream,
+            begins_with_http2=first.startswith(b"PRI "),
+            count=self.count,
         )
-        server.begins_with_http2 = first.startswith(b"PRI ")
         self._connections += 1
         try:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(_close_when_cancelled, stream)
-                await server.run()
-                nursery.cancel_scope.cancel()
+            await server.serve()
         except* (h11.LocalProtocolError, KeyError):
             # What clients do wrong and Hypercorn trips over: a request that breaks off while it is answered, and data
             # for a stream of HTTP/2 that was answered already. It ends this connection, and is nobody's mistake here:
@@ -245,52 +241,3 @@ class HttpHandover:
             shutdown_timeout=self._config.shutdown_timeout,
         )
         await lifespan.main(ready)
-
-
-class _Server(TCPServer):
-    """Hypercorn's server for one connection, which is over as soon as its peer has gone.
-
-    The original goes on waiting for another request until the time for that is over, and keeps the
-    socket open meanwhile. It also takes the greeting of HTTP/2 for a request that never ends, so that who sends nothing
-    else was never let go of.
-    """
-
-    _peer_has_gone = False
-    begins_with_http2 = False
-    _reading: trio.CancelScope | None = None
-
-    async def _read_data(self) -> None:
-        with trio.CancelScope() as self._reading:
-            await super()._read_data()
-        self._peer_has_gone = True
-        protocol = self.protocol.protocol
-        if isinstance(protocol, H2Protocol):
-            # Hypercorn has stopped to write by now, and would have an application that is at its answer wait for ever.
-            for buffer in list(protocol.stream_buffers.values()):
-                await buffer.close()
-        await self.idle_task.stop()
-
-    async def protocol_send(self, event: Event) -> None:
-        if isinstance(event, Updated) and (self._peer_has_gone or self.begins_with_http2):
-            self.begins_with_http2 = False
-            return
-        try:
-            await super().protocol_send(event)
-        except trio.BusyResourceError:
-            # Another task is just closing the stream, because of what the client has sent meanwhile.
-            await self.protocol.handle(Closed())
-        if isinstance(event, Closed) and self._reading is not None:
-            # A request that came in behind the one that was answered last is not served any more, and Hypercorn would
-            # wait for its turn for ever.
-            self._reading.cancel()
-
-
-async def _close_when_cancelled(stream: ReplayStream) -> None:
-    """Close the stream on cancellation, even while Hypercorn writes to a peer that does not read.
-
-    It writes in a shielded scope, where only the end of the stream ends the write.
-    """
-    try:
-        await trio.sleep_forever()
-    finally:
-        await trio.aclose_forcefully(stream)

@@ -147,7 +147,10 @@ class Listener:
         )
 
     async def main(self, on_connection: OnConnection) -> None:
-        """Accept until `close`. Raises what `on_connection` raises."""
+        """Accept until `close`. Raises what `on_connection` raises.
+
+        When cancelled, hands over those who are connected already and have not been accepted.
+        """
         if len(self._sockets) == 1:
             await self._serve(self._sockets[0], on_connection)
             return
@@ -161,6 +164,11 @@ class Listener:
                 await trio.lowlevel.wait_readable(listening.fileno())
             except trio.ClosedResourceError:
                 return
+            except trio.Cancelled:
+                # Those who are connected already would be reset when the listening socket is closed.
+                for _ in range(_BACKLOG // _TURN):
+                    self._accept_waiting(listening, on_connection)
+                raise
             if not self._accept_waiting(listening, on_connection):
                 self._pauses += 1
                 await trio.sleep(_PAUSE)

@@ -21,7 +21,10 @@ of the reader costs two system calls, and each socket with something to read one
 Between `pause` and `resume`, and after `stop`, it is not called, with one exception: a peer that
 goes while its socket is paused is noticed, and what is left of its stream is read to the end. It
 cannot become more, and whoever paused wants to know that nobody waits for an answer any more. If
-so much is unread that the peer could not even send its end, nobody can notice. If `on_data` raises,
+so much is unread that the peer could not even send its end, nobody can notice. If there is no memory
+for what a socket has to say, that read is left out, and all sockets are read again a tenth of a second
+later. If `on_data` runs out of memory, its socket is given up with an error, and the others are read
+on. If `on_data` raises anything else,
 `main` ends with that exception and the socket is forgotten; sockets are kept here and not in the
 task, so `main` can be run again, and the others have lost nothing.
 
@@ -39,10 +42,13 @@ from collections.abc import Callable
 import trio
 from attrs import frozen
 
-__all__ = ["OnData", "Poller", "PollerStatistics", "Reading"]
+__all__ = ["OnData", "OnOutOfMemory", "Poller", "PollerStatistics", "Reading"]
 
 OnData = Callable[[bytes | OSError], object]
 """Takes what was read. Must not block; its result is ignored."""
+
+OnOutOfMemory = Callable[[int], object]
+"""Takes a number of reads. Must not block; its result is ignored."""
 
 _READ_SIZE = 65536
 # Sockets read before other tasks have their turn: at five microseconds each, about two milliseconds
@@ -50,6 +56,8 @@ _READ_SIZE = 65536
 _TURN = 512
 # Bytes read before other tasks have their turn: copying so many takes a millisecond.
 _TURN_BYTES = 4 * 1024 * 1024
+# Seconds to wait when there is no memory: connections that end are what helps then.
+_PAUSE = 0.1
 # What the kernel is asked to report; that a connection is broken or closed both ways, it reports unasked. These names
 # exist on Linux only, and so does the poller.
 _READABLE: int = getattr(select, "EPOLLIN", 0)
@@ -60,8 +68,19 @@ _GONE: int = (
 )
 
 
+_LOST = ConnectionAbortedError("there was no memory for what the peer sent")
+
+
 def _ignore(_: object) -> None:
     pass
+
+
+def _tell_of_a_loss(on_data: OnData) -> None:
+    try:
+        on_data(_LOST)
+    except MemoryError:
+        # Its idle timeout will end the connection.
+        pass
 
 
 @frozen(kw_only=True)
@@ -69,12 +88,14 @@ class PollerStatistics:
     """One moment of a poller.
 
     - `sockets`: registered ones that have not come to their end, paused ones included;
-    - `turns`, `reads`: how often it ran, and how many sockets it read, since it was made.
+    - `turns`, `reads`: how often it ran, and how many sockets it read, since it was made;
+    - `out_of_memory`: reads for which there was no memory.
     """
 
     sockets: int
     turns: int
     reads: int
+    out_of_memory: int
 
 
 class Reading:
@@ -133,6 +154,10 @@ class Reading:
             # Readiness is a hint: the datum may have been dropped, or this may be another socket
             # which got the number of one that was closed a moment ago.
             return 0
+        except MemoryError:
+            # Nothing was read, so nothing is lost: the kernel reports this socket again.
+            self._poller.note_out_of_memory()
+            return 0
         except OSError as error:
             data = error
         size = 0 if isinstance(data, OSError) else len(data)
@@ -140,6 +165,10 @@ class Reading:
             self.stop()
         try:
             on_data(data)
+        except MemoryError:
+            self.stop()
+            self._poller.note_out_of_memory()
+            _tell_of_a_loss(on_data)
         except BaseException:
             # What was read is lost, so the rest of this stream is worth nothing.
             self.stop()
@@ -155,6 +184,9 @@ class Poller:
         ...     nursery.start_soon(poller.main)
         ...     poller.register(sock, print)
 
+    Attribute, which may be set: `on_out_of_memory` is called after a turn in which there was no memory, with the number
+    of reads. Must not block.
+
     Raises `RuntimeError` where the platform has no epoll; ask `Poller.is_supported()`.
     """
 
@@ -164,9 +196,10 @@ class Poller:
         self._epoll = select.epoll()
         self._readings: dict[int, Reading] = {}
         self._running = False
-        self._turns = self._reads = 0
+        self._turns = self._reads = self._out_of_memory = 0
         # Reported sockets for which there was no room in the last turn. The kernel would not report them first.
         self._late: list[tuple[int, int]] = []
+        self.on_out_of_memory: OnOutOfMemory = _ignore
 
     @staticmethod
     def is_supported() -> bool:
@@ -209,7 +242,16 @@ class Poller:
 
     def statistics(self) -> PollerStatistics:
         """Say how many sockets are read and what has been done so far."""
-        return PollerStatistics(sockets=len(self._readings), turns=self._turns, reads=self._reads)
+        return PollerStatistics(
+            sockets=len(self._readings),
+            turns=self._turns,
+            reads=self._reads,
+            out_of_memory=self._out_of_memory,
+        )
+
+    def note_out_of_memory(self) -> None:
+        """Count a read for which there was no memory. Called by `Reading`."""
+        self._out_of_memory += 1
 
     def close(self) -> None:
         """Forget all sockets and give the epoll object back; `main` must have ended."""
@@ -232,13 +274,30 @@ class Poller:
                     await trio.lowlevel.checkpoint()
                 else:
                     await trio.lowlevel.wait_readable(fd)
+                before = self._out_of_memory
                 self._turn()
+                if self._out_of_memory > before:
+                    self._report(self._out_of_memory - before)
+                    await trio.sleep(_PAUSE)
         finally:
             self._running = False
 
+    def _report(self, reads: int) -> None:
+        try:
+            self.on_out_of_memory(reads)
+        except MemoryError:
+            # It is counted, and the next turn may have enough to tell.
+            pass
+
     def _turn(self) -> None:
         readings = self._readings
-        events, self._late = self._late or self._epoll.poll(0, _TURN), []
+        events, self._late = self._late, []
+        if not events:
+            try:
+                events = self._epoll.poll(0, _TURN)
+            except MemoryError:
+                self.note_out_of_memory()
+                return
         self._turns += 1
         room = _TURN_BYTES
         for place, (fd, event) in enumerate(events):

@@ -16,6 +16,7 @@ __all__ = ["ReplayStream", "TLSReplayStream"]
 
 _PIECE = 64 * 1024
 _STALLED = 60.0
+_GOODBYE = 5.0
 
 
 class _NoSocket:
@@ -84,8 +85,9 @@ class ReplayStream(trio.abc.HalfCloseableStream):
         await self._stream.send_eof()  # type: ignore[attr-defined]  # see the class
 
     async def aclose(self) -> None:
-        """Close the stream."""
-        await self._stream.aclose()
+        """Close the stream. A TLS stream says goodbye first, for five seconds at most to a peer that does not read."""
+        with trio.move_on_after(_GOODBYE):
+            await self._stream.aclose()
 
 
 class TLSReplayStream(ReplayStream):

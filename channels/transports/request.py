@@ -12,9 +12,9 @@ WebSocket transport, or the HTTP server, which then gets everything that was rea
 
 Strict where leniency has let requests be smuggled past somebody: a line ends with CR LF, a header
 is on one line, a name is followed by its colon, control characters are refused, `Host` is there
-once. Nothing is decoded: `%2F` in a path is still `%2F`.
+once, a body has one length. Nothing is decoded: `%2F` in a path is still `%2F`.
 
-Source: RFC 9112, sections 2 to 5; RFC 9110, section 5.
+Source: RFC 9112, sections 2 to 6; RFC 9110, section 5.
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ _NAME = r"[!#$%&'*+.^_`|~0-9A-Za-z-]"
 _HEADERS = re.compile(rf"(?:{_NAME}++:[\t -~\x80-\xff]*+\r\n)*+".encode("latin-1"))
 _REQUEST_LINE = re.compile(rf"({_NAME}++) ([!-~]++) HTTP/([0-9])\.([0-9])")
 _START = re.compile(rf"{_NAME}|\r".encode())
+_BARE_LF = re.compile(rb"(?<!\r)\n")
 _ABSOLUTE = re.compile(r"(?i:https?)://([^/?#@]+)([^#]*)")
 # Headers that carry one value. A second one is a mistake or an attack, and in any case leaves open
 # which of the two counts.
@@ -168,6 +169,11 @@ class HeadParser:
         self._searched = 0
         self._max_size = max_size
 
+    @property
+    def begun(self) -> bool:
+        """Whether a part of a head has arrived."""
+        return bool(self._buffer)
+
     def feed(self, data: bytes) -> ParsedHead | None:
         """Take what has arrived; answer None as long as the head is not whole.
 
@@ -191,7 +197,7 @@ class HeadParser:
         if len(data) > start and not _START.match(data, start):
             # The beginning of TLS, for example: no need to wait for the end of it.
             return BadRequest(status=400, problem="this is not an HTTP request")
-        if b"\n\n" in data:
+        if _BARE_LF.search(data):
             return BadRequest(status=400, problem="a line of the head ends without CR")
         return None
 
@@ -233,7 +239,14 @@ def _parse(received: bytes, end: int) -> ParsedHead:
             if name in seen:
                 return BadRequest(status=400, problem=f"the header {name!r} is there twice")
             seen.add(name)
+        elif name == "transfer-encoding":
+            seen.add(name)
         headers.append((name, value.strip(" \t")))
+    if {"content-length", "transfer-encoding"} <= seen:
+        # The two may disagree about the end of the body: RFC 9112, 6.1 and 6.3.
+        return BadRequest(
+            status=400, problem="'content-length' and 'transfer-encoding' are both there; send one"
+        )
     if version == "1.1" and "host" not in seen:
         return BadRequest(status=400, problem="the header 'host' is missing")
     absolute = split_absolute(target)

@@ -126,14 +126,63 @@ async def test_a_client_that_does_not_react_is_cut_off_after_five_seconds(serve:
 
 async def test_a_client_that_has_not_asked_for_anything_does_not_hold_it_up(serve: Serve) -> None:
     server = await serve(Endpoint(sockets=ENDPOINT))
-    silent, cut_short = await server.accept(), await server.accept()
-    cut_short.write(head()[:20])
+    silent = await server.accept()
     await settle()
     stopping = Stopping(server)
     await settle()
     assert stopping.took == 0.0
-    assert silent.frames() == cut_short.frames() == [EOF]
+    assert silent.frames() == [EOF]
     assert server.endpoint.statistics()["counts"] == {}
+
+
+async def test_a_client_that_has_sent_a_part_of_its_request_is_answered_503(serve: Serve) -> None:
+    server = await serve(Endpoint(sockets=ENDPOINT))
+    client = await server.accept()
+    client.write(head()[:20])
+    await settle()
+    stopping = Stopping(server)
+    await settle()
+    answer = client.answer()
+    assert answer is not None
+    assert (answer.status, answer.headers["retry-after"]) == (503, "1")
+    assert stopping.took == 0.0
+
+
+async def test_a_client_that_comes_while_it_drains_and_says_nothing_holds_it_up_for_a_second(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = await serve(Endpoint(sockets=ENDPOINT))
+    silent = Client()
+    drain = server.services.http.drain
+
+    async def drain_while_somebody_comes() -> None:
+        await drain()
+        await server.accept(silent)
+
+    monkeypatch.setattr(server.services.http, "drain", drain_while_somebody_comes)
+    stopping = Stopping(server)
+    await trio.sleep(1.5)
+    assert stopping.took == 1.0
+    assert silent.frames() == [EOF]
+
+
+async def test_a_client_that_comes_at_the_end_of_the_drain_is_still_answered_503(
+    serve: Serve,
+) -> None:
+    server = await serve(Endpoint(sockets=ENDPOINT))
+    await server.connect()  # does not react, so the drain takes five seconds
+    stopping = Stopping(server)
+    await trio.sleep(4.9)
+    late, silent = await server.accept(), await server.accept()
+    await trio.sleep(0.2)
+    late.write(head())
+    await settle()
+    answer = late.answer()
+    assert answer is not None
+    assert answer.status == 503
+    await trio.sleep(2.0)
+    assert silent.frames() == [EOF]
+    assert stopping.took == pytest.approx(5.9)
 
 
 async def test_an_idle_page_connection_does_not_hold_it_up_and_a_busy_one_is_served(

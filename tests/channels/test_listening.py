@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import socket
+import ssl
+
 import pytest
 import trio
+import trustme
 
-from actors import Runtime, kill, sys
+from actors import Runtime, kill, spawn, sys
 from channels import Draining, Endpoint
+from supervision import Supervisor
+from supervision.child_spec import RESTARTING
 from tests.channels.rooms import UserSocket
 from tests.channels.support import GENEROUS, Footprint, Server, TcpClient, named, settle
 from tests.channels.trees import child
@@ -54,6 +60,70 @@ async def test_clients_that_come_while_their_supervisor_is_gone_are_closed_and_c
     # The one whose start was under way is closed; the others may be in time for the next supervisor.
     counts = server.endpoint.statistics()["counts"]
     assert closed == counts["connection", "not_started"] >= 1
+
+
+@pytest.mark.parametrize("secure", [False, True], ids=["plain", "TLS"])
+async def test_clients_that_were_accepted_and_have_no_process_are_answered_503_when_it_stops(
+    runtime: Runtime, secure: bool
+) -> None:
+    endpoint = Endpoint(sockets={"/socket": UserSocket}, draining=Draining(timeout=0.05))
+    authority = trustme.CA()
+    ours, theirs = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.create_default_context()
+    authority.issue_cert("localhost").configure_cert(ours)
+    authority.configure_trust(theirs)
+    pid = await endpoint.start_link(port=0, ssl_context=ours if secure else None)
+    connections = named((endpoint, "connections"))
+    await sys.suspend(connections)
+    first = await TcpClient.open(endpoint)
+    clients = [await trio.open_tcp_stream(*endpoint.address) for _ in range(5)]
+    await settle()
+    spawn(Server(endpoint, runtime, pid).stop)
+    answers: list[bytes] = []
+
+    async def ask(stream: trio.abc.Stream) -> None:
+        if secure:
+            stream = trio.SSLStream(
+                stream, theirs, server_hostname="localhost", https_compatible=True
+            )
+        await stream.send_all(b"GET / HTTP/1.1\r\nhost: test\r\n\r\n")
+        answers.append(bytes(await stream.receive_some()))
+        await stream.aclose()
+
+    with trio.fail_after(GENEROUS):
+        async with trio.open_nursery() as nursery:
+            for client in clients:
+                nursery.start_soon(ask, client)
+    assert all(answer.startswith(b"HTTP/1.1 503 ") for answer in answers)
+    assert all(b"retry-after: 1" in answer.lower() for answer in answers)
+    assert endpoint.statistics()["counts"]["connection", "not_started"] == 5
+    await sys.resume(connections)
+    await first.close()
+
+
+async def test_a_restart_by_a_supervisor_keeps_the_port_that_was_found(runtime: Runtime) -> None:
+    endpoint = Endpoint(sockets={"/socket": UserSocket})
+    top = await Supervisor.start_link([endpoint.child_spec(port=0)])
+    before = endpoint.address
+    killed = await child(top, "endpoint")
+    kill(killed)
+    with trio.fail_after(GENEROUS):
+        while (await Supervisor.which_children(top))[0].pid in (killed, RESTARTING, None):
+            await settle()
+    assert endpoint.address == before
+    client = await TcpClient.open(endpoint)
+    await client.write(b"GET / HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n")
+    assert (await client.answer()).status == 404
+    await client.close()
+
+
+async def test_two_starts_with_any_port_need_not_have_the_same_one(runtime: Runtime) -> None:
+    endpoint = Endpoint(sockets={"/socket": UserSocket})
+    pid = await endpoint.start_link(port=0)
+    port = endpoint.address[1]
+    await Server(endpoint, runtime, pid).stop()
+    with socket.create_server(("127.0.0.1", port)):
+        await endpoint.start_link(port=0)
+        assert endpoint.address[1] != port
 
 
 async def test_a_listener_that_is_killed_closes_what_it_had_accepted_and_not_handed_over(

@@ -2,11 +2,12 @@
 
 import signal
 import sys
+import time
 from typing import Any
 
 import trio
 
-from actors import Fail, GenServer, trap_exits
+from actors import Fail, GenServer, run_in_thread, trap_exits
 from supervision import ChildSpec, Supervisor, application, child_spec, process_spec
 
 
@@ -47,10 +48,23 @@ async def crashes() -> None:
     raise RuntimeError("boom")
 
 
+class Holds(Says):
+    """Says when it stops, and then holds the program up."""
+
+    async def terminate(self, reason: object) -> None:
+        say(f"stopping {self.state}")
+        if self.state == "thread":
+            await run_in_thread(time.sleep, 60.0, abandon_on_cancel=False)
+        else:
+            time.sleep(60.0)  # noqa: ASYNC251  # it is what this test is about
+
+
 MODES: dict[str, list[ChildSpec]] = {
     "quick": [says("a"), says("b")],
     "busy": [says("a"), process_spec(computes)],
     "slow": [says("a"), says("b", stops=3600.0, shutdown=3600.0)],
+    "thread": [says("a"), child_spec(Holds, "thread", id="thread", shutdown=60.0)],
+    "loop": [says("a"), child_spec(Holds, "loop", id="loop", shutdown=60.0)],
     "booting": [says("a"), says("b", waits=True)],
     "broken": [says("a"), Supervisor.child_spec([says("broken")], id="web")],
     "crashing": [says("a"), process_spec(crashes)],

@@ -97,6 +97,22 @@ def test_the_second_signal_kills_everything_at_once(
     )
 
 
+@pytest.mark.parametrize("program", ["thread", "loop"], indirect=True)
+def test_the_second_signal_waits_for_no_thread_and_for_no_event_loop_that_is_held_up(
+    program: Program, request: pytest.FixtureRequest
+) -> None:
+    program.wait_for("ready")
+    program.signal(signal.SIGTERM)
+    program.wait_for("stopping thread" if "thread]" in request.node.name else "stopping loop")
+    began = time.monotonic()
+    program.signal(signal.SIGINT)
+    code, said, errors = program.end()
+    assert time.monotonic() - began < 5
+    assert code == 128 + signal.SIGINT
+    assert said == []
+    assert "killed by a second signal, SIGINT" in errors
+
+
 @pytest.mark.parametrize("program", ["deadline"], indirect=True)
 def test_what_takes_longer_than_the_deadline_is_killed(program: Program) -> None:
     program.wait_for("ready")

@@ -6,12 +6,18 @@ import re
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from tests.integration.servers import ROOT
 from tests.patience import PATIENCE
 
+PRINTS = [
+    ["-m", "examples.chat", "--port", "0"],
+    ["-c", "from channels.cli import main; main()", "--version"],
+    ["-c", "from channels.cli import main; main()", "--help"],
+]
 EXAMPLES = ["examples.chat", "examples.conformance"]
 
 
@@ -65,3 +71,20 @@ def test_an_address_that_is_not_of_this_machine_is_named_in_one_sentence() -> No
     assert code == 1
     assert "192.0.2.1" in said
     assert_one_sentence(said)
+
+
+@pytest.mark.parametrize("command", PRINTS if Path("/dev/full").exists() else [])
+def test_a_full_disk_at_standard_output_is_named_in_one_sentence(command: list[str]) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, *command],
+            cwd=ROOT,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=20,
+            check=False,
+        )
+    said = done.stderr.strip()
+    assert done.returncode == 1
+    assert said == ("cannot write to standard output: No space left on device; send it elsewhere")

@@ -12,7 +12,7 @@ from trio.testing import wait_all_tasks_blocked
 
 from channels.transports.attach import Carrier
 from channels.transports.head_reader import read_head
-from channels.transports.request import BadRequest, Head, ParsedHead
+from channels.transports.request import BadRequest, Head, HeadParser, ParsedHead
 from tests.channels.transports.sockets import socket_pair
 
 REQUEST = b"GET /a HTTP/1.1\r\nHost: localhost\r\n\r\n"
@@ -75,7 +75,7 @@ async def test_what_is_no_request_is_refused_at_once(ends: Ends) -> None:
 
 async def test_a_head_that_is_too_large_is_refused(ends: Ends) -> None:
     await ends.send(REQUEST)
-    result = await read_head(ends.carrier, max_size=20)
+    result = await read_head(ends.carrier, HeadParser(max_size=20))
     assert isinstance(result, BadRequest)
     assert result.status == 431
 

@@ -76,6 +76,27 @@ async def test_port_0_becomes_a_real_port(listener: Listener) -> None:
     assert 0 < listener.port < 65536
 
 
+async def test_those_who_are_connected_when_it_is_cancelled_are_handed_over(
+    nursery: trio.Nursery, accepted: Accepted
+) -> None:
+    listener = await Listener.open("127.0.0.1", 0)
+    scope = trio.CancelScope()
+
+    async def main() -> None:
+        with scope:
+            await listener.main(accepted)
+
+    nursery.start_soon(main)
+    await wait_all_tasks_blocked()
+    clients = [await dial(listener) for _ in range(200)]
+    scope.cancel()
+    await wait_all_tasks_blocked()
+    assert len(accepted.sockets) == len(clients)
+    listener.close()
+    for client in clients:
+        client.close()
+
+
 async def test_a_burst_is_accepted_in_one_turn(nursery: trio.Nursery, accepted: Accepted) -> None:
     listener = await Listener.open("127.0.0.1", 0)
     clients = [await dial(listener) for _ in range(100)]

@@ -10,7 +10,7 @@ from functools import partial
 
 import pytest
 import trio
-from trio.testing import wait_all_tasks_blocked
+from trio.testing import MockClock, wait_all_tasks_blocked
 
 from channels.transports.poller import Poller
 from tests.channels.transports.readers import Heard
@@ -48,6 +48,72 @@ async def test_many_sockets_are_read_in_one_turn(poller: Poller, stack: ExitStac
     statistics = poller.statistics()
     assert (statistics.sockets, statistics.reads) == (20, 20)
     assert statistics.turns <= 2
+
+
+class ShortOfMemory:
+    """A socket for whose data there is no memory, so many times."""
+
+    def __init__(self, sock: socket.socket, times: int) -> None:
+        self._sock = sock
+        self.times = times
+
+    def fileno(self) -> int:
+        return self._sock.fileno()
+
+    def recv(self, size: int) -> bytes:
+        if self.times:
+            self.times -= 1
+            raise MemoryError
+        return self._sock.recv(size)
+
+
+async def test_a_read_without_memory_is_made_up_for_and_the_others_are_read_on(
+    autojump_clock: MockClock, stack: ExitStack
+) -> None:
+    poller = Poller()
+    told: list[int] = []
+    poller.on_out_of_memory = told.append
+    short, short_peer = stack.enter_context(socket_pair())
+    fine, fine_peer = stack.enter_context(socket_pair())
+    heard, heard_too = Heard(), Heard()
+    poller.register(ShortOfMemory(short, 3), heard)  # type: ignore[arg-type]  # all that is used
+    poller.register(fine, heard_too)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(poller.main)
+        short_peer.send(b"hello")
+        fine_peer.send(b"hello")
+        assert await heard_too.bytes(5) == b"hello"
+        assert await heard.bytes(5) == b"hello"
+        nursery.cancel_scope.cancel()
+    assert told == [1, 1, 1]
+    assert poller.statistics().out_of_memory == 3
+    assert trio.current_time() == pytest.approx(0.3), "it does not spin while there is no memory"
+    poller.close()
+
+
+async def test_a_socket_whose_data_finds_no_memory_is_given_up_and_the_others_are_read_on(
+    poller: Poller, stack: ExitStack
+) -> None:
+    one, one_peer = stack.enter_context(socket_pair())
+    other, other_peer = stack.enter_context(socket_pair())
+    heard = Heard()
+    seen: list[bytes | OSError] = []
+
+    def no_memory(data: bytes | OSError) -> None:
+        seen.append(data)
+        if data == b"hello":
+            raise MemoryError
+
+    reading = poller.register(one, no_memory)
+    poller.register(other, heard)
+    one_peer.send(b"hello")
+    other_peer.send(b"hello")
+    assert await heard.bytes(5) == b"hello"
+    await wait_all_tasks_blocked()
+    assert seen[0] == b"hello"
+    assert isinstance(seen[1], ConnectionAbortedError)
+    assert reading.ended
+    assert poller.statistics().out_of_memory == 1
 
 
 async def test_a_busy_socket_is_read_once_a_turn(poller: Poller, stack: ExitStack) -> None:
