@@ -218,6 +218,7 @@ async def serve(
         shutdown_deadline=shutdown_deadline,
         kill_grace=kill_grace,
         log=log,
+        watchdog=watchdog,
         end=None,
     )
 
@@ -230,6 +231,7 @@ async def _serve(
     shutdown_deadline: float,
     kill_grace: float,
     log: bool,
+    watchdog: float | None,
     end: Callable[[int], object] | None,
 ) -> None:
     switch = _Switch(shutdown_deadline)

@@ -54,17 +54,17 @@ class Holds(Says):
     async def terminate(self, reason: object) -> None:
         say(f"stopping {self.state}")
         if self.state == "thread":
-            await run_in_thread(time.sleep, 60.0, abandon_on_cancel=False)
+            await run_in_thread(time.sleep, 3600.0, abandon_on_cancel=False)
         else:
-            time.sleep(60.0)  # noqa: ASYNC251  # it is what this test is about
+            time.sleep(3600.0)  # noqa: ASYNC251  # it is what this test is about
 
 
 MODES: dict[str, list[ChildSpec]] = {
     "quick": [says("a"), says("b")],
     "busy": [says("a"), process_spec(computes)],
     "slow": [says("a"), says("b", stops=3600.0, shutdown=3600.0)],
-    "thread": [says("a"), child_spec(Holds, "thread", id="thread", shutdown=60.0)],
-    "loop": [says("a"), child_spec(Holds, "loop", id="loop", shutdown=60.0)],
+    "thread": [says("a"), child_spec(Holds, "thread", id="thread", shutdown=3600.0)],
+    "loop": [says("a"), child_spec(Holds, "loop", id="loop", shutdown=3600.0)],
     "booting": [says("a"), says("b", waits=True)],
     "broken": [says("a"), Supervisor.child_spec([says("broken")], id="web")],
     "crashing": [says("a"), process_spec(crashes)],

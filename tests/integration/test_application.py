@@ -104,10 +104,9 @@ def test_the_second_signal_waits_for_no_thread_and_for_no_event_loop_that_is_hel
     program.wait_for("ready")
     program.signal(signal.SIGTERM)
     program.wait_for("stopping thread" if "thread]" in request.node.name else "stopping loop")
-    began = time.monotonic()
     program.signal(signal.SIGINT)
+    # What holds the program up does so for longer than this waits.
     code, said, errors = program.end()
-    assert time.monotonic() - began < 5
     assert code == 128 + signal.SIGINT
     assert said == []
     assert "killed by a second signal, SIGINT" in errors
