@@ -115,15 +115,7 @@ async def open_runtime(
     Not guaranteed: a task that swallows its cancellation for ever cannot be ended by anything but the end of the
     program. It is named in an error log, and leaving waits for it.
     """
-    if not trio.lowlevel.in_trio_run():
-        raise RuntimeError(
-            "processes run on Trio, and this code is not run by it; start a program with trio.run(main), and an ASGI "
-            "server on Trio: hypercorn --worker-class trio (Uvicorn has asyncio alone)"
-        )
-    if max_thread_calls < 1:
-        raise ValueError(
-            f"open_runtime got max_thread_calls={max_thread_calls!r}; write a whole number above 0"
-        )
+    _check(max_thread_calls)
     if debug is None:
         debug = os.environ.get("ASHTREE_DEBUG", "0") not in ("", "0")
     make = CheckedRuntime if debug else Runtime
@@ -169,6 +161,18 @@ async def open_runtime(
     finally:
         # The tracebacks contain this frame: without this they would keep each other alive.
         del failure, interrupt, host
+
+
+def _check(max_thread_calls: int) -> None:
+    if not trio.lowlevel.in_trio_run():
+        raise RuntimeError(
+            "processes run on Trio, and this code is not run by it; start a program with trio.run(main), and an ASGI "
+            "server on Trio: hypercorn --worker-class trio (Uvicorn has asyncio alone)"
+        )
+    if max_thread_calls < 1:
+        raise ValueError(
+            f"open_runtime got max_thread_calls={max_thread_calls!r}; write a whole number above 0"
+        )
 
 
 def _watchdog(runtime: Runtime, limit: float | None) -> AbstractAsyncContextManager[None]:

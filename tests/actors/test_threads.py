@@ -198,7 +198,12 @@ async def test_exit_signals_are_sent_from_any_thread(run: Run) -> None:
         one, other = spawn(trio.sleep_forever), spawn(trio.sleep_forever)
         actors.monitor(one)
         actors.monitor(other)
-        await run(lambda: (kill(one), send_exit(other, "enough")))
+
+        def work() -> None:
+            kill(one)
+            send_exit(other, "enough")
+
+        await run(work)
         ends = {down.pid: down.reason for down in [await receive(), await receive()]}
         assert ends == {one: KILLED, other: "enough"}
 
@@ -228,7 +233,12 @@ async def test_what_is_sent_to_an_ended_process_from_a_thread_is_a_dead_letter()
             ("actors", "message", "dead_letter"),
             lambda *_: threads.append(threading.current_thread().name),
         )
-        await in_a_plain_thread(lambda: (send(gone, 1), cast(gone, 2)))
+
+        def work() -> None:
+            send(gone, 1)
+            cast(gone, 2)
+
+        await in_a_plain_thread(work)
         await trio.testing.wait_all_tasks_blocked()
         # Listeners, too, belong to the runtime's thread.
         assert threads == [threading.current_thread().name] * 2

@@ -185,8 +185,7 @@ async def test_a_channel_pushes_and_broadcasts_from_its_threads(
     server = await serve(endpoint())
     one, other = await connect(server), await connect(server)
     one.send(("1", "2", "room:a", event))
-    await server_has_sent(one, got := [], count=3)
-    assert got == [
+    assert await next_frames(one, 3) == [
         push("1", "room:a", "progress", {"percent": 50}),
         shouted({"n": 1}),
         push("1", "room:a", "progress", {"percent": 100}),
@@ -194,19 +193,20 @@ async def test_a_channel_pushes_and_broadcasts_from_its_threads(
     assert other.frames() == [shouted({"n": 1}), shouted({"n": 2})]
 
 
-async def server_has_sent(client: Any, got: list[Any], *, count: int) -> None:
+async def next_frames(client: Client, count: int) -> list[Any]:
     """Wait until a client has got so many frames; a thread may still be at its work."""
+    got: list[Any] = []
     with trio.fail_after(10):
         while len(got) < count:
             await settle()
             got += client.frames()
+    return got
 
 
 async def test_a_push_is_answered_from_a_thread(serve: Serve, connect: Connect) -> None:
     client = await connect(await serve(endpoint()))
     client.send(("1", "2", "room:a", "answer"))
-    await server_has_sent(client, got := [], count=1)
-    assert got == [reply("1", "2", "room:a", {"n": 1})]
+    assert await next_frames(client, 1) == [reply("1", "2", "room:a", {"n": 1})]
 
 
 @ANY_THREAD

@@ -45,7 +45,7 @@ def what_cannot_be_announced() -> dict[str, str]:
     try:
         endpoint.broadcast("news", "announced", {"n": object()})
     except EncodeError as error:
-        return {"refused": error.event}
+        return {"refused": str(error.event)}
     return {}
 
 

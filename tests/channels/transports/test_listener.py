@@ -361,7 +361,7 @@ async def test_a_connection_that_was_reset_before_it_is_set_up_does_not_end_the_
     class Reset(socket.socket):
         """As on systems where options are not inherited, and cannot be set behind a reset."""
 
-        def setsockopt(self, *_: object) -> None:  # type: ignore[override]
+        def setsockopt(self, *_: object) -> None:
             raise OSError(errno.EINVAL, "Invalid argument")
 
     class Listening:
