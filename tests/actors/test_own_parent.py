@@ -116,7 +116,7 @@ async def test_an_agent_that_signals_itself_runs_terminate() -> None:
     told: Told = []
     pid = await start_keeper(told, True)
     ref = monitor(pid)
-    assert await Agent.get(pid, lambda value: send_exit(current_pid(), "boom")) is None
+    await Agent.get(pid, lambda value: send_exit(current_pid(), "boom"))
     assert (await down(ref)).reason == "boom"
     assert told == [("terminate", "boom")]
 
