@@ -5,7 +5,6 @@ Start with `open_runtime`, `GenServer` and `call`; `actors.process` has the verb
 
 from actors.addresses import Via
 from actors.adoption import ProcessFailed, adopt, as_process, scoped_spawn
-from actors.agent import Agent
 from actors.aliases import Alias, alias, unalias
 from actors.errors import (
     ActorsError,
@@ -51,8 +50,8 @@ from actors.exits import (
     Shutdown,
     is_normal_exit,
 )
-from actors.gen_server import GenServer, Sender, call, cast, reply, stop
-from actors.instrument import Instrument
+from actors.instrumentation.instrument import Instrument
+from actors.instrumentation.telemetry import Telemetry
 from actors.links import (
     demonitor,
     kill,
@@ -80,7 +79,7 @@ from actors.process import (
     spawn_monitor,
 )
 from actors.refs import Pid, Ref, TimerRef
-from actors.registry import (
+from actors.registry.registry import (
     Entry,
     KeyTaken,
     LockReentered,
@@ -92,9 +91,11 @@ from actors.registry import (
     RegistryError,
     Unregistered,
 )
-from actors.results import Continue, Fail, Ignore, NoReply, Reply, Stop, Within
 from actors.runtime import Runtime, current_runtime, in_runtime, open_runtime
-from actors.state_machine import (
+from actors.servers.agent import Agent
+from actors.servers.gen_server import GenServer, Sender, call, cast, reply, stop
+from actors.servers.results import Continue, Fail, Ignore, NoReply, Reply, Stop, Within
+from actors.servers.state_machine import (
     CallEvent,
     CastEvent,
     EnterEvent,
@@ -107,7 +108,6 @@ from actors.state_machine import (
     StateResult,
     StateTimeout,
 )
-from actors.telemetry import Telemetry
 from actors.threads import run_in_thread, run_threadsafe, send_threadsafe
 from actors.timers import cancel_timer, read_timer, send_after, send_every
 

@@ -18,8 +18,8 @@ from typing import Any, TypeVar
 
 import trio
 
-from actors._process import Process, acting_process, current_process, require_runtime
-from actors._reasons import escaping, only_exits, reason_of
+from actors._kernel.process import Process, acting_process, current_process, require_runtime
+from actors._kernel.reasons import escaping, only_exits, reason_of
 from actors.errors import ActorsError
 from actors.exits import KILL, NORMAL, SHUTDOWN, ExitReason, is_normal_exit
 from actors.functions import check_async

@@ -18,11 +18,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, final
 
-from actors._process import require_process
+from actors._kernel.process import require_process
 from actors.addresses import Via
 
 if TYPE_CHECKING:
-    from actors._process import Process
+    from actors._kernel.process import Process
     from actors.refs import Pid
     from actors.runtime import Runtime
 

@@ -20,7 +20,7 @@ ActorsError
 ├── WrongThread         you used a verb in a thread that is not the runtime's
 ├── ThreadQueueFull     your thread sent more than the runtime could take
 ├── ProcessFailed       the process of your as_process or scoped_spawn block ended (in actors.adoption)
-├── RegistryError       a registry cannot do what you asked (in actors.registry)
+├── RegistryError       a registry cannot do what you asked (in actors.registry.registry)
 ├── NotAnAddress        your call(), send() or monitor() got something that leads to no process
 ├── NotAsync            your spawn() got something that is no async function
 ├── NotStarted          you called a server's class, which starts nothing

@@ -19,8 +19,8 @@ from trio.lowlevel import (
     wait_task_rescheduled,
 )
 
-from actors._misaddressed import check_address, check_pid
-from actors._process import (
+from actors._kernel.address_check import check_address, check_pid
+from actors._kernel.process import (
     Monitor,
     acting_process,
     require_process,

@@ -37,4 +37,4 @@ class Down:
 
 @define(eq=True, unsafe_hash=True)
 class Timeout:
-    """Nothing arrived for as long as the server's last result asked for; see `actors.results.Within`."""
+    """Nothing arrived for as long as the server's last result asked for; see `actors.servers.results.Within`."""

@@ -6,8 +6,8 @@ restart it reaches the new process; it is free as soon as anybody can know that 
 
 from __future__ import annotations
 
-from actors._misaddressed import check_pid
-from actors._process import require_process, require_runtime
+from actors._kernel.address_check import check_pid
+from actors._kernel.process import require_process, require_runtime
 from actors.errors import DeadProcess
 from actors.refs import Pid
 

@@ -32,9 +32,9 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import trio
 from trio.lowlevel import current_task
 
-from actors._callbacks import is_server, starting
-from actors._misaddressed import check_address, check_pid
-from actors._process import (
+from actors._kernel.address_check import check_address, check_pid
+from actors._kernel.callbacks import is_server, starting
+from actors._kernel.process import (
     current_process,
     require_process,
     require_runtime,
@@ -47,7 +47,7 @@ from actors.functions import check_async
 from actors.refs import Pid, Ref
 
 if TYPE_CHECKING:
-    from actors._runtime import Runtime
+    from actors._kernel.runtime import Runtime
 
 __all__ = [
     "ancestors",

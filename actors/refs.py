@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, final
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from actors._process import Process
-    from actors._runtime import Runtime
+    from actors._kernel.process import Process
+    from actors._kernel.runtime import Runtime
 
 __all__ = ["Pid", "Ref", "TimerRef"]
 

@@ -23,14 +23,14 @@ from itertools import islice
 import trio
 from trio.lowlevel import enable_ki_protection
 
-from actors import logger
-from actors._invariants import CheckedRuntime
-from actors._process import Process, ambient_runtime, current_process, require_runtime
-from actors._runtime import Runtime
-from actors._thread_queue import DEFAULT_LIMIT
+from actors._kernel.checks import CheckedRuntime
+from actors._kernel.process import Process, ambient_runtime, current_process, require_runtime
+from actors._kernel.runtime import Runtime
+from actors._kernel.thread_queue import DEFAULT_LIMIT
 from actors.exits import SHUTDOWN
+from actors.instrumentation import logger
+from actors.instrumentation.watchdog import watch_loop
 from actors.refs import Pid
-from actors.watchdog import watch_loop
 
 __all__ = ["Runtime", "current_runtime", "in_runtime", "open_runtime"]
 
@@ -96,12 +96,12 @@ async def open_runtime(
         kill_grace: seconds that a process has to unwind after a fatal exit signal before it is declared a zombie.
         shutdown_deadline: seconds that the ordered part of the shutdown may take.
         seed: for `runtime.random`; None takes one from the operating system, or in a simulation from its seed.
-        log: attach `actors.logger`, which turns crashes and zombies into log lines.
-        debug: check the seven invariants of `actors._invariants` all the time, and have Python's warning about a
+        log: attach `actors.instrumentation.logger`, which turns crashes and zombies into log lines.
+        debug: check the seven invariants of `actors._kernel.checks` all the time, and have Python's warning about a
             coroutine that was never awaited say where it was made. Several times the cost. None does it if the
             environment variable ASHTREE_DEBUG is set to anything but 0.
         watchdog: seconds that one step of a task may take before it is reported, with its stack, as holding up
-            everybody else; None does not look. See `actors.watchdog`.
+            everybody else; None does not look. See `actors.instrumentation.watchdog`.
         mailbox_alarm: messages waiting for one process above which that is reported, and again each time the number
             has doubled. Mailboxes have no bound, because a signal must not depend on its receiver; this says that one
             needs a bound of your own: calls in place of casts, or more receivers.

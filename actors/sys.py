@@ -17,11 +17,11 @@ from typing import Any
 
 import trio
 
-from actors._debug import DONE, Debug, DebugEvent, Hook, ServerStatistics
-from actors._server_loop import Loop
-from actors._system import ServerStatus, SystemFailure
 from actors.exits import NORMAL, ExitReason
-from actors.gen_server import stop, system_call
+from actors.servers._debug import DONE, Debug, DebugEvent, Hook, ServerStatistics
+from actors.servers._loop import Loop
+from actors.servers._system import ServerStatus, SystemFailure
+from actors.servers.gen_server import stop, system_call
 
 __all__ = [
     "DONE",

@@ -21,13 +21,13 @@ from typing import Any
 import trio
 from attrs import frozen
 
-from actors._envelopes import CallRequest, Cast
-from actors._system import SystemRequest
 from actors.errors import ActorsError
 from actors.exits import ExitReason
-from actors.instrument import Instrument
+from actors.instrumentation.instrument import Instrument
 from actors.refs import Pid, Ref
 from actors.runtime import Runtime
+from actors.servers._envelopes import CallRequest, Cast
+from actors.servers._system import SystemRequest
 
 __all__ = ["ChangedMessage", "MessageChanged", "SharedMessages"]
 

@@ -7,9 +7,9 @@ A runtime belongs to the thread that runs Trio. In every other thread:
 * everything else raises `WrongThread`, before anything has changed.
 
 What is sent there waits in a bounded queue until the runtime's thread takes it, in order; the module
-`actors._thread_queue` has the details. `send_threadsafe` and `run_threadsafe` are for threads that have no runtime in
-their context, because neither Trio nor a process has started them. `run_in_thread` takes work that would block out of
-the process that needs it.
+`actors._kernel.thread_queue` has the details. `send_threadsafe` and `run_threadsafe` are for threads that have no
+runtime in their context, because neither Trio nor a process has started them. `run_in_thread` takes work that would
+block out of the process that needs it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 
 import trio
 
-from actors._process import ambient_runtime, current_process
+from actors._kernel.process import ambient_runtime, current_process
 from actors.process import deliver_from_thread
 from actors.runtime import Runtime
 

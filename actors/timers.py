@@ -19,8 +19,8 @@ from typing import Any
 import trio
 from trio.lowlevel import enable_ki_protection, wait_task_rescheduled
 
-from actors._misaddressed import check_address
-from actors._process import require_runtime
+from actors._kernel.address_check import check_address
+from actors._kernel.process import require_runtime
 from actors.refs import Pid, TimerRef
 
 __all__ = ["TimerQueue", "cancel_timer", "read_timer", "send_after", "send_every"]

@@ -12,8 +12,9 @@ from channels.channel import (
     reply_to,
 )
 from channels.connect_info import ConnectInfo, PeerData, Uri
-from channels.drainer import Draining
-from channels.endpoint import Endpoint, EndpointError
+from channels.endpoint.drainer import Draining
+from channels.endpoint.endpoint import Endpoint, EndpointError
+from channels.endpoint.mount import Mount
 from channels.errors import (
     ChannelsError,
     DecodeError,
@@ -24,16 +25,15 @@ from channels.errors import (
 )
 from channels.filters import Keep
 from channels.handlers import InvalidHandler, handle_in, handle_out
-from channels.invariants import JoinsAnswered
-from channels.live_network import LiveNetwork
-from channels.long_poll import LongPoll
+from channels.longpoll.options import LongPoll
 from channels.messages import Binary, Broadcast
-from channels.mounts import Mount
 from channels.payloads import InvalidPayload
 from channels.pubsub.pubsub import PubSub
 from channels.replies import JoinRefused, Reply
-from channels.sockets import ConnectRefused, Refusal, Socket
-from channels.tokens import (
+from channels.socket import ConnectRefused, Refusal, Socket
+from channels.testing.invariants import JoinsAnswered
+from channels.testing.live_network import LiveNetwork
+from channels.tokens.token import (
     Atom,
     EncryptionUnavailable,
     InvalidSecret,

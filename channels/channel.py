@@ -23,23 +23,23 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
 from actors.exits import ExitReason
-from actors.gen_server import Sender
 from actors.refs import Pid
-from actors.results import Continue, NoReply, Stop, Within
-from actors.results import Reply as CallReply
 from actors.runtime import current_runtime
-from channels._places import place_of_frame
+from actors.servers.gen_server import Sender
+from actors.servers.results import Continue, NoReply, Stop, Within
+from actors.servers.results import Reply as CallReply
+from channels.checks.places import place_of_frame
+from channels.connection.fastlane import publish
 from channels.errors import ChannelsError, EncodeError, InvalidOption
 from channels.excerpts import brief
-from channels.fastlane import publish
 from channels.handlers import check_names, collect
 from channels.messages import Broadcast
 from channels.replies import Reply
 from channels.telemetry import CHANNEL_UNHANDLED_INFO
 
 if TYPE_CHECKING:
-    from channels._channel_server import Link
-    from channels.effects import Membership
+    from channels.connection.channel_server import Link
+    from channels.connection.effects import Membership
 
 __all__ = [
     "Channel",

@@ -18,16 +18,16 @@ import trio
 from attrs import field, frozen
 
 from actors.errors import CallExit
-from actors.gen_server import system_call
 from actors.refs import Pid
 from actors.runtime import current_runtime
-from channels._channel_server import ChannelServer
-from channels._session_server import SessionServer
+from actors.servers.gen_server import system_call
 from channels.channel import Channel
-from channels.effects import Status
-from channels.endpoint import Endpoint
+from channels.connection.channel_server import ChannelServer
+from channels.connection.effects import Status
+from channels.connection.session_server import SessionServer
+from channels.endpoint.endpoint import Endpoint
 from channels.errors import ChannelsError
-from channels.sockets import Socket
+from channels.socket import Socket
 from supervision.dynamic_supervisor import DynamicSupervisor
 
 __all__ = [

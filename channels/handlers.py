@@ -12,7 +12,7 @@ import sys
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
-from channels._places import place_of
+from channels.checks.places import place_of
 from channels.errors import ChannelsError
 
 __all__ = [

@@ -11,14 +11,14 @@ from collections.abc import Callable, Iterable, Mapping
 from itertools import islice
 from typing import Any
 
-from actors.advice import add_advice
-from actors.logger import bounded, log_exception
+from actors.instrumentation.advice import add_advice
+from actors.instrumentation.logger import bounded, log_exception
+from actors.instrumentation.telemetry import Event, Handler, Telemetry
 from actors.refs import Pid
-from actors.telemetry import Event, Handler, Telemetry
 from channels.channel import Channel, LogLevelName
 from channels.errors import InvalidResult
 from channels.filters import SECRETS, FilterRule, filter_parameters
-from channels.sockets import Socket
+from channels.socket import Socket
 from channels.telemetry import (
     CHANNEL_HANDLED_IN,
     CHANNEL_JOIN_SLOW,

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from channels.endpoint import Endpoint
+    from channels.endpoint.endpoint import Endpoint
     from channels.testing.case import ChannelTest
 
 __all__ = ["OpenChannelTest", "channel_test", "pytest_itemcollected"]

@@ -5,7 +5,7 @@ After the `phoenix.*` events of Phoenix, whose names they carry. All are also ab
 
 from __future__ import annotations
 
-from actors.telemetry import Event
+from actors.instrumentation.telemetry import Event
 
 __all__ = [
     "CHANNEL_HANDLED_IN",

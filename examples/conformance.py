@@ -19,7 +19,7 @@ from channels import (
     Socket,
     handle_in,
 )
-from channels.cli import run_endpoint
+from channels.cli.serve import run_endpoint
 
 
 class RoomChannel(Channel):

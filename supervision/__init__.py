@@ -3,15 +3,15 @@
 Start with `Supervisor` and `child_spec`; `application.run` makes a program of a tree.
 """
 
-from supervision import application
-from supervision.application import Application, open_application, serve
-from supervision.application_spec import (
+from supervision.applications import application
+from supervision.applications.application import Application, open_application, serve
+from supervision.applications.applications import ApplicationEnded, Applications
+from supervision.applications.spec import (
     ApplicationNotStarted,
     ApplicationSpec,
     BadApplication,
     DependencyNotStarted,
 )
-from supervision.applications import ApplicationEnded, Applications
 from supervision.backoff import Backoff
 from supervision.child_spec import (
     ChildCounts,
@@ -43,8 +43,7 @@ from supervision.errors import (
     UnknownRequest,
     describe_reason,
 )
-from supervision.partition_supervisor import PartitionSupervisor
-from supervision.partitions import (
+from supervision.partitions.partition import (
     BadPartitionKey,
     NoPartitions,
     Partition,
@@ -52,12 +51,13 @@ from supervision.partitions import (
     partition_of,
     which_partition,
 )
+from supervision.partitions.partition_supervisor import PartitionSupervisor
 from supervision.supervisor import Supervisor, check_child_specs
-from supervision.task import Exited, Ok, Outcome, Task, TaskReply, callers
-from supervision.task_errors import BadTaskOption, NotTaskOwner, TaskExit, TaskTimeout
-from supervision.task_groups import await_many, yield_many
-from supervision.task_streams import async_stream
-from supervision.task_supervisor import TaskSupervisor
+from supervision.tasks.errors import BadTaskOption, NotTaskOwner, TaskExit, TaskTimeout
+from supervision.tasks.groups import await_many, yield_many
+from supervision.tasks.streams import async_stream
+from supervision.tasks.task import Exited, Ok, Outcome, Task, TaskReply, callers
+from supervision.tasks.task_supervisor import TaskSupervisor
 from supervision.tree import TreeNode, render, snapshot
 
 __all__ = [

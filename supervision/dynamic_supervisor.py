@@ -14,20 +14,20 @@ import math
 from typing import Any
 
 from actors.exits import ExitReason
-from actors.gen_server import GenServer, Sender
 from actors.links import trap_exits
 from actors.messages import Exit
 from actors.refs import Pid
-from actors.results import Reply, Stop
-from supervision._pool import Pool, PoolSetup, TryAgain
-from supervision._requests import (
+from actors.servers.gen_server import GenServer, Sender
+from actors.servers.results import Reply, Stop
+from supervision._core.deadlock import ask
+from supervision._core.dynamic import Pool, PoolSetup, TryAgain
+from supervision._core.requests import (
     CountChildren,
     StartDynamicChild,
     TerminateDynamicChild,
     WhichChildren,
     refuse,
 )
-from supervision._waiting import ask
 from supervision.backoff import Backoff, check_backoff
 from supervision.child_spec import (
     ChildCounts,

@@ -9,7 +9,7 @@ supervisor executes them is the order in which things happened.
 
 from __future__ import annotations
 
-from actors.telemetry import Event
+from actors.instrumentation.telemetry import Event
 
 __all__ = [
     "APPLICATION_CALLBACK_FAILED",
@@ -58,7 +58,7 @@ within the restart window, the last included.
 """
 
 APPLICATION_STARTED: Event = ("supervision", "application", "started")
-"""An application of `supervision.applications` has started. Metadata: its `name`."""
+"""An application of `supervision.applications.applications` has started. Metadata: its `name`."""
 
 APPLICATION_ENDED: Event = ("supervision", "application", "ended")
 """An application has ended, with everything that came from it.

@@ -1,6 +1,6 @@
 """Turns the events of supervisors into log lines.
 
-Attached by `supervision.application`; replace it by handlers of your own, with the events of
+Attached by `supervision.applications.application`; replace it by handlers of your own, with the events of
 `supervision.events`. It says what supervisors *did*: that a process crashed, and where, has been
 logged for the process itself.
 """
@@ -12,8 +12,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from actors.exits import ExitReason
-from actors.logger import bounded, log_exception
-from actors.telemetry import Event, Telemetry
+from actors.instrumentation.logger import bounded, log_exception
+from actors.instrumentation.telemetry import Event, Telemetry
 from supervision.errors import describe_reason
 from supervision.events import (
     APPLICATION_CALLBACK_FAILED,

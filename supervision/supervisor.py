@@ -23,12 +23,14 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from actors.exits import ExitReason, Shutdown
-from actors.gen_server import GenServer, Sender
 from actors.links import trap_exits
 from actors.messages import Exit
 from actors.refs import Pid
-from actors.results import Reply, Stop
-from supervision._requests import (
+from actors.servers.gen_server import GenServer, Sender
+from actors.servers.results import Reply, Stop
+from supervision._core.deadlock import ask
+from supervision._core.fixed import Setup, Tree, TryAgain
+from supervision._core.requests import (
     CountChildren,
     DeleteChild,
     GetChildSpec,
@@ -38,8 +40,6 @@ from supervision._requests import (
     WhichChildren,
     refuse,
 )
-from supervision._tree import Setup, Tree, TryAgain
-from supervision._waiting import ask
 from supervision.backoff import Backoff, check_backoff
 from supervision.child_spec import (
     ChildCounts,

@@ -7,7 +7,7 @@ from collections.abc import Generator
 import hypothesis
 import pytest
 
-# Every runtime of every test checks its invariants (see actors._invariants); ASHTREE_DEBUG=0 turns it off.
+# Every runtime of every test checks its invariants (see actors._kernel.checks); ASHTREE_DEBUG=0 turns it off.
 os.environ.setdefault("ASHTREE_DEBUG", "1")
 
 # Derandomized: a run without a change of code is the same run, so a red build is about the change.

@@ -23,23 +23,23 @@ import trio
 
 from actors.errors import RuntimeClosed
 from actors.exits import SHUTDOWN
-from actors.gen_server import GenServer, call, stop
 from actors.links import wait_exit
 from actors.refs import Pid
-from actors.results import Reply
 from actors.runtime import current_runtime, open_runtime
-from channels._connecting import Connected, connect
-from channels._mounts import MountedSocket
+from actors.servers.gen_server import GenServer, call, stop
+from actors.servers.results import Reply
 from channels.connect_info import ConnectInfo
-from channels.endpoint import Endpoint
+from channels.endpoint._wiring import MountedSocket
+from channels.endpoint.endpoint import Endpoint
 from channels.messages import Broadcast
-from channels.paths import PathTable, join_paths
 from channels.serializers.v2 import V2
-from channels.sockets import Refusal, Socket
+from channels.socket import Refusal, Socket
 from channels.testing.client import ConnectionRefused, TestClient, Wanted
 from channels.testing.inbox import ANYTHING, Inbox, fits
 from channels.testing.threads import waiting_for_threads
 from channels.testing.transport import NoListener, TestSession
+from channels.upgrade.connecting import Connected, connect
+from channels.upgrade.paths import PathTable, join_paths
 from supervision.child_spec import ChildSpec
 from supervision.dynamic_supervisor import DynamicSupervisor
 

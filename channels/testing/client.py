@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 import msgspec
 from attrs import frozen
 
-from actors.gen_server import call
 from actors.links import kill, wait_exit
 from actors.process import is_alive, send
 from actors.refs import Pid
+from actors.servers.gen_server import call
 from channels.errors import ChannelsError
 from channels.messages import Binary, Message
-from channels.sockets import Refusal
+from channels.socket import Refusal
 from channels.testing.inbox import ANYTHING, Inbox, fits
 from channels.testing.transport import ClientGone, FromClient, SessionClosed
 
 if TYPE_CHECKING:
-    from channels.sockets import Socket
+    from channels.socket import Socket
     from channels.testing.case import ChannelTest
 
 __all__ = ["Answer", "ConnectionRefused", "JoinFailed", "TestChannel", "TestClient"]

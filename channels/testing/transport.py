@@ -14,15 +14,15 @@ import msgspec
 import trio
 from attrs import frozen
 
-from actors.gen_server import Sender
-from actors.results import Reply, Stop
-from channels._connecting import Connected
-from channels._mounts import Services
-from channels._session_server import CLOSED, SessionServer
+from actors.servers.gen_server import Sender
+from actors.servers.results import Reply, Stop
+from channels.connection.session_server import CLOSED, SessionServer
+from channels.endpoint._wiring import Services
 from channels.messages import Binary, BinaryFrame, Message
 from channels.serializers.base import Codec
 from channels.serializers.v2 import V2
 from channels.transports.out_buffer import OutBufferStatistics
+from channels.upgrade.connecting import Connected
 
 __all__ = ["CODEC", "NoListener", "SessionClosed", "TestSession", "read_frame"]
 

@@ -1,6 +1,6 @@
 """Serve the chat: `python -m examples.chat --port 4000`."""
 
-from channels.cli import run_endpoint
+from channels.cli.serve import run_endpoint
 
 from .pages import require_phoenix_js
 from .server import endpoint

@@ -17,7 +17,7 @@ from attrs import asdict
 from channels import Endpoint
 from examples.chat.server import UserSocket
 from examples.scenarios.chat_client import ChatClient, Tally
-from supervision.chaos.faults import (
+from supervision.chaos.faults.kinds import (
     Crash,
     DropMessage,
     Fault,
@@ -27,7 +27,7 @@ from supervision.chaos.faults import (
     Slow,
     StallLoop,
 )
-from supervision.chaos.moments import At
+from supervision.chaos.faults.moments import At
 from supervision.simulation.scenario import scenario
 from supervision.supervisor import Supervisor
 

@@ -12,7 +12,7 @@ from supervision.chaos.errors import (
     NotReached,
 )
 from supervision.chaos.experiment import Phases
-from supervision.chaos.faults import (
+from supervision.chaos.faults.kinds import (
     Crash,
     DelayMessage,
     DropMessage,
@@ -37,20 +37,20 @@ from supervision.chaos.faults import (
     plan_from_json,
     plan_to_json,
 )
-from supervision.chaos.history_reader import read_history
-from supervision.chaos.injector import Injector
+from supervision.chaos.faults.moments import At, Moment, On, kind_of
+from supervision.chaos.faults.plan import EVERYWHERE, Plan, Storm
+from supervision.chaos.faults.report import FaultReport
+from supervision.chaos.injection.injector import Injector
+from supervision.chaos.injection.junk import Junk
+from supervision.chaos.injection.seams import Breakable, Connections, NodeControl
 from supervision.chaos.invariants.base import Invariant, Violation, Watch
 from supervision.chaos.invariants.built_in import BUILT_IN
-from supervision.chaos.junk import Junk
-from supervision.chaos.live import live, run_live
-from supervision.chaos.live_outcome import LiveOutcome
-from supervision.chaos.live_world import LiveWorld
-from supervision.chaos.measures import Measures, measure
-from supervision.chaos.moments import At, Moment, On, kind_of
-from supervision.chaos.page import write_page
-from supervision.chaos.plan import EVERYWHERE, Plan, Storm
-from supervision.chaos.report import FaultReport
-from supervision.chaos.seams import Breakable, Connections, NodeControl
+from supervision.chaos.live.outcome import LiveOutcome
+from supervision.chaos.live.run import live, run_live
+from supervision.chaos.live.world import LiveWorld
+from supervision.chaos.reports.history_reader import read_history
+from supervision.chaos.reports.measures import Measures, measure
+from supervision.chaos.reports.page import write_page
 
 __all__ = [
     "BUILT_IN",

@@ -13,18 +13,18 @@ from typing import Annotated, TypeAlias
 import typer
 from rich.console import Console
 
-from supervision.arguments import load_function, parse_params
 from supervision.chaos.errors import BadFault
 from supervision.chaos.experiment import Phases
-from supervision.chaos.faults import Fault, plan_from_json
+from supervision.chaos.faults.kinds import Fault, plan_from_json
+from supervision.chaos.faults.moments import At
+from supervision.chaos.faults.plan import Plan, draw_plan
 from supervision.chaos.invariants.built_in import choose
-from supervision.chaos.live import LiveScenario, run_live
-from supervision.chaos.live_outcome import LiveOutcome
-from supervision.chaos.live_world import Network
-from supervision.chaos.moments import At
-from supervision.chaos.plan import Plan, draw_plan
+from supervision.chaos.live.outcome import LiveOutcome
+from supervision.chaos.live.run import LiveScenario, run_live
+from supervision.chaos.live.world import Network
+from supervision.chaos.reports.table import print_report
 from supervision.chaos.settings import settings_of
-from supervision.chaos.table import print_report
+from supervision.command_line.arguments import load_function, parse_params
 from supervision.recording.trace import write_lines
 
 __all__ = ["add_chaos_command"]

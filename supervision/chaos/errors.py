@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from supervision.errors import SupervisionError
 
 if TYPE_CHECKING:
-    from supervision.chaos.report import FaultReport
+    from supervision.chaos.faults.report import FaultReport
 
 __all__ = [
     "BadFault",

@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 import trio
 from attrs import frozen
 
-from supervision.chaos.faults import Fault
+from supervision.chaos.faults.kinds import Fault
+from supervision.chaos.faults.report import is_inert
 from supervision.chaos.invariants.base import Violation, Watch
-from supervision.chaos.live_world import LiveWorld
-from supervision.chaos.report import is_inert
+from supervision.chaos.live.world import LiveWorld
 from supervision.chaos.steady_state import SteadyState
 from supervision.recording.describe import describe
 from supervision.recording.trace import Trace

@@ -7,8 +7,8 @@ from typing import Any, Final
 
 from attrs import Attribute, field, frozen
 
+from supervision.chaos.faults.plan import Plan, Storm, checked
 from supervision.chaos.invariants.built_in import Chosen, choose
-from supervision.chaos.plan import Plan, Storm, checked
 
 __all__ = ["Settings", "attach", "settings_of"]
 

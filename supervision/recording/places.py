@@ -17,7 +17,7 @@ from typing import Any
 from attrs import define
 
 from actors.exits import ExitReason
-from actors.instrument import Instrument
+from actors.instrumentation.instrument import Instrument
 from actors.refs import Pid
 from actors.runtime import Runtime
 from supervision.events import CHILD_STARTING

@@ -8,7 +8,7 @@ from json.encoder import encode_basestring
 from typing import Any
 
 from actors.exits import ExitReason
-from actors.instrument import Instrument
+from actors.instrumentation.instrument import Instrument
 from actors.messages import Down, Exit
 from actors.refs import Pid
 from actors.runtime import Runtime

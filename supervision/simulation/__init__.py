@@ -3,9 +3,7 @@
 Start with `simulate`; docs/topics/simulation.md explains what is decided by the seed, and what is not.
 """
 
-from supervision.simulation.comparison import Comparison, PairLost, Policy, compare
-from supervision.simulation.corpus import Corpus, Replayed
-from supervision.simulation.deviations import Deviation, Tape
+from supervision.simulation.comparing.comparison import Comparison, PairLost, Policy, compare
 from supervision.simulation.errors import (
     BudgetSpent,
     Deadlock,
@@ -20,19 +18,21 @@ from supervision.simulation.errors import (
     SimulationFailed,
 )
 from supervision.simulation.knobs import Knobs
-from supervision.simulation.network import Connection, Network
-from supervision.simulation.nodes import Node, Nodes
 from supervision.simulation.outcome import Outcome
-from supervision.simulation.run_file import RunFile, load_run, replay, save_run
+from supervision.simulation.replaying.run_file import RunFile, load_run, replay, save_run
+from supervision.simulation.replaying.self_check import check_determinism, check_many
 from supervision.simulation.scenario import Settings, scenario, settings_of
-from supervision.simulation.self_check import check_determinism, check_many
-from supervision.simulation.shrink import Shrunk, shrink
+from supervision.simulation.scheduling.deviations import Deviation, Tape
+from supervision.simulation.search.corpus import Corpus, Replayed
+from supervision.simulation.search.report import Failures, SweepReport
+from supervision.simulation.search.sweep import SeedResult, sweep
+from supervision.simulation.shrinking.shrink import Shrunk, shrink
 from supervision.simulation.simulate import Scenario, simulate
-from supervision.simulation.story import tell
-from supervision.simulation.sweep import SeedResult, sweep
-from supervision.simulation.sweep_report import Failures, SweepReport
-from supervision.simulation.virtual_streams import VirtualListener, VirtualStream
-from supervision.simulation.world import World
+from supervision.simulation.stories.story import tell
+from supervision.simulation.world.network import Connection, Network
+from supervision.simulation.world.nodes import Node, Nodes
+from supervision.simulation.world.streams import VirtualListener, VirtualStream
+from supervision.simulation.world.world import World
 
 __all__ = [
     "BudgetSpent",

@@ -8,7 +8,7 @@ import attrs
 from attrs import field, frozen
 
 from supervision.recording.entropy import Streams
-from supervision.simulation.schedule import Policy
+from supervision.simulation.scheduling.schedule import Policy
 
 __all__ = ["Knobs"]
 

@@ -7,10 +7,8 @@ from typing import Any
 from attrs import field, frozen
 
 from supervision.chaos.expectations import CHECK
-from supervision.chaos.faults import Fault
-from supervision.chaos.report import FaultReport
-from supervision.simulation._places import raised_in
-from supervision.simulation.deviations import Deviation, Deviations
+from supervision.chaos.faults.kinds import Fault
+from supervision.chaos.faults.report import FaultReport
 from supervision.simulation.errors import (
     BudgetSpent,
     InvariantViolated,
@@ -18,6 +16,8 @@ from supervision.simulation.errors import (
     SimulationFailed,
 )
 from supervision.simulation.knobs import Knobs
+from supervision.simulation.pins.places import raised_in
+from supervision.simulation.scheduling.deviations import Deviation, Deviations
 
 __all__ = ["Outcome", "identify"]
 

@@ -82,7 +82,7 @@ def _simulated(item: pytest.Function, function: Any) -> Any:
         __tracebackhide__ = True
         options = _options_of(item)
         # Not at the top: whoever runs pytest without simulations should not wait for them.
-        from supervision.simulation._pytest_run import run_simulated  # noqa: PLC0415
+        from supervision.simulation.tools.pytest_run import run_simulated  # noqa: PLC0415
 
         run_simulated(item, function, arguments, options)
 

@@ -13,13 +13,13 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
+from supervision.chaos.faults.plan import Plan
 from supervision.chaos.invariants.built_in import Chosen
-from supervision.chaos.plan import Plan
 from supervision.chaos.settings import Settings, attach, settings_of
 from supervision.simulation.knobs import Knobs
 
 if TYPE_CHECKING:
-    from supervision.simulation.world import World
+    from supervision.simulation.world.world import World
 
 __all__ = ["Scenario", "Settings", "scenario", "scenario_name", "settings_of"]
 

@@ -18,31 +18,31 @@ from typing import Any
 
 import trio
 
-from actors.environment import current_environment
+from actors.instrumentation.environment import current_environment
 from actors.runtime import open_runtime
 from supervision.chaos.errors import InertPlan
-from supervision.chaos.plan import Plan, draw_plan
-from supervision.chaos.report import is_inert
+from supervision.chaos.faults.plan import Plan, draw_plan
+from supervision.chaos.faults.report import is_inert
 from supervision.recording.entropy import Streams
 from supervision.recording.trace import Trace
-from supervision.simulation._burial import bury
-from supervision.simulation._labels import TaskLabels
-from supervision.simulation._trio_names import scheduling
-from supervision.simulation._waiting import busy_lines, waiting_lines
-from supervision.simulation.clock import VirtualClock
-from supervision.simulation.deviations import Schedule
 from supervision.simulation.errors import (
     BudgetSpent,
     Deadlock,
     Livelock,
 )
-from supervision.simulation.fence import fence
 from supervision.simulation.knobs import Knobs
 from supervision.simulation.outcome import Outcome
-from supervision.simulation.pins import pinned
+from supervision.simulation.pins.fence import fence
+from supervision.simulation.pins.pins import pinned
 from supervision.simulation.scenario import Scenario, scenario_name, settings_of
-from supervision.simulation.schedule import Scheduler
-from supervision.simulation.world import World
+from supervision.simulation.scheduling.burial import bury
+from supervision.simulation.scheduling.deviations import Schedule
+from supervision.simulation.scheduling.labels import TaskLabels
+from supervision.simulation.scheduling.schedule import Scheduler
+from supervision.simulation.scheduling.trio_internals import scheduling
+from supervision.simulation.stories.waiting import busy_lines, waiting_lines
+from supervision.simulation.world.clock import VirtualClock
+from supervision.simulation.world.world import World
 
 __all__ = ["Scenario", "scenario_name", "simulate"]
 

@@ -24,13 +24,13 @@ from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
 from supervision.chaos.errors import InertPlan
-from supervision.chaos.faults import FAULTS, Fault
-from supervision.chaos.moments import At, On
-from supervision.chaos.plan import Storm
-from supervision.chaos.targets import ConnectionFault, MessageFault
-from supervision.simulation.deviations import Tape
+from supervision.chaos.faults.kinds import FAULTS, Fault
+from supervision.chaos.faults.moments import At, On
+from supervision.chaos.faults.plan import Storm
+from supervision.chaos.faults.targets import ConnectionFault, MessageFault
 from supervision.simulation.knobs import Knobs
 from supervision.simulation.outcome import Outcome
+from supervision.simulation.scheduling.deviations import Tape
 from supervision.simulation.simulate import Scenario, simulate
 
 __all__ = ["SimulatedWorld", "faults", "plans", "tapes", "worlds"]

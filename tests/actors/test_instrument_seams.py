@@ -26,7 +26,7 @@ from actors import (
     unregister,
     wait_exit,
 )
-from actors.instrument import Instrument
+from actors.instrumentation.instrument import Instrument
 from actors.runtime import Runtime
 
 

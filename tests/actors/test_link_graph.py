@@ -5,7 +5,7 @@ from typing import Any, cast
 import pytest
 
 from actors import Pid
-from actors._links import LinkGraph
+from actors._kernel.link_graph import LinkGraph
 
 
 class Watch:

@@ -8,7 +8,7 @@ import pytest
 import trio
 
 from actors import kill, open_runtime, send, spawn
-from actors.logger import MAILBOX_ALARM
+from actors.instrumentation.logger import MAILBOX_ALARM
 
 
 async def test_the_alarm_goes_off_above_its_length_and_at_every_doubling(

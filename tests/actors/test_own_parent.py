@@ -30,7 +30,7 @@ from actors import (
     trap_exits,
     wait_exit,
 )
-from actors.results import Reply
+from actors.servers.results import Reply
 from tests.actors.helpers import down, in_process, settle
 
 Told = list[Any]

@@ -35,9 +35,9 @@ from actors import (
     wait_exit,
     whereis,
 )
+from actors._kernel.mailbox import Mailbox
 from actors.adoption import as_process
 from actors.exits import KILLED
-from actors.mailbox import Mailbox
 from actors.threads import run_in_thread, run_threadsafe, send_threadsafe
 
 

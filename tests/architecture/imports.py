@@ -1,9 +1,9 @@
-"""Who imports whom: the import statements of modules as a graph, and what is wrong with it."""
+"""The imports between modules as a graph, and the rules that it keeps."""
 
 import ast
 import sys
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import TypeAlias
 
@@ -12,47 +12,47 @@ from attrs import frozen
 from tests.architecture.sources import LAYERS, Source
 
 PURE = (
-    "actors._links",
-    "actors._registry_table",
-    "actors._state_events",
+    "actors._kernel.link_graph",
+    "actors.registry._table",
+    "actors.servers._state_events",
     "actors.exits",
     "actors.messages",
     "actors.refs",
-    "actors.results",
+    "actors.servers.results",
     "supervision.chaos.errors",
-    "supervision.chaos.faults",
-    "supervision.chaos.history",
-    "supervision.chaos.history_reader",
-    "supervision.chaos.measures",
-    "supervision.chaos.moments",
-    "supervision.chaos.page_data",
-    "supervision.chaos.plan",
-    "supervision.chaos.report",
+    "supervision.chaos.faults.kinds",
+    "supervision.chaos.reports.history",
+    "supervision.chaos.reports.history_reader",
+    "supervision.chaos.reports.measures",
+    "supervision.chaos.faults.moments",
+    "supervision.chaos.reports.page_data",
+    "supervision.chaos.faults.plan",
+    "supervision.chaos.faults.report",
     "supervision.chaos.settings",
-    "supervision.chaos.steadiness",
-    "supervision.chaos.targets",
+    "supervision.chaos.reports.steadiness",
+    "supervision.chaos.faults.targets",
     "supervision.intensity",
-    "supervision.simulation.ddmin",
-    "supervision.simulation.deviations",
+    "supervision.simulation.shrinking.ddmin",
+    "supervision.simulation.scheduling.deviations",
     "supervision.strategy",
-    "channels._sealing",
-    "channels._signing",
-    "channels._terms",
+    "channels.tokens._encryption",
+    "channels.tokens._signing",
+    "channels.tokens._erlang_terms",
     "channels.connect_info",
-    "channels.effects",
+    "channels.connection.effects",
     "channels.excerpts",
     "channels.filters",
     "channels.messages",
-    "channels.paths",
+    "channels.upgrade.paths",
     "channels.serializers",
-    "channels.session",
+    "channels.connection.session",
     "channels.topics",
-    "channels.transports.longpoll",
-    "channels.transports.deflate",
-    "channels.transports.origin",
-    "channels.transports.request",
-    "channels.transports.subprotocol",
-    "channels.web_sessions",
+    "channels.longpoll.protocol",
+    "channels.wire.deflate",
+    "channels.upgrade.origin",
+    "channels.upgrade.request",
+    "channels.upgrade.subprotocol",
+    "channels.upgrade.web_sessions",
 )
 """Modules, and packages of them, that are given the time, chance and the world as arguments."""
 
@@ -84,28 +84,19 @@ Graph: TypeAlias = Mapping[str, Mapping[str, Import]]
 
 
 def imports_of(importer: Source) -> list[Import]:
-    """What a module imports at run time, wherever the statement stands in it.
+    """List every import of a module, wherever the statement stands in it.
 
-    An import inside a function counts: a cycle that is hidden in a function is a cycle. One under
-    `if TYPE_CHECKING:` does not.
+    An import inside a function counts: a cycle that a function hides is a cycle. So does an import
+    under `if TYPE_CHECKING:`: a reader has to follow it too.
     """
     found = []
-    for node in _nodes_at_run_time(importer.tree):
+    for node in ast.walk(importer.tree):
         if isinstance(node, ast.Import):
             found += [Import(importer, node.lineno, alias.name, None) for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             module = _absolute(importer, node)
             found += [Import(importer, node.lineno, module, alias.name) for alias in node.names]
     return found
-
-
-def _nodes_at_run_time(node: ast.AST) -> Iterator[ast.AST]:
-    yield node
-    children: Iterator[ast.AST] = ast.iter_child_nodes(node)
-    if isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING"):
-        children = iter(node.orelse)
-    for child in children:
-        yield from _nodes_at_run_time(child)
 
 
 def _absolute(importer: Source, node: ast.ImportFrom) -> str:
@@ -187,17 +178,18 @@ def _is_private(name: str) -> bool:
 
 
 def imports_of_the_own_facade(sources: Sequence[Source]) -> list[str]:
-    """Imports of the names that the importing module's own package exports.
+    """Find imports of exported names from a package that the importing module belongs to.
 
     `from actors import timers` takes a module, not an exported name, and is fine.
     """
     known = {source.name for source in sources}
+    packages = {source.name for source in sources if source.is_package}
     return [
-        f"{found.place} imports {found.target}: inside {source.top} import the module that "
-        f"defines the name, for example `from {source.top}.some_module import some_name`"
+        f"{found.place} imports {found.target}: inside {found.module} import the module that "
+        f"defines the name, for example `from {found.module}.some_module import some_name`"
         for source in sources
         for found in imports_of(source)
-        if found.module == source.top and source.name != source.top
+        if found.module in packages and source.name.startswith(f"{found.module}.")
         if found.name is None or found.target not in known
     ]
 

@@ -99,13 +99,14 @@ def test_a_cycle_is_shown_with_its_lines_and_only_once() -> None:
     )
 
 
-def test_a_cycle_for_the_type_checker_alone_is_none() -> None:
+def test_an_import_for_the_type_checker_alone_counts() -> None:
     sources = [
         source("actors/a.py", "if TYPE_CHECKING:\n    import actors.b\nelse:\n    import attrs"),
         source("actors/b.py", "if typing.TYPE_CHECKING:\n    pass\nimport actors.a"),
     ]
-    assert cycles(graph_of(sources)) == []
-    assert [found.target for found in imports_of(sources[0])] == ["attrs"]
+    (problem,) = cycles(graph_of(sources))
+    assert problem.startswith("import cycle: actors.a -> actors.b -> actors.a")
+    assert [found.target for found in imports_of(sources[0])] == ["actors.b", "attrs"]
 
 
 def test_two_separate_cycles_are_both_shown() -> None:
@@ -122,11 +123,16 @@ def test_two_separate_cycles_are_both_shown() -> None:
 
 def test_a_foreign_private_module_or_name_is_found() -> None:
     sources = [
-        source("channels/a.py", "from actors._runtime import x\nfrom actors.refs import _secret"),
-        source("channels/b.py", "from channels._connection import x\nfrom __future__ import y"),
+        source(
+            "channels/a.py", "from actors._kernel.runtime import x\nfrom actors.refs import _secret"
+        ),
+        source(
+            "channels/b.py",
+            "from channels.connection.connection import x\nfrom __future__ import y",
+        ),
     ]
     assert imports_of_foreign_privates(sources) == [
-        "channels/a.py:1 imports actors._runtime.x: an underscore means private to actors",
+        "channels/a.py:1 imports actors._kernel.runtime.x: an underscore means private to actors",
         "channels/a.py:2 imports actors.refs._secret: an underscore means private to actors",
     ]
 
@@ -163,13 +169,13 @@ def test_a_relative_import_is_followed_from_modules_and_packages() -> None:
 
 def test_an_impure_import_of_a_pure_module_is_found() -> None:
     sources = [
-        source("channels/session.py", "import time\nfrom trio import sleep"),
+        source("channels/connection/session.py", "import time\nfrom trio import sleep"),
         source("channels/serializers/v2.py", "import socket, msgspec"),
-        source("channels/endpoint.py", "import time"),
+        source("channels/endpoint/endpoint.py", "import time"),
     ]
     assert [problem.partition(":")[0] for problem in imports_of_impure_modules(sources)] == [
-        "channels/session.py",
-        "channels/session.py",
+        "channels/connection/session.py",
+        "channels/connection/session.py",
         "channels/serializers/v2.py",
     ]
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 import timeit
 from collections.abc import Callable
 
-from channels.effects import Start
+from channels.connection.effects import Start
+from channels.connection.session import Session
 from channels.serializers.base import Codec
 from channels.serializers.v2 import V2
-from channels.session import Session
 from channels.topics import Route, Router
-from channels.transports.websocket import frame
+from channels.wire.websocket import frame
 
 JOIN = b'["1","1","room:a","phx_join",{}]'
 REJOIN = b'["3","3","room:b","phx_join",{}]'

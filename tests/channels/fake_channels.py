@@ -11,12 +11,12 @@ from __future__ import annotations
 from collections import deque
 from typing import Any
 
-from channels.effects import Close, Deliver, Effect, Membership, Send, Start
+from channels.connection.effects import Close, Deliver, Effect, Membership, Send, Start
+from channels.connection.session import Session
 from channels.errors import EncodeError
 from channels.messages import BinaryFrame, Message
 from channels.serializers.base import Codec
 from channels.serializers.v2 import V2
-from channels.session import Session
 from channels.topics import Route, Router
 
 ROUTER = Router([Route("room:*", "RoomChannel")])

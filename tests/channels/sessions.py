@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from channels.effects import Effect, Membership, Send, Start
+from channels.connection.effects import Effect, Membership, Send, Start
+from channels.connection.session import Session
 from channels.serializers.base import Codec
 from channels.serializers.v2 import V2
-from channels.session import Session
 from channels.topics import Route, Router
 
 ROUTE = Route("room:*", "RoomChannel")

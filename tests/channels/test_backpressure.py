@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 import trio
 
-from channels import Channel, Endpoint, Reply, Socket, _connection, handle_in
-from channels._session_server import WAITING_LIMIT
+from channels import Channel, Endpoint, Reply, Socket, handle_in
+from channels.connection import connection as _connection
+from channels.connection.session_server import WAITING_LIMIT
 from channels.telemetry import CONNECTION_CLOSED
 from tests.channels.conftest import Serve
 from tests.channels.support import EOF, Client, Close, Server, phx_error, reply, settle

@@ -13,7 +13,7 @@ import pytest
 import trio
 
 from channels import Endpoint, Mount
-from channels._session_server import HELD_BACK_AT
+from channels.connection.session_server import HELD_BACK_AT
 from channels.telemetry import SOCKET_HELD_BACK, SOCKET_MALFORMED
 from tests.channels.conftest import Serve
 from tests.channels.rooms import UserSocket

@@ -10,7 +10,7 @@ import trio
 import actors
 from actors import Pid, Shutdown, is_alive, send
 from channels import Endpoint
-from channels._session_server import UNDECIDED_LIMIT
+from channels.connection.session_server import UNDECIDED_LIMIT
 from tests.channels.conftest import Serve
 from tests.channels.rooms import Room, UserSocket
 from tests.channels.support import Client, Server, phx_close, reason_of, reply, settle

@@ -11,9 +11,9 @@ import pytest
 import trio
 
 from actors import Pid, Telemetry, kill, send
-from actors import logger as actors_logger
-from actors.advice import ASYNCIO_ADVICE
-from actors.logger import CRASH
+from actors.instrumentation import logger as actors_logger
+from actors.instrumentation.advice import ASYNCIO_ADVICE
+from actors.instrumentation.logger import CRASH
 from channels import (
     Channel,
     Draining,
@@ -27,8 +27,8 @@ from channels import (
     verify,
 )
 from channels import logger as channels_logger
-from channels._session_server import SessionServer
 from channels.connect_info import ConnectInfo
+from channels.connection.session_server import SessionServer
 from channels.telemetry import (
     CHANNEL_HANDLED_IN,
     CHANNEL_JOINED,

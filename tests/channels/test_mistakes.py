@@ -18,7 +18,7 @@ from attrs import frozen
 
 import actors
 from actors import GenServer, InvalidReturn, MailboxBusy, UnlinkedMethod, receive, spawn
-from actors.logger import CRASH
+from actors.instrumentation.logger import CRASH
 from channels import (
     Channel,
     ConnectRefused,

@@ -6,8 +6,8 @@ import bisect
 
 import pytest
 
-from channels.effects import Close, Deliver, Membership, Send, Start
-from channels.session import Session
+from channels.connection.effects import Close, Deliver, Membership, Send, Start
+from channels.connection.session import Session
 from tests.channels.sessions import CODEC, feed, join, joined, new_session, reply, sent
 
 OLD_CLOSE = CODEC.close("1", "room:a")

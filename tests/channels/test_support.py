@@ -7,7 +7,7 @@ import time
 import pytest
 import trio
 
-from channels.transports.websocket import close_frame, frame
+from channels.wire.websocket import close_frame, frame
 from tests.channels.support import EOF, Close, Reader
 from tests.patience import PATIENCE
 

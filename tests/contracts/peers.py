@@ -22,7 +22,7 @@ from starlette.applications import Starlette
 from starlette.routing import Mount
 
 from actors import Pid
-from channels.transports.http import HttpHandover
+from channels.http.handover import HttpHandover
 from tests.channels.polling import JSON, Poller
 from tests.channels.support import (
     EOF,

@@ -13,9 +13,9 @@ import trio
 import trustme
 from trio.testing import wait_all_tasks_blocked
 
-from channels.transports.attach import Carrier, Transports
 from channels.transports.contract import Transport
 from channels.transports.events import Signal
+from channels.transports.transports import Carrier, Transports
 from tests.channels.transports.readers import Heard
 from tests.channels.transports.sockets import socket_pair
 

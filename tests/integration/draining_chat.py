@@ -1,7 +1,7 @@
 """The chat, whose clients are sent away in small batches: `python -m tests.integration.draining_chat`."""
 
 from channels import Draining, Endpoint, Mount
-from channels.cli import run_endpoint
+from channels.cli.serve import run_endpoint
 from examples.chat.server import UserSocket
 
 endpoint = Endpoint(

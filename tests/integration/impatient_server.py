@@ -1,7 +1,7 @@
 """The conformance application with short limits, for strangers: `python -m tests.integration.impatient_server`."""
 
 from channels import Endpoint, LongPoll, Mount
-from channels.cli import run_endpoint
+from channels.cli.serve import run_endpoint
 from examples.conformance import UserSocket
 
 HEAD_TIMEOUT = 1.0

@@ -3,7 +3,7 @@
 from typing import Any
 
 from channels import Channel, ConnectRefused, Endpoint, Mount, Socket
-from channels.cli import run_endpoint
+from channels.cli.serve import run_endpoint
 from examples.conformance import UserSocket
 
 

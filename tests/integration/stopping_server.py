@@ -13,7 +13,7 @@ from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from channels import Channel, Draining, Endpoint, Socket
-from channels.cli import run_endpoint
+from channels.cli.serve import run_endpoint
 
 
 class UserSocket(Socket):

@@ -8,7 +8,8 @@ from typing import Any
 import trio
 
 from actors import Fail, GenServer, run_in_thread, trap_exits
-from supervision import ChildSpec, Supervisor, application, child_spec, process_spec
+from supervision import ChildSpec, Supervisor, child_spec, process_spec
+from supervision.applications import application
 
 
 def say(text: str) -> None:

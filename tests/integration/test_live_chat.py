@@ -14,24 +14,24 @@ from random import Random
 
 import pytest
 
-from channels import cli
-from channels.live_network import LiveNetwork
+from channels.cli import serve as cli
+from channels.testing.live_network import LiveNetwork
 from examples.scenarios.chat_client import Tally
 from examples.scenarios.live_chat import faults_for_a_chat, live_chat
 from supervision.chaos.experiment import Phases
-from supervision.chaos.faults import Fault, Kill, plan_to_json
-from supervision.chaos.history_reader import read_history
-from supervision.chaos.live import run_live
-from supervision.chaos.live_outcome import LiveOutcome
-from supervision.chaos.measures import PathMeasure, measure, percentile
-from supervision.chaos.moments import At
+from supervision.chaos.faults.kinds import Fault, Kill, plan_to_json
+from supervision.chaos.faults.moments import At
+from supervision.chaos.live.outcome import LiveOutcome
+from supervision.chaos.live.run import run_live
+from supervision.chaos.reports.history_reader import read_history
+from supervision.chaos.reports.measures import PathMeasure, measure, percentile
 from supervision.simulation import simulate
 from tests.integration.servers import ROOT
 from tests.patience import PATIENCE, wait_until
 
 CHANNELS = "/top/endpoint/UserSocket channels/*/ChannelServer"
 CONNECTIONS = "/top/endpoint/connections/Connection"
-PROGRAM = [sys.executable, "-c", "from channels.cli import main; main()"]
+PROGRAM = [sys.executable, "-c", "from channels.cli.serve import main; main()"]
 
 Command = Callable[..., tuple[int, str, str]]
 

@@ -18,7 +18,7 @@ import trio
 from attrs import Factory, define
 from trio_websocket import ConnectionClosed, HandshakeError, WebSocketConnection
 
-from channels._connection import CLOSE_GRACE
+from channels.connection.connection import CLOSE_GRACE
 from examples.scenarios.handshake import open_websocket
 from tests.integration.phoenix_js import PhoenixJs, connected
 from tests.integration.servers import Server, serving

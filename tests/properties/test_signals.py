@@ -42,7 +42,7 @@ from actors import (
     trap_exits,
     unlink,
 )
-from actors._invariants import CheckedRuntime
+from actors._kernel.checks import CheckedRuntime
 from actors.errors import ProcessKilled
 from tests.properties.signal_model import Model
 from tests.virtual_clock import run_on_virtual_clock

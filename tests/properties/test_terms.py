@@ -9,8 +9,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from channels import Atom, TokenError, decrypt, encrypt, sign, verify
-from channels._signing import derive, encode64
-from channels._terms import NotATerm, decode, encode
+from channels.tokens._erlang_terms import NotATerm, decode, encode
+from channels.tokens._signing import derive, encode64
 
 SECRET = "a secret of more than twenty bytes"
 ATOMS = st.text(max_size=5).filter(lambda name: name not in {"nil", "true", "false"}).map(Atom)

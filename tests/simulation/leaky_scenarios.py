@@ -3,7 +3,7 @@
 from typing import Any
 
 from actors import GenServer, Pid, cast, receive, send, spawn
-from supervision.simulation.world import World
+from supervision.simulation.world.world import World
 
 runs = 0
 

@@ -52,9 +52,9 @@ from supervision import (
     process_spec,
 )
 from supervision.backoff import Backoff
-from supervision.chaos.plan import EVERYWHERE, Storm
+from supervision.chaos.faults.plan import EVERYWHERE, Storm
 from supervision.simulation.scenario import scenario
-from supervision.simulation.world import World
+from supervision.simulation.world.world import World
 
 KEYS = tuple("abcdefgh")
 

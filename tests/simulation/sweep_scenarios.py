@@ -6,7 +6,7 @@ from pathlib import Path
 
 import trio
 
-from supervision.simulation.world import World
+from supervision.simulation.world.world import World
 
 
 class Answers:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import trio
 
-from supervision.simulation._burial import bury
+from supervision.simulation.scheduling.burial import bury
 
 ran: list[str] = []
 

@@ -7,10 +7,10 @@ import pytest
 import trio
 
 from supervision.recording.entropy import Streams, derive
-from supervision.simulation._trio_names import scheduling
-from supervision.simulation.clock import VirtualClock
-from supervision.simulation.deviations import Deviations
-from supervision.simulation.schedule import Policy, Scheduler
+from supervision.simulation.scheduling.deviations import Deviations
+from supervision.simulation.scheduling.schedule import Policy, Scheduler
+from supervision.simulation.scheduling.trio_internals import scheduling
+from supervision.simulation.world.clock import VirtualClock
 from tests.patience import PATIENCE
 
 

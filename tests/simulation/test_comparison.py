@@ -9,14 +9,14 @@ import trio
 
 from actors import GenServer
 from supervision import Supervisor, child_spec
-from supervision.chaos.faults import Kill
-from supervision.chaos.moments import At
-from supervision.simulation._statistics import paired, sign_test
-from supervision.simulation.comparison import PairLost, Policy, compare, measures_of
+from supervision.chaos.faults.kinds import Kill
+from supervision.chaos.faults.moments import At
+from supervision.simulation.comparing.comparison import PairLost, Policy, compare, measures_of
+from supervision.simulation.comparing.statistics import paired, sign_test
 from supervision.simulation.knobs import Knobs
 from supervision.simulation.scenario import scenario
 from supervision.simulation.simulate import simulate
-from supervision.simulation.world import World
+from supervision.simulation.world.world import World
 from tests.simulation.sweep_scenarios import ends_its_process
 
 

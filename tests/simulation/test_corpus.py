@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from supervision.simulation.corpus import Corpus
 from supervision.simulation.errors import RunFileError
-from supervision.simulation.run_file import RunFile, describe_run, load_run
+from supervision.simulation.replaying.run_file import RunFile, describe_run, load_run
+from supervision.simulation.search.corpus import Corpus
 from supervision.simulation.simulate import Scenario, simulate
 from tests.simulation.sweep_scenarios import Answers, changeable, checks_at_every_seed, rarely_fails
 

@@ -2,7 +2,8 @@
 
 import pytest
 
-from supervision.simulation.deviations import (
+from supervision.simulation.knobs import Knobs
+from supervision.simulation.scheduling.deviations import (
     Deviation,
     Plan,
     Tape,
@@ -11,7 +12,6 @@ from supervision.simulation.deviations import (
     moved,
     numbered,
 )
-from supervision.simulation.knobs import Knobs
 from supervision.simulation.simulate import simulate
 from tests.simulation.node_scenarios import heartbeats
 from tests.simulation.scenarios import crashing_tree

@@ -17,7 +17,7 @@ from actors import GenServer, cast
 from supervision import Supervisor, child_spec
 from supervision.simulation.errors import Escape, SimulationFailed
 from supervision.simulation.simulate import simulate
-from supervision.simulation.world import World
+from supervision.simulation.world.world import World
 
 
 async def opens_a_socket(world: World) -> None:

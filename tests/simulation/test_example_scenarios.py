@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from actors import Reply, Sender
-from channels import cli
+from channels.cli import serve as cli
 from examples.scenarios import bank, theatre
-from supervision.simulation.run_file import find_scenario
-from supervision.simulation.sweep import sweep
-from supervision.simulation.sweep_report import SweepReport
+from supervision.simulation.replaying.run_file import find_scenario
+from supervision.simulation.search.report import SweepReport
+from supervision.simulation.search.sweep import sweep
 
 SCENARIOS = {
     "examples.scenarios.shop:opening_day": 60,

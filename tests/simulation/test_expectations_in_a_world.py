@@ -6,7 +6,7 @@ import trio
 from actors import GenServer, whereis
 from supervision.simulation.errors import InvariantViolated
 from supervision.simulation.simulate import simulate
-from supervision.simulation.world import World
+from supervision.simulation.world.world import World
 
 
 class Slow(GenServer[None]):

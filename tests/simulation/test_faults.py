@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from supervision.chaos.errors import InertPlan
-from supervision.chaos.faults import (
+from supervision.chaos.faults.kinds import (
     Crash,
     DelayMessage,
     DropMessage,
@@ -29,16 +29,16 @@ from supervision.chaos.faults import (
     Slow,
     SlowConnection,
 )
-from supervision.chaos.moments import At, On
-from supervision.chaos.report import FaultReport
+from supervision.chaos.faults.moments import At, On
+from supervision.chaos.faults.report import FaultReport
 from supervision.simulation.errors import SimulationFailed
 from supervision.simulation.knobs import Knobs
 from supervision.simulation.outcome import Outcome
-from supervision.simulation.run_file import load_run, replay, save_run
+from supervision.simulation.replaying.run_file import load_run, replay, save_run
+from supervision.simulation.replaying.self_check import check_determinism
 from supervision.simulation.scenario import settings_of
-from supervision.simulation.self_check import check_determinism
 from supervision.simulation.simulate import simulate
-from supervision.simulation.world import World
+from supervision.simulation.world.world import World
 from tests.simulation.fault_scenarios import STORM, busy, echo, island, islands, unharmed
 
 STORE = "/top/w1"

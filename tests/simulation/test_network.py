@@ -8,8 +8,8 @@ import trio.testing
 
 from supervision.simulation.knobs import Knobs
 from supervision.simulation.simulate import simulate
-from supervision.simulation.virtual_streams import VirtualListener, VirtualStream
-from supervision.simulation.world import World
+from supervision.simulation.world.streams import VirtualListener, VirtualStream
+from supervision.simulation.world.world import World
 
 Body = Callable[[World, VirtualStream, VirtualStream], Awaitable[None]]
 

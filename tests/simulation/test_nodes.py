@@ -23,10 +23,10 @@ from supervision import Supervisor, child_spec
 from supervision.chaos import At, KillNode, SkewClock
 from supervision.simulation.errors import Deadlock, InvariantViolated, NodeError
 from supervision.simulation.knobs import Knobs
-from supervision.simulation.nodes import Node
 from supervision.simulation.outcome import Outcome
 from supervision.simulation.simulate import simulate
-from supervision.simulation.world import World
+from supervision.simulation.world.nodes import Node
+from supervision.simulation.world.world import World
 from tests.simulation import node_scenarios
 from tests.simulation.node_scenarios import heartbeats
 

@@ -28,10 +28,10 @@ from hypercorn.config import Config
 
 from supervision.recording.entropy import Streams
 from supervision.simulation.errors import Escape
-from supervision.simulation.fence import fence
-from supervision.simulation.pins import pinned
+from supervision.simulation.pins.fence import fence
+from supervision.simulation.pins.pins import pinned
 from supervision.simulation.simulate import simulate
-from supervision.simulation.world import World
+from supervision.simulation.world.world import World
 
 
 def unexpected(escape: Escape) -> None:

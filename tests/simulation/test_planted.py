@@ -10,7 +10,7 @@ from actors.errors import StartError
 from supervision.chaos.errors import InertPlan
 from supervision.simulation.knobs import Knobs
 from supervision.simulation.outcome import Outcome, identify
-from supervision.simulation.shrink import shrink
+from supervision.simulation.shrinking.shrink import shrink
 from supervision.simulation.simulate import simulate
 from tests.simulation.planted import joins, processes, programs, supervisors
 from tests.simulation.planted.planting import Planted, healthy

@@ -12,7 +12,7 @@ import pytest
 
 from supervision.simulation.knobs import Knobs
 from supervision.simulation.outcome import Outcome, identify
-from supervision.simulation.shrink import Shrunk, shrink
+from supervision.simulation.shrinking.shrink import Shrunk, shrink
 from supervision.simulation.simulate import simulate
 from tests.simulation.planted import processes, programs, supervisors
 from tests.simulation.planted.planting import Planted

@@ -2,12 +2,12 @@
 
 import pytest
 
-from supervision.simulation._compare import compare
 from supervision.simulation.errors import Diverged, RunFileError
-from supervision.simulation.run_file import describe_run
-from supervision.simulation.self_check import check_determinism, check_many
+from supervision.simulation.replaying.run_file import describe_run
+from supervision.simulation.replaying.self_check import check_determinism, check_many
+from supervision.simulation.replaying.trace_diff import compare
 from supervision.simulation.simulate import Scenario, simulate
-from supervision.simulation.world import World
+from supervision.simulation.world.world import World
 from tests.simulation import leaky_scenarios
 from tests.simulation.leaky_scenarios import (
     group_in_a_server,

@@ -7,16 +7,16 @@ import pytest
 import trio
 
 from actors import current_runtime, is_alive, spawn
-from supervision.chaos.faults import FillMailbox, Hang, Kill, StallLoop
-from supervision.chaos.moments import At, On
+from supervision.chaos.faults.kinds import FillMailbox, Hang, Kill, StallLoop
+from supervision.chaos.faults.moments import At, On
 from supervision.simulation.errors import RunFileError
 from supervision.simulation.knobs import Knobs
 from supervision.simulation.outcome import identify
-from supervision.simulation.run_file import load_run, replay, save_run
-from supervision.simulation.shrink import shrink
+from supervision.simulation.replaying.run_file import load_run, replay, save_run
+from supervision.simulation.shrinking.shrink import shrink
 from supervision.simulation.simulate import simulate
-from supervision.simulation.story import tell
-from supervision.simulation.world import World
+from supervision.simulation.stories.story import tell
+from supervision.simulation.world.world import World
 from tests.simulation.racy_scenarios import lobby, lobby_in_a_storm, open_rooms
 
 PARAMS = {"rooms": 12, "kills": 20}

@@ -2,7 +2,7 @@
 
 import pytest
 
-from supervision.chaos.faults import (
+from supervision.chaos.faults.kinds import (
     Crash,
     Fault,
     FillMailbox,
@@ -11,8 +11,8 @@ from supervision.chaos.faults import (
     Slow,
     StallLoop,
 )
-from supervision.chaos.moments import At, On
-from supervision.simulation._simpler import aimed, fields_of, replaced, rounder, value_of
+from supervision.chaos.faults.moments import At, On
+from supervision.simulation.shrinking.simpler import aimed, fields_of, replaced, rounder, value_of
 
 SLOW = Slow(target="/top/*", when=On("handle_cast", nth=5, incarnation=2), seconds=1.25, pick=0.75)
 

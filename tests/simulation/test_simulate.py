@@ -38,7 +38,7 @@ from supervision.simulation.errors import (
 from supervision.simulation.knobs import Knobs
 from supervision.simulation.outcome import Outcome, identify
 from supervision.simulation.simulate import simulate
-from supervision.simulation.world import World
+from supervision.simulation.world.world import World
 
 
 class Counter(GenServer[int]):

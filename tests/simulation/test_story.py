@@ -7,12 +7,12 @@ import trio
 
 from actors import GenServer, NoReply, call, cast, receive, send, spawn, wait_exit
 from supervision import Supervisor, child_spec, process_spec
-from supervision.chaos.faults import Crash, Fault, Kill
-from supervision.chaos.moments import At, On
+from supervision.chaos.faults.kinds import Crash, Fault, Kill
+from supervision.chaos.faults.moments import At, On
 from supervision.simulation.knobs import Knobs
 from supervision.simulation.simulate import simulate
-from supervision.simulation.story import tell
-from supervision.simulation.world import World
+from supervision.simulation.stories.story import tell
+from supervision.simulation.world.world import World
 
 
 def story(scenario: Any, *, lines: int = 12, **options: Any) -> list[str]:

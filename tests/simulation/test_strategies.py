@@ -6,11 +6,11 @@ from hypothesis import find, given, settings
 from hypothesis import strategies as st
 
 from supervision.chaos.errors import InertPlan
-from supervision.chaos.faults import FAULTS, Fault, Kill, plan_from_json, plan_to_json
-from supervision.chaos.moments import At
-from supervision.chaos.plan import Storm
-from supervision.simulation.deviations import Tape
+from supervision.chaos.faults.kinds import FAULTS, Fault, Kill, plan_from_json, plan_to_json
+from supervision.chaos.faults.moments import At
+from supervision.chaos.faults.plan import Storm
 from supervision.simulation.outcome import identify
+from supervision.simulation.scheduling.deviations import Tape
 from supervision.simulation.strategies import SimulatedWorld, faults, plans, tapes, worlds
 from tests.simulation.racy_scenarios import lobby_in_a_storm
 from tests.simulation.scenarios import crashing_tree

@@ -5,7 +5,7 @@ import trio.testing
 from trio import _threads as threads_module
 from trio._core import _run as run_module
 
-from supervision.simulation._trio_names import scheduling, silence, thread_starts
+from supervision.simulation.scheduling.trio_internals import scheduling, silence, thread_starts
 
 
 class Recorder:

@@ -4,8 +4,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from typing import Any
 
-from supervision.task_streams import async_stream
-from supervision.task_supervisor import TaskSupervisor
+from supervision.tasks.streams import async_stream
+from supervision.tasks.task_supervisor import TaskSupervisor
 
 Opener = Callable[..., Any]
 

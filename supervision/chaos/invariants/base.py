@@ -18,7 +18,7 @@ from typing import Any, ClassVar, Protocol
 import trio
 from attrs import frozen
 
-from actors.instrument import Instrument
+from actors.instrumentation.instrument import Instrument
 from actors.refs import Pid
 from actors.runtime import Runtime
 

@@ -6,7 +6,7 @@ from typing import Any, ClassVar, TypeAlias
 
 from actors.exits import ExitReason
 from actors.refs import Pid
-from actors.registry import Registry
+from actors.registry.registry import Registry
 from supervision.chaos.invariants.base import Invariant
 
 __all__ = ["Names"]

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from actors.exits import KILL, KILLED, NORMAL, Crash, ExitReason
 from actors.refs import Pid
-from supervision.chaos.invariants.shadows import Kid, Shadow, Supervised
+from supervision.chaos.invariants.supervisor_model import Kid, Shadow, Supervised
 
 __all__ = ["Intensity", "NoOrphan", "OneIncarnation", "RestartOrder", "ShutdownOrder"]
 

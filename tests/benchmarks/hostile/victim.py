@@ -13,8 +13,8 @@ from typing import Any
 import trio
 
 from channels import Endpoint, Mount
-from channels.cli import run_endpoint
-from channels.transports.http import not_found
+from channels.cli.serve import run_endpoint
+from channels.http.handover import not_found
 from examples.conformance import UserSocket
 
 

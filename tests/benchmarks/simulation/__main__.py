@@ -23,9 +23,9 @@ import trio.testing
 from actors.runtime import open_runtime
 from supervision.simulation.knobs import Knobs
 from supervision.simulation.scenario import Scenario, scenario
+from supervision.simulation.search.sweep import sweep
 from supervision.simulation.simulate import simulate
-from supervision.simulation.sweep import sweep
-from supervision.simulation.world import World
+from supervision.simulation.world.world import World
 from tests.benchmarks.simulation import programs
 
 Program: TypeAlias = Callable[[Random], Awaitable[object]]

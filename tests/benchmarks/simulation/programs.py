@@ -20,9 +20,9 @@ from actors import (
     wait_exit,
 )
 from supervision import Supervisor, child_spec
-from supervision.chaos.plan import Storm
+from supervision.chaos.faults.plan import Storm
 from supervision.simulation.scenario import scenario
-from supervision.simulation.world import World
+from supervision.simulation.world.world import World
 
 GROUPS = 10
 SERVERS = 20

@@ -10,7 +10,7 @@ import h11
 import trio
 from trio.testing import memory_stream_pair
 
-from channels.transports.http import HttpHandover
+from channels.http.handover import HttpHandover
 
 
 async def echo(scope: Any, receive: Any, send: Any) -> None:

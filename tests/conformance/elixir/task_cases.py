@@ -24,19 +24,19 @@ COUNTS = {
 
 
 def _task(name: str) -> Covered:
-    return Covered(f"../../supervision/test_task.py::test_{name}")
+    return Covered(f"../../supervision/tasks/test_task.py::test_{name}")
 
 
 def _many(name: str) -> Covered:
-    return Covered(f"../../supervision/test_task_groups.py::test_{name}")
+    return Covered(f"../../supervision/tasks/test_groups.py::test_{name}")
 
 
 def _stream(name: str) -> Covered:
-    return Covered(f"../../supervision/test_task_streams.py::test_{name}")
+    return Covered(f"../../supervision/tasks/test_streams.py::test_{name}")
 
 
 def _supervisor(name: str) -> Covered:
-    return Covered(f"../../supervision/test_task_supervisor.py::test_{name}")
+    return Covered(f"../../supervision/tasks/test_task_supervisor.py::test_{name}")
 
 
 _ONE_NODE = NotPortable("there is one node, and its processes are always within reach")

@@ -14,7 +14,7 @@ def _rule(name: str) -> Covered:
 
 
 def _links(name: str) -> Covered:
-    return Covered(f"../../actors/test_links.py::test_{name}")
+    return Covered(f"../../actors/kernel/test_link_graph.py::test_{name}")
 
 
 _ONE_NODE = NotPortable("there is one node, so nothing on another is monitored")

@@ -9,7 +9,9 @@ def _here(name: str) -> Covered:
     return Covered(f"test_process_suite.py::test_{name}")
 
 
-_SHOWN = Covered("../../actors/test_runtime.py::test_a_runtime_shows_who_is_there_and_what_they_do")
+_SHOWN = Covered(
+    "../../actors/kernel/test_runtime.py::test_a_runtime_shows_who_is_there_and_what_they_do"
+)
 _ASKED = _here("what_is_known_of_a_process_is_asked_for_at_any_time")
 _SUICIDE = _here("a_signal_to_oneself_ends_who_does_not_trap_like_an_exit")
 _NO_SCHEDULER = NotPortable("Trio schedules: there are no priorities, reductions or run queues")

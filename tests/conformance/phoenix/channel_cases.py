@@ -13,7 +13,7 @@ _A_BROADCAST_REACHES_EVERYBODY = _by(
     "contracts/test_channels_over_transports.py::test_a_broadcast_reaches_everybody_and_broadcast_from_all_but_the_sender"
 )
 _PUSHES_BROADCASTS_AND_THE = _by(
-    "channels/test_channel_server.py::test_pushes_broadcasts_and_the_reply_of_a_handler_keep_their_order"
+    "channels/connection/test_channel_server.py::test_pushes_broadcasts_and_the_reply_of_a_handler_keep_their_order"
 )
 _A_SOCKET_WITHOUT_CONNECT = _by(
     "channels/testing/test_channel_test.py::test_a_socket_without_connect_has_the_assigns_that_it_is_given"
@@ -34,7 +34,7 @@ _VALUES_COME_BACK_AS = _by(
     "channels/serializers/test_v2.py::test_values_come_back_as_they_were_sent"
 )
 _EVERY_CALLBACK_MAY_STOP = _by(
-    "channels/test_channel_server.py::test_every_callback_may_stop_the_channel"
+    "channels/connection/test_channel_server.py::test_every_callback_may_stop_the_channel"
 )
 _THE_CHANNELS_PROCESS_CAN = _by(
     "channels/testing/test_channel_test.py::test_the_channels_process_can_be_called_cast_and_sent_to"
@@ -80,7 +80,7 @@ CASES: Cases = {
             "channels/testing/test_channel_test.py::test_a_crash_is_what_the_client_sees_and_the_reason_what_a_monitor_sees"
         ),
         "L322 pushes on stop": _by(
-            "channels/test_channel_server.py::test_a_clean_stop_is_a_reply_if_any_then_phx_close_then_what_terminate_pushes"
+            "channels/connection/test_channel_server.py::test_a_clean_stop_is_a_reply_if_any_then_phx_close_then_what_terminate_pushes"
         ),
         "L335 pushes and receives replies on stop": _by(
             "channels/testing/test_channel_test.py::test_a_stop_with_a_reply"

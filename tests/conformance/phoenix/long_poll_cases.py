@@ -10,47 +10,47 @@ def _by(test: str) -> Covered:
 
 
 _CONNECT_IS_TOLD_OF = _by(
-    "channels/test_longpoll_requests.py::test_connect_is_told_of_the_request_that_began_the_session"
+    "channels/longpoll/test_requests.py::test_connect_is_told_of_the_request_that_began_the_session"
 )
 _A_STALE_JOIN_REF = _by(
-    "channels/test_connection.py::test_a_stale_join_ref_is_dropped_in_silence_and_no_join_ref_is_fine"
+    "channels/connection/test_connection.py::test_a_stale_join_ref_is_dropped_in_silence_and_no_join_ref_is_fine"
 )
 _WHO_MAY_NOT_CONNECT = _by(
-    "channels/test_longpoll_requests.py::test_who_may_not_connect_is_told_403"
+    "channels/longpoll/test_requests.py::test_who_may_not_connect_is_told_403"
 )
 _A_PAGE_FROM_ELSEWHERE = _by(
-    "channels/test_longpoll_requests.py::test_a_page_from_elsewhere_is_told_403"
+    "channels/longpoll/test_requests.py::test_a_page_from_elsewhere_is_told_403"
 )
 
 CASES: Cases = {
     "integration/long_poll_channels_test": {
         "L361 joins and poll messages": _by(
-            "channels/test_longpoll_requests.py::test_a_poll_gets_at_once_what_waits_and_only_once"
+            "channels/longpoll/test_requests.py::test_a_poll_gets_at_once_what_waits_and_only_once"
         ),
         "L398 rejects the 101st channel join by default": _by(
-            "channels/test_session.py::test_a_join_beyond_the_limit_is_answered_with_both_refs"
+            "channels/connection/test_session.py::test_a_join_beyond_the_limit_is_answered_with_both_refs"
         ),
         "L459 transport x_headers are extracted to the socket connect_info": _CONNECT_IS_TOLD_OF,
         "L475 transport trace_context_headers are extracted to the socket connect_info": _CONNECT_IS_TOLD_OF,
         "L494 transport peer_data is extracted to the socket connect_info": _by(
-            "channels/test_longpoll_requests.py::test_what_a_server_of_others_knows_reaches_connect_info"
+            "channels/longpoll/test_requests.py::test_what_a_server_of_others_knows_reaches_connect_info"
         ),
         "L510 transport uri is extracted to the socket connect_info": _CONNECT_IS_TOLD_OF,
         "L535 publishing events": _by(
-            "channels/test_longpoll_requests.py::test_a_post_is_answered_when_every_line_is_dealt_with"
+            "channels/longpoll/test_requests.py::test_a_post_is_answered_when_every_line_is_dealt_with"
         ),
         "L596 no join_ref is required on non-join messages": _A_STALE_JOIN_REF,
         "L613 lonpoll publishing batch events on v2 protocol": _by(
-            "channels/transports/test_longpoll.py::test_a_batch_is_a_message_on_each_line_whichever_way_lines_end"
+            "channels/longpoll/test_protocol.py::test_a_batch_is_a_message_on_each_line_whichever_way_lines_end"
         ),
         "L710 shuts down after timeout": _by(
-            "channels/test_longpoll_session.py::test_a_session_that_nobody_polls_ends_and_its_channels_with_it"
+            "channels/longpoll/test_session.py::test_a_session_that_nobody_polls_ends_and_its_channels_with_it"
         ),
         "L723 publish responds with 408 when transport_dispatch times out": _by(
-            "channels/test_longpoll_requests.py::test_a_line_that_is_not_dealt_with_in_the_window_is_408_and_ends_the_batch"
+            "channels/longpoll/test_requests.py::test_a_line_that_is_not_dealt_with_in_the_window_is_408_and_ends_the_batch"
         ),
         "L745 ignores ndjson batch entries after the first 100": _by(
-            "channels/test_longpoll_requests.py::test_lines_beyond_the_hundredth_are_left_out"
+            "channels/longpoll/test_requests.py::test_lines_beyond_the_hundredth_are_left_out"
         ),
         "L786 refuses connects that error with 403 response": _WHO_MAY_NOT_CONNECT,
         "L794 refuses unallowed origins": _A_PAGE_FROM_ELSEWHERE,
@@ -58,15 +58,15 @@ CASES: Cases = {
             "channels/test_logger.py::test_each_channel_says_at_which_level_its_joins_and_pushes_are_logged"
         ),
         "L821 sends phx_error if a channel server abnormally exits": _by(
-            "channels/test_longpoll_session.py::test_a_crash_of_a_channel_is_phx_error_and_the_session_lives"
+            "channels/longpoll/test_session.py::test_a_crash_of_a_channel_is_phx_error_and_the_session_lives"
         ),
         "L852 ignores stale join refs and accepts a nil join ref on phx_leave": _A_STALE_JOIN_REF,
         "L890 shuts down when receiving disconnect broadcasts on socket's id": _by(
-            "channels/test_longpoll_session.py::test_disconnect_ends_it_and_a_poll_that_is_held_is_answered_at_once"
+            "channels/longpoll/test_session.py::test_disconnect_ends_it_and_a_poll_that_is_held_is_answered_at_once"
         ),
         "L919 refuses non-matching versions": _WHO_MAY_NOT_CONNECT,
         "L932 forces application/json content-type": _by(
-            "channels/test_longpoll_requests.py::test_any_other_type_of_body_is_one_message"
+            "channels/longpoll/test_requests.py::test_any_other_type_of_body_is_one_message"
         ),
     },
     "integration/long_poll_socket_test": {
@@ -74,16 +74,16 @@ CASES: Cases = {
         "L135 returns params with sync request": _CONNECT_IS_TOLD_OF,
         "L149 allows a path with variables": _CONNECT_IS_TOLD_OF,
         "L164 accepts the token from params": _by(
-            "channels/test_longpoll_requests.py::test_the_parameter_counts_where_there_is_no_header"
+            "channels/longpoll/test_requests.py::test_the_parameter_counts_where_there_is_no_header"
         ),
         "L175 the header takes precedence over a stale params token": _by(
-            "channels/test_longpoll_requests.py::test_the_header_counts_even_if_the_parameter_is_right"
+            "channels/longpoll/test_requests.py::test_the_header_counts_even_if_the_parameter_is_right"
         ),
         "L191 responses are never cached": _by(
-            "channels/test_longpoll_requests.py::test_the_status_line_and_the_order_of_headers_are_those_of_http"
+            "channels/longpoll/test_requests.py::test_the_status_line_and_the_order_of_headers_are_those_of_http"
         ),
         "L196 returns pong from async request": _by(
-            "channels/test_longpoll_requests.py::test_a_poll_that_is_held_wakes_as_soon_as_there_is_something"
+            "channels/longpoll/test_requests.py::test_a_poll_that_is_held_wakes_as_soon_as_there_is_something"
         ),
     },
 }

@@ -14,13 +14,13 @@ def _by(test: str) -> Covered:
     return Covered(f"../../{test}")
 
 
-_FALSE_LETS_EVERY_PAGE = _by("channels/transports/test_origin.py::test_false_lets_every_page_in")
+_FALSE_LETS_EVERY_PAGE = _by("channels/upgrade/test_origin.py::test_false_lets_every_page_in")
 _THE_HOST_OF_THE = NotPortable("the host of the request counts, and needs no configuration")
 _A_LIST_NAMES_ORIGINS = _by(
-    "channels/transports/test_origin.py::test_a_list_names_origins_whose_parts_may_be_left_out"
+    "channels/upgrade/test_origin.py::test_a_list_names_origins_whose_parts_may_be_left_out"
 )
 _A_FUNCTION_GETS_THE = _by(
-    "channels/transports/test_origin.py::test_a_function_gets_the_parsed_origin"
+    "channels/upgrade/test_origin.py::test_a_function_gets_the_parsed_origin"
 )
 _SUBPROTOCOLS_ARE_ANSWERED_OR = _by(
     "channels/test_connect_info.py::test_subprotocols_are_answered_or_refused"
@@ -33,14 +33,14 @@ _PATH_PARAMETERS_WIN_OVER = _by(
     "channels/test_connect_info.py::test_path_parameters_win_over_those_of_the_query"
 )
 _WHEN_AN_ENDPOINT_HAS = _by(
-    "channels/test_endpoint.py::test_when_an_endpoint_has_stopped_nothing_of_it_is_left"
+    "channels/endpoint/test_endpoint.py::test_when_an_endpoint_has_stopped_nothing_of_it_is_left"
 )
 
 CASES: Cases = {
     "socket/transport_test": {
         "L67 does not check origin if disabled": _FALSE_LETS_EVERY_PAGE,
         "L71 checks origin against host": _by(
-            "channels/transports/test_origin.py::test_by_default_the_host_of_the_page_is_that_of_the_request"
+            "channels/upgrade/test_origin.py::test_by_default_the_host_of_the_page_is_that_of_the_request"
         ),
         "L78 checks origin from endpoint config": _by(
             "channels/test_upgrade_origin.py::test_a_page_of_the_same_host_connects"
@@ -50,11 +50,11 @@ CASES: Cases = {
         "L104 nested wildcard subdomains": _A_LIST_NAMES_ORIGINS,
         "L124 subdomains do not match without a wildcard": _A_LIST_NAMES_ORIGINS,
         "L129 halts invalid URIs when check origin is configured": _by(
-            "channels/transports/test_origin.py::test_headers_of_any_kind_are_answered"
+            "channels/upgrade/test_origin.py::test_headers_of_any_kind_are_answered"
         ),
         "L149 allows custom MFA check to handle invalid host": _A_FUNCTION_GETS_THE,
         "L157 checks origin against :conn": _by(
-            "channels/transports/test_origin.py::test_conn_compares_scheme_host_and_port"
+            "channels/upgrade/test_origin.py::test_conn_compares_scheme_host_and_port"
         ),
         "L173 does not halt invalid URIs when check_origin is disabled": _FALSE_LETS_EVERY_PAGE,
         "L179 checks the origin of requests against allowed origins": _A_LIST_NAMES_ORIGINS,
@@ -64,14 +64,14 @@ CASES: Cases = {
             "channels/test_upgrade_origin.py::test_a_mount_says_which_other_pages_may_connect"
         ),
         "L278 does not check subprotocols if not passed expected": _by(
-            "channels/transports/test_subprotocol.py::test_subprotocols_are_not_looked_at_unless_there_are_some_on_offer"
+            "channels/upgrade/test_subprotocol.py::test_subprotocols_are_not_looked_at_unless_there_are_some_on_offer"
         ),
         "L282 does not check subprotocols if conn is halted": _SUBPROTOCOLS_ARE_ANSWERED_OR,
         "L288 returns first matched subprotocol": _by(
-            "channels/transports/test_subprotocol.py::test_the_first_on_offer_that_the_client_names_is_answered"
+            "channels/upgrade/test_subprotocol.py::test_the_first_on_offer_that_the_client_names_is_answered"
         ),
         "L294 halt if expected and passed subprotocols don't match": _by(
-            "channels/transports/test_subprotocol.py::test_none_in_common_is_refused_and_none_at_all_is_fine"
+            "channels/upgrade/test_subprotocol.py::test_none_in_common_is_refused_and_none_at_all_is_fine"
         ),
         "L300 halt if expected subprotocols passed in the wrong format": _by(
             "channels/test_connect_info.py::test_subprotocols_that_are_none_are_refused"
@@ -95,7 +95,7 @@ CASES: Cases = {
             "contracts/test_channels_over_transports.py::test_a_join_is_answered_and_a_push_gets_its_reply"
         ),
         "L329 rejects the 101st channel join by default": _by(
-            "channels/test_connection.py::test_a_join_over_the_limit_is_refused_and_a_leave_makes_room"
+            "channels/connection/test_connection.py::test_a_join_over_the_limit_is_refused_and_a_leave_makes_room"
         ),
         "L370 honors configured max_channels_per_transport": _by(
             "channels/test_connect_info.py::test_honors_configured_max_channels_per_transport"
@@ -135,7 +135,7 @@ CASES: Cases = {
             "contracts/test_channels_over_transports.py::test_a_crash_is_phx_error_and_the_topic_can_be_joined_again"
         ),
         "L696 channels are terminated if transport normally exits": _by(
-            "channels/test_channel_server.py::test_a_channel_ends_with_its_connection_and_writes_nothing"
+            "channels/connection/test_channel_server.py::test_a_channel_ends_with_its_connection_and_writes_nothing"
         ),
         "L723 refuses websocket events that haven't joined": _by(
             "contracts/test_channels_over_transports.py::test_a_refused_join_and_an_unmatched_topic_are_answered_with_errors"
@@ -156,13 +156,13 @@ CASES: Cases = {
             "contracts/test_channels_over_transports.py::test_a_second_join_replaces_the_first"
         ),
         "L823 returns 403 when versions to not match": _by(
-            "channels/test_upgrade.py::test_connect_is_not_asked_when_the_protocol_is_not_spoken"
+            "channels/upgrade/test_first_request.py::test_connect_is_not_asked_when_the_protocol_is_not_spoken"
         ),
         "L833 shuts down if client goes quiet": _by(
             "contracts/test_channels_over_transports.py::test_silence_is_1002"
         ),
         "L848 warns for unmatched topic": _by(
-            "channels/test_connection.py::test_a_topic_without_a_route_is_unmatched_and_the_connection_lives"
+            "channels/connection/test_connection.py::test_a_topic_without_a_route_is_unmatched_and_the_connection_lives"
         ),
         "L884 join, ignore, error, and event messages": _A_TOPIC_IS_SERVED,
         "L928 messages can be pushed and received": _by(
@@ -171,17 +171,17 @@ CASES: Cases = {
     },
     "integration/websocket_socket_test": {
         "L121 handles invalid upgrade requests": _by(
-            "channels/test_upgrade.py::test_what_is_refused_gets_its_status_and_leaves_nothing_behind"
+            "channels/upgrade/test_first_request.py::test_what_is_refused_gets_its_status_and_leaves_nothing_behind"
         ),
         "L129 refuses unallowed origins": _by(
             "channels/test_upgrade_origin.py::test_a_page_from_elsewhere_gets_403_and_the_application_is_not_asked"
         ),
         "L141 refuses unallowed Websocket subprotocols": _SUBPROTOCOLS_ARE_ANSWERED_OR,
         "L156 returns params with sync request": _by(
-            "channels/test_upgrade.py::test_connect_sees_parameters_headers_and_target"
+            "channels/upgrade/test_first_request.py::test_connect_sees_parameters_headers_and_target"
         ),
         "L162 ignores control frames when handle_control/2 is not defined": _by(
-            "channels/test_connection.py::test_a_ping_is_answered_and_a_pong_is_not"
+            "channels/connection/test_connection.py::test_a_ping_is_answered_and_a_pong_is_not"
         ),
         "L169 returns pong from async request": _by(
             "contracts/test_channels_over_transports.py::test_a_heartbeat_is_answered"
@@ -189,12 +189,12 @@ CASES: Cases = {
         "L175 allows a custom path": _PATH_PARAMETERS_WIN_OVER,
         "L180 allows a path with variables": _PATH_PARAMETERS_WIN_OVER,
         "L190 allows using control frames with a payload": _by(
-            "channels/transports/test_websocket.py::test_pings_between_fragments_are_answered_in_their_place"
+            "channels/wire/test_websocket.py::test_pings_between_fragments_are_answered_in_their_place"
         ),
     },
     "integration/endpoint_test": {
         "L114 starts drainer in supervision tree if configured": _by(
-            "channels/test_endpoint.py::test_the_tree_of_a_running_server_is_what_the_documentation_says"
+            "channels/endpoint/test_endpoint.py::test_the_tree_of_a_running_server_is_what_the_documentation_says"
         ),
         "L126 adapters starts on configured port and serves requests and stops for prod": _WHEN_AN_ENDPOINT_HAS,
         "L160 adapters starts on configured port and serves requests and stops for dev": _WHEN_AN_ENDPOINT_HAS,

@@ -22,7 +22,7 @@ _WHAT_IS_NO_MESSAGE = _by(
     "channels/serializers/test_v1.py::test_what_is_no_message_is_a_decode_error"
 )
 _CHANNELS_GET_COPIES_OF = _by(
-    "channels/test_channel_server.py::test_channels_get_copies_of_the_sockets_assigns_under_those_of_the_route"
+    "channels/connection/test_channel_server.py::test_channels_get_copies_of_the_sockets_assigns_under_those_of_the_route"
 )
 _ASSIGNS_IS_A_DICT = NotPortable("assigns is a dict, and Python's own ways to fill one do")
 _OPTIONS_OF_AN_ENDPOINT = NotPortable(
@@ -40,19 +40,23 @@ _NAMES_OF_255_BYTES = _by(
     "channels/serializers/test_v2_binary.py::test_names_of_255_bytes_fit_and_longer_ones_are_refused_by_name"
 )
 _A_TOKEN_OF_PHOENIX = _by(
-    "channels/test_tokens.py::test_a_token_of_phoenix_is_made_to_the_byte_and_read"
+    "channels/tokens/test_token.py::test_a_token_of_phoenix_is_made_to_the_byte_and_read"
 )
 _THE_SECRET_MAY_BE = _by(
-    "channels/test_tokens.py::test_the_secret_may_be_that_of_an_endpoint_a_socket_or_a_channel"
+    "channels/tokens/test_token.py::test_the_secret_may_be_that_of_an_endpoint_a_socket_or_a_channel"
 )
-_A_MISSING_TOKEN_IS = _by("channels/test_tokens.py::test_a_missing_token_is_told_from_a_wrong_one")
-_A_TOKEN_CHANGED_ANYWHERE = _by("channels/test_tokens.py::test_a_token_changed_anywhere_is_refused")
+_A_MISSING_TOKEN_IS = _by(
+    "channels/tokens/test_token.py::test_a_missing_token_is_told_from_a_wrong_one"
+)
+_A_TOKEN_CHANGED_ANYWHERE = _by(
+    "channels/tokens/test_token.py::test_a_token_changed_anywhere_is_refused"
+)
 _THE_AGE_IN_THE = _by(
-    "channels/test_tokens.py::test_the_age_in_the_token_counts_unless_the_reader_names_one"
+    "channels/tokens/test_token.py::test_the_age_in_the_token_counts_unless_the_reader_names_one"
 )
-_A_TOKEN_FOR_EVER = _by("channels/test_tokens.py::test_a_token_for_ever_never_expires")
+_A_TOKEN_FOR_EVER = _by("channels/tokens/test_token.py::test_a_token_for_ever_never_expires")
 _AN_ENCRYPTED_TOKEN_OF = _by(
-    "channels/test_tokens.py::test_an_encrypted_token_of_phoenix_is_read_and_made_to_the_byte"
+    "channels/tokens/test_token.py::test_an_encrypted_token_of_phoenix_is_read_and_made_to_the_byte"
 )
 
 CASES: Cases = {
@@ -68,19 +72,19 @@ CASES: Cases = {
         "L76 merges keyword lists": _ASSIGNS_IS_A_DICT,
         "L84 accepts functions": _ASSIGNS_IS_A_DICT,
         "L113 loads static drainer config": _by(
-            "channels/test_drainer.py::test_clients_are_told_in_batches_and_each_batch_is_an_event"
+            "channels/endpoint/test_drainer.py::test_clients_are_told_in_batches_and_each_batch_is_an_event"
         ),
         "L125 loads dynamic drainer config": _OPTIONS_OF_AN_ENDPOINT,
         "L136 returns ignore if drainer is set to false": _AN_ENDPOINT_ALWAYS_TELLS,
         "L144 disconnect broadcast emits close code 1001 so phoenix.js reconnects": _by(
-            "channels/test_connection.py::test_disconnect_closes_every_connection_of_that_user_with_1001"
+            "channels/connection/test_connection.py::test_disconnect_closes_every_connection_of_that_user_with_1001"
         ),
     },
     "socket/message_test": {
         "L8 filters sensitive values in form submit events": _A_PARAMETER_WHOSE_NAME,
         "L24 filters sensitive values at the end of form submit events": _A_PARAMETER_WHOSE_NAME,
         "L40 handles malformed query strings gracefully": _by(
-            "channels/test_endpoint.py::test_a_crash_report_does_not_show_what_the_log_may_not"
+            "channels/endpoint/test_endpoint.py::test_a_crash_report_does_not_show_what_the_log_may_not"
         ),
     },
     "socket/v1_json_serializer_test": {
@@ -134,7 +138,9 @@ CASES: Cases = {
         "L73 supports signed_at in seconds": _A_TOKEN_OF_PHOENIX,
         "L81 passes key_iterations options to key generator": _A_TOKEN_OF_PHOENIX,
         "L87 passes key_digest options to key generator": _A_TOKEN_OF_PHOENIX,
-        "L93 key defaults": _by("channels/test_tokens.py::test_the_derived_key_is_that_of_phoenix"),
+        "L93 key defaults": _by(
+            "channels/tokens/test_token.py::test_the_derived_key_is_that_of_phoenix"
+        ),
         "L109 token with string": _AN_ENCRYPTED_TOKEN_OF,
         "L116 token with connection": _THE_SECRET_MAY_BE,
         "L122 token with socket": _THE_SECRET_MAY_BE,

@@ -8,13 +8,13 @@ import trio
 
 from actors import StartError
 from channels import Channel, Endpoint, JoinRefused, Socket
-from channels.effects import Effect, Membership
-from channels.session import Session
+from channels.connection.effects import Effect, Membership
+from channels.connection.session import Session
 from channels.testing.case import open_channel_test
 from channels.testing.client import ConnectionRefused
-from supervision.chaos.plan import Storm
+from supervision.chaos.faults.plan import Storm
 from supervision.simulation.scenario import scenario
-from supervision.simulation.world import World
+from supervision.simulation.world.world import World
 from tests.simulation.planted.planting import Planted, planted
 
 __all__ = ["BUGS", "rooms"]

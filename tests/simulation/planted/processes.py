@@ -20,16 +20,16 @@ from actors import (
     send,
     whereis,
 )
-from actors._process import Monitor, Process
-from actors._registry_shelf import Shelf
-from actors._runtime import Runtime
-from actors._sender import Sender
+from actors._kernel.process import Monitor, Process
+from actors._kernel.runtime import Runtime
 from actors.exits import KILLED, ExitReason
 from actors.messages import Down
+from actors.registry._state import Shelf
+from actors.servers._sender import Sender
 from supervision import child_spec
-from supervision.chaos.plan import Storm
+from supervision.chaos.faults.plan import Storm
 from supervision.simulation.scenario import scenario
-from supervision.simulation.world import World
+from supervision.simulation.world.world import World
 from tests.simulation.planted.ground import grow, worker
 from tests.simulation.planted.planting import Planted, planted
 

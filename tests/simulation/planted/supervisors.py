@@ -11,18 +11,19 @@ from actors import exit, is_alive, receive
 from actors.exits import ExitReason, Shutdown
 from actors.links import unlink
 from actors.refs import Pid
-from supervision import SupervisionError, _tree, process_spec
+from supervision import SupervisionError, process_spec
 from supervision import strategy as strategies
-from supervision._children import Failed
-from supervision._children import start as start_child
-from supervision._tree import Tree, TryAgain
-from supervision.chaos.faults import Crash, Fault, Kill, Slow
-from supervision.chaos.moments import At, On
-from supervision.chaos.plan import Storm
+from supervision._core import fixed as _tree
+from supervision._core.children import Failed
+from supervision._core.children import start as start_child
+from supervision._core.fixed import Tree, TryAgain
+from supervision.chaos.faults.kinds import Crash, Fault, Kill, Slow
+from supervision.chaos.faults.moments import At, On
+from supervision.chaos.faults.plan import Storm
 from supervision.child_spec import ChildSpec
 from supervision.intensity import RestartIntensity
 from supervision.simulation.scenario import scenario
-from supervision.simulation.world import World
+from supervision.simulation.world.world import World
 from supervision.strategy import Plan
 from supervision.supervisor import Supervisor
 from tests.simulation.planted.ground import busy, grow, worker

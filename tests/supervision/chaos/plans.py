@@ -1,6 +1,6 @@
 """One fault of each kind, for tests that go through all of them."""
 
-from supervision.chaos.faults import (
+from supervision.chaos.faults.kinds import (
     Crash,
     DelayMessage,
     DropMessage,
@@ -22,7 +22,7 @@ from supervision.chaos.faults import (
     StallLoop,
     SwallowCancellation,
 )
-from supervision.chaos.moments import At, On
+from supervision.chaos.faults.moments import At, On
 
 STORE = "/top/store"
 

@@ -29,14 +29,14 @@ from actors import (
 )
 from supervision import Supervisor, child_spec, process_spec
 from supervision.chaos.errors import InjectedCrash
-from supervision.chaos.faults import Fault
-from supervision.chaos.injector import Injector
-from supervision.chaos.report import FaultReport
+from supervision.chaos.faults.kinds import Fault
+from supervision.chaos.faults.report import FaultReport
+from supervision.chaos.injection.injector import Injector
 from supervision.recording.places import Places
 from supervision.simulation.knobs import Knobs
 from supervision.simulation.outcome import Outcome
 from supervision.simulation.simulate import simulate
-from supervision.simulation.world import World
+from supervision.simulation.world.world import World
 
 
 @define(kw_only=True)

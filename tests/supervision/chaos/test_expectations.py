@@ -7,7 +7,7 @@ from supervision.chaos.errors import InvariantViolated, NotReached
 from supervision.chaos.expectations import Expectations
 from supervision.simulation.outcome import identify
 from supervision.simulation.simulate import simulate
-from supervision.simulation.world import World
+from supervision.simulation.world.world import World
 
 
 async def test_what_holds_at_once_is_returned_without_a_wait(autojump_clock: object) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from actors import KILLED, SHUTDOWN, CallTimeout, ServerExit
-from supervision.chaos.faults import (
+from supervision.chaos.faults.kinds import (
     Crash,
     DelayMessage,
     DropMessage,
@@ -22,8 +22,8 @@ from supervision.chaos.faults import (
     StallLoop,
     SwallowCancellation,
 )
-from supervision.chaos.junk import Junk
-from supervision.chaos.moments import At, On
+from supervision.chaos.faults.moments import At, On
+from supervision.chaos.injection.junk import Junk
 from tests.supervision.chaos.stage import Seen, is_injected, live, simulated
 
 STORE, EAR = "/top/store", "/top/ear"

@@ -4,7 +4,7 @@ import msgspec
 import pytest
 import trio
 
-from supervision.chaos.live_trace import LiveTrace
+from supervision.chaos.live.trace import LiveTrace
 from supervision.chaos.steady_state import SteadyCheck, SteadyState
 
 

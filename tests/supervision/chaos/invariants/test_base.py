@@ -8,7 +8,7 @@ import pytest
 import trio
 
 from actors import ExitReason, Pid, kill, receive, spawn, wait_exit
-from actors.instrument import Instrument
+from actors.instrumentation.instrument import Instrument
 from actors.runtime import Runtime
 from supervision.chaos.errors import InvariantViolated
 from supervision.chaos.invariants.base import Feed, Invariant, Violation, Watch
@@ -17,7 +17,7 @@ from supervision.recording.places import Places
 from supervision.simulation.knobs import Knobs
 from supervision.simulation.scenario import scenario
 from supervision.simulation.simulate import simulate
-from supervision.simulation.world import World
+from supervision.simulation.world.world import World
 
 
 class Counts(Feed):

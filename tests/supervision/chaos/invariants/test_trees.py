@@ -18,16 +18,16 @@ from supervision import (
     child_spec,
     process_spec,
 )
-from supervision._pool import Pool
-from supervision._tree import Tree
+from supervision._core.dynamic import Pool
+from supervision._core.fixed import Tree
 from supervision.backoff import Backoff
 from supervision.chaos.errors import InvariantViolated
-from supervision.chaos.faults import Hang, SwallowCancellation
+from supervision.chaos.faults.kinds import Hang, SwallowCancellation
+from supervision.chaos.faults.moments import On
 from supervision.chaos.invariants.trees import NoOrphan
-from supervision.chaos.moments import On
 from supervision.simulation.knobs import Knobs
 from supervision.simulation.simulate import simulate
-from supervision.simulation.world import World
+from supervision.simulation.world.world import World
 from tests.simulation.planted.planting import planted
 
 

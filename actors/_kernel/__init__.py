@@ -1,0 +1,1 @@
+"""The process table: processes, mailboxes, links, timers, and the end of a process. Private to `actors`."""

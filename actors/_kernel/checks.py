@@ -1,0 +1,302 @@
+"""The seven things that are always true of a runtime, checked while it runs.
+
+`open_runtime(debug=True)`, or the environment variable ASHTREE_DEBUG=1, makes a `CheckedRuntime` instead of a
+`Runtime`: the same class with checks around what it does. A runtime that is not checked pays nothing for this.
+
+1. The end of a process runs exactly once; after it no message enters its mailbox and no name leads to it.
+2. Links are symmetric, and join living processes only.
+3. No task of a process runs without a record, and no exception of one reaches the nursery.
+4. Each monitor is exactly one of: active, fired, removed.
+5. When a `call` has returned or raised, nothing waits for its answer any more.
+6. From the acceptance of a fatal exit signal to the end, no callback of the process is started, and no message is
+   given to it.
+7. When the runtime has been left there are no processes, names, links, timers or zombies.
+
+A check that fails raises InvariantBroken where it happens and, because that may be inside a process, whose exceptions
+stay inside, once more when the runtime is left.
+"""
+
+from __future__ import annotations
+
+import sys
+import weakref
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any, NoReturn, cast
+
+import trio
+from trio.lowlevel import enable_ki_protection
+
+from actors._kernel.call_chains import CallChains
+from actors._kernel.link_graph import LinkGraph, Watcher
+from actors._kernel.mailbox import Mailbox
+from actors._kernel.process import Monitor, Process, current_process
+from actors._kernel.runtime import Runtime
+from actors.exits import ExitReason
+from actors.messages import Down
+from actors.refs import Pid
+from actors.servers import _loop as _server_loop
+from actors.servers._loop import serve
+from actors.servers.gen_server import GenServer, Sender
+
+__all__ = ["CheckedRuntime", "InvariantBroken"]
+
+CALLBACKS = ("handle_call", "handle_cast", "handle_info", "handle_continue", "terminate")
+
+
+class InvariantBroken(AssertionError):
+    """Something that must always be true was not. A mistake in Ashtree, not in the program that found it."""
+
+    def __init__(self, number: int, what: str) -> None:
+        super().__init__(number, what)
+        self.number = number
+        self.what = what
+
+    def __str__(self) -> str:
+        return (
+            f"invariant {self.number}: {self.what}; this is a mistake in Ashtree, please report it"
+        )
+
+
+class CheckedRuntime(Runtime):
+    """A runtime that looks at what it does. Several times slower, and otherwise the same."""
+
+    def __init__(self, *, kill_grace: float, seed: int | None = None) -> None:
+        super().__init__(kill_grace=kill_grace, seed=seed)
+        self.breaches: list[InvariantBroken] = []
+        self.checked_graph = self.graph = _CheckedGraph(self.broken)
+        self.call_chains = CallChains()
+
+    def broken(self, number: int, what: str) -> NoReturn:
+        """Remember that an invariant does not hold, and raise."""
+        breach = InvariantBroken(number, what)
+        self.breaches.append(breach)
+        raise breach
+
+    def enroll(
+        self,
+        function: Callable[..., Any],
+        *,
+        link: bool = False,
+        name: object = None,
+        label: str | None = None,
+    ) -> Process:
+        process = super().enroll(function, link=link, name=name, label=label)
+        mailbox = _CheckedMailbox(process.pid, self)
+        mailbox.alarm_at, mailbox.on_alarm = process.mailbox.alarm_at, process.mailbox.on_alarm
+        process.mailbox = mailbox  # type: ignore[misc] # final, but for this
+        return process
+
+    @enable_ki_protection
+    async def _run(
+        self, process: Process, function: Callable[..., Awaitable[Any]], args: tuple[Any, ...]
+    ) -> None:
+        pid = process.pid
+        if self.table.get(pid) is not process:
+            self.broken(3, f"a task of {pid!r} started without a record in the process table")
+        if function is serve:
+            args = (partial(_guarded, args[0], self), *args[1:])
+        try:
+            await super()._run(process, function, args)
+        except (trio.Cancelled, InvariantBroken):
+            # The runtime itself is cancelled, which is no exception of the process; or this was found already.
+            raise
+        except (
+            BaseException
+        ) as error:  # nothing at all may come through here, and whatever does is the finding
+            self.broken(3, f"{error!r} of {pid!r} reached the nursery of all processes")
+        if not process.dead or pid in self.zombies:
+            self.broken(3, f"the task of {pid!r} is over, and its record says otherwise")
+
+    def _end(self, process: Process, reason: ExitReason) -> None:
+        pid, name, task = process.pid, process.name, process.task
+        if process.dead:
+            if pid not in self.zombies:
+                self.broken(1, f"{pid!r} was ended a second time, with {reason!r}")
+            super()._end(process, reason)
+            return
+        super()._end(process, reason)
+        if pid._process is not None or pid in self.table:
+            self.broken(1, f"{pid!r} has ended and is still in the process table")
+        if process.mailbox.queue:
+            self.broken(1, f"{pid!r} has ended and has {len(process.mailbox)} messages")
+        if name is not None and self.names.get(name) is process:
+            self.broken(1, f"{pid!r} has ended and is still registered as {name!r}")
+        self.checked_graph.ended(pid, task)
+
+    def verify(self) -> None:
+        """Look at everything at once, between two steps of any process."""
+        for pid, process in self.table.items():
+            if pid._process is not process or process.dead:
+                self.broken(1, f"{pid!r} is in the process table and has ended")
+        for name, process in self.names.items():
+            if process.dead or process.name != name:
+                self.broken(
+                    1, f"{name!r} leads to {process.pid!r}, which has another name or has ended"
+                )
+        self.checked_graph.verify(self.table)
+
+    def verify_closed(self) -> None:
+        """After the end: nothing may be left, and no check may have failed on the way."""
+        if self.breaches:
+            raise self.breaches[0]
+        self.verify()
+        left = {key: number for key, number in self._what_is_left().items() if number}
+        if left:
+            self.broken(7, f"the runtime was left, but not by these: {left}")
+
+    def _what_is_left(self) -> dict[str, int]:
+        return {
+            "processes": len(self.table),
+            "names": len(self.names),
+            "timers": len(self.timers),
+            "zombies": len(self.zombies),
+            "links or watchers": len(self.graph),
+            "monitors": len(self.checked_graph.active),
+            "calls": len(self.checked_graph.calls),
+        }
+
+
+class _CheckedMailbox(Mailbox):
+    __slots__ = ("pid", "runtime")
+
+    def __init__(self, pid: Pid, runtime: CheckedRuntime) -> None:
+        super().__init__(runtime.pace)
+        self.pid = pid
+        self.runtime = runtime
+
+    def put(self, message: Any) -> None:
+        if self.pid._process is None:
+            self.runtime.broken(
+                1, f"{message!r} was put into the mailbox of {self.pid!r}, which has ended"
+            )
+        if type(message) is Down and type(message.ref) is Monitor:
+            self.runtime.checked_graph.delivered(message.ref)
+        super().put(message)
+
+    def take(self, match: Callable[[Any], bool] | None) -> tuple[bool, Any]:
+        found, message = super().take(match)
+        process = self.pid._process
+        if found and (process is None or process.dying):
+            self.runtime.broken(6, f"{self.pid!r} was given {message!r} after a fatal exit signal")
+        return found, message
+
+
+class _CheckedGraph(LinkGraph):
+    """The graph, and for each monitor and each call whether it is active."""
+
+    __slots__ = ("active", "broken", "calls", "firing", "newest")
+
+    def __init__(self, broken: Callable[[int, str], NoReturn]) -> None:
+        super().__init__()
+        self.broken = broken
+        self.active: dict[Monitor, Pid] = {}
+        self.firing: dict[Monitor, Pid] = {}
+        self.newest = 0
+        self.calls: dict[trio.lowlevel.Task, Sender] = {}
+
+    def link(self, one: Pid, other: Pid) -> None:
+        if one._process is None or other._process is None:
+            self.broken(2, f"{one!r} and {other!r} were linked, but not both are alive")
+        super().link(one, other)
+        self._symmetric(one, other)
+
+    def unlink(self, one: Pid, other: Pid) -> bool:
+        cut = super().unlink(one, other)
+        self._symmetric(one, other)
+        return cut
+
+    def watch(self, pid: Pid, watcher: Watcher) -> None:
+        if pid._process is None:
+            self.broken(4, f"{watcher!r} watches {pid!r}, which has ended")
+        if isinstance(watcher, Monitor):
+            if watcher.number <= self.newest:
+                self.broken(4, f"{watcher!r} was made active a second time")
+            self.newest = watcher.number
+            self.active[watcher] = pid
+        elif isinstance(watcher, Sender):
+            if watcher._task in self.calls:
+                self.broken(5, f"{watcher!r} calls, and its call before is still active")
+            self.calls[watcher._task] = watcher
+        super().watch(pid, watcher)
+
+    def unwatch(self, pid: Pid, watcher: Watcher) -> bool:
+        removed = super().unwatch(pid, watcher)
+        if isinstance(watcher, Monitor) and removed != (self.active.pop(watcher, None) is pid):
+            self.broken(4, f"{watcher!r} was removed, and was not active, or the other way about")
+        if removed and isinstance(watcher, Sender):
+            del self.calls[watcher._task]
+        return removed
+
+    def remove(self, pid: Pid) -> tuple[tuple[Pid, ...], tuple[Watcher, ...]]:
+        peers, watchers = super().remove(pid)
+        for peer in peers:
+            self._symmetric(pid, peer)
+        for watcher in watchers:
+            if isinstance(watcher, Monitor):
+                if self.active.pop(watcher, None) is not pid:
+                    self.broken(4, f"{watcher!r} fires and was not active")
+                self.firing[watcher] = pid
+            elif isinstance(watcher, Sender):
+                del self.calls[watcher._task]
+        return peers, watchers
+
+    def delivered(self, ref: Monitor) -> None:
+        """A monitor's message enters the mailbox."""
+        if self.firing.pop(ref, None) is None:
+            self.broken(4, f"{ref!r} fired and was not active, or fired twice")
+
+    def ended(self, pid: Pid, task: trio.lowlevel.Task | None) -> None:
+        """The end of a process is over: nothing of it may be left."""
+        if self.firing:
+            self.broken(4, f"{pid!r} has ended, and {list(self.firing)} did not fire")
+        if pid in self._links or pid in self._watchers:
+            self.broken(2, f"{pid!r} has ended and is still linked or watched")
+        if task is not None and task in self.calls:
+            self.broken(5, f"{pid!r} has ended and its call to {self.calls[task]!r} is active")
+
+    def verify(self, table: dict[Pid, Process]) -> None:
+        """Look at all links and monitors."""
+        for one, peers in self._links.items():
+            if one not in table:
+                self.broken(2, f"{one!r} has ended and is linked to {list(peers)}")
+            for other in peers:
+                self._symmetric(one, other)
+        watching = {
+            ref: pid for process in table.values() for ref, pid in (process.watching or {}).items()
+        }
+        watched = {
+            ref: pid
+            for pid, watchers in self._watchers.items()
+            for ref in watchers
+            if isinstance(ref, Monitor)
+        }
+        if not watching == watched == self.active:
+            self.broken(
+                4, "owners, targets and this check disagree about which monitors are active"
+            )
+
+    def _symmetric(self, one: Pid, other: Pid) -> None:
+        if self.linked(one, other) != self.linked(other, one):
+            self.broken(2, f"the link between {one!r} and {other!r} is known to one of them only")
+
+
+def _guarded(cls: type[GenServer[Any]], runtime: CheckedRuntime) -> GenServer[Any]:
+    """A server whose loop is caught when it starts a callback that it may not start."""
+    server = cls()
+    # Weak, because a server that knows itself would be garbage for the collector to find.
+    itself = weakref.ref(server)
+    for name in CALLBACKS:
+        setattr(server, name, partial(_start_callback, name, itself, runtime))
+    return server
+
+
+def _start_callback(
+    name: str, server: weakref.ref[GenServer[Any]], runtime: CheckedRuntime, *args: Any
+) -> Awaitable[Any]:
+    process, itself = current_process.get(), server()
+    assert process is not None
+    # A callback that the server's own code calls is its own affair.
+    if process.dying and sys._getframe(1).f_globals is vars(_server_loop):
+        runtime.broken(6, f"{name} of {process.pid!r} was started after a fatal exit signal")
+    return cast("Awaitable[Any]", getattr(type(itself), name)(itself, *args))

@@ -1,0 +1,178 @@
+"""The way into a runtime for other threads: a bounded queue of function calls.
+
+Everything that a runtime keeps belongs to the thread that runs it. Another thread puts a function call into this
+queue, and the runtime's thread makes the call. Calls are made in the order in which they were put in, so the calls of
+one thread keep their order.
+
+The queue has a limit. A thread that finds the queue full waits until there is room, so threads that produce faster
+than the runtime consumes are slowed down and memory stays bounded. A thread waits `MAX_WAIT` seconds at most: a
+runtime whose thread is blocked for that long may be waiting for this very thread.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from contextvars import Context, copy_context
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import trio
+
+from actors._kernel.process import acting_process
+from actors._kernel.reasons import escaping
+from actors.errors import RuntimeClosed, ThreadQueueFull
+
+if TYPE_CHECKING:
+    from actors._kernel.runtime import Runtime
+
+__all__ = ["DEFAULT_LIMIT", "MAX_WAIT", "ThreadQueue"]
+
+DEFAULT_LIMIT = 1024
+"""Calls of other threads that may wait for one runtime."""
+
+MAX_WAIT = 30.0
+"""Seconds that a thread waits for room in a full queue."""
+
+# Calls that the runtime makes in one turn of the scheduler. Other tasks run between two turns.
+_BATCH = 64
+
+FULL = ("actors", "threads", "full")
+FAILED = ("actors", "threads", "failed")
+
+_Call: TypeAlias = tuple[Context, Callable[..., object], tuple[Any, ...]]
+
+
+class ThreadQueue:
+    """The function calls that other threads have handed to one runtime.
+
+    Args:
+        runtime: makes the calls.
+        limit: calls that may wait; may be changed.
+    """
+
+    __slots__ = (
+        "_calls",
+        "_closed",
+        "_made",
+        "_refused",
+        "_reported",
+        "_room",
+        "_runtime",
+        "_scheduled",
+        "_taken",
+        "_waited",
+        "limit",
+    )
+
+    def __init__(self, runtime: Runtime, limit: int) -> None:
+        self._runtime = runtime
+        self.limit = limit
+        self._calls: deque[_Call] = deque()
+        # The lock inside is reentrant: a finalizer or a signal handler may send while its thread holds the lock.
+        self._room = threading.Condition()
+        # Whether the runtime's thread has been asked to look.
+        self._scheduled = False
+        self._closed = False
+        self._taken = self._made = self._waited = self._refused = 0
+        # What `FULL` has told: calls that waited, and calls that were refused.
+        self._reported = (0, 0)
+
+    def put(self, function: Callable[..., object], *args: Any) -> None:
+        """Have the runtime's thread call `function(*args)` soon, in the context of the caller. For other threads only.
+
+        Raises:
+            RuntimeClosed: the runtime has ended.
+            ThreadQueueFull: there was no room within `MAX_WAIT` seconds.
+            ProcessKilled: the caller acts for a process that the runtime has declared dead.
+
+        Nothing has changed if it raises.
+        """
+        acting_process()
+        context = copy_context()
+        with self._room:
+            if len(self._calls) >= self.limit and not self._closed:
+                self._wait_for_room()
+            if self._closed:
+                raise RuntimeClosed(
+                    "the runtime has ended, so nothing that another thread sends can arrive any more; stop your "
+                    "threads before you leave `async with open_runtime():`"
+                )
+            if not self._scheduled:
+                self._runtime.run_sync_soon(self._run_some)
+                self._scheduled = True
+            self._calls.append((context, function, args))
+            self._taken += 1
+
+    def _wait_for_room(self) -> None:
+        self._waited += 1
+        if not self._room.wait_for(self._has_room, MAX_WAIT):
+            self._refused += 1
+            raise ThreadQueueFull(self.limit, MAX_WAIT)
+
+    def _has_room(self) -> bool:
+        return self._closed or len(self._calls) < self.limit
+
+    def _run_some(self) -> None:
+        """Make the oldest calls. Runs in the runtime's thread and never raises: Trio would end the whole program."""
+        with self._room:
+            calls = [self._calls.popleft() for _ in range(min(_BATCH, len(self._calls)))]
+            self._scheduled = bool(self._calls)
+            if self._scheduled:
+                self._runtime.run_sync_soon(self._run_some)
+            self._room.notify(len(calls))
+            crowded = (self._waited, self._refused)
+        if crowded != self._reported:
+            self._report_full(crowded)
+        self._make(calls)
+
+    def _make(self, calls: list[_Call]) -> None:
+        for context, function, args in calls:
+            try:
+                context.run(function, *args)
+            except (
+                BaseException
+            ) as error:  # nobody waits for this call: its error goes to the listeners
+                self._runtime.telemetry.execute(
+                    FAILED, {}, {"function": function, "args": args, "exception": error}
+                )
+                interrupt = escaping(error)
+                if interrupt is not None:
+                    self._runtime.interrupted(interrupt)
+            self._made += 1
+
+    async def caught_up(self) -> None:
+        """Wait until the calls that have been put in so far have been made. Cannot be cancelled; takes a few turns."""
+        taken = self._taken
+        while self._made < taken:
+            await trio.lowlevel.cancel_shielded_checkpoint()
+
+    def _report_full(self, crowded: tuple[int, int]) -> None:
+        (waited, refused), (before, refused_before) = crowded, self._reported
+        self._reported = crowded
+        self._runtime.telemetry.execute(
+            FULL,
+            {"waited": waited - before, "refused": refused - refused_before, "limit": self.limit},
+            {},
+        )
+
+    def close(self) -> None:
+        """Refuse every further call, let waiting threads go, and make the calls that are left.
+
+        All processes have ended by then, so what is left are dead letters.
+        """
+        with self._room:
+            self._closed = True
+            calls = list(self._calls)
+            self._calls.clear()
+            self._room.notify_all()
+        self._make(calls)
+
+    def statistics(self) -> dict[str, int]:
+        """Say how many calls wait now, and how many there were since the runtime was opened."""
+        return {
+            "thread_calls_waiting": len(self._calls),
+            "thread_calls": self._taken,
+            "thread_calls_delayed": self._waited,
+            "thread_calls_refused": self._refused,
+        }

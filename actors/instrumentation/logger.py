@@ -1,0 +1,222 @@
+"""Turns the runtime's events into log lines.
+
+Attached by `open_runtime` unless it is told not to. Replace it by attaching handlers of your own to
+`runtime.telemetry`; the events are the constants below.
+"""
+
+from __future__ import annotations
+
+import logging
+import reprlib
+import traceback
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from actors.instrumentation.telemetry import Event, Telemetry
+
+__all__ = [
+    "CLEANUP_FAILED",
+    "CRASH",
+    "MAILBOX_ALARM",
+    "ZOMBIE",
+    "attach",
+    "bounded",
+    "log_exception",
+]
+
+CRASH: Event = ("actors", "process", "crash")
+"""A process died of an exception. Metadata: pid, process, parent, ancestors, reason, exception, and what the server
+knew: last_message, state."""
+
+CLEANUP_FAILED: Event = ("actors", "process", "cleanup_failed")
+"""Code that ran while a process was ending raised. Metadata as for a crash."""
+
+ZOMBIE: Event = ("actors", "process", "zombie")
+"""A process did not end within the kill grace and was declared dead. Metadata as for a crash, and task."""
+
+MAILBOX_ALARM: Event = ("actors", "mailbox", "alarm")
+"""A mailbox has grown over `mailbox_alarm`, or has doubled since. Measures queue_length; about pid and process."""
+
+THREADS_FULL: Event = ("actors", "threads", "full")
+"""Other threads had to wait, or were refused, because too much from them waited already. Measures waited and refused,
+since the last of these events, and limit."""
+
+THREAD_CALL_FAILED: Event = ("actors", "threads", "failed")
+"""What another thread has sent raised where it arrived. Metadata: function, args, exception."""
+
+_log = logging.getLogger("actors")
+
+_LONGEST = 2000
+_LONGEST_TRACEBACK = 64 * 1024
+# So that the text of something very large is not made at all, where Python's own containers hold it.
+_brief = reprlib.Repr()
+_brief.maxstring = _brief.maxother = _LONGEST
+_brief.maxdict = _brief.maxlist = _brief.maxtuple = _brief.maxset = _brief.maxfrozenset = 50
+_brief.maxlevel = 8
+
+
+def attach(telemetry: Telemetry) -> Callable[[], None]:
+    """Log crashes, failed clean-ups, zombies and full queues of one runtime, until the returned function is called.
+
+    If the logger is not enabled for errors at this moment, nothing is listened to, so that
+    what nobody would read costs nothing.
+    """
+    handlers = (
+        (CRASH, _crash),
+        (CLEANUP_FAILED, _cleanup_failed),
+        (ZOMBIE, _zombie),
+        (MAILBOX_ALARM, _mailbox_alarm),
+        (THREADS_FULL, _threads_full),
+        (THREAD_CALL_FAILED, _thread_call_failed),
+    )
+    detaches = (
+        [telemetry.attach(event, handler) for event, handler in handlers]
+        if _log.isEnabledFor(logging.ERROR)
+        else []
+    )
+
+    def detach() -> None:
+        for each in detaches:
+            each()
+
+    return detach
+
+
+def bounded(text: str) -> str:
+    """Cut a text that is too long for a line of a log, such as what an exception quotes of what somebody sent.
+
+    >>> bounded("x" * 5_000_000)[-30:]
+    'xxxxxx... (5000000 characters)'
+    """
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}... ({len(text)} characters)"
+
+
+def log_exception(
+    log: logging.Logger,
+    message: str,
+    *args: object,
+    exception: BaseException,
+    extra: Mapping[str, Any] | None = None,
+) -> None:
+    """Log an error with the traceback of an exception, at a length that a log can take.
+
+    An exception that says more than 2000 characters would be written in full by `exc_info`. Its traceback becomes a
+    part of the message here, each line of it cut.
+    """
+    if not _says_too_much(exception):
+        log.error(message, *args, exc_info=exception, extra=extra)
+        return
+    lines = "".join(traceback.format_exception(exception)).splitlines()
+    text = "\n".join(map(bounded, lines))
+    if len(text) > _LONGEST_TRACEBACK:
+        half = _LONGEST_TRACEBACK // 2
+        text = f"{text[:half]}\n... ({len(text)} characters)\n{text[-half:]}"
+    log.error("%s\n%s", message % args, text, extra=extra)
+
+
+def _says_too_much(exception: BaseException) -> bool:
+    """Tell whether an exception, or one that its traceback shows as well, has a text that is too long."""
+    waiting: list[BaseException | None] = [exception]
+    seen: set[int] = set()
+    while waiting:
+        each = waiting.pop()
+        if each is None or id(each) in seen:
+            continue
+        seen.add(id(each))
+        try:
+            size = len(str(each)) + sum(map(len, getattr(each, "__notes__", ())))
+        except Exception:  # its own __str__ fails, which the traceback says as well
+            size = 0
+        if size > _LONGEST:
+            return True
+        waiting += [each.__cause__, each.__context__]
+        if isinstance(each, BaseExceptionGroup):
+            waiting += each.exceptions
+    return False
+
+
+def _crash(event: Event, measurements: Mapping[str, Any], metadata: Mapping[str, Any]) -> None:
+    context = "".join(
+        f"\n  {title}: {_shown(metadata[key])}"
+        for key, title in (
+            ("last_message", "last message"),
+            ("state", "state"),
+            ("stopping", "it was stopping because of"),
+        )
+        if key in metadata and metadata[key] != metadata["reason"]
+    )
+    log_exception(
+        _log,
+        "Process %s %r crashed: %s%s",
+        metadata["process"],
+        metadata["pid"],
+        bounded(str(metadata["reason"])),
+        context,
+        exception=metadata["exception"],
+        extra={"actor": dict(metadata), "measurements": dict(measurements)},
+    )
+
+
+def _shown(value: object) -> str:
+    """A value on a line of reasonable length: what a server was sent, or keeps, may be of any size."""
+    return bounded(_brief.repr(value))
+
+
+def _cleanup_failed(
+    event: Event, measurements: Mapping[str, Any], metadata: Mapping[str, Any]
+) -> None:
+    log_exception(
+        _log,
+        "Process %s %r raised while it was ending with %s",
+        metadata["process"],
+        metadata["pid"],
+        bounded(repr(metadata["reason"])),
+        exception=metadata["exception"],
+    )
+
+
+def _zombie(event: Event, measurements: Mapping[str, Any], metadata: Mapping[str, Any]) -> None:
+    task = metadata["task"]
+    frames = task.iter_await_frames() if task is not None else ()
+    stack = "".join(traceback.format_list(traceback.StackSummary.extract(frames)))
+    _log.error(
+        "Process %s %r was killed (%s) and does not end; from here on it is treated as dead. It is at:\n%s",
+        metadata["process"],
+        metadata["pid"],
+        bounded(repr(metadata["reason"])),
+        stack or "  an unknown place: its task has not started\n",
+    )
+
+
+def _mailbox_alarm(
+    event: Event, measurements: Mapping[str, Any], metadata: Mapping[str, Any]
+) -> None:
+    _log.warning(
+        "%d messages wait for process %s %r: it gets more than it handles",
+        measurements["queue_length"],
+        metadata["process"],
+        metadata["pid"],
+    )
+
+
+def _threads_full(
+    event: Event, measurements: Mapping[str, Any], metadata: Mapping[str, Any]
+) -> None:
+    _log.warning(
+        "Other threads send more than the runtime takes: %d messages had to wait for room among %d, %d were refused",
+        measurements["waited"],
+        measurements["limit"],
+        measurements["refused"],
+    )
+
+
+def _thread_call_failed(
+    event: Event, measurements: Mapping[str, Any], metadata: Mapping[str, Any]
+) -> None:
+    function = metadata["function"]
+    _log.error(
+        "What another thread has sent failed in the runtime's thread, in %s(%s)",
+        getattr(function, "__qualname__", None) or _shown(function),
+        ", ".join(map(_shown, metadata["args"])),
+        exc_info=metadata["exception"],
+    )

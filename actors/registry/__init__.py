@@ -1,0 +1,1 @@
+"""Registries: unique or shared keys for processes, with a value for each entry."""

@@ -1,0 +1,1 @@
+"""Servers: processes that keep state and answer requests."""

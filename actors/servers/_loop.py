@@ -1,0 +1,348 @@
+"""The loop of a GenServer: take a message, run its callback, do what the result says."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Awaitable
+from typing import TYPE_CHECKING, Any
+
+import trio
+from trio.lowlevel import wait_task_rescheduled
+
+from actors._kernel.callbacks import serves, starting
+from actors._kernel.process import Process, current_process
+from actors._kernel.reasons import escaping, reason_of
+from actors.errors import InvalidReturn, ProcessExit, ProcessKilled, StartError, StartIgnored
+from actors.exits import NORMAL, ExitReason, is_normal_exit
+from actors.messages import Exit, Timeout
+from actors.process import receive
+from actors.servers._debug import Debug
+from actors.servers._envelopes import CallRequest, Cast
+from actors.servers._system import ServerStatus, SystemFailure, SystemRequest, redacted
+from actors.servers.results import MISSING, Continue, Fail, Ignore, NoReply, Reply, Stop, Within
+
+if TYPE_CHECKING:
+    from actors.servers.gen_server import GenServer, Sender
+
+__all__ = ["Loop", "StopRequest", "serve"]
+
+# Messages that a server handles before it lets the others run, if it always finds one. Large enough that the switch
+# costs nothing next to the work, small enough that a flooded server holds the rest up for well under a millisecond.
+FAIRNESS = 64
+
+AFTER_CALL = ("Reply(value)", "NoReply()", "Stop(reason)")
+AFTER_MESSAGE = ("None", "NoReply()", "Continue(argument)", "Within(seconds)", "Stop(reason)")
+AFTER_INIT = (
+    "None",
+    "Continue(argument)",
+    "Within(seconds)",
+    "Ignore()",
+    "Fail(reason)",
+    "Stop(reason)",
+)
+
+
+class StopRequest:
+    """The system request of `stop`."""
+
+    __slots__ = ("reason",)
+
+    def __init__(self, reason: ExitReason) -> None:
+        self.reason = reason
+
+    def __repr__(self) -> str:
+        return f"stop with {self.reason!r}"
+
+
+class _Stopping(Exception):
+    """Carries a decision to stop out of the dispatch, to the one place that terminates."""
+
+    def __init__(
+        self, reason: ExitReason, sender: Sender | None = None, value: Any = MISSING
+    ) -> None:
+        self.reason = reason
+        self.sender = sender
+        self.value = value
+
+
+@serves
+async def serve(cls: type[GenServer[Any]], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    """What the process of a server runs."""
+    process = current_process.get()
+    assert process is not None
+    server = cls()
+    then = await _init(process, server, args, kwargs)
+    await Loop(process, server).run(then)
+
+
+async def _init(
+    process: Process, server: GenServer[Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Continue | Within | None:
+    slot = process.start_slot
+    if process.runtime.instruments and (waits := starting(process, "init", args)) is not None:
+        await waits
+    result = await server.init(*args, **kwargs)
+    if result is None or isinstance(result, (Continue, Within)):
+        if slot is not None:
+            slot.ack()
+            process.start_slot = None
+            if isinstance(result, Continue):
+                # The start returns before the continue runs. One round of the loop wakes the starter, but it may come
+                # after this process in that round; so it takes two.
+                await trio.lowlevel.cancel_shielded_checkpoint()
+                await trio.lowlevel.cancel_shielded_checkpoint()
+        return result
+    if isinstance(result, (Ignore, Fail)):
+        if slot is not None:
+            slot.nack(StartIgnored() if isinstance(result, Ignore) else StartError(result.reason))
+        raise ProcessExit(NORMAL)
+    if isinstance(result, Stop):
+        if not is_normal_exit(result.reason):
+            process.context = lambda: {"state": server.state, "server": type(server).__name__}
+        raise ProcessExit(result.reason)
+    raise InvalidReturn(f"{type(server).__name__}.init", result, AFTER_INIT)
+
+
+class Loop:
+    """One server's loop, with what it must remember between messages."""
+
+    __slots__ = (
+        "before",
+        "deadline",
+        "debug",
+        "interval",
+        "message",
+        "process",
+        "server",
+        "suspended",
+    )
+
+    def __init__(self, process: Process, server: GenServer[Any]) -> None:
+        self.process = process
+        self.server = server
+        self.before: Any = None
+        self.deadline = math.inf
+        self.interval = math.inf
+        self.message: Any = None
+        self.debug: Debug | None = None
+        self.suspended = False
+
+    async def run(self, then: Continue | Within | None) -> None:
+        try:
+            if then is not None:
+                self.before = self.server.state
+                await self._apply(then, "init", AFTER_INIT)
+            await self._serve_messages()
+        except _Stopping as stopping:
+            await self._stop(stopping)
+        except (trio.Cancelled, GeneratorExit):
+            # An exit signal was accepted, or the task is being thrown away. As in OTP, no callback runs any more.
+            raise
+        except BaseException as error:
+            if self.process.dying or escaping(error) is not None:
+                raise
+            # Whatever a callback does wrong ends this server in order: old state back, terminate, then the same error.
+            self.server.state = self.before
+            await self._terminate(reason_of(error))
+            raise
+
+    async def _stop(self, stopping: _Stopping) -> None:
+        process, reason = self.process, stopping.reason
+        if process.dying:
+            # A signal came while the callback decided to stop. The signal is what ends it, without any callback.
+            raise ProcessKilled(process.reason) from None
+        try:
+            await self._terminate(reason)
+        finally:
+            # Only now, and even if terminate failed: who gets this answer may rely on the cleaning up being done.
+            if stopping.sender is not None and not process.dying:
+                stopping.sender._answer(stopping.value)
+        raise ProcessExit(reason) from None
+
+    async def _terminate(self, reason: ExitReason) -> None:
+        # What a crash report should say; left with the process before, because terminate may be what fails. A function,
+        # because mostly nobody asks.
+        process = self.process
+        process.context = lambda: self._explain(reason)
+        if process.runtime.instruments:
+            waits = starting(process, "terminate", reason)
+            if waits is not None:
+                await waits
+        await self.server.terminate(reason)
+
+    def _explain(self, reason: ExitReason) -> dict[str, Any]:
+        status = self.status(reason)
+        return {
+            "last_message": status.message,
+            "state": status.state,
+            "server": status.server,
+            "stopping": reason,
+        }
+
+    async def _serve_messages(self) -> None:  # noqa: C901, PLR0912, PLR0915 - one dispatch, spelled out for speed
+        # The hot path of everything: one message costs no call here but the callback's own.
+        process, server, mailbox = self.process, self.server, self.process.mailbox
+        budget, deadline = FAIRNESS, math.inf
+        result: Any
+        while True:
+            if process.dying:
+                raise ProcessKilled(process.reason)
+            queue = mailbox.queue
+            if queue and budget:
+                budget -= 1
+                message = queue.popleft()
+                deadline, self.deadline = self.deadline, math.inf
+            else:
+                budget = FAIRNESS
+                # What an idle server handled last is not its to keep alive.
+                message = result = self.message = self.before = None
+                if not queue and self.deadline == math.inf:
+                    queue = ()  # the mailbox gives up its empty one, and so must this
+                    await wait_task_rescheduled(mailbox.parking())
+                    continue
+                if not await self._pause():
+                    continue
+                message = Timeout()
+            self.message, self.before = message, server.state
+            kind = type(message)
+            if process.runtime.instruments and (waits := self._show(message, kind)) is not None:
+                await waits
+            if self.debug is not None and kind is not SystemRequest:
+                self.debug.happened("in", message, process.describe())
+            if kind is CallRequest:
+                result = await server.handle_call(message.request, message.sender)
+                if type(result) is Reply:
+                    if self.debug is not None:
+                        self.debug.happened("out", result.value, process.describe())
+                    message.sender._answer(result.value)
+                    if result.then is not None:
+                        await self._apply(result.then, "handle_call", AFTER_CALL)
+                elif type(result) is Stop and result.reply is not MISSING:
+                    raise _Stopping(result.reason, message.sender, result.reply)
+                elif type(result) is NoReply or type(result) is Stop:
+                    await self._apply(result, "handle_call", AFTER_CALL)
+                else:
+                    raise InvalidReturn(f"{type(server).__name__}.handle_call", result, AFTER_CALL)
+            elif kind is Cast:
+                result = await server.handle_cast(message.message)
+                if result is not None:
+                    await self._apply(result, "handle_cast", AFTER_MESSAGE)
+            elif kind is SystemRequest:
+                await self._system(message, deadline)
+                continue
+            elif kind is Exit and process.is_stopped_by(message.pid):
+                raise _Stopping(message.reason)
+            else:
+                result = await server.handle_info(message)
+                if result is not None:
+                    await self._apply(result, "handle_info", AFTER_MESSAGE)
+            if self.debug is not None and kind is not CallRequest:
+                self.debug.happened("noreply", server.state, process.describe())
+
+    async def _pause(self) -> bool:
+        """Let others run, or wait for a message. Returns True if the lull that was asked for has come."""
+        mailbox = self.process.mailbox
+        if mailbox.queue:
+            # Shielded: a cancellation is seen by `dying`, between messages, and a message is never lost to it.
+            await trio.lowlevel.cancel_shielded_checkpoint()
+            return False
+        if await mailbox.park_until(self.deadline, self.process.runtime.timers) or mailbox.queue:
+            return False
+        self.deadline = math.inf
+        return not self.process.dying
+
+    def _show(self, message: Any, kind: type) -> Awaitable[None] | None:
+        process = self.process
+        for instrument in process.runtime.instruments:
+            instrument.message_received(process.pid, message)
+        if kind is CallRequest:
+            return starting(process, "handle_call", message.request)
+        if kind is Cast:
+            return starting(process, "handle_cast", message.message)
+        if kind is SystemRequest or (kind is Exit and process.is_stopped_by(message.pid)):
+            # No callback is for these.
+            return None
+        return starting(process, "handle_info", message)
+
+    # Requests of actors.sys
+
+    async def _system(self, message: SystemRequest, deadline: float) -> None:
+        if deadline != math.inf:
+            # As in OTP, looking at a server starts the lull that it waits for anew.
+            self.deadline = trio.current_time() + self.interval
+        self._answer(message)
+        # Only system requests, and the end of its parent, reach a suspended server. Without a limit: being suspended
+        # is what somebody wanted, until they want something else.
+        while self.suspended:
+            waiting = await receive(self._is_urgent)
+            if type(waiting) is Exit:
+                raise _Stopping(waiting.reason)
+            self._answer(waiting)
+
+    def _is_urgent(self, message: Any) -> bool:
+        return type(message) is SystemRequest or (
+            type(message) is Exit and self.process.is_stopped_by(message.pid)
+        )
+
+    def _answer(self, message: SystemRequest) -> None:
+        if isinstance(message.request, StopRequest):
+            raise _Stopping(message.request.reason)
+        try:
+            answer = message.request(self)
+        except Exception as error:  # a request is somebody else's code: what it raises is theirs
+            answer = SystemFailure(error)
+        message.sender._answer(answer)
+
+    def suspend(self) -> None:
+        """Handle nothing but system requests, until `resume`."""
+        self.suspended = True
+
+    def resume(self) -> None:
+        """Handle messages again."""
+        self.suspended = False
+
+    def status(self, reason: ExitReason = None) -> ServerStatus:
+        """What is known of this server, as it wants to be shown."""
+        process = self.process
+        status = ServerStatus(
+            pid=process.pid,
+            server=type(self.server).__name__,
+            parent=process.obeys,
+            dictionary=dict(process.dictionary or {}),
+            suspended=self.suspended,
+            state=self.server.state,
+            message=self.message,
+            reason=reason,
+            log=list(self.debug.log) if self.debug is not None and self.debug.log else [],
+        )
+        return redacted(self.server.format_status, status)
+
+    async def _apply(self, result: Any, callback: str, expected: tuple[str, ...]) -> None:
+        """Do what the result of a callback says, and what the results of the continues that it asks for say."""
+        while True:
+            kind = type(result)
+            if kind is NoReply:
+                if result.then is None:
+                    return
+                result = result.then
+                kind = type(result)
+            if kind is Within:
+                self.interval = result.seconds
+                self.deadline = trio.current_time() + result.seconds
+                return
+            if kind is Stop:
+                raise _Stopping(result.reason)
+            if kind is not Continue:
+                raise InvalidReturn(f"{type(self.server).__name__}.{callback}", result, expected)
+            if self.process.dying:
+                raise ProcessKilled(self.process.reason)
+            self.message = result
+            self.before = self.server.state
+            if self.process.runtime.instruments:
+                waits = starting(self.process, "handle_continue", result.argument)
+                if waits is not None:
+                    await waits
+            result = await self.server.handle_continue(result.argument)
+            if result is None:
+                return
+            callback, expected = "handle_continue", AFTER_MESSAGE

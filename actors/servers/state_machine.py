@@ -1,0 +1,245 @@
+"""State machines: servers that answer differently depending on the state they are in.
+
+    class Door(StateMachine):
+        async def begin(self):
+            return NextState(self.closed)
+
+        async def closed(self, event):
+            match event:
+                case CastEvent("open"):
+                    return NextState(self.open, state_timeout=10)
+
+        async def open(self, event):
+            match event:
+                case StateTimeout() | CastEvent("close"):
+                    return NextState(self.closed)
+
+    door = await Door.start_link()
+    cast(door, "open")
+
+Each state is a method, and every event comes to the method of the state that the machine is in: what is possible in a
+state stands in one place. A server with an `if self.open` in every callback is a state machine that has not been
+written as one; a server without is not, and should stay a `GenServer`.
+
+After OTP's gen_statem, with state functions and enter calls. Left out: generic (named) timeouts, for which there is
+`actors.timers.send_after`, events that a state makes for itself, and changing the callback module. An event timeout
+of 0 seconds lets the messages that wait already come first, as everywhere in this package.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections import deque
+from typing import Any, final
+
+import trio
+
+from actors._kernel.process import require_process
+from actors.errors import InvalidCallback, InvalidReturn
+from actors.messages import Timeout
+from actors.refs import TimerRef
+from actors.servers._state_events import (
+    CallEvent,
+    CastEvent,
+    EnterEvent,
+    EventTimeout,
+    InfoEvent,
+    KeepState,
+    NextState,
+    State,
+    StateEvent,
+    StateResult,
+    StateTimeout,
+)
+from actors.servers.gen_server import GenServer, Sender, reply
+from actors.servers.results import MISSING, Continue, Fail, Ignore, NoReply, Stop, Within
+from actors.timers import cancel_timer, send_after
+
+__all__ = [
+    "CallEvent",
+    "CastEvent",
+    "EnterEvent",
+    "EventTimeout",
+    "InfoEvent",
+    "KeepState",
+    "NextState",
+    "StateEvent",
+    "StateMachine",
+    "StateResult",
+    "StateTimeout",
+]
+
+AFTER_EVENT = ("KeepState()", "NextState(self.a_state)", "Stop(reason)", "None")
+AFTER_ENTER = ("KeepState() without postpone", "Stop(reason)", "None")
+AFTER_BEGIN = ("NextState(self.a_state)", "Ignore()", "Fail(reason)", "Stop(reason)")
+
+
+class StateMachine(GenServer[str]):
+    """A state machine. Subclass it, write `begin` and a method for each state, and start it with `start_link`.
+
+        async def locked(self, event: StateEvent) -> StateResult:
+            match event:
+                case CallEvent("unlock"):
+                    return NextState(self.unlocked, reply="click")
+            return None
+
+    A state method gets one event, one of `CallEvent`, `CastEvent`, `InfoEvent`, `EnterEvent`, `StateTimeout` and
+    `EventTimeout`, and returns one of
+
+    - `KeepState(...)`: handled; stay. The fields answer a call, set timeouts, or postpone the event;
+    - `NextState(self.other, ...)`: handled; go to another state. It gets an `EnterEvent` first, then everything that
+      was postponed, in the order in which it came, then what is new;
+    - `Stop(reason)`: stop. A `reply` in it is sent before `terminate`, as gen_statem does, and unlike a GenServer;
+    - None: this state has nothing to say to it. For an `EnterEvent` or an `InfoEvent` that is fine. Anything else was
+      sent on purpose, so the machine crashes, with a message that says what is missing.
+
+    In an `EnterEvent` the state cannot be changed again, nor the event postponed.
+
+    `self.state` is the name of the present state, for reading. What else the machine knows are attributes of its own;
+    unlike the state they are not set back when a state method fails. Everything that works on a `GenServer` works on
+    a machine: `call`, `cast`, `stop`, `actors.sys`, supervisors; so do its rules about `terminate`.
+    """
+
+    async def begin(self, *args: Any, **kwargs: Any) -> NextState | Ignore | Fail | Stop:
+        """Set up the machine and say in which state it begins. `start_link` returns when this has returned.
+
+        Returns:
+            `NextState(self.a_state)`, with timeouts if you like; or `Ignore`, `Fail` or `Stop`, as from the `init` of
+            a server.
+        """
+        raise NotImplementedError(
+            f"{type(self).__name__} has no begin; add one that returns NextState(self.your_first_state)"
+        )
+
+    # The server's side
+
+    @final
+    async def init(self, *args: Any, **kwargs: Any) -> Continue | Ignore | Fail | Stop:
+        self._waiting: deque[StateEvent] = deque()
+        self._postponed: list[StateEvent] = []
+        self._lull: float | None = None
+        self._timer: TimerRef | None = None
+        self._alarm: object = None
+        result = await self.begin(*args, **kwargs)
+        if isinstance(result, (Ignore, Fail, Stop)):
+            return result
+        where = f"{type(self).__name__}.begin"
+        if not isinstance(result, NextState) or result.postpone or result.reply is not MISSING:
+            raise InvalidReturn(where, result, AFTER_BEGIN)
+        self.state = self._name_of(result, where)
+        self._set_timeouts(result)
+        return Continue(EnterEvent(None))
+
+    @final
+    async def handle_call(self, request: Any, sender: Sender) -> NoReply | Stop:
+        return await self._happened(CallEvent(request, sender))
+
+    @final
+    async def handle_cast(self, message: Any) -> NoReply | Stop:
+        return await self._happened(CastEvent(message))
+
+    @final
+    async def handle_info(self, message: Any) -> NoReply | Stop:
+        if type(message) is Timeout:
+            return await self._happened(EventTimeout())
+        if type(message) is _Alarm:
+            # Always the one that is set: whoever sets another takes this one out of the mailbox.
+            self._timer = self._alarm = None
+            return await self._happened(StateTimeout())
+        return await self._happened(InfoEvent(message))
+
+    @final
+    async def handle_continue(self, argument: Any) -> NoReply | Stop:
+        if type(argument) is not EnterEvent:
+            # Two states that postpone an event to each other make an endless loop, which must not be everybody's.
+            await trio.lowlevel.checkpoint()
+        return await self._happened(argument)
+
+    # One event at a time, so that after a failure the state is the one in which it failed
+
+    async def _happened(self, event: StateEvent) -> NoReply | Stop:
+        where = f"{type(self).__name__}.{self.state}"
+        entering = type(event) is EnterEvent
+        if not entering:
+            self._lull = None
+        state: State = getattr(self, self.state)
+        result = await state(event)
+        if result is None:
+            result = await self._unhandled(event, where)
+        if isinstance(result, Stop):
+            self._answer(event, result.reply, result, where)
+            return Stop(result.reason)
+        if not isinstance(result, KeepState | NextState):
+            raise InvalidReturn(where, result, AFTER_ENTER if entering else AFTER_EVENT)
+        if entering and (isinstance(result, NextState) or result.postpone):
+            raise InvalidReturn(where, result, AFTER_ENTER)
+        target = self._name_of(result, where) if isinstance(result, NextState) else self.state
+        self._answer(event, result.reply, result, where)
+        if result.postpone:
+            self._postponed.append(event)
+        if target != self.state:
+            self._go_to(target)
+        self._set_timeouts(result)
+        if self._waiting:
+            return NoReply(then=Continue(self._waiting.popleft()))
+        return NoReply(then=None if self._lull is None else Within(self._lull))
+
+    async def _unhandled(self, event: StateEvent, where: str) -> KeepState:
+        if isinstance(event, InfoEvent):
+            await super().handle_info(event.message)
+        elif not isinstance(event, EnterEvent):
+            raise NotImplementedError(
+                f"{where} returned None for {event!r}; add a case for it, or return KeepState() if "
+                "it means nothing in this state"
+            )
+        return KeepState()
+
+    def _answer(self, event: StateEvent, value: Any, result: StateResult, where: str) -> None:
+        if value is MISSING:
+            return
+        if not isinstance(event, CallEvent):
+            raise InvalidReturn(where, result, ("a reply to a CallEvent only",))
+        reply(event.sender, value)
+
+    def _go_to(self, target: str) -> None:
+        self._waiting.extendleft(reversed(self._postponed))
+        self._postponed.clear()
+        self._waiting.appendleft(EnterEvent(self.state))
+        self._cancel_state_timeout()
+        self.state = target
+
+    def _name_of(self, result: NextState, where: str) -> str:
+        method: Any = result.state
+        name = getattr(method, "__name__", "")
+        if getattr(method, "__self__", None) is not self or not hasattr(self, name):
+            raise InvalidReturn(
+                where, result, ("NextState(self.a_state), a method of the machine",)
+            )
+        if not inspect.iscoroutinefunction(method):
+            raise InvalidCallback(type(self).__name__, name)
+        return str(name)
+
+    def _set_timeouts(self, result: KeepState | NextState) -> None:
+        if result.event_timeout is not None:
+            self._lull = result.event_timeout if result.event_timeout < math.inf else None
+        if result.state_timeout is not None:
+            self._cancel_state_timeout()
+            if result.state_timeout < math.inf:
+                self._alarm = _Alarm()
+                pid = require_process("state_timeout").pid
+                self._timer = send_after(pid, self._alarm, result.state_timeout)
+
+    def _cancel_state_timeout(self) -> None:
+        timer, alarm = self._timer, self._alarm
+        self._timer = self._alarm = None
+        if timer is not None and cancel_timer(timer) is None:
+            # It has fired and waits in the mailbox, for a state that is over.
+            require_process("state_timeout").mailbox.flush(lambda message: message is alarm)
+
+
+class _Alarm:
+    """The message of a state timeout."""
+
+    def __repr__(self) -> str:
+        return "<state timeout>"

@@ -1,0 +1,5 @@
+"""The command `ashtree`, and `run_endpoint` for programs that are one endpoint."""
+
+from channels.cli.serve import main, run_endpoint, serve_endpoint
+
+__all__ = ["main", "run_endpoint", "serve_endpoint"]

@@ -1,0 +1,342 @@
+"""The command line: `ashtree serve module:endpoint`, and `run_endpoint` for programs that are one endpoint."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import ssl
+import sys
+from collections.abc import Callable
+from contextlib import redirect_stdout
+from enum import StrEnum
+from importlib import metadata
+from pathlib import Path
+from typing import Annotated, Any, NoReturn, TextIO, TypeAlias
+
+import typer
+from typer.exceptions import TyperException
+
+from actors.exits import Crash, Shutdown
+from actors.instrumentation.watchdog import DEFAULT_LIMIT
+from actors.refs import Pid
+from channels.cli.installation import find_clashes
+from channels.cli.token import add_token_commands
+from channels.endpoint.endpoint import Endpoint
+from channels.errors import ChannelsError
+from channels.testing.live_network import LiveNetwork
+from supervision.applications import application
+from supervision.chaos.commands import add_chaos_command
+from supervision.command_line.arguments import load_module
+from supervision.command_line.program_frames import program_place
+from supervision.errors import FailedToStartChild, SupervisionError
+from supervision.simulation.tools.commands import add_simulation_commands
+
+__all__ = ["LogLevel", "main", "run_endpoint", "serve_endpoint"]
+
+# A server holds very many objects that live long, and CPython's collector looks at all of them again and again: with
+# the defaults it takes three quarters of the time of a server with 15,000 connections. Ended processes leave no
+# cycles behind, so it may look seldom.
+_GC_THRESHOLDS = (100_000, 50, 100)
+
+
+Watchdog: TypeAlias = Annotated[
+    float,
+    typer.Option(
+        min=0,
+        metavar="SECONDS",
+        help="Log which handler holds up the server for longer than this; 0: do not look.",
+    ),
+]
+
+
+class LogLevel(StrEnum):
+    """What is logged: this and everything worse."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+    CRITICAL = "critical"
+
+
+def serve_endpoint(
+    endpoint: Endpoint,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 4000,
+    ssl_context: ssl.SSLContext | None = None,
+    tune_gc: bool = True,
+    watchdog: float | None = DEFAULT_LIMIT,
+    on_started: Callable[[str], None] | None = None,
+) -> None:
+    """Serve an endpoint until SIGINT or SIGTERM, then drain and stop in order. Blocks.
+
+    Args:
+        endpoint: what to serve.
+        host: the address to listen on.
+        port: 0 takes any free one.
+        ssl_context: speaks TLS; None speaks plain HTTP.
+        tune_gc: freeze what exists when the server has started, and set the collector's thresholds for many
+            long-lived objects.
+        watchdog: seconds that a handler may hold up the whole server before the log names it; None does not look.
+        on_started: called with the address, as a URL, when connections are accepted.
+
+    Raises:
+        ChannelsError: a mistake in what is mounted.
+        SystemExit: after one sentence on standard error: the endpoint did not start, or failed.
+    """
+    endpoint.check()
+
+    def started(_: Pid) -> None:
+        if tune_gc:
+            gc.collect()
+            gc.freeze()
+            gc.set_threshold(*_GC_THRESHOLDS)
+        if on_started is not None:
+            on_started(_url(*endpoint.address, secure=ssl_context is not None))
+
+    application.run(
+        [endpoint.child_spec(host=host, port=port, ssl_context=ssl_context)],
+        on_started=started,
+        # What comes after the drain has the usual time for itself.
+        shutdown_deadline=endpoint.draining.timeout + 30.0,
+        watchdog=watchdog,
+        explain=_explain,
+    )
+
+
+def _explain(error: SupervisionError) -> str:
+    """What to tell whoever started the server: what is wrong, not which child of which supervisor noticed."""
+    reason = getattr(error, "reason", None)
+    while isinstance(reason, Shutdown) and isinstance(reason.detail, FailedToStartChild):
+        reason = reason.detail.reason
+    if isinstance(reason, Crash) and isinstance(reason.exception, ChannelsError):
+        return str(reason.exception)
+    return str(error)
+
+
+def run_endpoint(
+    endpoint: Endpoint, *, default_port: int = 4000, default_log_level: str = "info"
+) -> NoReturn:
+    """Be a program that serves one endpoint: read the options, serve, exit. For the end of a `__main__.py`.
+
+        run_endpoint(endpoint, default_port=4000)
+
+    Options are --host, --port, --log-level and --watchdog. Exit codes: 0 after a stop in order, 1 if the server could
+    not start or failed, 2 for options that do not exist.
+    """
+    log_level_default = LogLevel(default_log_level)
+
+    def command(
+        host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+        port: Annotated[
+            int, typer.Option(min=0, max=65535, help="Port; 0 takes any free one.")
+        ] = default_port,
+        log_level: Annotated[
+            LogLevel, typer.Option(help="Log this and everything worse.")
+        ] = log_level_default,
+        watchdog: Watchdog = DEFAULT_LIMIT,
+    ) -> None:
+        _serve(endpoint, host, port, log_level, watchdog=watchdog)
+
+    app = _app()
+    app.command(help="Serve until Ctrl-C.")(command)
+    _run(app)
+
+
+def main() -> NoReturn:
+    """The `ashtree` command."""
+    for clash in find_clashes():
+        if clash.overwritten:
+            _fail(str(clash), 1)
+        sys.stderr.write(f"Warning: {clash}\n")
+    app = _app(help="Ashtree: actors, supervision and Phoenix Channels on Trio.")
+
+    @app.callback()
+    def ashtree(
+        *,
+        version: Annotated[
+            bool,
+            typer.Option(
+                "--version",
+                is_eager=True,
+                callback=_show_version,
+                help="Say which version, and exit.",
+            ),
+        ] = False,
+    ) -> None:
+        pass
+
+    @app.command(help="Serve an endpoint until Ctrl-C.")
+    def serve(
+        target: Annotated[
+            str, typer.Argument(metavar="MODULE:ENDPOINT", help="Such as chat.server:endpoint.")
+        ],
+        host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+        port: Annotated[
+            int, typer.Option(min=0, max=65535, help="Port; 0 takes any free one.")
+        ] = 4000,
+        log_level: Annotated[
+            LogLevel, typer.Option(help="Log this and everything worse.")
+        ] = LogLevel.INFO,
+        *,
+        watchdog: Watchdog = DEFAULT_LIMIT,
+        certfile: Annotated[
+            Path | None, typer.Option(help="Speak TLS: the certificate and its chain, in PEM.")
+        ] = None,
+        keyfile: Annotated[
+            Path | None, typer.Option(help="Its key, if that is not in the same file.")
+        ] = None,
+    ) -> None:
+        context = _ssl_context(certfile, keyfile)
+        _serve(_load(target), host, port, log_level, watchdog=watchdog, ssl_context=context)
+
+    add_token_commands(app, _app())
+    add_simulation_commands(app)
+    add_chaos_command(app, LiveNetwork)
+    _run(app)
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"ashtree {metadata.version('ashtree')}")
+        raise typer.Exit
+
+
+def _app(**options: str) -> typer.Typer:
+    return typer.Typer(
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+        **options,  # type: ignore[arg-type]
+    )
+
+
+def _run(app: typer.Typer) -> NoReturn:
+    try:
+        with redirect_stdout(_Output(sys.stdout)):  # type: ignore[type-var]  # all that is used of it
+            app(standalone_mode=False)
+            sys.stdout.flush()
+    except TyperException as error:
+        # Raised for nothing but what was typed. 2 is what shells and their users expect for that.
+        _fail(f"{_sentence(error)} (see --help)", 2)
+    except ChannelsError as error:
+        _fail(str(error), 1)
+    raise SystemExit(0)
+
+
+class _OutputError(ChannelsError):
+    """Standard output takes nothing: a full disk, a closed pipe."""
+
+
+class _Output:
+    """Standard output, whose errors are one sentence and the end of the program."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        """Write as the stream does. Raises _OutputError."""
+        if text == "":  # not bytes, which have to be refused
+            # A probe of typer's, which takes any error for "no text can be written here".
+            return 0
+        try:
+            return self._stream.write(text)
+        except OSError as error:
+            raise self._failed(error) from error
+
+    def flush(self) -> None:
+        """Write out as the stream does. Raises _OutputError."""
+        try:
+            self._stream.flush()
+        except OSError as error:
+            raise self._failed(error) from error
+
+    def _failed(self, error: OSError) -> _OutputError:
+        # Python writes out what is left at exit, and would print a traceback if that fails again.
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, self._stream.fileno())
+        os.close(nowhere)
+        return _OutputError(
+            f"cannot write to standard output: {error.strerror or error}; send it elsewhere"
+        )
+
+
+def _sentence(error: TyperException) -> str:
+    describe = getattr(error, "format_message", None)
+    return str(describe() if describe is not None else error).rstrip(".")
+
+
+def _fail(sentence: str, code: int) -> NoReturn:
+    sys.stderr.write(f"{sentence}\n")
+    raise SystemExit(code)
+
+
+def _ssl_context(certfile: Path | None, keyfile: Path | None) -> ssl.SSLContext | None:
+    if certfile is None:
+        if keyfile is not None:
+            raise typer.BadParameter("--keyfile is of no use without --certfile")
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.set_alpn_protocols(["h2", "http/1.1"])
+    try:
+        context.load_cert_chain(certfile, keyfile)
+    except (
+        OSError
+    ) as error:  # SSLError is one: what is in the files is no certificate, or not its key
+        raise typer.BadParameter(
+            f"the certificate {str(certfile)!r} cannot be used: {error.strerror or error}"
+        ) from None
+    return context
+
+
+def _serve(
+    endpoint: Endpoint,
+    host: str,
+    port: int,
+    log_level: LogLevel,
+    *,
+    watchdog: float,
+    ssl_context: ssl.SSLContext | None = None,
+) -> None:
+    logging.basicConfig(
+        level=log_level.value.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    serve_endpoint(
+        endpoint,
+        host=host,
+        port=port,
+        ssl_context=ssl_context,
+        watchdog=watchdog or None,
+        on_started=lambda url: print(f"Serving on {url} (Ctrl-C stops it)", flush=True),
+    )
+
+
+def _url(host: str, port: int, *, secure: bool = False) -> str:
+    scheme = "https" if secure else "http"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
+
+
+def _load(target: str) -> Endpoint:
+    try:
+        module, name = load_module(
+            target, "ENDPOINT", "chat.server:endpoint", explained=ChannelsError
+        )
+    except ChannelsError as error:
+        # A mistake in a class, which raises where the class is defined.
+        place, said = program_place(error), str(error)
+        _fail(said if place is None or place in said else f"{place}: {said}", 1)
+    endpoint = getattr(module, name, None)
+    if not isinstance(endpoint, Endpoint):
+        names = [key for key, value in vars(module).items() if isinstance(value, Endpoint)]
+        there = f"; there is {', '.join(names)}" if names else "; there is none in this module"
+        raise typer.BadParameter(
+            f"{module.__name__}.{name} is not an Endpoint{there}"
+            if hasattr(module, name)
+            else f"the module {module.__name__!r} has no {name!r}{there}"
+        )
+    return endpoint

@@ -1,0 +1,1 @@
+"""One client's connection: the pure session, and the processes that run it."""

@@ -1,0 +1,424 @@
+"""The process of one joined topic: runs a `Channel` and writes its frames.
+
+It writes to the client's out-buffer itself, so that the order of its frames is the order of its actions:
+
+    join ok        reply, the closes of what it replaced; then whatever comes
+    join refused   error reply, those closes; ends with SHUTDOWN
+    superseded     either reply alone, where the topic was joined again before it; ends
+    leave          reply ok, phx_close; then what terminate pushes
+    clean stop     [reply], phx_close; then what terminate pushes
+    other stop     [reply], what terminate pushes; its connection then writes phx_error
+    crash          what terminate pushes; its connection then writes phx_error, or "join crashed"
+
+An ok is noted in the membership itself, which saves every join a message; what ends a membership is told to the
+connection, so that the session knows that the topic is free: `Refused`, `Closed`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from threading import get_ident
+from typing import Any
+
+import msgspec
+import trio
+
+from actors.exits import NOPROC, NORMAL, SHUTDOWN, ExitReason, Shutdown, is_normal_exit
+from actors.links import kill, monitor, send_exit
+from actors.messages import Down
+from actors.process import current_pid, receive, send, set_label
+from actors.refs import Pid, Ref
+from actors.runtime import current_runtime
+from actors.servers.gen_server import GenServer, Sender
+from actors.servers.results import MISSING, Continue, NoReply, Stop, Within
+from actors.servers.results import Reply as CallReply
+from actors.sys import ServerStatus
+from actors.threads import run_threadsafe
+from channels.channel import Channel
+from channels.checks.places import place_of_method
+from channels.checks.results import AFTER_CALL, AFTER_MESSAGE, AFTER_PUSH, invalid, join_response
+from channels.connection.channel_report import channel_state, kept_payload
+from channels.connection.effects import Membership
+from channels.connection.fastlane import Fastlane
+from channels.connection.slow_joins import watch_join
+from channels.errors import EncodeError, InvalidResult
+from channels.filters import filter_parameters
+from channels.handlers import method_of
+from channels.messages import Broadcast, Message
+from channels.payloads import InvalidPayload, refused
+from channels.pubsub.pubsub import PubSub
+from channels.replies import JoinRefused, Reply
+from channels.serializers.base import Codec
+from channels.telemetry import CHANNEL_HANDLED_IN, CHANNEL_JOINED
+from channels.transports.contract import Out
+
+__all__ = [
+    "DUPLICATE_JOIN",
+    "READ_ON_AT",
+    "ChannelServer",
+    "Closed",
+    "Gone",
+    "Link",
+    "ReadOn",
+    "Refused",
+]
+
+# What a channel that was replaced by a second join of its topic gets to end before it is killed, and to answer its own
+# join if it has not yet. Phoenix's figure for the former; for the latter it has no limit.
+REPLACED_GRACE = 5.0
+DUPLICATE_JOIN = Shutdown("duplicate_join")
+
+# Where a channel that has fallen behind lets its connection read again. Well above zero, so that it does not run dry.
+READ_ON_AT = 512
+
+
+class Link:
+    """What the channels of one connection share: where their frames go, and whom they belong to."""
+
+    __slots__ = ("assigns", "codec", "connection", "endpoint", "out", "pubsub", "runtime")
+
+    def __init__(
+        self,
+        *,
+        connection: Pid,
+        out: Out,
+        codec: Codec,
+        pubsub: PubSub,
+        endpoint: Any,
+        assigns: dict[str, Any],
+    ) -> None:
+        self.connection = connection
+        self.out = out
+        self.codec = codec
+        self.pubsub = pubsub
+        self.endpoint = endpoint
+        self.assigns = assigns
+        self.runtime = current_runtime()
+
+    def put(self, frame: bytes) -> None:
+        """Send a frame to the client, from any thread."""
+        if get_ident() == self.runtime.thread:
+            self.out.put(frame)
+        else:
+            run_threadsafe(self.runtime, self.out.put, frame)
+
+
+class Refused:
+    """Told to the connection: the join was answered with an error, and the channel ends."""
+
+    __slots__ = ("membership",)
+
+    def __init__(self, membership: Membership) -> None:
+        self.membership = membership
+
+
+class Closed(Refused):
+    """Told to the connection: phx_close is written, and the channel ends."""
+
+    __slots__ = ()
+
+
+class ReadOn:
+    """Told to the connection: this channel has caught up with most of what its client had sent."""
+
+    __slots__ = ()
+
+
+class Gone:
+    """Told by the connection: it is closing, so this channel has no client any more."""
+
+    __slots__ = ("reason",)
+
+    def __init__(self, reason: ExitReason) -> None:
+        self.reason = reason
+
+
+class ChannelServer(GenServer[None]):
+    """Runs one channel. Started by the connection, under the pool of its socket."""
+
+    async def init(
+        self, link: Link, membership: Membership, payload: Any, replaced: tuple[Pid, ...]
+    ) -> Continue:
+        self.link = link
+        self.membership = membership
+        self.replaced = replaced
+        self.answered = False
+        self.payload = kept_payload(payload)
+        runtime = current_runtime()
+        self.telemetry, self.timers = runtime.telemetry, runtime.timers
+        self.watching: Ref = monitor(link.connection)
+        cls: type[Channel] = membership.route.channel
+        channel = self.channel = cls.__new__(cls)
+        channel.topic = membership.topic
+        # The topic is the client's choice, so only its beginning goes into logs.
+        set_label(f"{cls.__name__} {membership.topic[:80]!r}")
+        channel.assigns = {**link.assigns, **membership.route.assigns}
+        channel.endpoint = link.endpoint
+        channel._link = link
+        channel._pid = current_pid()
+        channel._membership = membership
+        self.handlers = cls._handlers
+        # Whether terminate is the channel's business: not if its join raised, as in Phoenix.
+        self.constructed = False
+        return Continue(payload)
+
+    # Joining
+
+    async def handle_continue(self, argument: Any) -> Stop | NoReply | Continue | Within | None:
+        # The first is init's own: the join. All others are the channel's.
+        if self.answered:
+            return self._checked(await self.channel.handle_continue(argument), "handle_continue")
+        self.answered = True
+        if self.replaced:
+            await _wait_until_gone(self.replaced)
+            self.replaced = ()
+        channel, membership = self.channel, self.membership
+        channel.__init__()  # type: ignore[misc]  # here, so that what it raises is a join that crashed
+        started = trio.current_time()
+        try:
+            decode = type(channel)._decode_join
+            params = argument if decode is None else self._decoded(decode, argument)
+            watch = watch_join(channel)
+            try:
+                response = await channel.join(membership.topic, params)
+            finally:
+                if watch is not None:
+                    self.timers.forget(watch)
+        except JoinRefused as refusal:
+            self._measure_join(started, "error", argument)
+            return self._refuse(refusal)
+        self._accept(join_response(type(channel), response))
+        self._measure_join(started, "ok", argument)
+        if membership.status == "gone":
+            # The client has joined again meanwhile. It got its answer, and now this channel has to go.
+            send_exit(current_pid(), DUPLICATE_JOIN)
+        return None
+
+    def _decoded(self, decode: Callable[[Any], Any], params: Any) -> Any:
+        try:
+            return decode(params)
+        except InvalidPayload as error:
+            refused(self.channel, "phx_join", error)
+            raise JoinRefused(error.response) from None
+
+    def _accept(self, response: Any) -> None:
+        link, membership, channel = self.link, self.membership, self.channel
+        # Encoded first: if the response cannot be, the join has crashed and nothing was promised.
+        reply = self._encoded_answer("ok", response)
+        if membership.status != "superseded":
+            link.pubsub.subscribe(
+                membership.topic, metadata=Fastlane(link.out, link.codec, channel._intercepts)
+            )
+        self.constructed = channel._joined = True
+        # No checkpoint between subscribing and this: the answer is the first frame of the membership.
+        membership.accepted()
+        self._write_answer(reply)
+
+    def _refuse(self, refusal: JoinRefused) -> Stop:
+        link, membership = self.link, self.membership
+        self.constructed = True
+        reply = self._encoded_answer("error", refusal.payload)
+        membership.ended = True
+        self._write_answer(reply)
+        send(link.connection, Refused(membership))
+        return Stop(SHUTDOWN)
+
+    def _encoded_answer(self, status: str, response: Any) -> bytes:
+        membership = self.membership
+        try:
+            return self.link.codec.reply(
+                membership.join_ref, membership.ref, membership.topic, status, response
+            )
+        except EncodeError as error:
+            error.place = place_of_method(type(self.channel), "join")
+            raise
+
+    def _write_answer(self, reply: bytes) -> None:
+        put = self.link.out.put
+        put(reply)
+        for close in self.membership.take_closes():
+            put(close)
+
+    # Joined
+
+    async def handle_info(  # noqa: C901, PLR0912 - one dispatch, spelled out for speed
+        self, message: Any
+    ) -> Stop | NoReply | Continue | Within | None:
+        channel = self.channel
+        if type(message) is Message:
+            membership = self.membership
+            if membership.unload(message) > READ_ON_AT >= membership.waiting:
+                send(self.link.connection, ReadOn())
+            event = message.event
+            if event == "phx_leave":
+                return self._leave(message)
+            try:
+                handler = self.handlers.get(event)
+            except TypeError:
+                # An event that is a JSON array or object cannot even be looked up.
+                handler = None
+            channel._ref = message.ref
+            started = trio.current_time() if self.telemetry.handlers(CHANNEL_HANDLED_IN) else None
+            if handler is not None:
+                result = await handler(channel, message.payload)
+            else:
+                result = await channel.handle_in(event, message.payload)
+            channel._ref = None
+            if started is not None:
+                self._measure_handled(started, message)
+            if result is None:
+                return None
+            if type(result) is Reply:
+                self._reply(message, result)
+                return None
+            return self._finish(message, result)
+        if type(message) is Broadcast and message.topic == channel.topic:
+            interceptor = channel._interceptors.get(message.event)
+            if interceptor is not None:
+                result = await interceptor(channel, message.payload)
+                return self._checked(result, "handle_out", message.event)
+        if type(message) is Down and message.ref is self.watching:
+            # NOPROC: it was gone before this process had taken its first step.
+            reason = message.reason
+            gone = reason is NORMAL or reason is NOPROC
+            return Stop(Shutdown("closed") if gone else reason)
+        if type(message) is Gone:
+            self.membership.ended = True
+            return Stop(message.reason)
+        return self._checked(await channel.handle_info(message), "handle_info")
+
+    async def handle_call(self, request: Any, sender: Sender) -> Any:
+        result = await self.channel.handle_call(request, sender)
+        if type(result) is Stop:
+            if is_normal_exit(result.reason):
+                self._close()
+        elif type(result) not in (CallReply, NoReply):
+            raise invalid(type(self.channel), "handle_call", result, AFTER_CALL)
+        return result
+
+    async def handle_cast(self, message: Any) -> Stop | NoReply | Continue | Within | None:
+        return self._checked(await self.channel.handle_cast(message), "handle_cast")
+
+    async def terminate(self, reason: ExitReason) -> None:
+        if self.constructed:
+            await self.channel.terminate(reason)
+
+    def format_status(self, status: ServerStatus) -> ServerStatus:
+        """Show the channel, without what the endpoint keeps out of its log."""
+        message, rule = status.message, self.link.endpoint.filter_parameters
+        if isinstance(message, Continue) and not self.constructed:
+            status.message = message = self.membership.join_message(message.argument)
+        if isinstance(message, Message | Broadcast):
+            payload = filter_parameters(message.payload, rule)
+            status.message = msgspec.structs.replace(message, payload=payload)
+        status.state = channel_state(self.channel, self.payload, rule)
+        return status
+
+    def _reply(self, message: Message, reply: Reply) -> None:
+        link, membership = self.link, self.membership
+        try:
+            frame = link.codec.reply(
+                membership.channel_ref, message.ref, membership.topic, reply.status, reply.payload
+            )
+        except EncodeError as error:
+            channel = type(self.channel)
+            error.place = place_of_method(channel, method_of(channel, "handle_in", message.event))
+            raise
+        link.out.put(frame)
+
+    def _leave(self, message: Message) -> Stop:
+        self._reply(message, Reply())
+        self._close()
+        return Stop(Shutdown("left"))
+
+    def _finish(self, message: Message, result: Any) -> Stop | NoReply | Continue | Within | None:
+        if type(result) is Stop and result.reply is not MISSING:
+            if type(result.reply) is not Reply:
+                raise self._invalid(
+                    "handle_in",
+                    result,
+                    message.event,
+                    advice="write Stop(reason, reply=Reply(payload)) with channels.Reply",
+                )
+            self._reply(message, result.reply)
+            result = Stop(result.reason)
+        return self._checked(result, "handle_in", message.event)
+
+    def _checked(
+        self, result: Any, callback: str, event: str | None = None
+    ) -> Stop | NoReply | Continue | Within | None:
+        kind = type(result)
+        if kind is Stop:
+            if is_normal_exit(result.reason):
+                self._close()
+        elif result is not None and kind not in (NoReply, Continue, Within):
+            raise self._invalid(callback, result, event)
+        return result  # type: ignore[no-any-return]
+
+    def _invalid(
+        self, callback: str, result: Any, event: str | None, advice: str | None = None
+    ) -> InvalidResult:
+        channel = type(self.channel)
+        return invalid(
+            channel,
+            callback,
+            result,
+            AFTER_PUSH if callback == "handle_in" else AFTER_MESSAGE,
+            event=event,
+            method=method_of(channel, callback, event),
+            advice=advice,
+        )
+
+    def _close(self) -> None:
+        link, membership = self.link, self.membership
+        if not membership.ended and membership.status != "gone":
+            # Encoded first: if it cannot be, the connection has to learn of a crash.
+            frame = link.codec.close(membership.join_ref, membership.topic)
+            membership.ended = True
+            link.out.put(frame)
+            send(link.connection, Closed(membership))
+
+    # Telemetry
+
+    def _measure_join(self, started: float, result: str, params: Any) -> None:
+        if self.telemetry.handlers(CHANNEL_JOINED):
+            self.telemetry.execute(
+                CHANNEL_JOINED,
+                {"duration": trio.current_time() - started},
+                {
+                    "endpoint": self.link.endpoint,
+                    "channel": self.channel,
+                    "params": params,
+                    "result": result,
+                },
+            )
+
+    def _measure_handled(self, started: float, message: Message) -> None:
+        self.telemetry.execute(
+            CHANNEL_HANDLED_IN,
+            {"duration": trio.current_time() - started},
+            {
+                "endpoint": self.link.endpoint,
+                "channel": self.channel,
+                "event": message.event,
+                "ref": message.ref,
+                "params": message.payload,
+            },
+        )
+
+
+async def _wait_until_gone(pids: tuple[Pid, ...]) -> None:
+    """Wait for the channels that this one replaces. They were told to go; those that will not are killed."""
+    deadline = trio.current_time() + REPLACED_GRACE
+    for pid in pids:
+        ref = monitor(pid)
+
+        def is_down(message: Any, ref: Ref = ref) -> bool:
+            return type(message) is Down and message.ref is ref
+
+        try:
+            await receive(is_down, timeout=max(0.0, deadline - trio.current_time()))
+        except trio.TooSlowError:
+            kill(pid)
+            # No limit: a killed process is declared dead after the runtime's kill_grace at the latest.
+            await receive(is_down)

@@ -1,0 +1,237 @@
+"""The process of one connection: bytes in, effects carried out.
+
+    transport ── bytes, OSError, Signal ──▶ Connection ──▶ Session (pure) ──▶ Start, Deliver, Send, Close
+                                               ▲
+    channels ── Refused, Closed, Down ─────────┘
+
+It is an ordinary server, and what its client sends are messages like any other. Its life: read the head of the first
+request (`_upgrade`); answer it, hand the connection to the HTTP server, or become a WebSocket; then serve frames until
+one side closes. It is linked to its supervisor alone; it monitors its channels, and they monitor it.
+
+Close codes: 1000 answers the client's own close; 1001 for `disconnect`; 1002, 1007, 1008 and 1009 for a client that
+breaks the rules of WebSockets and 1011 for one that breaks those of the protocol; 1002 also for one that is silent for
+too long (not 1000, on which phoenix.js would stay away); 1012 when the server drains; 1013 for one that reads too
+slowly, or that was left unread for that long because a channel is far behind.
+"""
+
+from __future__ import annotations
+
+import socket
+from typing import Any
+
+import trio
+
+from actors.exits import NORMAL
+from actors.process import on_exit, send
+from actors.servers.results import Continue, Stop
+from actors.timers import send_after
+from channels.connection.session_server import (
+    CLOSED,
+    INACTIVE,
+    PROTOCOL_ERROR,
+    TRY_AGAIN_LATER,
+    SessionServer,
+)
+from channels.connection.work_budget import COST_SHIFT
+from channels.endpoint._wiring import Services
+from channels.messages import BinaryFrame
+from channels.serializers.weight import LIGHT
+from channels.telemetry import SOCKET_MALFORMED
+from channels.transports.events import Event, Signal
+from channels.transports.transports import Carrier
+from channels.upgrade.first_request import Upgraded, answer_first_request
+from channels.wire.websocket import Answer, WebSocketEvent, WebSocketProtocol
+from channels.wire.websocket import Closed as PeerClosed
+
+__all__ = ["Connection"]
+
+# The peer's share of a close handshake, in seconds; what takes longer is cut off.
+CLOSE_GRACE = 5.0
+# Bytes that may wait in the mailbox of a connection that is busy, before its socket is left unread.
+UNREAD_LIMIT = 512 * 1024
+# The same where it may be a thousand times as much when it is inflated.
+UNREAD_COMPRESSED_LIMIT = 64 * 1024
+# Frames of one read that are handled whatever the other clients do, and of how many more a piece of work consists.
+FREE_FRAMES = 8
+FRAMES = 64
+# A byte of a message that has arrived whole costs a quarter of one that is decoded, as a shift.
+HELD_COST_SHIFT = COST_SHIFT + 2
+# Bytes of messages that have not arrived whole: of all connections together, and what each may have in any case.
+HELD_LIMIT = 256 * 1024 * 1024
+HELD_SHARE = 64 * 1024
+
+
+class _IdleCheck:
+    __slots__ = ()
+
+
+class _CloseLimit:
+    __slots__ = ()
+
+
+class Connection(SessionServer):
+    """Serves one accepted connection, until it ends. Temporary: it is never restarted, the client comes back."""
+
+    async def init(self, services: Services, carrier: Carrier) -> Continue:
+        self._set_up(services)
+        services.unserved.pop(carrier, None)
+        self.unread = 0
+        self.unread_limit = UNREAD_LIMIT
+        self.held = 0
+        self.transport: Any = None
+        return Continue(carrier)
+
+    async def handle_continue(self, argument: Any) -> Stop | None:
+        carrier: Carrier = argument
+        forget = on_exit(lambda: _abandon(carrier))
+        upgraded = await answer_first_request(self.services, carrier)
+        if upgraded is None:
+            return Stop(NORMAL)
+        connected = upgraded.connected
+        codec = connected.mount.codec(connected.serializer, upgraded.deflate)
+        try:
+            transport = self.services.transports.attach(carrier, self._tell, codec=codec)
+        except OSError:
+            # The peer was gone before its request was answered.
+            return Stop(NORMAL)
+        forget()
+        self.transport = transport
+        on_exit(transport.close)
+        self._begin(connected, codec, transport.out)
+        self._open(upgraded)
+        return await self._receive(upgraded.rest) if upgraded.rest else None
+
+    def _open(self, upgraded: Upgraded) -> None:
+        deflate = upgraded.deflate
+        self.protocol = WebSocketProtocol(
+            max_message_size=self.mount.max_frame_size,
+            extension=None if deflate is None else deflate.extension,
+        )
+        self.deflates = deflate is not None
+        if self.deflates:
+            self.unread_limit = UNREAD_COMPRESSED_LIMIT
+        on_exit(lambda: self._hold(0))
+        if upgraded.answer:
+            self.out.put(upgraded.answer)
+        self.last_heard = trio.current_time()
+        send_after(self.pid, _IdleCheck(), self.mount.timeout)
+
+    # What arrives
+
+    def _tell(self, event: Event) -> None:
+        """Called by the transport, in other tasks: make a message of it."""
+        if type(event) is bytes:
+            self.unread += len(event)
+            if self.unread > self.unread_limit:
+                self._pause()
+        send(self.pid, event)
+
+    def _leave_unread(self) -> None:
+        self.transport.pause()
+
+    def _read_again(self) -> None:
+        # It was not the client that was silent.
+        self.last_heard = trio.current_time()
+        self.transport.resume()
+
+    def _may_read(self) -> bool:
+        return self.unread <= 0
+
+    async def handle_info(self, message: Any) -> Stop | None:
+        kind = type(message)
+        if kind is bytes:
+            self.unread -= len(message)
+            stop = await self._receive(message)
+            if self.paused:
+                self._read_on()
+            if self.unread > 0 and stop is None:
+                # More was read while this one waited. What is free is free once a turn.
+                await trio.lowlevel.checkpoint()
+            return stop
+        if kind is _IdleCheck:
+            self._check_idle()
+        elif message is Signal.FINISHED or kind is _CloseLimit:
+            return self._ended()
+        elif isinstance(message, OSError):
+            self.closing = self.closing or CLOSED
+            self.cause = self.cause or f"the connection broke: {message}"
+            return self._ended()
+        else:
+            await self._take(message)
+        return None
+
+    async def _receive(self, data: bytes) -> Stop | None:
+        if not data:
+            # The peer has closed without a word; nothing can be sent any more that it would read.
+            self.closing = self.closing or CLOSED
+            return self._ended()
+        self.last_heard = trio.current_time()
+        protocol = self.protocol
+        held = protocol.held
+        self._begin_work()
+        if held > LIGHT and protocol.completes(len(data)):
+            # Unmasking a long message, and looking whether it is text, is one step too.
+            await self._take_turn(held >> HELD_COST_SHIFT)
+        await self._take_events(protocol.receive(data, FREE_FRAMES))
+        while protocol.has_more:
+            await self._take_turn(FRAMES)
+            await self._take_events(protocol.receive(b"", FRAMES))
+        self._watch_held()
+        return None
+
+    async def _take_events(self, events: list[WebSocketEvent]) -> None:
+        for event in events:
+            kind = type(event)
+            if kind is bytes or kind is BinaryFrame:
+                if self.closing is None:
+                    await self._hear(event, binary=kind is BinaryFrame)  # type: ignore[arg-type]
+            elif isinstance(event, Answer):
+                self.out.put(event.frame)
+            elif isinstance(event, PeerClosed):
+                self._peer_closed(event)
+
+    def _watch_held(self) -> None:
+        if self.protocol.held != self.held:
+            self._hold(self.protocol.held)
+            if self.held > HELD_SHARE and self.services.held > HELD_LIMIT:
+                self.services.count(("websocket", "too_much_held"))
+                self._close(TRY_AGAIN_LATER, CLOSED, "messages that are not whole take too much")
+
+    def _hold(self, size: int) -> None:
+        self.services.held += size - self.held
+        self.held = size
+
+    def _peer_closed(self, event: PeerClosed) -> None:
+        if not event.by_peer:
+            self._report(SOCKET_MALFORMED, f"a broken WebSocket frame: {event.reason}", event.code)
+        if self.closing is None:
+            cause = "the client closed" if event.by_peer else "a broken WebSocket frame"
+            self._note_end(event.code, CLOSED, cause)
+            self._finish(event.frame)
+
+    def _check_idle(self) -> None:
+        silence = trio.current_time() - self.last_heard
+        if silence < self.mount.timeout:
+            send_after(self.pid, _IdleCheck(), self.mount.timeout - silence)
+        elif self.paused:
+            # Whether it is alive cannot be known, since nobody listens; if it is, it gets no answer to its heartbeats.
+            self._close(TRY_AGAIN_LATER, CLOSED, f"a channel was too far behind for {silence:g} s")
+        else:
+            self._close(PROTOCOL_ERROR, INACTIVE, f"nothing was heard for {silence:g} s")
+
+    # The end
+
+    def _say_goodbye(self, code: int) -> None:
+        self._finish(self.protocol.close(code))
+
+    def _finish(self, frame: bytes) -> None:
+        self.transport.finish(frame)
+        self.protocol.forget()
+        self._hold(0)
+        send_after(self.pid, _CloseLimit(), CLOSE_GRACE)
+
+
+def _abandon(carrier: Carrier) -> None:
+    """Close a socket that nobody took over. A Trio stream closes with the task that serves it."""
+    if isinstance(carrier, socket.socket):
+        carrier.close()

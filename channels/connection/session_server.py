@@ -1,0 +1,358 @@
+"""What the process of a client does whatever carries its frames: it runs a `Session`.
+
+    transport ── frames ──▶ SessionServer ──▶ Session (pure) ──▶ Start, Deliver, Send, Close
+                                 ▲
+    channels ── Refused, Closed, Down, ReadOn
+
+Subclasses bring the frames and say what it means to leave the client unread, and to close. The process is linked to
+its supervisor alone; it monitors its channels, and they monitor it.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable
+from typing import Any
+
+from actors.errors import CallExit, StartError, StartIgnored
+from actors.exits import Shutdown
+from actors.links import monitor, send_exit
+from actors.messages import Down
+from actors.process import current_pid, is_alive, send
+from actors.refs import Pid, Ref
+from actors.runtime import current_runtime
+from actors.servers.gen_server import GenServer
+from actors.servers.results import Stop
+from actors.sys import ServerStatus
+from channels.connection.channel_server import (
+    DUPLICATE_JOIN,
+    READ_ON_AT,
+    Closed,
+    Gone,
+    Link,
+    ReadOn,
+    Refused,
+)
+from channels.connection.effects import Close, Deliver, Effect, Membership, Send, Start
+from channels.connection.session import Session
+from channels.connection.work_budget import COST_SHIFT
+from channels.endpoint._wiring import Services
+from channels.messages import Broadcast
+from channels.serializers.base import Codec
+from channels.serializers.weight import LIGHT, PIECE, JsonWeight
+from channels.telemetry import (
+    CONNECTION_CLOSED,
+    SOCKET_HELD_BACK,
+    SOCKET_MALFORMED,
+    SOCKET_OVERFLOW,
+)
+from channels.transports.contract import Out
+from channels.transports.events import Signal
+from channels.upgrade.connecting import Connected
+
+__all__ = [
+    "CLOSED",
+    "INACTIVE",
+    "PROTOCOL_ERROR",
+    "TRY_AGAIN_LATER",
+    "UNDECIDED_LIMIT",
+    "WAITING_LIMIT",
+    "Drain",
+    "SessionServer",
+]
+
+# Messages that may wait for one channel before the client is left unread until it has caught up with most of them. What
+# was read already still arrives, so this is not exact. Phoenix has no limit.
+WAITING_LIMIT = 1024
+# Long messages count several times: once more for each so many bytes (8 KiB), as a shift.
+HEAVY_SHIFT = 13
+# Joins of one topic that may wait for the one before to be answered. Of those beyond, each takes the place of the last,
+# which is answered as one that crashed. phoenix.js has one at a time.
+UNDECIDED_LIMIT = 8
+# A message of so many bytes is handled whatever the other clients do. Longer ones take their share of the turn.
+FREE_BYTES = 512
+# What starting a channel costs, in units of the work budget: as much as two dozen frames.
+JOIN_COST = 24
+# After having waited for so many turns a client is reported, once.
+HELD_BACK_AT = 100
+
+GOING_AWAY = 1001
+PROTOCOL_ERROR = 1002
+MESSAGE_TOO_BIG = 1009
+SERVICE_RESTART = 1012
+TRY_AGAIN_LATER = 1013
+
+DISCONNECTED = Shutdown("disconnected")
+DRAINING = Shutdown("draining")
+CLOSED = Shutdown("closed")
+INACTIVE = Shutdown("inactive")
+
+
+class Drain:
+    """Asks a connection to close with 1012, so that its client comes back elsewhere."""
+
+    __slots__ = ()
+
+
+def _is_no_json(binary: bool) -> bool:
+    return False
+
+
+class SessionServer(GenServer[None]):
+    """Runs the session of one client. Temporary: it is never restarted, the client comes back."""
+
+    def _set_up(self, services: Services) -> None:
+        """Prepare the fields that exist before there is a session. To be called by `init`."""
+        self.services = services
+        self.pid = current_pid()
+        self.paused = False
+        self.closing: Shutdown | None = None
+        self.code: int | None = None
+        self.cause = ""
+        # Turns of the scheduler for which what the client sent last has had to wait.
+        self.turns = 0
+        self.members: dict[Ref, Membership] = {}
+        # Channels that were told to go because their topic was joined again, and have not gone yet.
+        self.replaced: dict[str, list[Pid]] = {}
+
+    def _begin(self, connected: Connected, codec: Codec, out: Out) -> None:
+        """Begin the session of a client that may connect."""
+        services, mount = self.services, connected.mount
+        self.mount = mount
+        self.socket = connected.socket
+        self.out = out
+        self.is_json: Callable[[bool], bool] = getattr(codec.serializer, "is_json", _is_no_json)
+        self.session = Session(codec, mount.router.match, max_channels=mount.max_channels)
+        self.link = Link(
+            connection=self.pid,
+            out=out,
+            codec=codec,
+            pubsub=services.pubsub,
+            endpoint=services.endpoint,
+            assigns=self.socket.assigns,
+        )
+        if connected.id is not None:
+            services.pubsub.subscribe(connected.id)
+        for instrument in current_runtime().instruments:
+            # Whoever checks what clients get may put itself in front of `session`, `out` and the codec.
+            instrument.shown(self.pid, self)
+
+    # For subclasses to say
+
+    @abstractmethod
+    def _leave_unread(self) -> None:
+        """Take nothing more from the client until `_read_again`."""
+
+    @abstractmethod
+    def _read_again(self) -> None:
+        """Take from the client what came meanwhile."""
+
+    @abstractmethod
+    def _say_goodbye(self, code: int) -> None:
+        """Tell the client that this is the end, as far as its transport can. `_ended` follows, sooner or later."""
+
+    def _may_read(self) -> bool:
+        """Whether the transport has nothing against reading on."""
+        return True
+
+    # What arrives
+
+    async def _take(self, message: Any) -> None:
+        """Take a message that did not come from the client. Whatever is not meant for a session is ignored."""
+        kind = type(message)
+        if kind is Down:
+            membership = self.members.pop(message.ref, None)
+            if self.paused:
+                self._read_on()
+            if membership is not None and self.closing is None:
+                if self.replaced:
+                    self._not_gone_yet(membership.topic)
+                await self._carry_out(self.session.exited(membership))
+        elif kind is Closed:
+            self.session.closed(message.membership)
+        elif kind is Refused:
+            self.session.refused(message.membership)
+        elif kind is ReadOn:
+            if self.paused:
+                self._read_on()
+        elif message is Signal.OVERFLOW:
+            cause = "the client reads too slowly"
+            self._report(SOCKET_OVERFLOW, cause, TRY_AGAIN_LATER)
+            self._close(TRY_AGAIN_LATER, CLOSED, cause)
+        elif kind is Drain:
+            self._close(SERVICE_RESTART, DRAINING, "the server drains")
+        elif kind is Broadcast and message.event == "disconnect":
+            self._close(GOING_AWAY, DISCONNECTED, "disconnect was broadcast")
+
+    def format_status(self, status: ServerStatus) -> ServerStatus:
+        """Keep out of crash reports what a client sends: nobody has looked yet for what must not be shown."""
+        message = status.message
+        if isinstance(message, bytes):
+            status.message = f"<{len(message)} bytes>"
+        elif message is not None:
+            status.message = f"<{type(message).__name__}>"
+        return status
+
+    # How much is taken
+
+    def _pause(self) -> None:
+        if not self.paused:
+            self.paused = True
+            self._leave_unread()
+
+    def _read_on(self) -> None:
+        """Read again after a pause, unless something is still behind."""
+        if self._may_read() and all(
+            membership.waiting <= READ_ON_AT for membership in self.members.values()
+        ):
+            self.paused = False
+            self._read_again()
+
+    # What is done about it
+
+    async def _hear(self, data: bytes, *, binary: bool) -> None:
+        """Take a message of the client: have the session say what it means, and do that.
+
+        Decoding takes one step, which nothing can interrupt. So a long message takes a turn of its own, and is weighed
+        before.
+        """
+        size = len(data)
+        if size > LIGHT and self.is_json(binary) and not await self._is_bearable(data):
+            return
+        if size > FREE_BYTES:
+            await self._take_turn(size >> COST_SHIFT)
+        if self.closing is None:
+            await self._carry_out(self.session.receive(data, binary=binary), size)
+
+    async def _is_bearable(self, data: bytes) -> bool:
+        """Count the values of a long JSON message; a message that has too many ends the connection."""
+        weight, limit = JsonWeight(), self.mount.max_json_values
+        for start in range(0, len(data), PIECE):
+            await self._take_turn(PIECE >> COST_SHIFT)
+            weight.feed(data[start : start + PIECE])
+            if weight.values > limit:
+                self.services.count(("socket", "too_many_values"))
+                cause = (
+                    f"a message of {len(data):,} bytes has more than {limit:,} JSON values; if your clients send such, "
+                    "raise Mount(max_json_values=)"
+                )
+                self._report(SOCKET_MALFORMED, cause, MESSAGE_TOO_BIG)
+                self._close(MESSAGE_TOO_BIG, CLOSED, cause)
+                return False
+        return True
+
+    def _begin_work(self) -> None:
+        """Count from now on how many turns what the client has sent has to wait for. It is reported only once."""
+        if self.turns < HELD_BACK_AT:
+            self.turns = 0
+
+    async def _take_turn(self, cost: int) -> None:
+        """Wait for a turn of the scheduler that has room for more work of clients, if this one has none."""
+        if await self.services.budget.take(cost):
+            self.turns += 1
+            if self.turns == HELD_BACK_AT:
+                self.services.count(SOCKET_HELD_BACK)
+                current_runtime().telemetry.execute(
+                    SOCKET_HELD_BACK,
+                    {"turns": self.turns},
+                    {"endpoint": self.services.endpoint, "pid": self.pid},
+                )
+
+    async def _carry_out(self, effects: list[Effect], size: int = 0) -> None:
+        """Do what the session wants done; `size` is that of the message that it wants it for."""
+        for effect in effects:
+            kind = type(effect)
+            if kind is Deliver:
+                membership = effect.membership  # type: ignore[union-attr]
+                if membership.process is not None:
+                    if size >> HEAVY_SHIFT:
+                        membership.load(effect.message, 1 + (size >> HEAVY_SHIFT))  # type: ignore[union-attr]
+                    else:
+                        membership.waiting += 1
+                    if membership.waiting >= WAITING_LIMIT:
+                        self._pause()
+                    send(membership.process, effect.message)  # type: ignore[union-attr]
+            elif kind is Send:
+                self.out.put(effect.frame)  # type: ignore[union-attr]
+            elif isinstance(effect, Start):
+                await self._start(effect)
+            elif isinstance(effect, Close):
+                self._report(SOCKET_MALFORMED, effect.cause, effect.code)
+                self._close(effect.code, CLOSED, effect.cause)
+
+    async def _start(self, start: Start) -> None:
+        await self._take_turn(JOIN_COST)
+        membership, replaced = start.membership, start.replaced
+        if replaced is not None and replaced.process is not None:
+            before = self.replaced.setdefault(membership.topic, [])
+            if replaced.status != "superseded":
+                send_exit(replaced.process, DUPLICATE_JOIN)
+            elif len(before) >= UNDECIDED_LIMIT:
+                # It has not begun: there are others that it waits for.
+                self.services.count(("session", "joins_given_up"))
+                send_exit(replaced.process, DUPLICATE_JOIN)
+            before.append(replaced.process)
+        going = self._not_gone_yet(membership.topic) if self.replaced else ()
+        try:
+            pid = await self.mount.start_channel(
+                self.link, membership, start.message.payload, going
+            )
+        except (StartError, StartIgnored, CallExit):
+            # The pool is full, gone or restarting. To this client that is a join that crashed; it comes back.
+            await self._carry_out(self.session.exited(membership))
+            return
+        membership.process = pid
+        self.members[monitor(pid)] = membership
+
+    def _not_gone_yet(self, topic: str) -> tuple[Pid, ...]:
+        """The channels that a join of this topic has to wait for, those of earlier joins included."""
+        alive = [pid for pid in self.replaced.pop(topic, ()) if is_alive(pid)]
+        if alive:
+            self.replaced[topic] = alive
+        return tuple(alive)
+
+    # The end
+
+    def _close(self, code: int, reason: Shutdown, cause: str) -> None:
+        """Begin to close from this side. The second reason to close changes nothing."""
+        if self.closing is None:
+            self._note_end(code, reason, cause)
+            self._say_goodbye(code)
+
+    def _note_end(self, code: int, reason: Shutdown, cause: str) -> None:
+        """Note why this is the end, and tell the channels."""
+        self.closing, self.code, self.cause = reason, code, cause
+        for membership in self.members.values():
+            send(membership.process, Gone(reason))
+
+    def _ended(self) -> Stop:
+        telemetry = current_runtime().telemetry
+        if telemetry.handlers(CONNECTION_CLOSED):
+            topics = [membership.topic for membership in self.session.memberships]
+            telemetry.execute(
+                CONNECTION_CLOSED,
+                {},
+                {
+                    "endpoint": self.services.endpoint,
+                    "pid": self.pid,
+                    "code": self.code,
+                    "cause": self.cause,
+                    "topics": topics,
+                },
+            )
+        return Stop(self.closing or CLOSED)
+
+    def _report(self, event: tuple[str, ...], cause: str, code: int) -> None:
+        self.services.count(event)
+        telemetry = current_runtime().telemetry
+        if self.closing is None and telemetry.handlers(event):
+            telemetry.execute(
+                event,
+                {"dropped": self.out.statistics().dropped_messages},
+                {
+                    "endpoint": self.services.endpoint,
+                    "pid": self.pid,
+                    "cause": cause,
+                    "code": code,
+                },
+            )

@@ -1,0 +1,124 @@
+"""Rationing of the work that clients cause, between the connections of one endpoint.
+
+Trio runs every task that is ready before it looks for new input. If a hundred connections each work for a millisecond,
+everybody else waits for a hundred milliseconds. So connections take what they need from one budget. When it is used
+up, those that want more wait in line, and the next turns of the scheduler serve them in order.
+
+    await services.budget.take(size >> COST_SHIFT)      # may wait for a later turn
+    ...                                                 # the work, without a checkpoint
+
+Small pieces of work are free: see `FREE_BYTES` and `FREE_FRAMES` in `channels.connection.connection`. So a client that
+sends little never stands in line behind clients that send much.
+
+There is no task for this. The connection at the head of the line refills the budget in its own next step, which is in
+a later turn, and wakes those behind it. As long as nobody has to wait, a turn costs nothing.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+import trio
+from attrs import frozen
+from trio.lowlevel import Abort, Task, current_task, reschedule, wait_task_rescheduled
+
+__all__ = ["COST_SHIFT", "TURN_BUDGET", "WorkBudget", "WorkStatistics"]
+
+TURN_BUDGET = 1024
+"""Units of work for one turn of the scheduler. A unit is one small frame, or 64 bytes: some microseconds."""
+
+COST_SHIFT = 6
+"""How many bytes are a unit of work, as a shift: 64. It is the price of the worst JSON, not of usual JSON."""
+
+
+class _Waiter:
+    __slots__ = ("cost", "leads", "task")
+
+    def __init__(self, cost: int, task: Task) -> None:
+        self.cost = cost
+        self.task = task
+        # Woken to refill the budget, and not because its work was paid for.
+        self.leads = False
+
+
+@frozen(kw_only=True)
+class WorkStatistics:
+    """One moment of a work budget.
+
+    - `waiting`: pieces of work that wait for a later turn of the scheduler;
+    - `waits`: how often one had to wait since the endpoint started. A thousand small ones wait once, when the budget is
+      counted anew.
+    """
+
+    waiting: int
+    waits: int
+
+
+class WorkBudget:
+    """The work that all connections of an endpoint may do in one turn of the scheduler.
+
+    >>> async def example(budget: WorkBudget) -> None:
+    ...     await budget.take(100)
+    """
+
+    __slots__ = ("_left", "_line", "_waits")
+
+    def __init__(self) -> None:
+        self._left = TURN_BUDGET
+        self._line: deque[_Waiter] = deque()
+        self._waits = 0
+
+    def statistics(self) -> WorkStatistics:
+        """Say who waits, and how often somebody had to."""
+        return WorkStatistics(waiting=len(self._line), waits=self._waits)
+
+    async def take(self, cost: int) -> bool:
+        """Take `cost` units. Returns at once, without a checkpoint, if this turn has as many left.
+
+        Work that costs more than a whole turn is given a turn of its own.
+
+        Returns:
+            True if the caller had to wait for a later turn.
+        """
+        if cost <= self._left and not self._line:
+            self._left -= cost
+            return False
+        self._waits += 1
+        me = _Waiter(cost, current_task())
+        self._line.append(me)
+        try:
+            if self._line[0] is me:
+                await trio.lowlevel.checkpoint()
+                self._refill()
+            else:
+                await wait_task_rescheduled(lambda _: Abort.SUCCEEDED)
+                if me.leads:
+                    self._refill()
+        except BaseException:
+            self._leave(me)
+            raise
+        return True
+
+    def _refill(self) -> None:
+        """Begin the budget of a new turn: pay for the head of the line, and for as many behind it as can be."""
+        line = self._line
+        self._left = TURN_BUDGET - line.popleft().cost
+        while line and line[0].cost <= self._left:
+            paid = line.popleft()
+            self._left -= paid.cost
+            reschedule(paid.task)
+        self._call_next()
+
+    def _call_next(self) -> None:
+        if self._line:
+            # It runs in the next turn, and refills the budget then.
+            head = self._line[0]
+            head.leads = True
+            reschedule(head.task)
+
+    def _leave(self, waiter: _Waiter) -> None:
+        """Step out of the line: the process of this connection was told to end."""
+        was_first = self._line[0] is waiter
+        self._line.remove(waiter)
+        if was_first:
+            self._call_next()

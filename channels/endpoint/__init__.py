@@ -1,0 +1,1 @@
+"""Endpoints: the sockets and pages of one server, as a supervision tree."""

@@ -1,0 +1,105 @@
+"""Sends clients elsewhere before the server stops.
+
+The drainer is the endpoint's last child, so it is stopped first; stopping is when it does its work. It tells open
+connections, batch by batch, to close with 1012, on which phoenix.js reconnects; requests on new ones are answered 503
+from then on. Pages that are being served are served to their end.
+
+The sessions of clients that poll are told first, and end: the polls that are held are answered, and what their clients
+ask next finds no session.
+
+After Phoenix.Socket.PoolDrainer, with one difference: it counts connections and not channels, so clients that have
+joined nothing are told as well.
+"""
+
+from __future__ import annotations
+
+import math
+
+import trio
+from attrs import field, frozen
+
+from actors.errors import CallExit
+from actors.exits import ExitReason
+from actors.links import monitor, trap_exits
+from actors.messages import Down
+from actors.process import receive, send
+from actors.refs import Pid
+from actors.runtime import current_runtime
+from actors.servers.gen_server import GenServer
+from channels.connection.session_server import Drain
+from channels.endpoint._options import positive, whole
+from channels.endpoint._wiring import Services
+from channels.telemetry import ENDPOINT_DRAIN
+from supervision.dynamic_supervisor import DynamicSupervisor
+
+__all__ = ["DrainerServer", "Draining"]
+
+
+@frozen(kw_only=True)
+class Draining:
+    """How an endpoint drains.
+
+    Args:
+        batch_size: connections that are told at once.
+        batch_interval: seconds between two batches.
+        timeout: seconds for everything; what is open then is cut off.
+
+    Defaults are Phoenix's.
+
+    Raises:
+        InvalidOption: a number is none, or is not above 0.
+    """
+
+    batch_size: int = field(default=10_000, validator=whole)
+    batch_interval: float = field(default=2.0, validator=positive)
+    timeout: float = field(default=30.0, validator=positive)
+
+
+class DrainerServer(GenServer[None]):
+    """Waits to be stopped, and then drains."""
+
+    async def init(
+        self, services: Services, supervisors: tuple[object, ...], draining: Draining
+    ) -> None:
+        trap_exits()
+        self.services = services
+        self.supervisors = supervisors
+        self.draining = draining
+
+    async def terminate(self, reason: ExitReason) -> None:
+        self.services.drain()
+        with trio.move_on_after(self.draining.timeout):
+            await self.services.http.drain()
+            await self._drain()
+
+    async def _drain(self) -> None:
+        pids = [pid for name in self.supervisors for pid in await _children_of(name)]
+        size = self.draining.batch_size
+        rounds = math.ceil(len(pids) / size)
+        refs = set()
+        for index in range(rounds):
+            if index:
+                await trio.sleep(self.draining.batch_interval)
+            batch = pids[index * size : (index + 1) * size]
+            current_runtime().telemetry.execute(
+                ENDPOINT_DRAIN,
+                {"count": len(batch), "total": len(pids), "index": index + 1, "rounds": rounds},
+                {"endpoint": self.services.endpoint, "interval": self.draining.batch_interval},
+            )
+            for pid in batch:
+                refs.add(monitor(pid))
+                send(pid, Drain())
+        # Bounded by the timeout above; every connection that was told ends within its close grace.
+        while refs:
+            down = await receive(lambda message: type(message) is Down)
+            refs.discard(down.ref)
+
+
+async def _children_of(supervisor: object) -> list[Pid]:
+    try:
+        children = await DynamicSupervisor.which_children(supervisor)
+    except CallExit:
+        # It was not started, because no socket needs it; or it is gone, and its children with it: the endpoint is
+        # stopping because of that, or was being repaired when it was told to stop.
+        return []
+    return [child.pid for child in children if isinstance(child.pid, Pid)]

@@ -1,0 +1,403 @@
+"""Endpoints: where clients connect.
+
+    endpoint = Endpoint(sockets={"/socket": UserSocket}, http=pages)
+
+    async with open_runtime():
+        await endpoint.start_link(port=4000)
+        ...
+
+A running endpoint is a supervision tree, stopped from the bottom up:
+
+    endpoint (one_for_one)
+    ├── UserSocket channels (one_for_one)     one for each socket class
+    │   ├── 0 (dynamic)                       channel servers, temporary
+    │   └── 1 (dynamic)
+    ├── application                           the lifespan of the mounted ASGI application
+    ├── flusher                               writes for all plain sockets
+    ├── poller                                reads for all plain sockets
+    ├── sessions (dynamic)                    one process for each client that polls, temporary; if any may
+    ├── connections (dynamic)                 one process for each connection, temporary
+    ├── listener                              accepts; if there is a port
+    └── drainer                               sends clients elsewhere, first of all
+
+One port serves everything: the head of a connection's first request decides whether it becomes one of our WebSockets
+or goes to Hypercorn with everything else. Another server may do that part: an endpoint is an ASGI application itself.
+"""
+
+from __future__ import annotations
+
+import secrets
+import ssl
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
+from typing import Any
+
+from actors.errors import StartIgnored
+from actors.process import current_pid, on_exit, spawn
+from actors.refs import Pid
+from actors.runtime import current_runtime, in_runtime, open_runtime
+from channels import logger
+from channels.connection.fastlane import publish
+from channels.endpoint._asgi import serve_lifespan, serve_scope, serve_websocket
+from channels.endpoint._listening import ListenerServer, SamePort, start_application
+from channels.endpoint._options import check_positive, check_whole
+from channels.endpoint._wiring import ChannelPool, Mounted, Services, mount_all
+from channels.endpoint.drainer import DrainerServer, Draining
+from channels.endpoint.mount import Mount
+from channels.errors import ChannelsError, InvalidOption
+from channels.filters import SECRETS, FilterRule, check_rule
+from channels.http.handover import HttpHandover
+from channels.http.lifespan import ASGIApplication
+from channels.longpoll.requests import LongPolling
+from channels.messages import Broadcast
+from channels.pubsub.pubsub import PubSub
+from channels.socket import Socket
+from channels.tokens.token import Secret, check_secret
+from channels.transports.listener import Listen, Listener
+from channels.transports.out_buffer import DEFAULT_MAX_BYTES, DEFAULT_MAX_MESSAGES
+from channels.transports.transports import Transports
+from channels.upgrade.paths import InvalidPath
+from supervision.child_spec import ChildSpec, process_spec
+from supervision.dynamic_supervisor import DynamicSupervisor
+from supervision.supervisor import Supervisor
+
+__all__ = ["Endpoint", "EndpointError"]
+
+
+class EndpointError(ChannelsError, RuntimeError):
+    """An endpoint was mounted or used in a way that cannot work. The text says what to write instead."""
+
+
+class Endpoint:
+    """The sockets and pages of one server.
+
+    Args:
+        sockets: paths to socket classes, or to a `Mount` where options are needed. The WebSocket of a socket that is
+            mounted at `/socket` is at `/socket/websocket`, as Phoenix clients expect.
+        http: an ASGI application for everything else; without one it is answered 404.
+        pubsub: carries broadcasts; by default one of its own, on this node alone.
+        head_timeout: seconds that a client has to send the head of its first request; then it is answered 408.
+        max_connections: connections at a time; more are closed at once, and counted.
+        max_sessions: sessions of clients that poll at a time; more are answered 503, and counted.
+        max_buffered_messages: frames that may wait for one client before it counts as too slow, and is closed (1013).
+        max_buffered_bytes: the same in bytes.
+        draining: how clients are sent away when the endpoint stops.
+        filter_parameters: which parameters of clients the log shows: terms, where a parameter whose name contains one
+            is masked, or a `Keep`.
+        secret_key_base: signs what clients must not change, the tokens of sessions that poll above all: 20 bytes at
+            least, better 64. Several: the first signs, all are accepted. Without one it is made up at each start,
+            which is enough for one server.
+        listen: opens the listener; None is a real one. A scenario gives `world.listen`.
+
+    Nothing is checked or opened before the endpoint starts. It may be started again after it has stopped; one endpoint
+    cannot run twice at a time.
+    """
+
+    def __init__(
+        self,
+        *,
+        sockets: Mapping[str, type[Socket] | Mount],
+        http: ASGIApplication | None = None,
+        pubsub: PubSub | None = None,
+        head_timeout: float = 10.0,
+        max_connections: int = 100_000,
+        max_sessions: int = 20_000,
+        max_buffered_messages: int = DEFAULT_MAX_MESSAGES,
+        max_buffered_bytes: int = DEFAULT_MAX_BYTES,
+        draining: Draining | None = None,
+        filter_parameters: FilterRule = SECRETS,
+        secret_key_base: Secret | None = None,
+        listen: Listen | None = None,
+    ) -> None:
+        if not isinstance(sockets, Mapping):
+            raise EndpointError(
+                f'an endpoint got sockets={sockets!r}; write a dict of paths to sockets: {{"/socket": UserSocket}}'
+            )
+        self.sockets = dict(sockets)
+        self.http = http
+        self.pubsub = PubSub() if pubsub is None else pubsub
+        self.head_timeout = head_timeout
+        self.max_connections = max_connections
+        self.max_sessions = max_sessions
+        self.max_buffered_messages = max_buffered_messages
+        self.max_buffered_bytes = max_buffered_bytes
+        self.draining = Draining() if draining is None else draining
+        self.filter_parameters = filter_parameters
+        self.secret_key_base = secret_key_base
+        self.listen = Listener.open if listen is None else listen
+        self._services: Services | None = None
+
+    def __repr__(self) -> str:
+        return f"<endpoint {' '.join(map(str, self.sockets)) or 'without sockets'}>"
+
+    # Starting
+
+    def check(self) -> None:
+        """Find mistakes in what was mounted, without starting anything.
+
+        Raises:
+            ChannelsError: the first mistake, in one sentence: a route that cannot work, a handler that cannot be
+                called, a path that cannot be one, a number that cannot be.
+        """
+        self._mount()
+
+    async def start_link(
+        self,
+        *,
+        host: str = "127.0.0.1",
+        port: int | None = 4000,
+        ssl_context: ssl.SSLContext | None = None,
+    ) -> Pid:
+        """Start the endpoint and everything in it; returns when it accepts connections.
+
+        Args:
+            host: the address to listen on; `0.0.0.0` is all of this machine's.
+            port: 0 takes any free one; `address` then tells which. None listens nowhere: the endpoint then serves as an
+                ASGI application only.
+            ssl_context: speaks TLS: `ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)` with a certificate loaded.
+                None speaks plain HTTP.
+
+        Raises:
+            ChannelsError: see `check`; or the endpoint is running already.
+            StartError: something did not start; a port that is in use, above all.
+        """
+        mounted = self._mount()
+        if self._services is not None and not self._services.closed:
+            raise EndpointError(
+                "this endpoint is running already; stop it first, or make another Endpoint"
+            )
+        self.pubsub.attach(current_runtime())
+        transports = Transports(
+            spawn=spawn,
+            max_messages=self.max_buffered_messages,
+            max_bytes=self.max_buffered_bytes,
+        )
+        services = Services(
+            endpoint=self,
+            pubsub=self.pubsub,
+            mounts=mounted.websockets,
+            longpolls=mounted.longpolls,
+            secret_key_base=self.secret_key_base or secrets.token_bytes(64),
+            transports=transports,
+            http=HttpHandover(self.http, is_socket_path=mounted.websockets.__contains__),
+            head_timeout=self.head_timeout,
+            listen=self.listen,
+        )
+        services.http.find = LongPolling(services).find
+        services.http.websocket = partial(serve_websocket, services)
+        services.http.count = services.count
+        children = self._children(services, mounted.pools)
+        if port is not None:
+            listener = (services, (self, "connections"), host, port, ssl_context)
+            children.insert(-1, ChildSpec("listener", ListenerServer.start_link, listener))
+        pid = await Supervisor.start_link(children, label="endpoint")
+        self._services, services.supervisor = services, pid
+        return pid
+
+    def child_spec(
+        self,
+        *,
+        host: str = "127.0.0.1",
+        port: int | None = 4000,
+        ssl_context: ssl.SSLContext | None = None,
+    ) -> ChildSpec:
+        """The endpoint as a child of a supervisor of yours. With port 0 a restart takes the port of the first start."""
+        return ChildSpec(
+            "endpoint",
+            SamePort(self),
+            kwargs={"host": host, "port": port, "ssl_context": ssl_context},
+            type="supervisor",
+        )
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Open a runtime and run the endpoint in it, without a port, for as long as the body runs.
+
+            async with endpoint.running():
+                ...                         # an ASGI server passes requests on to the endpoint
+
+        Raises what `start_link` raises. The endpoint stops in order at the end.
+        """
+        async with open_runtime():
+            await self.start_link(port=None)
+            yield
+
+    def lifespan(self, app: object = None) -> AbstractAsyncContextManager[None]:
+        """`running`, in the form in which Starlette takes it: `Starlette(..., lifespan=endpoint.lifespan)`."""
+        return self.running()
+
+    async def drain(self) -> None:
+        """Send all clients elsewhere, as when the endpoint stops, and take no new ones; returns when they have gone.
+
+        For a server that is not ours: most cut their connections off before they tell the application that it is over,
+        so clients should be told before. Bounded by `draining.timeout`. Cannot be undone; the endpoint runs on.
+
+        Raises:
+            EndpointError: the endpoint is not running.
+        """
+        services = self._running("was asked to drain")
+        with in_runtime(services.runtime):
+            await Supervisor.terminate_child(services.supervisor, "drainer")
+
+    def _running(self, what: str) -> Services:
+        services = self._services
+        if services is None or services.closed:
+            raise EndpointError(
+                f"this endpoint {what} but is not running; write lifespan=endpoint.lifespan where the application is "
+                "made that it is mounted in, or start it with start_link"
+            )
+        return services
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Serve a request, a WebSocket or the lifespan of an ASGI server that runs on Trio.
+
+            app = Starlette(routes=[Mount("/", app=endpoint)], lifespan=endpoint.lifespan)
+
+        Raises:
+            EndpointError: the endpoint is not running. It runs by itself where it is the server's application; mounted
+                in another it needs that one's lifespan, or `start_link`.
+        """
+        if scope["type"] == "lifespan":
+            await serve_lifespan(self, receive, send)
+            return
+        await serve_scope(self._running("was asked to serve"), scope, receive, send)
+
+    def _mount(self) -> Mounted:
+        self._check_options()
+        if self.secret_key_base is not None:
+            check_secret(self.secret_key_base)
+        options = {path: _options(path, value) for path, value in self.sockets.items()}
+        try:
+            return mount_all(self, options)
+        except InvalidPath as error:
+            raise EndpointError(str(error)) from None
+
+    def _check_options(self) -> None:
+        check_positive("Endpoint", "head_timeout", self.head_timeout)
+        check_whole("Endpoint", "max_connections", self.max_connections)
+        check_whole("Endpoint", "max_sessions", self.max_sessions)
+        check_whole("Endpoint", "max_buffered_messages", self.max_buffered_messages)
+        check_whole("Endpoint", "max_buffered_bytes", self.max_buffered_bytes)
+        check_rule("Endpoint", self.filter_parameters)
+        for option, kind in (("pubsub", PubSub), ("draining", Draining)):
+            value = getattr(self, option)
+            if not isinstance(value, kind):
+                raise InvalidOption("Endpoint", option, value, f"{kind.__name__}(...), or None")
+
+    def _children(self, services: Services, pools: list[ChannelPool]) -> list[ChildSpec]:
+        connections, sessions = (self, "connections"), (self, "sessions")
+        transports = services.transports
+        children = [
+            ChildSpec("services", _hold, (services,), restart="temporary"),
+            *(pool.child_spec() for pool in pools),
+        ]
+        children.append(
+            ChildSpec("application", start_application, args=(services.http,), shutdown=10.0)
+        )
+        children.append(process_spec(transports.flusher.main, id="flusher"))
+        if transports.poller is not None:
+            children.append(process_spec(transports.poller.main, id="poller"))
+        if services.longpolls:
+            children.append(_dynamic(sessions, self.max_sessions))
+        children.append(_dynamic(connections, self.max_connections))
+        children.append(
+            ChildSpec(
+                "drainer",
+                DrainerServer.start_link,
+                (services, (sessions, connections), self.draining),
+                shutdown=self.draining.timeout + 5.0,
+            )
+        )
+        return children
+
+    # Running
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """The host and port that are listened on.
+
+        Raises:
+            EndpointError: the endpoint is not running.
+        """
+        listener = self._services.listener if self._services is not None else None
+        if listener is None:
+            raise EndpointError("this endpoint is not listening; start it with start_link first")
+        return listener.host, listener.port
+
+    def broadcast(self, topic: str, event: str, payload: Any) -> None:
+        """Send an event to every client that has joined a topic, on every node. For any task and any thread.
+
+            endpoint.broadcast("room:lobby", "new_msg", {"body": "hello"})
+            endpoint.broadcast(user.socket_id, "disconnect", {})        # closes that user's connections
+
+        Args:
+            topic: whose clients.
+            event: its name.
+            payload: a JSON object, encoded once; do not change it afterwards.
+
+        Raises:
+            EncodeError: the payload is no JSON object.
+            RuntimeClosed: this is another thread, and the runtime of the endpoint has ended.
+            ThreadQueueFull: this is another thread; too many messages wait, and have waited for 30 seconds.
+
+        In the thread of the endpoint it never blocks. In another thread, such as that of a plain `def` handler of a web
+        framework, the frames are made there, and are on their way when this returns; broadcasts of one thread arrive
+        in order. If too many wait, the thread waits: see `open_runtime(max_thread_calls=)`. An endpoint that has not
+        been started, or has stopped while its runtime goes on, has no clients: nothing happens.
+        """
+        publish(self.pubsub, Broadcast(topic, event, payload))
+
+    def broadcast_from(self, sender: Pid, topic: str, event: str, payload: Any) -> None:
+        """Like `broadcast`, leaving out the channel whose process is `sender`."""
+        publish(self.pubsub, Broadcast(topic, event, payload), sender)
+
+    def statistics(self) -> dict[str, Any]:
+        """What is going on: topics, subscriptions, and how often what was counted happened."""
+        services = self._services
+        return {
+            **self.pubsub.statistics(),
+            "counts": dict(services.counts) if services is not None else {},
+            "work": services.budget.statistics() if services is not None else None,
+            "flusher": services.transports.flusher.statistics() if services is not None else None,
+        }
+
+
+def _dynamic(name: tuple[Any, str], max_children: int) -> ChildSpec:
+    return DynamicSupervisor.child_spec(
+        id=name[1], name=name, label=name[1], max_children=max_children
+    )
+
+
+async def _hold(services: Services) -> Pid:
+    """Tie what belongs to no child to the life of the endpoint's supervisor, in whose process this runs.
+
+    Starts nothing, so the supervisor keeps no child.
+    """
+    on_exit(services.close)
+    mounts = [*services.mounts.values(), *services.longpolls.values()]
+    on_exit(
+        logger.attach(
+            current_runtime().telemetry,
+            endpoint=services.endpoint,
+            supervisor=current_pid(),
+            filter_parameters=services.endpoint.filter_parameters,
+            sockets=[mount.socket for mount in mounts],
+            channels=[route.channel for mount in mounts for route in mount.router.routes],
+        )
+    )
+    services.tell_of_empty_sockets()
+    raise StartIgnored
+
+
+def _options(path: str, value: Any) -> Mount:
+    if not isinstance(path, str) or not path.startswith("/"):
+        raise EndpointError(
+            f'the socket path {path!r} does not begin with a slash; write "/{path}"'
+        )
+    mount = value if isinstance(value, Mount) else Mount(value)
+    if not isinstance(mount.socket, type) or not issubclass(mount.socket, Socket):
+        raise EndpointError(
+            f"{mount.socket!r} is mounted at {path!r} but is no subclass of Socket; write the class itself"
+        )
+    return mount

@@ -1,0 +1,195 @@
+"""Where a socket is mounted, and with which options."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from attrs import field, frozen
+from attrs.validators import optional
+
+from channels.connect_info import REQUEST_KEYS
+from channels.endpoint._options import positive, whole
+from channels.errors import InvalidOption
+from channels.longpoll.options import LongPoll
+from channels.serializers.base import Serializer
+from channels.serializers.defaults import DEFAULT_SERIALIZERS
+from channels.serializers.versions import Requirement
+from channels.serializers.weight import DEFAULT_MAX_VALUES
+from channels.socket import ErrorHandler, Socket
+from channels.upgrade.origin import OriginRule
+from channels.upgrade.web_sessions import CsrfRule, SessionHook
+from channels.wire.websocket import DEFAULT_MAX_MESSAGE_SIZE
+
+__all__ = ["Mount"]
+
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+
+
+def _check_path(mount: Mount, attribute: Any, value: Any) -> None:
+    if not isinstance(value, str) or not value.startswith("/"):
+        raise InvalidOption("Mount", "path", value, 'a path that begins with a slash: "/websocket"')
+
+
+def _check_subprotocols(mount: Mount, attribute: Any, value: Any) -> None:
+    if value is not None and (
+        isinstance(value, str)
+        or not isinstance(value, Sequence)
+        or not all(isinstance(each, str) and _TOKEN.fullmatch(each) for each in value)
+    ):
+        raise InvalidOption(
+            "Mount", "subprotocols", value, "a list of names such as ['chat.v1'], or None"
+        )
+
+
+def _check_connect_info(mount: Mount, attribute: Any, value: Any) -> None:
+    is_list = isinstance(value, Sequence) and not isinstance(value, str)
+    for each in value if is_list else [value]:
+        if is_list and isinstance(each, tuple) and len(each) == 2 and isinstance(each[0], str):
+            continue
+        if not is_list or each not in REQUEST_KEYS:
+            known = ", ".join(REQUEST_KEYS)
+            raise InvalidOption(
+                "Mount", "connect_info", each, f"a list of {known}, and pairs of your own"
+            )
+
+
+def _check_serializers(mount: Mount, attribute: Any, value: Any) -> None:
+    if not value:
+        raise InvalidOption(
+            "Mount", "serializers", value, "at least one: [(V2(), Requirement('~> 2.0.0'))]"
+        )
+
+
+def _check_function(mount: Mount, attribute: Any, value: Any) -> None:
+    if value is not None and not callable(value):
+        raise InvalidOption("Mount", attribute.name, value, "a function, or None")
+
+
+def _check_plain(value: Any, option: str, instead: str) -> None:
+    # A coroutine is true, so a question of permission that is answered by one would be answered with yes.
+    if inspect.iscoroutinefunction(value):
+        raise InvalidOption("Mount", option, value, f"a plain function, `{instead}`, without async")
+
+
+def _check_error_handler(mount: Mount, attribute: Any, value: Any) -> None:
+    _check_function(mount, attribute, value)
+    _check_plain(value, "error_handler", "def handler(reason, connect_info)")
+
+
+def _check_origin(mount: Mount, attribute: Any, value: Any) -> None:
+    _check_plain(value, "check_origin", "def check(origin)")
+
+
+def _check_flag(mount: Mount, attribute: Any, value: Any) -> None:
+    if not isinstance(value, bool):
+        raise InvalidOption("Mount", attribute.name, value, "True or False")
+
+
+def _check_csrf(mount: Mount, attribute: Any, value: Any) -> None:
+    if not isinstance(value, bool) and not callable(value):
+        raise InvalidOption(
+            "Mount", "check_csrf", value, "True, False, or a function check(session, token)"
+        )
+    _check_plain(value, "check_csrf", "def check(session, token)")
+    if value is False and mount.check_origin is False:
+        raise InvalidOption(
+            "Mount",
+            "check_csrf",
+            value,
+            "check_csrf=True or a rule for check_origin: without both, any page acts for its visitor",
+        )
+
+
+def _check_longpoll(mount: Mount, attribute: Any, value: Any) -> None:
+    if not isinstance(value, bool | LongPoll):
+        raise InvalidOption(
+            "Mount", "longpoll", value, "True, False, or LongPoll(...) with options"
+        )
+    if value is False and not mount.websocket:
+        raise InvalidOption(
+            "Mount",
+            "websocket",
+            False,
+            "longpoll=True beside it, or leave it out: without both nobody can reach the socket",
+        )
+
+
+@frozen
+class Mount:
+    """A socket with options, for `Endpoint(sockets={"/socket": Mount(UserSocket, timeout=30.0)})`.
+
+    Args:
+        socket: the socket class.
+        timeout: seconds without a word from the client after which its connection is closed, with 1002. phoenix.js
+            sends a heartbeat every 30.
+        max_frame_size: bytes of a message; a larger one closes the connection with 1009.
+        max_json_values: strings, numbers, lists and objects of a message, all together; more close the connection with
+            1009. Messages up to 64 KiB are not counted. It bounds the time for which decoding one message holds up
+            everybody else: about 10 milliseconds for the default. Numbers of more than a hundred digits, or with an
+            exponent, count several times. Phoenix has no such limit.
+        serializers: the wire formats on offer, with the versions that each serves, in the order of preference.
+        check_origin: which pages may connect: `True`, those from the host that they connect to; `False`, all; `"conn"`,
+            only with the same scheme and port too; or a list such as `["https://example.org", "//*.example.org"]`, or
+            a function of the parsed origin that returns True or False. Others get HTTP 403. Clients that are not
+            browsers may always connect.
+        partitions: supervisors among which the channels of this socket are spread. A socket class that is mounted
+            several times has one pool; the largest number counts.
+        path: what is added to the mount's path for WebSockets. Like that, it may have variables.
+        compress: whether messages are compressed for clients that offer it (permessage-deflate, RFC 7692). It costs
+            much more processor time than it saves the network in most applications. Where a web server is in between
+            (ASGI), that is who decides.
+        subprotocols: the WebSocket subprotocols on offer, in the order of preference. A client that offers others, and
+            none of these, gets 403; None does not look.
+        auth_token: whether to look for phoenix.js's `authToken`, for `connect_info.auth_token`.
+        connect_info: names (`"peer_data"`, `"x_headers"`, ...) and own pairs (`("region", "eu")`), for
+            `connect_info["region"]` in `connect`.
+        session: makes a session of the cookies, for `connect_info.session`: `session(cookies)`, sync or async,
+            returns a mapping or None.
+        check_csrf: whether there is a session only with the right `_csrf_token` among the parameters. True compares it
+            with the session's own `_csrf_token`, masked by Plug or not; a function `check(session, token)` returns
+            True or False.
+        error_handler: makes the answer to a client that was refused with a reason: `handler(reason, connect_info)`
+            returns a `Refusal`. Without one it is 403.
+        max_channels: how many topics one connection may join; None leaves it to the socket class.
+        websocket: whether the socket is there for WebSockets.
+        longpoll: whether it is there for clients that poll, at `/longpoll` behind its path: `True`, or a `LongPoll`
+            with options.
+
+    Defaults are Phoenix's, where Phoenix has the option.
+
+    Raises:
+        InvalidOrigin: when the endpoint starts, for an origin that cannot be understood.
+        InvalidOption: an option of another kind; a number is none, or is not above 0; a name in `connect_info` that
+            nothing has; `check_origin` and `check_csrf` are both False, which would give any page the session of its
+            visitor; `websocket` and `longpoll` are both False, so that the socket would be nowhere.
+    """
+
+    socket: type[Socket]
+    timeout: float = field(default=60.0, validator=positive)
+    max_frame_size: int = field(default=DEFAULT_MAX_MESSAGE_SIZE, validator=whole)
+    serializers: Sequence[tuple[Serializer, Requirement]] = field(
+        default=DEFAULT_SERIALIZERS, validator=_check_serializers
+    )
+    check_origin: OriginRule = field(default=True, validator=_check_origin)
+    partitions: int = field(default=2, validator=whole)
+    max_json_values: int = field(default=DEFAULT_MAX_VALUES, validator=whole, kw_only=True)
+    path: str = field(default="/websocket", validator=_check_path, kw_only=True)
+    compress: bool = field(default=False, validator=_check_flag, kw_only=True)
+    subprotocols: Sequence[str] | None = field(
+        default=None, validator=_check_subprotocols, kw_only=True
+    )
+    auth_token: bool = field(default=False, validator=_check_flag, kw_only=True)
+    connect_info: Sequence[str | tuple[str, Any]] = field(
+        default=(), validator=_check_connect_info, kw_only=True
+    )
+    session: SessionHook | None = field(default=None, validator=_check_function, kw_only=True)
+    check_csrf: CsrfRule = field(default=True, validator=_check_csrf, kw_only=True)
+    error_handler: ErrorHandler | None = field(
+        default=None, validator=_check_error_handler, kw_only=True
+    )
+    max_channels: int | None = field(default=None, validator=optional(whole), kw_only=True)
+    websocket: bool = field(default=True, validator=_check_flag, kw_only=True)
+    longpoll: bool | LongPoll = field(default=False, validator=_check_longpoll, kw_only=True)

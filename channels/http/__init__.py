@@ -1,0 +1,1 @@
+"""HTTP that is not ours: the handover to Hypercorn, and ASGI in both directions."""

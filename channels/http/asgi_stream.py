@@ -1,0 +1,252 @@
+"""A WebSocket of an ASGI server, in the shape of a stream: the portable transport, beside the fast one.
+
+An endpoint that is mounted in somebody else's application gets no socket but `receive` and `send`, and whole messages
+in place of bytes. Here each message is put into the frame that it came in, and each frame is taken apart again, so that
+everything behind this stream is what serves native WebSockets too: limits, close codes, out-buffers, broadcasts that
+are encoded once for both kinds.
+
+    stream = AsgiStream(scope, receive, send, path="/socket/websocket")
+    ...             # to the process of the connection, which calls accept or refuse; when it has ended
+    stream.end()    # the application may return
+
+Whatever the server raises ends the connection: what it means differs from server to server. Compression, pings and
+fragments are the server's business. Source: the ASGI specification 3.0, WebSocket 2.3 and 2.4.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Iterator, MutableMapping
+from typing import Any
+from urllib.parse import quote, unquote
+
+import trio
+
+from channels.connect_info import PeerData
+from channels.upgrade.request import Head, Headers, split_absolute
+from channels.wire.websocket import may_be_received
+
+__all__ = ["AsgiStream", "client_frame", "in_origin_form", "path_of", "split_frames"]
+
+_TEXT, _BINARY, _CLOSE = 0x81, 0x82, 0x88
+_NO_MASK = bytes(4)
+_NO_CODE = 1005
+_RESPONSE = "websocket.http.response"
+
+
+def path_of(scope: MutableMapping[str, Any]) -> str:
+    """The path of a request below the place where the application is mounted, percent signs included.
+
+    >>> path_of({"path": "/live/socket/websocket", "root_path": "/live"})
+    '/socket/websocket'
+    """
+    raw = scope.get("raw_path")
+    # Some servers put the query into it as well.
+    path = raw.decode("latin-1").partition("?")[0] if raw else quote(scope["path"])
+    root = quote(scope.get("root_path", "").rstrip("/"))
+    if root and (path == root or path.startswith(f"{root}/")):
+        path = path[len(root) :]
+    return path or "/"
+
+
+def in_origin_form(scope: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Give the scope of a request whose target is a whole URL the path and the host of that URL.
+
+        >>> scope = {"path": "http://a/b", "raw_path": b"http://a/b", "headers": [(b"host", b"c")]}
+        >>> in_origin_form(scope)
+        {'path': '/b', 'raw_path': b'/b', 'headers': [(b'host', b'a')]}
+
+    Clients send such a target to proxies, and a server has to take it. Some servers hand it on as it came. All other
+    scopes are returned as they are. Source: RFC 9112, section 3.2.2.
+    """
+    raw = scope.get("raw_path") or b""
+    absolute = None if raw.startswith(b"/") else split_absolute(raw.decode("latin-1"))
+    if absolute is None:
+        return scope
+    host, rest = absolute[0].encode("latin-1"), absolute[1] or "/"
+    return {
+        **scope,
+        "path": unquote(rest.partition("?")[0]) or "/",
+        "raw_path": rest.encode("latin-1"),
+        "headers": [(name, host if name == b"host" else value) for name, value in scope["headers"]],
+    }
+
+
+def client_frame(first: int, payload: bytes) -> bytes:
+    """Put a message into the frame of a client, masked with nothing."""
+    size = len(payload)
+    if size < 126:
+        header = bytes((first, 0x80 | size))
+    elif size < 65536:
+        header = bytes((first, 0x80 | 126)) + size.to_bytes(2, "big")
+    else:
+        header = bytes((first, 0x80 | 127)) + size.to_bytes(8, "big")
+    return b"".join((header, _NO_MASK, payload))
+
+
+def split_frames(data: bytes | bytearray | memoryview) -> Iterator[tuple[int, bytes]]:
+    """Take whole frames of a server apart: the first byte of each, and what it carries."""
+    view = memoryview(data)
+    start = 0
+    while start < len(view):
+        size, body = view[start + 1], start + 2
+        if size >= 126:
+            body += 2 if size == 126 else 8
+            size = int.from_bytes(view[start + 2 : body], "big")
+        yield view[start], bytes(view[body : body + size])
+        start = body + size
+
+
+class AsgiStream(trio.abc.Stream):
+    """One WebSocket scope.
+
+    Args:
+        scope: of the request, of type `websocket`.
+        receive: what the server gave the application.
+        send: what the server gave the application.
+        path: of the request, below the place where the endpoint is mounted.
+
+    Attributes:
+        head: the request.
+        scheme: `http` or `https`.
+        peer: who asks.
+        closed: whether it is over: nothing can be read or written any more.
+    """
+
+    def __init__(
+        self,
+        scope: MutableMapping[str, Any],
+        receive: Callable[[], Awaitable[Any]],
+        send: Callable[[Any], Awaitable[None]],
+        *,
+        path: str,
+    ) -> None:
+        self.head = _head_of(scope, path)
+        self.scheme = "https" if scope.get("scheme") == "wss" else "http"
+        client = scope.get("client")
+        self.peer = PeerData(address=client[0], port=client[1] or 0) if client else None
+        self.closed = False
+        self._may_answer = _RESPONSE in (scope.get("extensions") or {})
+        self._receive = receive
+        self._send = send
+        self._rest = b""
+        self._peer_has_gone = False
+        self._calls: dict[trio.CancelScope, None] = {}
+
+    # The answer to the request
+
+    async def connected(self) -> bool:
+        """Wait until the server asks for an answer; False if the client has gone meanwhile."""
+        message = await self._call(self._receive)
+        return bool(message["type"] == "websocket.connect")
+
+    async def accept(self, subprotocol: str | None) -> None:
+        """Let the client in."""
+        await self._call(self._send, {"type": "websocket.accept", "subprotocol": subprotocol})
+
+    async def refuse(self, status: int, body: bytes, headers: Iterable[tuple[str, str]]) -> None:
+        """Answer with an error; where the server cannot, it answers 403 by itself."""
+        if not self._may_answer:
+            await self._call(self._send, {"type": "websocket.close"})
+            return
+        pairs = [
+            (name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers
+        ]
+        if body and not any(name == b"content-type" for name, _ in pairs):
+            pairs.append((b"content-type", b"text/plain; charset=utf-8"))
+        pairs.append((b"content-length", b"%d" % len(body)))
+        start = {"type": f"{_RESPONSE}.start", "status": status, "headers": pairs}
+        await self._call(self._send, start)
+        await self._call(self._send, {"type": f"{_RESPONSE}.body", "body": body})
+
+    # Frames
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        """Wait for a message; `b""` when the client has gone without a word."""
+        if not self._rest and not self._peer_has_gone:
+            self._rest = self._framed(await self._call(self._receive))
+        size = len(self._rest) if max_bytes is None else max_bytes
+        data, self._rest = self._rest[:size], self._rest[size:]
+        return data
+
+    def _framed(self, message: MutableMapping[str, Any]) -> bytes:
+        if message["type"] != "websocket.disconnect":
+            text = message.get("text")
+            if text is not None:
+                return client_frame(_TEXT, text.encode())
+            return client_frame(_BINARY, message["bytes"])
+        self._peer_has_gone = True
+        code = message.get("code") or _NO_CODE
+        if code == _NO_CODE:
+            return client_frame(_CLOSE, b"")
+        if not may_be_received(code):
+            # It broke, which is what 1006 says, or the server ended it with a code of its own (1012).
+            return b""
+        reason = (message.get("reason") or "").encode()[:120].decode(errors="ignore").encode()
+        return client_frame(_CLOSE, code.to_bytes(2, "big") + reason)
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        """Send what is in whole frames; pings and pongs are left to the server."""
+        await trio.lowlevel.checkpoint()
+        for first, payload in split_frames(data):
+            if self._peer_has_gone:
+                # Servers differ in what they make of messages to a client that is gone; nobody would read them.
+                return
+            if first == _TEXT:
+                await self._call(self._send, {"type": "websocket.send", "text": payload.decode()})
+            elif first == _BINARY:
+                await self._call(self._send, {"type": "websocket.send", "bytes": payload})
+            elif first == _CLOSE:
+                code = int.from_bytes(payload[:2], "big")
+                close = {"type": "websocket.close", "code": code, "reason": payload[2:].decode()}
+                await self._call(self._send, close)
+
+    async def wait_send_all_might_not_block(self) -> None:
+        """There is no telling."""
+        await trio.lowlevel.checkpoint()
+
+    # The end
+
+    async def _call(self, function: Callable[..., Awaitable[Any]], *arguments: Any) -> Any:
+        """Call the server, for as long as it wants this application."""
+        if self.closed:
+            raise trio.ClosedResourceError("this WebSocket has been closed")
+        with trio.CancelScope() as call:
+            self._calls[call] = None
+            try:
+                return await function(*arguments)
+            except Exception as error:
+                # Servers have exceptions of their own for a connection that is no more.
+                raise trio.BrokenResourceError(f"the ASGI server failed: {error!r}") from error
+            finally:
+                del self._calls[call]
+        raise trio.BrokenResourceError("the ASGI server has ended this WebSocket")
+
+    def end(self) -> None:
+        """The server has ended the application's call: nothing can be read or written any more. Does not wait."""
+        self.closed = True
+        for call in list(self._calls):
+            call.cancel()
+
+    async def aclose(self) -> None:
+        """Use it no more. A client that was not told of the end is told 1011 when the application returns."""
+        self.closed = True
+        await trio.lowlevel.checkpoint()
+
+
+def _head_of(scope: MutableMapping[str, Any], path: str) -> Head:
+    query = scope.get("query_string", b"").decode("latin-1")
+    return Head(
+        method="GET",
+        target=f"{path}?{query}" if query else path,
+        path=path,
+        query=query,
+        version=scope.get("http_version", "1.1"),
+        headers=Headers(
+            [
+                (name.decode("latin-1").lower(), value.decode("latin-1"))
+                for name, value in scope["headers"]
+            ]
+        ),
+        received=b"",
+        rest=b"",
+    )

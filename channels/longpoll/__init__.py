@@ -1,0 +1,1 @@
+"""Long polling: Phoenix's transport for clients that cannot have WebSockets."""

@@ -1,0 +1,303 @@
+"""The requests of clients that poll: who asks, which session is meant, what is answered.
+
+Each request is served in a task of its own, by Hypercorn or by the server that the endpoint is mounted in; what it
+wants is asked of the session's process (`_longpoll_session`). After Phoenix.Transports.LongPoll: what each request is
+answered is in `channels.longpoll.protocol`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any, TypeAlias
+
+import trio
+
+from actors.errors import CallExit, StartError, StartIgnored
+from actors.refs import Pid
+from actors.runtime import current_runtime
+from actors.servers.gen_server import call
+from channels.connect_info import ConnectInfo, PeerData
+from channels.endpoint._wiring import MountedSocket, Services
+from channels.http.asgi_stream import path_of
+from channels.http.lifespan import ASGIApplication
+from channels.longpoll.bodies import Bodies, Body
+from channels.longpoll.options import LongPoll
+from channels.longpoll.protocol import (
+    TOKEN_HEADER,
+    Answer,
+    Line,
+    left_out,
+    messages_answer,
+    messages_of,
+    plain_answer,
+    preflight_answer,
+    status_answer,
+    token_of,
+)
+from channels.longpoll.session import Enter, Hello, LongPollSession, Poll
+from channels.socket import Refusal
+from channels.telemetry import LONGPOLL_LEFT_OUT, LONGPOLL_UNSENDABLE
+from channels.tokens.token import Atom, TokenError, sign, verify
+from channels.upgrade.connecting import may_come_from
+from channels.upgrade.params import InvalidQuery, cost_of_query, parse_query
+from supervision.child_spec import ChildSpec
+from supervision.dynamic_supervisor import DynamicSupervisor
+from supervision.errors import SupervisionError
+
+__all__ = ["LongPolling"]
+
+Receive: TypeAlias = Callable[[], Awaitable[Any]]
+
+_AUTH_HEADER = "x-phoenix-authtoken"
+_SALT = "phoenix longpoll session"
+_VERSION = Atom("v1")
+# How many bytes of a posted body are a unit of the work budget, as a shift.
+_BODY_COST_SHIFT = 10
+# Not start_link: what may take its time in the beginning of a session, the application's connect, comes after its init.
+_SESSION = ChildSpec("session", LongPollSession.spawn_link, restart="temporary")
+
+
+class _Request:
+    """One request for a socket that can be polled: what of it is needed."""
+
+    def __init__(
+        self, mount: MountedSocket, variables: dict[str, str], path: str, scope: Any
+    ) -> None:
+        assert mount.longpoll is not None  # or nothing would have been found at its path
+        self.mount = mount
+        self.options: LongPoll = mount.longpoll
+        self.path = path
+        self.method: str = scope["method"]
+        self.scheme: str = scope.get("scheme", "http")
+        self.client = scope.get("client")
+        self.query: str = scope.get("query_string", b"").decode("latin-1")
+        self.headers = tuple(
+            (name.decode("latin-1").lower(), value.decode("latin-1"))
+            for name, value in scope["headers"]
+        )
+        self.params: dict[str, Any] = variables
+        self.is_malformed = False
+        try:
+            self.params = {**parse_query(self.query), **variables}
+        except InvalidQuery:
+            self.is_malformed = True
+
+    def all(self, name: str) -> list[str]:
+        """The values of a header, by its lower-case name."""
+        return [value for key, value in self.headers if key == name]
+
+    def first(self, name: str) -> str | None:
+        """The first value of a header, by its lower-case name."""
+        return next(iter(self.all(name)), None)
+
+
+class LongPolling:
+    """Serves the requests of clients that poll, for the sockets of one endpoint."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._bodies = Bodies()
+
+    def find(self, scope: Any) -> ASGIApplication | None:
+        """Find what serves the path of a request, if it is one for a socket that can be polled."""
+        path = path_of(scope)
+        found = self._services.longpolls.match(path)
+        return None if found is None else partial(self._serve, *found, path)
+
+    async def _serve(  # noqa: PLR0917 - an ASGI application, behind what is known when it is found
+        self,
+        mount: MountedSocket,
+        variables: dict[str, str],
+        path: str,
+        scope: Any,
+        receive: Any,
+        send: Any,
+    ) -> None:
+        await self._services.budget.take(
+            cost_of_query(scope.get("query_string", b"").decode("latin-1"))
+        )
+        answer = await self._answer(_Request(mount, variables, path, scope), receive)
+        if answer is not None:
+            await _send(send, answer)
+
+    async def _answer(self, request: _Request, receive: Receive) -> Answer | None:
+        """Decide what is answered; None if the client has gone."""
+        options = request.options
+        if request.method == "GET":
+            if request.is_malformed:
+                return self._malformed()
+            if not self._may_come(request):
+                return status_answer(403)
+            return await self._get(request, receive)
+        # Whatever the answer: a client that is not done with its body would not read it.
+        body = await self._bodies.read(
+            receive, max_bytes=options.max_body_bytes, timeout=options.body_timeout
+        )
+        if body is None:
+            return None
+        if not isinstance(body, Body):
+            self._services.count(("http", "body_refused"))
+            return plain_answer(body)
+        with body:
+            if request.is_malformed:
+                return self._malformed()
+            if not self._may_come(request):
+                return status_answer(403)
+            if request.method == "OPTIONS":
+                return preflight_answer(", ".join(request.all("access-control-request-headers")))
+            if request.method == "POST":
+                return await self._post(request, body.data)
+            return plain_answer(400)
+
+    def _malformed(self) -> Answer:
+        self._services.count(("http", "bad_request"))
+        return plain_answer(400)
+
+    def _may_come(self, request: _Request) -> bool:
+        return may_come_from(
+            self._services,
+            request.mount,
+            request.first("origin"),
+            scheme=request.scheme,
+            host=request.first("host"),
+        )
+
+    # The session
+
+    async def _session(self, request: _Request) -> tuple[Pid, str] | None:
+        """Find the session that a request is for, if it is there and answers."""
+        token, options = token_of(request.first(TOKEN_HEADER), request.params), request.options
+        if token is None:
+            return None
+        try:
+            data = verify(self._services.secret_key_base, _SALT, token, max_age=options.max_age)
+        except TokenError:
+            return None
+        match data:
+            case (version, str(name)) if version == _VERSION:
+                pid = self._services.polling.get(name)
+            case _:
+                pid = None
+        if pid is None:
+            return None
+        try:
+            await call(pid, Hello(), timeout=options.pubsub_timeout)
+        except CallExit:
+            return None
+        return pid, token
+
+    async def _start(self, request: _Request) -> Answer:
+        """Start a session, and tell its token."""
+        services = self._services
+        info = ConnectInfo(
+            peer_data=_peer(request.client),
+            scheme=request.scheme,
+            path=request.path,
+            query=request.query,
+            headers=request.headers,
+            auth_token=request.first(_AUTH_HEADER) if request.mount.auth_token else None,
+        )
+        try:
+            if services.draining:
+                return plain_answer(503)
+            pid = await DynamicSupervisor.start_child(
+                (services.endpoint, "sessions"),
+                _SESSION,
+                services,
+                request.mount,
+                request.params,
+                info,
+            )
+            # Without a bound, as for WebSockets: connect is the application's, and may take its time.
+            entered = await call(pid, Enter(), timeout=math.inf)
+        except (StartError, StartIgnored, SupervisionError, CallExit):
+            # Full, or restarting, or stopped at once: this client has to come back later.
+            services.count(("session", "not_started"))
+            return plain_answer(503)
+        if isinstance(entered, Refusal):
+            return plain_answer(500) if entered.status == 500 else status_answer(403)
+        # How old it may be is for whoever reads it to say.
+        token = sign(services.secret_key_base, _SALT, (_VERSION, entered), max_age=math.inf)
+        return self._messages(410, token, [], pid)
+
+    # Requests
+
+    async def _get(self, request: _Request, receive: Receive) -> Answer | None:
+        found = await self._session(request)
+        if found is None:
+            return await self._start(request)
+        answer: Answer | None = None
+        async with trio.open_nursery() as nursery:
+
+            async def leave_with_the_client() -> None:
+                while (await receive())["type"] != "http.disconnect":
+                    pass
+                nursery.cancel_scope.cancel()
+
+            nursery.start_soon(leave_with_the_client)
+            answer = await self._poll(*found, request.options.window)
+            nursery.cancel_scope.cancel()
+        return answer
+
+    async def _poll(self, pid: Pid, token: str, window: float) -> Answer:
+        try:
+            messages = await call(pid, Poll(), timeout=window)
+        except CallExit:
+            # Nothing came in time. Or the session has ended: the next poll is told that.
+            return self._messages(204, token, [], pid)
+        return self._messages(200, token, messages, pid)
+
+    async def _post(self, request: _Request, body: bytes) -> Answer:
+        found = await self._session(request)
+        if found is None:
+            return status_answer(410)
+        pid, _ = found
+        # Taking a long body apart is one step.
+        await self._services.budget.take(len(body) >> _BODY_COST_SHIFT)
+        types = request.all("content-type")
+        content_type = types[0] if len(types) == 1 else None
+        self._tell_left_out(left_out(body, content_type), pid)
+        for line in messages_of(body, content_type):
+            if not isinstance(line, Line):
+                return line
+            try:
+                await call(pid, line, timeout=request.options.window)
+            except CallExit:
+                # It takes too long; or the session has ended over it, which the next request is told.
+                return status_answer(408)
+        return status_answer(200)
+
+    def _tell_left_out(self, lines: int, pid: Pid) -> None:
+        if lines:
+            self._services.count(LONGPOLL_LEFT_OUT)
+            current_runtime().telemetry.execute(
+                LONGPOLL_LEFT_OUT,
+                {"messages": lines},
+                {"endpoint": self._services.endpoint, "pid": pid},
+            )
+
+    def _messages(self, status: int, token: str, messages: list[bytes], pid: Pid) -> Answer:
+        answer = messages_answer(status, token, messages)
+        if answer is not None:
+            return answer
+        # As in Phoenix: what waited together with a binary message is lost, and the client starts anew.
+        self._services.count(LONGPOLL_UNSENDABLE)
+        current_runtime().telemetry.execute(
+            LONGPOLL_UNSENDABLE,
+            {"messages": len(messages)},
+            {"endpoint": self._services.endpoint, "pid": pid},
+        )
+        return plain_answer(500)
+
+
+def _peer(client: Any) -> PeerData | None:
+    return PeerData(address=client[0], port=client[1] or 0) if client else None
+
+
+async def _send(send: Any, answer: Answer) -> None:
+    headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in answer.headers]
+    headers.append((b"content-length", b"%d" % len(answer.body)))
+    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+    await send({"type": "http.response.body", "body": answer.body})

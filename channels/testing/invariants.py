@@ -1,0 +1,201 @@
+"""What clients of an endpoint can rely on, checked from outside: every join is answered, once.
+
+It belongs to the built-in invariants of `supervision.chaos`, as soon as `channels` is imported. Where it watches, it
+stands in front of what each session reads and writes; nothing else is different.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, TypeAlias
+
+from attrs import define, field
+
+from actors.exits import ExitReason
+from actors.process import is_alive
+from actors.refs import Pid
+from channels.connection.effects import Effect, Membership, Start
+from channels.connection.session_server import SessionServer
+from channels.errors import DecodeError
+from channels.messages import Message
+from channels.serializers.base import Codec
+from supervision.chaos.invariants.base import Invariant
+from supervision.chaos.invariants.built_in import offer
+
+__all__ = ["JoinsAnswered"]
+
+Meaning: TypeAlias = tuple[str, Any, Any, Any]
+"""Of a frame: `"reply"`, `"phx_close"` or `"phx_error"`; its topic, its join_ref and its ref."""
+
+_REMEMBERED = 1000
+
+
+class JoinsAnswered(Invariant):
+    """A join is answered by exactly one reply.
+
+    One that waits in `join` may wait for as long as it likes; when its channel has ended, or could not be started, it
+    has to be answered before the time goes on. Nothing is expected for a client that is gone.
+    """
+
+    name: ClassVar[str] = "joins_answered"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._clients: dict[Pid, _Client] = {}
+        # One for each codec, so that broadcasts are still encoded once for all who take the same frames.
+        self._codecs: dict[Codec, _Codec] = {}
+
+    def shown(self, pid: Pid, thing: Any) -> None:
+        if not isinstance(thing, SessionServer):
+            return
+        codec = self._codecs.get(thing.link.codec)
+        if codec is None:
+            codec = self._codecs[thing.link.codec] = _Codec(thing.link.codec)
+        client = self._clients[pid] = _Client(self, thing, codec)
+        thing.link.codec = thing.session.codec = codec
+        thing.session = _Session(thing.session, client)  # type: ignore[assignment] # stands in for it
+        thing.out = thing.link.out = _Out(thing.out, client)
+
+    def process_exited(self, pid: Pid, reason: ExitReason) -> None:
+        self._clients.pop(pid, None)
+
+    def at_rest(self) -> str | None:
+        for pid, client in self._clients.items():
+            for join in client.pending:
+                if join.is_over() and not client.is_busy_or_gone(pid):
+                    return (
+                        f"{self.who(pid)}: the join of {join.topic!r} (ref {join.ref!r}) was not answered, and its "
+                        "channel has ended"
+                    )
+        return None
+
+
+@define(eq=False)
+class _Join:
+    topic: Any
+    ref: Any
+    membership: Membership | None
+
+    def is_over(self) -> bool:
+        """Whether nobody works at its answer any more."""
+        process = None if self.membership is None else self.membership.process
+        return self.membership is None or (process is not None and not is_alive(process))
+
+
+@define(eq=False)
+class _Client:
+    """The joins of one client."""
+
+    invariant: JoinsAnswered
+    server: SessionServer
+    codec: _Codec
+    pending: list[_Join] = field(factory=list)
+    # Those that were answered, by topic and ref, until the client uses the ref again.
+    answered: dict[tuple[str, str], str] = field(factory=dict)
+
+    def is_busy_or_gone(self, pid: Pid) -> bool:
+        """Whether nothing can be expected now: it is closing, or is held up in something and does not read."""
+        info = self.invariant.runtime.process_info(pid)
+        if self.server.closing is not None or info is None:
+            return True
+        return bool(info["queue_length"]) or info["status"] != "waiting"
+
+    def asked(self, message: Message, effects: list[Effect]) -> None:
+        """The client has sent something."""
+        self.answered.pop(_key(message.topic, message.ref), None)
+        if message.event == "phx_join":
+            start = next((each for each in effects if isinstance(each, Start)), None)
+            membership = None if start is None else start.membership
+            self.pending.append(_Join(message.topic, message.ref, membership))
+
+    def written(self, frame: bytes) -> None:
+        """A frame is on its way to the client."""
+        meaning = self.codec.meanings.get(frame)
+        if meaning is None:
+            return
+        kind, topic, _, ref = meaning
+        join = next((join for join in self.pending if _answers(meaning, join)), None)
+        if join is not None:
+            self.pending.remove(join)
+            self.answered[_key(topic, join.ref)] = kind
+            if len(self.answered) > _REMEMBERED:
+                del self.answered[next(iter(self.answered))]
+        elif kind == "reply" and _key(topic, ref) in self.answered:
+            before = self.answered[_key(topic, ref)]
+            self.invariant.violated(
+                f"{self.invariant.who(self.server.pid)}: the join of {topic!r} (ref {ref!r}) gets a reply, and was "
+                f"answered before by a {before}"
+            )
+
+
+def _answers(meaning: Meaning, join: _Join) -> bool:
+    kind, topic, _, ref = meaning
+    return bool(kind == "reply" and topic == join.topic and ref == join.ref)
+
+
+def _key(topic: Any, ref: Any) -> tuple[str, str]:
+    """Refs and topics are any JSON, lists too."""
+    return repr(topic), repr(ref)
+
+
+class _Codec(Codec):
+    """A codec that remembers what the frames mean which end a join."""
+
+    def __init__(self, codec: Codec) -> None:
+        super().__init__(codec.serializer, codec.frame)
+        self.meanings: dict[bytes, Meaning] = {}
+
+    def reply(self, join_ref: Any, ref: Any, topic: Any, status: str, response: Any) -> bytes:
+        frame = super().reply(join_ref, ref, topic, status, response)
+        return self._means(frame, ("reply", topic, join_ref, ref))
+
+    def close(self, join_ref: Any, topic: str) -> bytes:
+        return self._means(super().close(join_ref, topic), ("phx_close", topic, join_ref, None))
+
+    def error(self, join_ref: Any, topic: str) -> bytes:
+        return self._means(super().error(join_ref, topic), ("phx_error", topic, join_ref, None))
+
+    def _means(self, frame: bytes, meaning: Meaning) -> bytes:
+        # Frames that are equal mean the same. A close waits for the answer to the next join, all others are written
+        # at once, so few need to be known.
+        self.meanings[frame] = meaning
+        if len(self.meanings) > _REMEMBERED:
+            del self.meanings[next(iter(self.meanings))]
+        return frame
+
+
+class _Session:
+    """A session whose client is heard by somebody else, too."""
+
+    def __init__(self, session: Any, client: _Client) -> None:
+        self._session = session
+        self._client = client
+
+    def receive(self, data: bytes, *, binary: bool) -> list[Effect]:
+        effects: list[Effect] = self._session.receive(data, binary=binary)
+        try:
+            message = self._session.codec.serializer.decode(data, binary=binary)
+        except DecodeError:
+            return effects
+        self._client.asked(message, effects)
+        return effects
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._session, name)
+
+
+class _Out:
+    """An out-buffer into which somebody looks."""
+
+    def __init__(self, out: Any, client: _Client) -> None:
+        self._out = out
+        self._client = client
+
+    def put(self, frame: bytes) -> None:
+        self._client.written(frame)
+        self._out.put(frame)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._out, name)
+
+
+offer(JoinsAnswered)

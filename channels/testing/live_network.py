@@ -1,0 +1,192 @@
+"""The network of an experiment on a live system: real sockets, and connections that can be broken, held and slowed.
+
+    run_live(scenario, seed=7, seconds=60, network=LiveNetwork())
+
+    async def scenario(world):
+        endpoint = Endpoint(sockets={"/socket": UserSocket}, listen=world.listen)
+
+An endpoint that listens by way of it serves real clients at a real port. Each connection is led through two tasks more,
+which is what a fault is done to; that costs about as much time again as serving it does, and the endpoint sees every
+client at an address of this machine.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import trio
+
+from actors.instrumentation.instrument import Instrument
+from actors.refs import Pid
+from actors.runtime import Runtime
+from channels.testing._proxied_connection import LiveConnection
+from channels.transports.listener import Listener
+from supervision.recording.trace import Trace
+
+__all__ = ["LiveNetwork"]
+
+
+class LiveNetwork(Instrument):
+    """Listens and connects for one run. Given to `supervision.chaos.live.run.run_live`.
+
+    Attributes:
+        connections: those that are open, the oldest first.
+    """
+
+    def __init__(self) -> None:
+        self.connections: list[LiveConnection] = []
+        self._by_socket: dict[int, LiveConnection] = {}
+        self._sources: dict[tuple[str, int], str] = {}
+        self._cuts: list[tuple[str, str]] = []
+        self._numbers: dict[tuple[str, str], int] = {}
+        self._nursery: trio.Nursery | None = None
+        self._trace: Trace | None = None
+
+    # For scenarios
+
+    async def open(self, host: str, port: int) -> _Led:
+        """Listen, for `Endpoint(..., listen=world.listen)`.
+
+        Raises:
+            ListenError: where the ordinary listener does.
+        """
+        return _Led(self, await Listener.open(host, port))
+
+    async def connect(
+        self, host: str, port: int, *, source: str | None = None
+    ) -> trio.SocketStream:
+        """Connect to somebody who listens, in this run or elsewhere.
+
+        Args:
+            host: of the listener.
+            port: of the listener.
+            source: how the connecting host is called in the names of connections; by default by its address.
+
+        Raises:
+            OSError: nobody can be reached there.
+        """
+        stream = await trio.open_tcp_stream(host, port)
+        if source is not None:
+            address = stream.socket.getsockname()[:2]
+            self._sources[address] = source
+            for connection in self.connections:
+                if connection.peer[:2] == address:
+                    self._name(connection)
+        return stream
+
+    # For faults
+
+    def partition_oneway(self, source: str, target: str) -> None:
+        """Let nothing pass from one host to another, over connections that are there and those to come."""
+        self._cuts.append((source, target))
+        for connection in self.connections:
+            connection.cut(source, target)
+
+    def heal(self, one: str | None = None, other: str | None = None) -> None:
+        """End partitions: between two hosts, or all of them."""
+        if one is None or other is None:
+            self._cuts.clear()
+        else:
+            self._cuts = [cut for cut in self._cuts if set(cut) != {one, other}]
+        for connection in self.connections:
+            connection.mend()
+            self._cut(connection)
+
+    def _cut(self, connection: LiveConnection) -> None:
+        for source, target in self._cuts:
+            connection.cut(source, target)
+
+    # For the run
+
+    async def main(self, attached: Callable[[], object]) -> None:
+        """Carry what the connections carry, until cancelled. Calls `attached` when it can."""
+        try:
+            async with trio.open_nursery() as nursery:
+                self._nursery = nursery
+                attached()
+                await trio.sleep_forever()
+        finally:
+            # Those whose task was cancelled before its first step.
+            for connection in self.connections:
+                connection.close()
+
+    def watch(self, runtime: Runtime, trace: Trace) -> None:
+        """Learn from now on which process serves which connection, and write down when they come and go."""
+        self._trace = trace
+        runtime.add_instrument(self)
+
+    def callback_started(self, pid: Pid, callback: str, message: Any) -> Awaitable[None] | None:
+        if callback == "init":
+            for argument in message:
+                if type(argument) is socket.socket:
+                    connection = self._by_socket.get(id(argument))
+                    if connection is not None:
+                        connection.pid = pid
+                        self._tell_who_serves(connection)
+        return None
+
+    def accept(self, sock: Any, host: str) -> socket.socket | None:
+        """Take over an accepted socket; answers the one to serve in its place, None if the client has gone already."""
+        try:
+            connection = LiveConnection(sock, host)
+        except OSError:
+            sock.close()
+            return None
+        self.connections.append(connection)
+        self._by_socket[id(connection.inside)] = connection
+        self._name(connection)
+        assert self._nursery is not None  # the run has waited for it
+        self._nursery.start_soon(self._serve, connection)
+        return connection.inside
+
+    def _name(self, connection: LiveConnection) -> None:
+        connection.source = self._sources.get(connection.peer[:2], connection.source)
+        between = connection.source, connection.target
+        connection.number = self._numbers[between] = self._numbers.get(between, 0) + 1
+        self._cut(connection)
+        self._tell_who_serves(connection)
+
+    def _tell_who_serves(self, connection: LiveConnection) -> None:
+        if connection.pid is not None:
+            self._record("serves", connection)
+
+    async def _serve(self, connection: LiveConnection) -> None:
+        self._record("connected", connection)
+        try:
+            await connection.main()
+        finally:
+            self.connections.remove(connection)
+            del self._by_socket[id(connection.inside)]
+            self._sources.pop(connection.peer[:2], None)
+            self._record("disconnected", connection)
+
+    def _record(self, kind: str, connection: LiveConnection) -> None:
+        if self._trace is not None:
+            pid = None if connection.pid is None else connection.pid.number
+            self._trace.add(kind, {"pid": pid, "connection": connection.name})
+
+
+class _Led:
+    """A listener whose connections are led through a network. What an endpoint needs of one."""
+
+    def __init__(self, network: LiveNetwork, listener: Listener) -> None:
+        self.host = listener.host
+        self.port = listener.port
+        self._network = network
+        self._listener = listener
+
+    async def main(self, on_connection: Callable[[Any], object]) -> None:
+        """Hand over connections, until `close`."""
+
+        def accepted(sock: Any) -> None:
+            inside = self._network.accept(sock, self.host)
+            if inside is not None:
+                on_connection(inside)
+
+        await self._listener.main(accepted)
+
+    def close(self) -> None:
+        """Accept no more; connections live on."""
+        self._listener.close()

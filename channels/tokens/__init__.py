@@ -1,0 +1,1 @@
+"""Signed and encrypted tokens, compatible with Phoenix.Token."""

@@ -1,0 +1,259 @@
+"""Whether a client may connect, whatever it connects with: origin, version of the protocol, the application's word."""
+
+from __future__ import annotations
+
+import inspect
+import reprlib
+from collections.abc import Mapping
+from typing import Any
+
+import trio
+from attrs import evolve, frozen
+
+from actors.instrumentation.telemetry import Event
+from actors.runtime import current_runtime
+from channels.checks.places import place_of
+from channels.checks.results import invalid
+from channels.connect_info import ConnectInfo
+from channels.endpoint._wiring import MountedSocket, Services
+from channels.errors import InvalidResult
+from channels.serializers.base import Serializer, negotiate
+from channels.serializers.versions import DEFAULT_VSN
+from channels.socket import ConnectRefused, Refusal, Socket
+from channels.telemetry import (
+    SOCKET_CONNECT_FAILED,
+    SOCKET_CONNECTED,
+    SOCKET_ORIGIN_REFUSED,
+    SOCKET_SESSION_REFUSED,
+    SOCKET_UNSUPPORTED,
+)
+from channels.tokens.errors import TokenError
+from channels.upgrade import handshake
+from channels.upgrade.origin import origin_allowed
+from channels.upgrade.web_sessions import csrf_problem, parse_cookies
+
+__all__ = ["Connected", "connect", "may_come_from", "unsupported"]
+
+
+@frozen(kw_only=True)
+class Connected:
+    """A client that may connect."""
+
+    mount: MountedSocket
+    socket: Socket
+    id: str | None
+    serializer: Serializer
+
+
+def may_come_from(
+    services: Services, mount: MountedSocket, origin: str | None, *, scheme: str, host: str | None
+) -> bool:
+    """Tell whether a request may come from a page of that origin; if not, it is counted and told.
+
+    A `check_origin` function that raises, or answers anything but True or False, lets nobody in.
+    """
+    try:
+        if origin_allowed(mount.origin, origin, scheme=scheme, host=host):
+            return True
+    except (
+        Exception
+    ) as error:  # the application's bug: a refusal for the client, the traceback for the log
+        _failed(services, mount, error, 403, callback="check_origin")
+        return False
+    _tell(services, mount, SOCKET_ORIGIN_REFUSED, origin=origin)
+    return False
+
+
+def unsupported(services: Services, mount: MountedSocket, problem: str) -> Refusal:
+    """Refuse a client that speaks another protocol; it is counted and told. `problem` says what it wanted."""
+    _tell(services, mount, SOCKET_UNSUPPORTED, problem=problem)
+    return Refusal()
+
+
+def _tell(services: Services, mount: MountedSocket, event: Event, **about: Any) -> None:
+    services.count(event)
+    current_runtime().telemetry.execute(
+        event, {}, {"endpoint": services.endpoint, "socket": mount.socket, **about}
+    )
+
+
+async def connect(
+    services: Services,
+    mount: MountedSocket,
+    params: dict[str, Any],
+    info: ConnectInfo,
+    *,
+    transport: str,
+    problem: str | None = None,
+) -> Connected | Refusal:
+    """Find the serializer and ask the application.
+
+    Args:
+        services: of the endpoint.
+        mount: where the client connects.
+        params: of the query and the path.
+        info: what is known of the request; the session and what the mount adds is filled in here.
+        transport: `"websocket"` or `"longpoll"`. The `error_handler` of the mount is asked for the former alone.
+        problem: why the request cannot become a WebSocket whatever the application says. A client that the application
+            lets in is answered 400 with it. After Phoenix, which asks the application first.
+    """
+    serializer = negotiate(params.get("vsn", DEFAULT_VSN), mount.serializers)
+    if serializer is None:
+        spoken = ", ".join(requirement.text for _, requirement in mount.serializers)
+        asked = reprlib.repr(params.get("vsn"))
+        return unsupported(
+            services, mount, f"it asked for version {asked} of the protocol, and spoken is {spoken}"
+        )
+    started = trio.current_time()
+    socket = mount.socket.__new__(mount.socket)
+    socket.assigns, socket.endpoint = {}, services.endpoint
+    about = {"transport": transport, "params": params, "serializer": serializer}
+    try:
+        info = await _complete(services, mount, params, info)
+        try:
+            socket.__init__()  # type: ignore[misc]
+            # What it returns is checked because not everybody's code is typed.
+            answer = await socket.connect(params, info)  # type: ignore[func-returns-value]
+            if answer is not None:
+                raise _no_answer(type(socket), answer)
+        except (ConnectRefused, TokenError) as error:
+            reason = error.reason if isinstance(error, ConnectRefused) else error
+            services.count(("socket", "refused"))
+            _measure(started, socket, info, about, result="error", reason=reason)
+            return _refusal(mount, reason, info) if transport == "websocket" else Refusal()
+        identity = _identity(socket)
+    except Exception as error:  # the application's bug: the traceback is for the log
+        # Who answers connect with something else than None means to refuse, as False does elsewhere: 403, as in
+        # Phoenix. Everything else is a bug: 500.
+        is_answer = isinstance(error, InvalidResult) and error.callback.endswith(".connect")
+        refusal = Refusal(403 if is_answer else 500)
+        _failed(services, mount, error, refusal.status)
+        return refusal
+    if problem is not None:
+        _measure(started, socket, info, about, result="error", reason=problem)
+        return Refusal(400, problem, (("sec-websocket-version", handshake.VERSION),))
+    _measure(started, socket, info, about, result="ok", reason=None)
+    return Connected(mount=mount, socket=socket, id=identity, serializer=serializer)
+
+
+def _failed(
+    services: Services,
+    mount: MountedSocket,
+    error: Exception,
+    status: int,
+    *,
+    callback: str = "connect",
+) -> None:
+    """Count and tell that the application could not decide about a client."""
+    services.count(SOCKET_CONNECT_FAILED)
+    current_runtime().telemetry.execute(
+        SOCKET_CONNECT_FAILED,
+        {},
+        {
+            "endpoint": services.endpoint,
+            "socket": mount.socket,
+            "callback": callback,
+            "exception": error,
+            "status": status,
+        },
+    )
+
+
+def _no_answer(socket: type[Socket], answer: Any) -> InvalidResult:
+    """Make the error for a `connect` that has neither returned None nor raised."""
+    advice = None
+    if not isinstance(answer, BaseException | type) and not inspect.iscoroutine(answer):
+        advice = "return nothing to let the client in, and write `raise ConnectRefused(reason)` to refuse it"
+    return invalid(socket, "connect", answer, ("None",), advice=advice)
+
+
+async def _complete(
+    services: Services, mount: MountedSocket, params: dict[str, Any], info: ConnectInfo
+) -> ConnectInfo:
+    session = None
+    if mount.session is not None:
+        session = mount.session(parse_cookies(info.headers))
+        if inspect.isawaitable(session):
+            session = await session
+        if session is not None and not isinstance(session, Mapping):
+            raise _wrong(mount, "session", session, ("None", "a mapping"))
+        if session is not None:
+            problem = csrf_problem(mount.check_csrf, session, params.get("_csrf_token"))
+            if problem is not None:
+                session = None
+                _tell(services, mount, SOCKET_SESSION_REFUSED, problem=problem)
+    return evolve(info, session=session, own=mount.own, declared=mount.declared)
+
+
+def _refusal(mount: MountedSocket, reason: Any, info: ConnectInfo) -> Refusal:
+    if mount.error_handler is None or reason is None:
+        return Refusal()
+    refusal = mount.error_handler(reason, info)
+    if not isinstance(refusal, Refusal):
+        raise _wrong(
+            mount,
+            "error_handler",
+            refusal,
+            ("Refusal(status, body)",),
+            advice="return a Refusal, such as Refusal(401)",
+        )
+    return refusal
+
+
+def _identity(socket: Socket) -> str | None:
+    identity = socket.id()
+    if identity is not None and not isinstance(identity, str):
+        raise invalid(
+            type(socket),
+            "id",
+            identity,
+            ("None", "a topic"),
+            advice="return a topic, such as 'user:7', or None",
+        )
+    return identity
+
+
+def _wrong(
+    mount: MountedSocket,
+    option: str,
+    got: Any,
+    expected: tuple[str, ...],
+    *,
+    advice: str | None = None,
+) -> InvalidResult:
+    """Make the error for a function of a mount that returned something that it may not."""
+    return InvalidResult(
+        f"the {option} of {mount.socket.__name__}",
+        got,
+        expected,
+        place=place_of(getattr(mount, option)),
+        advice=advice,
+    )
+
+
+def _measure(
+    started: float,
+    socket: Socket,
+    info: ConnectInfo,
+    about: dict[str, Any],
+    *,
+    result: str,
+    reason: Any,
+) -> None:
+    telemetry = current_runtime().telemetry
+    if telemetry.handlers(SOCKET_CONNECTED):
+        telemetry.execute(
+            SOCKET_CONNECTED,
+            {"duration": trio.current_time() - started},
+            {
+                **about,
+                "endpoint": socket.endpoint,
+                "socket": socket,
+                "user_socket": type(socket),
+                "connect_info": info,
+                "vsn": about["params"].get("vsn", DEFAULT_VSN),
+                "log": socket.log,
+                "result": result,
+                "reason": reason,
+            },
+        )

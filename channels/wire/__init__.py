@@ -1,0 +1,1 @@
+"""WebSocket frames and their compression, without I/O."""

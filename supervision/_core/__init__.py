@@ -1,0 +1,1 @@
+"""The machinery that all supervisors share. Private to `supervision`."""

@@ -1,0 +1,1 @@
+"""Applications: a program as one supervision tree, with ordered start and stop."""

@@ -1,0 +1,384 @@
+"""Running a whole program as one supervision tree: boot, signals, ordered stop.
+
+    if __name__ == "__main__":
+        application.run([Store, child_spec(Listener, 4000)])
+
+`run` is for programs. Inside a Trio program that is running already, and in tests, use
+`open_application`, or `serve` for the same with signals.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from functools import partial
+from typing import Any, TypeAlias
+
+import trio
+
+from actors.errors import StartError
+from actors.exits import Crash, ExitReason, is_normal_exit
+from actors.instrumentation.telemetry import Event
+from actors.links import wait_exit
+from actors.refs import Pid
+from actors.runtime import Runtime, open_runtime
+from supervision import logger
+from supervision.applications._exit_now import exit_now, on_second_signal
+from supervision.child_spec import Supervised
+from supervision.errors import (
+    ApplicationFailed,
+    ApplicationKilled,
+    ApplicationStartFailed,
+    SupervisionError,
+    describe_reason,
+)
+from supervision.events import GAVE_UP
+from supervision.supervisor import Supervisor
+
+__all__ = ["Application", "Top", "open_application", "run", "serve"]
+
+Top: TypeAlias = Iterable[Supervised] | Callable[[], Awaitable[Pid]]
+"""What an application consists of: the children of its top supervisor, or a function that starts it."""
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+# Supervisors that gave up, of which only those matter that made the top one give up just now.
+_REMEMBERED = 100
+
+
+class Application:
+    """A running application, made by `open_application`.
+
+    Attributes:
+        supervisor: the pid of its top supervisor.
+        runtime: the runtime that it has to itself.
+    """
+
+    supervisor: Pid
+
+    def __init__(self, runtime: Runtime) -> None:
+        self.runtime = runtime
+        # What supervisors that gave up had to say, the newest last.
+        self._given_up: dict[Pid, Mapping[str, Any]] = {}
+        self._reason: ExitReason = None
+        self._ended = trio.Event()
+        self._stopping = trio.Event()
+
+    def stop(self) -> None:
+        """Make `wait` return. The application stops when the block of `open_application` is left."""
+        self._stopping.set()
+
+    def kill(self) -> None:
+        """Kill every process at once, without order and without `terminate`."""
+        self._stopping.set()
+        self.runtime.kill_everything()
+
+    async def wait(self) -> None:
+        """Wait until `stop` is called or the top supervisor ends.
+
+        Raises:
+            ApplicationFailed: the top supervisor gave up or was killed. That it ended cleanly, by
+                `auto_shutdown` for example, is not a failure.
+        """
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_then_cancel, self._stopping, nursery.cancel_scope)
+            nursery.start_soon(_then_cancel, self._ended, nursery.cancel_scope)
+        if self._ended.is_set() and not self._stopping.is_set():
+            self._raise_failure()
+
+    async def _boot(self, top: Top) -> None:
+        self.runtime.telemetry.attach(GAVE_UP, self._note)
+        try:
+            self.supervisor = await (top() if callable(top) else Supervisor.start_link(top))
+        except SupervisionError:
+            raise
+        except StartError as error:
+            raise ApplicationStartFailed(error.reason) from error
+        except Exception as error:  # whatever a start function raises is why nothing started
+            raise ApplicationStartFailed(Crash(error)) from error
+        # A system task, because a nursery around the caller's block would wrap its exceptions. It
+        # raises nothing, and ends with the runtime at the latest. Waited for until it watches, so
+        # that whatever the block does to the supervisor is seen.
+        watching = trio.Event()
+        trio.lowlevel.spawn_system_task(self._track, watching)
+        await watching.wait()
+
+    async def _track(self, watching: trio.Event) -> None:
+        watching.set()
+        self._reason = await wait_exit(self.supervisor)
+        self._ended.set()
+
+    def _note(
+        self, event: Event, measurements: Mapping[str, Any], about: Mapping[str, Any]
+    ) -> None:
+        # All of them: the top supervisor gives up because of one below, and that because of another.
+        self._given_up[about["supervisor"]] = about
+        if len(self._given_up) > _REMEMBERED:
+            del self._given_up[next(iter(self._given_up))]
+
+    def _raise_failure(self) -> None:
+        about = self._given_up.get(self.supervisor)
+        if about is not None:
+            raise ApplicationFailed(
+                f"its top supervisor gave up {self._why(about)}",
+                reason=self._reason,
+                id=about["id"],
+            )
+        if not is_normal_exit(self._reason):
+            raise ApplicationFailed(
+                f"its top process ended: {describe_reason(self._reason)}", reason=self._reason
+            )
+
+    def _why(self, about: Mapping[str, Any]) -> str:
+        because = (
+            f"after {about['max_restarts']:g} restarts within {about['max_seconds']:g} s; "
+            f"child {about['id']!r} ended again: "
+        )
+        below = self._given_up.get(about["pid"])
+        if below is None or below is about:
+            return because + describe_reason(about["reason"])
+        return f"{because}it gave up {self._why(below)}"
+
+
+async def _then_cancel(event: trio.Event, scope: trio.CancelScope) -> None:
+    await event.wait()
+    scope.cancel()
+
+
+@asynccontextmanager
+async def open_application(
+    top: Top,
+    *,
+    shutdown_deadline: float = 30.0,
+    kill_grace: float = 5.0,
+    log: bool = True,
+    watchdog: float | None = None,
+) -> AsyncIterator[Application]:
+    """Run an application for as long as the block runs, then stop it in order.
+
+        async with open_application([Store, child_spec(Listener, 4000)]) as application:
+            await application.wait()
+
+    Args:
+        top: the children of the top supervisor (strategy "one_for_one"), or an async function that
+            starts a supervisor and returns its pid, for other strategies.
+        shutdown_deadline: seconds that the whole ordered stop may take. Children are stopped in the
+            reverse order of their start, each as its `shutdown` says; what is left then is killed.
+        kill_grace: as for `open_runtime`.
+        log: attach `actors.instrumentation.logger` and `supervision.logger`.
+        watchdog: as for `open_runtime`.
+
+    Raises:
+        ApplicationStartFailed: a child did not start; those before it were stopped again.
+        BadChildSpec, BadSupervisorOption: nothing was started.
+    """
+    switch = _Switch(shutdown_deadline)
+    async with _open(switch, top, shutdown_deadline, kill_grace, log, watchdog=watchdog) as opened:
+        yield opened
+
+
+async def serve(
+    top: Top,
+    *,
+    on_started: Callable[[Pid], None] | None = None,
+    signals: Iterable[signal.Signals] = _SIGNALS,
+    shutdown_deadline: float = 30.0,
+    kill_grace: float = 5.0,
+    log: bool = True,
+    watchdog: float | None = None,
+) -> None:
+    """Run an application until a signal, or the end of its top supervisor, ends it.
+
+        trio.run(serve, [Store, Listener])
+
+    The first signal stops the application in order; a second one, of whichever kind, kills every
+    process at once. A signal that comes while the application starts lets it start, then stops it.
+
+    Args:
+        top: as for `open_application`.
+        on_started: called with the pid of the top supervisor when everything has started.
+        signals: what to react to; only in the main thread. Empty: nothing.
+        shutdown_deadline: as for `open_application`.
+        kill_grace: as for `open_application`.
+        log: as for `open_application`.
+        watchdog: as for `open_runtime`.
+
+    Raises:
+        ApplicationStartFailed: a child did not start; or a signal came while the application was
+            starting, and it did not finish within `shutdown_deadline`.
+        ApplicationFailed: the top supervisor gave up or was killed.
+        ApplicationKilled: a second signal came before the application had stopped.
+        BadChildSpec, BadSupervisorOption: nothing was started.
+    """
+    await _serve(
+        top,
+        on_started=on_started,
+        signals=signals,
+        shutdown_deadline=shutdown_deadline,
+        kill_grace=kill_grace,
+        log=log,
+        watchdog=watchdog,
+        end=None,
+    )
+
+
+async def _serve(
+    top: Top,
+    *,
+    on_started: Callable[[Pid], None] | None,
+    signals: Iterable[signal.Signals],
+    shutdown_deadline: float,
+    kill_grace: float,
+    log: bool,
+    watchdog: float | None,
+    end: Callable[[int], object] | None,
+) -> None:
+    switch = _Switch(shutdown_deadline)
+    with _watch(tuple(signals), switch, end):
+        async with _open(
+            switch, top, shutdown_deadline, kill_grace, log, watchdog=watchdog
+        ) as application:
+            if on_started is not None and not switch.pressed:
+                on_started(application.supervisor)
+            await application.wait()
+    if switch.killed_by is not None:
+        raise ApplicationKilled(switch.killed_by)
+
+
+def run(
+    top: Top,
+    *,
+    on_started: Callable[[Pid], None] | None = None,
+    signals: Iterable[signal.Signals] = _SIGNALS,
+    shutdown_deadline: float = 30.0,
+    kill_grace: float = 5.0,
+    log: bool = True,
+    watchdog: float | None = None,
+    explain: Callable[[SupervisionError], str] = str,
+) -> None:
+    """Run a program that is one application. Blocks; returns when it has stopped in order.
+
+        run([Store, child_spec(Listener, 4000)], on_started=lambda pid: print("ready"))
+
+    Args:
+        top: as for `open_application`.
+        on_started: as for `serve`.
+        signals: as for `serve`.
+        shutdown_deadline: as for `open_application`.
+        kill_grace: as for `open_application`.
+        log: as for `open_application`.
+        watchdog: as for `open_runtime`.
+        explain: makes the sentence for whoever started the program; by default the error's own.
+
+    A second signal ends the program at once: the log is written out, then nothing more runs in it, neither
+    `terminate` nor `finally`, and no thread is waited for. The exit code is 128 and the number of the signal.
+
+    Raises:
+        SystemExit: after one sentence on standard error, with code 1 if the application did not
+            start, or failed.
+
+    After OTP's applications, of which it is one that is permanent: when the top supervisor has given
+    up there is nothing left to run for.
+    """
+
+    def end(signum: int) -> None:
+        exit_now(128 + signum, explain(ApplicationKilled(signum)))
+
+    main = partial(
+        _serve,
+        top,
+        on_started=on_started,
+        signals=signals,
+        shutdown_deadline=shutdown_deadline,
+        kill_grace=kill_grace,
+        log=log,
+        watchdog=watchdog,
+        end=end,
+    )
+    try:
+        # Restricted: an interrupt in the middle of any process would be that process's crash.
+        trio.run(main, restrict_keyboard_interrupt_to_checkpoints=True)
+    except SupervisionError as error:
+        sys.stderr.write(f"{explain(error)}\n")
+        raise SystemExit(1) from None
+
+
+class _Switch:
+    """Pressed once, it asks an application to stop; pressed again, it kills it."""
+
+    def __init__(self, shutdown_deadline: float) -> None:
+        self.application: Application | None = None
+        self.boot = trio.CancelScope()
+        self.pressed = False
+        self.killed_by: int | None = None
+        self._shutdown_deadline = shutdown_deadline
+
+    def press(self, signum: int) -> None:
+        application = self.application
+        if not self.pressed:
+            self.pressed = True
+            self.boot.deadline = trio.current_time() + self._shutdown_deadline
+            if application is not None:
+                application.stop()
+        else:
+            self.killed_by = signum
+            self.boot.cancel()
+            if application is not None:
+                application.kill()
+
+
+@asynccontextmanager
+async def _open(
+    switch: _Switch,
+    top: Top,
+    shutdown_deadline: float,
+    kill_grace: float,
+    log: bool,
+    *,
+    watchdog: float | None = None,
+) -> AsyncIterator[Application]:
+    async with open_runtime(
+        kill_grace=kill_grace, shutdown_deadline=shutdown_deadline, log=log, watchdog=watchdog
+    ) as runtime:
+        if log:
+            logger.attach(runtime.telemetry)
+        application = switch.application = Application(runtime)
+        with switch.boot:
+            await application._boot(top)
+        if switch.boot.cancelled_caught:
+            if switch.killed_by is not None:
+                raise ApplicationKilled(switch.killed_by)
+            raise ApplicationStartFailed("it was told to stop before it had started")
+        if switch.pressed:
+            application.stop()
+        yield application
+
+
+@contextmanager
+def _watch(
+    signals: tuple[signal.Signals, ...], switch: _Switch, end: Callable[[int], object] | None
+) -> Iterator[None]:
+    """Let signals press the switch, from before the application starts until after it has stopped.
+
+    With `end` the second one does not press the switch but calls it.
+    """
+    if not signals:
+        yield
+        return
+    scope = trio.CancelScope()
+    with trio.open_signal_receiver(*signals) as received:
+        if end is not None:
+            on_second_signal(signals, end)
+        # A system task, because a nursery here would wrap the exceptions of the application.
+        trio.lowlevel.spawn_system_task(_press, received, switch, scope)
+        try:
+            yield
+        finally:
+            scope.cancel()
+
+
+async def _press(received: AsyncIterator[int], switch: _Switch, scope: trio.CancelScope) -> None:
+    with scope:
+        async for signum in received:
+            switch.press(signum)

@@ -1,0 +1,1 @@
+"""Faults as data: kinds, targets, moments, plans, and reports."""

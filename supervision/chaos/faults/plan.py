@@ -1,0 +1,208 @@
+"""Plans made by chance. *pure*: chance is an argument.
+
+    storm = Storm(["/top/room:*", "/top"], count=30, within=20.0)
+    plan = storm.draw(random.Random(7))
+
+Each fault of a storm is drawn from numbers of its own: a storm of 30 has the faults of one of 29, and another one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+from attrs import Attribute, field, frozen
+
+from supervision.chaos.errors import BadFault
+from supervision.chaos.faults.kinds import FAULTS, Fault
+from supervision.chaos.faults.moments import At, Moment, On, check_at_least
+from supervision.chaos.faults.targets import MessageFault, ProcessFault
+
+if TYPE_CHECKING:
+    from random import Random
+
+__all__ = ["EVERYWHERE", "Plan", "Storm", "checked", "draw_plan"]
+
+Plan: TypeAlias = "Storm | Sequence[Fault] | Callable[[Random], Sequence[Fault]] | None"
+"""What a scenario may plan: faults, how to draw them by chance, or nothing."""
+
+EVERYWHERE: Final = (
+    *("kill", "exit_with", "crash", "hang", "slow", "swallow_cancellation", "fill_mailbox"),
+    *("drop_message", "delay_message", "duplicate_message", "reorder_message", "stall_loop"),
+)
+"""The kinds of faults that need nothing but processes."""
+
+_CALLBACKS: Final = ("message", "message", "message", "init", "terminate")
+# What a stranger may send as a reason; among them the text of reasons that mean something.
+_REASONS: Final = ("normal", "shutdown", "kill", "bored", "", "\x00", "x" * 300)
+
+
+def _check_count(storm: Storm, attribute: Attribute[int], value: int) -> None:
+    check_at_least("Storm", "count", value, 0)
+    if not isinstance(value, int):
+        raise BadFault("Storm", "count", value, "write a whole number")
+
+
+def _check_within(storm: Storm, attribute: Attribute[float], value: float) -> None:
+    check_at_least("Storm", "within", value, 0.0)
+
+
+def _check_after(storm: Storm, attribute: Attribute[float], value: float) -> None:
+    check_at_least("Storm", "after", value, 0.0)
+
+
+def _check_longest(storm: Storm, attribute: Attribute[float], value: float) -> None:
+    check_at_least("Storm", "longest", value, 0.0)
+
+
+def _check_callbacks(storm: Storm, attribute: Attribute[float], value: float) -> None:
+    if not 0.0 <= value <= 1.0:
+        raise BadFault("Storm", "callbacks", value, "write a share, from 0.0 to 1.0")
+
+
+def _check_kinds(storm: Storm, attribute: Attribute[Any], value: tuple[str, ...]) -> None:
+    if not value:
+        raise BadFault("Storm", "kinds", value, f"write some of {', '.join(FAULTS)}")
+    for kind in value:
+        if kind not in FAULTS:
+            raise BadFault("Storm", "kinds", kind, f"write some of {', '.join(FAULTS)}")
+        if kind in _PROCESSES and not storm.targets:
+            raise BadFault("Storm", "targets", (), f"write whom a {kind} may be for: /top/*")
+        if kind == "partition" and len(set(storm.hosts)) < 2:
+            raise BadFault("Storm", "hosts", storm.hosts, "write the names of two hosts or more")
+        if kind == "kill_node" and not storm.nodes:
+            raise BadFault("Storm", "nodes", (), "write the names of nodes")
+
+
+_PROCESSES: Final = frozenset(
+    kind for kind, made in FAULTS.items() if issubclass(made, ProcessFault | MessageFault)
+)
+
+
+@frozen
+class Storm:
+    """Random faults.
+
+        Storm(["/top/store"], kinds=["kill", "crash"], count=5, within=10.0)
+
+    Args:
+        targets: paths of processes, or patterns; each fault takes one of them.
+        kinds: of faults, by their names in JSON ("drop_message"); one that is named twice comes twice as often.
+        count: how many faults.
+        within: seconds; they happen before that.
+        after: seconds; they happen after that.
+        longest: the most seconds that a fault which lasts may last.
+        callbacks: the share of faults to processes that happen when a callback begins, and not at a time: 0.0 to 1.0.
+        connections: names of connections, or patterns.
+        hosts: that may be cut off from each other.
+        nodes: that may be killed.
+
+    Raises:
+        BadFault: a kind does not exist, or needs something that the storm does not name.
+    """
+
+    targets: tuple[str, ...] = field(converter=tuple[str, ...], default=())
+    count: int = field(default=10, validator=_check_count)
+    within: float = field(default=10.0, validator=_check_within)
+    after: float = field(default=0.0, kw_only=True, validator=_check_after)
+    longest: float = field(default=2.0, kw_only=True, validator=_check_longest)
+    callbacks: float = field(default=0.25, kw_only=True, validator=_check_callbacks)
+    connections: tuple[str, ...] = field(converter=tuple[str, ...], default=("*",), kw_only=True)
+    hosts: tuple[str, ...] = field(converter=tuple[str, ...], default=(), kw_only=True)
+    nodes: tuple[str, ...] = field(converter=tuple[str, ...], default=(), kw_only=True)
+    # The last, because it is checked against the others.
+    kinds: tuple[str, ...] = field(
+        converter=tuple[str, ...], default=("kill", "crash"), kw_only=True, validator=_check_kinds
+    )
+
+    def draw(self, random: Random) -> tuple[Fault, ...]:
+        """Draw a plan, the earliest faults first.
+
+            Storm(["/top/*"], count=3).draw(Random(7))
+
+        Args:
+            random: what decides.
+        """
+        # Each fault from a source of its own, so that how many numbers one takes is no matter of the others.
+        new = type(random)
+        sources = [new(random.getrandbits(64)) for _ in range(self.count)]
+        return tuple(sorted((self._fault(source) for source in sources), key=_time_of))
+
+    def _fault(self, random: Random) -> Fault:
+        kind = FAULTS[random.choice(self.kinds)]
+        names = set(kind.__struct_fields__)
+        at = At(round(random.uniform(self.after, self.within), 3))
+        values: dict[str, Any] = {"when": at}
+        if issubclass(kind, ProcessFault | MessageFault):
+            values["target"] = random.choice(self.targets)
+            if random.random() < self.callbacks:
+                values["when"] = self._callback(random, kind)
+        elif "target" in names:
+            values["target"] = random.choice(self.connections)
+        if "pick" in names and isinstance(values["when"], At):
+            values["pick"] = round(random.random(), 2)
+        for name, draw in _DRAWN.items():
+            if name in names:
+                values[name] = draw(self, random)
+        if kind is FAULTS["partition"]:
+            values["one"], values["other"] = random.sample(sorted(set(self.hosts)), 2)
+        return kind(**values)  # type: ignore[no-any-return] # one of FAULTS
+
+    def _callback(self, random: Random, kind: type[Any]) -> Moment:
+        callback = "message" if issubclass(kind, MessageFault) else random.choice(_CALLBACKS)
+        if callback == "init":
+            # Not the first one: then the system would never be up, and the other faults would find nothing.
+            return On("init", incarnation=random.choice((2, 3)))
+        return On(callback, nth=random.choice((1, 1, 2, 3, 5, 8, 13)))
+
+
+_DRAWN: Final[dict[str, Callable[[Storm, Random], Any]]] = {
+    "seconds": lambda storm, random: round(storm.longest * random.random() ** 2, 3),
+    "latency": lambda storm, random: round(storm.longest * random.random() / 4, 3),
+    "reason": lambda storm, random: random.choice(_REASONS) or "empty",
+    "messages": lambda storm, random: random.choice((1, 10, 100, 1000)),
+    "both": lambda storm, random: random.random() < 0.5,
+    "node": lambda storm, random: random.choice(storm.nodes) if storm.nodes else None,
+    "reboot_after": lambda storm, random: round(storm.longest * random.random(), 3),
+}
+
+
+def _time_of(fault: Fault) -> float:
+    return fault.when.seconds if isinstance(fault.when, At) else 0.0
+
+
+def draw_plan(plan: Plan, random: Random) -> tuple[Fault, ...]:
+    """The faults of a plan, whatever way it is written.
+
+    Args:
+        plan: faults, a storm, a function of a `Random` that returns faults, or None for none.
+        random: what decides, if there is something to decide.
+
+    Raises:
+        BadFault: it is something else, or has something else in it.
+    """
+    if plan is None:
+        return ()
+    if isinstance(plan, Storm):
+        return plan.draw(random)
+    return checked(plan(random) if callable(plan) else plan)
+
+
+def checked(plan: Sequence[Fault]) -> tuple[Fault, ...]:
+    """The same faults.
+
+    Raises:
+        BadFault: they are none.
+    """
+    if isinstance(plan, str | bytes) or not isinstance(plan, Iterable):
+        raise BadFault("plan", "faults", plan, _ADVICE)
+    faults = tuple(plan)
+    for fault in faults:
+        if not isinstance(fault, Fault):
+            raise BadFault("plan", "faults", fault, _ADVICE)
+    return faults
+
+
+_ADVICE: Final = (
+    'write a sequence of faults, such as [Kill(target="/top/store", when=At(0.5))], or a Storm'
+)

@@ -1,0 +1,187 @@
+"""Faults that wait for a callback to begin, and what is done to it then."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Awaitable, Callable, Sequence
+from fnmatch import fnmatchcase
+from typing import Any
+
+import trio
+
+from actors.refs import Pid
+from supervision.chaos.errors import InjectedCrash
+from supervision.chaos.faults.kinds import (
+    Crash,
+    Hang,
+    Slow,
+    SwallowCancellation,
+    describe_fault,
+)
+from supervision.chaos.faults.moments import On, kind_of
+from supervision.chaos.faults.targets import ProcessFault
+from supervision.chaos.injection.ledger import Ledger, Planned
+from supervision.chaos.injection.processes import do_to_process
+from supervision.chaos.injection.site import Site, Spot, fits
+
+__all__ = ["CallbackFaults"]
+
+
+class CallbackFaults:
+    """The faults of a plan that wait for a callback.
+
+    Args:
+        ledger: of the plan.
+        changed: called whenever a callback goes on that was held up.
+
+    """
+
+    def __init__(self, ledger: Ledger, changed: Callable[[], None]) -> None:
+        # For each runtime, how many callbacks are held up for a time.
+        self._held: dict[Site, int] = {}
+        self._ledger = ledger
+        self._changed = changed
+        self._waiting: list[Planned] = []
+        # For each process that has run a callback, those that may be for it. Thrown away when one is added.
+        self._relevant: dict[Pid, tuple[Planned, ...]] = {}
+        self._healed = trio.Event()
+
+    @property
+    def held(self) -> int:
+        """How many callbacks are held up for a time."""
+        return sum(self._held.values())
+
+    def drop(self, site: Site) -> None:
+        """A runtime is gone, and what was held up in it never goes on."""
+        self._held.pop(site, None)
+
+    def add(self, planned: Planned) -> None:
+        """Wait for a callback."""
+        self._waiting.append(planned)
+        self._relevant.clear()
+
+    def heal(self) -> None:
+        """Wait no longer, and let those go on that are held up."""
+        self._waiting.clear()
+        self._relevant.clear()
+        self._healed.set()
+        self._healed = trio.Event()
+
+    def forget(self, pid: Pid) -> None:
+        """A process has ended."""
+        self._relevant.pop(pid, None)
+
+    def started(self, site: Site, pid: Pid, callback: str, message: Any) -> Awaitable[None] | None:
+        """A callback begins. Raises what it is to crash with; returns what is to hold it up."""
+        if not self._waiting:
+            return None
+        relevant = self._relevant.get(pid)
+        if relevant is None:
+            relevant = self._relevant[pid] = self._for(site, pid)
+        # All of them count, whatever becomes of the callback by the first that is done to it.
+        hits = [each for each in relevant if not each.taken and _is_now(each, callback, message)]
+        if not hits:
+            return None
+        for planned in hits:
+            # From here on it is this callback's, also while another fault holds that up.
+            planned.taken = True
+            self._waiting.remove(planned)
+        return self._do_all(hits, Spot(site, pid))
+
+    def _for(self, site: Site, pid: Pid) -> tuple[Planned, ...]:
+        place = site.places.place_of(pid)
+        if place is None:
+            return ()
+        address, found = site.address(place), []
+        for planned in self._waiting:
+            fault = planned.fault
+            assert isinstance(fault, ProcessFault)
+            wanted = fault.when.incarnation if isinstance(fault.when, On) else None
+            if wanted in (None, place.incarnation) and fits(address, fault.target):
+                found.append(planned)
+        return tuple(found)
+
+    def _do_all(self, hits: Sequence[Planned], spot: Spot) -> Awaitable[None] | None:
+        for position, planned in enumerate(hits):
+            if planned.status is not None:
+                # The faults were healed while another one held the callback up.
+                continue
+            if spot.is_ending:
+                self._too_late(hits[position:], spot)
+                return None
+            try:
+                wait = self._do(planned, spot)
+            except InjectedCrash:
+                self._too_late(hits[position + 1 :], spot)
+                raise
+            if wait is not None:
+                return self._after(wait, hits[position + 1 :], spot)
+        return None
+
+    async def _after(self, wait: Awaitable[None], others: Sequence[Planned], spot: Spot) -> None:
+        try:
+            await wait
+        except trio.Cancelled:
+            self._too_late(others, spot)
+            raise
+        following = self._do_all(others, spot)
+        if following is not None:
+            await following
+
+    def _too_late(self, others: Sequence[Planned], spot: Spot) -> None:
+        for planned in others:
+            if planned.status is None:
+                self._ledger.masked(planned, spot, "another fault had ended the callback before")
+
+    def _do(self, planned: Planned, spot: Spot) -> Awaitable[None] | None:
+        fault = planned.fault
+        if isinstance(fault, Crash):
+            self._ledger.applied(planned, spot)
+            raise InjectedCrash(describe_fault(fault))
+        if isinstance(fault, Hang):
+            self._ledger.applied(planned, spot)
+            return self._hold(planned, spot, math.inf, stubborn=False)
+        if isinstance(fault, Slow | SwallowCancellation):
+            self._ledger.applied(planned, spot)
+            stubborn = isinstance(fault, SwallowCancellation)
+            return self._hold(planned, spot, fault.seconds, stubborn=stubborn)
+        do_to_process(self._ledger, planned, spot)
+        return None
+
+    async def _hold(self, planned: Planned, spot: Spot, seconds: float, *, stubborn: bool) -> None:
+        timed = seconds < math.inf
+        site = spot.site
+        place = site.places.place_of(spot.pid)
+        if place is not None:
+            place.held += 1
+        if timed:
+            self._held[site] = self._held.get(site, 0) + 1
+        try:
+            # Shielded if the fault is to be deaf to being ended. Bounded by its seconds, and ended by `heal`.
+            with trio.CancelScope(deadline=trio.current_time() + seconds, shield=stubborn):
+                await self._healed.wait()
+        except trio.Cancelled:
+            if timed:
+                why = "the callback was cut short, because its process was ended"
+                self._ledger.masked(planned, spot, why)
+            raise
+        finally:
+            if place is not None:
+                place.held -= 1
+            if timed and site in self._held:
+                self._held[site] -= 1
+            self._changed()
+
+
+def _is_now(planned: Planned, callback: str, message: Any) -> bool:
+    """Whether a callback is the one that a fault waits for; counts it, if it is one of those that count."""
+    when = planned.fault.when
+    if not isinstance(when, On):
+        # Who terminates is over already.
+        return callback != "terminate"
+    if not when.is_about(callback):
+        return False
+    if when.kind is not None and not fnmatchcase(kind_of(message), when.kind):
+        return False
+    planned.count += 1
+    return planned.count >= when.nth

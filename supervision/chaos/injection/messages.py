@@ -1,0 +1,197 @@
+"""Faults that are done to a message on its way into a mailbox.
+
+Of the messages themselves nothing is kept but those that are held back now, of which each fault has one at most.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from fnmatch import fnmatchcase
+from functools import partial
+from typing import Any
+
+import trio
+
+from actors.instrumentation.instrument import callback_for, deliver
+from actors.refs import Pid
+from supervision._core import dynamic as _pool
+from supervision._core import fixed as _tree
+from supervision.chaos.faults.kinds import (
+    DelayMessage,
+    DropMessage,
+    DuplicateMessage,
+    ReorderMessage,
+)
+from supervision.chaos.faults.moments import On, kind_of
+from supervision.chaos.faults.targets import MessageFault
+from supervision.chaos.injection.agenda import Agenda
+from supervision.chaos.injection.junk import Junk
+from supervision.chaos.injection.ledger import Ledger, Planned
+from supervision.chaos.injection.site import Site, Spot, fits
+
+__all__ = ["MessageFaults"]
+
+PATIENCE = 1.0
+"""Seconds that a message waits for another one to overtake it."""
+
+# What supervisors remind themselves with, by a timer: lost, it would be a mistake of ours and not of a network.
+_OWN = (Junk, _pool.TryAgain, _tree.TryAgain)
+
+
+class _Held:
+    """A message that waits for the next one to the same process."""
+
+    def __init__(self, planned: Planned, spot: Spot, message: Any) -> None:
+        self.planned = planned
+        self.spot = spot
+        self.message = message
+
+
+class MessageFaults:
+    """The faults of a plan that wait for a message.
+
+    Args:
+        ledger: of the plan.
+        agenda: of the injector.
+    """
+
+    def __init__(self, ledger: Ledger, agenda: Agenda) -> None:
+        self._ledger = ledger
+        self._agenda = agenda
+        self._waiting: list[Planned] = []
+        self._relevant: dict[Pid, tuple[Planned, ...]] = {}
+        self._overtaken: dict[Pid, list[_Held]] = {}
+        # What is to be delivered later: done at once if the faults are healed.
+        self._later: dict[Planned, Callable[[], None]] = {}
+
+    def add(self, planned: Planned) -> None:
+        """Wait for a message."""
+        self._waiting.append(planned)
+        self._relevant.clear()
+
+    def heal(self) -> None:
+        """Wait no longer, and let everything arrive that was held back."""
+        self._waiting.clear()
+        self._relevant.clear()
+        for deliver_now in list(self._later.values()):
+            deliver_now()
+
+    def forget(self, pid: Pid) -> None:
+        """A process has ended."""
+        self._relevant.pop(pid, None)
+
+    def sent(self, site: Site, sender: Pid | None, receiver: Pid, message: Any) -> bool | None:
+        """A message is about to enter a mailbox; False keeps it out."""
+        keep_out = self._go_through(site, sender, receiver, message) if self._waiting else None
+        if keep_out is not None or receiver not in self._overtaken:
+            return keep_out
+        # The order is turned round: this one enters first, by hand, and then those that it overtakes.
+        deliver(receiver, message)
+        for held in self._overtaken.pop(receiver):
+            self._arrive(held.planned, held.spot, held.message)
+        return False
+
+    def _go_through(
+        self, site: Site, sender: Pid | None, receiver: Pid, message: Any
+    ) -> bool | None:
+        if sender is receiver or type(message) in _OWN:
+            return None
+        relevant = self._relevant.get(receiver)
+        if relevant is None:
+            relevant = self._relevant[receiver] = self._for(site, receiver)
+        if not relevant:
+            return None
+        if callback_for(message) is None:
+            return None
+        spot = Spot(site, receiver)
+        # All of them count, but only one can have it.
+        hits = [each for each in relevant if each.status is None and _is_now(each, spot, message)]
+        for planned in hits:
+            self._waiting.remove(planned)
+        for planned in hits[1:]:
+            self._ledger.masked(planned, spot, "another fault had the same message")
+        return self._do(hits[0], spot, message) if hits else None
+
+    def _for(self, site: Site, receiver: Pid) -> tuple[Planned, ...]:
+        place = site.places.place_of(receiver)
+        if place is None:
+            return ()
+        address = site.address(place)
+        return tuple(each for each in self._waiting if fits(address, _of(each).target))
+
+    def _do(self, planned: Planned, spot: Spot, message: Any) -> bool | None:
+        fault, receiver, recorder = planned.fault, spot.pid, spot.site.recorder
+        sent_as = None if recorder is None else recorder.sent_as(receiver, message)
+        fields: dict[str, Any] = {} if sent_as is None else {"message": sent_as}
+        self._ledger.applied(planned, spot, **fields)
+        if isinstance(fault, DropMessage):
+            if recorder is not None:
+                recorder.lost(receiver, message)
+            return False
+        if isinstance(fault, DuplicateMessage):
+            # This one comes first, and then the original.
+            deliver(receiver, message)
+            return None
+        if isinstance(fault, DelayMessage):
+            self._hold_back(planned, fault.seconds, spot, message)
+            return False
+        assert isinstance(fault, ReorderMessage)
+        held = _Held(planned, spot, message)
+        self._overtaken.setdefault(receiver, []).append(held)
+        self._hold_back(planned, PATIENCE, spot, message)
+        return False
+
+    def _hold_back(self, planned: Planned, seconds: float, spot: Spot, message: Any) -> None:
+        arrive = partial(self._give_up_waiting, planned, spot, message)
+        self._later[planned] = arrive
+        self._agenda.at(trio.current_time() + seconds, arrive)
+
+    def _give_up_waiting(self, planned: Planned, spot: Spot, message: Any) -> None:
+        if planned not in self._later:
+            return
+        receiver = spot.pid
+        overtaken = self._overtaken.get(receiver)
+        if overtaken is not None:
+            overtaken[:] = [held for held in overtaken if held.planned is not planned]
+            if not overtaken:
+                del self._overtaken[receiver]
+        if self._arrive(planned, spot, message) and isinstance(planned.fault, ReorderMessage):
+            why = f"no other message came to its receiver within {PATIENCE:g} s"
+            self._ledger.masked(planned, spot, why)
+
+    def _arrive(self, planned: Planned, spot: Spot, message: Any) -> bool:
+        self._later.pop(planned, None)
+        # Of a node that was killed, nothing is told that its processes are gone.
+        arrived = not spot.site.gone and deliver(spot.pid, message)
+        if not arrived:
+            why = "its receiver had ended before the message arrived"
+            self._ledger.masked(planned, spot, why)
+        return arrived
+
+
+def _of(planned: Planned) -> MessageFault:
+    fault = planned.fault
+    assert isinstance(fault, MessageFault)  # nothing else is added
+    return fault
+
+
+def _is_now(planned: Planned, spot: Spot, message: Any) -> bool:
+    """Whether a message is the one that a fault waits for; counts it, if it is one of those that count."""
+    fault, kind = _of(planned), kind_of(message)
+    if not fnmatchcase(kind, fault.kind):
+        return False
+    when = fault.when
+    if not isinstance(when, On):
+        return True
+    callback = callback_for(message) or ""
+    # A plain process receives what a server handles as info.
+    if not when.is_about(callback) and (when.callback, callback) != ("receive", "handle_info"):
+        return False
+    if when.kind is not None and not fnmatchcase(kind, when.kind):
+        return False
+    if when.incarnation is not None:
+        place = spot.site.places.place_of(spot.pid)
+        if place is None or place.incarnation != when.incarnation:
+            return False
+    planned.count += 1
+    return planned.count >= when.nth

@@ -1,0 +1,226 @@
+"""Faults that are done to what is around the processes: connections, hosts, nodes, clocks and the loop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import trio
+
+from actors.instrumentation.environment import Environment
+from actors.refs import Pid
+from actors.runtime import Runtime
+from supervision.chaos.faults.kinds import (
+    HalfOpen,
+    HoldConnection,
+    KillNode,
+    Partition,
+    ResetConnection,
+    SkewClock,
+    SlowConnection,
+    StallLoop,
+)
+from supervision.chaos.faults.targets import ConnectionFault
+from supervision.chaos.injection.agenda import Agenda
+from supervision.chaos.injection.ledger import Ledger, Planned
+from supervision.chaos.injection.seams import Breakable, Connections, NodeControl
+from supervision.chaos.injection.site import Site, Spot, choose, fits
+
+__all__ = ["Surroundings"]
+
+
+class Surroundings:
+    """What an injector reaches besides processes.
+
+    Args:
+        ledger: of the plan.
+        agenda: of the injector.
+        connections: the network, if there is one.
+        nodes: the nodes, if there are any.
+        stall: holds up the loop for so many seconds.
+        sites: the runtimes.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        agenda: Agenda,
+        connections: Connections | None,
+        nodes: NodeControl | None,
+        *,
+        stall: Callable[[float], None],
+        sites: Sequence[Site],
+    ) -> None:
+        self._ledger = ledger
+        self._agenda = agenda
+        self._connections = connections
+        self._nodes = nodes
+        self._stall = stall
+        self._sites = sites
+        # What will have to be undone: a key for each thing that was done, and how. Two faults may do the same thing,
+        # and it ends with the later of them.
+        self._undo: dict[Planned, tuple[object, Callable[[], None]]] = {}
+
+    def heal(self, *, boot: bool) -> None:
+        """Undo everything that lasts.
+
+        Args:
+            boot: whether nodes are booted that were to be booted later.
+        """
+        for planned in list(self._undo):
+            if boot or not isinstance(planned.fault, KillNode):
+                self._over(planned)
+        self._undo.clear()
+
+    def do(self, planned: Planned) -> None:
+        """Do a fault to whatever it is for."""
+        fault = planned.fault
+        if isinstance(fault, ConnectionFault):
+            self._to_connection(planned, fault)
+        elif isinstance(fault, Partition):
+            self._cut(planned, fault)
+        elif isinstance(fault, KillNode):
+            self._kill_node(planned, fault)
+        elif isinstance(fault, SkewClock):
+            self._skew(planned, fault)
+        elif isinstance(fault, StallLoop):
+            self._ledger.applied(planned, "the loop")
+            self._stall(fault.seconds)
+
+    # Connections
+
+    def _to_connection(self, planned: Planned, fault: ConnectionFault) -> None:
+        if self._connections is None:
+            self._ledger.missed(planned, "there is no network here whose connections can be broken")
+            return
+        found = [each for each in self._connections.connections if fits(each.name, fault.target)]
+        if not found:
+            self._ledger.missed(planned, "there was no such connection at that time")
+            return
+        connection = choose(found, fault.pick)
+        self._ledger.applied(planned, self._server_of(connection), where=connection.name)
+        if isinstance(fault, ResetConnection):
+            connection.reset()
+        elif isinstance(fault, HoldConnection):
+            self._hold(planned, connection, fault.seconds)
+        elif isinstance(fault, HalfOpen):
+            self._hold(planned, connection, None)
+        elif isinstance(fault, SlowConnection):
+            connection.delay(fault.latency)
+            faster = partial(self._if_open, connection, partial(connection.delay, -fault.latency))
+            # A key of its own: latencies add up.
+            self._until(planned, fault.seconds, planned, faster)
+
+    def _server_of(self, connection: Breakable) -> Spot | str:
+        """The process that serves a connection, if the network knows it: what it does next is because of the fault."""
+        pid = getattr(connection, "pid", None)
+        for site in self._sites:
+            if pid is not None and site.places.place_of(pid) is not None:
+                return Spot(site, pid)
+        return connection.name
+
+    def _hold(self, planned: Planned, connection: Breakable, seconds: float | None) -> None:
+        connection.hold()
+        release = partial(self._if_open, connection, connection.release)
+        self._until(planned, seconds, id(connection), release)
+
+    def _if_open(self, connection: Breakable, undo: Callable[[], None]) -> None:
+        if self._connections is not None and connection in self._connections.connections:
+            undo()
+
+    def _cut(self, planned: Planned, fault: Partition) -> None:
+        network = self._connections
+        if network is None:
+            self._ledger.missed(planned, "there is no network here that can be parted")
+            return
+        one, other = fault.one, fault.other
+        arrow = "<->" if fault.both else "->"
+        self._ledger.applied(planned, f"{one}{arrow}{other}")
+        network.partition_oneway(one, other)
+        if fault.both:
+            network.partition_oneway(other, one)
+        key = ("cut", *sorted((one, other)))
+        self._until(planned, fault.seconds, key, partial(network.heal, one, other))
+
+    # Nodes and clocks
+
+    def _kill_node(self, planned: Planned, fault: KillNode) -> None:
+        nodes, name = self._nodes, fault.node
+        if nodes is None or name not in nodes.names():
+            self._ledger.missed(planned, f"there is no node {name} here")
+        elif not nodes.is_up(name):
+            self._ledger.masked(planned, name, "the node was down already")
+        else:
+            self._ledger.applied(planned, name)
+            nodes.kill(name)
+            if fault.reboot_after is not None:
+                boot = partial(_boot, nodes, name)
+                self._until(planned, fault.reboot_after, ("down", name), boot)
+
+    def _skew(self, planned: Planned, fault: SkewClock) -> None:
+        seconds, name = fault.seconds, fault.node
+        if name is None:
+            self._ledger.applied(planned, "the clock")
+            self._skew_runtimes(seconds)
+            self._until(planned, None, planned, partial(self._skew_runtimes, -seconds))
+        elif self._nodes is None or name not in self._nodes.names():
+            self._ledger.missed(planned, f"there is no node {name} here")
+        else:
+            self._ledger.applied(planned, f"the clock of {name}")
+            self._nodes.skew(name, seconds)
+            self._until(planned, None, planned, partial(self._nodes.skew, name, -seconds))
+
+    def _skew_runtimes(self, seconds: float) -> None:
+        for site in self._sites:
+            if not site.node:
+                environment = site.runtime.environment
+                if not isinstance(environment, _SkewedEnvironment):
+                    environment = _SkewedEnvironment(environment)
+                    site.runtime.environment = environment
+                environment.seconds += seconds
+
+    # What lasts
+
+    def _until(
+        self, planned: Planned, seconds: float | None, key: object, undo: Callable[[], None]
+    ) -> None:
+        self._undo[planned] = (key, undo)
+        if seconds is not None:
+            self._agenda.at(trio.current_time() + seconds, partial(self._over, planned))
+
+    def _over(self, planned: Planned) -> None:
+        entry = self._undo.pop(planned, None)
+        if entry is None or any(key == entry[0] for key, _ in self._undo.values()):
+            return
+        try:
+            entry[1]()
+        except Exception as error:  # an adapter's mistake must not stop the task that keeps time
+            problem = f"it could not be undone: {type(error).__name__}: {error}"
+            self._ledger.masked(planned, planned.where or "", problem)
+
+
+def _boot(nodes: NodeControl, name: str) -> None:
+    # Somebody may have been faster.
+    if not nodes.is_up(name):
+        nodes.boot(name)
+
+
+class _SkewedEnvironment(Environment):
+    """Whatever a runtime had, but for the time of day."""
+
+    def __init__(self, inner: Environment) -> None:
+        self.inner = inner
+        self.seconds = 0.0
+
+    def opened(self, runtime: Runtime) -> None:
+        self.inner.opened(runtime)
+
+    def random(self, process: Pid | None) -> Any:
+        return self.inner.random(process)
+
+    def uuid(self, process: Pid | None) -> Any:
+        return self.inner.uuid(process)
+
+    def now(self) -> float:
+        return self.inner.now() + self.seconds

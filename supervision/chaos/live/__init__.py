@@ -1,0 +1,1 @@
+"""Chaos on a live system: real time and real sockets."""

@@ -1,0 +1,100 @@
+"""What came of an experiment on a live system."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from attrs import field, frozen
+
+from supervision.chaos.errors import ChaosFailed
+from supervision.chaos.faults.kinds import Fault
+from supervision.chaos.faults.report import FaultReport
+from supervision.chaos.reports.history_reader import read_history
+from supervision.chaos.reports.measures import Measures, measure
+from supervision.chaos.reports.page import write_page
+
+__all__ = ["LiveOutcome"]
+
+FORMAT = 1
+
+
+@frozen(kw_only=True, slots=False)
+class LiveOutcome:
+    """An experiment that is over.
+
+    Attributes:
+        scenario: as `module:function`.
+        seed: of the run.
+        params: what the scenario was given.
+        seconds: how long it took.
+        faults: the plan.
+        fault_reports: what became of each fault.
+        sometimes: for each name that the scenario's `sometimes` was called with, whether it was ever so.
+        problems: one sentence for each thing that went wrong; empty if nothing did.
+        error: what the scenario raised; None if it did not.
+        interrupted: whether somebody ended it early.
+        result: what the scenario returned; None if it did not.
+        trace: what happened, one JSON object a line.
+    """
+
+    scenario: str
+    seed: int
+    params: dict[str, Any]
+    seconds: float
+    faults: tuple[Fault, ...]
+    fault_reports: tuple[FaultReport, ...]
+    sometimes: dict[str, bool]
+    problems: tuple[str, ...]
+    error: BaseException | None
+    interrupted: bool
+    result: object
+    trace: list[bytes] = field(repr=False)
+
+    @property
+    def failed(self) -> bool:
+        """Whether the steady state, an invariant or the scenario failed."""
+        return bool(self.problems)
+
+    @cached_property
+    def measures(self) -> Measures:
+        """The figures of the run, counted from its trace."""
+        return measure(read_history(self.trace))
+
+    def check(self) -> LiveOutcome:
+        """Return itself, if nothing went wrong.
+
+        Raises:
+            ChaosFailed: something did; caused by what the scenario raised, if that was it.
+        """
+        if self.failed:
+            raise ChaosFailed(self.scenario, self.seed, self.problems) from self.error
+        return self
+
+    def to_json(self) -> bytes:
+        """The report as one JSON object; docs/reference/chaos.md says what is in it."""
+        report = {
+            "format": FORMAT,
+            "scenario": self.scenario,
+            "seed": self.seed,
+            "params": self.params,
+            "verdict": "failed" if self.failed else "held",
+            "interrupted": self.interrupted,
+            "problems": list(self.problems),
+            "sometimes": self.sometimes,
+            "plan": list(self.faults),
+            "measures": self.measures,
+        }
+        return msgspec.json.format(msgspec.json.encode(report, enc_hook=str), indent=2)
+
+    def write_page(self, path: Path | str) -> None:
+        """Write the page with the timeline.
+
+        Raises:
+            OSError: the file cannot be written.
+        """
+        early = ", ended early" if self.interrupted else ""
+        subtitle = f"seed {self.seed}, {self.seconds:.1f} s on a live system{early}"
+        write_page(self.trace, path, title=self.scenario, subtitle=subtitle)

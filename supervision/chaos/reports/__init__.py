@@ -1,0 +1,1 @@
+"""Reports of a run: history, measures, the table and the page."""

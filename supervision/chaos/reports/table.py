@@ -1,0 +1,164 @@
+"""The report of a run for a terminal."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from supervision.chaos.live.outcome import LiveOutcome
+from supervision.chaos.reports.measures import FaultMeasure, Measures, RecoveryMeasures
+
+__all__ = ["print_report"]
+
+_UNASKED = "nothing went wrong, but nobody has said with world.steady what is right"
+_BAR = 24
+_ROWS = 40
+_NAMED = 5
+
+
+def print_report(outcome: LiveOutcome, console: Console) -> None:
+    """Print the figures of a run, its faults, and what went wrong.
+
+    Args:
+        outcome: of the run.
+        console: where to.
+    """
+    measures = outcome.measures
+    console.print(_faults(measures))
+    for line in _not_done(measures):
+        console.print(Text(line, style="dim"), soft_wrap=True)
+    console.print(_figures(measures))
+    console.print(_histogram(measures.recovery))
+    for problem in outcome.problems:
+        console.print(Text(f"✗ {problem}", style="bold red"), soft_wrap=True)
+    held = "the steady state came back" if measures.steady else _UNASKED
+    what = "failed" if outcome.failed else held
+    early = " It was ended early." if outcome.interrupted else ""
+    console.print(
+        Text(
+            f"{outcome.scenario}, seed {outcome.seed}: {what}.{early}",
+            style="bold red" if outcome.failed else "bold green",
+        ),
+        soft_wrap=True,
+    )
+
+
+def _faults(measures: Measures) -> Table:
+    table = Table(title="Faults", title_justify="left")
+    table.add_column("at", justify="right", no_wrap=True)
+    table.add_column("fault", no_wrap=True)
+    table.add_column("done to")
+    table.add_column("took along", justify="right")
+    table.add_column("all back after", justify="right")
+    happened = [fault for fault in measures.faults if fault.status != "not_applicable"]
+    # In a table that is cut, those that took most along are what to look at.
+    shown = sorted(happened, key=lambda fault: -len(fault.took_along))[:_ROWS]
+    for fault in sorted(shown, key=lambda fault: fault.seconds):
+        table.add_row(*_row(fault), style="" if fault.status == "applied" else "dim")
+    if len(happened) > len(shown):
+        table.add_row("", f"... {len(happened) - len(shown)} more", "", "", "")
+    return table
+
+
+def _not_done(measures: Measures) -> list[str]:
+    """The faults that were not done, by the reason."""
+    by_reason: dict[str, list[str]] = {}
+    for fault in measures.faults:
+        if fault.status == "not_applicable":
+            by_reason.setdefault(fault.why or "", []).append(fault.fault)
+    lines = []
+    for why, faults in sorted(by_reason.items(), key=lambda entry: -len(entry[1])):
+        more = len(faults) - _NAMED
+        named = "; ".join(faults[:_NAMED]) + (f"; and {more} more" if more > 0 else "")
+        lines.append(f"{len(faults)} not done ({why}): {named}")
+    return lines
+
+
+def _row(fault: FaultMeasure) -> tuple[Text, ...]:
+    # The end of a path says most; all of it is in the other reports.
+    where = "/".join((fault.path or "").split("/")[-2:])
+    if fault.status != "applied":
+        where += f" ({fault.status}: {fault.why})"
+    back = "" if not fault.ended else _length(fault.all_back)
+    along = str(len(fault.took_along)) if fault.took_along else ""
+    # As Text, since a path or a reason may have brackets, which are markup otherwise.
+    words = (f"{fault.seconds:.2f} s", fault.type.replace("_", " "), where, along, back)
+    return tuple(map(Text, words))
+
+
+def _figures(measures: Measures) -> Table:
+    processes, mail, recovery = measures.processes, measures.messages, measures.recovery
+    table = Table(title="Figures", title_justify="left", show_header=False)
+    table.add_column()
+    table.add_column()
+    rows = [
+        (
+            "faults",
+            f"{measures.applied} applied, {measures.masked} masked, {measures.not_applicable} not applicable",
+        ),
+        (
+            "processes ended",
+            (
+                f"{processes.ended_by_faults} by faults, {processes.troubled} on their own; "
+                f"one fault took along up to {measures.blast_largest}"
+            ),
+        ),
+        (
+            "restarts",
+            (
+                f"{processes.restarted} by supervisors; {processes.gave_up} gave up, "
+                f"{processes.failed_starts} starts failed"
+            ),
+        ),
+        (
+            "time to recover",
+            (
+                f"median {_length(recovery.median)}, p99 {_length(recovery.p99)}, "
+                f"longest {_length(recovery.longest)}; {recovery.not_back} did not come back"
+            ),
+        ),
+        (
+            "messages lost",
+            (
+                f"{mail.lost} of {mail.sent + mail.omitted}: {mail.in_hand} being handled, "
+                f"{mail.in_mailboxes} in mailboxes, {mail.to_the_dead} to the dead, {mail.dropped} dropped"
+            ),
+        ),
+    ]
+    for steady in measures.steady:
+        during = steady.availability_during
+        share = steady.availability if during is None else during
+        rows.append(
+            (
+                f"steady: {steady.name}",
+                (
+                    f"{share:.2%} during the faults; {steady.outages} outages, "
+                    f"longest {_length(steady.longest_outage)}"
+                ),
+            )
+        )
+    rows.append(("invariants broken", str(len(measures.invariants))))
+    for name, words in rows:
+        table.add_row(Text(name), Text(words))
+    return table
+
+
+def _histogram(recovery: RecoveryMeasures) -> Table:
+    table = Table(title="Back after", title_justify="left", show_header=False, box=None)
+    highest = max((bucket.count for bucket in recovery.histogram), default=0) or 1
+    for bucket in recovery.histogram:
+        if bucket.count:
+            limit = "longer" if bucket.up_to is None else f"up to {_length(bucket.up_to)}"
+            bar = "█" * max(1, round(_BAR * bucket.count / highest))
+            table.add_row(Text(limit), Text(bar), Text(str(bucket.count)))
+    return table
+
+
+def _length(seconds: float | None) -> str:
+    """A length of time in as few characters as tell it."""
+    if seconds is None:
+        return "never"
+    if seconds < 1.0:
+        return f"{seconds * 1000:.3g} ms"
+    return f"{seconds:.3g} s"

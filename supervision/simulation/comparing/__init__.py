@@ -1,0 +1,1 @@
+"""Paired comparison of policies under the same seeds and faults."""

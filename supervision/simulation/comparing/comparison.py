@@ -1,0 +1,334 @@
+"""What changes if something is done otherwise: the same seeds and the same faults under several policies, paired.
+
+    comparison = compare(
+        {"3 restarts": {"max_restarts": 3}, "10 restarts": {"max_restarts": 10}},
+        a_bad_day,
+        seeds=range(1, 101),
+    )
+    print(comparison)
+    Path("restarts.svg").write_text(comparison.to_svg())
+
+Chance makes runs differ more than most policies do. So each seed runs under every policy, with the faults that the
+first of them drew, and what is looked at is the difference within each seed.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from statistics import fmean, median
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from attrs import field, frozen
+
+from supervision.chaos.faults.plan import Plan
+from supervision.chaos.reports.history_reader import read_history
+from supervision.chaos.reports.measures import measure
+from supervision.simulation.comparing.statistics import Paired, paired
+from supervision.simulation.comparing.svg import Panel, draw
+from supervision.simulation.errors import SimulationError
+from supervision.simulation.knobs import Knobs
+from supervision.simulation.outcome import Outcome, identify
+from supervision.simulation.scenario import Scenario, scenario_name
+from supervision.simulation.search.sweep import knobs_of
+from supervision.simulation.search.workers import Lost, cores, in_workers
+from supervision.simulation.simulate import simulate
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+__all__ = ["Comparison", "PairLost", "Policy", "compare", "measures_of"]
+
+# That the faults found nothing to be done to says nothing about a policy.
+_NO_FAILURE = (None, "InertPlan")
+_RENEW = 100  # seeds after which a worker is replaced
+
+
+class PairLost(SimulationError):
+    """The process in which a seed was compared has died, so there is nothing to compare.
+
+    Attributes:
+        seed: which.
+        why: of what it died.
+    """
+
+    def __init__(self, seed: int, why: str) -> None:
+        super().__init__(seed, why)
+        self.seed = seed
+        self.why = why
+
+    def __str__(self) -> str:
+        return f"seed {self.seed} cannot be compared: {self.why}"
+
+
+@frozen(kw_only=True)
+class Policy:
+    """One of the ways that are compared.
+
+        Policy(params={"max_restarts": 3}, knobs=Knobs(latency=(0.1, 0.2)))
+
+    Args:
+        params: for the scenario, over those that all have.
+        knobs: settings of the world; those that all have, if None.
+    """
+
+    params: Mapping[str, Any] = field(factory=dict)
+    knobs: Knobs | None = None
+
+
+def compare(
+    policies: Mapping[str, Policy | Mapping[str, Any]],
+    scenario: Scenario,
+    *,
+    seeds: Sequence[int],
+    params: Mapping[str, Any] | None = None,
+    knobs: Knobs | None = None,
+    swarm: bool = True,
+    jobs: int | None = None,
+    limit: float = 120.0,
+) -> Comparison:
+    """Run a scenario with each seed under each policy.
+
+        compare({"one_for_one": {"strategy": "one_for_one"}, "rest_for_one": {...}}, shop, seeds=range(1, 101))
+
+    Args:
+        policies: what they are called, and a `Policy` each, or just its params. The first is what the others are
+            compared with.
+        scenario: reads in `world.params` which policy it is to follow. Its faults are drawn once for each seed, under
+            the first policy.
+        seeds: whole numbers; some dozens at least, if anything is to be learned.
+        params: for the scenario, under every policy.
+        knobs: settings of the worlds; the scenario's own, if None.
+        swarm: whether they are drawn anew for each seed; policies have the same in any case.
+        jobs: how many processes; as many as there are cores, if None. 0 runs everything in this one.
+        limit: real seconds that a seed may take under all policies together.
+
+    Returns:
+        The figures, run by run: those of `measures_of`.
+
+    Raises:
+        ValueError: fewer than two policies, or no seeds.
+        PairLost: a run has ended its process, or was not over within the limit.
+    """
+    if len(policies) < 2:
+        raise ValueError(
+            f"there are {len(policies)} policies to compare; give two or more, by their names"
+        )
+    if not len(seeds):
+        raise ValueError("there are no seeds to compare policies with; write range(1, 101)")
+    plan = _Plan(
+        scenario=scenario,
+        policies={
+            name: each if isinstance(each, Policy) else Policy(params=each)
+            for name, each in policies.items()
+        },
+        params=dict(params or {}),
+        knobs=knobs,
+        swarm=swarm,
+    )
+    runs = plan.here(seeds) if jobs == 0 else plan.forked(seeds, jobs or cores(), limit)
+    return Comparison(
+        scenario=scenario_name(scenario),
+        policies=tuple(policies),
+        seeds=tuple(seeds),
+        runs=tuple(runs),
+    )
+
+
+def measures_of(outcome: Outcome) -> dict[str, float]:
+    """The figures of one run.
+
+    - `failed`: 1 if the run failed, 0 if it passed;
+    - `restarts`, `gave up`: of all supervisors together;
+    - `seconds to recover`: the median over all processes that ended by a fault or a crash and came back; not there if
+      none did;
+    - `not back`: those that did not come back;
+    - `blast radius`: processes that ended because of a fault without being its target;
+    - `messages lost`: see `docs/reference/chaos.md`;
+    - what the scenario has noted with `world.measure`.
+    """
+    figures = measure(read_history(outcome.trace))
+    found: dict[str, float] = {
+        "failed": float(identify(outcome.error) not in _NO_FAILURE),
+        "restarts": float(figures.processes.restarted),
+        "gave up": float(figures.processes.gave_up),
+        "not back": float(figures.recovery.not_back),
+        "blast radius": float(sum(len(fault.took_along) for fault in figures.faults)),
+        "messages lost": float(figures.messages.lost),
+    }
+    if figures.recovery.median is not None:
+        found["seconds to recover"] = figures.recovery.median
+    own: dict[str, list[float]] = {}
+    for line in outcome.trace:
+        # Looked for in the bytes, because most of a trace is something else.
+        if b'"kind":"measure"' in line:
+            event = msgspec.json.decode(line)
+            own.setdefault(event["name"], []).append(event["value"])
+    return {**found, **{name: fmean(values) for name, values in own.items()}}
+
+
+Figures = dict[str, float]
+
+
+@frozen(kw_only=True)
+class _Plan:
+    scenario: Scenario
+    policies: dict[str, Policy]
+    params: dict[str, Any]
+    knobs: Knobs | None
+    swarm: bool
+
+    def here(self, seeds: Sequence[int]) -> list[dict[str, Figures]]:
+        return [self.run(seed) for seed in seeds]
+
+    def forked(self, seeds: Sequence[int], jobs: int, limit: float) -> list[dict[str, Figures]]:
+        answers = in_workers(self.encoded, seeds, jobs=jobs, limit=limit, renew=_RENEW)
+        runs = []
+        for seed, answer in zip(seeds, answers, strict=True):
+            if isinstance(answer, Lost):
+                raise PairLost(seed, answer.why)
+            runs.append(msgspec.json.decode(answer, type=dict[str, Figures]))
+        return runs
+
+    def encoded(self, seed: int) -> bytes:
+        return msgspec.json.encode(self.run(seed))
+
+    def run(self, seed: int) -> dict[str, Figures]:
+        """One seed under each policy."""
+        found: dict[str, Figures] = {}
+        faults: Plan = None
+        for name, policy in self.policies.items():
+            outcome = simulate(
+                self.scenario,
+                seed,
+                knobs=knobs_of(self.scenario, seed, policy.knobs or self.knobs, swarm=self.swarm),
+                params={**self.params, **policy.params},
+                faults=faults,
+            )
+            # Of the first; a plan that is drawn under another policy may be another one.
+            faults = outcome.faults
+            found[name] = measures_of(outcome)
+        return found
+
+
+@frozen(kw_only=True)
+class Comparison:
+    """What policies came to, run by run.
+
+    Attributes:
+        scenario: its name.
+        policies: their names; the others are compared with the first.
+        seeds: with which each of them was run.
+        runs: for each seed the figures of each policy.
+    """
+
+    scenario: str
+    policies: tuple[str, ...]
+    seeds: tuple[int, ...]
+    runs: tuple[dict[str, Figures], ...] = field(repr=False)
+
+    @property
+    def measures(self) -> list[str]:
+        """The names of the figures of which there are any."""
+        return list(
+            dict.fromkeys(name for run in self.runs for each in run.values() for name in each)
+        )
+
+    def values(self, measure: str, policy: str) -> list[float]:
+        """A figure under a policy, in all runs that have it."""
+        return [run[policy][measure] for run in self.runs if measure in run[policy]]
+
+    def difference(self, measure: str, policy: str) -> Paired | None:
+        """How a figure differs between the first policy and this one, within each seed; None if no seed has both."""
+        pairs = [
+            (run[self.policies[0]][measure], run[policy][measure])
+            for run in self.runs
+            if measure in run[policy] and measure in run[self.policies[0]]
+        ]
+        return paired([one for one, _ in pairs], [other for _, other in pairs])
+
+    def table(self) -> Table:
+        """The figures as a table: means under each policy, and the paired differences with their intervals."""
+        # Not at the top: most of those who import simulations print no tables.
+        from rich.table import Table  # noqa: PLC0415
+
+        first, *others = self.policies
+        table = Table(title=f"{self.scenario}, {len(self.seeds)} seeds")
+        table.add_column("mean of", no_wrap=True)
+        table.add_column(first, justify="right")
+        for policy in others:
+            table.add_column(policy, justify="right")
+            table.add_column("difference, 95 %", justify="right")
+            table.add_column("median", justify="right")
+            table.add_column("less/same/more", justify="right")
+        for name in self.measures:
+            row = [name, _mean(self.values(name, first))]
+            for policy in others:
+                row += [_mean(self.values(name, policy)), *self._cells(name, policy)]
+            table.add_row(*row)
+        return table
+
+    def _cells(self, measure: str, policy: str) -> list[str]:
+        found = self.difference(measure, policy)
+        if found is None:
+            return ["", "", ""]
+        mark = "*" if found.differs else ""
+        interval = f"{_signed(found.mean)} [{_signed(found.low)}, {_signed(found.high)}]{mark}"
+        return [interval, _signed(found.median), f"{found.less}/{found.same}/{found.more}"]
+
+    def __str__(self) -> str:
+        from rich.console import Console  # noqa: PLC0415 # see above
+
+        text = io.StringIO()
+        # As wide as it has to be: whoever prints it knows how wide the window is, and can break lines.
+        width = 100 * len(self.policies)
+        console = Console(file=text, width=width, highlight=False, markup=False)
+        console.print(self.table())
+        return text.getvalue().rstrip()
+
+    def as_data(self) -> dict[str, Any]:
+        """Everything as JSON has it: the summary of each figure, and the runs."""
+        return {
+            "scenario": self.scenario,
+            "policies": list(self.policies),
+            "seeds": list(self.seeds),
+            "measures": {name: self._summary(name) for name in self.measures},
+            "runs": list(self.runs),
+        }
+
+    def _summary(self, measure: str) -> dict[str, Any]:
+        summary: dict[str, Any] = {}
+        for policy in self.policies:
+            values = self.values(measure, policy)
+            found = self.difference(measure, policy) if policy != self.policies[0] else None
+            summary[policy] = {
+                "mean": fmean(values) if values else None,
+                "median": median(values) if values else None,
+                "difference": found,
+            }
+        return summary
+
+    def to_svg(self) -> str:
+        """A picture: all runs as dots, a row for each policy, and the differences with their intervals."""
+        panels = [
+            Panel(
+                name=name,
+                rows=[(policy, self.values(name, policy)) for policy in self.policies],
+                differences=[
+                    (policy, found)
+                    for policy in self.policies[1:]
+                    if (found := self.difference(name, policy)) is not None
+                ],
+            )
+            for name in self.measures
+        ]
+        return draw(f"{self.scenario}, {len(self.seeds)} seeds", panels)
+
+
+def _mean(values: Sequence[float]) -> str:
+    return f"{fmean(values):.3g}" if values else ""
+
+
+def _signed(value: float) -> str:
+    return f"{value:+.3g}" if value else "0"

@@ -1,0 +1,155 @@
+"""The fence around a simulation: real sockets, name look-ups, processes, threads and sleeps are stopped.
+
+Python tells audit hooks about most of these before they happen. An audit hook cannot be removed, so
+there is one for all simulations, which looks at one variable and does nothing while no simulation
+runs, or in any other thread. What Python does not tell of is replaced while the simulation runs.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, ClassVar, NoReturn
+
+import trio
+
+from supervision.simulation.errors import Escape
+from supervision.simulation.pins.places import describe_frame, program_frame
+from supervision.simulation.scheduling.trio_internals import thread_starts
+
+__all__ = ["OnEscape", "fence"]
+
+OnEscape = Callable[[Escape], None]
+"""Told of an escape before it is raised: a process that catches it must not hide it."""
+
+_NETWORK = (
+    "use the world's network: world.network.listen(...) and world.network.connect(...); an Endpoint "
+    "takes listen=world.network.open"
+)
+_PROCESS = (
+    "have the scenario do it before the simulation, or put a process of the world in its place"
+)
+_THREAD = (
+    "do the work where it is needed, since time stands still while it runs, or make it a process"
+)
+_FILE = (
+    "open it with plain open(), since time stands still while it runs, or keep what the program stores "
+    "in a dict, such as the disk of a node"
+)
+_SLEEP = "write `await trio.sleep(...)`, which the virtual clock ends"
+
+_AUDITED = {
+    "socket.__new__": ("a socket", _NETWORK),
+    "socket.connect": ("socket.connect()", _NETWORK),
+    "socket.bind": ("socket.bind()", _NETWORK),
+    "socket.getaddrinfo": ("a name look-up", _NETWORK),
+    "socket.gethostbyname": ("a name look-up", _NETWORK),
+    "socket.gethostbyaddr": ("a name look-up", _NETWORK),
+    "socket.getnameinfo": ("a name look-up", _NETWORK),
+    "socket.sendto": ("socket.sendto()", _NETWORK),
+    "subprocess.Popen": ("another program", _PROCESS),
+    "os.system": ("os.system()", _PROCESS),
+    "os.fork": ("os.fork()", _PROCESS),
+    "os.forkpty": ("os.forkpty()", _PROCESS),
+    "os.exec": ("os.exec*()", _PROCESS),
+    "os.posix_spawn": ("os.posix_spawn()", _PROCESS),
+    "os.spawn": ("os.spawn*()", _PROCESS),
+    "_thread.start_new_thread": ("a thread", _THREAD),
+    "time.sleep": ("time.sleep()", _SLEEP),
+}
+
+
+class _Fence:
+    """The one fence of this interpreter: the thread that is inside it, and who is told."""
+
+    active: ClassVar[tuple[int, OnEscape] | None] = None
+    installed = False
+
+
+def _hook(event: str, args: tuple[Any, ...]) -> None:
+    active = _Fence.active
+    if active is None or event not in _AUDITED:
+        return
+    thread, on_escape = active
+    if threading.get_ident() == thread:
+        what, instead = _AUDITED[event]
+        escape(what, instead, on_escape)
+
+
+def escape(what: str, instead: str, on_escape: OnEscape) -> NoReturn:
+    """Report and raise an Escape at the innermost line of the program."""
+    error = Escape(what, describe_frame(program_frame(2)), instead)
+    on_escape(error)
+    raise error
+
+
+# For the modules of Trio that start threads for something else: what the program has asked for.
+_MEANT = {
+    "_subprocess.py": ("another program", _PROCESS),
+    "_file_io.py": ("a file, for which Trio takes a thread", _FILE),
+    "_path.py": ("a file, for which Trio takes a thread", _FILE),
+    "_socket.py": ("a name look-up", _NETWORK),
+}
+_TRIO = Path(trio.__file__).parent
+
+
+def _wanted_of_a_thread() -> tuple[str, str]:
+    """What a thread was wanted for by whoever had Trio start one, and what to write instead."""
+    program, frame = program_frame(2), sys._getframe(2)
+    while frame is not program and frame.f_back is not None:
+        path = Path(frame.f_code.co_filename)
+        if path.parent == _TRIO and path.name in _MEANT:
+            return _MEANT[path.name]
+        frame = frame.f_back
+    return "a thread", _THREAD
+
+
+@contextmanager
+def fence(on_escape: OnEscape) -> Iterator[None]:
+    """Stop whatever this thread does that reaches outside, until the block is left.
+
+        with fence(escapes.append):
+            ...
+
+    Args:
+        on_escape: told of each escape, which is then raised where it happened.
+
+    Not seen: what a C extension does by itself, and on Python before 3.12 a thread that is started
+    with `_thread` directly.
+    """
+    if not _Fence.installed:
+        sys.addaudithook(_hook)
+        _Fence.installed = True
+    before, start, sleep = _Fence.active, threading.Thread.start, time.sleep
+    thread = threading.get_ident()
+
+    def start_thread(self: threading.Thread) -> None:
+        if threading.get_ident() == thread:
+            escape("a thread", _THREAD, on_escape)
+        start(self)
+
+    def sleep_for_real(seconds: Any, /) -> None:
+        # A module that was imported meanwhile may have taken this for the real one, and keeps it.
+        active = _Fence.active
+        if active is not None and threading.get_ident() == active[0]:
+            escape("time.sleep()", _SLEEP, active[1])
+        sleep(seconds)
+
+    def start_trio_thread(*_: object) -> None:
+        what, instead = _wanted_of_a_thread()
+        escape(what, instead, on_escape)
+
+    _Fence.active = (thread, on_escape)
+    threading.Thread.start = start_thread  # type: ignore[method-assign]
+    time.sleep = sleep_for_real
+    try:
+        with thread_starts(start_trio_thread):
+            yield
+    finally:
+        _Fence.active = before
+        threading.Thread.start = start  # type: ignore[method-assign]
+        time.sleep = sleep

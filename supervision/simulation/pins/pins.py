@@ -1,0 +1,193 @@
+"""Hidden entropy, pinned: what a program draws from the system comes from the seed instead.
+
+- `os.urandom`, and with it `secrets`, `random.SystemRandom` and `uuid.uuid4`;
+- `uuid.uuid1`; the functions of `random`; `random.Random()` without a seed;
+- `time.time`, `time.monotonic`, `time.perf_counter` and their `_ns` forms, `datetime.now`,
+  `datetime.utcnow` and `datetime.today`, `date.today`: the virtual time for libraries, an `Escape`
+  for the program, which should say what it means;
+- the garbage collector: it runs finalizers at moments that depend on everything in the process.
+
+A function that some module has imported by its name is found there and replaced, too. Everything is
+put back on leaving. Other threads see the real things all the time.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import gc
+import os
+import random
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any, ClassVar
+
+import trio.testing
+
+from supervision.recording.entropy import Streams
+from supervision.simulation.pins.clocks import pinned_clocks, pinned_dates
+from supervision.simulation.pins.fence import OnEscape
+from supervision.simulation.pins.places import is_program
+
+__all__ = ["pinned"]
+
+
+@contextmanager
+def pinned(
+    streams: Streams,
+    now: Callable[[], float],
+    on_escape: OnEscape,
+    settle: Callable[[], Awaitable[None]] | None = None,
+) -> Iterator[None]:
+    """Have every source of entropy in this thread come from `streams` and `now`.
+
+    Args:
+        streams: of the run.
+        now: the virtual time, in seconds since the epoch.
+        on_escape: told of a program that reads the wall clock.
+        settle: what `trio.testing.wait_all_tasks_blocked` does, which is no help with a clock that jumps.
+    """
+    replacements = _entropy(streams)
+    replacements.update(pinned_clocks(now, on_escape))
+    replacements.update(pinned_dates(now, on_escape))
+    if settle is not None:
+        replacements.update(_waiting_for_all(settle))
+    with ExitStack() as stack:
+        stack.callback(_restore_in_new_modules, set(sys.modules), replacements)
+        stack.enter_context(_without_collector())
+        stack.enter_context(_seeded_module(streams))
+        for space, name in _uses(replacements):
+            before = space[name]
+            stack.callback(space.__setitem__, name, before)
+            space[name] = replacements[id(before)][1]
+        yield
+
+
+def _entropy(streams: Streams) -> dict[int, tuple[object, object]]:
+    """For the `id` of each original: that original, and what stands in its place."""
+    thread = threading.get_ident()
+    draws = streams.stream("os.urandom")
+    real_urandom, real_uuid1 = os.urandom, uuid.uuid1
+
+    def urandom(size: int, /) -> bytes:
+        if threading.get_ident() != thread:
+            return real_urandom(size)
+        return draws.randbytes(size)
+
+    def uuid1(node: int | None = None, clock_seq: int | None = None) -> uuid.UUID:
+        if threading.get_ident() != thread:
+            return real_uuid1(node, clock_seq)
+        return uuid.UUID(int=draws.getrandbits(128), version=1)
+
+    return {id(real_urandom): (real_urandom, urandom), id(real_uuid1): (real_uuid1, uuid1)}
+
+
+def _waiting_for_all(settle: Callable[[], Awaitable[None]]) -> dict[int, tuple[object, object]]:
+    thread = threading.get_ident()
+    real = trio.testing.wait_all_tasks_blocked
+
+    async def wait_all_tasks_blocked(cushion: float = 0.0) -> None:
+        await (settle() if threading.get_ident() == thread else real(cushion))
+
+    return {id(real): (real, wait_all_tasks_blocked)}
+
+
+@contextmanager
+def _seeded_module(streams: Streams) -> Iterator[None]:
+    """Seed the functions of `random`, and every `random.Random()` that is made without a seed."""
+    draws = streams.stream("random.Random")
+    thread = threading.get_ident()
+    real_seed = random.Random.seed
+
+    def seed(self: random.Random, a: Any = None, version: int = 2) -> None:
+        if a is None and threading.get_ident() == thread:
+            a = draws.getrandbits(128)
+        real_seed(self, a, version)
+
+    state = random.getstate()
+    random.seed(streams.fresh("random").getrandbits(128))
+    random.Random.seed = seed  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        random.Random.seed = real_seed  # type: ignore[method-assign]
+        random.setstate(state)
+
+
+@contextmanager
+def _without_collector() -> Iterator[None]:
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+_ORIGINALS = (
+    *(os.urandom, uuid.uuid1, dt.datetime, dt.date),
+    *(time.time, time.time_ns, time.monotonic, time.monotonic_ns),
+    *(time.perf_counter, time.perf_counter_ns, trio.testing.wait_all_tasks_blocked),
+)
+
+
+class _Cache:
+    """Where the originals were found, as long as no more modules are imported."""
+
+    modules = 0
+    uses: ClassVar[list[tuple[dict[str, Any], str]]] = []
+
+
+def _uses(
+    replacements: dict[int, tuple[object, object]],
+) -> Iterator[tuple[dict[str, Any], str]]:
+    """Where modules have the originals, under whatever name."""
+    if _Cache.modules != len(sys.modules):
+        originals = {id(original) for original in _ORIGINALS}
+        _Cache.modules = len(sys.modules)
+        _Cache.uses = [
+            (space, name)
+            for module_name, space in _namespaces()
+            if module_name not in _SPARED
+            for name, value in list(space.items())
+            if id(value) in originals and not _is_type_for_others(module_name, value)
+        ]
+    for space, name in _Cache.uses:
+        original = replacements.get(id(space.get(name)))
+        if original is not None and original[0] is space[name]:
+            yield space, name
+
+
+def _restore_in_new_modules(
+    known: set[str], replacements: dict[int, tuple[object, object]]
+) -> None:
+    """A module that was imported meanwhile has taken stand-ins for the real things, and would keep them for ever."""
+    originals = {id(stand_in): original for original, stand_in in replacements.values()}
+    for module_name, space in _namespaces():
+        if module_name not in known:
+            for name, value in list(space.items()):
+                if id(value) in originals:
+                    space[name] = originals[id(value)]
+
+
+def _namespaces() -> Iterator[tuple[str, dict[str, Any]]]:
+    for name, module in list(sys.modules.items()):
+        space = getattr(module, "__dict__", None)
+        if type(space) is dict:
+            yield name, space
+
+
+# Only these two see the real things, because they are the pins.
+_SPARED = {__name__, "supervision.simulation.pins.clocks"}
+
+
+def _is_type_for_others(module_name: str, value: object) -> bool:
+    """Whether a date type is used by a library, which may compare it by identity."""
+    if not isinstance(value, type) or module_name == "datetime":
+        return False
+    file = getattr(sys.modules[module_name], "__file__", None)
+    return file is None or not is_program(file)

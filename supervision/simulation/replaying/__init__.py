@@ -1,0 +1,1 @@
+"""Run files, replay, and the self-check of determinism."""

@@ -1,0 +1,46 @@
+"""Opening the debugger in the middle of a run, at an event of its trace."""
+
+from __future__ import annotations
+
+import pdb  # noqa: T100 # what this module is for
+import sys
+from collections.abc import Callable
+from types import FrameType
+
+from supervision.simulation.pins.places import frames_inside, is_program
+
+__all__ = ["debugger_at"]
+
+_FROM_EVENT = 3
+
+
+def debugger_at(event: int) -> Callable[[int], None]:
+    """What to call with the number of each event: opens the debugger at that one.
+
+    It opens at the innermost line of the program, whatever of the runtime is between that and the event; at the
+    event itself if no line of the program is running. `next` goes on from there, `continue` and `quit` let the run go
+    on to its end: it is over soon, and can be repeated.
+    """
+
+    def look(number: int) -> None:
+        if number == event:
+            # Past the calls that have led here from the event.
+            frames = list(frames_inside(_FROM_EVENT))
+            program = (frame for frame in frames if is_program(frame.f_code.co_filename))
+            _open(next(program, frames[0] if frames else sys._getframe()), event)
+
+    return look
+
+
+def _open(frame: FrameType, event: int) -> None:
+    debugger = pdb.Pdb(nosigint=True)
+    debugger.reset()
+    above: FrameType | None = frame
+    while above is not None:
+        above.f_trace = debugger.trace_dispatch
+        debugger.botframe = above
+        above = above.f_back
+    debugger.message(f"event {event} is about to happen")
+    debugger.interaction(frame, None)
+    if not debugger.quitting and debugger.stopframe is not debugger.botframe:
+        sys.settrace(debugger.trace_dispatch)

@@ -1,0 +1,321 @@
+"""Run files: a run as data, to be repeated to the byte in another process, another day.
+
+    save_run(outcome, Path("failure.json"))
+    replay(Path("failure.json")).check()
+
+A run file holds what decides a run (scenario, seed, knobs, parameters, schedule), what came of it, and the versions
+under which it was made. It holds no code: the program has to be there, and be the same.
+"""
+
+from __future__ import annotations
+
+import platform
+import sys
+from collections.abc import Callable
+from hashlib import sha256
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from attrs import field, frozen
+
+from supervision.chaos.faults.kinds import Fault
+from supervision.command_line.program_frames import program_traceback
+from supervision.simulation.errors import RunFileError
+from supervision.simulation.knobs import Knobs
+from supervision.simulation.outcome import Outcome, identify
+from supervision.simulation.replaying.debugger import debugger_at
+from supervision.simulation.scheduling.deviations import Deviation
+from supervision.simulation.simulate import Scenario, simulate
+
+__all__ = [
+    "FORMAT",
+    "RunFile",
+    "describe_run",
+    "difference",
+    "encode_run",
+    "find_scenario",
+    "load_run",
+    "replay",
+    "run_again",
+    "save_run",
+    "write_run",
+]
+
+FORMAT = "ashtree-run/1"
+_PACKAGES = ("ashtree", "trio", "msgspec", "websockets", "hypercorn", "wsproto", "trio-websocket")
+
+
+@frozen(kw_only=True)
+class RunFile:
+    """What a run file says.
+
+    - `scenario`: `module:function`;
+    - `seed`, `knobs`, `params`, `deviations`: as for `simulate`;
+    - `faults`: the plan; None, from a version that knew none, is the scenario's own;
+    - `named`: the deviations with the names of the tasks, if they are known, which then count;
+    - `failure`: what kind of failure it was, None if the run passed; `problem`: its text;
+    - `digest`, `steps_digest`, `events`, `steps`: of the run that was saved;
+    - `versions`: of Python and of the packages that take part;
+    - `source`: SHA-256 of the file that the scenario is in.
+    """
+
+    format: str = FORMAT
+    scenario: str
+    seed: int
+    knobs: Knobs
+    params: dict[str, Any] = field(factory=dict)
+    faults: tuple[Fault, ...] | None = None
+    deviations: dict[int, tuple[int, ...]] = field(factory=dict)
+    named: tuple[Deviation, ...] = ()
+    failure: str | None = None
+    problem: str | None = None
+    digest: str
+    steps_digest: str
+    events: int
+    steps: int
+    versions: dict[str, str] = field(factory=dict)
+    source: str | None = None
+
+    def schedule(self) -> tuple[Deviation, ...]:
+        """How the run deviates from the schedule of its knobs."""
+        return self.named or tuple(
+            Deviation(round=number, order=order) for number, order in self.deviations.items()
+        )
+
+
+def describe_run(outcome: Outcome) -> RunFile:
+    """Make a run file of an outcome."""
+    # A seeded schedule is in the seed; a canonical one is what it deviates by.
+    given = outcome.knobs.policy == "canonical"
+    error = outcome.error
+    return RunFile(
+        scenario=outcome.scenario,
+        seed=outcome.seed,
+        knobs=outcome.knobs,
+        params=outcome.params,
+        faults=outcome.faults,
+        deviations=dict(outcome.deviations) if given else {},
+        named=outcome.named if given else (),
+        failure=identify(error),
+        problem=None if error is None else f"{type(error).__name__}: {error}",
+        digest=outcome.digest,
+        steps_digest=outcome.steps_digest,
+        events=outcome.events,
+        steps=outcome.steps,
+        versions=_versions(),
+        source=_source_of(outcome.scenario),
+    )
+
+
+def save_run(outcome: Outcome, path: Path) -> RunFile:
+    """Write a run file.
+
+    Raises:
+        RunFileError: the parameters of the scenario are of types that JSON does not have.
+    """
+    run = describe_run(outcome)
+    write_run(run, path)
+    return run
+
+
+def write_run(run: RunFile, path: Path) -> None:
+    """Write a run file that is there as data.
+
+    Raises:
+        RunFileError: the parameters of the scenario are of types that JSON does not have.
+    """
+    path.write_bytes(encode_run(run))
+
+
+def encode_run(run: RunFile) -> bytes:
+    """What stands in a run file.
+
+    Raises:
+        RunFileError: the parameters of the scenario are of types that JSON does not have.
+    """
+    try:
+        data = msgspec.json.encode(run)
+    except TypeError as error:
+        raise RunFileError(
+            f"the run of {run.scenario} cannot be saved: {error}; give the scenario params of types that JSON has"
+        ) from error
+    again = msgspec.json.decode(data)["params"]
+    changed = [name for name, value in run.params.items() if again.get(name) != value]
+    if changed:
+        # A set or bytes would come back as something else, and the replay would be another run.
+        raise RunFileError(
+            f"the run of {run.scenario} cannot be saved: its parameter {changed[0]!r} would be read as "
+            f"{again.get(changed[0])!r}; give the scenario params of types that JSON has"
+        )
+    return msgspec.json.format(data) + b"\n"
+
+
+def load_run(path: Path) -> RunFile:
+    """Read a run file.
+
+    Raises:
+        RunFileError: there is none, or it is none, or of a format that this version does not know.
+    """
+    try:
+        data = path.read_bytes()
+        raw = msgspec.json.decode(data)
+        found = raw.get("format")
+    except OSError as error:
+        raise RunFileError(
+            f"{path} cannot be read: {error.strerror or error}; name a run file, such as those in .ashtree/corpus"
+        ) from error
+    except (msgspec.MsgspecError, AttributeError) as error:
+        raise RunFileError(
+            f"{path} is no run file: {error}; name one, such as those in .ashtree/corpus"
+        ) from error
+    if found is None:
+        raise RunFileError(
+            f"{path} is no run file: it has no format; name one, such as those in .ashtree/corpus"
+        )
+    if found != FORMAT:
+        raise RunFileError(
+            f"{path} has the format {found!r}{_written_by(raw)}; this version reads {FORMAT!r}"
+        )
+    try:
+        return msgspec.json.decode(data, type=RunFile)
+    except msgspec.MsgspecError as error:
+        raise RunFileError(f"{path} is a broken run file: {error}") from error
+
+
+def _written_by(raw: dict[str, Any]) -> str:
+    versions = raw.get("versions")
+    version = versions.get("ashtree") if isinstance(versions, dict) else None
+    return "" if version is None else f", and was written by Ashtree {version}"
+
+
+def find_scenario(name: str) -> Scenario:
+    """The scenario that is called `module:function`.
+
+    Raises:
+        RunFileError: it cannot be found again by its name.
+    """
+    module, _, qualname = name.partition(":")
+    if not qualname or "<" in qualname or module == "__main__":
+        raise RunFileError(
+            f"{name!r} cannot be found again; write the scenario as a function of a module that can be imported"
+        )
+    try:
+        found: Any = import_module(module)
+        for part in qualname.split("."):
+            found = getattr(found, part)
+    except (ImportError, AttributeError) as error:
+        raise RunFileError(
+            f"the scenario {name!r} cannot be imported: {error}; if it has another name or place by now, write that "
+            "into the file; if it is the folder that cannot be found, go where the run was made, or set PYTHONPATH"
+        ) from error
+    except Exception as error:  # the program's code may raise anything, and the message shows it
+        raise RunFileError(
+            f"the module {module!r} of the scenario cannot be imported:\n{program_traceback(error)}"
+        ) from error
+    scenario: Scenario = found
+    return scenario
+
+
+def run_again(
+    run: RunFile,
+    *,
+    scenario: Scenario | None = None,
+    keep_trace: bool = True,
+    on_event: Callable[[int], None] | None = None,
+) -> Outcome:
+    """Run what a run file describes, and do not compare."""
+    return simulate(
+        scenario or find_scenario(run.scenario),
+        run.seed,
+        knobs=run.knobs,
+        params=run.params,
+        faults=run.faults,
+        deviations=run.schedule(),
+        keep_trace=keep_trace,
+        label_tasks=run.knobs.policy == "canonical",
+        on_event=on_event,
+    )
+
+
+def replay(path: Path, *, scenario: Scenario | None = None, at: int | None = None) -> Outcome:
+    """Repeat a run, and check that it is the same to the byte.
+
+        outcome = replay(Path("failure.json"))
+        outcome.check()                        # raises what the run failed with, again
+
+    Args:
+        path: of the run file.
+        scenario: what runs, if it is not a function of a module that can be found by its name.
+        at: the number of an event of the trace, `n` in its lines. The debugger opens there, where the program is about
+            to do it.
+
+    Raises:
+        RunFileError: the file cannot be used, or the run was another one; then the text says what has changed.
+    """
+    run = load_run(path)
+    outcome = run_again(run, scenario=scenario, on_event=None if at is None else debugger_at(at))
+    changed = difference(run, outcome)
+    if changed is not None:
+        raise RunFileError(f"{path} does not replay: {changed}")
+    return outcome
+
+
+def difference(run: RunFile, outcome: Outcome) -> str | None:
+    """How an outcome differs from what a run file says, and what has changed meanwhile; None if it is the same."""
+    failed = identify(outcome.error)
+    now = (outcome.digest, outcome.steps_digest, failed)
+    if now == (run.digest, run.steps_digest, run.failure):
+        return None
+    what = (
+        f"the run had {run.events} events in {run.steps} steps, and now has {outcome.events} in {outcome.steps}, "
+        "or others"
+    )
+    if failed != run.failure:
+        what = f"it {_ended(run.failure)} then, and {_ended(failed)} now; {what}"
+    return f"{what}; {_changed(run)}"
+
+
+def _ended(failure: str | None) -> str:
+    return "passed" if failure is None else f"failed with {failure}"
+
+
+def _changed(run: RunFile) -> str:
+    """What is not as it was when a run was saved."""
+    now = _versions()
+    changed = [
+        f"{name} was {then} and is {now.get(name, 'not there')}"
+        for name, then in run.versions.items()
+        if now.get(name) != then
+    ]
+    file = run.scenario.partition(":")[0]
+    source = _source_of(run.scenario)
+    if run.source is not None and source != run.source:
+        changed.append(f"the file of the scenario, {file}, has changed")
+    elif not changed:
+        unchanged = "the versions are the same" + (
+            "" if source is None else " and so is the file of the scenario"
+        )
+        changed.append(f"{unchanged}, so the program itself has changed, or is decided by no seed")
+    return "; ".join(changed)
+
+
+def _source_of(scenario: str) -> str | None:
+    """The digest of the file that a scenario is in; None if there is none."""
+    file = getattr(sys.modules.get(scenario.partition(":")[0]), "__file__", None)
+    try:
+        return None if file is None else sha256(Path(file).read_bytes()).hexdigest()
+    except OSError:
+        return None
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for name in _PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,1 @@
+"""The seeded scheduler and the deviations from its canonical order."""

@@ -1,0 +1,193 @@
+"""Who runs first: the order of the tasks in each round of the scheduler, from a seed or as recorded.
+
+Trio gives every task that is ready one step per round, and leaves the order open. So exactly these
+orders are what a simulation may choose from: no task can be held back for two rounds.
+
+A schedule is a policy and *deviations*. The policy "seeded" shuffles every round; "canonical" lets
+tasks run in the order in which they were spawned. A deviation says, for one round, the order as
+positions in the canonical one, or the names of the tasks that did not run at their place; a seeded
+run is the canonical run with the deviations it reports.
+
+Naming tasks costs more than all the rest, so it is done only for the rounds in question, and if
+somebody has asked for it.
+"""
+
+from __future__ import annotations
+
+import random
+from array import array
+from collections.abc import Callable, Iterable
+from typing import Literal, TypeAlias
+
+import trio
+
+from supervision.simulation.scheduling.deviations import Deviation, Plan, Schedule, distinct, moved
+
+__all__ = ["Policy", "Scheduler"]
+
+Policy: TypeAlias = Literal["seeded", "canonical"]
+
+
+class Scheduler(trio.abc.Instrument):
+    """Orders every round, and writes down who ran. An `Order` and a Trio instrument.
+
+    Args:
+        policy: "seeded" or "canonical".
+        stream: decides, if the policy is "seeded".
+        deviations: orders that are to be taken as they are.
+        between: called with the tasks of each round before any of them runs. Must not raise.
+        now: the virtual time, without which tasks cannot be named.
+        label: the name of a task.
+        naming: whether deviations are written down with names, too.
+
+    Attributes:
+        round: the number of the present round, from 1.
+        choices: rounds in which there was more than one task to choose from.
+        steps: numbers of the tasks that ran, in order; 0 ends a round.
+        taken: the deviations from the canonical order so far.
+        named: the same with names, if that was asked for.
+        numbers: of the tasks that have not ended: their positions in the order of spawning, from 1.
+        dead: tasks that never run again, as those of a node that was killed. Only ever asked for membership.
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        stream: random.Random,
+        *,
+        deviations: Schedule = None,
+        between: Callable[[list[trio.lowlevel.Task]], None] | None = None,
+        now: Callable[[], float] | None = None,
+        label: Callable[[trio.lowlevel.Task], str] | None = None,
+        naming: bool = False,
+    ) -> None:
+        self.policy = policy
+        self.round = 0
+        self.choices = 0
+        self.steps = array("I")
+        self.taken: dict[int, tuple[int, ...]] = {}
+        self.dead: set[trio.lowlevel.Task] = set()
+        self._batch: list[trio.lowlevel.Task] = []
+        self._chance = stream.random
+        self.named: list[Deviation] = []
+        self._plan = Plan(deviations)
+        self._between = between
+        self._now = now or (lambda: 0.0)
+        self._label = label or (lambda task: task.name)
+        self._naming = naming
+        self._unplanned = policy == "seeded" and not deviations and not naming
+        # Moments and turns are only counted for those who need them.
+        self._timed = naming or self._plan.named
+        self._moment = -1.0
+        self._turn = 0
+        self.numbers: dict[trio.lowlevel.Task, int] = {}
+        self._spawned = 0
+
+    # Trio's instrument
+
+    def task_spawned(self, task: trio.lowlevel.Task) -> None:
+        """Number a task."""
+        self._spawned = self.numbers[task] = self._spawned + 1
+
+    def task_exited(self, task: trio.lowlevel.Task) -> None:
+        """Forget a task."""
+        del self.numbers[task]
+
+    def tasks(self) -> list[trio.lowlevel.Task]:
+        """The tasks that have not ended, in the order of spawning."""
+        return list(self.numbers)
+
+    def living(self) -> list[trio.lowlevel.Task]:
+        """The tasks that have not ended and may run again, in the order of spawning."""
+        return [task for task in self.numbers if task not in self.dead]
+
+    def bury(self, tasks: Iterable[trio.lowlevel.Task]) -> None:
+        """Let tasks never run again: not later, and not in the present round either."""
+        self.dead.update(tasks)
+        self._batch[:] = [task for task in self._batch if task not in self.dead]
+
+    def close(self) -> None:
+        """The run is over: let go of every task."""
+        self.dead = set()
+        self._batch = []
+        self.numbers = {}
+
+    # Order
+
+    def shuffle(self, batch: list[trio.lowlevel.Task], /) -> None:
+        """Put a round in order; Trio takes tasks from the end of the list."""
+        self.round = number = self.round + 1
+        self._batch = batch
+        if self.dead:
+            batch[:] = [task for task in batch if task not in self.dead]
+        if self._timed:
+            self._count_turn()
+        steps, numbers = self.steps, self.numbers
+        if len(batch) == 1:
+            # Most rounds are like this.
+            steps.append(numbers[batch[0]])
+        elif len(batch) == 2 and self._unplanned:
+            # Most of the others are like this.
+            self.choices += 1
+            if self._chance() < 0.5:
+                self.taken[number] = (1, 0)
+            else:
+                batch.reverse()
+            steps.append(numbers[batch[1]])
+            steps.append(numbers[batch[0]])
+        elif batch:
+            self.choices += 1
+            self._arrange(number, batch)
+            steps.extend([numbers[task] for task in reversed(batch)])
+        steps.append(0)
+        if self._between is not None:
+            self._between(batch)
+
+    def _count_turn(self) -> None:
+        now = self._now()
+        if now != self._moment:
+            self._moment, self._turn = now, 0
+        self._turn += 1
+
+    def _arrange(self, number: int, batch: list[trio.lowlevel.Task]) -> None:
+        count = len(batch)
+        order = self._plan.order(number, count)
+        if order is None and self._timed and self._plan.wants(self._moment):
+            order = self._plan.exchanged(self._moment, self._turn, self._labels(batch))
+        if order is None:
+            order = list(range(count))
+            if self.policy == "seeded":
+                # As random.shuffle does it, in half the time.
+                for last in range(count - 1, 0, -1):
+                    chosen = int(self._chance() * (last + 1))
+                    order[last], order[chosen] = order[chosen], order[last]
+        spawned = batch.copy()
+        batch[:] = [spawned[position] for position in reversed(order)]
+        if order != list(range(count)):
+            self.taken[number] = tuple(order)
+            if self._naming:
+                self._name(number, order, spawned)
+
+    def _name(self, number: int, order: list[int], spawned: list[trio.lowlevel.Task]) -> None:
+        self.named.append(
+            Deviation(
+                round=number,
+                order=tuple(order),
+                seconds=self._moment,
+                turn=self._turn,
+                tasks=moved(self._labels(spawned), order),
+            )
+        )
+
+    def _labels(self, batch: list[trio.lowlevel.Task]) -> list[str]:
+        return distinct(map(self._label, batch))
+
+    # What else Trio asks
+
+    def random(self) -> float:
+        """Part of the interface; not asked while rounds are sorted first."""
+        return 0.0
+
+    def uniform(self, low: float, high: float, /) -> float:
+        """Part of the interface: the offset of a clock that is not used."""
+        return low

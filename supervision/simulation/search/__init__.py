@@ -1,0 +1,1 @@
+"""Sweeps: many seeds in forked processes, and what they found."""

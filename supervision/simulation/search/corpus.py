@@ -1,0 +1,174 @@
+"""A folder of run files of failures: what was found once is looked at first ever after.
+
+    corpus = Corpus(Path(".ashtree/corpus"))
+    corpus.keep(run)                                     # one file for each kind of failure of a scenario
+    for again in corpus.replayed("shop:opening_day", jobs=0):
+        print(again.path, again.status)                  # fails, fixed or changed
+
+Of runs that fail alike there is one file, called after the scenario, the failure and the seed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+import msgspec
+from attrs import frozen
+
+from supervision.simulation.errors import RunFileError
+from supervision.simulation.outcome import identify
+from supervision.simulation.replaying.run_file import (
+    RunFile,
+    find_scenario,
+    load_run,
+    run_again,
+    write_run,
+)
+from supervision.simulation.search.workers import Lost, in_workers
+
+__all__ = ["DEFAULT_CORPUS", "Corpus", "Replayed", "Status"]
+
+DEFAULT_CORPUS = Path(".ashtree/corpus")
+
+_RENEW = 50  # runs after which a worker is replaced
+
+Status: TypeAlias = Literal["fails", "fixed", "changed"]
+
+
+@frozen(kw_only=True)
+class Replayed:
+    """What a run of the corpus comes to today.
+
+    Attributes:
+        path: its file.
+        run: what the file says.
+        status: "fails" as it did; "fixed", it passes; "changed", it fails otherwise than it did.
+        exact: whether the run is the same to the byte.
+        problem: what went wrong now.
+    """
+
+    path: Path
+    run: RunFile
+    status: Status
+    exact: bool
+    problem: str | None
+
+
+class Corpus:
+    """The run files of a folder.
+
+    Args:
+        folder: where they are; made when the first is kept.
+    """
+
+    def __init__(self, folder: Path = DEFAULT_CORPUS) -> None:
+        self.folder = folder
+
+    def entries(self, scenario: str | None = None) -> list[tuple[Path, RunFile]]:
+        """The files in the order of their names; those of one scenario, if it is named.
+
+        Raises:
+            RunFileError: a file in the folder is no run file.
+        """
+        found = [(path, load_run(path)) for path in sorted(self.folder.glob("*.json"))]
+        return [(path, run) for path, run in found if scenario in (None, run.scenario)]
+
+    def find(self, scenario: str, failure: str, *, stale: Collection[Path] = ()) -> Path | None:
+        """The file of a kind of failure, if there is one that is not stale."""
+        for path, run in self.entries(scenario):
+            if run.failure == failure and path not in stale:
+                return path
+        return None
+
+    def keep(self, run: RunFile, *, stale: Collection[Path] = ()) -> Path:
+        """Have a file of this kind of failure, and answer where it is: the new one, or the one that was there.
+
+        Args:
+            run: the failure.
+            stale: files whose runs do not fail like this any more, so that they do not stand for it.
+
+        Raises:
+            ValueError: the run has not failed.
+            RunFileError: another file in the folder is no run file, or the file cannot be written.
+        """
+        if run.failure is None:
+            raise ValueError(
+                f"the run of {run.scenario} with seed {run.seed} has passed, and a corpus is of failures; keep it "
+                "with save_run"
+            )
+        known = self.find(run.scenario, run.failure, stale=stale)
+        if known is not None:
+            return known
+        path = self.folder / f"{_slug(run.scenario)}--{_slug(run.failure)}--{run.seed}.json"
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            write_run(run, path)
+        except OSError as error:
+            raise RunFileError(
+                f"{path} cannot be written: {error.strerror or error}; name another folder for the corpus"
+            ) from error
+        return path
+
+    def replayed(self, scenario: str, *, jobs: int = 1, limit: float = 60.0) -> Iterator[Replayed]:
+        """Run every file of a scenario again.
+
+        Args:
+            scenario: `module:function`.
+            jobs: how many processes; 0 runs them in this one.
+            limit: real seconds for each, unless in this process.
+
+        Raises:
+            RunFileError: a file is no run file, or its scenario cannot be found.
+        """
+        entries = self.entries(scenario)
+        if entries:
+            find_scenario(scenario)
+        runs = [run for _, run in entries]
+        answers: Iterator[bytes | Lost] = (
+            in_workers(_again, runs, jobs=jobs, limit=limit, renew=_RENEW)
+            if jobs
+            else map(_again, runs)
+        )
+        for (path, run), answer in zip(entries, answers, strict=True):
+            if isinstance(answer, Lost):
+                now = _Now(failure=answer.kind, problem=answer.why)
+            else:
+                now = msgspec.json.decode(answer, type=_Now)
+            yield Replayed(
+                path=path,
+                run=run,
+                status=_status(run.failure, now.failure),
+                exact=now.exact,
+                problem=now.problem,
+            )
+
+
+@frozen(kw_only=True)
+class _Now:
+    failure: str | None
+    problem: str | None
+    exact: bool = False
+
+
+def _again(run: RunFile) -> bytes:
+    outcome = run_again(run)
+    error = outcome.error
+    now = _Now(
+        failure=identify(error),
+        problem=None if error is None else f"{type(error).__name__}: {error}",
+        exact=(outcome.digest, outcome.steps_digest) == (run.digest, run.steps_digest),
+    )
+    return msgspec.json.encode(now)
+
+
+def _status(then: str | None, now: str | None) -> Status:
+    if now is None:
+        return "fixed"
+    return "fails" if now == then else "changed"
+
+
+def _slug(text: str) -> str:
+    return re.sub(r"[^A-Za-z0-9.]+", "-", text).strip("-.")[:80] or "run"

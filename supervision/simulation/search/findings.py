@@ -1,0 +1,98 @@
+"""A closer look at what a sweep has found: each kind of failure made small, told as a story, and kept."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator
+from pathlib import Path
+
+import msgspec
+from attrs import frozen
+
+from supervision.simulation.errors import SimulationError
+from supervision.simulation.replaying.run_file import RunFile
+from supervision.simulation.search.corpus import Corpus
+from supervision.simulation.search.report import Failures
+from supervision.simulation.search.workers import Lost, in_workers
+from supervision.simulation.shrinking.shrink import shrink
+
+__all__ = ["Finding", "look_at"]
+
+_SECONDS = 60.0  # of real time for making one failure small
+_LIMIT = 300.0  # and for everything that belongs to it
+_MOST = 20  # kinds of failures that are made small in one sweep
+
+
+@frozen(kw_only=True)
+class Finding:
+    """A kind of failure, and what is known about it.
+
+    Attributes:
+        failures: the runs that failed alike.
+        path: the run file, if there is one.
+        story: what happened, in a few lines; empty if it was not made small.
+        note: why it was not made small, if it should have been.
+    """
+
+    failures: Failures
+    path: Path | None = None
+    story: str = ""
+    note: str | None = None
+
+
+def look_at(
+    kinds: Iterable[Failures], *, corpus: Corpus, stale: Collection[Path], small: bool, jobs: int
+) -> Iterator[Finding]:
+    """Look at each kind of failure, and keep a run file of it.
+
+    Args:
+        kinds: what was found.
+        corpus: where run files go.
+        stale: files there whose runs do not fail any more as they did.
+        small: whether failures are made small first.
+        jobs: processes for that; 0 does it in this one.
+    """
+    kinds = list(kinds)
+    runs = [kind.first.run for kind in kinds]
+    some = [run for run in runs if run is not None][:_MOST]
+    made_small = _all_small(some, jobs) if small else iter(())
+    for kind, run in zip(kinds, runs, strict=True):
+        if run is None:
+            yield Finding(failures=kind)
+            continue
+        made = next(made_small, None)
+        if made is None:
+            yield Finding(failures=kind, path=corpus.keep(run, stale=stale))
+        elif made.run is None:
+            yield Finding(failures=kind, path=corpus.keep(run, stale=stale), note=made.note)
+        else:
+            yield Finding(failures=kind, path=corpus.keep(made.run, stale=stale), story=made.story)
+
+
+@frozen(kw_only=True)
+class _Small:
+    run: RunFile | None = None
+    story: str = ""
+    note: str | None = None
+
+
+def _all_small(runs: list[RunFile], jobs: int) -> Iterator[_Small]:
+    if jobs == 0:
+        yield from map(_small, runs)
+        return
+    for answer in in_workers(_encoded, runs, jobs=jobs, limit=_LIMIT, renew=1):
+        if isinstance(answer, Lost):
+            yield _Small(note=f"it could not be made small: {answer.why}")
+        else:
+            yield msgspec.json.decode(answer, type=_Small)
+
+
+def _encoded(run: RunFile) -> bytes:
+    return msgspec.json.encode(_small(run))
+
+
+def _small(run: RunFile) -> _Small:
+    try:
+        shrunk = shrink(run, max_seconds=_SECONDS)
+    except SimulationError as error:
+        return _Small(note=f"it could not be made small: {error}")
+    return _Small(run=shrunk.run, story=shrunk.story)

@@ -1,0 +1,327 @@
+"""Shrinking a failure: the fewest faults, the least disorder and the smallest workload that still fail alike.
+
+    outcome = simulate(scenario, seed=7)
+    shrunk = shrink(outcome)
+    print(shrunk.story)
+    save_run(shrunk.outcome, Path("failure.json"))
+
+A failure that was found by chance has many faults and a schedule in which nothing is where it usually is; hardly any of
+it matters. So it is run again and again with less: without some of the faults, then with tasks in their canonical order
+but for some rounds, then with smaller parameters, then with rounder numbers. What fails with the same invariant, or
+with the same type of exception from the same line of the program, is the same failure.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from random import Random
+from typing import Any
+
+import attrs
+from attrs import field, frozen
+
+from supervision.chaos.faults.kinds import Fault
+from supervision.simulation.outcome import Outcome
+from supervision.simulation.replaying.run_file import RunFile, describe_run, find_scenario
+from supervision.simulation.scheduling.deviations import Deviation
+from supervision.simulation.shrinking.ddmin import ddmin, least
+from supervision.simulation.shrinking.simpler import (
+    Field,
+    aimed,
+    fields_of,
+    replaced,
+    rounder,
+    value_of,
+)
+from supervision.simulation.shrinking.trials import Budget, Candidate, Progress, Trials
+from supervision.simulation.simulate import Scenario
+from supervision.simulation.stories.story import tell
+
+__all__ = ["Shrunk", "shrink"]
+
+_RESTARTS = 4
+_FEW = 3
+
+
+@frozen(kw_only=True)
+class Shrunk:
+    """The smallest failure that was found.
+
+    Attributes:
+        run: its run file.
+        story: what happens in it, in a few lines.
+        runs: how many runs it took to find it.
+        seconds: how long that took, in real seconds.
+        complete: whether nothing was left untried because the budget was spent.
+        faults: what is left of the faults.
+        deviations: what is left of the disorder: each of them an order that is not the canonical one.
+        params: what is left of the workload.
+        outcome: of its run, with the trace.
+    """
+
+    run: RunFile
+    story: str
+    runs: int
+    seconds: float
+    complete: bool
+    faults: tuple[Fault, ...]
+    deviations: tuple[Deviation, ...]
+    params: dict[str, Any]
+    outcome: Outcome = field(repr=False)
+
+
+def shrink(
+    failure: Outcome | RunFile,
+    *,
+    scenario: Scenario | None = None,
+    max_runs: int = 1000,
+    max_seconds: float = 60.0,
+    clock: Callable[[], float] = time.monotonic,
+    progress: Progress | None = None,
+) -> Shrunk:
+    """Make a failure as small as possible.
+
+        shrunk = shrink(simulate(scenario, seed=7))
+
+    Args:
+        failure: what `simulate` has returned, or its run file.
+        scenario: what runs, if it is not a function of a module that can be found by its name.
+        max_runs: how many runs it may take.
+        max_seconds: how long it may take, in real seconds; a run that has begun is not broken off.
+        clock: what tells the real seconds.
+        progress: called after each run with the number of runs, and of faults and deviations that are left.
+
+    Returns:
+        The smallest failure, which is also the one that was given, if nothing smaller fails.
+
+    Raises:
+        RuntimeError: from within Trio.
+        RunFileError: the run has passed, or does not fail like this any more, or its scenario cannot be found.
+
+    Not guaranteed: that there is nothing smaller. No single fault, no single deviation can be left out of what is
+    returned, unless the budget was spent; two at once perhaps can.
+    """
+    run = failure if isinstance(failure, RunFile) else describe_run(failure)
+    budget = Budget(max_runs, max_seconds, clock)
+    trials = Trials(scenario or find_scenario(run.scenario), run, budget, progress)
+    _Shrinking(trials, run.knobs.quantum).all()
+    best = trials.best
+    outcome = trials.outcome(best, whole=True)
+    return Shrunk(
+        run=describe_run(outcome),
+        story=tell(outcome),
+        runs=budget.used,
+        seconds=budget.took,
+        complete=not trials.cut_short,
+        faults=best.faults or (),
+        deviations=best.deviations or (),
+        params=dict(best.params),
+        outcome=outcome,
+    )
+
+
+class _Shrinking:
+    """What is tried, in which order."""
+
+    def __init__(self, trials: Trials, quantum: float) -> None:
+        self.trials = trials
+        self.quantum = quantum
+
+    @property
+    def best(self) -> Candidate:
+        """The smallest failure so far."""
+        return self.trials.best
+
+    def all(self) -> None:
+        """Everything, and again as long as that helps."""
+        trials = self.trials
+        # Most failures need no disorder at all, and then there is nothing to do about it.
+        trials.fails(self.best.with_schedule(()))
+        begin = self.best
+        self.faults(begin.faults or ())
+        self._rest()
+        self._other_faults(begin)
+
+    def _other_faults(self, begin: Candidate) -> None:
+        """Begin again with other faults: fewer may be enough, that were thrown away with others."""
+        trials, faults = self.trials, begin.faults or ()
+        stream = Random(trials.seed)
+        for attempt in range(_RESTARTS):
+            found = self.best
+            left = len(found.faults or ())
+            if left < 2 or (left <= _FEW and attempt >= _RESTARTS // 2) or trials.budget.spent:
+                return
+            trials.best = begin
+            self.faults(stream.sample(faults, k=len(faults)))
+            if len(self.best.faults or ()) < left:
+                self._rest()
+            else:
+                trials.best = found
+
+    def _rest(self) -> None:
+        while True:
+            before = self.best
+            self.schedule()
+            self.workload()
+            self.targets()
+            self.numbers()
+            if self.best == before or self.trials.budget.spent:
+                return
+            self.faults(self.best.faults or ())
+
+    # Faults
+
+    def faults(self, faults: Sequence[Fault]) -> None:
+        """Leave out faults; those that come later in `faults` are left out rather than others."""
+        order = {id(fault): number for number, fault in enumerate(self.best.faults or ())}
+
+        def fails(some: list[Fault]) -> bool:
+            # In the order in which they were planned, whatever the order in which they are tried.
+            return self._fails(faults=tuple(sorted(some, key=lambda fault: order[id(fault)])))
+
+        ddmin(faults, fails)
+
+    def _fails(self, **changes: Any) -> bool:
+        """Whether the best so far fails with these changes: in the same order of tasks, or in that of the seed."""
+        changed = attrs.evolve(self.best, **changes)
+        if not changed.deviations:
+            return self.trials.fails(changed)
+        return self.trials.fails(changed, changed.with_schedule(None))
+
+    # Schedule
+
+    def schedule(self) -> None:
+        """Let tasks run in the canonical order, but where it matters."""
+        trials, all_of_it = self.trials, self.best.deviations or ()
+        if not all_of_it:
+            return
+        best = self.best
+        self._deviations(all_of_it)
+        self._tasks()
+        if len(self.best.deviations or ()) < 2:
+            return
+        # What is left depends on what is tried first. One that is enough alone may have been thrown away with others.
+        found, stream = self.best, Random(trials.seed)
+        for _ in range(_RESTARTS):
+            trials.best = best
+            self._deviations(stream.sample(all_of_it, k=len(all_of_it)))
+            self._tasks()
+            if len(self.best.deviations or ()) < len(found.deviations or ()):
+                found = self.best
+            if len(found.deviations or ()) < 2 or trials.budget.spent:
+                break
+        trials.best = found
+
+    def _deviations(self, some: Sequence[Deviation]) -> None:
+        best = self.best
+        ddmin(some, lambda part: self.trials.fails(best.with_schedule(part)))
+
+    def _tasks(self) -> None:
+        """In each round that is left, exchange no more tasks than have to be."""
+        for index in range(len(self.best.deviations or ())):
+            deviations = self.best.deviations or ()
+            if index < len(deviations) and len(deviations[index].tasks) > 2:
+                self._tasks_of(index, deviations[index])
+
+    def _tasks_of(self, index: int, deviation: Deviation) -> None:
+        best = self.best
+        rest = best.deviations or ()
+
+        def fails(tasks: list[str]) -> bool:
+            if len(tasks) < 2:
+                return False
+            smaller = attrs.evolve(deviation, tasks=tuple(tasks))
+            return self.trials.fails(
+                best.with_schedule((*rest[:index], smaller, *rest[index + 1 :]))
+            )
+
+        ddmin(deviation.tasks, fails)
+
+    # Workload
+
+    def workload(self) -> None:
+        """Lower the whole numbers among the parameters of the scenario."""
+        for name, value in self.best.params.items():
+            if isinstance(value, int) and not isinstance(value, bool):
+                least(value, lambda number, name=name: self._fails_with(name, number))  # type: ignore[misc]
+
+    def _fails_with(self, name: str, number: int) -> bool:
+        failed = self._fails(params={**self.best.params, name: number})
+        if failed:
+            self.schedule()
+        return failed
+
+    # The rest of the faults
+
+    def targets(self) -> None:
+        """Aim faults at what they hit, where they were aimed at a pattern, or at the so-many-th of something."""
+        for index, fault in enumerate(self.best.faults or ()):
+            report = next((each for each in self.trials.reports if each.fault == fault), None)
+            if report is not None:
+                any(self._fault_fails(index, near) for near in aimed(fault, report.where))
+        # Several that only help each other have to be aimed at once.
+        reports = {report.fault: report.where for report in self.trials.reports}
+        nearby = [list(aimed(fault, reports.get(fault))) for fault in self.best.faults or ()]
+        for number in range(2 if sum(map(bool, nearby)) > 1 else 0):
+            faults = zip(self.best.faults or (), nearby, strict=True)
+            if self._fails(
+                faults=tuple(near[number] if near[number:] else fault for fault, near in faults)
+            ):
+                return
+
+    def _fault_fails(self, index: int, fault: Fault) -> bool:
+        faults = list(self.best.faults or ())
+        faults[index] = fault
+        return self._fails(faults=tuple(faults))
+
+    def numbers(self) -> None:
+        """Round the times of faults, lower their counts: of those that have the same together, and of each alone."""
+        alike: dict[tuple[Field, float], list[int]] = {}
+        for index, fault in enumerate(self.best.faults or ()):
+            for where in fields_of(fault):
+                alike.setdefault((where, value_of(fault, where)), []).append(index)
+        for (where, value), indices in alike.items():
+            if len(indices) > 1:
+                self._lower(tuple(indices), where, value)
+        for index, fault in enumerate(self.best.faults or ()):
+            for where in fields_of(fault):
+                self._lower((index,), where, value_of(fault, where))
+
+    def _lower(self, indices: tuple[int, ...], where: Field, value: float) -> None:
+        if isinstance(value, int):
+            least(value, lambda near: self._number_fails(indices, where, near), lowest=1)
+        else:
+            any(self._number_fails(indices, where, near) for near in rounder(value))
+
+    def _number_fails(self, indices: tuple[int, ...], where: Field, number: float) -> bool:
+        best = self.best
+        faults = list(best.faults or ())
+        before = value_of(faults[indices[0]], where)
+        try:
+            for index in indices:
+                faults[index] = replaced(faults[index], where, number)
+        except (ValueError, TypeError):
+            # A fault that refuses this number.
+            return False
+        changed = attrs.evolve(best, faults=tuple(faults))
+        deviations = best.deviations or ()
+        if not deviations:
+            return self.trials.fails(changed)
+        moved = [self._later(each, before, number) for each in deviations]
+        loose = [attrs.evolve(each, seconds=None, turn=None) for each in deviations]
+        return self.trials.fails(
+            changed, changed.with_schedule(moved), changed.with_schedule(loose)
+        )
+
+    def _later(self, deviation: Deviation, before: float, now: float) -> Deviation:
+        """The same disorder after a fault that comes at another time."""
+        if deviation.seconds is None or deviation.seconds < before:
+            return deviation
+        step = self._moment(now) - self._moment(before)
+        return attrs.evolve(deviation, seconds=deviation.seconds + step)
+
+    def _moment(self, seconds: float) -> float:
+        quantum = self.quantum
+        return math.ceil(seconds / quantum - 1e-6) * quantum if quantum else seconds

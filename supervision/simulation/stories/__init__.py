@@ -1,0 +1,1 @@
+"""Failed runs told in the words of their processes."""

@@ -1,0 +1,250 @@
+"""The commands `ashtree simulate`, `ashtree replay` and `ashtree compare`."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Any, NoReturn
+
+import msgspec
+import typer
+
+from supervision.simulation.comparing.comparison import Comparison
+from supervision.simulation.comparing.comparison import compare as comparison_of
+from supervision.simulation.errors import SimulationError
+from supervision.simulation.replaying.command import replay_file
+from supervision.simulation.search.corpus import DEFAULT_CORPUS
+from supervision.simulation.search.progress import Sweeping
+from supervision.simulation.tools.arguments import (
+    load_scenario,
+    parse_params,
+    parse_policy,
+    parse_seeds,
+    say_unknown,
+)
+
+__all__ = ["add_simulation_commands"]
+
+Target = Annotated[
+    str, typer.Argument(metavar="MODULE:SCENARIO", help="Such as shop.scenarios:opening_day.")
+]
+Seeds = Annotated[str, typer.Option(metavar="SEEDS", help="Such as 7, 1-1000, or 1-10,40.")]
+Jobs = Annotated[
+    int | None,
+    # More are no help, and a slip of the finger should not bring a machine down.
+    typer.Option(min=0, max=256, help="Processes; one per core if not given. 0: in this process."),
+]
+Swarm = Annotated[bool, typer.Option(help="Draw the settings of the world anew for each seed.")]
+Params = Annotated[
+    list[str] | None,
+    typer.Option(metavar="NAME=VALUE", help="For the scenario; the value is JSON, or text."),
+]
+JsonFile = Annotated[
+    Path | None, typer.Option("--json", metavar="FILE", help="Write the figures there, too.")
+]
+
+INTERRUPTED = 130  # what shells say of a program that Ctrl-C has ended
+TERMINATED = 143  # and of one that SIGTERM has
+
+
+def add_simulation_commands(app: typer.Typer) -> None:
+    """Put the commands into the application."""
+    app.command(help="Run a scenario with many seeds, and show what fails.")(simulate)
+    app.command(help="Repeat the run of a run file, to the byte.")(replay)
+    app.command(help="Run a scenario under several policies, and compare.")(compare)
+
+
+def simulate(
+    target: Target,
+    *,
+    seeds: Seeds = "1-100",
+    jobs: Jobs = None,
+    swarm: Swarm = True,
+    shrink: Annotated[bool, typer.Option(help="Make each kind of failure small.")] = True,
+    corpus: Annotated[
+        Path, typer.Option(metavar="DIR", help="Where run files of failures are kept.")
+    ] = DEFAULT_CORPUS,
+    params: Params = None,
+    stop_after: Annotated[
+        int, typer.Option(min=0, metavar="N", help="Stop after so many failures; 0: never.")
+    ] = 20,
+    check: Annotated[
+        float,
+        typer.Option(
+            min=0, max=1, help="Share of passing runs that is repeated in a fresh process."
+        ),
+    ] = 0.01,
+    limit: Annotated[
+        float, typer.Option(metavar="SECONDS", help="Real time that one run may take.")
+    ] = 60.0,
+    json_file: JsonFile = None,
+) -> None:
+    """The command `ashtree simulate`: exit code 0 if nothing was found, 1 if something was, 2 for wrong input."""
+    if not limit > 0:
+        raise typer.BadParameter("--limit must be more than 0 seconds")
+    _check_corpus(corpus)
+    if json_file is not None and not json_file.parent.is_dir():
+        raise typer.BadParameter(f"--json {json_file}: there is no folder {json_file.parent}")
+    scenario, given = load_scenario(target), parse_params(params or ())
+    say_unknown(target, scenario, given)
+    sweeping = Sweeping(
+        scenario,
+        parse_seeds(seeds),
+        jobs=jobs,
+        swarm=swarm,
+        shrink=shrink,
+        corpus=corpus,
+        params=given,
+        stop_after=stop_after,
+        check=check,
+        limit=limit,
+        json_file=json_file,
+    )
+    try:
+        with _terminable():
+            passed = sweeping.run()
+    except KeyboardInterrupt:
+        sweeping.interrupted()
+        raise SystemExit(INTERRUPTED) from None
+    except SimulationError as error:
+        _fail(str(error), 1)
+    raise SystemExit(0 if passed else 1)
+
+
+def replay(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A run file.")],
+    *,
+    trace: Annotated[bool, typer.Option("--trace", help="Print every event, as JSON.")] = False,
+    pdb: Annotated[
+        bool, typer.Option("--pdb", help="Open the debugger where the run failed.")
+    ] = False,
+    at: Annotated[
+        int | None,
+        typer.Option(min=0, metavar="N", help="Open the debugger at this event, n in the trace."),
+    ] = None,
+    html: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write a page with the timeline.")
+    ] = None,
+) -> None:
+    """The command `ashtree replay`: exit code 0 if the run passes, 1 if it fails, 2 if the file cannot be used."""
+    # As for a scenario that is named on the command line: what is started from a folder may import from it.
+    if str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
+    if html is not None and not html.absolute().parent.is_dir():
+        raise typer.BadParameter(f"--html {html}: there is no folder {html.parent}; make it first")
+    try:
+        passed = replay_file(file, trace=trace, debug=pdb, at=at, html=html)
+    except SimulationError as error:
+        _fail(str(error), 2)
+    raise SystemExit(0 if passed else 1)
+
+
+def compare(
+    target: Target,
+    *,
+    policy: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME:KEY=VALUE",
+            help="A name, and parameters with spaces between them; twice or more.",
+        ),
+    ] = None,
+    seeds: Seeds = "1-100",
+    jobs: Jobs = None,
+    swarm: Swarm = True,
+    params: Params = None,
+    svg: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Draw a picture there, too.")
+    ] = None,
+    json_file: JsonFile = None,
+) -> None:
+    """The command `ashtree compare`: exit code 0, 1 if a run could not be compared, 2 for wrong input."""
+    named = [parse_policy(text) for text in policy or ()]
+    policies = dict(named)
+    if 2 <= len(policies) < len(named):
+        names = ", ".join(repr(name) for name, _ in named)
+        raise typer.BadParameter(f"two policies have one name, of {names}; give each its own")
+    if len(policies) < 2:
+        raise typer.BadParameter(
+            "there is nothing to compare; write --policy '3 restarts: max_restarts=3' twice or more, with other names"
+        )
+    scenario, chosen, given = load_scenario(target), parse_seeds(seeds), parse_params(params or ())
+    say_unknown(target, scenario, [*given, *(key for each in policies.values() for key in each)])
+    for file in (svg, json_file):
+        if file is not None and not file.parent.is_dir():
+            raise typer.BadParameter(f"{file}: there is no folder {file.parent}")
+    try:
+        with _terminable():
+            comparison = comparison_of(
+                policies,
+                scenario,
+                seeds=chosen,
+                params=given,
+                swarm=swarm,
+                jobs=jobs,
+            )
+    except SimulationError as error:
+        _fail(str(error), 1)
+    except KeyboardInterrupt:
+        raise SystemExit(INTERRUPTED) from None
+    sys.stdout.write(f"{comparison}\n")
+    for name, own in policies.items():
+        _say_failed(comparison, name, {**given, **own})
+    if svg is not None:
+        svg.write_text(comparison.to_svg())
+    if json_file is not None:
+        json_file.write_bytes(msgspec.json.format(msgspec.json.encode(comparison.as_data())))
+
+
+def _say_failed(comparison: Comparison, policy: str, params: dict[str, Any]) -> None:
+    failed = [
+        seed
+        for seed, run in zip(comparison.seeds, comparison.runs, strict=True)
+        if run[policy]["failed"]
+    ]
+    if failed:
+        words = ["ashtree", "simulate", comparison.scenario, "--seeds", str(failed[0])]
+        for name, value in params.items():
+            words += ["--params", f"{name}={msgspec.json.encode(value).decode()}"]
+        sys.stdout.write(
+            f"{policy}: {len(failed)} of {len(comparison.seeds)} runs failed; to see why: "
+            f"{shlex.join(words)}\n"
+        )
+
+
+def _check_corpus(corpus: Path) -> None:
+    # Before the sweep and not when something is to be kept, which may be hours later.
+    place = corpus.absolute()
+    while not place.exists():
+        place = place.parent
+    if not place.is_dir():
+        raise typer.BadParameter(f"--corpus {corpus}: {place} is a file; name a folder")
+    if not os.access(place, os.W_OK):
+        raise typer.BadParameter(
+            f"--corpus {corpus}: nothing can be written in {place}; name another folder"
+        )
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Let SIGTERM end the processes of a search, too, which would go on without the one that has started them."""
+
+    def leave(number: int, frame: FrameType | None) -> NoReturn:
+        raise SystemExit(TERMINATED)
+
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _fail(sentence: str, code: int) -> NoReturn:
+    sys.stderr.write(f"{sentence}\n")
+    raise SystemExit(code)

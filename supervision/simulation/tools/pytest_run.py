@@ -1,0 +1,240 @@
+"""Running one simulated test of pytest, and saying what is needed to see a failure again."""
+
+from __future__ import annotations
+
+import shlex
+import textwrap
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from importlib.machinery import PathFinder
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import pytest
+from attrs import field, frozen
+
+from supervision.chaos.settings import attach
+from supervision.simulation.errors import Diverged, RunFileError, SimulationError
+from supervision.simulation.outcome import Outcome
+from supervision.simulation.replaying.run_file import RunFile, describe_run, run_again
+from supervision.simulation.replaying.self_check import check_determinism
+from supervision.simulation.scenario import Scenario, scenario_name, settings_of
+from supervision.simulation.search.corpus import DEFAULT_CORPUS, Corpus
+from supervision.simulation.search.sweep import SeedResult, knobs_of, sweep
+from supervision.simulation.shrinking.shrink import shrink
+from supervision.simulation.simulate import simulate
+from supervision.simulation.world.world import World
+
+__all__ = ["run_simulated"]
+
+_NO_FILE = (
+    "there is no run file of it, since another process could not find the test by the name of a function; it can if "
+    "the test is a function that takes nothing but `world`, and its folder has an __init__.py"
+)
+_SHRINKING = 10.0  # real seconds for making a failure small
+
+
+def run_simulated(
+    item: pytest.Function, function: Any, arguments: Mapping[str, Any], options: Mapping[str, Any]
+) -> None:
+    """Run a test in a world for each seed.
+
+    Args:
+        item: the test, as pytest has it.
+        function: what its author wrote.
+        arguments: for it, by their names; what stands for `world` is replaced in each run.
+        options: of the marker.
+
+    Raises:
+        BaseException: what the test raised in the first run that failed, with a note on how to see it again.
+    """
+    __tracebackhide__ = True
+    test = _Test.of(item, function, arguments, dict(options))
+    seed = item.config.getoption("simulation_seed")
+    if seed is not None:
+        test.fail_with(test.again(seed))
+        return
+    for run in test.known_failures():
+        test.fail_with(run_again(run))
+    test.sweep()
+
+
+@frozen(kw_only=True)
+class _Test:
+    """One simulated test.
+
+    - `item`: as pytest has it; `function`: what its author wrote;
+    - `scenario`: the test as a scenario;
+    - `found_again`: whether another process can import it by its name;
+    - `seeds`, `options`: of the marker and the command line;
+    - `corpus`: where its failures are kept.
+    """
+
+    item: pytest.Function
+    function: Any
+    scenario: Scenario
+    found_again: bool
+    seeds: Sequence[int]
+    options: dict[str, Any]
+    corpus: Corpus = field(repr=False)
+
+    @classmethod
+    def of(
+        cls,
+        item: pytest.Function,
+        function: Any,
+        arguments: Mapping[str, Any],
+        options: dict[str, Any],
+    ) -> _Test:
+        config = item.config
+        folder = config.getoption("simulation_corpus") or config.rootpath / DEFAULT_CORPUS
+        seeds = options.pop("seeds")
+        count = config.getoption("simulation_seeds")
+        others = {name: value for name, value in arguments.items() if name != "world"}
+        plain = not others and item.cls is None
+        return cls(
+            item=item,
+            function=function,
+            scenario=function if plain else _with_arguments(item, function, others),
+            found_again=plain and _can_be_imported(function, item.path),
+            seeds=seeds if count is None else range(1, count + 1),
+            options=options,
+            corpus=Corpus(Path(folder)),
+        )
+
+    def known_failures(self) -> list[RunFile]:
+        """Runs that failed once, to be tried first."""
+        if not self.found_again:
+            return []
+        return [run for _, run in self.corpus.entries(scenario_name(self.scenario))]
+
+    def sweep(self) -> None:
+        """Run all seeds, up to the first that fails."""
+        __tracebackhide__ = True
+        options = self.options
+        jobs = options.get("jobs", 1)
+        results = sweep(
+            self.scenario,
+            self.seeds,
+            # One process is this one, where a debugger and coverage see the test.
+            jobs=0 if jobs == 1 else jobs,
+            knobs=options.get("knobs"),
+            swarm=options.get("swarm", True),
+            params=options.get("params"),
+            faults=options.get("faults"),
+            check=options.get("check", 0.0),
+            limit=options.get("limit", 60.0),
+        )
+        inert = 0
+        with closing(results):
+            for result in results:
+                inert += result.inert
+                if result.failure is not None or result.diverged is not None:
+                    self._fail_of(result)
+        if inert == len(self.seeds):
+            pytest.fail(f"with every seed, {result.problem}", pytrace=False)
+
+    def _fail_of(self, result: SeedResult) -> None:
+        __tracebackhide__ = True
+        if result.lost:
+            # Not repeated here, since whatever ended that process would end this one.
+            pytest.fail(f"{result.problem}\n{self._again_here(result.seed)}", pytrace=False)
+        if result.failure is None:
+            pytest.fail(f"seed {result.seed}: {result.diverged}", pytrace=False)
+        outcome = self.again(result.seed)
+        self.fail_with(outcome)
+        pytest.fail(
+            f"seed {result.seed} failed and then passed, so something in the test is decided by no seed; it was\n"
+            f"{result.problem}",
+            pytrace=False,
+        )
+
+    def again(self, seed: int) -> Outcome:
+        """The run of a seed, with the exception itself."""
+        options = self.options
+        swarm = options.get("swarm", True)
+        return simulate(
+            self.scenario,
+            seed,
+            knobs=knobs_of(self.scenario, seed, options.get("knobs"), swarm=swarm),
+            params=options.get("params"),
+            faults=options.get("faults"),
+        )
+
+    def fail_with(self, outcome: Outcome) -> None:
+        """Raise what made a run fail, with all that is known about it as a note; nothing, if it passed."""
+        __tracebackhide__ = True
+        error = outcome.error
+        if error is None:
+            return
+        if not isinstance(error, pytest.skip.Exception | pytest.xfail.Exception):
+            error.add_note(self._note(outcome))
+        raise error.with_traceback(_from_the_test(error.__traceback__, self.function))
+
+    def _note(self, outcome: Outcome) -> str:
+        lines = [f"with seed {outcome.seed}"]
+        run = describe_run(outcome)
+        if self.options.get("shrink", True):
+            try:
+                shrunk = shrink(outcome, scenario=self.scenario, max_seconds=_SHRINKING)
+                run = shrunk.run
+                lines += ["the story:", textwrap.indent(shrunk.story, "  ")]
+            except SimulationError as error:
+                lines.append(f"it could not be made small: {error}")
+        lines += self._how_to_repeat(outcome, run)
+        return "\n".join(lines)
+
+    def _how_to_repeat(self, outcome: Outcome, run: RunFile) -> list[str]:
+        lines = [self._again_here(outcome.seed)]
+        if not self.found_again:
+            return [*lines, _NO_FILE]
+        try:
+            check_determinism(outcome)
+            path = self.corpus.keep(run)
+        except (Diverged, RunFileError) as error:
+            return [*lines, f"and not in a process of its own: {error}"]
+        return [*lines, f"or: {shlex.join(['ashtree', 'replay', _shown(path)])}"]
+
+    def _again_here(self, seed: int) -> str:
+        command = ["pytest", self.item.nodeid, "--simulation-seed", str(seed)]
+        return f"see it again with: {shlex.join(command)}"
+
+
+def _with_arguments(item: pytest.Function, function: Any, others: dict[str, Any]) -> Scenario:
+    async def scenario(world: World) -> None:
+        await function(world=world, **others)
+
+    attach(scenario, settings_of(function))
+    scenario.__module__ = function.__module__
+    # The name with its parameters, by which nobody can find it again: a replay would not know them.
+    scenario.__qualname__ = scenario.__name__ = item.name if others else f"{item.name}()"
+    return scenario
+
+
+def _can_be_imported(function: Any, file: Path) -> bool:
+    """Whether a fresh process in this folder would find the function under the name of its module."""
+    path: Sequence[str] | None = [str(Path.cwd())]
+    parts = function.__module__.split(".")
+    spec = None
+    for number in range(1, len(parts) + 1):
+        spec = None if path is None else PathFinder.find_spec(".".join(parts[:number]), path)
+        if spec is None:
+            return False
+        path = spec.submodule_search_locations
+    return "." not in function.__qualname__ and spec is not None and spec.origin == str(file)
+
+
+def _from_the_test(trace: TracebackType | None, function: Any) -> TracebackType | None:
+    """The traceback from the test's own line: how Trio came there is of no interest."""
+    found = trace
+    while found is not None and found.tb_frame.f_code is not function.__code__:
+        found = found.tb_next
+    return found
+
+
+def _shown(path: Path) -> str:
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)

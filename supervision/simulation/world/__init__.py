@@ -1,0 +1,1 @@
+"""The world that a scenario runs in: clock, network, nodes, randomness."""

@@ -1,0 +1,335 @@
+"""The network of a world: listeners, connections, and what can happen to them.
+
+    listener = world.network.listen("server", 4000)
+    stream = await world.network.connect("server", 4000, source="phone")
+
+    world.network.partition("server", "phone")            # nothing passes, nothing is lost
+    world.network.heal()
+    world.network.connections[0].reset()
+
+Bytes take their time, arrive in pieces of chance sizes, in order and once; who sends more than the window holds waits.
+Streams are Trio streams, with as much of a socket as servers ask for an address. Hosts are names, and need not be
+declared; who connects says who it is.
+"""
+
+from __future__ import annotations
+
+import itertools
+from contextvars import ContextVar
+from typing import Any, Literal
+
+import trio
+
+from actors.errors import NotAProcess
+from actors.process import current_pid
+from actors.refs import Pid
+from supervision.recording.entropy import Streams
+from supervision.recording.trace import Trace
+from supervision.simulation.knobs import Knobs
+from supervision.simulation.world.pipes import Pipe, Shape
+from supervision.simulation.world.streams import VirtualListener, VirtualStream
+
+__all__ = ["Connection", "Network", "current_host"]
+
+Direction = Literal["both", "to_target", "to_source"]
+
+current_host: ContextVar[str] = ContextVar("simulated_host", default="client")
+"""The host that code runs on: the node's name, or "client" outside of nodes."""
+
+
+class Network:
+    """Made by `simulate`, as `world.network`.
+
+    Attributes:
+        connections: those that are not closed by both sides, in the order in which they were made.
+    """
+
+    def __init__(self, knobs: Knobs, streams: Streams, trace: Trace) -> None:
+        self.connections: list[Connection] = []
+        self._knobs = knobs
+        self._streams = streams
+        self._trace = trace
+        self._listeners: dict[tuple[str, int], VirtualListener] = {}
+        self._cuts: dict[tuple[str, str], None] = {}
+        self._dark: dict[str, None] = {}
+        self._healed = trio.lowlevel.ParkingLot()
+        self._addresses: dict[str, str] = {}
+        self._ports = itertools.count(49152)
+        self._made: dict[tuple[str, str], int] = {}
+        self._numbers = itertools.count(1)
+
+    # Connecting
+
+    def listen(self, host: str, port: int = 0) -> VirtualListener:
+        """Accept connections to a host's port.
+
+        Args:
+            host: any name; it is a host from now on.
+            port: 0 takes a free one.
+
+        Raises:
+            OSError: the port is in use.
+        """
+        port = port or next(self._ports)
+        if (host, port) in self._listeners:
+            raise OSError(98, f"port {port} of the virtual host {host!r} is in use")
+        listener = self._listeners[host, port] = VirtualListener(self, host, port)
+        self.record("listening", {"host": host, "port": port})
+        return listener
+
+    async def open(self, host: str, port: int) -> VirtualListener:
+        """The same, for whatever waits for its listener: `Endpoint(..., listen=world.network.open)`."""
+        await trio.lowlevel.checkpoint()
+        return self.listen(host, port)
+
+    async def connect(self, host: str, port: int, *, source: str | None = None) -> VirtualStream:
+        """Connect to a listener.
+
+        Args:
+            host: of the listener.
+            port: of the listener.
+            source: the host that connects; None is the node that the caller belongs to, "client" outside of nodes.
+
+        Raises:
+            ConnectionRefusedError: nobody listens there.
+            TimeoutError: there is a partition, or the host is off, for longer than the `connect_timeout` of the knobs.
+        """
+        source = current_host.get() if source is None else source
+        pair = (source, host)
+        made = self._made[pair] = self._made.get(pair, 0) + 1
+        stream = self._streams.stream("network", source, host, made)
+        with trio.move_on_after(self._knobs.connect_timeout):
+            await self._pass(source, host, stream.uniform(*self._knobs.latency))
+            listener = self._listeners.get((host, port))
+            if listener is not None:
+                connection = Connection(self, source, listener, stream, made)
+                listener.offer(connection.target_end)
+            await self._pass(host, source, stream.uniform(*self._knobs.latency))
+            if listener is None:
+                raise ConnectionRefusedError(111, f"nobody listens on {host}:{port}")
+            return connection.source_end
+        raise TimeoutError(110, f"{host}:{port} did not answer {source}")
+
+    async def _pass(self, source: str, target: str, latency: float) -> None:
+        await trio.sleep(latency)
+        while self.cut(source, target) or target in self._dark:
+            await self._healed.park()
+
+    # Faults
+
+    def partition(self, one: str, other: str) -> None:
+        """Let nothing pass between two hosts, either way."""
+        self.partition_oneway(one, other)
+        self.partition_oneway(other, one)
+
+    def partition_oneway(self, source: str, target: str) -> None:
+        """Let nothing pass from one host to another; the other way is open."""
+        self._cuts[source, target] = None
+        self.record("partition", {"from": source, "to": target})
+
+    def heal(self, one: str | None = None, other: str | None = None) -> None:
+        """End partitions: between two hosts, or all of them. What was held up is sent once more."""
+        hosts = {one, other}
+        healed = [cut for cut in self._cuts if one is None or hosts == set(cut)]
+        for cut in healed:
+            del self._cuts[cut]
+        self.record("healed", {"ways": healed})
+        self._healed.unpark_all()
+        for connection in self.connections:
+            connection.go_on()
+
+    def cut(self, source: str, target: str) -> bool:
+        """Whether a partition keeps what goes from one host to another."""
+        return bool(self._cuts) and (source, target) in self._cuts
+
+    # For nodes
+
+    def host_gone(self, host: str, how: Literal["ended", "killed", "unplugged"]) -> None:
+        """Do what a kernel does when a program ends: close its connections, or reset them if it was killed.
+
+        If the machine went with it nobody does anything, and its connections are half open from then on.
+        """
+        for listener in [each for each in self._listeners.values() if each.host == host]:
+            listener.close() if how != "unplugged" else self.forget_listener(listener)
+        for connection in [each for each in self.connections if host in each.hosts]:
+            if how == "ended":
+                connection.end_at(host).close()
+            elif how == "killed":
+                connection.reset()
+            else:
+                connection.unplugged(host)
+        if how == "unplugged":
+            self._dark[host] = None
+
+    def power_on(self, host: str) -> None:
+        """A host is back; it knows nothing of its connections, and says so to who sends it something."""
+        if self._dark.pop(host, host) is None:
+            for connection in [each for each in self.connections if host in each.hosts]:
+                connection.forgotten(host)
+            self._healed.unpark_all()
+
+    def close(self) -> None:
+        """The run is over: let go of everything."""
+        self.connections = []
+        self._listeners = {}
+        self._healed = trio.lowlevel.ParkingLot()
+
+    # For connections and listeners
+
+    def shape(self) -> Shape:
+        """How a new connection carries bytes."""
+        knobs = self._knobs
+        return Shape(latency=knobs.latency, segment=knobs.segment, window=knobs.window)
+
+    def address_of(self, host: str) -> str:
+        """The address of a host: its own if it is one already."""
+        if host.replace(".", "").isdigit():
+            return host
+        number = len(self._addresses) + 1
+        return self._addresses.setdefault(host, f"10.0.{number // 250}.{number % 250 + 1}")
+
+    def next_port(self) -> int:
+        """A port for the connecting side."""
+        return next(self._ports)
+
+    def next_number(self) -> int:
+        """A number for a connection, from 1."""
+        return next(self._numbers)
+
+    def forget_listener(self, listener: VirtualListener) -> None:
+        """A listener was closed."""
+        if self._listeners.get((listener.host, listener.port)) is listener:
+            del self._listeners[listener.host, listener.port]
+
+    def record(self, kind: str, fields: dict[str, Any]) -> None:
+        """Add an event to the trace."""
+        self._trace.add(kind, fields)
+
+    @property
+    def records_data(self) -> bool:
+        """Whether every piece of data is an event."""
+        return self._knobs.messages
+
+
+class Connection:
+    """One connection, and what may be done to it from outside.
+
+    Attributes:
+        number: its position in the order of connecting, from 1.
+        name: who has connected to whom for the how-manieth time: `phone->server#2`.
+        source: the host that connected.
+        target: the host that was connected to.
+        source_end: the stream of the first.
+        target_end: the stream of the second.
+        pid: the process that serves it, the first to read at its target; None if nobody has, or a plain task.
+    """
+
+    def __init__(
+        self, network: Network, source: str, listener: VirtualListener, stream: Any, made: int
+    ) -> None:
+        target = listener.host
+        self.network = network
+        self.number = network.next_number()
+        self.name = f"{source}->{target}#{made}"
+        self.source = source
+        self.target = target
+        self.pid: Pid | None = None
+        self._was_read = False
+        self.shape = network.shape()
+        forth = Pipe(self.shape, stream, lambda: network.cut(source, target))
+        back = Pipe(self.shape, stream, lambda: network.cut(target, source))
+        self._pipes = (forth, back)
+        here = (network.address_of(source), network.next_port())
+        there = (network.address_of(target), listener.port)
+        self.source_end = VirtualStream(self, "source", (back, forth), here, there)
+        self.target_end = VirtualStream(self, "target", (forth, back), there, here)
+        network.connections.append(self)
+        network.record("connected", {"connection": self.number, "source": source, "target": target})
+
+    def read_by_server(self) -> None:
+        """The target reads: the first time tells which process serves the connection."""
+        if not self._was_read:
+            self._was_read = True
+            try:
+                self.pid = current_pid()
+            except NotAProcess:
+                # A plain task serves it, and no fault to it ends a process.
+                pass
+
+    def hold(self, direction: Direction = "both") -> None:
+        """Let nothing arrive, until `release`."""
+        for pipe in self._chosen(direction):
+            pipe.held = True
+        self._record("held", direction=direction)
+
+    def release(self, direction: Direction = "both") -> None:
+        """End a `hold`: what was held up is sent once more."""
+        for pipe in self._chosen(direction):
+            pipe.held = False
+            pipe.go_on()
+        self._record("released", direction=direction)
+
+    def half_open(self) -> None:
+        """One side vanishes without a word: nothing ever arrives any more, and nobody is told."""
+        self.hold()
+
+    def reset(self) -> None:
+        """Break the connection: what is on its way is lost, and both ends fail with BrokenResourceError."""
+        self._record("reset")
+        for pipe in self._pipes:
+            pipe.break_off("the connection was reset")
+        self.closed()
+
+    def slow(self, rate: float) -> None:
+        """Carry no more than so many bytes a second, each way."""
+        self.shape.rate = rate
+        self._record("slowed", rate=rate)
+
+    def delay(self, seconds: float) -> None:
+        """Let everything take so many seconds longer from now on; less, if it is negative."""
+        least, most = self.shape.latency
+        self.shape.latency = (max(0.0, least + seconds), max(0.0, most + seconds))
+        self._record("delayed", seconds=seconds)
+
+    @property
+    def hosts(self) -> tuple[str, str]:
+        """Both of them."""
+        return self.source, self.target
+
+    def end_at(self, host: str) -> VirtualStream:
+        """The stream of one of the hosts."""
+        return self.source_end if host == self.source else self.target_end
+
+    def unplugged(self, host: str) -> None:
+        """One host has lost its power: it neither reads nor writes nor closes any more."""
+        self.half_open()
+        self.end_at(host).closed = True
+
+    def forgotten(self, host: str) -> None:
+        """A host that was without power is back, and resets what it knows nothing of when something arrives."""
+        towards = self._pipes[0 if host == self.target else 1]
+        if towards.waiting:
+            self.reset()
+        towards.on_write = self.reset
+
+    def go_on(self) -> None:
+        """After a partition."""
+        for pipe in self._pipes:
+            if not pipe.blocked:
+                pipe.go_on()
+
+    def closed(self) -> None:
+        """Forget it, if both ends are closed."""
+        broken = self._pipes[0].broken is not None
+        if (broken or (self.source_end.closed and self.target_end.closed)) and (
+            self in self.network.connections
+        ):
+            self.network.connections.remove(self)
+            self._record("disconnected")
+
+    def _chosen(self, direction: Direction) -> tuple[Pipe, ...]:
+        forth, back = self._pipes
+        return {"both": (forth, back), "to_target": (forth,), "to_source": (back,)}[direction]
+
+    def _record(self, kind: str, **fields: Any) -> None:
+        self.network.record(kind, {"connection": self.number, **fields})

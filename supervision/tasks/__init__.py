@@ -1,0 +1,1 @@
+"""Tasks: processes that compute one value and hand it to their owner."""

@@ -1,0 +1,69 @@
+"""Chance, identifiers and the time of day come from the environment that a runtime was opened in."""
+
+import random
+import time
+import uuid
+
+import pytest
+
+from actors import Pid, Runtime, open_runtime, spawn, wait_exit
+from actors.instrumentation.environment import Environment, current_environment
+
+
+class Toy(Environment):
+    """Everything is decided, and every process draws from a stream of its own."""
+
+    def __init__(self) -> None:
+        self.runtimes: list[Runtime] = []
+        self.streams: dict[int, random.Random] = {}
+
+    def opened(self, runtime: Runtime) -> None:
+        assert not runtime.processes()
+        self.runtimes.append(runtime)
+
+    def random(self, process: Pid | None) -> random.Random:
+        number = 0 if process is None else process.number
+        return self.streams.setdefault(number, random.Random(number))
+
+    def uuid(self, process: Pid | None) -> uuid.UUID:
+        return uuid.UUID(int=0 if process is None else process.number)
+
+    def now(self) -> float:
+        return 1e9
+
+
+async def test_in_the_real_world_the_operating_system_decides() -> None:
+    async with open_runtime() as runtime:
+        assert runtime.random is runtime.random
+        assert runtime.uuid() != runtime.uuid()
+        assert runtime.uuid().version == 4
+        assert abs(runtime.now() - time.time()) < 60
+
+
+@pytest.mark.parametrize("seed", [None, 7])
+async def test_in_another_environment_that_decides_unless_there_is_a_seed(
+    seed: int | None,
+) -> None:
+    drawn: list[float] = []
+    identifiers: list[uuid.UUID] = []
+
+    async def draw(runtime: Runtime) -> None:
+        drawn.append(runtime.random.random())
+        identifiers.append(runtime.uuid())
+
+    toy = Toy()
+    token = current_environment.set(toy)
+    try:
+        async with open_runtime(seed=seed) as runtime:
+            for _ in range(2):
+                await wait_exit(spawn(draw, runtime))
+            assert runtime.now() == 1e9
+    finally:
+        current_environment.reset(token)
+    assert toy.runtimes == [runtime]
+    assert identifiers == [uuid.UUID(int=1), uuid.UUID(int=2)]
+    if seed is None:
+        assert drawn == [random.Random(1).random(), random.Random(2).random()]
+    else:
+        stream = random.Random(seed)
+        assert drawn == [stream.random(), stream.random()]

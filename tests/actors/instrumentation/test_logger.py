@@ -1,0 +1,165 @@
+"""What is logged of a runtime's events, and what is not."""
+
+import logging
+from typing import Any
+
+import pytest
+import trio
+
+from actors import (
+    NORMAL,
+    GenServer,
+    Runtime,
+    Shutdown,
+    Stop,
+    Telemetry,
+    cast,
+    exit,
+    kill,
+    on_exit,
+    spawn,
+    spawn_link,
+    wait_exit,
+)
+from actors.instrumentation import logger
+from tests.actors.helpers import idle, settle
+
+
+async def test_a_crash_is_one_line_with_its_traceback(
+    runtime: Runtime, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def crashes() -> None:
+        spawn_link(idle)
+        raise ValueError("of the process")
+
+    await wait_exit(spawn(crashes, label="worker"))
+    await settle()
+    assert [record.levelno for record in caplog.records] == [logging.ERROR]
+    assert caplog.messages == ["Process worker <pid 1> crashed: ValueError: of the process"]
+    assert "in crashes" in caplog.text
+    record: Any = caplog.records[0]
+    assert record.actor["process"] == "worker"
+    assert record.measurements["queue_length"] == 0
+
+
+async def test_the_crash_of_a_server_tells_what_it_knew(
+    runtime: Runtime, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Server(GenServer[str]):
+        async def init(self) -> None:
+            self.state = "its state"
+
+        async def handle_cast(self, message: Any) -> Stop:
+            if message == "stop":
+                return Stop("bad")
+            raise ValueError(1)
+
+    pid = await Server.start()
+    cast(pid, "raise")
+    await wait_exit(pid)
+    assert "last message: cast 'raise'" in caplog.messages[0]
+    assert "state: 'its state'" in caplog.messages[0]
+    # An abnormal stop is reported like a crash, though nothing was raised.
+    pid = await Server.start()
+    cast(pid, "stop")
+    await wait_exit(pid)
+    assert "crashed: bad" in caplog.messages[1] or "crashed: 'bad'" in caplog.messages[1]
+
+
+@pytest.mark.parametrize("reason", [NORMAL, Shutdown("x"), "any"], ids=repr)
+async def test_exits_and_kills_of_plain_processes_are_not_logged(
+    reason: Any, runtime: Runtime, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def leaves() -> None:
+        exit(reason)
+
+    await wait_exit(spawn(leaves))
+    pid = spawn(trio.sleep_forever)
+    await settle()
+    kill(pid)
+    await wait_exit(pid)
+    assert caplog.records == []
+
+
+async def test_a_clean_up_that_fails_is_logged(
+    runtime: Runtime, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fails() -> None:
+        raise ValueError("of the clean-up")
+
+    async def process() -> None:
+        on_exit(fails)
+
+    await wait_exit(spawn(process, label="worker"))
+    assert caplog.messages == ["Process worker <pid 1> raised while it was ending with NORMAL"]
+    assert "of the clean-up" in caplog.text
+
+
+def test_detaching_ends_it(caplog: pytest.LogCaptureFixture) -> None:
+    telemetry = Telemetry()
+    detach = logger.attach(telemetry)
+    events = (logger.CRASH, logger.CLEANUP_FAILED, logger.ZOMBIE)
+    assert all(telemetry.handlers(event) for event in events)
+    detach()
+    assert not any(telemetry.handlers(event) for event in events)
+
+
+async def test_what_a_server_was_sent_does_not_fill_the_log(
+    runtime: Runtime, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Server(GenServer[Any]):
+        async def init(self) -> None:
+            self.state = {"list": list(range(100_000)), "text": "x" * 1_000_000}
+
+        async def handle_cast(self, message: Any) -> None:
+            raise ValueError(1)
+
+    pid = await Server.start()
+    cast(pid, {"a": ["y" * 10_000_000]})
+    await wait_exit(pid)
+    assert "last message: cast {'a': ['yyyy" in caplog.messages[0]
+    assert len(caplog.messages[0]) < 5000
+
+
+async def test_what_an_exception_quotes_does_not_fill_the_log(
+    runtime: Runtime, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def crashes() -> None:
+        try:
+            raise KeyError("x" * 5_000_000)
+        except KeyError as error:
+            raise ExceptionGroup("several", [ValueError("y" * 5_000_000), TypeError()]) from error
+
+    await wait_exit(spawn(crashes))
+    await settle()
+    assert len(caplog.text) < 15_000
+    assert "in crashes" in caplog.text
+    assert "KeyError: 'xxx" in caplog.text
+    assert "ValueError: yyy" in caplog.text
+
+
+async def test_a_traceback_of_very_many_lines_does_not_fill_the_log(
+    runtime: Runtime, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def crashes() -> None:
+        raise ValueError("z\n" * 1_000_000)
+
+    await wait_exit(spawn(crashes))
+    await settle()
+    assert len(caplog.text) < 100_000
+    assert "in crashes" in caplog.text
+
+
+async def test_an_exception_that_cannot_be_shown_is_logged_all_the_same(
+    runtime: Runtime, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Odd(Exception):
+        def __str__(self) -> str:
+            raise RuntimeError("no text")
+
+    try:
+        raise Odd
+    except Odd as error:
+        logger.log_exception(logging.getLogger("actors"), "It failed", exception=error)
+    assert caplog.messages == ["It failed"]
+    assert "exception str() failed" in caplog.text

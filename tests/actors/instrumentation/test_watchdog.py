@@ -1,0 +1,167 @@
+"""The watchdog names the process that holds up the loop."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+import trio
+import trio.testing
+
+from actors import Pid, open_runtime, receive, send, spawn, wait_exit
+from actors.instrumentation.watchdog import BLOCKED, Blocked, _Pauses
+from tests.patience import PATIENCE
+
+
+async def test_a_blocking_process_is_named_with_its_stack_while_it_blocks(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    told: list[Mapping[str, Any]] = []
+    seen = threading.Event()
+
+    class Handler:
+        """Ends the block as soon as the watchdog has spoken, so that nothing here depends on a time."""
+
+        def __call__(self, record: Any) -> bool:
+            seen.set()
+            return True
+
+    async def blocks_for_a_while() -> None:
+        assert seen.wait(PATIENCE)
+
+    import logging
+
+    watchdog_log = logging.getLogger("actors.instrumentation.watchdog")
+    handler = Handler()
+    watchdog_log.addFilter(handler)
+    try:
+        async with open_runtime(watchdog=0.01) as runtime:
+            runtime.telemetry.attach(BLOCKED, lambda event, how, about: told.append(about))
+            await wait_exit(spawn(blocks_for_a_while))
+            await trio.lowlevel.checkpoint()
+            await trio.lowlevel.checkpoint()
+    finally:
+        watchdog_log.removeFilter(handler)
+    assert "blocks_for_a_while" in caplog.text
+    assert "seen.wait(PATIENCE)" in caplog.text
+    (about,) = [each for each in told if "blocks_for_a_while" in each["process"]]
+    assert any("seen.wait(PATIENCE)" in line for line in about["stack"])
+    line = blocks_for_a_while.__code__.co_firstlineno + 1
+    assert (about["handler"], about["file"], about["line"]) == (
+        "blocks_for_a_while",
+        __file__,
+        line,
+    )
+    assert (
+        f"blocks_for_a_while is at {__file__}:{line}: assert seen.wait(PATIENCE)\n" in caplog.text
+    )
+    assert "Write `await trio.sleep(seconds)` in place of time.sleep(), and" in caplog.text
+    assert "`await trio.to_thread.run_sync(function, ...)` for what blocks" in caplog.text
+    # The machinery that runs every process is no news.
+    assert "trio/_core" not in caplog.text
+
+
+def test_the_line_inside_a_function_that_the_handler_calls_is_named_with_both() -> None:
+    blocked = Blocked(
+        seconds=0.75,
+        process="'vault'",
+        pid="<pid 7>",
+        handler="Vault.handle_call",
+        function="total",
+        file="/app/vault.py",
+        line=12,
+        source="for each in everything:",
+        stack=['  File "/app/vault.py", line 12, in total\n'],
+    )
+    assert str(blocked).startswith(
+        "Process 'vault' '<pid 7>' has let nothing else run for 750 ms. "
+        "Vault.handle_call is at /app/vault.py:12 (in total): for each in everything:\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("looks", "paused"),
+    [
+        # Each look: the time, and the processor time that the loop's thread has used so far. The step began at 1.0.
+        pytest.param([(1.1, 0.0), (1.2, 0.0), (1.3, 0.0)], 0.0, id="sleeps"),
+        pytest.param([(1.1, 0.1), (1.2, 0.2), (1.3, 0.3)], 0.0, id="computes"),
+        pytest.param([(1.1, 0.1), (3.1, 2.1)], 0.0, id="computes and keeps the interpreter lock"),
+        pytest.param([(1.1, 0.0), (3.1, 0.0)], 1.9, id="nothing runs on this machine"),
+        pytest.param([(3.0, 0.0)], 1.9, id="nothing ran from the step's beginning on"),
+        pytest.param([(1.1, 0.0), (3.1, 0.0), (3.2, 0.0)], 1.9, id="it has gone on"),
+    ],
+)
+def test_a_step_is_not_blamed_for_the_time_in_which_the_machine_ran_nothing(
+    looks: list[tuple[float, float]], paused: float
+) -> None:
+    used = 0.0
+    pauses = _Pauses(lambda: used, 1.0)
+    for now, used in looks:  # noqa: B007 # what the clock says is the other half of a look
+        seen = pauses.until(now, 0.1, 1.0)
+    assert seen == pytest.approx(paused)
+    # The next step begins without it.
+    assert pauses.until(looks[-1][0] + 0.1, 0.1, looks[-1][0]) == pytest.approx(0.0)
+
+
+def test_where_processor_time_is_not_known_every_delay_is_the_step_s() -> None:
+    assert _Pauses(None, 1.0).until(3.0, 0.1, 1.0) == 0.0
+
+
+async def test_a_limit_of_nothing_is_refused() -> None:
+    with pytest.raises(ValueError, match="above 0 seconds"):
+        async with open_runtime(watchdog=0.0):
+            raise AssertionError("not reached")
+
+
+async def test_no_thread_is_left_when_the_runtime_is_closed() -> None:
+    async with open_runtime(watchdog=5.0):
+        assert any(thread.name == "actors watchdog" for thread in threading.enumerate())
+    assert not any(thread.name == "actors watchdog" for thread in threading.enumerate())
+
+
+async def test_the_steps_of_each_process_are_added_up() -> None:
+    async def works() -> None:
+        while True:
+            await receive()
+            # So long on the machine's clock, which is what is counted.
+            until = time.monotonic() + 0.005
+            while time.monotonic() < until:
+                pass
+
+    async def helps() -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(works_once)
+            await trio.sleep_forever()
+
+    async def works_once() -> None:
+        until = time.monotonic() + 0.005
+        while time.monotonic() < until:
+            pass
+
+    async with open_runtime(watchdog=5.0) as runtime:
+        worker, idle, helped = spawn(works), spawn(receive), spawn(helps)
+        await trio.testing.wait_all_tasks_blocked()
+
+        def run_time(pid: Pid) -> float:
+            info = runtime.process_info(pid)
+            assert info is not None
+            return float(info["run_time"])
+
+        before = run_time(worker)
+        for _ in range(3):
+            send(worker, "work")
+            await trio.testing.wait_all_tasks_blocked()
+        assert run_time(worker) - before >= 0.015
+        # What its helper tasks do is done in its name.
+        assert run_time(helped) >= 0.005
+        assert 0 < run_time(idle) < run_time(worker)
+
+
+async def test_without_a_watchdog_no_time_is_counted() -> None:
+    async with open_runtime() as runtime:
+        info = runtime.process_info(spawn(receive))
+        assert info is not None
+        assert "run_time" not in info

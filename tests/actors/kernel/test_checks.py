@@ -1,0 +1,370 @@
+"""The debug build: it notices each of the seven things, and a runtime without it has nothing of it.
+
+Each test does to a runtime what a mistake in it would do.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import trio
+
+from actors import (
+    KILL,
+    NORMAL,
+    Down,
+    GenServer,
+    Pid,
+    Runtime,
+    Sender,
+    call,
+    cast,
+    current_pid,
+    current_runtime,
+    demonitor,
+    exit,
+    kill,
+    link,
+    monitor,
+    open_runtime,
+    receive,
+    send,
+    send_after,
+    spawn,
+    trap_exits,
+    unlink,
+    wait_exit,
+)
+from actors._kernel.checks import CheckedRuntime, InvariantBroken
+from actors._kernel.link_graph import LinkGraph
+from actors._kernel.mailbox import Mailbox
+from actors._kernel.process import Monitor, Process
+from actors.servers import _loop as _server_loop
+from actors.timers import TimerQueue
+from tests.actors.helpers import idle, settle
+
+
+def process(pid: Pid) -> Process:
+    found = pid._process
+    assert found is not None
+    return found
+
+
+async def broken(number: int, sabotage: Callable[[CheckedRuntime], Any]) -> str:
+    """What the debug build has to say first about a sabotage; that it comes out is checked too."""
+    with pytest.raises((InvariantBroken, BaseExceptionGroup)) as caught:
+        async with open_runtime(log=False, debug=True) as runtime:
+            assert isinstance(runtime, CheckedRuntime)
+            try:
+                await sabotage(runtime)
+            except InvariantBroken:
+                pass
+            await settle()
+    assert any(isinstance(error, InvariantBroken) for error in leaves(caught.value))
+    # What is sabotaged is damaged, so more may follow.
+    assert isinstance(runtime, CheckedRuntime)
+    first = runtime.breaches[0]
+    assert first.number == number, first
+    return str(first)
+
+
+def leaves(error: BaseException) -> list[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        return [leaf for each in error.exceptions for leaf in leaves(each)]
+    return [error]
+
+
+async def test_1_a_second_end_is_noticed() -> None:
+    async def sabotage(runtime: CheckedRuntime) -> None:
+        record = process(spawn(idle))
+        kill(record.pid)
+        await settle()
+        runtime._end(record, NORMAL)
+
+    assert "was ended a second time" in await broken(1, sabotage)
+
+
+async def test_1_a_message_for_the_dead_is_noticed_also_inside_of_a_process() -> None:
+    async def sabotage(runtime: CheckedRuntime) -> None:
+        record = process(spawn(idle))
+        kill(record.pid)
+        await settle()
+
+        async def sends_past_the_rules() -> None:
+            record.mailbox.put("hello")
+
+        # Its exception stays inside; it is raised again when the runtime is left.
+        spawn(sends_past_the_rules)
+
+    assert "'hello' was put into the mailbox of <pid 1>" in await broken(1, sabotage)
+
+
+async def test_1_a_name_that_leads_to_the_dead_is_noticed() -> None:
+    async def sabotage(runtime: CheckedRuntime) -> None:
+        record = process(spawn(idle))
+        runtime.names["alias"] = record
+        kill(record.pid)
+        await settle()
+        runtime.verify()
+
+    assert "'alias' leads to" in await broken(1, sabotage)
+
+
+async def test_2_a_link_that_only_one_side_knows_is_noticed() -> None:
+    async def sabotage(runtime: CheckedRuntime) -> None:
+        async def links(other: Pid) -> None:
+            link(other)
+            del runtime.graph._links[other][current_pid()]
+            runtime.verify()
+
+        spawn(links, spawn(idle))
+
+    assert "known to one of them only" in await broken(2, sabotage)
+
+
+async def test_2_a_link_with_the_dead_is_noticed() -> None:
+    async def sabotage(runtime: CheckedRuntime) -> None:
+        first, second = spawn(idle), spawn(idle)
+        kill(first)
+        await settle()
+        runtime.graph.link(first, second)
+
+    assert "were linked, but not both are alive" in await broken(2, sabotage)
+
+
+async def test_3_an_exception_that_reaches_the_nursery_is_noticed() -> None:
+    async def sabotage(runtime: CheckedRuntime) -> None:
+        def fails(record: Process, error: BaseException) -> Any:
+            runtime._end(record, NORMAL)
+            return error
+
+        runtime._failed = fails  # type: ignore[assignment]
+
+        async def crashes() -> None:
+            raise ValueError
+
+        spawn(crashes)
+        await trio.sleep(1)
+
+    assert "reached the nursery" in await broken(3, sabotage)
+
+
+async def test_3_a_task_without_a_record_is_noticed() -> None:
+    async def sabotage(runtime: CheckedRuntime) -> None:
+        del runtime.table[spawn(idle)]
+        await trio.sleep(1)
+
+    assert "without a record" in await broken(3, sabotage)
+
+
+async def test_4_a_monitor_that_fires_twice_is_noticed() -> None:
+    async def sabotage(runtime: CheckedRuntime) -> None:
+        async def watches(pid: Pid) -> None:
+            ref = monitor(pid)
+            assert isinstance(ref, Monitor)
+            kill(pid)
+            await receive()
+            ref.down(pid, NORMAL)
+
+        spawn(watches, spawn(idle))
+
+    assert "or fired twice" in await broken(4, sabotage)
+
+
+async def test_4_a_monitor_that_fires_after_it_was_removed_is_noticed() -> None:
+    async def sabotage(runtime: CheckedRuntime) -> None:
+        async def watches(pid: Pid) -> None:
+            ref = monitor(pid)
+            assert isinstance(ref, Monitor)
+            demonitor(ref)
+            ref.down(pid, NORMAL)
+
+        spawn(watches, spawn(idle))
+
+    assert "was not active" in await broken(4, sabotage)
+
+
+async def test_4_a_monitor_that_does_not_fire_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def sabotage(runtime: CheckedRuntime) -> None:
+        monkeypatch.setattr(Monitor, "down", lambda *_: None)
+
+        async def watches(pid: Pid) -> None:
+            monitor(pid)
+            kill(pid)
+            await receive()
+
+        spawn(watches, spawn(idle))
+        await settle()
+        monkeypatch.undo()
+
+    assert "did not fire" in await broken(4, sabotage)
+
+
+async def test_5_a_call_that_returns_and_is_still_waited_for_is_noticed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def sabotage(runtime: CheckedRuntime) -> None:
+        async def calls(pid: Pid) -> None:
+            for _ in range(2):
+                with trio.CancelScope() as scope:
+                    scope.cancel()
+                    await call(pid, "?")
+
+        def forget_half(sender: Sender) -> None:
+            sender._done = True
+
+        monkeypatch.setattr(Sender, "_abandon", forget_half)
+        spawn(calls, spawn(idle))
+
+    assert "its call before is still active" in await broken(5, sabotage)
+
+
+@pytest.mark.parametrize(
+    "callback", ["handle_call", "handle_cast", "handle_info", "handle_continue", "terminate"]
+)
+async def test_6_a_callback_that_starts_after_a_fatal_signal_is_noticed(callback: str) -> None:
+    class Server(GenServer[None]):
+        async def handle_cast(self, message: Any) -> None:
+            # A signal is accepted, and a loop that does not look starts the next callback.
+            runtime = current_runtime()
+            runtime.signal(runtime.pid, current_pid(), KILL, linked=False)
+            args = ("message", "sender")[: 2 if callback == "handle_call" else 1]
+            call_as_loop(getattr(self, callback), *args)
+
+    # A function of the loop's own module, which is whose calls are looked at.
+    call_as_loop = eval("lambda callback, *args: callback(*args)", vars(_server_loop))
+
+    async def sabotage(runtime: CheckedRuntime) -> None:
+        cast(await Server.start(), "go")
+
+    assert f"{callback} of" in await broken(6, sabotage)
+
+
+async def test_6_what_a_server_calls_itself_while_it_unwinds_is_its_own_affair() -> None:
+    done: list[Any] = []
+
+    class Server(GenServer[None]):
+        async def handle_cast(self, message: Any) -> None:
+            try:
+                await trio.sleep_forever()
+            finally:
+                await self.handle_info("by itself")
+
+        async def handle_info(self, message: Any) -> None:
+            done.append(message)
+
+    async with open_runtime(debug=True):
+        pid = await Server.start()
+        cast(pid, "go")
+        await settle()
+        kill(pid)
+        await wait_exit(pid)
+    assert done == ["by itself"]
+
+
+async def test_6_a_message_that_is_given_after_a_fatal_signal_is_noticed() -> None:
+    async def sabotage(runtime: CheckedRuntime) -> None:
+        async def receives() -> None:
+            send(current_pid(), "hello")
+            record = process(current_pid())
+            runtime.signal(runtime.pid, record.pid, KILL, linked=False)
+            record.mailbox.take(None)
+
+        spawn(receives)
+
+    assert "was given 'hello'" in await broken(6, sabotage)
+
+
+async def test_7_what_is_left_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop_and_forget_nothing(timers: TimerQueue) -> None:
+        timers._stopped = True
+        assert timers._scope is not None
+        timers._scope.cancel()
+
+    async def sabotage(runtime: CheckedRuntime) -> None:
+        monkeypatch.setattr(TimerQueue, "stop", stop_and_forget_nothing)
+        send_after("nobody", "tick", 1000)
+
+    assert "'timers': 1" in await broken(7, sabotage)
+
+
+# Everything else passes
+
+
+async def test_an_eventful_life_breaks_nothing() -> None:
+    class Server(GenServer[None]):
+        async def handle_info(self, message: Any) -> None:
+            exit(message)
+
+    async def lives(number: int) -> None:
+        trap_exits(number % 2 == 0)
+        pids = [await Server.start_link() for _ in range(3)]
+        refs = [monitor(pid) for pid in pids]
+        demonitor(refs[0])
+        unlink(pids[1])
+        send_after(pids[2], "later", 3)
+        for pid in pids:
+            send(pid, f"end of {number}")
+        for ref in refs[1:]:
+            await receive(lambda message, ref=ref: isinstance(message, Down) and message.ref is ref)  # type: ignore[misc]
+
+    async with open_runtime(log=False, debug=True) as runtime:
+        assert isinstance(runtime, CheckedRuntime)
+        for number in range(10):
+            spawn(lives, number)
+            runtime.verify()
+            await trio.lowlevel.checkpoint()
+            runtime.verify()
+        await trio.sleep(10)
+        runtime.verify()
+        assert runtime.processes() == []
+
+
+# The switch
+
+
+@pytest.mark.parametrize(
+    ("variable", "argument", "checked"),
+    [
+        ("1", None, True),
+        ("0", None, False),
+        ("", None, False),
+        (None, None, False),
+        ("1", False, False),
+        ("0", True, True),
+    ],
+)
+async def test_the_argument_or_else_the_environment_turns_it_on(
+    variable: str | None, argument: bool | None, checked: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("ASHTREE_DEBUG", raising=False)
+    if variable is not None:
+        monkeypatch.setenv("ASHTREE_DEBUG", variable)
+    async with open_runtime(debug=argument) as runtime:
+        assert isinstance(runtime, CheckedRuntime) is checked
+
+
+async def test_it_is_on_in_the_tests() -> None:
+    async with open_runtime() as runtime:
+        assert isinstance(runtime, CheckedRuntime)
+
+
+async def test_a_runtime_without_it_has_nothing_of_it() -> None:
+    class Server(GenServer[None]):
+        pass
+
+    async with open_runtime(debug=False) as runtime:
+        assert type(runtime) is Runtime
+        assert type(runtime.graph) is LinkGraph
+        record = process(await Server.start())
+        assert type(record.mailbox) is Mailbox
+        assert "__dict__" not in dir(record)
+
+
+async def test_a_breach_is_told_with_what_the_body_raised() -> None:
+    with pytest.raises(InvariantBroken, match="mistake in Ashtree") as caught:
+        async with open_runtime(debug=True) as runtime:
+            assert isinstance(runtime, CheckedRuntime)
+            runtime.breaches.append(InvariantBroken(7, "a test"))
+            raise ValueError("of the body")
+    assert isinstance(caught.value.__cause__, ValueError)

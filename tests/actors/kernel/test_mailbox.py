@@ -1,0 +1,110 @@
+"""The queue of one process."""
+
+from typing import Any
+
+import pytest
+import trio
+
+from actors._kernel.mailbox import Mailbox
+from actors.timers import TimerQueue
+from tests.actors.helpers import settle
+
+
+def filled(*messages: Any) -> Mailbox:
+    mailbox = Mailbox()
+    for message in messages:
+        mailbox.put(message)
+    return mailbox
+
+
+def test_messages_leave_in_the_order_in_which_they_came() -> None:
+    mailbox = filled(1, 2, 3)
+    assert [mailbox.take(None) for _ in range(4)] == [
+        *[(True, 1), (True, 2), (True, 3)],
+        (False, None),
+    ]
+
+
+def test_taking_by_a_predicate_leaves_the_rest_in_order() -> None:
+    mailbox = filled(1, 2, 3, 4)
+    assert mailbox.take(lambda message: message % 2 == 0) == (True, 2)
+    assert list(mailbox.queue) == [1, 3, 4]
+
+
+def test_what_was_refused_is_not_looked_at_again_until_the_next_receive() -> None:
+    looked_at: list[int] = []
+
+    def refuse(message: int) -> bool:
+        looked_at.append(message)
+        return False
+
+    mailbox = filled(1, 2)
+    mailbox.rewind()
+    assert mailbox.take(refuse) == (False, None)
+    mailbox.put(3)
+    assert mailbox.take(refuse) == (False, None)
+    assert looked_at == [1, 2, 3]
+    mailbox.rewind()
+    mailbox.take(refuse)
+    assert looked_at == [1, 2, 3, 1, 2, 3]
+
+
+def test_a_flush_during_a_receive_hides_no_message_from_it() -> None:
+    mailbox = filled(1, 2, 3)
+    mailbox.rewind()
+    assert mailbox.take(lambda message: message == 4) == (False, None)
+    mailbox.flush(lambda message: message == 2)
+    mailbox.put(4)
+    assert mailbox.take(lambda message: message == 4) == (True, 4)
+    assert list(mailbox.queue) == [1, 3]
+
+
+def test_a_flush_takes_one_message_or_none() -> None:
+    mailbox = filled(1, 2, 1)
+    mailbox.flush(lambda message: message == 1)
+    mailbox.flush(lambda message: message == 7)
+    assert list(mailbox.queue) == [2, 1]
+
+
+def test_a_predicate_that_raises_loses_nothing() -> None:
+    mailbox = filled(1, 0)
+    with pytest.raises(ZeroDivisionError):
+        mailbox.take(lambda message: 1 // message > 1)
+    assert list(mailbox.queue) == [1, 0]
+
+
+async def test_a_parked_task_is_woken_once_by_many_messages() -> None:
+    mailbox, seen = Mailbox(), []
+
+    async def reader() -> None:
+        await mailbox.park()
+        seen.append(len(mailbox))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(reader)
+        await settle()
+        for number in range(3):
+            mailbox.put(number)
+    assert seen == [3]
+
+
+async def test_a_cancelled_park_leaves_the_mailbox_usable() -> None:
+    mailbox = Mailbox()
+    with trio.move_on_after(1):
+        await mailbox.park()
+    mailbox.put(1)
+    assert mailbox.take(None) == (True, 1)
+
+
+async def test_parking_until_a_time_says_whether_the_time_came() -> None:
+    mailbox, timers = Mailbox(), TimerQueue()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(timers.run)
+        began = trio.current_time()
+        assert not await mailbox.park_until(began + 1, timers)
+        assert trio.current_time() == pytest.approx(began + 1)
+        timers.at(began + 2, lambda: mailbox.put("in time"))
+        assert await mailbox.park_until(began + 3, timers)
+        assert trio.current_time() == pytest.approx(began + 2)
+        assert len(timers) == 0
+        timers.stop()

@@ -1,0 +1,152 @@
+"""A crowd that is woken at once comes in portions, and nobody else waits for all of it."""
+
+from typing import Any
+
+import trio
+import trio.testing
+
+from actors import current_pid, kill, open_runtime, receive, send, spawn, wait_exit
+from actors._kernel.wake_batches import BURST
+from tests.actors.helpers import in_process, listen, settle
+
+CROWD = 10 * BURST
+
+
+class Turns(trio.abc.Instrument):
+    """Counts the turns of the scheduler, and the most steps that a turn had."""
+
+    def __init__(self) -> None:
+        self.turns = 0
+        self.steps = 0
+        self.most = 0
+
+    def after_io_wait(self, timeout: float) -> None:
+        self.turns += 1
+        self.steps = 0
+
+    def before_task_step(self, task: trio.lowlevel.Task) -> None:
+        self.steps += 1
+        self.most = max(self.most, self.steps)
+
+
+async def append_all(order: list[int], number: int) -> None:
+    while True:
+        await receive()
+        order.append(number)
+
+
+async def watched(run: Any) -> Turns:
+    turns = Turns()
+    trio.lowlevel.add_instrument(turns)
+    await run()
+    trio.lowlevel.remove_instrument(turns)
+    return turns
+
+
+@in_process(debug=False)
+async def test_a_crowd_that_is_woken_at_once_is_spread_over_turns() -> None:
+    woken: list[int] = []
+    crowd = [spawn(append_all, woken, number) for number in range(CROWD)]
+    await settle()
+
+    async def wake_all() -> None:
+        for pid in crowd:
+            send(pid, "now")
+        await settle()
+
+    turns = await watched(wake_all)
+    assert sorted(woken) == list(range(CROWD))
+    # Each has one more step, for the checkpoint of its next receive; and there may be two portions on their way.
+    assert turns.most <= 4 * BURST + 10
+
+
+@in_process()
+async def test_nobody_waits_behind_a_crowd_that_somebody_else_has_woken() -> None:
+    async def echo() -> None:
+        while True:
+            send(await receive(), "answer")
+
+    bystander = spawn(echo)
+    woken: list[int] = []
+    crowd = [spawn(append_all, woken, number) for number in range(CROWD)]
+    await settle()
+    for pid in crowd:
+        send(pid, "now")
+    send(bystander, current_pid())
+    assert await receive() == "answer"
+    # There and back is a few turns; the crowd needs one for each portion.
+    assert len(woken) < CROWD * 3 / 4
+    await settle()
+    assert len(woken) == CROWD
+
+
+@in_process()
+async def test_messages_of_one_that_is_late_stay_in_order_and_complete() -> None:
+    crowd: list[list[Any]] = [[] for _ in range(CROWD)]
+    pids = [spawn(listen, heard) for heard in crowd]
+    await settle()
+    for number in range(3):
+        for pid in pids:
+            send(pid, number)
+    await settle()
+    assert crowd == [[0, 1, 2]] * CROWD
+
+
+@in_process()
+async def test_one_that_is_killed_before_its_late_wake_ends_once() -> None:
+    heard: list[Any] = []
+    pids = [spawn(listen, heard) for _ in range(CROWD)]
+    await settle()
+    for pid in pids:
+        send(pid, "now")
+    for pid in pids:
+        kill(pid)
+    await wait_exit(pids[-1])
+    await settle()
+    assert heard == []
+
+
+@in_process()
+async def test_a_receive_that_is_cancelled_before_its_late_wake_loses_nothing() -> None:
+    taken: list[Any] = []
+    scope = trio.CancelScope()
+
+    async def patient() -> None:
+        with scope:
+            taken.append(await receive())
+        taken.append(await receive())
+
+    crowd = [spawn(listen, []) for _ in range(CROWD)]
+    pid = spawn(patient)
+    await settle()
+    for other in crowd:
+        send(other, "now")
+    send(pid, "message")
+    scope.cancel()
+    await settle()
+    assert taken == ["message"]
+
+
+async def test_a_runtime_that_is_left_with_a_crowd_on_its_way_ends() -> None:
+    async with open_runtime():
+        crowd = [spawn(listen, []) for _ in range(CROWD)]
+        await settle()
+        for pid in crowd:
+            send(pid, "now")
+
+
+@in_process()
+async def test_a_time_limit_that_passes_while_the_wake_is_late_still_finds_the_message() -> None:
+    got: list[Any] = []
+
+    async def waits_a_second() -> None:
+        got.append(await receive(timeout=1.0))
+
+    crowd = [spawn(listen, []) for _ in range(CROWD)]
+    spawn_late = spawn(waits_a_second)
+    await settle()
+    for pid in crowd:
+        send(pid, "now")
+    send(spawn_late, "message")
+    await trio.sleep(2.0)
+    assert got == ["message"]

@@ -1,0 +1,47 @@
+"""A server in production loads what it serves with, and nothing of the laboratory."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+MODULES = 130
+"""The most modules of ours that `import channels` may load."""
+
+LABORATORY = (
+    "supervision.chaos",
+    "supervision.simulation",
+    "supervision.recording",
+    "channels.testing",
+    "channels.pytest_plugin",
+    "pytest",
+    "hypothesis",
+)
+
+
+def loaded_by(statement: str) -> list[str]:
+    code = f"{statement}\nimport json, sys\nprint(json.dumps(sorted(sys.modules)))"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    names: list[str] = json.loads(out.stdout.splitlines()[-1])
+    return names
+
+
+@pytest.mark.parametrize(
+    "statement", ["import channels", "import channels.cli", "import actors, supervision"]
+)
+def test_production_code_loads_no_laboratory(statement: str) -> None:
+    assert [
+        name
+        for name in loaded_by(statement)
+        if any(name == lab or name.startswith(f"{lab}.") for lab in LABORATORY)
+    ] == []
+
+
+def test_channels_loads_few_modules_of_ours() -> None:
+    ours = [
+        name
+        for name in loaded_by("import channels")
+        if name.partition(".")[0] in {"actors", "supervision", "channels"}
+    ]
+    assert len(ours) < MODULES, f"{len(ours)}: {ours}"

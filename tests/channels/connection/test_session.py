@@ -1,0 +1,347 @@
+"""Every transition of a session, by name; sequences of them are in tests/properties."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from channels.connection.effects import Deliver, Send, Start
+from channels.connection.session import Session
+from channels.messages import Binary, Message
+from tests.channels.sessions import (
+    CODEC,
+    ROUTE,
+    feed,
+    join,
+    joined,
+    new_session,
+    reply,
+    sent,
+    unmatched,
+)
+
+# Heartbeats.
+
+
+@pytest.mark.parametrize("join_ref", [None, "1", 5])
+@pytest.mark.parametrize("payload", [{}, [1], "x"])
+def test_a_heartbeat_is_answered_with_its_ref_and_no_join_ref(join_ref: Any, payload: Any) -> None:
+    effects = feed(new_session(), join_ref, "7", "phoenix", "heartbeat", payload=payload)
+    assert sent(effects) == [reply(None, "7", "phoenix", "ok", {})]
+
+
+def test_a_heartbeat_is_answered_even_where_its_topic_is_joined() -> None:
+    session = new_session()
+    joined(session, "phoenix")
+    effects = feed(session, "9", "7", "phoenix", "heartbeat")
+    assert sent(effects) == [reply(None, "7", "phoenix", "ok", {})]
+
+
+def test_other_events_on_the_topic_of_heartbeats_are_ordinary() -> None:
+    session = new_session()
+    assert sent(feed(session, None, "7", "phoenix", "other")) == [unmatched("7", "phoenix")]
+    membership = joined(session, "phoenix")
+    (deliver,) = feed(session, None, "8", "phoenix", "other")
+    assert isinstance(deliver, Deliver)
+    assert deliver.membership is membership
+
+
+def test_a_heartbeat_on_any_other_topic_is_an_ordinary_event() -> None:
+    session = new_session()
+    assert sent(feed(session, None, "7", "room:a", "heartbeat")) == [unmatched("7", "room:a")]
+    joined(session)
+    (deliver,) = feed(session, "1", "8", "room:a", "heartbeat")
+    assert isinstance(deliver, Deliver)
+
+
+# Joins.
+
+
+def test_a_join_starts_the_channel_of_its_route() -> None:
+    session = new_session()
+    (start,) = feed(session, "1", "2", "room:a", "phx_join", payload={"name": "ann"})
+    assert isinstance(start, Start)
+    assert start.message == Message("1", "2", "room:a", "phx_join", {"name": "ann"})
+    assert start.replaced is None
+    membership = start.membership
+    assert (membership.topic, membership.join_ref, membership.ref) == ("room:a", "1", "2")
+    assert (membership.route, membership.status) == (ROUTE, "joining")
+    assert session.memberships == (membership,)
+
+
+def test_the_payload_of_a_join_may_be_anything() -> None:
+    (start,) = feed(new_session(), "1", "1", "room:a", "phx_join", payload=[1])
+    assert isinstance(start, Start)
+    assert start.message.payload == [1]
+
+
+def test_a_join_may_come_as_a_binary_message() -> None:
+    data = bytes.fromhex("00010106083131726f6f6d3a617068785f6a6f696e01")
+    (start,) = new_session().receive(data, binary=True)
+    assert isinstance(start, Start)
+    assert start.message.payload == Binary(b"\x01")
+
+
+def test_a_join_of_a_topic_without_a_route_is_answered_without_join_ref() -> None:
+    session = new_session()
+    effects = feed(session, "1", "2", "nosuch:a", "phx_join")
+    assert sent(effects) == [unmatched("2", "nosuch:a")]
+    assert isinstance(effects[0], Send)
+    assert effects[0].cause == "unmatched topic"
+    assert session.memberships == ()
+
+
+def test_a_join_beyond_the_limit_is_answered_with_both_refs() -> None:
+    session = new_session(max_channels=2)
+    memberships = (joined(session, "room:a"), join(session, "room:b", "2"))
+    effects = feed(session, "3", "4", "room:c", "phx_join")
+    (frame,) = sent(effects)
+    assert frame == reply("3", "4", "room:c", "error", {"reason": "too many channels joined"})
+    assert isinstance(effects[0], Send)
+    assert effects[0].cause == "too many channels joined"
+    assert session.memberships == memberships
+
+
+def test_at_the_limit_a_topic_without_a_route_is_still_called_unmatched() -> None:
+    session = new_session(max_channels=0)
+    assert sent(feed(session, "1", "2", "nosuch:a", "phx_join")) == [unmatched("2", "nosuch:a")]
+
+
+def test_a_topic_that_is_free_again_does_not_count_for_the_limit() -> None:
+    session = new_session(max_channels=1)
+    session.closed(joined(session, "room:a"))
+    session.refused(join(session, "room:b"))
+    session.exited(joined(session, "room:c"))
+    assert join(session, "room:d").status == "joining"
+
+
+# What the channel reports about its join.
+
+
+def test_joined_makes_a_membership_joined() -> None:
+    session = new_session()
+    membership = join(session)
+    session.joined(membership)
+    assert membership.status == "joined"
+    assert session.memberships == (membership,)
+
+
+def test_refused_frees_the_topic_and_says_nothing_more() -> None:
+    session = new_session()
+    membership = join(session)
+    session.refused(membership)
+    assert membership.status == "gone"
+    assert session.memberships == ()
+    assert session.exited(membership) == []
+    assert sent(feed(session, "1", "2", "room:a", "ping")) == [unmatched("2", "room:a")]
+
+
+def test_an_exit_before_the_answer_is_a_crashed_join() -> None:
+    session = new_session()
+    membership = join(session, join_ref="1", ref="2")
+    effects = session.exited(membership)
+    assert sent(effects) == [reply("1", "2", "room:a", "error", {"reason": "join crashed"})]
+    assert isinstance(effects[0], Send)
+    assert effects[0].cause == "join crashed"
+    assert membership.status == "gone"
+    assert session.memberships == ()
+
+
+def test_a_join_that_crashes_after_a_leave_came_in_is_a_crashed_join_all_the_same() -> None:
+    session = new_session()
+    membership = join(session)
+    (deliver,) = feed(session, "1", "2", "room:a", "phx_leave")
+    assert isinstance(deliver, Deliver)
+    assert sent(session.exited(membership)) == [
+        reply("1", "1", "room:a", "error", {"reason": "join crashed"})
+    ]
+
+
+# Messages to a joined topic.
+
+
+@pytest.mark.parametrize("event", ["echo", "phx_reply", "phx_close", "phx_error", 5, None, ["x"]])
+def test_any_event_with_the_join_ref_goes_to_the_channel(event: Any) -> None:
+    session = new_session()
+    membership = joined(session)
+    (deliver,) = feed(session, "1", "2", "room:a", event, payload={"x": 1})
+    assert isinstance(deliver, Deliver)
+    assert deliver.membership is membership
+    assert deliver.message == Message("1", "2", "room:a", event, {"x": 1})
+
+
+def test_messages_go_to_a_channel_that_is_still_joining() -> None:
+    session = new_session()
+    membership = join(session)
+    (deliver,) = feed(session, "1", "2", "room:a", "echo")
+    assert isinstance(deliver, Deliver)
+    assert deliver.membership is membership
+
+
+def test_a_message_without_join_ref_goes_to_the_channel() -> None:
+    session = new_session()
+    joined(session)
+    (deliver,) = feed(session, None, "2", "room:a", "echo")
+    assert isinstance(deliver, Deliver)
+
+
+@pytest.mark.parametrize("event", ["echo", "phx_leave"])
+@pytest.mark.parametrize(
+    ("known", "came"),
+    [
+        ("1", "9"),
+        ("1", ""),
+        ("1", 1),
+        ("1", ["1"]),
+        (1, "1"),
+        (1, 1.0),
+        (1, True),
+        (0, False),
+        (0.0, -0.0),
+        ([1], [1.0]),
+        ({"a": 1}, {"a": True}),
+    ],
+)
+def test_a_message_with_another_join_ref_is_dropped_in_silence(
+    known: Any, came: Any, event: str
+) -> None:
+    session = new_session()
+    membership = joined(session, join_ref=known)
+    assert feed(session, came, "2", "room:a", event) == []
+    assert membership.status == "joined"
+
+
+@pytest.mark.parametrize("ref", ["1", "", 1, 1.0, True, 2**70, [1, "a"], {"a": 1, "b": {}}])
+def test_join_refs_of_any_type_are_compared_by_value(ref: Any) -> None:
+    session = new_session()
+    joined(session, join_ref=ref)
+    (deliver,) = feed(session, ref, "2", "room:a", "echo")
+    assert isinstance(deliver, Deliver)
+
+
+def test_the_order_of_keys_in_a_join_ref_means_nothing() -> None:
+    session = new_session()
+    joined(session, join_ref={"a": 1, "b": 2})
+    (deliver,) = feed(session, {"b": 2, "a": 1}, "2", "room:a", "echo")
+    assert isinstance(deliver, Deliver)
+
+
+def test_a_join_without_join_ref_takes_only_messages_without_one() -> None:
+    session = new_session()
+    membership = join(session, join_ref=None, ref="7")
+    session.joined(membership)
+    assert membership.channel_ref == "7"
+    assert feed(session, "7", "8", "room:a", "echo") == []
+    (deliver,) = feed(session, None, "9", "room:a", "echo")
+    assert isinstance(deliver, Deliver)
+    assert sent(session.exited(membership)) == [
+        [None, None, "room:a", "phx_error", {"reason": "channel_crash"}]
+    ]
+
+
+def test_a_join_ref_that_is_false_counts_as_none_for_what_the_channel_says() -> None:
+    session = new_session()
+    membership = join(session, join_ref=False, ref="7")
+    session.joined(membership)
+    assert (membership.join_ref, membership.channel_ref) == (False, "7")
+    for join_ref, is_delivered in ((False, True), (None, True), ("7", False), (0, False)):
+        assert bool(feed(session, join_ref, "9", "room:a", "echo")) == is_delivered
+
+
+# Messages to a topic that is not joined.
+
+
+@pytest.mark.parametrize("topic", ["room:a", "nosuch:a", "", 5, 1.5, None, True, ["a"], {"a": {}}])
+def test_an_event_on_a_topic_that_is_not_joined_is_answered_unmatched(topic: Any) -> None:
+    effects = feed(new_session(), "1", "2", topic, "echo")
+    assert sent(effects) == [unmatched("2", topic)]
+    assert isinstance(effects[0], Send)
+    assert effects[0].cause is None
+
+
+@pytest.mark.parametrize("topic", [5, None, True, ["room:a"], {"room:a": 1}])
+def test_a_join_of_a_topic_that_is_no_string_is_answered_unmatched(topic: Any) -> None:
+    asked: list[Any] = []
+    session = Session(CODEC, asked.append)
+    assert sent(feed(session, "1", "2", topic, "phx_join")) == [unmatched("2", topic)]
+    assert asked == []
+
+
+@pytest.mark.parametrize("topic", ["room:a", "nosuch:a", "phoenix", 5, None, ["a"]])
+def test_a_leave_of_a_topic_that_is_not_joined_is_answered_ok_with_both_refs(topic: Any) -> None:
+    effects = feed(new_session(), "1", "2", topic, "phx_leave")
+    assert sent(effects) == [reply("1", "2", topic, "ok", {})]
+
+
+# Leaves and ends.
+
+
+def test_a_leave_goes_to_the_channel_and_the_topic_stays_taken_until_it_closes() -> None:
+    session = new_session()
+    membership = joined(session)
+    for ref in ("2", "3"):
+        (deliver,) = feed(session, "1", ref, "room:a", "phx_leave")
+        assert isinstance(deliver, Deliver)
+        assert deliver.message.ref == ref
+        assert membership.status == "leaving"
+    session.closed(membership)
+    assert membership.status == "gone"
+    assert session.memberships == ()
+    assert session.exited(membership) == []
+
+
+def test_a_late_joined_does_not_take_back_a_leave() -> None:
+    session = new_session()
+    membership = joined(session)
+    feed(session, "1", "2", "room:a", "phx_leave")
+    session.joined(membership)
+    assert membership.status == "leaving"
+
+
+def test_an_exit_without_a_close_is_a_phx_error_with_the_join_ref_twice() -> None:
+    session = new_session()
+    membership = joined(session, join_ref="7")
+    assert sent(session.exited(membership)) == [
+        ["7", "7", "room:a", "phx_error", {"reason": "channel_crash"}]
+    ]
+    assert membership.status == "gone"
+    assert sent(feed(session, "7", "8", "room:a", "ping")) == [unmatched("8", "room:a")]
+
+
+def test_a_crash_while_leaving_is_a_phx_error() -> None:
+    session = new_session()
+    membership = joined(session)
+    feed(session, "1", "2", "room:a", "phx_leave")
+    assert sent(session.exited(membership)) == [
+        ["1", "1", "room:a", "phx_error", {"reason": "channel_crash"}]
+    ]
+
+
+def test_an_exit_is_silent_where_the_last_frame_is_known_to_be_written() -> None:
+    session = new_session()
+    membership = joined(session)
+    membership.ended = True
+    assert session.exited(membership) == []
+    assert session.memberships == ()
+
+
+def test_a_crash_leaves_the_siblings_as_they_were() -> None:
+    session = new_session()
+    membership, sibling = joined(session, "room:a", "1"), joined(session, "room:b", "2")
+    session.exited(membership)
+    assert session.memberships == (sibling,)
+    assert sibling.status == "joined"
+    (deliver,) = feed(session, "2", "3", "room:b", "ping")
+    assert isinstance(deliver, Deliver)
+    assert deliver.membership is sibling
+
+
+def test_every_report_counts_once() -> None:
+    session = new_session()
+    membership = joined(session)
+    assert len(session.exited(membership)) == 1
+    assert session.exited(membership) == []
+    session.joined(membership)
+    session.closed(membership)
+    assert membership.status == "gone"

@@ -1,0 +1,94 @@
+"""What connections may do in one turn of the scheduler, together."""
+
+from __future__ import annotations
+
+import trio
+from trio.testing import wait_all_tasks_blocked
+
+from channels.connection.work_budget import TURN_BUDGET, WorkBudget
+
+
+class Turns(trio.abc.Instrument):
+    """Counts the turns of the scheduler."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def before_io_wait(self, timeout: float) -> None:
+        self.count += 1
+
+
+async def worked(budget: WorkBudget, takers: int, cost: int) -> list[tuple[int, int]]:
+    """Have so many tasks take that much at the same time; who got it in which turn, in order."""
+    turns = Turns()
+    got: list[tuple[int, int]] = []
+
+    async def take(number: int) -> None:
+        await budget.take(cost)
+        got.append((turns.count, number))
+
+    trio.lowlevel.add_instrument(turns)
+    async with trio.open_nursery() as nursery:
+        for number in range(takers):
+            nursery.start_soon(take, number)
+    trio.lowlevel.remove_instrument(turns)
+    return got
+
+
+async def test_what_fits_into_a_turn_is_given_without_a_checkpoint() -> None:
+    budget = WorkBudget()
+    with trio.testing.assert_no_checkpoints():
+        assert not await budget.take(TURN_BUDGET)
+    assert budget.statistics().waits == 0
+
+
+async def test_a_turn_gives_no_more_than_its_budget() -> None:
+    got = await worked(WorkBudget(), 100, TURN_BUDGET // 4)
+    turns = [turn for turn, _ in got]
+    assert max(map(turns.count, turns)) == 4
+    assert len(set(turns)) >= 25
+
+
+async def test_work_that_costs_more_than_a_turn_has_a_turn_of_its_own() -> None:
+    turns = [turn for turn, _ in await worked(WorkBudget(), 10, 3 * TURN_BUDGET)]
+    assert len(set(turns)) == 10
+
+
+async def test_those_who_wait_are_served_in_the_order_in_which_they_came() -> None:
+    budget = WorkBudget()
+    order: list[int] = []
+
+    async def take(number: int) -> None:
+        await budget.take(TURN_BUDGET)
+        order.append(number)
+
+    await budget.take(1)
+    async with trio.open_nursery() as nursery:
+        for number in range(10):
+            nursery.start_soon(take, number)
+            await trio.lowlevel.checkpoint()
+    assert order == sorted(order)
+
+
+async def test_nobody_is_forgotten_when_those_before_them_are_cancelled() -> None:
+    budget = WorkBudget()
+    got: list[int] = []
+
+    async def take(number: int, scope: trio.CancelScope) -> None:
+        with scope:
+            await budget.take(TURN_BUDGET)
+            got.append(number)
+
+    scopes = [trio.CancelScope() for _ in range(30)]
+    await budget.take(TURN_BUDGET)
+    async with trio.open_nursery() as nursery:
+        for number, scope in enumerate(scopes):
+            nursery.start_soon(take, number, scope)
+        await trio.lowlevel.checkpoint()
+        for scope in scopes[::3]:
+            scope.cancel()
+        await wait_all_tasks_blocked()
+    assert set(got) >= set(range(30)) - set(range(0, 30, 3))
+    assert budget.statistics().waiting == 0
+    # And it goes on.
+    assert len(await worked(budget, 10, TURN_BUDGET)) == 10

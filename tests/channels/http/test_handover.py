@@ -1,0 +1,499 @@
+"""The seam to Hypercorn: what its server for one connection is used for, and must go on doing."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import ssl
+from collections.abc import Iterator
+from typing import Any
+
+import h2.config
+import h2.connection
+import h2.events
+import pytest
+import trio
+import trustme
+from trio.testing import MockClock, memory_stream_pair, wait_all_tasks_blocked
+
+from channels.http.handover import HttpHandover, default_config
+from channels.http.lifespan import ApplicationStartError
+from channels.http.replay import ReplayStream
+from channels.upgrade.head_reader import read_head
+from channels.upgrade.request import Head
+from tests.channels.transports.http_client import Client, echo, served
+from tests.channels.transports.sockets import fill, socket_pair
+
+
+async def test_bytes_that_were_read_before_are_part_of_the_request() -> None:
+    request = Client(memory_stream_pair()[0]).question("POST", "/a?b=c", b"hello")
+    for cut in (0, 10, len(request) - 3, len(request)):
+        async with served(HttpHandover(echo), request[:cut]) as (client, _):
+            client.question("POST", "/a?b=c", b"hello")
+            if request[cut:]:
+                await client.stream.send_all(request[cut:])
+            assert await client.answer() == (200, b"POST /a?b=c hello")
+
+
+async def test_a_connection_serves_many_requests_one_after_the_other() -> None:
+    handover = HttpHandover(echo)
+    async with served(handover) as (client, nursery):
+        for number in range(20):
+            assert await client.ask("GET", f"/{number}") == (200, b"GET /%d? " % number)
+        assert await client.ask("POST", "/x", b"y" * 100_000) == (
+            200,
+            b"POST /x? " + b"y" * 100_000,
+        )
+        assert handover.connections == 1
+        assert len(nursery.child_tasks) == 1
+    assert handover.connections == 0
+
+
+async def test_requests_in_one_go_are_answered_in_order() -> None:
+    one, two = (Client(memory_stream_pair()[0]).question("GET", f"/{name}") for name in "ab")
+    async with served(HttpHandover(echo), one + two) as (client, _):
+        client.question("GET", "/a")
+        assert await client.answer() == (200, b"GET /a? ")
+        client.question("GET", "/b")
+        assert await client.answer() == (200, b"GET /b? ")
+
+
+async def test_without_an_application_everything_is_404_not_found() -> None:
+    async with served(HttpHandover()) as (client, _):
+        assert await client.ask("GET", "/socket") == (404, b"not found")
+        assert await client.ask("HEAD", "/") == (404, b"")
+        assert await client.ask("POST", "/", b"body") == (404, b"not found")
+
+
+async def test_answers_do_not_name_the_software() -> None:
+    async with served(HttpHandover()) as (client, _):
+        await client.stream.send_all(client.question("GET", "/"))
+        answer = bytes(await client.stream.receive_some())
+        assert b"\r\nserver:" not in answer.lower()
+        assert b"hypercorn" not in answer.lower()
+
+
+async def test_http2_without_asking_is_served() -> None:
+    connection = h2.connection.H2Connection(h2.config.H2Configuration(header_encoding="utf-8"))
+    connection.initiate_connection()
+    connection.send_headers(
+        1,
+        [(":method", "GET"), (":path", "/a"), (":scheme", "http"), (":authority", "localhost")],
+        end_stream=True,
+    )
+    async with served(HttpHandover(echo), connection.data_to_send()) as (client, _):
+        body, status, ended = b"", "", False
+        while not ended:
+            for event in connection.receive_data(bytes(await client.stream.receive_some())):
+                if isinstance(event, h2.events.ResponseReceived):
+                    status = dict(event.headers)[":status"]  # type: ignore[assignment, index]
+                elif isinstance(event, h2.events.DataReceived):
+                    body += event.data
+                elif isinstance(event, h2.events.StreamEnded):
+                    ended = True
+            if data := connection.data_to_send():
+                await client.stream.send_all(data)
+        assert (status, body) == ("200", b"GET /a? ")
+
+
+UPGRADE = {
+    "connection": "upgrade",
+    "upgrade": "websocket",
+    "sec-websocket-version": "13",
+    "sec-websocket-key": "dGhlIHNhbXBsZSBub25jZQ==",
+}
+
+
+@pytest.fixture
+def mounted() -> HttpHandover:
+    return HttpHandover(echo, is_socket_path="/socket/websocket".__eq__)
+
+
+async def test_an_upgrade_on_a_connection_in_use_is_sent_to_another_connection(
+    mounted: HttpHandover,
+) -> None:
+    async with served(mounted) as (client, _):
+        assert await client.ask("GET", "/page") == (200, b"GET /page? ")
+        status, body = await client.ask("GET", "/socket/websocket?vsn=2.0.0", headers=UPGRADE)
+        assert status == 421
+        assert b"open a connection of its own" in body
+
+
+async def test_other_requests_for_a_socket_are_answered_as_on_a_connection_of_its_own(
+    mounted: HttpHandover,
+) -> None:
+    async with served(mounted) as (client, _):
+        status, body = await client.ask("GET", "/socket/websocket?vsn=2.0.0")
+        assert status == 400
+        assert b"ask for an upgrade" in body
+        assert await client.ask("POST", "/socket/websocket?vsn=2.0.0") == (400, b"")
+
+
+@pytest.mark.parametrize("host", ["localhost", "elsewhere:4000"])
+async def test_a_target_in_absolute_form_is_the_path_behind_its_host(
+    mounted: HttpHandover, host: str
+) -> None:
+    async with served(mounted) as (client, _):
+        assert await client.ask("GET", f"http://{host}/page?a=b") == (200, b"GET /page?a=b ")
+        assert await client.ask("GET", f"HTTP://{host}") == (200, b"GET /? ")
+        status, _ = await client.ask("GET", f"http://{host}/socket/websocket", headers=UPGRADE)
+        assert status == 421
+
+
+async def test_websockets_of_the_application_are_its_own_business(mounted: HttpHandover) -> None:
+    async with served(mounted) as (client, _):
+        await client.stream.send_all(client.question("GET", "/theirs", headers=UPGRADE))
+        answer = bytes(await client.stream.receive_some())
+        assert answer.startswith(b"HTTP/1.1 101 ")
+
+
+async def test_without_an_application_a_websocket_is_404() -> None:
+    async with served(HttpHandover()) as (client, _):
+        assert await client.ask("GET", "/x", headers=UPGRADE) == (404, b"not found")
+
+
+async def test_an_idle_connection_is_closed_after_a_while(autojump_clock: MockClock) -> None:
+    handover = HttpHandover(echo)
+    async with served(handover) as (client, _):
+        await client.ask("GET", "/")
+        assert await client.stream.receive_some() == b""
+    assert trio.current_time() == pytest.approx(default_config().keep_alive_timeout)
+
+
+async def test_draining_closes_idle_connections_at_once(autojump_clock: MockClock) -> None:
+    handover = HttpHandover(echo)
+    async with served(handover) as (client, _):
+        await client.ask("GET", "/")
+        await handover.drain()
+        assert await client.stream.receive_some() == b""
+    assert trio.current_time() == 0
+    assert handover.connections == 0
+
+
+async def test_draining_lets_an_answer_be_finished_first() -> None:
+    go_on = trio.Event()
+
+    async def slow(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await go_on.wait()
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"done"})
+
+    handover = HttpHandover(slow)
+    async with served(handover) as (client, _):
+        await client.stream.send_all(client.question("GET", "/"))
+        await wait_all_tasks_blocked()
+        await handover.drain()
+        await wait_all_tasks_blocked()
+        assert handover.connections == 1
+        go_on.set()
+        assert await client.answer() == (200, b"done")
+        assert await client.stream.receive_some() == b""
+
+
+async def test_draining_does_not_wait_for_a_request_that_came_in_behind_the_last_answer(
+    autojump_clock: MockClock,
+) -> None:
+    go_on = trio.Event()
+
+    async def slow(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await go_on.wait()
+        await send(
+            {"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"4")]}
+        )
+        await send({"type": "http.response.body", "body": b"done"})
+
+    handover = HttpHandover(slow)
+    async with served(handover) as (client, _):
+        request = client.question("GET", "/")
+        await client.stream.send_all(request + request)
+        await wait_all_tasks_blocked()
+        await handover.drain()
+        go_on.set()
+        assert await client.answer() == (200, b"done")
+        with trio.fail_after(1):
+            assert await client.stream.receive_some() == b""
+            await wait_all_tasks_blocked()
+        assert handover.connections == 0
+
+
+@pytest.mark.parametrize(
+    "sent", [b"\x00\x01\x02\r\n\r\n", b"GET / HTTP/1.1\r\n\r\n", b"GET /\r\n\r\n", b"P", b""]
+)
+async def test_a_client_that_makes_mistakes_or_leaves_ends_its_connection_at_once(
+    sent: bytes, autojump_clock: MockClock
+) -> None:
+    handover = HttpHandover(echo)
+    async with served(handover, sent) as (client, _):
+        await client.stream.aclose()
+    assert handover.connections == 0
+    assert trio.current_time() == 0
+
+
+async def test_a_client_that_leaves_between_two_requests_ends_its_connection_at_once(
+    autojump_clock: MockClock,
+) -> None:
+    handover = HttpHandover(echo)
+    async with served(handover) as (client, _):
+        await client.ask("GET", "/")
+    assert handover.connections == 0
+    assert trio.current_time() == 0
+
+
+async def test_an_application_that_is_at_work_when_its_client_leaves_may_finish(
+    autojump_clock: MockClock,
+) -> None:
+    async def slow(scope: Any, receive: Any, send: Any) -> None:
+        await trio.sleep(1)
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"done"})
+
+    handover = HttpHandover(slow)
+    async with served(handover) as (client, _):
+        await client.stream.send_all(client.question("GET", "/"))
+        await client.stream.aclose()
+    assert handover.connections == 0
+    assert trio.current_time() == pytest.approx(1)
+
+
+async def test_an_http2_client_that_leaves_does_not_keep_an_answer_waiting(
+    autojump_clock: MockClock,
+) -> None:
+    async def large(scope: Any, receive: Any, send: Any) -> None:
+        await trio.sleep(1)
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        # More than the client has allowed to be sent, so that this waits for it.
+        await send({"type": "http.response.body", "body": bytes(200_000)})
+
+    connection = h2.connection.H2Connection(h2.config.H2Configuration(header_encoding="utf-8"))
+    connection.initiate_connection()
+    fields = [(":method", "GET"), (":path", "/"), (":scheme", "http"), (":authority", "localhost")]
+    connection.send_headers(1, fields, end_stream=True)
+    for leave_after in (0.5, 2.0):
+        handover = HttpHandover(large)
+        async with served(handover, connection.data_to_send()) as (client, _):
+            began = trio.current_time()
+            await trio.sleep(leave_after)
+            await client.stream.aclose()
+        assert handover.connections == 0
+        assert trio.current_time() - began <= leave_after + 1
+        connection.data_to_send()
+        connection = h2.connection.H2Connection(h2.config.H2Configuration(header_encoding="utf-8"))
+        connection.initiate_connection()
+        connection.send_headers(1, fields, end_stream=True)
+
+
+async def test_a_client_that_changes_to_http2_and_says_no_more_is_answered_and_done_with(
+    autojump_clock: MockClock,
+) -> None:
+    handover = HttpHandover(echo)
+    upgrade = {"connection": "Upgrade, HTTP2-Settings", "upgrade": "h2c", "http2-settings": ""}
+    async with served(handover) as (client, _):
+        await client.stream.send_all(client.question("GET", "/", headers=upgrade))
+        assert isinstance(client.stream, trio.StapledStream)
+        await client.stream.send_eof()
+        with trio.fail_after(1):
+            answer = b"".join([data async for data in client.stream])
+        assert answer.startswith(b"HTTP/1.1 101 ")
+    assert handover.connections == 0
+
+
+@pytest.mark.parametrize(
+    "rest", [b"zz\r\n", b"-1\r\n", b""], ids=["no size", "a size below nothing", "no end"]
+)
+async def test_a_body_that_turns_out_to_be_none_while_it_is_answered_is_nobodys_mistake_here(
+    rest: bytes, caplog: pytest.LogCaptureFixture, autojump_clock: MockClock
+) -> None:
+    async def hasty(scope: Any, receive: Any, send: Any) -> None:
+        await trio.sleep(1)
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await trio.sleep(1)
+        await send({"type": "http.response.body", "body": b"done"})
+
+    for pause in (0.5, 1.5):
+        handover = HttpHandover(hasty)
+        head = b"POST / HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n"
+        async with served(handover, head) as (client, _):
+            await trio.sleep(pause)
+            await client.stream.send_all(rest)
+            await client.stream.aclose()
+        assert handover.connections == 0
+    assert not caplog.records
+
+
+async def test_data_for_an_answer_of_http2_that_was_given_already_ends_the_connection_in_silence(
+    caplog: pytest.LogCaptureFixture, autojump_clock: MockClock
+) -> None:
+    async def hasty(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"done"})
+
+    connection = h2.connection.H2Connection(h2.config.H2Configuration(header_encoding="utf-8"))
+    connection.initiate_connection()
+    fields = [(":method", "POST"), (":path", "/"), (":scheme", "http"), (":authority", "localhost")]
+    connection.send_headers(1, fields)
+    handover = HttpHandover(hasty)
+    async with served(handover, connection.data_to_send()) as (client, _):
+        await trio.sleep(1)
+        connection.send_data(1, b"late", end_stream=True)
+        await client.stream.send_all(connection.data_to_send())
+        await trio.sleep(1)
+    assert handover.connections == 0
+    assert not caplog.records
+
+
+async def test_an_application_that_raises_is_answered_500_and_logged(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def broken(scope: Any, receive: Any, send: Any) -> None:
+        raise RuntimeError("a bug")
+
+    async with served(HttpHandover(broken)) as (client, _):
+        status, _ = await client.ask("GET", "/")
+        assert status == 500
+    assert "a bug" in caplog.text
+    assert {record.name for record in caplog.records} == {"channels.http"}
+
+
+@pytest.fixture
+def sockets() -> Iterator[tuple[socket.socket, socket.socket]]:
+    with socket_pair() as pair:
+        yield pair
+
+
+async def test_a_plain_socket_is_served_with_its_addresses_and_closed(
+    sockets: tuple[socket.socket, socket.socket], nursery: trio.Nursery
+) -> None:
+    ours, theirs = sockets
+    scopes: list[Any] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        scopes.append(scope)
+        await echo(scope, receive, send)
+
+    peer = theirs.getsockname()
+    nursery.start_soon(HttpHandover(app).serve, ours, b"")
+    client = Client(trio.SocketStream(trio.socket.from_stdlib_socket(theirs)))
+    assert await client.ask("GET", "/") == (200, b"GET /? ")
+    assert tuple(scopes[0]["client"]) == peer
+    assert tuple(scopes[0]["server"]) == theirs.getpeername()
+    await client.stream.aclose()
+    await wait_all_tasks_blocked()
+    assert not nursery.child_tasks
+
+
+async def test_a_tls_connection_is_served_after_its_first_request_was_read(
+    sockets: tuple[socket.socket, socket.socket], nursery: trio.Nursery
+) -> None:
+    authority = trustme.CA()
+    server, client_side = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.create_default_context()
+    authority.issue_cert("localhost").configure_cert(server)
+    authority.configure_trust(client_side)
+    ours, theirs = (trio.SocketStream(trio.socket.from_stdlib_socket(sock)) for sock in sockets)
+    stream = trio.SSLStream(ours, server, server_side=True, https_compatible=True)
+    schemes: list[str] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        schemes.append(scope["scheme"])
+        await echo(scope, receive, send)
+
+    async def serve() -> None:
+        head = await read_head(stream)
+        assert isinstance(head, Head)
+        await HttpHandover(app).serve(stream, head.received)
+
+    nursery.start_soon(serve)
+    client = Client(
+        trio.SSLStream(theirs, client_side, server_hostname="localhost", https_compatible=True)
+    )
+    assert await client.ask("GET", "/a") == (200, b"GET /a? ")
+    assert await client.ask("GET", "/b") == (200, b"GET /b? ")
+    assert schemes == ["https", "https"]
+    await client.stream.aclose()
+    await wait_all_tasks_blocked()
+    assert not nursery.child_tasks
+
+
+async def test_cancelling_closes_a_connection_even_if_its_peer_does_not_read(
+    sockets: tuple[socket.socket, socket.socket], nursery: trio.Nursery
+) -> None:
+    ours, _ = sockets
+    request = Client(memory_stream_pair()[0]).question("GET", "/")
+    scope = trio.CancelScope()
+    fill(ours)
+
+    async def serve() -> None:
+        with scope:
+            await HttpHandover().serve(ours, request)
+
+    nursery.start_soon(serve)
+    await wait_all_tasks_blocked()
+    assert nursery.child_tasks, "it waits for the peer to read"
+    scope.cancel()
+    await wait_all_tasks_blocked()
+    assert not nursery.child_tasks
+    assert ours.fileno() < 0
+
+
+async def test_the_lifespan_of_the_application_is_run_and_its_state_reaches_requests(
+    nursery: trio.Nursery,
+) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan":
+            await receive()
+            scope["state"]["greeting"] = b"hello"
+            await send({"type": "lifespan.startup.complete"})
+            await receive()
+            await send({"type": "lifespan.shutdown.complete"})
+        else:
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.body", "body": scope["state"]["greeting"]})
+
+    handover = HttpHandover(app)
+    ready = trio.Event()
+    nursery.start_soon(handover.main, ready.set)
+    await ready.wait()
+    async with served(handover) as (client, _):
+        assert await client.ask("GET", "/") == (200, b"hello")
+    nursery.cancel_scope.cancel()
+
+
+async def test_an_application_that_cannot_start_says_so() -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "lifespan.startup.failed", "message": "no database"})
+
+    with pytest.raises(ApplicationStartError, match="no database"):
+        await HttpHandover(app).main(lambda: None)
+
+
+async def test_the_answer_without_an_application_has_a_lifespan(
+    nursery: trio.Nursery, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    scope = trio.CancelScope()
+    ready = trio.Event()
+
+    async def main() -> None:
+        with scope:
+            await HttpHandover().main(ready.set)
+
+    nursery.start_soon(main)
+    await ready.wait()
+    scope.cancel()
+    await wait_all_tasks_blocked()
+    assert not nursery.child_tasks
+    assert caplog.records == []
+
+
+async def test_a_replayed_stream_gives_first_what_was_read_before() -> None:
+    ours, theirs = memory_stream_pair()
+    stream = ReplayStream(ours, b"hello")
+    await theirs.send_all(b" world")
+    assert await stream.receive_some(2) == b"he"
+    assert await stream.receive_some() == b"llo"
+    assert await stream.receive_some() == b" world"
+    await stream.send_eof()
+    assert await theirs.receive_some() == b""
+    await stream.aclose()

@@ -1,0 +1,147 @@
+"""Sockets: what they route, what is known of a request, and what is said about tables that cannot work."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from channels import (
+    Channel,
+    ConnectInfo,
+    ConnectRefused,
+    InvalidHandler,
+    InvalidRoute,
+    Route,
+    Socket,
+    handle_in,
+)
+from channels.socket import router_of
+
+
+class Lobby(Channel):
+    pass
+
+
+class Room(Channel):
+    pass
+
+
+class Broken(Channel):
+    @handle_in("new_msg")
+    async def new_msg(self) -> None: ...
+
+
+def socket(**members: Any) -> type[Socket]:
+    return type("UserSocket", (Socket,), members)
+
+
+def test_topics_are_routed_in_the_order_of_declaration_with_the_assigns_of_their_route() -> None:
+    router = router_of(
+        socket(channels={"room:lobby": Route("room:lobby", Lobby, {"n": 1}), "room:*": Room})
+    )
+    lobby, room = router.match("room:lobby"), router.match("room:1")
+    assert lobby is not None
+    assert room is not None
+    assert (lobby.channel, lobby.assigns) == (Lobby, {"n": 1})
+    assert (room.channel, room.assigns) == (Room, {})
+    assert router.match("news") is None
+
+
+def test_the_key_of_a_route_is_its_pattern_whatever_the_route_says() -> None:
+    router = router_of(socket(channels={"room:*": Route("other", Room, {"n": 1})}))
+    assert router.match("room:1") is not None
+    assert router.match("other") is None
+
+
+def test_a_socket_without_channels_is_allowed() -> None:
+    assert router_of(Socket).routes == ()
+
+
+def not_async(self: Any, params: Any, connect_info: Any) -> None: ...
+
+
+async def without_info(self: Any, params: Any) -> None: ...
+
+
+async def async_id(self: Any) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("members", "sentence"),
+    [
+        (
+            {"channels": {"room:*": "RoomChannel"}},
+            (
+                "UserSocket.channels routes 'room:*' to 'RoomChannel', which is no subclass of Channel; "
+                "write the class itself"
+            ),
+        ),
+        (
+            {"channels": {"room:*": Room()}},
+            (
+                "UserSocket.channels routes 'room:*' to <room>, which is no subclass of Channel; "
+                "write the class itself"
+            ),
+        ),
+        (
+            {"channels": {"room:*": Socket}},
+            (
+                "UserSocket.channels routes 'room:*' to <class 'channels.socket.Socket'>, "
+                "which is no subclass of Channel; write the class itself"
+            ),
+        ),
+        (
+            {"channels": [("room:*", Room)]},
+            "UserSocket.channels is [('room:*', Room)]; write a dict of patterns to channels",
+        ),
+        (
+            {"channels": {"room:*": Broken}},
+            (
+                'Broken.new_msg is declared for handle_in("new_msg") but cannot be called with (payload); '
+                "it is `async def new_msg(self)`, write `async def new_msg(self, payload)`"
+            ),
+        ),
+        (
+            {"connect": not_async},
+            "UserSocket.connect is not async; write `async def connect(self, params, connect_info)`",
+        ),
+        (
+            {"connect": without_info},
+            (
+                "UserSocket.connect cannot be called with (params, connect_info); "
+                "it is `async def connect(self, params)`, "
+                "write `async def connect(self, params, connect_info)`"
+            ),
+        ),
+        ({"id": async_id}, "UserSocket.id is async; write `def id(self)`"),
+    ],
+)
+def test_a_socket_that_cannot_work_is_one_sentence(
+    members: dict[str, Any], sentence: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Room, "__repr__", lambda _: "<room>", raising=False)
+    with pytest.raises(InvalidHandler) as caught:
+        router_of(socket(**members))
+    assert str(caught.value).replace(repr(Room), "Room") == sentence
+
+
+@pytest.mark.parametrize("pattern", ["room:*:private", "*:lobby", "**", 7])
+def test_a_pattern_that_cannot_work_is_an_invalid_route(pattern: Any) -> None:
+    with pytest.raises(InvalidRoute) as caught:
+        router_of(socket(channels={pattern: Room}))
+    assert caught.value.pattern == pattern
+    assert "\n" not in str(caught.value)
+
+
+def test_headers_are_found_by_their_lower_case_name_the_first_counting() -> None:
+    info = ConnectInfo(headers=(("x-a", "1"), ("x-a", "2"), ("user-agent", "test")))
+    assert (info.header("x-a"), info.header("x-b"), info.user_agent) == ("1", None, "test")
+
+
+def test_headers_do_not_show_in_the_repr_for_they_hold_secrets() -> None:
+    assert "secret" not in repr(ConnectInfo(path="/", headers=(("cookie", "secret"),)))
+
+
+def test_a_refusal_carries_its_reason_for_logs_alone() -> None:
+    assert ConnectRefused("no such token").reason == "no such token"

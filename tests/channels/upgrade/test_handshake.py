@@ -1,0 +1,128 @@
+"""Upgrades: accepted for every client, and refused with the answers that Phoenix gives."""
+
+from __future__ import annotations
+
+import pytest
+from websockets.client import ClientProtocol
+from websockets.protocol import State
+from websockets.uri import parse_uri
+
+from channels.upgrade.handshake import (
+    VERSION,
+    accept,
+    method_problem,
+    response,
+    upgrade_problem,
+    wants_upgrade,
+)
+from channels.upgrade.request import Head, HeadParser
+
+UPGRADE = {
+    "Host": "localhost",
+    "Connection": "keep-alive, Upgrade",
+    "Upgrade": "websocket",
+    "Sec-WebSocket-Version": "13",
+    "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+}
+
+
+def request(method: str = "GET", version: str = "1.1", **changes: str | None) -> Head:
+    headers = UPGRADE | {name.replace("_", "-"): value for name, value in changes.items()}
+    lines = [f"{name}: {value}" for name, value in headers.items() if value is not None]
+    text = "\r\n".join([f"{method} /socket/websocket HTTP/{version}", *lines, "", ""])
+    head = HeadParser().feed(text.encode())
+    assert isinstance(head, Head), head
+    return head
+
+
+def test_the_example_of_the_rfc_is_accepted_with_its_answer() -> None:
+    head = request()
+    assert wants_upgrade(head)
+    assert method_problem(head) is None
+    assert upgrade_problem(head) is None
+    answer = accept(head)
+    assert answer.startswith(b"HTTP/1.1 101 ")
+    assert b"\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n" in answer
+    assert answer.endswith(b"\r\n\r\n")
+
+
+@pytest.mark.parametrize("subprotocol", [None, "phoenix"])
+def test_a_client_takes_the_answer(subprotocol: str | None) -> None:
+    client = ClientProtocol(
+        parse_uri("ws://localhost/socket/websocket"),
+        subprotocols=["phoenix"],  # type: ignore[list-item]
+    )
+    client.send_request(client.connect())
+    head = HeadParser().feed(b"".join(client.data_to_send()))
+    assert isinstance(head, Head)
+    assert upgrade_problem(head) is None
+    client.receive_data(accept(head, subprotocol=subprotocol))
+    assert client.state is State.OPEN
+    assert client.subprotocol == subprotocol
+
+
+def test_headers_of_an_upgrade_are_read_in_any_case() -> None:
+    head = request(Connection="UPGRADE", Upgrade="WebSocket")
+    assert wants_upgrade(head)
+    assert upgrade_problem(head) is None
+
+
+@pytest.mark.parametrize(
+    ("head", "problem"),
+    [
+        (request(Connection=None), "'connection' header must contain 'upgrade', got []"),
+        (
+            request(Connection="close"),
+            "'connection' header must contain 'upgrade', got ['close']",
+        ),
+        (request(Upgrade=None), "'upgrade' header must contain 'websocket', got []"),
+        (request(Upgrade="h2c"), "'upgrade' header must contain 'websocket', got ['h2c']"),
+        (
+            request(Sec_WebSocket_Version="8"),
+            "'sec-websocket-version' header must be '13', got '8'",
+        ),
+        (
+            request(Sec_WebSocket_Version=None),
+            "'sec-websocket-version' header must be '13', got None",
+        ),
+        (request(Sec_WebSocket_Key=None), "'sec-websocket-key' header must be 16 bytes in base64"),
+        (request(Sec_WebSocket_Key="x"), "'sec-websocket-key' header must be 16 bytes in base64"),
+        (request(Sec_WebSocket_Key="é"), "'sec-websocket-key' header must be 16 bytes in base64"),
+        (
+            request(Sec_WebSocket_Key="dGhlIHNhbXBsZQ=="),
+            "'sec-websocket-key' header must be 16 bytes in base64",
+        ),
+        (request(Content_Length="5"), "a request that opens a WebSocket has no body"),
+        (request(Transfer_Encoding="chunked"), "a request that opens a WebSocket has no body"),
+        (request(version="1.0"), "a WebSocket is opened with HTTP/1.1, not with HTTP/1.0"),
+    ],
+)
+def test_what_is_no_proper_upgrade_is_refused_with_the_reason(head: Head, problem: str) -> None:
+    assert upgrade_problem(head) == problem
+
+
+def test_an_empty_body_is_no_body() -> None:
+    assert upgrade_problem(request(Content_Length="0")) is None
+
+
+def test_only_get_opens_a_websocket() -> None:
+    assert method_problem(request("POST")) == "a WebSocket is opened with GET, not with POST"
+
+
+def test_an_answer_has_its_reason_as_text_and_the_headers_that_it_is_given() -> None:
+    answer = response(400, b"because", headers=(("sec-websocket-version", VERSION),))
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 400 Bad Request\r\n")
+    assert b"content-type: text/plain; charset=utf-8" in head
+    assert b"sec-websocket-version: 13" in head
+    assert b"content-length: 7" in head
+    assert body == b"because"
+
+
+@pytest.mark.parametrize("status", [400, 403, 414, 431, 503])
+def test_an_answer_without_a_body_says_so(status: int) -> None:
+    head, separator, body = response(status).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 %d " % status)
+    assert b"content-length: 0\r\nconnection: close" in head
+    assert b"content-type" not in head
+    assert (separator, body) == (b"\r\n\r\n", b"")

@@ -1,0 +1,383 @@
+"""WebSocket frames: the same as the library reads them, and what Phoenix answers to a close."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import TypeAlias
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from websockets.client import ClientProtocol
+from websockets.exceptions import ProtocolError
+from websockets.frames import Frame, Opcode
+from websockets.protocol import State
+from websockets.server import ServerProtocol
+from websockets.uri import parse_uri
+
+from channels.messages import BinaryFrame
+from channels.wire.websocket import (
+    Answer,
+    Closed,
+    WebSocketEvent,
+    WebSocketProtocol,
+    close_frame,
+    frame,
+)
+from tests.channels.transports.frames import (
+    BINARY,
+    CLOSE,
+    CONTINUATION,
+    PING,
+    PONG,
+    TEXT,
+    client_close,
+    client_frame,
+)
+
+LIMIT = 200
+Outcome: TypeAlias = list[tuple[str, object]]
+
+
+class Library(ServerProtocol):
+    """The library, but for the frames that Phoenix reads in another way."""
+
+    def recv_frame(self, frame: Frame) -> None:
+        if frame.opcode is Opcode.CLOSE:
+            code = int.from_bytes(frame.data[:2], "big")
+            try:
+                bytes(frame.data[2:]).decode()
+            except UnicodeDecodeError:
+                raise ProtocolError("the reason is not UTF-8") from None
+            if 1012 <= code <= 1014:
+                raise ProtocolError("a code that servers send")
+            if code >= 5000:
+                frame = Frame(Opcode.CLOSE, (4999).to_bytes(2, "big"))
+            self.current_size = None
+        is_empty = frame.opcode is Opcode.CONT and not (frame.fin or frame.data)
+        if is_empty and self.current_size is not None:
+            raise EmptyContinuation
+        super().recv_frame(frame)
+
+
+class EmptyContinuation(ProtocolError):
+    """A continuation without a byte that is not the last one."""
+
+
+def read_as_library(data: bytes) -> Outcome:
+    """Read a whole stream with the library alone; messages put together in the plainest way."""
+    library = Library(state=State.OPEN, max_size=LIMIT)
+    library.receive_data(data)
+    outcome: Outcome = []
+    parts = b""
+    kind = Opcode.TEXT
+    for event in library.events_received():
+        assert isinstance(event, Frame)
+        if event.opcode is Opcode.PING:
+            outcome.append(("ping", bytes(event.data)))
+        elif event.opcode is Opcode.CLOSE:
+            assert library.close_rcvd is not None
+            outcome.append(("closed by peer", library.close_rcvd.code))
+        elif event.opcode is not Opcode.PONG:
+            if event.opcode is not Opcode.CONT:
+                kind, parts = event.opcode, b""
+            parts += bytes(event.data)
+            if event.fin and kind is Opcode.BINARY:
+                outcome.append(("binary", parts))
+            elif event.fin:
+                try:
+                    parts.decode()
+                except UnicodeDecodeError:
+                    # The library leaves this check to others: from here on it has read too much.
+                    outcome.append(("broken", 1007))
+                    return outcome
+                outcome.append(("text", parts))
+    if library.parser_exc is not None:
+        assert library.close_sent is not None
+        empty = isinstance(library.parser_exc, EmptyContinuation)
+        outcome.append(("broken", 1008 if empty else library.close_sent.code))
+    return outcome
+
+
+def read_as_ours(pieces: list[bytes]) -> Outcome:
+    protocol = WebSocketProtocol(max_message_size=LIMIT)
+    return [told(event) for piece in pieces for event in protocol.receive(piece)]
+
+
+def told(event: WebSocketEvent) -> tuple[str, object]:
+    if isinstance(event, Answer):
+        assert event.frame[0] == 0x80 | PONG
+        return "ping", event.frame[2:]
+    if isinstance(event, Closed):
+        return ("closed by peer" if event.by_peer else "broken"), min(event.code, 4999)
+    return ("binary" if type(event) is BinaryFrame else "text"), bytes(event)
+
+
+def cut(data: bytes, places: list[int]) -> list[bytes]:
+    edges = [0, *sorted(place % (len(data) + 1) for place in places), len(data)]
+    return [data[a:b] for a, b in pairwise(edges) if a < b]
+
+
+payloads = st.one_of(
+    st.binary(max_size=8),
+    st.text(max_size=8).map(str.encode),
+    # around every form of a length, and around the limit
+    st.sampled_from([124, 125, 126, 127, LIMIT - 1, LIMIT, LIMIT + 1, 65535, 65536]).map(
+        lambda size: b"x" * size
+    ),
+)
+# What a client may send, so that a list of them gets somewhere before it goes wrong.
+proper_frames = st.one_of(
+    st.builds(
+        client_frame,
+        st.sampled_from([TEXT, BINARY, CONTINUATION]),
+        st.sampled_from([b"", b"a", "é".encode(), b"x" * 90, b"x" * 150]),
+        fin=st.booleans(),
+    ),
+    st.builds(client_frame, st.sampled_from([PING, PONG]), st.binary(max_size=3)),
+)
+frames = st.one_of(
+    st.builds(client_frame, st.sampled_from([TEXT, BINARY]), payloads),
+    st.builds(
+        client_frame,
+        st.sampled_from([TEXT, BINARY, CONTINUATION]),
+        payloads,
+        fin=st.booleans(),
+    ),
+    st.builds(client_frame, st.sampled_from([PING, PONG]), payloads),
+    st.builds(client_close, st.one_of(st.none(), st.integers(0, 5000)), st.binary(max_size=4)),
+    st.builds(
+        client_frame,
+        st.integers(0, 15),
+        payloads,
+        fin=st.booleans(),
+        rsv=st.integers(0, 7),
+        masked=st.booleans(),
+    ),
+    st.binary(max_size=20),
+)
+
+
+@given(st.lists(frames, max_size=8), st.lists(st.integers(0, 70_000), max_size=8))
+def test_any_bytes_cut_anywhere_mean_what_they_mean_to_the_library(
+    sent: list[bytes], places: list[int]
+) -> None:
+    data = b"".join(sent)
+    assert read_as_ours(cut(data, places)) == read_as_library(data)
+
+
+@given(st.lists(proper_frames, max_size=12), st.lists(st.integers(0, 2_000), max_size=8))
+def test_messages_in_fragments_mean_what_they_mean_to_the_library(
+    sent: list[bytes], places: list[int]
+) -> None:
+    data = b"".join(sent)
+    assert read_as_ours(cut(data, places)) == read_as_library(data)
+
+
+@given(
+    st.lists(st.builds(client_frame, st.sampled_from([TEXT, BINARY]), payloads), max_size=4),
+)
+def test_bytes_that_come_one_by_one_mean_the_same(sent: list[bytes]) -> None:
+    data = b"".join(sent)[:1000]
+    assert read_as_ours([data[i : i + 1] for i in range(len(data))]) == read_as_library(data)
+
+
+@given(st.lists(st.binary(max_size=40), max_size=10))
+def test_no_bytes_make_it_raise(pieces: list[bytes]) -> None:
+    protocol = WebSocketProtocol(max_message_size=LIMIT)
+    closed = False
+    for piece in pieces:
+        events = protocol.receive(piece)
+        assert not (closed and events), "something came after the last event"
+        closed = closed or any(isinstance(event, Closed) for event in events)
+        assert all(not isinstance(event, Closed) for event in events[:-1])
+
+
+@pytest.mark.parametrize("size", [0, 1, 125, 126, 127, 65535, 65536, 70_000])
+@pytest.mark.parametrize(("kind", "opcode"), [(bytes, Opcode.TEXT), (BinaryFrame, Opcode.BINARY)])
+def test_a_client_reads_the_frames_that_are_built(
+    size: int, kind: type[bytes], opcode: Opcode
+) -> None:
+    client = ClientProtocol(parse_uri("ws://localhost/"), state=State.OPEN, max_size=None)
+    client.receive_data(frame(kind(b"x" * size)))
+    (event,) = client.events_received()
+    assert isinstance(event, Frame)
+    assert (event.opcode, event.fin, len(event.data)) == (opcode, True, size)
+
+
+def test_a_frame_is_plain_bytes_whatever_it_carries() -> None:
+    assert type(frame(b"a")) is bytes
+    assert type(frame(BinaryFrame(b"a"))) is bytes
+
+
+@pytest.mark.parametrize("code", [1000, 1001, 1011, 3000, 4999, 5000, 65535, None])
+def test_a_client_that_closes_is_answered_with_1000(code: int | None) -> None:
+    (event,) = WebSocketProtocol().receive(client_close(code))
+    assert event == Closed(
+        code=1005 if code is None else code, reason="", by_peer=True, frame=close_frame(1000)
+    )
+
+
+@pytest.mark.parametrize("code", [0, 999, 1004, 1005, 1006, 1012, 1014, 1016, 2999])
+def test_a_client_that_closes_with_a_code_that_may_not_be_sent_gets_1002(code: int) -> None:
+    (event,) = WebSocketProtocol().receive(client_close(code))
+    assert isinstance(event, Closed)
+    assert (event.code, event.by_peer) == (1002, False)
+    assert event.frame[2:4] == (1002).to_bytes(2, "big")
+
+
+def test_the_reason_of_a_client_is_kept() -> None:
+    (event,) = WebSocketProtocol().receive(client_close(1001, "für".encode()))
+    assert isinstance(event, Closed)
+    assert event.reason == "für"
+
+
+def test_text_that_is_not_utf8_is_answered_with_1007_and_no_reason() -> None:
+    for data in (
+        client_frame(TEXT, b'["\xff"]'),
+        client_frame(TEXT, b'["\xc3', fin=False) + client_frame(CONTINUATION, b'"]'),
+    ):
+        (event,) = WebSocketProtocol().receive(data)
+        assert event == Closed(code=1007, reason="", by_peer=False, frame=close_frame(1007))
+
+
+def test_a_letter_may_be_cut_in_two_by_fragments() -> None:
+    data = client_frame(TEXT, b"\xc3", fin=False) + client_frame(CONTINUATION, b"\xa9")
+    assert WebSocketProtocol().receive(data) == ["é".encode()]
+
+
+def test_a_message_that_is_too_big_is_refused_before_it_has_arrived() -> None:
+    protocol = WebSocketProtocol(max_message_size=LIMIT)
+    length = client_frame(TEXT, b"x" * (LIMIT + 1))[:4]
+    assert protocol.receive(length[:2]) == []
+    (event,) = protocol.receive(length[2:])
+    assert isinstance(event, Closed)
+    assert event.code == 1009
+
+
+def test_fragments_are_bounded_together_as_soon_as_the_header_shows_it() -> None:
+    protocol = WebSocketProtocol(max_message_size=LIMIT)
+    assert protocol.receive(client_frame(TEXT, b"x" * LIMIT, fin=False)) == []
+    (event,) = protocol.receive(client_frame(CONTINUATION, b"x", fin=False)[:6])
+    assert isinstance(event, Closed)
+    assert event.code == 1009
+
+
+def test_the_next_message_has_the_whole_bound_again() -> None:
+    protocol = WebSocketProtocol(max_message_size=LIMIT)
+    half = b"x" * (LIMIT // 2)
+    for _ in range(3):
+        protocol.receive(client_frame(TEXT, half, fin=False))
+        assert protocol.receive(client_frame(CONTINUATION, half)) == [half + half]
+    whole = client_frame(TEXT, b"x" * LIMIT)
+    assert protocol.receive(whole[:50]) == []
+    assert protocol.receive(whole[50:]) == [b"x" * LIMIT]
+
+
+def test_what_a_client_sends_before_its_mistake_still_counts() -> None:
+    data = client_frame(TEXT, b"a") + client_frame(PING, b"hi") + client_frame(TEXT, masked=False)
+    first, second, third = WebSocketProtocol().receive(data + b"more")
+    assert first == b"a"
+    assert second == Answer(b"\x8a\x02hi")
+    assert isinstance(third, Closed)
+    assert third.code == 1002
+
+
+@pytest.mark.parametrize("opcode", [TEXT, BINARY])
+def test_a_message_in_the_middle_of_another_is_a_protocol_error(opcode: int) -> None:
+    data = client_frame(TEXT, b"a", fin=False) + client_frame(opcode, b"b")
+    (event,) = WebSocketProtocol().receive(data)
+    assert isinstance(event, Closed)
+    assert event.code == 1002
+
+
+def test_pings_between_fragments_are_answered_in_their_place() -> None:
+    data = (
+        client_frame(TEXT, b"a", fin=False)
+        + client_frame(PING, b"p")
+        + client_frame(CONTINUATION, b"b")
+    )
+    assert WebSocketProtocol().receive(data) == [Answer(b"\x8a\x01p"), b"ab"]
+
+
+@pytest.mark.parametrize("kind", [TEXT, BINARY])
+def test_a_close_in_the_middle_of_a_fragmented_message_is_a_close(kind: int) -> None:
+    data = client_frame(kind, b"a", fin=False) + client_frame(CONTINUATION, b"b", fin=False)
+    (event,) = WebSocketProtocol().receive(data + client_close(1001))
+    assert event == Closed(code=1001, reason="", by_peer=True, frame=close_frame(1000))
+
+
+@pytest.mark.parametrize("payload", [b"\x03", (1000).to_bytes(2, "big") + b"\xff"])
+def test_a_close_frame_that_is_malformed_is_a_protocol_error(payload: bytes) -> None:
+    (event,) = WebSocketProtocol().receive(client_frame(CLOSE, payload))
+    assert isinstance(event, Closed)
+    assert (event.code, event.by_peer) == (1002, False)
+
+
+def test_an_empty_continuation_that_ends_nothing_closes_with_1008() -> None:
+    begun = client_frame(TEXT, b"", fin=False)
+    protocol = WebSocketProtocol()
+    assert protocol.receive(begun + client_frame(CONTINUATION, b"")) == [b""]
+    (event,) = protocol.receive(begun + client_frame(CONTINUATION, b"", fin=False))
+    assert isinstance(event, Closed)
+    assert (event.code, event.by_peer) == (1008, False)
+
+
+def test_after_its_own_close_frame_a_server_waits_for_the_clients_and_nothing_else() -> None:
+    protocol = WebSocketProtocol()
+    assert protocol.close(1012, "restart") == close_frame(1012, "restart")
+    data = client_frame(TEXT, b"late") + client_frame(PING, b"late") + client_close(1012)
+    assert protocol.receive(data) == [Closed(code=1012, reason="", by_peer=True, frame=b"")]
+    assert protocol.receive(client_frame(TEXT, b"later")) == []
+
+
+def test_a_mistake_after_the_servers_close_frame_is_not_answered_with_another() -> None:
+    protocol = WebSocketProtocol()
+    protocol.close(1001)
+    (event,) = protocol.receive(client_frame(TEXT, b"", masked=False))
+    assert event == Closed(code=1002, reason="incorrect masking", by_peer=False, frame=b"")
+
+
+def test_close_reasons_are_cut_between_letters() -> None:
+    built = close_frame(1011, "é" * 100)
+    assert len(built) <= 2 + 125
+    assert built[4:].decode() == "é" * 61
+    assert WebSocketProtocol().receive(client_frame(CLOSE, built[2:])) != []
+
+
+@pytest.mark.parametrize("code", [0, 999, 1004, 1005, 1006, 1015, 2000, 5000])
+def test_codes_that_may_not_be_sent_are_refused_with_the_ones_that_may(code: int) -> None:
+    with pytest.raises(ValueError, match=f"{code} may not be sent as a close code: use one of"):
+        close_frame(code)
+
+
+@given(st.lists(proper_frames, max_size=20), st.integers(1, 5))
+def test_frames_mean_the_same_when_they_are_taken_a_few_at_a_time(
+    sent: list[bytes], steps: int
+) -> None:
+    data = b"".join(sent)
+    protocol = WebSocketProtocol(max_message_size=LIMIT)
+    outcome = []
+    events = protocol.receive(data, steps)
+    while events or protocol.has_more:
+        assert len(events) <= steps
+        outcome += [told(event) for event in events]
+        events = protocol.receive(b"", steps) if protocol.has_more else []
+    assert outcome == read_as_library(data)
+
+
+def test_a_call_takes_no_more_frames_than_it_was_told() -> None:
+    protocol = WebSocketProtocol()
+    pong, ping = client_frame(PONG, b""), client_frame(PING, b"")
+    assert protocol.receive(pong * 10 + ping, 10) == []
+    assert protocol.has_more
+    assert len(protocol.receive(b"", 10)) == 1
+    assert not protocol.has_more
+
+
+def test_a_message_in_fragments_that_becomes_too_big_closes_before_it_has_arrived() -> None:
+    protocol = WebSocketProtocol(max_message_size=LIMIT)
+    assert protocol.receive(client_frame(TEXT, b"x" * 150, fin=False)) == []
+    (event,) = protocol.receive(client_frame(CONTINUATION, b"x" * 100)[:8])
+    assert isinstance(event, Closed)
+    assert event.code == 1009

@@ -1,0 +1,99 @@
+"""Moments, and kinds of messages."""
+
+from typing import Any
+
+import pytest
+from attrs import define
+
+from actors import Agent, Runtime, cast, send
+from actors.instrumentation.instrument import Instrument
+from actors.refs import Pid
+from supervision.chaos.errors import BadFault
+from supervision.chaos.faults.moments import CALLBACKS, At, On, describe_moment, kind_of
+
+
+@define
+class Frame:
+    event: Any
+
+
+class Plain:
+    pass
+
+
+@pytest.mark.parametrize(
+    ("message", "kind"),
+    [
+        ("stop", "stop"),
+        (("join", "lobby"), "join"),
+        ((("join", 1), 2), "join"),
+        ((Plain(), 1), "Plain"),
+        ((), "tuple"),
+        (Frame("phx_join"), "phx_join"),
+        (Frame(7), "Frame"),
+        (Plain(), "Plain"),
+        (7, "int"),
+        (None, "NoneType"),
+        (["join"], "list"),
+    ],
+)
+def test_a_message_has_the_kind_that_it_names_and_else_that_of_its_class(
+    message: object, kind: str
+) -> None:
+    assert kind_of(message) == kind
+
+
+async def test_of_a_cast_it_is_the_message_that_has_a_kind(runtime: Runtime) -> None:
+
+    class Sent(Instrument):
+        def message_sent(self, sender: Pid | None, receiver: Pid, message: Any) -> None:
+            kinds.append(kind_of(message))
+
+    kinds: list[str] = []
+    pid = await Agent.start(lambda: 0)
+    runtime.add_instrument(Sent())
+    cast(pid, ("join", 1))
+    send(pid, "hello")
+    assert kinds == ["join", "hello"]
+
+
+def test_message_stands_for_every_callback_that_handles_one() -> None:
+    about = [name for name in CALLBACKS if On("message").is_about(name)]
+    assert about == ["handle_call", "handle_cast", "handle_info", "message"]
+    assert not On("init").is_about("handle_call")
+    assert On("init").is_about("init")
+
+
+@pytest.mark.parametrize(
+    ("moment", "words"),
+    [
+        (At(0.5), "at 0.5 s"),
+        (At(3), "at 3 s"),
+        (On("init"), "before its first init"),
+        (On("message", nth=2), "before its 2nd message"),
+        (On("message", nth=11, kind="jo*"), "before its 11th message of jo*"),
+        (On("run", nth=23, incarnation=4), "before its 23rd run as incarnation 4"),
+        (On("receive", nth=101), "before its 101st receive"),
+    ],
+)
+def test_a_moment_in_words(moment: At | On, words: str) -> None:
+    assert describe_moment(moment) == words
+
+
+@pytest.mark.parametrize(
+    ("make", "field"),
+    [
+        (lambda: At(-1), "seconds"),
+        (lambda: At(float("nan")), "seconds"),
+        (lambda: At("soon"), "seconds"),  # type: ignore[arg-type] # what is refused
+        (lambda: At(True), "seconds"),
+        (lambda: On("handle_everything"), "callback"),
+        (lambda: On("init", nth=0), "nth"),
+        (lambda: On("init", kind=""), "kind"),
+        (lambda: On("init", incarnation=0), "incarnation"),
+    ],
+)
+def test_moments_that_cannot_be_are_refused(make: Any, field: str) -> None:
+    with pytest.raises(BadFault) as caught:
+        make()
+    assert caught.value.field == field

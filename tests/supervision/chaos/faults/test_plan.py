@@ -1,0 +1,94 @@
+"""Plans that are drawn by chance."""
+
+from random import Random
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from supervision.chaos.errors import BadFault
+from supervision.chaos.faults.kinds import FAULTS, Kill, plan_from_json, plan_to_json
+from supervision.chaos.faults.moments import At
+from supervision.chaos.faults.plan import EVERYWHERE, Storm, draw_plan
+
+
+def everything(count: int = 40, **options: Any) -> Storm:
+    return Storm(
+        ["/top/a", "/top/b*"],
+        count=count,
+        kinds=list(FAULTS),
+        hosts=["x", "y", "z"],
+        nodes=["n"],
+        connections=["x->y*"],
+        **options,
+    )
+
+
+@given(st.integers(0, 2**64))
+def test_the_same_numbers_give_the_same_plan(seed: int) -> None:
+    assert everything().draw(Random(seed)) == everything().draw(Random(seed))
+
+
+@given(st.integers(0, 2**64))
+def test_every_plan_of_a_storm_is_a_plan_and_survives_json(seed: int) -> None:
+    plan = everything().draw(Random(seed))
+    assert len(plan) == 40
+    assert plan_from_json(plan_to_json(plan)) == plan
+
+
+@given(st.integers(0, 2**64))
+def test_a_storm_with_one_more_fault_has_the_same_others(seed: int) -> None:
+    fewer, more = (everything(count).draw(Random(seed)) for count in (10, 11))
+    assert fewer in [more[:position] + more[position + 1 :] for position in range(11)]
+
+
+@given(st.integers(0, 2**64))
+def test_faults_happen_within_the_time_of_the_storm_the_earliest_first(seed: int) -> None:
+    plan = everything(callbacks=0.0, after=2.0, within=5.0).draw(Random(seed))
+    times = [fault.when.seconds for fault in plan if isinstance(fault.when, At)]
+    assert len(times) == len(plan)
+    assert times == sorted(times)
+    assert 2.0 <= times[0] <= times[-1] <= 5.0
+
+
+def test_a_storm_gets_around_to_every_kind_that_it_names() -> None:
+    kinds = {type(fault) for fault in everything(count=400).draw(Random(1))}
+    assert kinds == set(FAULTS.values())
+    assert set(EVERYWHERE) < set(FAULTS)
+
+
+def test_the_share_of_callbacks_is_kept() -> None:
+    storm = Storm(["/top"], count=400, callbacks=1.0)
+    assert not any(isinstance(fault.when, At) for fault in storm.draw(Random(1)))
+
+
+@pytest.mark.parametrize(
+    ("field", "options"),
+    [
+        ("kinds", {"targets": ["x"], "kinds": []}),
+        ("kinds", {"targets": ["x"], "kinds": ["explode"]}),
+        ("targets", {"kinds": ["kill"]}),
+        ("hosts", {"kinds": ["partition"], "hosts": ["a"]}),
+        ("nodes", {"kinds": ["kill_node"]}),
+        ("count", {"targets": ["x"], "count": -1}),
+        ("count", {"targets": ["x"], "count": 1.5}),
+        ("within", {"targets": ["x"], "within": -1.0}),
+        ("after", {"targets": ["x"], "after": -1.0}),
+        ("longest", {"targets": ["x"], "longest": -1.0}),
+        ("callbacks", {"targets": ["x"], "callbacks": 2.0}),
+    ],
+)
+def test_storms_that_cannot_be_are_refused(field: str, options: dict[str, Any]) -> None:
+    with pytest.raises(BadFault) as caught:
+        Storm(**options)
+    assert caught.value.field == field
+
+
+def test_a_plan_may_be_written_in_any_way() -> None:
+    faults = (Kill(target="/top", when=At(1)),)
+    storm = Storm(["/top"], count=3)
+    assert draw_plan(None, Random(1)) == ()
+    assert draw_plan(list(faults), Random(1)) == faults
+    assert draw_plan(storm, Random(1)) == storm.draw(Random(1))
+    assert draw_plan(lambda random: [faults[0]] * random.randint(2, 2), Random(1)) == faults * 2

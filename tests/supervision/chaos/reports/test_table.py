@@ -1,0 +1,77 @@
+import io
+from typing import Any
+
+from rich.console import Console
+
+from supervision.chaos.live.outcome import LiveOutcome
+from supervision.chaos.reports.table import print_report
+from tests.supervision.chaos.traces import CRASH, KILLED, HandMade
+
+
+def outcome(trace: HandMade, **fields: Any) -> LiveOutcome:
+    told: dict[str, Any] = {
+        "scenario": "shop:day",
+        "seed": 7,
+        "params": {},
+        "seconds": 60.0,
+        "faults": (),
+        "fault_reports": (),
+        "sometimes": {},
+        "problems": (),
+        "error": None,
+        "interrupted": False,
+        "result": None,
+        "trace": trace.lines,
+    }
+    return LiveOutcome(**{**told, **fields})
+
+
+def printed(told: LiveOutcome) -> str:
+    file = io.StringIO()
+    print_report(told, Console(file=file, width=120, color_system=None))
+    return file.getvalue()
+
+
+def test_it_has_what_was_done_and_what_came_of_it() -> None:
+    trace = HandMade()
+    trace.spawned(0, 1, "/top/room [red]")
+    kill = trace.fault(1.5, "kill", pid=1, path="/top/room [red]")
+    trace.exited(1.5, 1, KILLED, cause=kill)
+    trace.spawned(1.75, 2, "/top/room [red]", inc=2)
+    for number in range(7):
+        trace.fault(9, f"kill /b{number}", status="not_applicable", why="there was no such process")
+    text = printed(outcome(trace))
+    assert "1.50 s" in text
+    assert "top/room [red]" in text
+    assert "250 ms" in text
+    assert "7 not done (there was no such process): kill /b0; kill /b1; kill /b2" in text
+    assert "kill /b4; and 2 more" in text
+    assert "1 applied, 0 masked, 7 not applicable" in text
+    assert "shop:day, seed 7: nothing went wrong, but nobody has said with world.steady" in text
+
+
+def test_that_a_steady_state_came_back_is_said_if_there_was_one() -> None:
+    trace = HandMade()
+    trace.add(1.0, "steady", pid=None, name="all serve", holds=True)
+    assert "shop:day, seed 7: the steady state came back." in printed(outcome(trace))
+
+
+def test_it_says_what_went_wrong() -> None:
+    text = printed(outcome(HandMade(), problems=("nobody [came] back",), interrupted=True))
+    assert "✗ nobody [came] back" in text
+    assert "shop:day, seed 7: failed. It was ended early." in text
+
+
+def test_of_very_many_faults_those_that_took_most_along_are_shown() -> None:
+    trace = HandMade()
+    for pid in range(1, 101):
+        trace.spawned(0, pid, f"/{pid}")
+    for pid in range(1, 61):
+        trace.fault(pid, "kill", pid=pid, path=f"/{pid}")
+        trace.exited(pid, pid, CRASH)
+    wide = trace.fault(70, "kill", pid=61, path="/wide")
+    trace.exited(70, 61, KILLED, cause=wide)
+    trace.exited(70, 62, KILLED, cause=wide)
+    text = printed(outcome(trace))
+    assert "/wide" in text
+    assert "... 21 more" in text

@@ -1,0 +1,238 @@
+"""A call to a supervisor that could never be answered is refused; all others are answered."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+import trio
+
+from actors import (
+    Crash,
+    GenServer,
+    Pid,
+    Reply,
+    Shutdown,
+    StartError,
+    call,
+    is_alive,
+    spawn,
+    spawn_link,
+    stop,
+    trap_exits,
+    wait_exit,
+)
+from actors.runtime import Runtime
+from supervision import (
+    ChildSpec,
+    ChildStartFailed,
+    DynamicSupervisor,
+    Supervisor,
+    SupervisorDeadlock,
+    child_spec,
+)
+from supervision._core import deadlock as _waiting
+
+Question = Callable[[], Awaitable[object]]
+
+
+class Asks(GenServer[None]):
+    """Asks something when it starts, or when it stops, and writes down the answer."""
+
+    async def init(
+        self,
+        *,
+        first: Question | None = None,
+        last: Question | None = None,
+        answers: list[object] | None = None,
+    ) -> None:
+        trap_exits()
+        self.last = last
+        self.answers = answers if answers is not None else []
+        if first is not None:
+            self.answers.append(await first())
+
+    async def handle_call(self, request: Any, sender: Any) -> Reply:
+        return Reply(await request())
+
+    async def terminate(self, reason: Any) -> None:
+        if self.last is not None:
+            try:
+                self.answers.append(await self.last())
+            except SupervisorDeadlock as error:
+                self.answers.append(error)
+
+
+def asks(**kwargs: Any) -> ChildSpec:
+    return child_spec(Asks, id="asks", kwargs=kwargs, shutdown=60.0)
+
+
+async def which_top() -> object:
+    return await Supervisor.which_children("top")
+
+
+async def test_a_child_that_calls_its_supervisor_in_init_fails_and_is_told_why(
+    runtime: Runtime,
+) -> None:
+    with trio.fail_after(1), pytest.raises(StartError) as caught:
+        await Supervisor.start([asks(first=which_top)], name="top")
+    reason = caught.value.reason
+    assert isinstance(reason, Shutdown)
+    crash = reason.detail.reason  # type: ignore[attr-defined]
+    assert isinstance(crash, Crash)
+    error = crash.exception
+    assert isinstance(error, SupervisorDeadlock)
+    assert (error.id, error.phase) == ("asks", "start")
+    assert "handle_continue" in str(error)
+
+
+async def test_the_same_holds_for_every_question_and_every_kind_of_supervisor(
+    runtime: Runtime,
+) -> None:
+    supervisor = await Supervisor.start([], name="top")
+    pool = await DynamicSupervisor.start(name="pool")
+    questions: list[Question] = [
+        which_top,
+        lambda: Supervisor.count_children("top"),
+        lambda: Supervisor.start_child(supervisor, asks()),
+        lambda: Supervisor.restart_child(supervisor, "asks"),
+        lambda: Supervisor.terminate_child(supervisor, "asks"),
+        lambda: Supervisor.delete_child(supervisor, "asks"),
+        lambda: Supervisor.get_childspec(supervisor, "asks"),
+    ]
+    for question in questions:
+        with trio.fail_after(1), pytest.raises(ChildStartFailed, match="neither could go on"):
+            await Supervisor.start_child(supervisor, asks(first=question))
+    questions = [
+        lambda: DynamicSupervisor.which_children(pool),
+        lambda: DynamicSupervisor.count_children("pool"),
+        lambda: DynamicSupervisor.start_child(pool, asks()),
+    ]
+    for question in questions:
+        with trio.fail_after(1), pytest.raises(StartError, match="neither could go on"):
+            await DynamicSupervisor.start_child(pool, asks(first=question))
+
+
+async def test_a_child_that_calls_its_supervisor_in_terminate_is_told_why(
+    runtime: Runtime,
+) -> None:
+    answers: list[Any] = []
+    supervisor = await Supervisor.start([asks(last=which_top, answers=answers)], name="top")
+    with trio.fail_after(1):
+        await stop(supervisor)
+    [error] = answers
+    assert isinstance(error, SupervisorDeadlock)
+    assert (error.supervisor, error.phase, error.id) == (supervisor, "stop", "asks")
+
+
+async def test_a_dynamic_supervisor_that_stops_all_or_one_is_not_to_be_called_either(
+    runtime: Runtime,
+) -> None:
+    answers: list[Any] = []
+    pool = await DynamicSupervisor.start(name="pool")
+    spec = asks(last=lambda: DynamicSupervisor.count_children("pool"), answers=answers)
+    pids = [await DynamicSupervisor.start_child(pool, spec) for _ in range(3)]
+    with trio.fail_after(1):
+        await DynamicSupervisor.terminate_child(pool, pids[0])
+        await stop(pool)
+    assert [type(answer) for answer in answers] == [SupervisorDeadlock] * 3
+
+
+async def test_a_chain_of_supervisors_that_wait_for_each_other_is_recognised(
+    runtime: Runtime,
+) -> None:
+    with trio.fail_after(1), pytest.raises(StartError, match="neither could go on"):
+        await Supervisor.start(
+            [Supervisor.child_spec([asks(first=which_top)], id="middle")], name="top"
+        )
+    answers: list[Any] = []
+    top = await Supervisor.start(
+        [Supervisor.child_spec([asks(last=which_top, answers=answers)], id="middle")], name="top"
+    )
+    with trio.fail_after(1):
+        await stop(top)
+    [error] = answers
+    assert isinstance(error, SupervisorDeadlock)
+    assert (error.supervisor, error.id) == (top, "middle")
+
+
+async def test_a_running_child_may_call_its_supervisor(runtime: Runtime) -> None:
+    supervisor = await Supervisor.start([asks()], name="top")
+    [info] = await Supervisor.which_children(supervisor)
+    with trio.fail_after(1):
+        assert await call(info.pid, which_top) == [info]
+
+
+async def test_a_running_child_may_call_while_a_sibling_starts_or_stops(runtime: Runtime) -> None:
+    supervisor = await Supervisor.start([asks()], name="top")
+    [info] = await Supervisor.which_children(supervisor)
+
+    async def slow() -> Pid:
+        await trio.sleep(1)
+        return spawn_link(trio.sleep_forever)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(Supervisor.start_child, supervisor, ChildSpec("slow", slow))
+        await trio.sleep(0.5)
+        counted = await call(info.pid, lambda: Supervisor.count_children("top"))
+    assert counted.active == 2
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(Supervisor.terminate_child, supervisor, "slow")
+        counted = await call(info.pid, lambda: Supervisor.count_children("top"))
+    assert counted.specs == 2
+
+
+async def test_strangers_and_tasks_that_are_no_processes_wait_for_a_busy_supervisor(
+    runtime: Runtime,
+) -> None:
+    supervisor = await Supervisor.start([], name="top")
+    counts: list[object] = []
+
+    async def slow() -> Pid:
+        await trio.sleep(1)
+        return spawn_link(trio.sleep_forever)
+
+    async def ask() -> None:
+        counts.append((await Supervisor.count_children(supervisor)).active)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(Supervisor.start_child, supervisor, ChildSpec("slow", slow))
+        await trio.sleep(0.5)
+        nursery.start_soon(ask)
+        await wait_exit(spawn(ask))
+    assert counts == [1, 1]
+
+
+async def test_a_child_of_another_supervisor_may_call_this_one_in_its_init(
+    runtime: Runtime,
+) -> None:
+    await Supervisor.start([], name="top")
+    answers: list[object] = []
+    other = await Supervisor.start([asks(first=which_top, answers=answers)])
+    assert is_alive(other)
+    assert answers == [[]]
+
+
+async def test_a_helper_that_nobody_waits_for_may_call_the_supervisor_above_its_starting_parent(
+    runtime: Runtime,
+) -> None:
+    counts: list[object] = []
+
+    async def helper() -> None:
+        counts.append((await Supervisor.count_children("top")).active)
+
+    class Parent(GenServer[None]):
+        async def init(self) -> None:
+            spawn(helper)
+            await trio.sleep(1)
+
+    await Supervisor.start([Parent], name="top")
+    await trio.testing.wait_all_tasks_blocked()
+    assert counts == [1]
+
+
+async def test_nothing_is_remembered_about_supervisors_that_have_ended(runtime: Runtime) -> None:
+    before = len(_waiting._supervisors)
+    supervisor = await Supervisor.start([DynamicSupervisor])
+    assert len(_waiting._supervisors) == before + 2
+    await stop(supervisor)
+    assert len(_waiting._supervisors) == before
