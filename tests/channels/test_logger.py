@@ -332,15 +332,15 @@ async def test_a_crash_report_of_a_connection_does_not_show_what_it_was_reading(
 
 def test_no_more_parameters_are_looked_at_than_a_line_has_room_for() -> None:
     class Looked(list[Any]):
-        count = 0
+        looked_at = 0
 
         def __getitem__(self, key: Any) -> Any:
             found = super().__getitem__(key)
-            Looked.count += len(found)
+            Looked.looked_at += len(found)
             return found
 
     shown = channels_logger._Lines(())._shown(Looked([Looked(range(50_000))] * 50_000))
-    assert Looked.count <= 21 * 21 + 21
+    assert Looked.looked_at <= 21 * 21 + 21
     assert shown.endswith("...]")
     deep: Any = []
     for _ in range(900):
