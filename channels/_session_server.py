@@ -52,6 +52,7 @@ from channels.transports.events import Signal
 
 __all__ = [
     "CLOSED",
+    "FREE_BYTES",
     "INACTIVE",
     "PROTOCOL_ERROR",
     "TRY_AGAIN_LATER",

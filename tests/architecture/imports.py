@@ -47,6 +47,8 @@ PURE = (
     "channels.serializers",
     "channels.session",
     "channels.topics",
+    "channels.transports.fragments",
+    "channels.transports.inflater",
     "channels.transports.longpoll",
     "channels.transports.deflate",
     "channels.transports.origin",
