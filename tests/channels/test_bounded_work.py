@@ -101,7 +101,9 @@ async def test_a_long_message_is_weighed_64_kib_at_a_time(serve: Serve, size: in
     server = await serve(Endpoint(sockets={"/socket": UserSocket}))
     client = await server.connect()
     client.write(client_frame(TEXT, message(b'"' + b"x" * size + b'"')))
-    assert await turns_until(client, reply(None, "1", "phoenix")) >= 1.8 * size / READ  # read, then weighed
+    assert (
+        await turns_until(client, reply(None, "1", "phoenix")) >= 1.8 * size / READ
+    )  # read, then weighed
 
 
 async def test_a_compressed_message_is_inflated_piece_by_piece(serve: Serve) -> None:
