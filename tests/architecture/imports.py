@@ -53,6 +53,8 @@ PURE = (
     "channels.upgrade.request",
     "channels.upgrade.subprotocol",
     "channels.upgrade.web_sessions",
+    "channels.wire.fragments",
+    "channels.wire.inflater",
 )
 """Modules, and packages of them, that are given the time, chance and the world as arguments."""
 
