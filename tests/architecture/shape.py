@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 from tests.architecture.sources import Source
 
-MODULE_LINES = 400
+MODULE_LINES = 650
 FUNCTION_LINES = 60
 
 Function: TypeAlias = ast.FunctionDef | ast.AsyncFunctionDef
