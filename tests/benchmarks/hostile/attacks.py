@@ -151,9 +151,8 @@ async def _pongs(stream: trio.SocketStream) -> None:
 
 
 async def _fragments(stream: trio.SocketStream) -> None:
-    begins, ends = client_frame(TEXT, b"[", fin=False), client_frame(CONTINUATION, b"")
+    begins = client_frame(TEXT, b"[", fin=False)
     await _flood(stream, client_frame(CONTINUATION, b"", fin=False), begins)
-    await stream.send_all(ends)
 
 
 async def _pings(stream: trio.SocketStream) -> None:
