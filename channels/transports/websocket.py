@@ -20,7 +20,6 @@ pieces (`channels.transports.inflater`), and no further than to the size that a 
 
 A client may send ten thousand frames in one read, or a message that inflates to ten megabytes. So
 `receive` can be told how many steps to take; `has_more` says whether it has to be called again.
-
 Source: RFC 6455, sections 5 to 7; RFC 7692; close codes as Phoenix under Bandit sends them.
 """
 
