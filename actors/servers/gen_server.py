@@ -27,7 +27,7 @@ import trio
 from trio.lowlevel import current_task, enable_ki_protection, wait_task_rescheduled
 
 from actors._kernel.address_check import check_address
-from actors._kernel.process import acting_process, current_process, require_runtime
+from actors._kernel.process import Process, acting_process, current_process, require_runtime
 from actors._kernel.start import start
 from actors.errors import (
     CallExit,
@@ -245,7 +245,7 @@ async def call(server: object, request: Any, *, timeout: float = 5.0) -> Any:
 
 # Ctrl-C in the middle would leave a request behind whose answer wakes a task that does not wait.
 @enable_ki_protection
-async def _request(  # noqa: C901, PLR0912, PLR0915 - one exchange, spelled out for speed
+async def _request(  # noqa: C901, PLR0912 - one exchange, spelled out for speed
     envelope: type[CallRequest | SystemRequest], server: object, request: Any, timeout: float
 ) -> Any:
     # First of all: a limit that is no number must raise before the server can answer.
@@ -258,14 +258,9 @@ async def _request(  # noqa: C901, PLR0912, PLR0915 - one exchange, spelled out 
     runtime = server._runtime if type(server) is Pid else require_runtime()
     runtime.require_thread("call")
     target = server._process if type(server) is Pid else runtime.resolve(server)
-    if target is None:
+    if target is None or target is caller:
         await trio.lowlevel.checkpoint()
-        if type(server) is not Pid:
-            check_address(_verb(envelope, request), server, require_runtime())
-        raise NoProcess(server, request, timeout)
-    if target is caller:
-        await trio.lowlevel.checkpoint()
-        raise CallingSelf(server, request, timeout)
+        raise _unanswerable(target, envelope, server, request, timeout)
     runtime = target.runtime
     sender = Sender(None if caller is None else caller.pid, target, current_task())
     # Only in debug builds. A helper task that waits does not keep its process from answering.
@@ -306,6 +301,20 @@ async def _request(  # noqa: C901, PLR0912, PLR0915 - one exchange, spelled out 
     if sender._failure is None:
         return sender._value
     raise _call_exit(sender, server, request, timeout)
+
+
+def _unanswerable(
+    target: Process | None,
+    envelope: type[CallRequest | SystemRequest],
+    server: object,
+    request: Any,
+    timeout: float,
+) -> CallExit:
+    if target is not None:
+        return CallingSelf(server, request, timeout)
+    if type(server) is not Pid:
+        check_address(_verb(envelope, request), server, require_runtime())
+    return NoProcess(server, request, timeout)
 
 
 def _call_exit(sender: Sender, server: object, request: Any, timeout: float) -> CallExit:
