@@ -43,15 +43,15 @@ from supervision.errors import (
     UnknownRequest,
     describe_reason,
 )
-from supervision.partitions.partition import (
+from supervision.partitions import (
     BadPartitionKey,
     NoPartitions,
-    Partition,
+    PartitionSupervisor,
+    PartitionVia,
     partition,
     partition_of,
     which_partition,
 )
-from supervision.partitions.partition_supervisor import PartitionSupervisor
 from supervision.supervisor import Supervisor, check_child_specs
 from supervision.tasks.errors import BadTaskOption, NotTaskOwner, TaskExit, TaskTimeout
 from supervision.tasks.groups import await_many, yield_many
@@ -96,8 +96,8 @@ __all__ = [
     "NotTaskOwner",
     "Ok",
     "Outcome",
-    "Partition",
     "PartitionSupervisor",
+    "PartitionVia",
     "SupervisionError",
     "Supervisor",
     "SupervisorDeadlock",

@@ -19,9 +19,8 @@ from actors.messages import Exit
 from actors.refs import Pid
 from actors.servers.gen_server import GenServer, Sender
 from actors.servers.results import Reply, Stop
-from supervision._core.deadlock import ask
 from supervision._core.dynamic import Pool
-from supervision._core.requests import refuse
+from supervision._core.requests import ask, refuse
 from supervision.backoff import Backoff, check_backoff
 from supervision.child_spec import (
     ChildCounts,

@@ -16,8 +16,8 @@ from actors.refs import Pid
 from actors.servers.results import Stop
 from actors.timers import cancel_timer, send_after
 from supervision._core.children import Failed, start, stop, stop_together, stopped_as_asked
-from supervision._core.deadlock import Waiting
 from supervision._core.reports import Reports
+from supervision._core.requests import Waiting
 from supervision.backoff import Delays
 from supervision.child_spec import (
     RESTARTING,

@@ -16,7 +16,7 @@ from actors.runtime import current_runtime
 from actors.servers.gen_server import GenServer
 from actors.servers.results import Fail
 from supervision._core.children import stop
-from supervision._core.deadlock import Waiting
+from supervision._core.requests import Waiting
 from supervision.applications.spec import ApplicationSpec
 from supervision.events import APPLICATION_CALLBACK_FAILED
 from supervision.supervisor import Supervisor

@@ -29,7 +29,7 @@ from actors.runtime import current_runtime
 from actors.servers.gen_server import GenServer, Sender
 from actors.servers.results import NoReply, Reply, Stop
 from supervision._core.children import stop
-from supervision._core.deadlock import Waiting, ask
+from supervision._core.requests import Waiting, ask
 from supervision.applications._master import ApplicationMaster
 from supervision.applications.spec import (
     ApplicationNotStarted,

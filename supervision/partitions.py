@@ -11,27 +11,178 @@ copy, for as long as the number of partitions does not change.
 from __future__ import annotations
 
 import os
+import re
+import zlib
 from collections.abc import Awaitable, Callable
+from enum import Enum
 from inspect import isawaitable
-from typing import Any
+from typing import Any, final
 
-from attrs import evolve
+from attrs import evolve, frozen
 
-from actors.errors import StartIgnored
-from actors.process import current_pid
-from actors.refs import Pid
+from actors.addresses import Via
+from actors.errors import NoProcess, StartIgnored
+from actors.process import current_pid, is_alive
+from actors.refs import Pid, Ref
+from actors.runtime import Runtime, current_runtime
 from actors.servers.gen_server import Sender
 from actors.servers.results import Reply
-from supervision._core.deadlock import ask
+from supervision._core.requests import ask, publish, published
 from supervision.backoff import Backoff
 from supervision.child_spec import ChildSpec, RestartType, Supervised, child_spec
 from supervision.errors import BadSupervisorOption, ChildNotFound, SupervisionError
 from supervision.messages import ResizePartitions
-from supervision.partitions.partition import Table, keep, require
 from supervision.strategy import Strategy
 from supervision.supervisor import Supervisor
 
-__all__ = ["PartitionSupervisor"]
+__all__ = [
+    "BadPartitionKey",
+    "NoPartitions",
+    "PartitionSupervisor",
+    "PartitionVia",
+    "partition",
+    "partition_of",
+    "which_partition",
+]
+
+
+class NoPartitions(SupervisionError):
+    """The partition supervisor was resized to nothing, so no key leads anywhere.
+
+    Field: `supervisor`.
+    """
+
+    def __init__(self, supervisor: object) -> None:
+        super().__init__(
+            f"{supervisor!r} has no partitions at present; PartitionSupervisor.resize brings them back"
+        )
+        self.supervisor = supervisor
+
+
+class BadPartitionKey(SupervisionError, TypeError):
+    """A key that would lead to another partition in every run of the program.
+
+    Field: `key`.
+    """
+
+    def __init__(self, key: object) -> None:
+        super().__init__(
+            f"{key!r} cannot be a key: what is known of it is its place in memory; use a number, a string, "
+            "a tuple of such, or an object whose repr says what it is"
+        )
+        self.key = key
+
+
+class Table:
+    """Where the partitions of one supervisor are. Written in its process alone."""
+
+    __slots__ = ("pids", "size", "wanted")
+
+    def __init__(self, size: int) -> None:
+        # How many keys are spread over; never more than there were at the start.
+        self.size = size
+        # How many may start. Larger than the size only while the supervisor starts those that are missing.
+        self.wanted = size
+        self.pids: list[Pid | None] = [None] * size
+
+
+def partition_of(key: object, count: int) -> int:
+    """The number of the partition, of so many, that a key belongs to.
+
+        partition_of(7, 4)              # 3
+        partition_of("lobby", 4)        # the same in every run of every program
+
+    Whole numbers are taken by their absolute value, modulo `count`; anything else by a CRC-32 of what it is. Not
+    Python's `hash`, which is another one in each run for strings.
+
+    Raises:
+        BadPartitionKey: see there.
+    """
+    if isinstance(key, int):
+        return abs(int(key)) % count
+    return zlib.crc32(_bytes_of(key)) % count
+
+
+_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
+
+
+def _bytes_of(key: object) -> bytes:
+    if isinstance(key, str):
+        return b"s" + key.encode(errors="surrogatepass")
+    if isinstance(key, bytes):
+        return b"b" + key
+    if isinstance(key, tuple):
+        return b"t" + b"".join(b"%d:%s" % (len(part), part) for part in map(_bytes_of, key))
+    if isinstance(key, Enum):
+        return f"e{type(key).__qualname__}.{key.name}".encode()
+    if isinstance(key, Pid | Ref):
+        return b"p%d" % key.number
+    text = repr(key)
+    if type(key).__repr__ is object.__repr__ or _ADDRESS.search(text):
+        raise BadPartitionKey(key)
+    return b"r" + text.encode(errors="surrogatepass")
+
+
+@final
+@frozen(slots=True)
+class PartitionVia(Via):
+    """The address of whatever partition a key belongs to; made by `partition`."""
+
+    supervisor: object
+    key: Any
+
+    def whereis(self, runtime: Runtime) -> Pid | None:
+        """Where the key leads now; None if nowhere."""
+        table = published(Table, self.supervisor, runtime)
+        if table is None or table.size == 0:
+            return None
+        pid = table.pids[partition_of(self.key, table.size)]
+        return pid if pid is not None and is_alive(pid) else None
+
+
+def partition(supervisor: object, key: Any) -> PartitionVia:
+    """An address for the partition of a key, that may stand wherever a pid or a name may.
+
+        cast(partition("counters", user_id), "seen")
+
+    Args:
+        supervisor: the name of a partition supervisor; a pid is good until that is restarted.
+        key: any hashable value that `partition_of` takes.
+
+    It is looked up whenever it is used, so it also reaches a copy that has been restarted. It cannot be given to a
+    process as its name.
+
+    Raises:
+        BadPartitionKey: see there.
+    """
+    partition_of(key, 1)  # for what it raises, which would be out of place in the middle of a send
+    return PartitionVia(supervisor, key)
+
+
+def which_partition(supervisor: object, key: Any) -> Pid:
+    """The pid behind `partition(supervisor, key)` now.
+
+    Raises:
+        NoProcess: there is no such partition supervisor, or the partition is not running at this moment.
+        NoPartitions: it has been resized to nothing.
+        BadPartitionKey: see there.
+    """
+    table = require(supervisor)
+    if table.size == 0:
+        raise NoPartitions(supervisor)
+    pid = table.pids[partition_of(key, table.size)]
+    if pid is None or not is_alive(pid):
+        raise NoProcess(partition(supervisor, key), "which_partition", 0)
+    return pid
+
+
+def require(supervisor: object) -> Table:
+    """The table of a partition supervisor, or NoProcess."""
+    table = published(Table, supervisor, current_runtime())
+    if table is None:
+        raise NoProcess(supervisor, "partitions", 0)
+    return table
+
 
 WithArguments = Callable[[tuple[Any, ...], int], tuple[Any, ...]]
 
@@ -288,7 +439,7 @@ def _arguments(
 async def _start_partition(
     table: Table, number: int, spec: ChildSpec, args: tuple[Any, ...]
 ) -> Pid:
-    keep(table)
+    publish(table)
     if number >= table.wanted:
         # A restart of the whole group starts those that were stopped, too; here these are none of the group.
         raise StartIgnored
