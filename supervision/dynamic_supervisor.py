@@ -13,18 +13,13 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from actors.exits import ExitReason
 from actors.links import trap_exits
-from actors.messages import Exit
 from actors.refs import Pid
-from actors.servers.gen_server import GenServer, Sender
-from actors.servers.results import Reply, Stop
+from supervision._core.base import SupervisorBase
 from supervision._core.dynamic import Pool
-from supervision._core.requests import ask, refuse
+from supervision._core.requests import ask
 from supervision.backoff import Backoff, check_backoff
 from supervision.child_spec import (
-    ChildCounts,
-    ChildInfo,
     ChildSpec,
     RestartType,
     Supervised,
@@ -33,19 +28,16 @@ from supervision.child_spec import (
 from supervision.errors import BadSupervisorOption
 from supervision.intensity import RestartIntensity
 from supervision.messages import (
-    CountChildren,
     PoolSetup,
     StartDynamicChild,
     TerminateDynamicChild,
-    TryAgain,
-    WhichChildren,
 )
 from supervision.strategy import check_significance
 
 __all__ = ["DynamicSupervisor"]
 
 
-class DynamicSupervisor(GenServer[Pool]):
+class DynamicSupervisor(SupervisorBase[Pool]):
     """A process that supervises any number of children of any kinds, all independent.
 
     After `DynamicSupervisor` of Elixir and OTP's
@@ -127,17 +119,7 @@ class DynamicSupervisor(GenServer[Pool]):
             BadSupervisorOption: an option has a value that does not exist.
         """
         _set_up(**{key: options[key] for key in _SETTINGS if key in options})
-        if id is None:
-            id = options.get("name") or cls.__name__
-        return ChildSpec(
-            id,
-            cls.start_link,
-            (),
-            options,
-            restart=restart,
-            type="supervisor",
-            significant=significant,
-        )
+        return cls._describe((), options, id=id, restart=restart, significant=significant)
 
     # What others may ask
 
@@ -177,59 +159,19 @@ class DynamicSupervisor(GenServer[Pool]):
         """
         await ask(supervisor, TerminateDynamicChild(pid))
 
-    @staticmethod
-    async def which_children(supervisor: object) -> list[ChildInfo]:
-        """List the children, the one that was started last first. Their ids are None.
-
-        Raises:
-            SupervisorDeadlock: the caller is a child of the supervisor that it is waiting for.
-        """
-        children: list[ChildInfo] = await ask(supervisor, WhichChildren())
-        return children
-
-    @staticmethod
-    async def count_children(supervisor: object) -> ChildCounts:
-        """Count the children.
-
-        Raises:
-            SupervisorDeadlock: the caller is a child of the supervisor that it is waiting for.
-        """
-        counts: ChildCounts = await ask(supervisor, CountChildren())
-        return counts
-
     # The process
 
     async def init(self, setup: PoolSetup) -> None:
         trap_exits()
         self.state = Pool(setup)
 
-    async def handle_call(self, request: Any, sender: Sender) -> Reply:
+    async def _answer(self, request: Any) -> Any:
         kind = type(request)
         if kind is StartDynamicChild:
-            return Reply(await self.state.start_child(request.spec, request.extra))
+            return await self.state.start_child(request.spec, request.extra)
         if kind is TerminateDynamicChild:
-            return Reply(await self.state.terminate_child(request.pid))
-        if kind is WhichChildren:
-            return Reply(self.state.which_children())
-        if kind is CountChildren:
-            return Reply(self.state.count_children())
-        # A pool must not fall because of one mistaken call, nor should its caller wait in vain.
-        return Reply(refuse(self, request))
-
-    async def handle_cast(self, message: Any) -> None:
-        await super().handle_info(message)
-
-    async def handle_info(self, message: Any) -> Stop | None:
-        kind = type(message)
-        if kind is Exit:
-            return await self.state.ended(message.pid, message.reason)
-        if kind is TryAgain:
-            return await self.state.try_again(message)
-        await super().handle_info(message)
-        return None
-
-    async def terminate(self, reason: ExitReason) -> None:
-        await self.state.stop_all()
+            return await self.state.terminate_child(request.pid)
+        return await super()._answer(request)
 
 
 def _set_up(

@@ -25,8 +25,6 @@ from actors.errors import NoProcess, StartIgnored
 from actors.process import current_pid, is_alive
 from actors.refs import Pid, Ref
 from actors.runtime import Runtime, current_runtime
-from actors.servers.gen_server import Sender
-from actors.servers.results import Reply
 from supervision._core.requests import ask, publish, published
 from supervision.backoff import Backoff
 from supervision.child_spec import ChildSpec, RestartType, Supervised, child_spec
@@ -301,13 +299,11 @@ class PartitionSupervisor(Supervisor):
             options: as for `start_link`.
         """
         _partitioned(child, name, options.get("partitions"), options.get("with_arguments"))
-        return ChildSpec(
-            name if id is None else id,
-            cls.start_link,
+        return cls._describe(
             (child,),
             {"name": name, **options},
+            id=name if id is None else id,
             restart=restart,
-            type="supervisor",
             significant=significant,
         )
 
@@ -348,13 +344,10 @@ class PartitionSupervisor(Supervisor):
 
     # The process
 
-    async def handle_call(self, request: Any, sender: Sender) -> Reply:
-        if type(request) is not ResizePartitions:
-            return await super().handle_call(request, sender)
-        try:
-            return Reply(await self._resize(request.partitions))
-        except SupervisionError as refusal:
-            return Reply(refusal)
+    async def _answer(self, request: Any) -> Any:
+        if type(request) is ResizePartitions:
+            return await self._resize(request.partitions)
+        return await super()._answer(request)
 
     async def _resize(self, partitions: int) -> int:
         table = require(current_pid())

@@ -22,18 +22,15 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from actors.exits import ExitReason, Shutdown
+from actors.exits import Shutdown
 from actors.links import trap_exits
-from actors.messages import Exit
 from actors.refs import Pid
-from actors.servers.gen_server import GenServer, Sender
-from actors.servers.results import Reply, Stop
+from actors.servers.results import Stop
+from supervision._core.base import SupervisorBase
 from supervision._core.fixed import Tree
-from supervision._core.requests import ask, refuse
+from supervision._core.requests import ask
 from supervision.backoff import Backoff, check_backoff
 from supervision.child_spec import (
-    ChildCounts,
-    ChildInfo,
     ChildSpec,
     RestartType,
     Supervised,
@@ -43,19 +40,15 @@ from supervision.errors import (
     BadSupervisorOption,
     DuplicateChildId,
     FailedToStartChild,
-    SupervisionError,
 )
 from supervision.intensity import RestartIntensity
 from supervision.messages import (
-    CountChildren,
     DeleteChild,
     GetChildSpec,
     RestartChild,
     Setup,
     StartChild,
     TerminateChild,
-    TryAgain,
-    WhichChildren,
 )
 from supervision.strategy import (
     AutoShutdown,
@@ -68,7 +61,7 @@ from supervision.strategy import (
 __all__ = ["Supervisor", "check_child_specs"]
 
 
-class Supervisor(GenServer[Tree]):
+class Supervisor(SupervisorBase[Tree]):
     """A process that supervises a fixed set of children.
 
     Start it with `start_link`; the functions that take a supervisor's pid or name as their first
@@ -178,17 +171,7 @@ class Supervisor(GenServer[Tree]):
         """
         specs = tuple(child_spec(child) for child in _listed(children))
         _set_up(specs, **{key: options[key] for key in _SETTINGS if key in options})
-        if id is None:
-            id = options.get("name") or cls.__name__
-        return ChildSpec(
-            id,
-            cls.start_link,
-            (specs,),
-            options,
-            restart=restart,
-            type="supervisor",
-            significant=significant,
-        )
+        return cls._describe((specs,), options, id=id, restart=restart, significant=significant)
 
     # What others may ask
 
@@ -258,26 +241,6 @@ class Supervisor(GenServer[Tree]):
         await ask(supervisor, DeleteChild(id))
 
     @staticmethod
-    async def which_children(supervisor: object) -> list[ChildInfo]:
-        """List the children, the one that was started last first.
-
-        Raises:
-            SupervisorDeadlock: the caller is a child of the supervisor that it is waiting for.
-        """
-        children: list[ChildInfo] = await ask(supervisor, WhichChildren())
-        return children
-
-    @staticmethod
-    async def count_children(supervisor: object) -> ChildCounts:
-        """Count the children.
-
-        Raises:
-            SupervisorDeadlock: the caller is a child of the supervisor that it is waiting for.
-        """
-        counts: ChildCounts = await ask(supervisor, CountChildren())
-        return counts
-
-    @staticmethod
     async def get_childspec(supervisor: object, id: Any) -> ChildSpec:
         """Return the spec of a child.
 
@@ -299,44 +262,20 @@ class Supervisor(GenServer[Tree]):
         spec, failed = failure
         return Stop(Shutdown(FailedToStartChild(spec.id, failed.reason)))
 
-    async def handle_call(self, request: Any, sender: Sender) -> Reply:
+    async def _answer(self, request: Any) -> Any:
         tree = self.state
-        try:
-            match request:
-                case StartChild(spec):
-                    return Reply(await tree.start_child(spec))
-                case TerminateChild(id):
-                    await tree.terminate_child(id)
-                    return Reply()
-                case RestartChild(id):
-                    return Reply(await tree.restart_child(id))
-                case DeleteChild(id):
-                    tree.delete_child(id)
-                    return Reply()
-                case GetChildSpec(id):
-                    return Reply(tree.get_childspec(id))
-                case WhichChildren():
-                    return Reply(tree.which_children())
-                case CountChildren():
-                    return Reply(tree.count_children())
-        except SupervisionError as refusal:
-            return Reply(refusal)
-        # A tree must not fall because of one mistaken call, nor should its caller wait in vain.
-        return Reply(refuse(self, request))
-
-    async def handle_cast(self, message: Any) -> None:
-        await super().handle_info(message)
-
-    async def handle_info(self, message: Any) -> Stop | None:
-        if type(message) is Exit:
-            return await self.state.ended(message.pid, message.reason)
-        if type(message) is TryAgain:
-            return await self.state.try_again(message)
-        await super().handle_info(message)
-        return None
-
-    async def terminate(self, reason: ExitReason) -> None:
-        await self.state.stop_all()
+        match request:
+            case StartChild(spec):
+                return await tree.start_child(spec)
+            case TerminateChild(id):
+                return await tree.terminate_child(id)
+            case RestartChild(id):
+                return await tree.restart_child(id)
+            case DeleteChild(id):
+                return tree.delete_child(id)
+            case GetChildSpec(id):
+                return tree.get_childspec(id)
+        return await super()._answer(request)
 
 
 def check_child_specs(

@@ -1,4 +1,4 @@
-"""Requests to supervisors: `ask` sends one, `refuse` answers one that the supervisor does not know.
+"""Requests to supervisors: `ask` sends one, unless it would never be answered.
 
 A supervisor answers nobody while it starts or stops a child. A child that calls its own supervisor from `init` or
 `terminate` would wait for a process that waits for the child. So each supervisor publishes what it waits for, and
@@ -32,7 +32,7 @@ from supervision.messages import (
     TerminateDynamicChild,
 )
 
-__all__ = ["Waiting", "ask", "children_of", "kind_of", "publish", "published", "refuse"]
+__all__ = ["Waiting", "ask", "children_of", "kind_of", "publish", "published", "unknown_request"]
 
 T = TypeVar("T")
 
@@ -162,8 +162,8 @@ _FUNCTIONS = {
 }
 
 
-def refuse(supervisor: GenServer[Any], request: object) -> UnknownRequest:
-    """Return the answer to a request that a supervisor does not know, and execute the event about it."""
+def unknown_request(supervisor: GenServer[Any], request: object) -> UnknownRequest:
+    """Return the error for a request that a supervisor does not know, and execute the event about it."""
     kind = type(supervisor).__name__
     current_runtime().telemetry.execute(
         ("actors", "server", "unhandled_info"), {}, {"server": kind, "message": request}

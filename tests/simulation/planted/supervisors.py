@@ -13,6 +13,7 @@ from actors.links import unlink
 from actors.refs import Pid
 from supervision import SupervisionError, process_spec
 from supervision import strategy as strategies
+from supervision._core import children as _children
 from supervision._core import fixed as _tree
 from supervision._core.children import Failed
 from supervision._core.children import start as start_child
@@ -157,7 +158,7 @@ def _kills_and_slow_starts(random: Random) -> list[Fault]:
 
 @scenario(faults=_kills_and_slow_starts)
 async def a_child_that_is_started_twice(world: World) -> None:
-    with planted((_tree, "start", _impatient)):
+    with planted((_children, "start", _impatient)):
         await grow(*(worker(name, named=False) for name in THREE))
         await trio.sleep(10)
 
