@@ -28,47 +28,18 @@ from actors.runtime import Runtime, current_runtime
 from supervision._core.requests import ask, publish, published
 from supervision.backoff import Backoff
 from supervision.child_spec import ChildSpec, RestartType, Supervised, child_spec
-from supervision.errors import BadSupervisorOption, ChildNotFound, SupervisionError
+from supervision.errors import BadPartitionKey, BadSupervisorOption, ChildNotFound, NoPartitions
 from supervision.messages import ResizePartitions
 from supervision.strategy import Strategy
 from supervision.supervisor import Supervisor
 
 __all__ = [
-    "BadPartitionKey",
-    "NoPartitions",
     "PartitionSupervisor",
     "PartitionVia",
     "partition",
     "partition_of",
     "which_partition",
 ]
-
-
-class NoPartitions(SupervisionError):
-    """The partition supervisor was resized to nothing, so no key leads anywhere.
-
-    Field: `supervisor`.
-    """
-
-    def __init__(self, supervisor: object) -> None:
-        super().__init__(
-            f"{supervisor!r} has no partitions at present; PartitionSupervisor.resize brings them back"
-        )
-        self.supervisor = supervisor
-
-
-class BadPartitionKey(SupervisionError, TypeError):
-    """A key that would lead to another partition in every run of the program.
-
-    Field: `key`.
-    """
-
-    def __init__(self, key: object) -> None:
-        super().__init__(
-            f"{key!r} cannot be a key: what is known of it is its place in memory; use a number, a string, "
-            "a tuple of such, or an object whose repr says what it is"
-        )
-        self.key = key
 
 
 class Table:

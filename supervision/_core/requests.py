@@ -125,19 +125,19 @@ async def ask(supervisor: object, request: object) -> Any:
         SupervisorDeadlock: the supervisor waits for the calling process, or for a supervisor below it that waits for
             the calling process, and so on.
     """
-    runtime = current_runtime()
-    waiting = published(Waiting, supervisor, runtime)
-    if waiting is not None and waiting.phase is not None:
-        _refuse_deadlock(waiting, runtime)
+    parents = ancestors()
+    if parents:
+        _refuse_deadlock(supervisor, parents)
     answer = await call(supervisor, request, timeout=math.inf)
     if isinstance(answer, Exception):
         raise answer
     return answer
 
 
-def _refuse_deadlock(target: Waiting, runtime: Runtime) -> None:
-    parents = ancestors()
-    if target.supervisor not in parents:
+def _refuse_deadlock(supervisor: object, parents: tuple[Pid, ...]) -> None:
+    runtime = current_runtime()
+    target = published(Waiting, supervisor, runtime)
+    if target is None or target.phase is None or target.supervisor not in parents:
         return
     caller = child = current_pid()
     for parent in parents:
@@ -145,8 +145,7 @@ def _refuse_deadlock(target: Waiting, runtime: Runtime) -> None:
         if waiting is None or not waiting.waits_for(child):
             return
         if waiting is target:
-            assert waiting.phase is not None
-            raise SupervisorDeadlock(target.supervisor, caller, waiting.id, waiting.phase)
+            raise SupervisorDeadlock(target.supervisor, caller, target.id, target.phase)
         child = parent
 
 

@@ -9,12 +9,16 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import signal
 import sys
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
-from typing import Any, TypeAlias
+from types import FrameType
+from typing import Any, NoReturn, TypeAlias
 
 import trio
 
@@ -25,7 +29,6 @@ from actors.links import wait_exit
 from actors.refs import Pid
 from actors.runtime import Runtime, open_runtime
 from supervision import logger
-from supervision.applications._exit_now import exit_now, on_second_signal
 from supervision.child_spec import Supervised
 from supervision.errors import (
     ApplicationFailed,
@@ -382,3 +385,56 @@ async def _press(received: AsyncIterator[int], switch: _Switch, scope: trio.Canc
     with scope:
         async for signum in received:
             switch.press(signum)
+
+
+# The second signal
+
+# Seconds for the last lines. A log that goes to a full pipe, or whose lock a thread has, would take for ever.
+_FLUSH = 1.0
+
+
+def exit_now(code: int, sentence: str) -> NoReturn:
+    """End the program without running anything more in it, after its log is written out.
+
+    Args:
+        code: the exit code.
+        sentence: goes to standard error.
+    """
+
+    def flush() -> None:
+        sys.stderr.write(f"{sentence}\n")
+        sys.stderr.flush()
+        sys.stdout.flush()
+        logging.shutdown()
+
+    try:
+        last = threading.Thread(target=flush, daemon=True)
+        last.start()
+        last.join(_FLUSH)
+    finally:
+        os._exit(code)
+
+
+def on_second_signal(signals: Iterable[signal.Signals], end: Callable[[int], object]) -> None:
+    """Leave the first signal to the handlers that are installed now, and call `end` for the second one.
+
+    Python calls `end` between two instructions of the main thread, so an event loop that is held up does not delay it.
+    Whoever has installed the handlers removes these as well.
+    """
+    received = False
+
+    def installed(signum: int) -> Callable[[int, FrameType | None], None]:
+        before = signal.getsignal(signum)
+
+        def handle(number: int, frame: FrameType | None) -> None:
+            nonlocal received
+            if received:
+                end(number)
+            received = True
+            if callable(before):
+                before(number, frame)
+
+        return handle
+
+    for each in signals:
+        signal.signal(each, installed(each))

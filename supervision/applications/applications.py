@@ -15,37 +15,117 @@ A program that is one tree needs none of this; see `supervision.applications.app
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any, Literal, TypeAlias
 
-from attrs import define, frozen
+from attrs import define, field, frozen
 
 from actors.errors import StartError
-from actors.exits import NORMAL, SHUTDOWN, ExitReason, Shutdown
-from actors.links import trap_exits
-from actors.messages import Exit
-from actors.refs import Pid
+from actors.exits import KILL, NORMAL, SHUTDOWN, Crash, ExitReason, Shutdown
+from actors.links import monitor, send_exit, trap_exits
+from actors.messages import Down, Exit
+from actors.process import current_pid, receive
+from actors.refs import Pid, Ref
 from actors.runtime import current_runtime
 from actors.servers.gen_server import GenServer, Sender
-from actors.servers.results import NoReply, Reply, Stop
+from actors.servers.results import Fail, NoReply, Reply, Stop
 from supervision._core.children import stop
 from supervision._core.requests import Waiting, ask
-from supervision.applications._master import ApplicationMaster
-from supervision.applications.spec import (
-    ApplicationNotStarted,
-    ApplicationSpec,
-    DependencyNotStarted,
-    in_order,
-)
+from supervision.applications.application import Top
 from supervision.errors import (
+    ApplicationNotStarted,
     ApplicationStartFailed,
+    BadApplication,
+    DependencyNotStarted,
     FailedToStartChild,
     SupervisionError,
     describe_reason,
 )
-from supervision.events import APPLICATION_ENDED, APPLICATION_STARTED
+from supervision.events import (
+    APPLICATION_CALLBACK_FAILED,
+    APPLICATION_ENDED,
+    APPLICATION_STARTED,
+)
+from supervision.supervisor import Supervisor
 
-__all__ = ["ApplicationEnded", "Applications"]
+__all__ = ["ApplicationEnded", "ApplicationSpec", "ApplicationType", "Applications"]
+
+
+ApplicationType: TypeAlias = Literal["permanent", "transient", "temporary"]
+
+_TYPES = ("permanent", "transient", "temporary")
+
+
+def _top(value: Top) -> Top:
+    return value if callable(value) else tuple(value)
+
+
+def _specs(value: Iterable[ApplicationSpec]) -> tuple[ApplicationSpec, ...]:
+    return tuple(value)
+
+
+@frozen(kw_only=True, eq=False)
+class ApplicationSpec:
+    """One application.
+
+        ApplicationSpec(name="metrics", top=[Collector, Exporter], type="temporary")
+
+    Args:
+        name: what others know it by; one name, one application.
+        top: the children of its top supervisor (strategy "one_for_one"), or an async function that starts a
+            supervisor, linked, and returns its pid.
+        depends_on: the applications that must run before it starts.
+        type: what it means when it ends by itself. `"permanent"` (the default): the program ends. `"transient"`: the
+            same, unless the reason is `NORMAL`, with which supervisors do not end. `"temporary"`: nothing.
+        prep_stop: awaited before it is stopped, while all of it is still running.
+        stop: awaited when nothing of it is running any more, however it came to that.
+
+    Raises:
+        BadApplication: see there.
+
+    What `prep_stop` and `stop` raise is reported as an event, and changes nothing. After OTP's applications, without
+    what serves code loading, configuration and start phases.
+    """
+
+    name: str
+    top: Top = field(converter=_top)
+    depends_on: tuple[ApplicationSpec, ...] = field(default=(), converter=_specs)
+    type: ApplicationType = "permanent"
+    prep_stop: Callable[[], Awaitable[None]] | None = None
+    stop: Callable[[], Awaitable[None]] | None = None
+
+    def __attrs_post_init__(self) -> None:
+        if self.type not in _TYPES:
+            raise BadApplication(
+                self.name, f'type is {self.type!r}; write "permanent", "transient" or "temporary"'
+            )
+        for other in self.depends_on:
+            if not isinstance(other, ApplicationSpec):
+                raise BadApplication(
+                    self.name, f"it depends on {other!r}; write the ApplicationSpec itself"
+                )
+
+    def closure(self) -> list[ApplicationSpec]:
+        """This application and all that it depends on, each after those that it depends on itself."""
+        return in_order([self])
+
+
+def in_order(specs: Iterable[ApplicationSpec]) -> list[ApplicationSpec]:
+    """Applications and all that they depend on, each once, after those that it depends on itself."""
+    ordered: dict[str, ApplicationSpec] = {}
+
+    def add(spec: ApplicationSpec) -> None:
+        known = ordered.get(spec.name)
+        if known is None:
+            for other in spec.depends_on:
+                add(other)
+            ordered[spec.name] = spec
+        elif known is not spec:
+            raise BadApplication(spec.name, "there are two different applications of this name")
+
+    for spec in specs:
+        add(spec)
+    return list(ordered.values())
 
 
 @frozen
@@ -285,3 +365,80 @@ class Applications(GenServer[dict[Pid, _Running]]):
             {},
             {"name": spec.name, "reason": reason, "stopped": stopped, "type": spec.type},
         )
+
+
+# One application
+
+
+class ApplicationMaster(GenServer[ApplicationSpec]):
+    """The process from which everything of one application comes, and which makes sure that all of it is gone."""
+
+    async def init(self, spec: ApplicationSpec) -> Fail | None:
+        trap_exits()
+        self.state = spec
+        self.running = Waiting(())
+        self.running.for_start(spec.name)
+        try:
+            self.top = await (spec.top() if callable(spec.top) else Supervisor.start_link(spec.top))
+        except StartError as error:
+            reason = error.reason
+        except (
+            Exception
+        ) as error:  # whatever a start function raises is why the application did not start
+            reason = Crash(error)
+        else:
+            self.running.over()
+            return None
+        await _kill_descendants()
+        return Fail(reason)
+
+    async def handle_info(self, message: Any) -> None:
+        if type(message) is not Exit or message.pid is not self.top:
+            # Somebody of the application was linked here, or thinks so.
+            return
+        await self._over()
+        # Ends as the application did; by a signal, because nothing has gone wrong here that would be worth a report.
+        trap_exits(False)
+        send_exit(current_pid(), message.reason)
+
+    async def terminate(self, reason: ExitReason) -> None:
+        await self._run("prep_stop", self.state.prep_stop)
+        self.running.for_stop(self.state.name, None)
+        await stop(self.top, math.inf)
+        await self._over()
+
+    async def _over(self) -> None:
+        await _kill_descendants()
+        await self._run("stop", self.state.stop)
+
+    async def _run(self, callback: str, function: Callable[[], Awaitable[None]] | None) -> None:
+        if function is None:
+            return
+        try:
+            await function()
+        except (
+            Exception
+        ) as error:  # an application that is over stays over, and the others must stop too
+            current_runtime().telemetry.execute(
+                APPLICATION_CALLBACK_FAILED,
+                {},
+                {"name": self.state.name, "callback": callback, "exception": error},
+            )
+
+
+async def _kill_descendants() -> None:
+    """Kill every process that was spawned by the current one, by those that it spawned, and so on."""
+    runtime, me = current_runtime(), current_pid()
+    refs: set[Ref] = set()
+    while True:
+        for pid in runtime.processes():
+            info = runtime.process_info(pid)
+            if info is not None and me in info["ancestors"]:
+                refs.add(monitor(pid))
+                send_exit(pid, KILL)
+        if not refs:
+            return
+        # Their ends may have been what others of them were waiting for to go on and spawn more.
+        while refs:
+            down = await receive(lambda m: type(m) is Down and m.ref in refs)
+            refs.discard(down.ref)

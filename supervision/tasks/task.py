@@ -15,8 +15,8 @@ The names are Elixir's; where Python has a keyword of that name, an underscore f
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable, Callable, Collection, Generator
-from typing import Any, Generic, TypeAlias, TypeVar, TypeVarTuple, final
+from collections.abc import Awaitable, Callable, Collection, Generator, Iterable
+from typing import Any, Generic, Literal, TypeAlias, TypeVar, TypeVarTuple, final
 
 import trio
 from attrs import frozen
@@ -29,6 +29,7 @@ from actors.process import current_pid, is_alive, receive, send, spawn, spawn_li
 from actors.refs import Pid, Ref
 from actors.runtime import current_runtime
 from supervision.child_spec import BRUTAL_KILL, ChildSpec, RestartType, ShutdownLimit
+from supervision.errors import BadTaskOption, NotTaskOwner, TaskExit, TaskTimeout
 from supervision.tasks._process import (
     Recipient,
     TaskReply,
@@ -39,16 +40,16 @@ from supervision.tasks._process import (
     run_detached,
     run_owned,
 )
-from supervision.tasks.errors import BadTaskOption, NotTaskOwner, TaskExit, TaskTimeout
 
 __all__ = [
     "Exited",
     "Ok",
-    "Outcome",
     "Task",
+    "TaskOutcome",
     "TaskReply",
+    "await_many",
     "callers",
-    "give_up",
+    "yield_many",
 ]
 
 T = TypeVar("T")
@@ -74,7 +75,7 @@ class Exited:
     """In a stream with `zip_input_on_exit`, the item that the task was for."""
 
 
-Outcome: TypeAlias = Ok[T] | Exited
+TaskOutcome: TypeAlias = Ok[T] | Exited
 """What became of a task."""
 
 
@@ -224,7 +225,7 @@ class Task(Generic[T_co]):
             raise
         return self._value(message)
 
-    async def yield_(self, *, timeout: float = 5.0) -> Outcome[T_co] | None:
+    async def yield_(self, *, timeout: float = 5.0) -> TaskOutcome[T_co] | None:
         """Wait for the task, but not for ever: look, and perhaps look again later.
 
             while (outcome := await task.yield_(timeout=1)) is None:
@@ -249,7 +250,7 @@ class Task(Generic[T_co]):
             return Exited(NOPROC)
         return self._outcome(message)
 
-    async def shutdown(self, limit: ShutdownLimit = 5.0) -> Outcome[T_co] | None:
+    async def shutdown(self, limit: ShutdownLimit = 5.0) -> TaskOutcome[T_co] | None:
         """Stop the task, and wait until it has ended.
 
         Args:
@@ -289,7 +290,7 @@ class Task(Generic[T_co]):
         as_asked = type(outcome) is Exited and outcome.reason is (KILLED if brutal else SHUTDOWN)
         return None if as_asked else outcome
 
-    async def ignore(self) -> Outcome[T_co] | None:
+    async def ignore(self) -> TaskOutcome[T_co] | None:
         """Let the task go on alone: cut the link, and never hear of it again.
 
         Returns:
@@ -330,7 +331,7 @@ class Task(Generic[T_co]):
     def _concerns(self, message: object) -> bool:
         return (type(message) is TaskReply or type(message) is Down) and message.ref is self.ref
 
-    def _outcome(self, message: Any) -> Outcome[T_co]:
+    def _outcome(self, message: Any) -> TaskOutcome[T_co]:
         """What a message about this task says; it was the last one."""
         self.forget()
         return Ok(message.value) if type(message) is TaskReply else Exited(message.reason)
@@ -344,7 +345,7 @@ class Task(Generic[T_co]):
         cause = reason.exception if type(reason) is Crash else None
         raise TaskExit(self, reason) from cause
 
-    async def _left_behind(self, reason: ExitReason) -> Outcome[T_co]:
+    async def _left_behind(self, reason: ExitReason) -> TaskOutcome[T_co]:
         """Take the outcome of a task that has ended from the mailbox; without one, it is the `reason` of its end."""
         try:
             return self._outcome(await receive(self._concerns, timeout=0))
@@ -383,3 +384,144 @@ async def give_up(tasks: Collection[Task[Any]]) -> None:
                 await receive(lambda m: type(m) is TaskReply and m.ref in refs, timeout=0)
         except trio.TooSlowError:
             pass
+
+
+# Several tasks
+
+_ON_TIMEOUT = ("nothing", "ignore", "kill_task")
+
+
+async def await_many(tasks: Iterable[Task[T]], *, timeout: float = 5.0) -> list[T]:
+    """Wait for several tasks, and return their results in the order of the tasks.
+
+        total = sum(await await_many([Task.async_(price, item) for item in basket]))
+
+    Args:
+        tasks: all of them started by the current process.
+        timeout: in seconds, for all of them together.
+
+    Raises:
+        TaskExit: one of them ended without a result; those of the others are given up.
+        TaskTimeout: not all have ended in time; the results of all are given up.
+        NotTaskOwner: one of them belongs to another process.
+
+    As with one task, giving up stops nobody; an error that is not caught does, over the links. Elixir's
+    `Task.await_many`.
+    """
+    tasks = list(tasks)
+    for task in tasks:
+        task._check_owner()
+        if task._taken:
+            raise TaskExit(task, NOPROC)
+    ends = _Ends(tasks, timeout)
+    values: dict[Ref, T] = {}
+    try:
+        while ends.waiting:
+            task, message = await ends.next()
+            values[task.ref] = task._value(message)
+    except trio.TooSlowError:
+        raise TaskTimeout(next(iter(ends.waiting.values())), timeout) from None
+    finally:
+        if ends.waiting:
+            await give_up(ends.waiting.values())
+    return [values[task.ref] for task in tasks]
+
+
+async def yield_many(
+    tasks: Iterable[Task[T]],
+    *,
+    limit: int | None = None,
+    timeout: float = 5.0,
+    on_timeout: Literal["nothing", "ignore", "kill_task"] = "nothing",
+) -> list[tuple[Task[T], TaskOutcome[T] | None]]:
+    """Wait for several tasks, but not for ever; that one of them fails is no error.
+
+        for task, outcome in await yield_many(tasks, timeout=1, on_timeout="kill_task"):
+            match outcome:
+                case Ok(value):
+                    print(value)
+                case Exited(reason):
+                    print("failed:", reason)
+                case None:
+                    print("took too long")
+
+    Args:
+        tasks: all of them started by the current process.
+        limit: return as soon as so many have ended; None waits for all.
+        timeout: in seconds, for all of them together.
+        on_timeout: what happens to those that are still running, those whose results were given up included.
+            `"nothing"`: one may wait for them again. `"ignore"`: what `Task.ignore` does. `"kill_task"`: what
+            `Task.shutdown("brutal_kill")` does.
+
+    Returns:
+        Each task with its outcome, in the order of the tasks; None where it has none.
+
+    Raises:
+        NotTaskOwner: one of them belongs to another process.
+        BadTaskOption: `on_timeout` or `limit` cannot be.
+
+    Elixir's `Task.yield_many`.
+    """
+    if on_timeout not in _ON_TIMEOUT:
+        raise BadTaskOption(
+            f"write one of {', '.join(_ON_TIMEOUT)}", option="on_timeout", value=on_timeout
+        )
+    if limit is not None and limit < 1:
+        raise BadTaskOption("write a number of tasks, from 1", option="limit", value=limit)
+    tasks = list(tasks)
+    for task in tasks:
+        task._check_owner()
+    outcomes: dict[Ref, TaskOutcome[T] | None] = {
+        task.ref: Exited(NOPROC) for task in tasks if task._taken
+    }
+    ends = _Ends([task for task in tasks if not task._taken], timeout)
+    wanted = len(tasks) if limit is None else limit
+    try:
+        while ends.waiting and len(outcomes) < wanted:
+            task, message = await ends.next()
+            outcomes[task.ref] = task._outcome(message)
+    except trio.TooSlowError:
+        pass
+    if on_timeout != "nothing":
+        given_up = [task for task in tasks if task._taken and task.pid and is_alive(task.pid)]
+        for task in (*given_up, *ends.waiting.values()):
+            outcome = await (
+                task.ignore() if on_timeout == "ignore" else task.shutdown(BRUTAL_KILL)
+            )
+            outcomes.setdefault(task.ref, outcome)
+    return [(task, outcomes.get(task.ref)) for task in tasks]
+
+
+@final
+class _Ends(Generic[T]):
+    """The messages about several tasks, as they come."""
+
+    __slots__ = ("_deadline", "_lost", "waiting")
+
+    def __init__(self, tasks: Iterable[Task[T]], timeout: float) -> None:
+        self._deadline = trio.current_time() + timeout
+        # The tasks of which nothing was heard yet.
+        self.waiting = {task.ref: task for task in tasks}
+        # Those among them of which no message can enter the mailbox any more. It may be there, or the owner has
+        # received it by itself; then waiting for it would be in vain.
+        self._lost = {ref: None for ref, task in self.waiting.items() if not task._is_awaited()}
+
+    async def next(self) -> tuple[Task[T], Any]:
+        """Return the next task that has ended, and a message about it.
+
+        Raises:
+            trio.TooSlowError: the time is up.
+        """
+        left = 0.0 if self._lost else max(0.0, self._deadline - trio.current_time())
+        try:
+            message = await receive(self._concerns, timeout=left)
+        except trio.TooSlowError:
+            if not self._lost:
+                raise
+            ref = next(iter(self._lost))
+            message = Down(ref, self.waiting[ref].pid, NOPROC)
+        self._lost.pop(message.ref, None)
+        return self.waiting.pop(message.ref), message
+
+    def _concerns(self, message: object) -> bool:
+        return (type(message) is TaskReply or type(message) is Down) and message.ref in self.waiting

@@ -34,7 +34,7 @@ from supervision.tasks._process import (
     spawn_waiting,
 )
 from supervision.tasks.streams import OnTimeout, open_stream
-from supervision.tasks.task import Outcome, Task
+from supervision.tasks.task import Task, TaskOutcome
 
 __all__ = ["TaskSupervisor"]
 
@@ -166,7 +166,7 @@ class TaskSupervisor(DynamicSupervisor):
         on_timeout: OnTimeout = "exit",
         zip_input_on_exit: bool = False,
         shutdown: ShutdownLimit = _DEFAULT_SHUTDOWN,
-    ) -> AbstractAsyncContextManager[AsyncIterator[Outcome[T]]]:
+    ) -> AbstractAsyncContextManager[AsyncIterator[TaskOutcome[T]]]:
         """Like `supervision.async_stream`, with tasks that are children of `supervisor`.
 
         Args:
@@ -210,7 +210,7 @@ class TaskSupervisor(DynamicSupervisor):
         on_timeout: OnTimeout = "exit",
         zip_input_on_exit: bool = False,
         shutdown: ShutdownLimit = _DEFAULT_SHUTDOWN,
-    ) -> AbstractAsyncContextManager[AsyncIterator[Outcome[T]]]:
+    ) -> AbstractAsyncContextManager[AsyncIterator[TaskOutcome[T]]]:
         """Like `async_stream`, but a task that crashes is an `Exited` among the outcomes, whoever consumes them."""
         return open_stream(
             function,

@@ -44,18 +44,18 @@ from actors.messages import Down
 from supervision import (
     Backoff,
     BadChildSpec,
+    BadPartitionKey,
     BadSupervisorOption,
     ChildSpec,
     ChildStartFailed,
     DynamicSupervisor,
+    NoPartitions,
     Supervisor,
     SupervisorDeadlock,
     child_spec,
 )
 from supervision._core.requests import published
 from supervision.partitions import (
-    BadPartitionKey,
-    NoPartitions,
     PartitionSupervisor,
     Table,
     partition,

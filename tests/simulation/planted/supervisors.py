@@ -15,6 +15,7 @@ from supervision import SupervisionError, process_spec
 from supervision import strategy as strategies
 from supervision._core import children as _children
 from supervision._core import fixed as _tree
+from supervision._core.base import SupervisorBase
 from supervision._core.children import Failed
 from supervision._core.children import start as start_child
 from supervision._core.fixed import Tree
@@ -26,7 +27,7 @@ from supervision.intensity import RestartIntensity
 from supervision.messages import TryAgain
 from supervision.simulation.scenario import scenario
 from supervision.simulation.world.world import World
-from supervision.strategy import Plan
+from supervision.strategy import RestartPlan
 from supervision.supervisor import Supervisor
 from tests.simulation.planted.ground import busy, grow, worker
 from tests.simulation.planted.planting import Planted, planted
@@ -40,10 +41,10 @@ WORKERS = [f"/top/{name}" for name in THREE]
 # The group of rest_for_one is started from its end
 
 
-def _backwards(children: Any, pivot: int, strategy: Any) -> Plan[Any]:
-    plan: Plan[Any] = strategies.plan_restart(children, pivot, strategy)
+def _backwards(children: Any, pivot: int, strategy: Any) -> RestartPlan[Any]:
+    plan: RestartPlan[Any] = strategies.plan_restart(children, pivot, strategy)
     if strategy == "rest_for_one":
-        return Plan(stop=plan.stop, drop=plan.drop, start=plan.start[::-1])
+        return RestartPlan(stop=plan.stop, drop=plan.drop, start=plan.start[::-1])
     return plan
 
 
@@ -57,7 +58,7 @@ async def rest_for_one_in_the_wrong_order(world: World) -> None:
 # Those before the child that has ended are restarted too
 
 
-def _everybody(children: Any, pivot: int, strategy: Any) -> Plan[Any]:
+def _everybody(children: Any, pivot: int, strategy: Any) -> RestartPlan[Any]:
     return strategies.plan_restart(
         children, pivot, "one_for_all" if strategy == "rest_for_one" else strategy
     )
@@ -121,7 +122,7 @@ async def _terminate_unless_it_gave_up(self: Supervisor, reason: ExitReason) -> 
 
 @scenario(faults=Storm(WORKERS, count=8, within=20.0))
 async def a_terminate_that_is_skipped(world: World) -> None:
-    with planted((Supervisor, "terminate", _terminate_unless_it_gave_up)):
+    with planted((SupervisorBase, "terminate", _terminate_unless_it_gave_up)):
         await grow(*map(worker, THREE), max_restarts=1, max_seconds=4.0)
         await busy(world, THREE, 20)
 

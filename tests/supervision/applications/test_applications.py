@@ -33,21 +33,20 @@ from actors import (
     whereis,
 )
 from supervision import (
+    ApplicationEnded,
     ApplicationFailed,
+    ApplicationNotStarted,
+    Applications,
+    ApplicationSpec,
     ApplicationStartFailed,
+    BadApplication,
+    DependencyNotStarted,
     FailedToStartChild,
     Supervisor,
     SupervisorDeadlock,
     child_spec,
     logger,
     open_application,
-)
-from supervision.applications.applications import ApplicationEnded, Applications
-from supervision.applications.spec import (
-    ApplicationNotStarted,
-    ApplicationSpec,
-    BadApplication,
-    DependencyNotStarted,
 )
 from tests.actors.helpers import idle, settle
 from tests.supervision.workers import Log, Outcomes, Worker, worker
