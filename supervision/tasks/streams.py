@@ -1,4 +1,4 @@
-"""Streams of tasks: a function applied to many items, so many at a time.
+"""Streams of tasks: a function applied to many items, with a limit on the tasks at a time.
 
     async with async_stream(fetch, urls, max_concurrency=10) as pages:
         async for page in pages:
@@ -8,8 +8,12 @@
                 case Exited(reason):
                     print("failed:", reason)
 
-The results are an async iterator that belongs to a block: when the block is left, early or not, whatever was still
-running has been killed, and nothing of it is in anybody's mailbox.
+The results are an async iterator that belongs to a block. At the end of the block the stream kills the tasks that still
+run, and leaves no message of theirs in a mailbox.
+
+A process of its own runs each stream. It is linked to the consumer, so each ends with the other. It stands between the
+consumer and the tasks, so the consumer's mailbox gets no message of them. The consumer takes the results by calls. If
+it is cancelled during a call, the result stays in the stream, and none is lost.
 """
 
 from __future__ import annotations
@@ -55,7 +59,7 @@ def async_stream(
     on_timeout: OnTimeout = "exit",
     zip_input_on_exit: bool = False,
 ) -> AbstractAsyncContextManager[AsyncIterator[TaskOutcome[T]]]:
-    """Apply a function to each item, in tasks, so many of them at a time.
+    """Apply a function to each item, in tasks, at most `max_concurrency` at a time.
 
         async with async_stream(resize, pictures, max_concurrency=4, timeout=60) as thumbnails:
             async for thumbnail in thumbnails:
@@ -63,28 +67,28 @@ def async_stream(
 
     Args:
         function: an async callable of one argument.
-        items: taken one by one, each when there is room for its task; may be infinite. A generator is closed when the
-            block is left.
-        max_concurrency: how many tasks may run at a time, from 1; `math.inf` starts all at once.
-        ordered: hand out the outcomes in the order of the items. They then wait, in memory, for the slowest before
-            them. Otherwise as they come.
+        items: may be infinite. The stream takes an item when it can start its task, and closes a generator at the end
+            of the block.
+        max_concurrency: tasks at a time, from 1; `math.inf` for no limit.
+        ordered: return the outcomes in the order of the items. Early outcomes wait in memory. False returns them in
+            the order in which they come.
         timeout: seconds that each task has.
-        on_timeout: what happens when one takes longer. `"exit"`: TaskTimeout is raised in the loop. `"kill_task"`:
-            it is killed, and its outcome is `Exited(TIMEOUT)`.
+        on_timeout: the treatment of a task that takes longer. `"exit"`: raise TaskTimeout in the loop. `"kill_task"`:
+            kill the task; its outcome is `Exited(TIMEOUT)`.
         zip_input_on_exit: put the item into the `Exited` of its task.
 
     Returns:
-        An async context manager, whose value is an async iterator of `Ok(value)` and `Exited(reason)`. New tasks are
-        started only while the iterator is being asked for the next outcome.
+        An async context manager. Its value is an async iterator of `Ok(value)` and `Exited(reason)`. The stream starts
+        new tasks only while the consumer waits for the next outcome.
 
     Raises:
-        BadTaskOption: an option cannot be.
+        BadTaskOption: an option has an invalid value.
         TaskTimeout: in the loop, see `on_timeout`.
-        TaskExit: in the loop; somebody killed the process behind the stream.
+        TaskExit: in the loop; another process killed the process of the stream.
 
-    The tasks are linked, through a process of the stream, to whoever enters the block. If one of them crashes, that
-    dies of it, unless it traps exits or is not a process at all: then the outcome is an `Exited`. To have that in any
-    case, see `TaskSupervisor.async_stream_nolink`. Elixir's `Task.async_stream`.
+    The tasks are linked to the consumer through the process of the stream. A task that crashes ends the consumer. If
+    the consumer traps exits or is not a process, the outcome is an `Exited` instead.
+    `TaskSupervisor.async_stream_nolink` never ends the consumer. Elixir's `Task.async_stream`.
     """
     return open_stream(
         function,
@@ -115,7 +119,7 @@ def open_stream(
     zip_input_on_exit: bool,
     linked: bool,
 ) -> AbstractAsyncContextManager[AsyncIterator[TaskOutcome[T]]]:
-    """`async_stream`, with another way of starting tasks; for supervisors of tasks."""
+    """Open a stream as `async_stream` does, with another way to start tasks."""
     _check("max_concurrency", max_concurrency, least=1)
     _check("timeout", timeout, least=0)
     if on_timeout not in ("exit", "kill_task"):
@@ -137,7 +141,7 @@ def open_stream(
 def _check(option: str, value: object, *, least: float) -> None:
     if isinstance(value, bool) or not isinstance(value, int | float) or not value >= least:
         raise BadTaskOption(
-            f"write a number, from {least:g}, or math.inf for no limit", option=option, value=value
+            f"write a number from {least:g}, or math.inf for no limit", option=option, value=value
         )
 
 
@@ -173,12 +177,12 @@ def _dies_of_links() -> bool:
 
 
 async def _stop(server: Pid) -> None:
-    # Shielded: the block promises that nothing of it is left. Its tasks are killed, which the runtime bounds.
+    # Shielded: nothing of the stream may outlive its block. The stream kills its tasks, which the runtime bounds.
     with trio.CancelScope(shield=True):
         try:
             await stop(server)
         except (NoProcess, ServerExit):
-            # It was killed, or died of a task; either way it is gone.
+            # The process has ended already: it was killed, or a task crashed.
             pass
     try:
         unlink(server, flush=True)
@@ -188,7 +192,7 @@ async def _stop(server: Pid) -> None:
 
 @final
 class _Outcomes(Generic[Item, T]):
-    """What a stream yields."""
+    """The iterator of a stream."""
 
     def __init__(
         self, server: Pid, settings: StreamSettings, workload: Workload, source: Iterator[Item]
@@ -238,15 +242,15 @@ class _Outcomes(Generic[Item, T]):
 
 
 StartTask = Callable[[Callable[..., Awaitable[Any]], Any], Awaitable[Task[Any]]]
-"""Starts `function(item)` as a task of the current process."""
+"""A function that starts `function(item)` as a task of the current process."""
 
 ROOM: Any = object()
-"""The answer to `Next` when there is nothing to hand out, but room for another task."""
+"""The answer to `Next` if no outcome is ready and another task may be started."""
 
 
 @frozen(kw_only=True)
 class StreamSettings:
-    """What a stream was asked to do, checked."""
+    """The checked options of a stream."""
 
     function: Callable[[Any], Awaitable[Any]]
     start_task: StartTask
@@ -257,12 +261,12 @@ class StreamSettings:
     zip_input_on_exit: bool
     callers: tuple[Pid, ...]
     linked: bool
-    """Whether a task that crashes takes the consumer along, if that dies of links."""
+    """Whether a crash of a task ends a consumer that does not trap exits."""
 
 
 @final
 class Workload:
-    """How many tasks a stream runs now. Written by its server and its consumer, who share it."""
+    """The number of tasks that a stream runs now. Its server and its consumer share it and both write it."""
 
     __slots__ = ("running",)
 
@@ -272,7 +276,7 @@ class Workload:
 
 @define(eq=False)
 class Run:
-    """Asks a stream to run the function on an item."""
+    """A request to run the function on an item."""
 
     position: int
     item: Any
@@ -280,7 +284,7 @@ class Run:
 
 @frozen
 class Next:
-    """Asks a stream for an outcome, waiting until there is one; or until another task may be started, if `more`."""
+    """A request for the next outcome. With `more` the answer may also be ROOM."""
 
     more: bool
 
@@ -301,12 +305,12 @@ class _Running:
         self.item = item
         self.task = task
         self.timer: TimerRef | None = None
-        # Known before the task has ended, if it has answered, or was killed because its time was up.
+        # Known before the end of the task if it has sent a result, or was killed after its timeout.
         self.outcome: TaskOutcome[Any] | None = None
 
 
 class StreamServer(GenServer[None]):
-    """Runs the tasks of one stream. Traps exits; ends with its consumer, and then kills what is still running."""
+    """The process of one stream. It traps exits, ends with its consumer, and kills the tasks that still run then."""
 
     async def init(
         self, settings: StreamSettings, workload: Workload, *, crash_together: bool
@@ -317,7 +321,7 @@ class StreamServer(GenServer[None]):
         self.settings = settings
         self.workload = workload
         self.tasks: dict[Ref, _Running] = {}
-        # Outcomes that wait for those before them, by position; and those that are to be handed out next.
+        # Outcomes that wait for earlier ones, by position; and those that the consumer gets next.
         self.early: dict[int, TaskOutcome[Any]] = {}
         self.ready: deque[TaskOutcome[Any]] = deque()
         self.position = 0
@@ -350,7 +354,7 @@ class StreamServer(GenServer[None]):
             await self._ended(self.tasks.pop(message.ref), message.reason)
         elif kind is _TimeIsUp:
             self._too_slow(self.tasks.get(message.ref))
-        # Anything else is the Exit of a task, of which its Down has told already.
+        # Anything else is the Exit of a task, whose Down has come before.
 
     async def terminate(self, reason: ExitReason) -> None:
         await self._kill_all()
@@ -392,7 +396,7 @@ class StreamServer(GenServer[None]):
         if sender is None:
             return
         if self.ready:
-            # Taken out only if it has arrived: the consumer may have been cancelled.
+            # Removed only after it was delivered: the consumer may have been cancelled.
             if reply(sender, self.ready[0]):
                 self.ready.popleft()
         elif self.failure is not None:
@@ -404,9 +408,9 @@ class StreamServer(GenServer[None]):
         self.waiting = None
 
     async def _crash(self, reason: ExitReason) -> None:
-        """End as a task has ended, and let the link tell the consumer."""
+        """End with the reason of a task. The link sends it to the consumer."""
         await self._kill_all()
-        # By a signal, so that one crash is reported once: for the task.
+        # By a signal, because a crash of this process would be reported as a second one.
         trap_exits(False)
         send_exit(current_pid(), reason)
 
