@@ -1,15 +1,14 @@
-"""Programs made of several applications: what needs what, and in which order it all starts and stops.
+"""Programs made of several applications, which start and stop in the order of their dependencies.
 
     database = ApplicationSpec(name="database", top=[Pool, Migrations])
     web = ApplicationSpec(name="web", top=[Listener], depends_on=[database], prep_stop=stop_taking_requests)
 
     application.run(lambda: Applications.start_link([web]))
 
-An application is a supervision tree with a name, and with what must be done before and after it is stopped. It starts
-after those that it depends on and stops before them. When it is stopped, so is every process that came from it, in
-its tree or not.
+An application is a supervision tree with a name and callbacks for its stop. It starts after its dependencies and stops
+before them. Its stop ends every process that came from it, in its tree or not.
 
-A program that is one tree needs none of this; see `supervision.applications.application`.
+A program that is one tree does not need this; see `supervision.applications.application`.
 """
 
 from __future__ import annotations
@@ -71,20 +70,21 @@ class ApplicationSpec:
         ApplicationSpec(name="metrics", top=[Collector, Exporter], type="temporary")
 
     Args:
-        name: what others know it by; one name, one application.
-        top: the children of its top supervisor (strategy "one_for_one"), or an async function that starts a
-            supervisor, linked, and returns its pid.
+        name: a name that no other application of the program has.
+        top: the children of its top supervisor (strategy "one_for_one"), or an async function that starts a linked
+            supervisor and returns its pid.
         depends_on: the applications that must run before it starts.
-        type: what it means when it ends by itself. `"permanent"` (the default): the program ends. `"transient"`: the
-            same, unless the reason is `NORMAL`, with which supervisors do not end. `"temporary"`: nothing.
-        prep_stop: awaited before it is stopped, while all of it is still running.
-        stop: awaited when nothing of it is running any more, however it came to that.
+        type: the consequence of an end that nobody asked for. `"permanent"` (the default): the program ends.
+            `"transient"`: the program ends, unless the reason is `NORMAL`. Supervisors do not end with `NORMAL`.
+            `"temporary"`: nothing.
+        prep_stop: awaited before the stop, while the whole application still runs.
+        stop: awaited after the end of all its processes, for whatever reason they ended.
 
     Raises:
-        BadApplication: see there.
+        BadApplication: a field has an invalid value.
 
-    What `prep_stop` and `stop` raise is reported as an event, and changes nothing. After OTP's applications, without
-    what serves code loading, configuration and start phases.
+    An exception from `prep_stop` or `stop` is reported as an event and changes nothing else. After OTP's applications,
+    without code loading, configuration and start phases.
     """
 
     name: str
@@ -106,12 +106,12 @@ class ApplicationSpec:
                 )
 
     def closure(self) -> list[ApplicationSpec]:
-        """This application and all that it depends on, each after those that it depends on itself."""
+        """Return this application and its dependencies, each after its own dependencies."""
         return in_order([self])
 
 
 def in_order(specs: Iterable[ApplicationSpec]) -> list[ApplicationSpec]:
-    """Applications and all that they depend on, each once, after those that it depends on itself."""
+    """Return applications and their dependencies, each once and after its own dependencies."""
     ordered: dict[str, ApplicationSpec] = {}
 
     def add(spec: ApplicationSpec) -> None:
@@ -121,7 +121,9 @@ def in_order(specs: Iterable[ApplicationSpec]) -> list[ApplicationSpec]:
                 add(other)
             ordered[spec.name] = spec
         elif known is not spec:
-            raise BadApplication(spec.name, "there are two different applications of this name")
+            raise BadApplication(
+                spec.name, "two different applications have this name; rename one of them"
+            )
 
     for spec in specs:
         add(spec)
@@ -130,7 +132,7 @@ def in_order(specs: Iterable[ApplicationSpec]) -> list[ApplicationSpec]:
 
 @frozen
 class ApplicationEnded:
-    """Why `Applications` ended: an application that the program cannot do without has ended by itself."""
+    """The exit reason of `Applications` after the end of an application that the program needs."""
 
     name: str
     reason: ExitReason
@@ -167,9 +169,9 @@ class _Which:
 
 
 class Applications(GenServer[dict[Pid, _Running]]):
-    """The process that starts applications and stops them; the top of a program that has several.
+    """The process that starts and stops applications: the top of a program that has several.
 
-    OTP's application controller, as a process like any other: one program may have two, and a test its own.
+    After OTP's application controller, but an ordinary process: a program may have two, and a test its own.
     """
 
     @classmethod
@@ -181,26 +183,26 @@ class Applications(GenServer[dict[Pid, _Running]]):
         label: str | None = None,
         timeout: float = math.inf,
     ) -> Pid:
-        """Start applications and what they depend on, each after its dependencies, linked to the current process.
+        """Start applications and their dependencies in order, linked to the current process.
 
             application.run(lambda: Applications.start_link([web, metrics], name="applications"))
 
         Args:
-            specs: in the order in which they are started, where dependencies leave a choice.
-            name: of this process.
-            label: how messages about it call it.
+            specs: the applications. Where dependencies leave a choice, they start in this order.
+            name: registered name of this process.
+            label: name of this process in messages.
             timeout: seconds that the start of all together may take.
 
         Returns:
-            When every application has started. When this process is stopped, it stops them in the reverse order.
+            The pid, after every application has started. A stop of this process stops them in the reverse order.
 
         Raises:
             BadApplication: two of them have the same name; nothing was started.
-            StartError: one did not start, and those before it were stopped again. The reason is
+            StartError: one did not start; those before it were stopped. The reason is
                 `Shutdown(FailedToStartChild(name, reason))`, as from a supervisor.
 
-        If one of them ends by itself that the program cannot do without, this process stops all others and ends with
-        `ApplicationEnded`.
+        If an application ends that the program needs (see `ApplicationSpec.type`), this process stops all others and
+        ends with `ApplicationEnded`.
         """
         return await super().start_link(in_order(specs), name=name, label=label, timeout=timeout)
 
@@ -213,7 +215,7 @@ class Applications(GenServer[dict[Pid, _Running]]):
         label: str | None = None,
         timeout: float = math.inf,
     ) -> Pid:
-        """Like `start_link`, without the link."""
+        """Start applications as `start_link` does, without the link."""
         return await super().start(in_order(specs), name=name, label=label, timeout=timeout)
 
     @staticmethod
@@ -221,47 +223,47 @@ class Applications(GenServer[dict[Pid, _Running]]):
         """Start one application.
 
         Returns:
-            False if it, or another of its name, was running already.
+            False if an application of this name was running already.
 
         Raises:
-            DependencyNotStarted: one that it depends on is not running.
+            DependencyNotStarted: a dependency is not running.
             ApplicationStartFailed: it did not start.
-            SupervisorDeadlock: the caller belongs to an application that is being started or stopped.
+            SupervisorDeadlock: the caller belongs to an application that starts or stops at this moment.
         """
         started: bool = await ask(applications, _Start(spec))
         return started
 
     @staticmethod
     async def ensure_all_started(applications: object, spec: ApplicationSpec) -> list[str]:
-        """Start one application and, before it, all that it depends on and that are not running.
+        """Start one application, and before it the dependencies that are not running.
 
         Returns:
-            The names of those that were started, in order.
+            The names of the started applications, in order.
 
         Raises:
-            ApplicationStartFailed: one did not start; those that had been started for it were stopped again.
+            ApplicationStartFailed: one did not start; those that this call had started were stopped.
             BadApplication: two of them have the same name; nothing was started.
-            SupervisorDeadlock: the caller belongs to an application that is being started or stopped.
+            SupervisorDeadlock: the caller belongs to an application that starts or stops at this moment.
         """
         started: list[str] = await ask(applications, _Ensure(spec))
         return started
 
     @staticmethod
     async def stop_application(applications: object, name: str) -> None:
-        """Stop one application, and every process that came from it; not those that depend on it.
+        """Stop one application and every process that came from it. Applications that depend on it go on.
 
         Raises:
-            ApplicationNotStarted: there is none of that name.
-            SupervisorDeadlock: the caller belongs to an application that is being started or stopped.
+            ApplicationNotStarted: no application of this name is running.
+            SupervisorDeadlock: the caller belongs to an application that starts or stops at this moment.
         """
         await ask(applications, _StopOne(name))
 
     @staticmethod
     async def which_applications(applications: object) -> list[str]:
-        """The names of the running applications, the one that was started last first.
+        """Return the names of the running applications, the one that was started last first.
 
         Raises:
-            SupervisorDeadlock: the caller belongs to an application that is being started or stopped.
+            SupervisorDeadlock: the caller belongs to an application that starts or stops at this moment.
         """
         names: list[str] = await ask(applications, _Which())
         return names
@@ -280,23 +282,22 @@ class Applications(GenServer[dict[Pid, _Running]]):
             match request:
                 case _Ensure(spec):
                     missing = [each for each in spec.closure() if self._find(each.name) is None]
-                    failed = await self._start_all(missing)
-                    if failed is not None:
-                        return Reply(ApplicationStartFailed(Shutdown(failed)))
+                    await self._start_missing(missing)
                     return Reply([each.name for each in missing])
                 case _Start(spec):
                     return Reply(await self._start_one(spec))
                 case _StopOne(name):
                     running = self._find(name)
                     if running is None:
-                        return Reply(ApplicationNotStarted(name))
+                        raise ApplicationNotStarted(name)
                     await self._stop(running)
                     return Reply()
                 case _Which():
                     return Reply([each.spec.name for each in reversed(self.state.values())])
         except SupervisionError as refusal:
-            return Reply(refusal)
-        # The whole program must not fall because of one mistaken call; its caller sees that nobody answers.
+            # Without the frames of this process, which the caller's error would keep alive.
+            return Reply(refusal.with_traceback(None))
+        # One mistaken call must not stop the whole program. Its caller runs into its timeout.
         await super().handle_info(request)
         return NoReply()
 
@@ -325,17 +326,22 @@ class Applications(GenServer[dict[Pid, _Running]]):
     def _find(self, name: str) -> _Running | None:
         return next((each for each in self.state.values() if each.spec.name == name), None)
 
-    async def _start_one(self, spec: ApplicationSpec) -> bool | Exception:
+    async def _start_one(self, spec: ApplicationSpec) -> bool:
         if self._find(spec.name) is not None:
             return False
         for other in spec.depends_on:
             if self._find(other.name) is None:
-                return DependencyNotStarted(spec.name, other.name)
-        failed = await self._start_all([spec])
-        return True if failed is None else ApplicationStartFailed(Shutdown(failed))
+                raise DependencyNotStarted(spec.name, other.name)
+        await self._start_missing([spec])
+        return True
+
+    async def _start_missing(self, specs: Iterable[ApplicationSpec]) -> None:
+        failed = await self._start_all(specs)
+        if failed is not None:
+            raise ApplicationStartFailed(Shutdown(failed))
 
     async def _start_all(self, specs: Iterable[ApplicationSpec]) -> FailedToStartChild | None:
-        """Start applications in this order; if one fails, stop those before it, and say which and why."""
+        """Start applications in order. If one fails, stop those before it and return the failure."""
         started: list[_Running] = []
         for spec in specs:
             self.waiting.for_start(spec.name)
@@ -371,7 +377,7 @@ class Applications(GenServer[dict[Pid, _Running]]):
 
 
 class ApplicationMaster(GenServer[ApplicationSpec]):
-    """The process from which everything of one application comes, and which makes sure that all of it is gone."""
+    """The process behind one running application. It starts the tree, and kills what is left at the end."""
 
     async def init(self, spec: ApplicationSpec) -> Fail | None:
         trap_exits()
@@ -384,7 +390,7 @@ class ApplicationMaster(GenServer[ApplicationSpec]):
             reason = error.reason
         except (
             Exception
-        ) as error:  # whatever a start function raises is why the application did not start
+        ) as error:  # a start function may raise anything; it is the reason of the failed start
             reason = Crash(error)
         else:
             self.running.over()
@@ -394,10 +400,10 @@ class ApplicationMaster(GenServer[ApplicationSpec]):
 
     async def handle_info(self, message: Any) -> None:
         if type(message) is not Exit or message.pid is not self.top:
-            # Somebody of the application was linked here, or thinks so.
+            # Another process of the application may be linked here.
             return
         await self._over()
-        # Ends as the application did; by a signal, because nothing has gone wrong here that would be worth a report.
+        # End with the reason of the application. By a signal, because a crash would be reported as this process's own.
         trap_exits(False)
         send_exit(current_pid(), message.reason)
 
@@ -418,7 +424,7 @@ class ApplicationMaster(GenServer[ApplicationSpec]):
             await function()
         except (
             Exception
-        ) as error:  # an application that is over stays over, and the others must stop too
+        ) as error:  # a callback may raise anything; the other applications must stop too
             current_runtime().telemetry.execute(
                 APPLICATION_CALLBACK_FAILED,
                 {},
@@ -427,7 +433,7 @@ class ApplicationMaster(GenServer[ApplicationSpec]):
 
 
 async def _kill_descendants() -> None:
-    """Kill every process that was spawned by the current one, by those that it spawned, and so on."""
+    """Kill every process that the current one spawned, that those spawned, and so on."""
     runtime, me = current_runtime(), current_pid()
     refs: set[Ref] = set()
     while True:
@@ -438,7 +444,7 @@ async def _kill_descendants() -> None:
                 send_exit(pid, KILL)
         if not refs:
             return
-        # Their ends may have been what others of them were waiting for to go on and spawn more.
+        # An end may let another of them go on and spawn more.
         while refs:
             down = await receive(lambda m: type(m) is Down and m.ref in refs)
             refs.discard(down.ref)

@@ -167,10 +167,15 @@ class TaskSupervisor(DynamicSupervisor):
     ) -> AbstractAsyncContextManager[AsyncIterator[TaskOutcome[T]]]:
         """Open a stream as `supervision.async_stream` does, with tasks that are children of `supervisor`.
 
-        The arguments that are not listed here are those of `async_stream`.
-
         Args:
             supervisor: a pid or a name.
+            function: an async callable of one argument.
+            items: as for `async_stream`.
+            max_concurrency: as for `async_stream`.
+            ordered: as for `async_stream`.
+            timeout: as for `async_stream`.
+            on_timeout: as for `async_stream`.
+            zip_input_on_exit: as for `async_stream`.
             shutdown: the way to stop the tasks, as in `ChildSpec`.
 
         Raises:

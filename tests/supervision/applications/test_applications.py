@@ -362,7 +362,7 @@ async def test_an_application_has_as_long_to_stop_as_its_children_want(
 
 def test_two_applications_of_one_name_are_refused(log: Log) -> None:
     one, other = spec("same", log), spec("same", log)
-    with pytest.raises(BadApplication, match="two different applications of this name") as caught:
+    with pytest.raises(BadApplication, match="two different applications have this name") as caught:
         spec("web", log, one, other).closure()
     assert caught.value.name == "same"
 
