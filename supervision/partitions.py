@@ -1,11 +1,11 @@
-"""Partition supervisors: several copies of one child, each for its share of the keys.
+"""Partition supervisors: several copies of one child, each for a share of the keys.
 
     await PartitionSupervisor.start_link(child_spec(Cache), name="caches", partitions=8)
     await call(partition("caches", user_id), "profile")
 
-A process that everybody needs is a bottleneck, and one table that everybody locks is, too. Where the work can be told
-apart by a key, a copy for each part of the keys does the same work without either. One key always leads to the same
-copy, for as long as the number of partitions does not change.
+One process that all others call is a bottleneck. If the work has a key, several copies can share it, each for its part
+of the keys. A key leads to the same copy in every run of every program and on every machine, as long as the number of
+partitions stays the same.
 """
 
 from __future__ import annotations
@@ -43,29 +43,32 @@ __all__ = [
 
 
 class Table:
-    """Where the partitions of one supervisor are. Written in its process alone."""
+    """The pids of the partitions of one supervisor. Only its process writes it.
+
+    Attributes:
+        size: the number of partitions that keys lead to; at most the number at the start.
+        wanted: the number of partitions that may start. Larger than `size` only while the supervisor starts more.
+    """
 
     __slots__ = ("pids", "size", "wanted")
 
     def __init__(self, size: int) -> None:
-        # How many keys are spread over; never more than there were at the start.
         self.size = size
-        # How many may start. Larger than the size only while the supervisor starts those that are missing.
         self.wanted = size
         self.pids: list[Pid | None] = [None] * size
 
 
 def partition_of(key: object, count: int) -> int:
-    """The number of the partition, of so many, that a key belongs to.
+    """Return the number of the partition, of `count`, that a key belongs to.
 
         partition_of(7, 4)              # 3
         partition_of("lobby", 4)        # the same in every run of every program
 
-    Whole numbers are taken by their absolute value, modulo `count`; anything else by a CRC-32 of what it is. Not
-    Python's `hash`, which is another one in each run for strings.
+    For an integer this is its absolute value modulo `count`, for any other key a CRC-32 of its content. It does not use
+    Python's `hash`, which differs from run to run for strings.
 
     Raises:
-        BadPartitionKey: see there.
+        BadPartitionKey: the repr of the key contains a memory address.
     """
     if isinstance(key, int):
         return abs(int(key)) % count
@@ -95,13 +98,13 @@ def _bytes_of(key: object) -> bytes:
 @final
 @frozen(slots=True)
 class PartitionVia(Via):
-    """The address of whatever partition a key belongs to; made by `partition`."""
+    """The address of the partition that a key belongs to. `partition` makes it."""
 
     supervisor: object
     key: Any
 
     def whereis(self, runtime: Runtime) -> Pid | None:
-        """Where the key leads now; None if nowhere."""
+        """Return the pid of the partition; None if it is not running."""
         table = published(Table, self.supervisor, runtime)
         if table is None or table.size == 0:
             return None
@@ -110,31 +113,30 @@ class PartitionVia(Via):
 
 
 def partition(supervisor: object, key: Any) -> PartitionVia:
-    """An address for the partition of a key, that may stand wherever a pid or a name may.
+    """Return an address for the partition of a key, for use in place of a pid or a name.
 
         cast(partition("counters", user_id), "seen")
 
     Args:
-        supervisor: the name of a partition supervisor; a pid is good until that is restarted.
+        supervisor: the name of a partition supervisor. Its pid works until the supervisor is restarted.
         key: any hashable value that `partition_of` takes.
 
-    It is looked up whenever it is used, so it also reaches a copy that has been restarted. It cannot be given to a
-    process as its name.
+    Every use looks the partition up, so the address also reaches a restarted copy. No process can be registered with it.
 
     Raises:
-        BadPartitionKey: see there.
+        BadPartitionKey: the repr of the key contains a memory address.
     """
-    partition_of(key, 1)  # for what it raises, which would be out of place in the middle of a send
+    partition_of(key, 1)  # a bad key must raise here, not later in a send
     return PartitionVia(supervisor, key)
 
 
 def which_partition(supervisor: object, key: Any) -> Pid:
-    """The pid behind `partition(supervisor, key)` now.
+    """Return the pid behind `partition(supervisor, key)` at this moment.
 
     Raises:
-        NoProcess: there is no such partition supervisor, or the partition is not running at this moment.
-        NoPartitions: it has been resized to nothing.
-        BadPartitionKey: see there.
+        NoProcess: the partition supervisor or the partition is not running.
+        NoPartitions: the supervisor was resized to 0.
+        BadPartitionKey: the repr of the key contains a memory address.
     """
     table = require(supervisor)
     if table.size == 0:
@@ -146,7 +148,7 @@ def which_partition(supervisor: object, key: Any) -> Pid:
 
 
 def require(supervisor: object) -> Table:
-    """The table of a partition supervisor, or NoProcess."""
+    """Return the table of a partition supervisor, or raise NoProcess."""
     table = published(Table, supervisor, current_runtime())
     if table is None:
         raise NoProcess(supervisor, "partitions", 0)
@@ -157,10 +159,9 @@ WithArguments = Callable[[tuple[Any, ...], int], tuple[Any, ...]]
 
 
 class PartitionSupervisor(Supervisor):
-    """A supervisor of copies of one child, whose ids are the numbers of the partitions, from 0.
+    """A supervisor of several copies of one child. Their ids are the numbers of the partitions, from 0.
 
-    `which_children` and `count_children` are those of `Supervisor`. After `PartitionSupervisor` of Elixir; what is
-    different is the default number of partitions, which is only there the number of schedulers, and the hash.
+    After `PartitionSupervisor` of Elixir. The hash of the keys differs, and so does the default number of partitions.
     """
 
     @classmethod
@@ -178,7 +179,7 @@ class PartitionSupervisor(Supervisor):
         label: str | None = None,
         timeout: float = float("inf"),
     ) -> Pid:
-        """Start the copies, linked, through their supervisor, to the current process if there is one.
+        """Start a supervisor and the copies, linked to the current process if there is one.
 
             await PartitionSupervisor.start_link(
                 child_spec(DynamicSupervisor),
@@ -188,22 +189,22 @@ class PartitionSupervisor(Supervisor):
             )
 
         Args:
-            child: a spec, or a class with `start_link`. Its id is not looked at, and its start must not give the
-                copies one and the same name.
-            name: of the supervisor, for `partition`.
-            partitions: how many, from 1. By default the number of CPU cores; where runs are to be repeatable, on
-                whatever machine, say how many.
-            with_arguments: called with the arguments of the spec and the number of a partition, gives the arguments
-                of that partition.
+            child: a spec, or a class with `start_link`. Its id is ignored. Its start must not give the same name to
+                all copies.
+            name: registered name of the supervisor, for `partition`.
+            partitions: number of copies, from 1. The default is the number of CPU cores. Give a number if runs on
+                different machines must be alike.
+            with_arguments: a function of the arguments of the spec and the number of a partition. It returns the
+                arguments of that partition.
             strategy: as for `Supervisor`.
             max_restarts: as for `Supervisor`.
             max_seconds: as for `Supervisor`.
             backoff: as for `Supervisor`.
-            label: how messages about the supervisor call it.
-            timeout: seconds that the start of all together may take.
+            label: name of the supervisor in messages.
+            timeout: seconds that the start of all copies together may take.
 
         Raises:
-            BadSupervisorOption: an option cannot be.
+            BadSupervisorOption: an option has an invalid value.
             BadChildSpec, StartError, AlreadyStarted: as for `Supervisor`.
         """
         specs = _partitioned(child, name, partitions, with_arguments)
@@ -233,7 +234,7 @@ class PartitionSupervisor(Supervisor):
         label: str | None = None,
         timeout: float = float("inf"),
     ) -> Pid:
-        """Like `start_link`, without the link."""
+        """Start a supervisor as `start_link` does, without the link."""
         specs = _partitioned(child, name, partitions, with_arguments)
         return await super().start(
             specs,
@@ -280,34 +281,33 @@ class PartitionSupervisor(Supervisor):
 
     @staticmethod
     def partitions(supervisor: object) -> int:
-        """How many partitions there are now.
+        """Return the number of partitions.
 
         Raises:
-            NoProcess: there is no such partition supervisor.
+            NoProcess: the partition supervisor is not running.
         """
         return require(supervisor).size
 
     @staticmethod
     async def resize(supervisor: object, partitions: int) -> int:
-        """Change the number of partitions: stop those at the end, or start them again.
+        """Change the number of partitions: stop the last ones, or start them again.
 
-        Most keys lead to other copies than before. When there are to be fewer, no key leads to those that stop from
-        the beginning; when there are to be more, keys lead to each of the new ones as soon as it has started. So a
-        call made meanwhile finds a running copy. Resizes that are asked for at the same time are done one after
-        another, and one whose caller is cancelled is still done.
+        Afterwards most keys lead to other copies. Before a partition stops, keys no longer lead to it. After a
+        partition has started, keys lead to it. So a call during a resize finds a running copy. The supervisor handles
+        one resize after another, and finishes one whose caller was cancelled.
 
         Args:
             supervisor: a pid or a name.
-            partitions: from 0 to as many as it was started with.
+            partitions: from 0 to the number at the start of the supervisor.
 
         Returns:
-            How many there were before.
+            The number of partitions before.
 
         Raises:
-            BadSupervisorOption: more than it was started with, or fewer than none.
-            NoProcess: there is no such partition supervisor.
-            ChildStartFailed: one could not be started again; it and those after it are not running.
-            SupervisorDeadlock: the caller is a child of the supervisor that it is waiting for.
+            BadSupervisorOption: the number is outside this range.
+            NoProcess: the partition supervisor is not running.
+            ChildStartFailed: a partition did not start; it and those after it are not running.
+            SupervisorDeadlock: the supervisor waits for the caller, which is one of its children.
         """
         _check_count(partitions, least=0, most=len(require(supervisor).pids))
         before: int = await ask(supervisor, ResizePartitions(partitions))
@@ -323,7 +323,7 @@ class PartitionSupervisor(Supervisor):
     async def _resize(self, partitions: int) -> int:
         table = require(current_pid())
         before = table.size
-        # Fewer: first nobody is sent there any more, then they stop. More: the other way round.
+        # Keys leave a partition before it stops, and come to it after it has started.
         table.size = min(before, partitions)
         table.wanted = partitions
         try:
@@ -331,7 +331,7 @@ class PartitionSupervisor(Supervisor):
                 try:
                     await self._stop_partition(number)
                 except Exception:
-                    # It has not stopped, and those before it have not either: their keys lead to them again.
+                    # This partition and those before it have not stopped: keys lead to them again.
                     table.size = number + 1
                     raise
             for number in range(before, partitions):
@@ -345,28 +345,30 @@ class PartitionSupervisor(Supervisor):
         try:
             await self.state.terminate_child(number)
         except ChildNotFound:
-            # A temporary one that had ended by itself. Its supervisor has forgotten it.
+            # A temporary partition that had ended: its supervisor has forgotten it.
             pass
 
     async def _start_again(self, number: int) -> None:
         try:
             await self.state.restart_child(number)
         except ChildNotFound:
-            # A temporary one is forgotten when it has stopped.
+            # The supervisor forgets a temporary partition when it stops.
             await self.state.start_child(self.state.spec_at_start(number))
 
 
 def _partitioned(
     child: Supervised, name: object, partitions: int | None, with_arguments: WithArguments | None
 ) -> list[ChildSpec]:
-    """The specs of all partitions, which share a table."""
+    """Return the specs of all partitions, with one table for all."""
     if name is None:
         raise BadSupervisorOption(
-            "its partitions are found through it; write a name", option="name", value=name
+            "partition() finds the copies by the name of the supervisor; write a name",
+            option="name",
+            value=name,
         )
     if with_arguments is not None and not callable(with_arguments):
         raise BadSupervisorOption(
-            "write a function of the arguments and the number of a partition, that returns a tuple",
+            "write a function of the arguments and the number of a partition that returns a tuple",
             option="with_arguments",
             value=with_arguments,
         )
@@ -393,7 +395,7 @@ def _arguments(
     args: Any = with_arguments(spec.args, number)
     if not isinstance(args, list | tuple):
         raise BadSupervisorOption(
-            f"it returned {args!r} for partition {number}; it must return a tuple of arguments",
+            f"it returned {args!r} for partition {number}; return a tuple of arguments",
             option="with_arguments",
             value=with_arguments,
         )
@@ -405,7 +407,7 @@ async def _start_partition(
 ) -> Pid:
     publish(table)
     if number >= table.wanted:
-        # A restart of the whole group starts those that were stopped, too; here these are none of the group.
+        # A restart of the group starts stopped children too. A partition that was resized away stays stopped.
         raise StartIgnored
     started: Awaitable[Pid] | Pid = spec.start(*args, **spec.kwargs)
     pid = await started if isawaitable(started) else started
@@ -421,7 +423,7 @@ def _check_count(count: object, *, least: int, most: int | None = None) -> None:
         or count < least
         or (most is not None and count > most)
     ):
-        limit = "" if most is None else f" to {most}, with which it was started"
+        limit = "" if most is None else f" to {most}, the number at the start of the supervisor"
         raise BadSupervisorOption(
-            f"write a number of partitions, from {least}{limit}", option="partitions", value=count
+            f"write a number of partitions from {least}{limit}", option="partitions", value=count
         )
