@@ -5,13 +5,7 @@ Start with `Supervisor` and `child_spec`; `application.run` makes a program of a
 
 from supervision.applications import application
 from supervision.applications.application import Application, open_application, serve
-from supervision.applications.applications import ApplicationEnded, Applications
-from supervision.applications.spec import (
-    ApplicationNotStarted,
-    ApplicationSpec,
-    BadApplication,
-    DependencyNotStarted,
-)
+from supervision.applications.applications import ApplicationEnded, Applications, ApplicationSpec
 from supervision.backoff import Backoff
 from supervision.child_spec import (
     ChildCounts,
@@ -24,9 +18,13 @@ from supervision.dynamic_supervisor import DynamicSupervisor
 from supervision.errors import (
     ApplicationFailed,
     ApplicationKilled,
+    ApplicationNotStarted,
     ApplicationStartFailed,
+    BadApplication,
     BadChildSpec,
+    BadPartitionKey,
     BadSupervisorOption,
+    BadTaskOption,
     ChildAlreadyPresent,
     ChildAlreadyStarted,
     ChildNameTaken,
@@ -35,28 +33,38 @@ from supervision.errors import (
     ChildRunning,
     ChildStartFailed,
     ChildStartTimeout,
+    DependencyNotStarted,
     DuplicateChildId,
     FailedToStartChild,
     MaxChildren,
+    NoPartitions,
+    NotTaskOwner,
     SupervisionError,
     SupervisorDeadlock,
+    TaskExit,
+    TaskTimeout,
     UnknownRequest,
     describe_reason,
 )
-from supervision.partitions.partition import (
-    BadPartitionKey,
-    NoPartitions,
-    Partition,
+from supervision.partitions import (
+    PartitionSupervisor,
+    PartitionVia,
     partition,
     partition_of,
     which_partition,
 )
-from supervision.partitions.partition_supervisor import PartitionSupervisor
 from supervision.supervisor import Supervisor, check_child_specs
-from supervision.tasks.errors import BadTaskOption, NotTaskOwner, TaskExit, TaskTimeout
-from supervision.tasks.groups import await_many, yield_many
 from supervision.tasks.streams import async_stream
-from supervision.tasks.task import Exited, Ok, Outcome, Task, TaskReply, callers
+from supervision.tasks.task import (
+    Exited,
+    Ok,
+    Task,
+    TaskOutcome,
+    TaskReply,
+    await_many,
+    callers,
+    yield_many,
+)
 from supervision.tasks.task_supervisor import TaskSupervisor
 from supervision.tree import TreeNode, render, snapshot
 
@@ -95,14 +103,14 @@ __all__ = [
     "NoPartitions",
     "NotTaskOwner",
     "Ok",
-    "Outcome",
-    "Partition",
     "PartitionSupervisor",
+    "PartitionVia",
     "SupervisionError",
     "Supervisor",
     "SupervisorDeadlock",
     "Task",
     "TaskExit",
+    "TaskOutcome",
     "TaskReply",
     "TaskSupervisor",
     "TaskTimeout",

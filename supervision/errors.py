@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Literal
 from attrs import frozen
 
 from actors.errors import AlreadyStarted, NameInUse, StartError
-from actors.exits import TIMEOUT, Crash, ExitReason, Shutdown
+from actors.exits import NOPROC, TIMEOUT, Crash, ExitReason, Shutdown
 
 if TYPE_CHECKING:
     from actors.refs import Pid
@@ -39,9 +39,13 @@ if TYPE_CHECKING:
 __all__ = [
     "ApplicationFailed",
     "ApplicationKilled",
+    "ApplicationNotStarted",
     "ApplicationStartFailed",
+    "BadApplication",
     "BadChildSpec",
+    "BadPartitionKey",
     "BadSupervisorOption",
+    "BadTaskOption",
     "ChildAlreadyPresent",
     "ChildAlreadyStarted",
     "ChildNameTaken",
@@ -50,11 +54,16 @@ __all__ = [
     "ChildRunning",
     "ChildStartFailed",
     "ChildStartTimeout",
+    "DependencyNotStarted",
     "DuplicateChildId",
     "FailedToStartChild",
     "MaxChildren",
+    "NoPartitions",
+    "NotTaskOwner",
     "SupervisionError",
     "SupervisorDeadlock",
+    "TaskExit",
+    "TaskTimeout",
     "UnknownRequest",
     "describe_reason",
 ]
@@ -370,3 +379,128 @@ def _describe_start(reason: ExitReason) -> str:
     if not path:
         return describe_reason(reason)
     return f"child {' of '.join(reversed(path))} failed: {describe_reason(reason)}"
+
+
+class BadApplication(SupervisionError, ValueError):
+    """An application says something that cannot be, or two different ones have the same name.
+
+    Field: `name` of the application.
+    """
+
+    def __init__(self, name: object, problem: str) -> None:
+        super().__init__(f"application {name!r}: {problem}")
+        self.name = name
+
+
+class DependencyNotStarted(SupervisionError):
+    """An application was to be started before one that it depends on.
+
+    Fields: `name`; `dependency`, the name of the other.
+    """
+
+    def __init__(self, name: str, dependency: str) -> None:
+        super().__init__(
+            f"application {name!r} depends on {dependency!r}, which is not running; "
+            "ensure_all_started starts both, in order"
+        )
+        self.name = name
+        self.dependency = dependency
+
+
+class ApplicationNotStarted(SupervisionError):
+    """An application was to be stopped that is not running.
+
+    Field: `name`.
+    """
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"application {name!r} is not running")
+        self.name = name
+
+
+class TaskExit(SupervisionError):
+    """A task that was awaited ended without a result. Caused by the exception that it died of, if it was one.
+
+    Fields: `task`, the `Task`; `reason`, its exit reason, `NOPROC` if its result had been taken before.
+    """
+
+    def __init__(self, task: object, reason: ExitReason) -> None:
+        super().__init__(task, reason)
+        self.task = task
+        self.reason = reason
+
+    def __str__(self) -> str:
+        if self.reason is NOPROC:
+            return (
+                f"{self.task!r} has no result to give: it was taken before, by a wait or with receive(), or given up "
+                "by a timeout, shutdown(), ignore() or forget(); await a task once and keep what it returned"
+            )
+        return f"{self.task!r} ended without a result: {describe_reason(self.reason)}"
+
+
+class TaskTimeout(TaskExit):
+    """A task did not end in time.
+
+    Fields: as `TaskExit`, with the reason `TIMEOUT`; `timeout`, in seconds.
+    """
+
+    def __init__(self, task: object, timeout: float) -> None:
+        super().__init__(task, TIMEOUT)
+        self.timeout = timeout
+
+    def __str__(self) -> str:
+        return f"{self.task!r} did not end within {self.timeout:g} s"
+
+
+class NotTaskOwner(SupervisionError, RuntimeError):
+    """Only the process that started a task gets its result, and so only it may wait for it.
+
+    Fields: `task`; `caller`, the process that tried.
+    """
+
+    def __init__(self, task: object, owner: Pid, caller: Pid) -> None:
+        super().__init__(
+            f"{task!r} belongs to {owner!r}, and {caller!r} cannot wait for it: its result is sent to its "
+            "owner; let the owner wait, or start the task in the process that needs the result"
+        )
+        self.task = task
+        self.caller = caller
+
+
+class BadTaskOption(SupervisionError, ValueError):
+    """A task or a stream was given an option that it does not have.
+
+    Fields: `option`, its name; `value`, what was given.
+    """
+
+    def __init__(self, problem: str, *, option: str, value: object) -> None:
+        super().__init__(f"{option}={value!r}: {problem}")
+        self.option = option
+        self.value = value
+
+
+class NoPartitions(SupervisionError):
+    """The partition supervisor was resized to nothing, so no key leads anywhere.
+
+    Field: `supervisor`.
+    """
+
+    def __init__(self, supervisor: object) -> None:
+        super().__init__(
+            f"{supervisor!r} has no partitions at present; PartitionSupervisor.resize brings them back"
+        )
+        self.supervisor = supervisor
+
+
+class BadPartitionKey(SupervisionError, TypeError):
+    """A key that would lead to another partition in every run of the program.
+
+    Field: `key`.
+    """
+
+    def __init__(self, key: object) -> None:
+        super().__init__(
+            f"{key!r} cannot be a key: what is known of it is its place in memory; use a number, a string, "
+            "a tuple of such, or an object whose repr says what it is"
+        )
+        self.key = key

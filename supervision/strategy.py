@@ -19,7 +19,7 @@ __all__ = [
     "AutoShutdown",
     "Fate",
     "HasSpec",
-    "Plan",
+    "RestartPlan",
     "Strategy",
     "check_auto_shutdown",
     "check_significance",
@@ -71,7 +71,7 @@ def fate(restart: RestartType, reason: ExitReason) -> Fate:
 
 
 @frozen
-class Plan(Generic[C]):
+class RestartPlan(Generic[C]):
     """How a group of children is restarted. Carry it out in the order of its fields.
 
     Only those of `stop` that are running need stopping; those of `start` include children that had
@@ -86,7 +86,7 @@ class Plan(Generic[C]):
     """To be started, in this order."""
 
 
-def plan_restart(children: Sequence[C], pivot: int, strategy: Strategy) -> Plan[C]:
+def plan_restart(children: Sequence[C], pivot: int, strategy: Strategy) -> RestartPlan[C]:
     """Plan the restart of a child that has ended.
 
     With children a, b, c, of which b ended, and the strategy "rest_for_one" the plan is to stop c,
@@ -108,7 +108,7 @@ def plan_restart(children: Sequence[C], pivot: int, strategy: Strategy) -> Plan[
         affected = children
     ended = children[pivot]
     siblings = tuple(child for child in affected if child is not ended)
-    return Plan(
+    return RestartPlan(
         stop=siblings[::-1],
         drop=tuple(child for child in siblings if child.spec.restart == "temporary"),
         start=tuple(

@@ -1,4 +1,4 @@
-"""Supervisors: processes that start others, watch them, and start them again when they end.
+"""Supervisors: processes that start other processes and restart them when they end.
 
     top = await Supervisor.start_link(
         [
@@ -8,12 +8,12 @@
         strategy="rest_for_one",
     )
 
-Children are started in the order in which they are written, each when the one before it is ready,
-and stopped in the reverse order. What is built once, such as a tree of fixed parts, is written like
-this; children that come and go in numbers belong under a `DynamicSupervisor`.
+A supervisor starts its children in the order of the list, each after the one before it is ready. It stops them in the
+reverse order. Use a `Supervisor` for the fixed parts of a program, and a `DynamicSupervisor` for children that come and
+go.
 
-A supervisor below another is written as a child like any other: `Supervisor.child_spec([...])`, or an
-async function that builds the list and ends with `return await Supervisor.start_link(...)`.
+A supervisor can be the child of another: `Supervisor.child_spec([...])`, or an async function that builds the list and
+ends with `return await Supervisor.start_link(...)`.
 """
 
 from __future__ import annotations
@@ -22,28 +22,15 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from actors.exits import ExitReason, Shutdown
+from actors.exits import Shutdown
 from actors.links import trap_exits
-from actors.messages import Exit
 from actors.refs import Pid
-from actors.servers.gen_server import GenServer, Sender
-from actors.servers.results import Reply, Stop
-from supervision._core.deadlock import ask
-from supervision._core.fixed import Setup, Tree, TryAgain
-from supervision._core.requests import (
-    CountChildren,
-    DeleteChild,
-    GetChildSpec,
-    RestartChild,
-    StartChild,
-    TerminateChild,
-    WhichChildren,
-    refuse,
-)
+from actors.servers.results import Stop
+from supervision._core.base import SupervisorBase
+from supervision._core.fixed import Tree
+from supervision._core.requests import ask
 from supervision.backoff import Backoff, check_backoff
 from supervision.child_spec import (
-    ChildCounts,
-    ChildInfo,
     ChildSpec,
     RestartType,
     Supervised,
@@ -53,9 +40,16 @@ from supervision.errors import (
     BadSupervisorOption,
     DuplicateChildId,
     FailedToStartChild,
-    SupervisionError,
 )
 from supervision.intensity import RestartIntensity
+from supervision.messages import (
+    DeleteChild,
+    GetChildSpec,
+    RestartChild,
+    Setup,
+    StartChild,
+    TerminateChild,
+)
 from supervision.strategy import (
     AutoShutdown,
     Strategy,
@@ -67,15 +61,14 @@ from supervision.strategy import (
 __all__ = ["Supervisor", "check_child_specs"]
 
 
-class Supervisor(GenServer[Tree]):
+class Supervisor(SupervisorBase[Tree]):
     """A process that supervises a fixed set of children.
 
-    Start it with `start_link`; the functions that take a supervisor's pid or name as their first
-    argument, such as `which_children`, may be used in any task of the runtime. While a supervisor
-    starts or stops a child it answers nobody, so they wait for as long as that takes.
+    Start it with `start_link`. The functions that take a supervisor's pid or name first, such as `which_children`, work
+    in any task of the runtime. A supervisor answers nobody while it starts or stops a child, so they wait for that.
 
-    After OTP's `supervisor`, to the letter but for one rule: the restart window is measured in
-    fractions of a second (OTP counts whole ones).
+    After OTP's `supervisor`, with one difference: Ashtree measures the restart window in fractions of a second, OTP in
+    whole seconds.
     """
 
     @classmethod
@@ -97,33 +90,31 @@ class Supervisor(GenServer[Tree]):
             top = await Supervisor.start_link([Counter, child_spec(Mailer, "smtp.example.org")])
 
         Args:
-            children: specs, or classes with `start_link`, in the order in which they are started.
-            strategy: who is restarted when a child has ended: only that child ("one_for_one"), all
-                ("one_for_all"), or that child and those started after it ("rest_for_one"). A group is
-                stopped in reverse and started in order; its temporary children are forgotten, and
-                all others are started, even those that had finished or had been terminated.
-            max_restarts: restarts within `max_seconds` that are still allowed. One more, and the
-                supervisor gives up: it stops its children and ends with `SHUTDOWN`.
-            max_seconds: length of that window in seconds.
-            auto_shutdown: end with `SHUTDOWN` when a significant child ended for good
-                ("any_significant"), or when the last of them did ("all_significant").
-            backoff: how long to wait before restarts; None does not wait. Not part of OTP.
-            name: registered before the first child is started.
-            label: how messages about the supervisor call it.
+            children: specs, or classes with `start_link`, in the order of their start.
+            strategy: the children to restart when one ends: only that child ("one_for_one"), all ("one_for_all"), or
+                that child and those after it ("rest_for_one"). The supervisor stops a group in reverse and starts it
+                in order. It forgets the temporary children of the group, and starts all others, even if they had
+                finished or were terminated.
+            max_restarts: allowed restarts within `max_seconds`. At one more the supervisor gives up: it stops its
+                children and ends with `SHUTDOWN`.
+            max_seconds: length of the restart window in seconds.
+            auto_shutdown: end with `SHUTDOWN` when a significant child ends for good ("any_significant"), or when the
+                last of them does ("all_significant").
+            backoff: waits before restarts; None for no wait. Not part of OTP.
+            name: registered before the start of the first child.
+            label: name of the supervisor in messages.
             timeout: seconds that the start of all children together may take.
 
         Returns:
-            The supervisor's pid, when every child has started.
+            The supervisor's pid, after every child has started.
 
         Raises:
-            BadChildSpec: a child cannot be; nothing was started. DuplicateChildId if an id is used
-                twice.
-            BadSupervisorOption: an option has a value that does not exist; nothing was started.
-            StartError: a child did not start. The reason is
-                `Shutdown(FailedToStartChild(id, reason))`; those before it were stopped again, in
-                reverse order. As with every failed start, the link carries the reason to the caller,
-                which dies of it unless it traps exits.
-            AlreadyStarted: the name is taken, by the process in `pid`.
+            BadChildSpec: a child spec is invalid; nothing was started. DuplicateChildId if two children have one id.
+            BadSupervisorOption: an option has an invalid value; nothing was started.
+            StartError: a child did not start. The reason is `Shutdown(FailedToStartChild(id, reason))`. The children
+                before it were stopped in reverse order. As with every failed start, the link also sends the reason to
+                the caller, which ends unless it traps exits.
+            AlreadyStarted: the process in `pid` has the name.
         """
         setup = _set_up(
             children, strategy, max_restarts, max_seconds, auto_shutdown, backoff=backoff
@@ -144,7 +135,7 @@ class Supervisor(GenServer[Tree]):
         label: str | None = None,
         timeout: float = math.inf,
     ) -> Pid:
-        """Like `start_link`, without the link."""
+        """Start a supervisor as `start_link` does, without the link."""
         setup = _set_up(
             children, strategy, max_restarts, max_seconds, auto_shutdown, backoff=backoff
         )
@@ -172,24 +163,14 @@ class Supervisor(GenServer[Tree]):
             options: as for `start_link`.
 
         Raises:
-            BadChildSpec: the supervisor, or one of its children, cannot be.
-            BadSupervisorOption: an option has a value that does not exist.
+            BadChildSpec: the spec of the supervisor or of one of its children is invalid.
+            BadSupervisorOption: an option has an invalid value.
         """
         specs = tuple(child_spec(child) for child in _listed(children))
         _set_up(specs, **{key: options[key] for key in _SETTINGS if key in options})
-        if id is None:
-            id = options.get("name") or cls.__name__
-        return ChildSpec(
-            id,
-            cls.start_link,
-            (specs,),
-            options,
-            restart=restart,
-            type="supervisor",
-            significant=significant,
-        )
+        return cls._describe((specs,), options, id=id, restart=restart, significant=significant)
 
-    # What others may ask
+    # Requests
 
     @staticmethod
     async def start_child(supervisor: object, child: Supervised) -> Pid | None:
@@ -198,31 +179,31 @@ class Supervisor(GenServer[Tree]):
             pid = await Supervisor.start_child(top, child_spec(Counter, 0, id="second"))
 
         Returns:
-            Its pid; None if its init returned `Ignore()`, in which case the supervisor keeps the spec,
-            unless it is temporary.
+            Its pid; None if its init returned `Ignore()`. The supervisor then keeps the spec, unless it is temporary.
 
         Raises:
-            BadChildSpec: the child cannot be, here or anywhere.
-            ChildAlreadyStarted: a child of this id is running.
-            ChildAlreadyPresent: there is a child of this id, which is not running.
-            ChildStartFailed: it did not start; the supervisor forgot it.
-            ChildNameTaken: ... because the process in `pid` has its name. This and ChildAlreadyStarted are
-                AlreadyStarted, so `except AlreadyStarted as error: pid = error.pid` starts or finds a process.
-            SupervisorDeadlock: the caller is a child of the supervisor that it is waiting for.
+            BadChildSpec: the spec is invalid, or its significance does not fit the supervisor.
+            ChildAlreadyStarted: a child with this id is running.
+            ChildAlreadyPresent: a child with this id exists and is not running.
+            ChildStartFailed: the child did not start; the supervisor forgot it.
+            ChildNameTaken: the child did not start, because the process in `pid` has its name. This and
+                ChildAlreadyStarted are AlreadyStarted, so `except AlreadyStarted as error: pid = error.pid` starts or
+                finds a process.
+            SupervisorDeadlock: the supervisor waits for the caller, which is one of its children.
         """
         pid: Pid | None = await ask(supervisor, StartChild(child_spec(child)))
         return pid
 
     @staticmethod
     async def terminate_child(supervisor: object, id: Any) -> None:
-        """Stop a child and leave it stopped; the spec of a temporary one is forgotten.
+        """Stop a child and leave it stopped. The supervisor forgets the spec of a temporary child.
 
-        Nothing happens to a child that is not running; one that is being restarted is not tried
-        again. Does not count as an end that `auto_shutdown` looks at.
+        Does nothing to a child that is not running, and gives up a restart that is to come. `auto_shutdown` ignores
+        this end.
 
         Raises:
-            ChildNotFound: there is no such child.
-            SupervisorDeadlock: the caller is a child of the supervisor that it is waiting for.
+            ChildNotFound: the supervisor has no child with this id.
+            SupervisorDeadlock: the supervisor waits for the caller, which is one of its children.
         """
         await ask(supervisor, TerminateChild(id))
 
@@ -234,12 +215,12 @@ class Supervisor(GenServer[Tree]):
             Its pid, or None if its init returned `Ignore()`.
 
         Raises:
-            ChildNotFound: there is no such child.
+            ChildNotFound: the supervisor has no child with this id.
             ChildRunning: it is running.
-            ChildRestarting: the supervisor is about to try it again.
-            ChildStartFailed: it did not start; the supervisor keeps it, not running.
-            ChildNameTaken: ... because the process in `pid` has its name.
-            SupervisorDeadlock: the caller is a child of the supervisor that it is waiting for.
+            ChildRestarting: the supervisor is about to restart it.
+            ChildStartFailed: it did not start; the supervisor keeps its spec.
+            ChildNameTaken: it did not start, because the process in `pid` has its name.
+            SupervisorDeadlock: the supervisor waits for the caller, which is one of its children.
         """
         pid: Pid | None = await ask(supervisor, RestartChild(id))
         return pid
@@ -249,40 +230,20 @@ class Supervisor(GenServer[Tree]):
         """Forget a child that is not running.
 
         Raises:
-            ChildNotFound: there is no such child.
+            ChildNotFound: the supervisor has no child with this id.
             ChildRunning: it is running.
-            ChildRestarting: the supervisor is about to try it again.
-            SupervisorDeadlock: the caller is a child of the supervisor that it is waiting for.
+            ChildRestarting: the supervisor is about to restart it.
+            SupervisorDeadlock: the supervisor waits for the caller, which is one of its children.
         """
         await ask(supervisor, DeleteChild(id))
-
-    @staticmethod
-    async def which_children(supervisor: object) -> list[ChildInfo]:
-        """List the children, the one that was started last first.
-
-        Raises:
-            SupervisorDeadlock: the caller is a child of the supervisor that it is waiting for.
-        """
-        children: list[ChildInfo] = await ask(supervisor, WhichChildren())
-        return children
-
-    @staticmethod
-    async def count_children(supervisor: object) -> ChildCounts:
-        """Count the children.
-
-        Raises:
-            SupervisorDeadlock: the caller is a child of the supervisor that it is waiting for.
-        """
-        counts: ChildCounts = await ask(supervisor, CountChildren())
-        return counts
 
     @staticmethod
     async def get_childspec(supervisor: object, id: Any) -> ChildSpec:
         """Return the spec of a child.
 
         Raises:
-            ChildNotFound: there is no such child.
-            SupervisorDeadlock: the caller is a child of the supervisor that it is waiting for.
+            ChildNotFound: the supervisor has no child with this id.
+            SupervisorDeadlock: the supervisor waits for the caller, which is one of its children.
         """
         spec: ChildSpec = await ask(supervisor, GetChildSpec(id))
         return spec
@@ -298,50 +259,26 @@ class Supervisor(GenServer[Tree]):
         spec, failed = failure
         return Stop(Shutdown(FailedToStartChild(spec.id, failed.reason)))
 
-    async def handle_call(self, request: Any, sender: Sender) -> Reply:
+    async def _answer(self, request: Any) -> Any:
         tree = self.state
-        try:
-            match request:
-                case StartChild(spec):
-                    return Reply(await tree.start_child(spec))
-                case TerminateChild(id):
-                    await tree.terminate_child(id)
-                    return Reply()
-                case RestartChild(id):
-                    return Reply(await tree.restart_child(id))
-                case DeleteChild(id):
-                    tree.delete_child(id)
-                    return Reply()
-                case GetChildSpec(id):
-                    return Reply(tree.get_childspec(id))
-                case WhichChildren():
-                    return Reply(tree.which_children())
-                case CountChildren():
-                    return Reply(tree.count_children())
-        except SupervisionError as refusal:
-            return Reply(refusal)
-        # A tree must not fall because of one mistaken call, nor should its caller wait in vain.
-        return Reply(refuse(self, request))
-
-    async def handle_cast(self, message: Any) -> None:
-        await super().handle_info(message)
-
-    async def handle_info(self, message: Any) -> Stop | None:
-        if type(message) is Exit:
-            return await self.state.ended(message.pid, message.reason)
-        if type(message) is TryAgain:
-            return await self.state.try_again(message)
-        await super().handle_info(message)
-        return None
-
-    async def terminate(self, reason: ExitReason) -> None:
-        await self.state.stop_all()
+        match request:
+            case StartChild(spec):
+                return await tree.start_child(spec)
+            case TerminateChild(id):
+                return await tree.terminate_child(id)
+            case RestartChild(id):
+                return await tree.restart_child(id)
+            case DeleteChild(id):
+                return tree.delete_child(id)
+            case GetChildSpec(id):
+                return tree.get_childspec(id)
+        return await super()._answer(request)
 
 
 def check_child_specs(
     children: Iterable[Supervised], *, auto_shutdown: AutoShutdown = "never"
 ) -> tuple[ChildSpec, ...]:
-    """Check whether children can be supervised together, without starting any.
+    """Check that one supervisor can have these children, without a start.
 
         check_child_specs([Counter, Mailer])
 
@@ -349,7 +286,7 @@ def check_child_specs(
         Their specs, in order.
 
     Raises:
-        BadChildSpec: one of them cannot be; DuplicateChildId if an id is used twice.
+        BadChildSpec: a spec is invalid; DuplicateChildId if two children have one id.
     """
     seen: set[Any] = set()
     specs = tuple(child_spec(child) for child in _listed(children))
@@ -387,7 +324,7 @@ def _set_up(
     check_strategy(strategy)
     check_auto_shutdown(auto_shutdown)
     check_backoff(backoff)
-    RestartIntensity(max_restarts, max_seconds)  # made for what it raises
+    RestartIntensity(max_restarts, max_seconds)  # only for its checks
     return Setup(
         specs=check_child_specs(children, auto_shutdown=auto_shutdown),
         strategy=strategy,

@@ -23,7 +23,7 @@ from actors.errors import NoProcess
 from actors.names import whereis
 from actors.refs import Pid
 from actors.runtime import current_runtime
-from supervision._core.deadlock import children_of, kind_of
+from supervision._core.requests import children_of, kind_of
 from supervision.child_spec import RESTARTING, ChildType
 
 __all__ = ["TreeNode", "render", "snapshot"]

@@ -1,11 +1,13 @@
-"""Starting one child, stopping one or all, and telling about it: what all supervisors do alike.
+"""The parts that all supervisors share: start one child, stop one or all, execute the events about them.
 
-Everything here runs in the process of a supervisor, which traps exits.
+All of it runs in the process of a supervisor, which traps exits.
 """
 
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
+from collections.abc import Container
 from inspect import isawaitable
 from types import CoroutineType
 from typing import Any, Final, Protocol, TypeVar, final
@@ -14,20 +16,57 @@ import trio
 
 from actors.errors import ProcessExit, StartError, StartIgnored
 from actors.exits import KILL, KILLED, NOPROC, NORMAL, SHUTDOWN, Crash, ExitReason, Shutdown
+from actors.instrumentation.telemetry import Event
 from actors.links import monitor, send_exit, unlink
 from actors.messages import Down, Exit
-from actors.process import current_pid, receive
+from actors.process import current_pid, is_alive, receive, send
 from actors.refs import Pid, Ref
 from actors.runtime import current_runtime
-from supervision.child_spec import BRUTAL_KILL, ChildSpec, RestartType, ShutdownLimit
+from actors.servers.results import Stop
+from actors.timers import cancel_timer, send_after
+from supervision._core.requests import Waiting
+from supervision.backoff import Backoff, Delays
+from supervision.child_spec import (
+    BRUTAL_KILL,
+    ChildCounts,
+    ChildInfo,
+    ChildSpec,
+    ChildType,
+    RestartType,
+    ShutdownLimit,
+)
 from supervision.errors import ChildStartTimeout
+from supervision.events import (
+    CHILD_RESTARTED,
+    CHILD_START_FAILED,
+    CHILD_STARTED,
+    CHILD_STARTING,
+    CHILD_STOP_FAILED,
+    CHILD_TERMINATED,
+    GAVE_UP,
+)
+from supervision.intensity import RestartIntensity
+from supervision.messages import PoolSetup, Setup, TryAgain
 
-__all__ = ["Failed", "Stoppable", "start", "stop", "stop_together", "stopped_as_asked"]
+__all__ = [
+    "Children",
+    "Described",
+    "Failed",
+    "Retried",
+    "end_process",
+    "start",
+    "stop",
+    "stop_together",
+    "stopped_as_asked",
+]
+
+
+# Starting
 
 
 @final
 class Failed:
-    """A start that gave no process."""
+    """The result of a start that gave no process."""
 
     __slots__ = ("error",)
 
@@ -41,15 +80,15 @@ class Failed:
 
     @property
     def reason(self) -> ExitReason:
-        """Why it failed."""
+        """The reason of the failure."""
         return NORMAL if isinstance(self.error, StartIgnored) else self.error.reason
 
 
 async def start(spec: ChildSpec, extra: tuple[Any, ...] = ()) -> Pid | Failed:
-    """Start one child; whatever its start function does, the supervisor lives.
+    """Start one child. The supervisor survives every error of its start function.
 
     Args:
-        spec: of the child.
+        spec: the child.
         extra: arguments that follow those of the spec.
     """
     if spec.start_timeout < math.inf:
@@ -64,7 +103,8 @@ async def _start_in_time(spec: ChildSpec, extra: tuple[Any, ...]) -> Pid | Faile
         started = await _start(spec, extra)
     if started is not None and not limit.cancel_called:
         return started
-    # The starts of this package leave nothing behind when they are cancelled; others may have been in the middle.
+    # The start functions of this package leave nothing behind when they are cancelled. Others may have linked a
+    # process before they were.
     for pid in _links():
         if pid not in before:
             await stop(pid, BRUTAL_KILL)
@@ -78,90 +118,97 @@ def _links() -> tuple[Pid, ...]:
 
 async def _start(spec: ChildSpec, extra: tuple[Any, ...]) -> Pid | Failed:
     try:
-        # Spreading an empty kwargs costs more than asking whether it is empty.
+        # To unpack empty kwargs costs more than to check that they are empty.
         started: Any = (
             spec.start(*spec.args, *extra, **spec.kwargs)
             if spec.kwargs
             else spec.start(*spec.args, *extra)
         )
-        # Asked in the order of their likelihood: isawaitable alone costs a microsecond.
+        # The likely cases come first: isawaitable costs a microsecond.
         if type(started) is CoroutineType or (type(started) is not Pid and isawaitable(started)):
             started = await started
     except (StartError, StartIgnored) as error:
         return Failed(error)
     except ProcessExit as error:  # exit() in a start function ends the start, not the supervisor
         return Failed(StartError(error.reason))
-    except Exception as error:  # whatever a start function raises is why the child did not start
+    except (
+        Exception
+    ) as error:  # a start function may raise anything; it is the reason of the failed start
         return Failed(StartError(Crash(error)))
     if type(started) is Pid:
         return started
-    return Failed(
-        StartError(
-            Crash(
-                TypeError(
-                    f"the start function of child {spec.id!r} returned {started!r}; "
-                    "it must return the pid of the process that it started and linked"
-                )
-            )
-        )
+    problem = (
+        f"the start function of child {spec.id!r} returned {started!r}; "
+        "return the pid of the process that it started and linked"
     )
+    return Failed(StartError(Crash(TypeError(problem))))
+
+
+# Stopping
 
 
 async def stop(pid: Pid, shutdown: ShutdownLimit) -> ExitReason:
-    """Stop one child in the way that its spec asks for, and return the reason it ended with.
+    """Stop one child as its spec says, and return its exit reason.
 
-    The supervisor's own monitor says when the child is gone, so that a child that has unlinked
-    itself cannot make it wait for ever. Returns within `shutdown` seconds and the time that the
-    child needs to unwind after a kill, which the runtime bounds.
+    The supervisor waits for its own monitor, because a child may have removed its link. The wait ends after `shutdown`
+    seconds and the time that the child needs to unwind after a kill. The runtime bounds the latter.
     """
-    ref = monitor(pid)
-    if shutdown == BRUTAL_KILL:
-        send_exit(pid, KILL)
-        down = await receive(lambda message: type(message) is Down and message.ref is ref)
-    else:
-        send_exit(pid, SHUTDOWN)
-        try:
-            down = await receive(
-                lambda message: type(message) is Down and message.ref is ref, timeout=shutdown
-            )
-        except trio.TooSlowError:
-            send_exit(pid, KILL)
-            down = await receive(lambda message: type(message) is Down and message.ref is ref)
-    reason = down.reason
+    reason = await end_process(pid, monitor(pid), shutdown)
     if reason is NOPROC:
         reason = await _reason_in_mailbox(pid)
     unlink(pid, flush=True)
     return reason
 
 
+async def end_process(pid: Pid, ref: Ref, shutdown: ShutdownLimit) -> ExitReason:
+    """Ask a process to stop, kill it after the limit, and return the reason in the `Down` of the monitor `ref`."""
+
+    def is_down(message: object) -> bool:
+        return type(message) is Down and message.ref is ref
+
+    if shutdown == BRUTAL_KILL:
+        send_exit(pid, KILL)
+        down = await receive(is_down)
+    else:
+        send_exit(pid, SHUTDOWN)
+        try:
+            down = await receive(is_down, timeout=shutdown)
+        except trio.TooSlowError:
+            send_exit(pid, KILL)
+            # No limit: the runtime declares a killed process dead after its kill_grace.
+            down = await receive(is_down)
+    reason: ExitReason = down.reason
+    return reason
+
+
 async def _reason_in_mailbox(pid: Pid) -> ExitReason:
-    """Why a child ended that had ended before it was monitored; its exit message is not read yet."""
+    """Return the reason of a child that ended before it was monitored, from its unread exit message."""
     try:
         message = await receive(
             lambda message: type(message) is Exit and message.pid is pid, timeout=0
         )
-    except trio.TooSlowError:  # it had unlinked itself, so nobody knows
+    except trio.TooSlowError:  # the child had removed its link, so there is no message
         return NOPROC
     reason: ExitReason = message.reason
     return reason
 
 
 class Stoppable(Protocol):
-    """A child, as far as stopping it goes."""
+    """A child, for code that stops it."""
 
     @property
     def shutdown(self) -> ShutdownLimit:
-        """How it is to be stopped."""
+        """The way to stop it."""
 
 
 K = TypeVar("K", bound=Stoppable)
 
 
 async def stop_together(children: dict[Pid, K]) -> list[tuple[Pid, K, ExitReason]]:
-    """Stop children all at once, each in the way it wants, and return them as they ended.
+    """Stop children at the same time, each as its spec says, and return them in the order of their ends.
 
-    As long as the slowest of them, not as all together. The supervisor is about to end, so whatever
-    else is in its mailbox is thrown away: searching around it would take quadratic time.
+    This takes as long as the slowest child. It discards all other messages, because the supervisor ends after this,
+    and a search around them would take quadratic time.
     """
     waiting: dict[Ref, tuple[Pid, K]] = {}
     limits: dict[float, list[Pid]] = {}
@@ -194,13 +241,181 @@ async def stop_together(children: dict[Pid, K]) -> list[tuple[Pid, K, ExitReason
 
 
 def stopped_as_asked(restart: RestartType, shutdown: ShutdownLimit, reason: ExitReason) -> bool:
-    """Whether a child that was being stopped ended as it should have.
+    """Return whether a child that was being stopped ended with an expected reason.
 
-    A permanent child has no business to end with anything but the reason it was given; any other
-    may happen to finish by itself.
+    A permanent child must end with the reason that the supervisor sent. Any other child may finish on its own at that
+    moment.
     """
     if shutdown == BRUTAL_KILL and reason is KILLED:
         return True
     if reason is SHUTDOWN:
         return True
     return restart != "permanent" and (reason is NORMAL or type(reason) is Shutdown)
+
+
+# The children of one supervisor
+
+
+class Described(Stoppable, Protocol):
+    """A child, for events about it. A `ChildSpec` is one."""
+
+    @property
+    def id(self) -> Any:
+        """Its id."""
+
+    @property
+    def type(self) -> ChildType:
+        """Worker or supervisor."""
+
+    @property
+    def restart(self) -> RestartType:
+        """When to restart it."""
+
+
+class Retried:
+    """A child that its supervisor may have to restart later.
+
+    Attributes:
+        retry: the message that will restart the child; None if the child is not between two restarts. Any other
+            `TryAgain` about the child is out of date.
+        delays: the waits before its restarts, if there is a backoff.
+    """
+
+    __slots__ = ("delays", "retry")
+
+    def __init__(self) -> None:
+        self.retry: TryAgain | None = None
+        self.delays: Delays | None = None
+
+    def cancel_retry(self) -> None:
+        """Give up the restart that is to come, if there is one."""
+        if self.retry is not None and self.retry.timer is not None:
+            cancel_timer(self.retry.timer)
+        self.retry = None
+
+
+class Children(ABC):
+    """The base of `Tree` and `Pool`: the children of the supervisor in whose process it is made.
+
+    The verbs do what a request asks for, or raise the error that the caller of the supervisor gets.
+    """
+
+    __slots__ = ("_backoff", "_intensity", "_supervisor", "_telemetry", "_waiting")
+
+    def __init__(self, setup: Setup | PoolSetup, running: Container[Pid]) -> None:
+        self._backoff: Backoff | None = setup.backoff
+        self._intensity = RestartIntensity(setup.max_restarts, setup.max_seconds)
+        self._telemetry = current_runtime().telemetry
+        self._supervisor = current_pid()
+        self._waiting = Waiting(running, self)
+
+    @property
+    @abstractmethod
+    def kind(self) -> str:
+        """The strategy, or "dynamic"."""
+
+    @abstractmethod
+    def which_children(self) -> list[ChildInfo]:
+        """List the children, the one that was started last first."""
+
+    @abstractmethod
+    async def ended(self, pid: Pid, reason: ExitReason) -> Stop | None:
+        """Handle the end of a linked process. Return a Stop if the supervisor ends too."""
+
+    @abstractmethod
+    async def try_again(self, message: TryAgain) -> Stop | None:
+        """Try once more to restart a child, unless the message is out of date."""
+
+    @abstractmethod
+    async def stop_all(self) -> None:
+        """Stop all children. The supervisor does nothing after this."""
+
+    def count_children(self) -> ChildCounts:
+        """Count the children."""
+        children = self.which_children()
+        supervisors = sum(child.type == "supervisor" for child in children)
+        return ChildCounts(
+            specs=len(children),
+            active=sum(isinstance(child.pid, Pid) and is_alive(child.pid) for child in children),
+            supervisors=supervisors,
+            workers=len(children) - supervisors,
+        )
+
+    async def _start(self, spec: ChildSpec, extra: tuple[Any, ...] = ()) -> Pid | Failed:
+        self._waiting.for_start(spec.id)
+        started = await start(spec, extra)
+        self._waiting.over()
+        return started
+
+    async def _stop_process(self, child: Described, pid: Pid) -> ExitReason:
+        self._waiting.for_stop(child.id, pid)
+        reason = await stop(pid, child.shutdown)
+        self._waiting.over()
+        return reason
+
+    def _try_later(self, child: Retried, key: object, reason: ExitReason) -> None:
+        """Restart a child by a message: at once, or after its backoff."""
+        child.retry = message = TryAgain(key, reason)
+        if self._backoff is None:
+            send(self._supervisor, message)
+            return
+        if child.delays is None:
+            child.delays = Delays(self._backoff)
+        seconds = child.delays.next(trio.current_time())
+        message.timer = send_after(self._supervisor, message, seconds)
+
+    # Events
+
+    def _report_starting(self, child: Described) -> None:
+        if self._telemetry.handlers(CHILD_STARTING):
+            self._execute(CHILD_STARTING, {}, child, None)
+
+    def _report_started(self, child: Described, pid: Pid) -> None:
+        if self._telemetry.handlers(CHILD_STARTED):
+            self._execute(CHILD_STARTED, {}, child, pid)
+
+    def _report_restarted(self, child: Described, pid: Pid, reason: ExitReason) -> None:
+        if self._telemetry.handlers(CHILD_RESTARTED):
+            self._execute(CHILD_RESTARTED, self._restarts(), child, pid, reason=reason)
+
+    def _report_start_failed(self, child: Described, reason: ExitReason, *, restart: bool) -> None:
+        if self._telemetry.handlers(CHILD_START_FAILED):
+            self._execute(CHILD_START_FAILED, {}, child, None, reason=reason, restart=restart)
+
+    def _report_ended(self, child: Described, pid: Pid, reason: ExitReason) -> None:
+        if self._telemetry.handlers(CHILD_TERMINATED):
+            self._execute(CHILD_TERMINATED, {}, child, pid, reason=reason, stopped=False)
+
+    def _report_stopped(self, child: Described, pid: Pid, reason: ExitReason) -> None:
+        if self._telemetry.handlers(CHILD_STOP_FAILED) and not stopped_as_asked(
+            child.restart, child.shutdown, reason
+        ):
+            self._execute(CHILD_STOP_FAILED, {}, child, pid, reason=reason)
+        if self._telemetry.handlers(CHILD_TERMINATED):
+            self._execute(CHILD_TERMINATED, {}, child, pid, reason=reason, stopped=True)
+
+    def _report_gave_up(self, child: Described, pid: Pid | None, reason: ExitReason) -> None:
+        if self._telemetry.handlers(GAVE_UP):
+            self._execute(
+                GAVE_UP,
+                self._restarts(),
+                child,
+                pid,
+                reason=reason,
+                max_restarts=self._intensity.max_restarts,
+                max_seconds=self._intensity.max_seconds,
+            )
+
+    def _restarts(self) -> dict[str, int]:
+        return {"restarts": self._intensity.recent(trio.current_time())}
+
+    def _execute(
+        self,
+        event: Event,
+        measurements: dict[str, int],
+        child: Described,
+        pid: Pid | None,
+        **more: Any,
+    ) -> None:
+        about = {"supervisor": self._supervisor, "id": child.id, "pid": pid, "type": child.type}
+        self._telemetry.execute(event, measurements, {**about, **more})

@@ -1,7 +1,7 @@
-"""The children of one dynamic supervisor: what it does about them, in its process.
+"""The children of one dynamic supervisor.
 
-Starting a child is on the way of every channel that is joined, and its end on the way of every one
-that crashes, so both are short: a table by pid, one small object for each child, no lists to search.
+A channel pool starts a child for every join and sees the end of one for every crash. Both are short: a table by pid,
+one small object for each child, and no lists to search.
 """
 
 from __future__ import annotations
@@ -9,20 +9,13 @@ from __future__ import annotations
 from typing import Any, final
 
 import trio
-from attrs import frozen
 
 from actors.exits import SHUTDOWN, ExitReason
-from actors.process import current_pid, is_alive, send
-from actors.refs import Pid, TimerRef
+from actors.refs import Pid
 from actors.servers.results import Stop
-from actors.timers import cancel_timer, send_after
-from supervision._core.children import Failed, start, stop, stop_together, stopped_as_asked
-from supervision._core.deadlock import Waiting
-from supervision._core.reports import Reports
-from supervision.backoff import Backoff, Delays
+from supervision._core.children import Children, Retried, stop_together
 from supervision.child_spec import (
     RESTARTING,
-    ChildCounts,
     ChildInfo,
     ChildSpec,
     ChildType,
@@ -30,193 +23,117 @@ from supervision.child_spec import (
     ShutdownLimit,
 )
 from supervision.errors import ChildNotFound, MaxChildren
-from supervision.intensity import RestartIntensity
+from supervision.messages import PoolSetup, TryAgain
 from supervision.strategy import Fate, fate
 
-__all__ = ["Pool", "PoolSetup", "TryAgain"]
-
-
-@frozen(kw_only=True)
-class PoolSetup:
-    """A dynamic supervisor's options, checked."""
-
-    max_children: float
-    max_restarts: float
-    max_seconds: float
-    backoff: Backoff | None = None
+__all__ = ["Pool"]
 
 
 @final
-class _Child:
-    """One child: what is needed to stop it, and, unless it is temporary, to start it again."""
+class _Child(Retried):
+    """One child. Between two restarts the supervisor knows it by its previous pid."""
 
-    __slots__ = ("delays", "extra", "id", "restart", "retry", "shutdown", "spec", "type")
+    __slots__ = ("extra", "id", "restart", "shutdown", "spec", "type")
 
     def __init__(self, spec: ChildSpec, extra: tuple[Any, ...]) -> None:
+        super().__init__()
         self.id = spec.id
         self.restart: RestartType = spec.restart
         self.shutdown: ShutdownLimit = spec.shutdown
         self.type: ChildType = spec.type
-        # A temporary child is never started again, and there may be very many: its arguments must
-        # not be kept alive for as long as it runs.
+        # A supervisor never restarts a temporary child, and may have very many. It does not keep their arguments.
         temporary = spec.restart == "temporary"
         self.spec = None if temporary else spec
         self.extra = () if temporary else extra
-        # Set while it is between two restarts; it is then known by the pid that it had before.
-        self.retry: TryAgain | None = None
-        self.delays: Delays | None = None
-
-
-class TryAgain:
-    """What a supervisor sends itself when a restart failed or has to wait, so that it answers others in between."""
-
-    __slots__ = ("pid", "reason", "timer")
-
-    def __init__(self, pid: Pid, reason: ExitReason) -> None:
-        self.pid = pid
-        self.reason = reason
-        self.timer: TimerRef | None = None
 
 
 @final
-class Pool:
-    """The children of the supervisor in whose process this is made."""
+class Pool(Children):
+    """The children of a dynamic supervisor, by pid."""
 
-    __slots__ = ("_backoff", "_children", "_intensity", "_max_children", "_reports", "_waiting")
+    __slots__ = ("_children", "_max_children")
 
     def __init__(self, setup: PoolSetup) -> None:
         self._max_children = setup.max_children
-        self._backoff = setup.backoff
-        self._intensity = RestartIntensity(setup.max_restarts, setup.max_seconds)
-        self._reports = Reports(self._intensity)
         self._children: dict[Pid, _Child] = {}
-        self._waiting = Waiting(self._children, self)
+        super().__init__(setup, self._children)
 
     async def ended(self, pid: Pid, reason: ExitReason) -> Stop | None:
-        """A process linked to the supervisor has ended. Returns a Stop if the supervisor ends too."""
         child = self._children.get(pid)
         if child is None or child.retry is not None:
-            # No child, or no child any more: nobody's business here.
             return None
-        self._reports.terminated(child.id, pid, child.type, reason=reason)
-        if fate(child.restart, reason) is Fate.RESTART:
-            if self._backoff is not None:
-                self._try_later(child, pid, reason)
-                return None
-            return await self._restart(child, pid, reason)
-        del self._children[pid]
-        return None
+        self._report_ended(child, pid, reason)
+        if fate(child.restart, reason) is not Fate.RESTART:
+            del self._children[pid]
+            return None
+        if self._backoff is not None:
+            self._try_later(child, pid, reason)
+            return None
+        return await self._restart(child, pid, reason)
 
     async def try_again(self, message: TryAgain) -> Stop | None:
-        """Try once more to restart a child, if that is still wanted."""
-        child = self._children.get(message.pid)
+        child = self._children.get(message.child)
         if child is None or child.retry is not message:
             return None
-        return await self._restart(child, message.pid, message.reason)
+        return await self._restart(child, message.child, message.reason)
 
     async def _restart(self, child: _Child, pid: Pid, reason: ExitReason) -> Stop | None:
-        """Start a child again that had the pid `pid`, or give up."""
+        """Start the child that had the pid `pid` again, or give up."""
         if not self._intensity.admit(trio.current_time()):
             del self._children[pid]
-            self._reports.gave_up(child.id, pid, child.type, reason=reason)
+            self._report_gave_up(child, pid, reason)
             return Stop(SHUTDOWN)
         assert child.spec is not None
         started = await self._start(child.spec, child.extra)
-        if type(started) is Pid:
+        if isinstance(started, Pid):
             child.retry = None
             del self._children[pid]
             self._children[started] = child
-            self._reports.restarted(child.id, started, child.type, reason=reason)
-            return None
-        assert isinstance(started, Failed)
-        if started.ignored:
+            self._report_restarted(child, started, reason)
+        elif started.ignored:
             del self._children[pid]
-            return None
-        self._reports.start_failed(child.id, child.type, reason=started.reason, restart=True)
-        self._try_later(child, pid, started.reason)
+        else:
+            self._report_start_failed(child, started.reason, restart=True)
+            self._try_later(child, pid, started.reason)
         return None
 
-    def _try_later(self, child: _Child, pid: Pid, reason: ExitReason) -> None:
-        """Have a child restarted by a message: at once, or after its backoff."""
-        child.retry = message = TryAgain(pid, reason)
-        if self._backoff is None:
-            send(current_pid(), message)
-            return
-        if child.delays is None:
-            child.delays = Delays(self._backoff)
-        seconds = child.delays.next(trio.current_time())
-        message.timer = send_after(current_pid(), message, seconds)
-
     async def stop_all(self) -> None:
-        """Stop all children at once. The last thing that the supervisor does."""
         running = {pid: child for pid, child in self._children.items() if child.retry is None}
         self._waiting.for_stop(None, None)
         for pid, child, reason in await stop_together(running):
-            self._stopped(pid, child, reason)
+            self._report_stopped(child, pid, reason)
 
-    # What others ask for: each returns the answer, an exception being one for the caller to raise
+    # Requests
 
-    async def start_child(self, spec: ChildSpec, extra: tuple[Any, ...]) -> Pid | Exception:
-        """Start a child. Returns its pid."""
+    async def start_child(self, spec: ChildSpec, extra: tuple[Any, ...]) -> Pid:
+        """Start a child and return its pid."""
         if len(self._children) >= self._max_children:
-            return MaxChildren(self._max_children)
+            raise MaxChildren(self._max_children)
         started = await self._start(spec, extra)
-        if type(started) is Pid:
+        if isinstance(started, Pid):
             self._children[started] = _Child(spec, extra)
-            self._reports.started(spec.id, started, spec.type)
+            self._report_started(spec, started)
             return started
-        assert isinstance(started, Failed)
         if not started.ignored:
-            self._reports.start_failed(spec.id, spec.type, reason=started.reason, restart=False)
-        return started.error
+            self._report_start_failed(spec, started.reason, restart=False)
+        raise started.error
 
-    async def terminate_child(self, pid: Pid) -> Exception | None:
+    async def terminate_child(self, pid: Pid) -> None:
         """Stop a child for good."""
         child = self._children.get(pid)
         if child is None:
-            return ChildNotFound(pid)
+            raise ChildNotFound(pid)
         if child.retry is None:
-            self._waiting.for_stop(child.id, pid)
-            reason = await stop(pid, child.shutdown)
-            self._waiting.over()
-            self._stopped(pid, child, reason)
-        elif child.retry.timer is not None:
-            cancel_timer(child.retry.timer)
+            self._report_stopped(child, pid, await self._stop_process(child, pid))
+        child.cancel_retry()
         del self._children[pid]
-        return None
 
     @property
     def kind(self) -> str:
-        """What is said of the supervisor where its tree is shown."""
         return "dynamic"
 
     def which_children(self) -> list[ChildInfo]:
-        """List the children, the one that was started last first."""
         return [
             ChildInfo(None, pid if child.retry is None else RESTARTING, child.type)
             for pid, child in reversed(self._children.items())
         ]
-
-    def count_children(self) -> ChildCounts:
-        """Count the children."""
-        children = self._children
-        supervisors = sum(child.type == "supervisor" for child in children.values())
-        return ChildCounts(
-            specs=len(children),
-            active=sum(child.retry is None and is_alive(pid) for pid, child in children.items()),
-            supervisors=supervisors,
-            workers=len(children) - supervisors,
-        )
-
-    # One child
-
-    async def _start(self, spec: ChildSpec, extra: tuple[Any, ...]) -> Pid | Failed:
-        self._waiting.for_start(spec.id)
-        started = await start(spec, extra)
-        self._waiting.over()
-        return started
-
-    def _stopped(self, pid: Pid, child: _Child, reason: ExitReason) -> None:
-        if not stopped_as_asked(child.restart, child.shutdown, reason):
-            self._reports.stop_failed(child.id, pid, child.type, reason=reason)
-        self._reports.terminated(child.id, pid, child.type, reason=reason, stopped=True)

@@ -1,6 +1,6 @@
-"""The children of one static supervisor: what it does about them, in its process.
+"""The children of one supervisor with a fixed set.
 
-Decisions are taken by `supervision.strategy` and `supervision.intensity`; this carries them out.
+`supervision.strategy` and `supervision.intensity` decide; this module carries their decisions out.
 """
 
 from __future__ import annotations
@@ -9,19 +9,13 @@ from collections.abc import Sequence
 from typing import Any, final
 
 import trio
-from attrs import define, frozen
 
 from actors.errors import AlreadyStarted
 from actors.exits import SHUTDOWN, ExitReason
-from actors.process import current_pid, is_alive, send
-from actors.refs import Pid, TimerRef
+from actors.refs import Pid
 from actors.servers.results import Stop
-from actors.timers import cancel_timer, send_after
-from supervision._core.children import Failed, start, stop, stopped_as_asked
-from supervision._core.deadlock import Waiting
-from supervision._core.reports import Reports
-from supervision.backoff import Backoff, Delays
-from supervision.child_spec import RESTARTING, ChildCounts, ChildInfo, ChildSpec
+from supervision._core.children import Children, Failed, Retried
+from supervision.child_spec import RESTARTING, ChildInfo, ChildSpec
 from supervision.errors import (
     ChildAlreadyPresent,
     ChildAlreadyStarted,
@@ -31,72 +25,38 @@ from supervision.errors import (
     ChildRunning,
     ChildStartFailed,
 )
-from supervision.intensity import RestartIntensity
-from supervision.strategy import (
-    AutoShutdown,
-    Fate,
-    Strategy,
-    check_significance,
-    ends_supervisor,
-    fate,
-    plan_restart,
-)
+from supervision.messages import Setup, TryAgain
+from supervision.strategy import Fate, check_significance, ends_supervisor, fate, plan_restart
 
-__all__ = ["Setup", "Tree", "TryAgain"]
-
-
-@frozen(kw_only=True)
-class Setup:
-    """A supervisor's children and options, checked."""
-
-    specs: tuple[ChildSpec, ...]
-    strategy: Strategy
-    auto_shutdown: AutoShutdown
-    max_restarts: float
-    max_seconds: float
-    backoff: Backoff | None = None
-
-
-@define(eq=False)
-class TryAgain:
-    """What a supervisor sends itself when a restart failed or has to wait, so that it answers others in between."""
-
-    id: Any
-    reason: ExitReason
-    timer: TimerRef | None = None
+__all__ = ["Tree"]
 
 
 @final
-class _Child:
+class _Child(Retried):
     """One child of a running supervisor."""
 
-    __slots__ = ("delays", "pid", "retry", "spec")
+    __slots__ = ("pid", "spec")
 
     def __init__(self, spec: ChildSpec) -> None:
+        super().__init__()
         self.spec = spec
         self.pid: Pid | None = None
-        # Set while the child is "restarting": the message that will try it again. A message that is
-        # not this very one any more is out of date.
-        self.retry: TryAgain | None = None
-        self.delays: Delays | None = None
 
 
 @final
-class Tree:
-    """The children of the supervisor in whose process this is made, in the order of their start."""
+class Tree(Children):
+    """The children of a supervisor with a fixed set, in the order of their start."""
 
-    __slots__ = ("_children", "_intensity", "_reports", "_running", "_setup", "_waiting")
+    __slots__ = ("_children", "_running", "_setup")
 
     def __init__(self, setup: Setup) -> None:
         self._setup = setup
-        self._intensity = RestartIntensity(setup.max_restarts, setup.max_seconds)
-        self._reports = Reports(self._intensity)
         self._children: dict[Any, _Child] = {}
         self._running: dict[Pid, _Child] = {}
-        self._waiting = Waiting(self._running, self)
+        super().__init__(setup, self._running)
 
     async def boot(self) -> tuple[ChildSpec, Failed] | None:
-        """Start all children. If one fails, stop the others again and return which failed, and how."""
+        """Start all children. If one fails, stop the others and return the failed one with its error."""
         for spec in self._setup.specs:
             failed = await self._add(spec)
             if failed is not None and not failed.ignored:
@@ -105,20 +65,18 @@ class Tree:
         return None
 
     async def ended(self, pid: Pid, reason: ExitReason) -> Stop | None:
-        """A process linked to the supervisor has ended. Returns a Stop if the supervisor ends too."""
         child = self._running.pop(pid, None)
         if child is None:
-            # No child, or no child any more: nobody's business here.
             return None
         spec = child.spec
         child.pid = None
-        self._reports.terminated(spec.id, pid, spec.type, reason=reason)
+        self._report_ended(spec, pid, reason)
         decision = fate(spec.restart, reason)
         if decision is Fate.RESTART:
-            if self._setup.backoff is not None:
-                # Those that are to be started with it are stopped now, as they would be without the wait.
+            if self._backoff is not None:
+                # The supervisor stops the group now, as it would without the wait.
                 await self._stop_group(child)
-                self._try_later(child, reason)
+                self._try_later(child, spec.id, reason)
                 return None
             return await self._restart(child, reason, pid)
         if decision is Fate.DROP:
@@ -133,8 +91,7 @@ class Tree:
         return None
 
     async def try_again(self, message: TryAgain) -> Stop | None:
-        """Try once more to restart a child, if that is still wanted."""
-        child = self._children.get(message.id)
+        child = self._children.get(message.child)
         if child is None or child.retry is not message:
             return None
         return await self._restart(child, message.reason)
@@ -142,27 +99,26 @@ class Tree:
     async def _restart(
         self, pivot: _Child, reason: ExitReason, pid: Pid | None = None
     ) -> Stop | None:
-        """Start a child again (it has just ended as `pid`), and with it whom the strategy says; or give up."""
+        """Start the child that ended as `pid`, and the rest of its group, again; or give up."""
         pivot.retry = None
         if not self._intensity.admit(trio.current_time()):
-            self._reports.gave_up(pivot.spec.id, pid, pivot.spec.type, reason=reason)
+            self._report_gave_up(pivot.spec, pid, reason)
             return Stop(SHUTDOWN)
         for child in await self._stop_group(pivot):
             spec = child.spec
-            failed = await self._start(child)
-            if failed is None:
-                assert child.pid is not None
-                self._reports.restarted(spec.id, child.pid, spec.type, reason=reason)
-            elif not failed.ignored:
-                self._reports.start_failed(spec.id, spec.type, reason=failed.reason, restart=True)
-                self._try_later(child, failed.reason)
+            started = await self._launch(child)
+            if isinstance(started, Pid):
+                self._report_restarted(spec, started, reason)
+            elif not started.ignored:
+                self._report_start_failed(spec, started.reason, restart=True)
+                self._try_later(child, spec.id, started.reason)
                 return None
         return None
 
     async def _stop_group(self, pivot: _Child) -> Sequence[_Child]:
-        """Stop and forget whom the strategy says, and return who is to be started, in order."""
+        """Stop the group that the strategy restarts with `pivot`, and return the children to start, in order."""
         strategy = self._setup.strategy
-        # Alone, it needs no look at the others, of whom there may be many.
+        # A supervisor may have many children. This strategy needs no look at the others.
         group = [pivot] if strategy == "one_for_one" else list(self._children.values())
         plan = plan_restart(group, group.index(pivot), strategy)
         for child in plan.stop:
@@ -171,27 +127,14 @@ class Tree:
             del self._children[child.spec.id]
         return plan.start
 
-    def _try_later(self, child: _Child, reason: ExitReason) -> None:
-        """Have a child restarted by a message: at once, or after its backoff."""
-        child.retry = message = TryAgain(child.spec.id, reason)
-        backoff = self._setup.backoff
-        if backoff is None:
-            send(current_pid(), message)
-            return
-        if child.delays is None:
-            child.delays = Delays(backoff)
-        seconds = child.delays.next(trio.current_time())
-        message.timer = send_after(current_pid(), message, seconds)
-
     async def stop_all(self) -> None:
-        """Stop every child, the one that was started last first."""
         for child in reversed(self._children.values()):
             await self._stop(child)
 
-    # What others ask for: each does it, or raises why not
+    # Requests
 
     async def start_child(self, spec: ChildSpec) -> Pid | None:
-        """Add a child. Returns its pid, or None if it decided not to run."""
+        """Add a child. Return its pid, or None if it decided not to run."""
         check_significance(spec, self._setup.auto_shutdown)
         known = self._children.get(spec.id)
         if known is not None:
@@ -206,14 +149,14 @@ class Tree:
         raise self._refusal(spec.id, failed)
 
     async def terminate_child(self, id: Any) -> None:
-        """Stop a child, for good unless somebody restarts it."""
+        """Stop a child and leave it stopped."""
         child = self._find(id)
         await self._stop(child)
         if child.spec.restart == "temporary":
             del self._children[id]
 
     async def restart_child(self, id: Any) -> Pid | None:
-        """Start a child that is not running. Returns its pid, or None if it decided not to run."""
+        """Start a child that is not running. Return its pid, or None if it decided not to run."""
         child = self._find_stopped(id)
         failed = await self._start_reported(child)
         if failed is not None and not failed.ignored:
@@ -230,33 +173,20 @@ class Tree:
         return self._find(id).spec
 
     def spec_at_start(self, position: int) -> ChildSpec:
-        """Return a spec that the supervisor was started with, which it may have forgotten since."""
+        """Return a spec that the supervisor was started with, even if it has forgotten it since."""
         return self._setup.specs[position]
 
     @property
     def kind(self) -> str:
-        """What is said of the supervisor where its tree is shown."""
         return self._setup.strategy
 
     def which_children(self) -> list[ChildInfo]:
-        """List the children, the one that was started last first."""
         return [
             ChildInfo(
                 child.spec.id, RESTARTING if child.retry is not None else child.pid, child.spec.type
             )
             for child in reversed(self._children.values())
         ]
-
-    def count_children(self) -> ChildCounts:
-        """Count the children."""
-        children = self._children.values()
-        supervisors = sum(child.spec.type == "supervisor" for child in children)
-        return ChildCounts(
-            specs=len(children),
-            active=sum(child.pid is not None and is_alive(child.pid) for child in children),
-            supervisors=supervisors,
-            workers=len(children) - supervisors,
-        )
 
     # One child
 
@@ -283,7 +213,7 @@ class Tree:
         return child
 
     async def _add(self, spec: ChildSpec) -> Failed | None:
-        """Start a child that is not known yet, and know it from then on if there is a reason to."""
+        """Start a new child, and keep it if it runs or may be started later."""
         child = _Child(spec)
         failed = await self._start_reported(child)
         if failed is None or (failed.ignored and spec.restart != "temporary"):
@@ -291,40 +221,30 @@ class Tree:
         return failed
 
     async def _start_reported(self, child: _Child) -> Failed | None:
-        """Start a child because somebody wants it, not because it has ended."""
-        spec = child.spec
-        failed = await self._start(child)
-        if failed is None:
-            assert child.pid is not None
-            self._reports.started(spec.id, child.pid, spec.type)
-        elif not failed.ignored:
-            self._reports.start_failed(spec.id, spec.type, reason=failed.reason, restart=False)
-        return failed
+        """Start a child that nobody restarts: at boot, or on request."""
+        started = await self._launch(child)
+        if isinstance(started, Pid):
+            self._report_started(child.spec, started)
+            return None
+        if not started.ignored:
+            self._report_start_failed(child.spec, started.reason, restart=False)
+        return started
 
-    async def _start(self, child: _Child) -> Failed | None:
-        self._waiting.for_start(child.spec.id)
-        self._reports.starting(child.spec.id, child.spec.type)
-        started = await start(child.spec)
-        self._waiting.over()
-        if isinstance(started, Failed):
-            return started
-        child.pid = started
-        self._running[started] = child
-        return None
+    async def _launch(self, child: _Child) -> Pid | Failed:
+        self._report_starting(child.spec)
+        started = await self._start(child.spec)
+        if isinstance(started, Pid):
+            child.pid = started
+            self._running[started] = child
+        return started
 
     async def _stop(self, child: _Child) -> None:
-        """Stop a child, if it is running; if it is to be tried again, let that be."""
-        if child.retry is not None and child.retry.timer is not None:
-            cancel_timer(child.retry.timer)
-        child.retry = None
-        pid, spec = child.pid, child.spec
+        """Stop a child if it is running, and give up its restart if one is to come."""
+        child.cancel_retry()
+        pid = child.pid
         if pid is None:
             return
-        self._waiting.for_stop(spec.id, pid)
-        reason = await stop(pid, spec.shutdown)
-        self._waiting.over()
+        reason = await self._stop_process(child.spec, pid)
         child.pid = None
         self._running.pop(pid, None)
-        if not stopped_as_asked(spec.restart, spec.shutdown, reason):
-            self._reports.stop_failed(spec.id, pid, spec.type, reason=reason)
-        self._reports.terminated(spec.id, pid, spec.type, reason=reason, stopped=True)
+        self._report_stopped(child.spec, pid, reason)

@@ -1,20 +1,23 @@
-"""Running a whole program as one supervision tree: boot, signals, ordered stop.
+"""A program as one supervision tree: boot, signals, ordered stop.
 
     if __name__ == "__main__":
         application.run([Store, child_spec(Listener, 4000)])
 
-`run` is for programs. Inside a Trio program that is running already, and in tests, use
-`open_application`, or `serve` for the same with signals.
+`run` is for programs. In a running Trio program and in tests, use `open_application`, or `serve` for signals too.
 """
 
 from __future__ import annotations
 
+import logging
+import os
 import signal
 import sys
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
-from typing import Any, TypeAlias
+from types import FrameType
+from typing import Any, NoReturn, TypeAlias
 
 import trio
 
@@ -25,7 +28,6 @@ from actors.links import wait_exit
 from actors.refs import Pid
 from actors.runtime import Runtime, open_runtime
 from supervision import logger
-from supervision.applications._exit_now import exit_now, on_second_signal
 from supervision.child_spec import Supervised
 from supervision.errors import (
     ApplicationFailed,
@@ -40,33 +42,33 @@ from supervision.supervisor import Supervisor
 __all__ = ["Application", "Top", "open_application", "run", "serve"]
 
 Top: TypeAlias = Iterable[Supervised] | Callable[[], Awaitable[Pid]]
-"""What an application consists of: the children of its top supervisor, or a function that starts it."""
+"""The children of the top supervisor, or an async function that starts the top supervisor."""
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
-# Supervisors that gave up, of which only those matter that made the top one give up just now.
+# Reports of supervisors that gave up. Only the newest explain why the top supervisor gave up.
 _REMEMBERED = 100
 
 
 class Application:
-    """A running application, made by `open_application`.
+    """A running application. `open_application` makes it.
 
     Attributes:
         supervisor: the pid of its top supervisor.
-        runtime: the runtime that it has to itself.
+        runtime: its own runtime.
     """
 
     supervisor: Pid
 
     def __init__(self, runtime: Runtime) -> None:
         self.runtime = runtime
-        # What supervisors that gave up had to say, the newest last.
+        # The metadata of supervisors that gave up, the newest last.
         self._given_up: dict[Pid, Mapping[str, Any]] = {}
         self._reason: ExitReason = None
         self._ended = trio.Event()
         self._stopping = trio.Event()
 
     def stop(self) -> None:
-        """Make `wait` return. The application stops when the block of `open_application` is left."""
+        """Make `wait` return. The application stops at the end of the block of `open_application`."""
         self._stopping.set()
 
     def kill(self) -> None:
@@ -78,8 +80,8 @@ class Application:
         """Wait until `stop` is called or the top supervisor ends.
 
         Raises:
-            ApplicationFailed: the top supervisor gave up or was killed. That it ended cleanly, by
-                `auto_shutdown` for example, is not a failure.
+            ApplicationFailed: the top supervisor gave up or was killed. A clean end, by `auto_shutdown` for example,
+                is not a failure.
         """
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_then_cancel, self._stopping, nursery.cancel_scope)
@@ -95,11 +97,12 @@ class Application:
             raise
         except StartError as error:
             raise ApplicationStartFailed(error.reason) from error
-        except Exception as error:  # whatever a start function raises is why nothing started
+        except (
+            Exception
+        ) as error:  # a start function may raise anything; it is the reason of the failed start
             raise ApplicationStartFailed(Crash(error)) from error
-        # A system task, because a nursery around the caller's block would wrap its exceptions. It
-        # raises nothing, and ends with the runtime at the latest. Waited for until it watches, so
-        # that whatever the block does to the supervisor is seen.
+        # A system task, because a nursery around the caller's block would wrap its exceptions. It raises nothing, and
+        # ends with the runtime at the latest. The block begins when the task watches, so that it misses no end.
         watching = trio.Event()
         trio.lowlevel.spawn_system_task(self._track, watching)
         await watching.wait()
@@ -112,7 +115,7 @@ class Application:
     def _note(
         self, event: Event, measurements: Mapping[str, Any], about: Mapping[str, Any]
     ) -> None:
-        # All of them: the top supervisor gives up because of one below, and that because of another.
+        # Of all supervisors: the top one gives up because of one below it, and that because of another.
         self._given_up[about["supervisor"]] = about
         if len(self._given_up) > _REMEMBERED:
             del self._given_up[next(iter(self._given_up))]
@@ -155,22 +158,22 @@ async def open_application(
     log: bool = True,
     watchdog: float | None = None,
 ) -> AsyncIterator[Application]:
-    """Run an application for as long as the block runs, then stop it in order.
+    """Run an application during the block, then stop it in order.
 
         async with open_application([Store, child_spec(Listener, 4000)]) as application:
             await application.wait()
 
     Args:
-        top: the children of the top supervisor (strategy "one_for_one"), or an async function that
-            starts a supervisor and returns its pid, for other strategies.
-        shutdown_deadline: seconds that the whole ordered stop may take. Children are stopped in the
-            reverse order of their start, each as its `shutdown` says; what is left then is killed.
+        top: the children of the top supervisor (strategy "one_for_one"). For other strategies, an async function that
+            starts a supervisor and returns its pid.
+        shutdown_deadline: seconds that the whole ordered stop may take. Children stop in the reverse order of their
+            start, each as its `shutdown` says. After the deadline the rest is killed.
         kill_grace: as for `open_runtime`.
         log: attach `actors.instrumentation.logger` and `supervision.logger`.
         watchdog: as for `open_runtime`.
 
     Raises:
-        ApplicationStartFailed: a child did not start; those before it were stopped again.
+        ApplicationStartFailed: a child did not start; those before it were stopped.
         BadChildSpec, BadSupervisorOption: nothing was started.
     """
     switch = _Switch(shutdown_deadline)
@@ -188,25 +191,25 @@ async def serve(
     log: bool = True,
     watchdog: float | None = None,
 ) -> None:
-    """Run an application until a signal, or the end of its top supervisor, ends it.
+    """Run an application until a signal comes or its top supervisor ends.
 
         trio.run(serve, [Store, Listener])
 
-    The first signal stops the application in order; a second one, of whichever kind, kills every
-    process at once. A signal that comes while the application starts lets it start, then stops it.
+    The first signal stops the application in order. A second one, of any kind, kills every process at once. An
+    application that gets the first signal during its start finishes the start and then stops.
 
     Args:
         top: as for `open_application`.
-        on_started: called with the pid of the top supervisor when everything has started.
-        signals: what to react to; only in the main thread. Empty: nothing.
+        on_started: called with the pid of the top supervisor after everything has started.
+        signals: the signals to handle, only in the main thread. Empty handles none.
         shutdown_deadline: as for `open_application`.
         kill_grace: as for `open_application`.
         log: as for `open_application`.
         watchdog: as for `open_runtime`.
 
     Raises:
-        ApplicationStartFailed: a child did not start; or a signal came while the application was
-            starting, and it did not finish within `shutdown_deadline`.
+        ApplicationStartFailed: a child did not start; or a signal came during the start, and the start did not finish
+            within `shutdown_deadline`.
         ApplicationFailed: the top supervisor gave up or was killed.
         ApplicationKilled: a second signal came before the application had stopped.
         BadChildSpec, BadSupervisorOption: nothing was started.
@@ -257,7 +260,7 @@ def run(
     watchdog: float | None = None,
     explain: Callable[[SupervisionError], str] = str,
 ) -> None:
-    """Run a program that is one application. Blocks; returns when it has stopped in order.
+    """Run a program that is one application, and return after its ordered stop.
 
         run([Store, child_spec(Listener, 4000)], on_started=lambda pid: print("ready"))
 
@@ -269,17 +272,15 @@ def run(
         kill_grace: as for `open_application`.
         log: as for `open_application`.
         watchdog: as for `open_runtime`.
-        explain: makes the sentence for whoever started the program; by default the error's own.
+        explain: makes the sentence on standard error from an error; by default the message of the error.
 
-    A second signal ends the program at once: the log is written out, then nothing more runs in it, neither
-    `terminate` nor `finally`, and no thread is waited for. The exit code is 128 and the number of the signal.
+    A second signal ends the program at once. The log is written out. After that neither `terminate` nor `finally` runs,
+    and the program waits for no thread. The exit code is 128 plus the number of the signal.
 
     Raises:
-        SystemExit: after one sentence on standard error, with code 1 if the application did not
-            start, or failed.
+        SystemExit: with code 1, after one sentence on standard error; the application did not start, or failed.
 
-    After OTP's applications, of which it is one that is permanent: when the top supervisor has given
-    up there is nothing left to run for.
+    After a permanent application of OTP: the program ends when the top supervisor gives up.
     """
 
     def end(signum: int) -> None:
@@ -297,7 +298,7 @@ def run(
         end=end,
     )
     try:
-        # Restricted: an interrupt in the middle of any process would be that process's crash.
+        # Restricted: an interrupt inside a process would crash that process.
         trio.run(main, restrict_keyboard_interrupt_to_checkpoints=True)
     except SupervisionError as error:
         sys.stderr.write(f"{explain(error)}\n")
@@ -305,7 +306,7 @@ def run(
 
 
 class _Switch:
-    """Pressed once, it asks an application to stop; pressed again, it kills it."""
+    """A switch that stops an application at the first press and kills it at the second."""
 
     def __init__(self, shutdown_deadline: float) -> None:
         self.application: Application | None = None
@@ -349,7 +350,7 @@ async def _open(
         if switch.boot.cancelled_caught:
             if switch.killed_by is not None:
                 raise ApplicationKilled(switch.killed_by)
-            raise ApplicationStartFailed("it was told to stop before it had started")
+            raise ApplicationStartFailed("a signal came before it had started")
         if switch.pressed:
             application.stop()
         yield application
@@ -359,9 +360,9 @@ async def _open(
 def _watch(
     signals: tuple[signal.Signals, ...], switch: _Switch, end: Callable[[int], object] | None
 ) -> Iterator[None]:
-    """Let signals press the switch, from before the application starts until after it has stopped.
+    """Let signals press the switch, from before the start of the application until after its stop.
 
-    With `end` the second one does not press the switch but calls it.
+    With `end`, the second signal calls `end` instead.
     """
     if not signals:
         yield
@@ -382,3 +383,56 @@ async def _press(received: AsyncIterator[int], switch: _Switch, scope: trio.Canc
     with scope:
         async for signum in received:
             switch.press(signum)
+
+
+# The second signal
+
+# Seconds for the last lines. A log to a full pipe, or one whose lock a thread holds, would take for ever.
+_FLUSH = 1.0
+
+
+def exit_now(code: int, sentence: str) -> NoReturn:
+    """Write the log out and end the program without running anything more in it.
+
+    Args:
+        code: the exit code.
+        sentence: the last line on standard error.
+    """
+
+    def flush() -> None:
+        sys.stderr.write(f"{sentence}\n")
+        sys.stderr.flush()
+        sys.stdout.flush()
+        logging.shutdown()
+
+    try:
+        last = threading.Thread(target=flush, daemon=True)
+        last.start()
+        last.join(_FLUSH)
+    finally:
+        os._exit(code)
+
+
+def on_second_signal(signals: Iterable[signal.Signals], end: Callable[[int], object]) -> None:
+    """Leave the first signal to the handlers that are installed now, and call `end` for the second one.
+
+    Python calls `end` between two instructions of the main thread, so a stalled event loop does not delay it. The code
+    that installed the earlier handlers also removes these.
+    """
+    received = False
+
+    def installed(signum: int) -> Callable[[int, FrameType | None], None]:
+        before = signal.getsignal(signum)
+
+        def handle(number: int, frame: FrameType | None) -> None:
+            nonlocal received
+            if received:
+                end(number)
+            received = True
+            if callable(before):
+                before(number, frame)
+
+        return handle
+
+    for each in signals:
+        signal.signal(each, installed(each))

@@ -1,56 +1,138 @@
-"""Programs made of several applications: what needs what, and in which order it all starts and stops.
+"""Programs made of several applications, which start and stop in the order of their dependencies.
 
     database = ApplicationSpec(name="database", top=[Pool, Migrations])
     web = ApplicationSpec(name="web", top=[Listener], depends_on=[database], prep_stop=stop_taking_requests)
 
     application.run(lambda: Applications.start_link([web]))
 
-An application is a supervision tree with a name, and with what must be done before and after it is stopped. It starts
-after those that it depends on and stops before them. When it is stopped, so is every process that came from it, in
-its tree or not.
+An application is a supervision tree with a name and callbacks for its stop. It starts after its dependencies and stops
+before them. Its stop ends every process that came from it, in its tree or not.
 
-A program that is one tree needs none of this; see `supervision.applications.application`.
+A program that is one tree does not need this; see `supervision.applications.application`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any, Literal, TypeAlias
 
-from attrs import define, frozen
+from attrs import define, field, frozen
 
 from actors.errors import StartError
-from actors.exits import NORMAL, SHUTDOWN, ExitReason, Shutdown
-from actors.links import trap_exits
-from actors.messages import Exit
-from actors.refs import Pid
+from actors.exits import KILL, NORMAL, SHUTDOWN, Crash, ExitReason, Shutdown
+from actors.links import monitor, send_exit, trap_exits
+from actors.messages import Down, Exit
+from actors.process import current_pid, receive
+from actors.refs import Pid, Ref
 from actors.runtime import current_runtime
 from actors.servers.gen_server import GenServer, Sender
-from actors.servers.results import NoReply, Reply, Stop
+from actors.servers.results import Fail, NoReply, Reply, Stop
 from supervision._core.children import stop
-from supervision._core.deadlock import Waiting, ask
-from supervision.applications._master import ApplicationMaster
-from supervision.applications.spec import (
-    ApplicationNotStarted,
-    ApplicationSpec,
-    DependencyNotStarted,
-    in_order,
-)
+from supervision._core.requests import Waiting, ask
+from supervision.applications.application import Top
 from supervision.errors import (
+    ApplicationNotStarted,
     ApplicationStartFailed,
+    BadApplication,
+    DependencyNotStarted,
     FailedToStartChild,
     SupervisionError,
     describe_reason,
 )
-from supervision.events import APPLICATION_ENDED, APPLICATION_STARTED
+from supervision.events import (
+    APPLICATION_CALLBACK_FAILED,
+    APPLICATION_ENDED,
+    APPLICATION_STARTED,
+)
+from supervision.supervisor import Supervisor
 
-__all__ = ["ApplicationEnded", "Applications"]
+__all__ = ["ApplicationEnded", "ApplicationSpec", "ApplicationType", "Applications"]
+
+
+ApplicationType: TypeAlias = Literal["permanent", "transient", "temporary"]
+
+_TYPES = ("permanent", "transient", "temporary")
+
+
+def _top(value: Top) -> Top:
+    return value if callable(value) else tuple(value)
+
+
+def _specs(value: Iterable[ApplicationSpec]) -> tuple[ApplicationSpec, ...]:
+    return tuple(value)
+
+
+@frozen(kw_only=True, eq=False)
+class ApplicationSpec:
+    """One application.
+
+        ApplicationSpec(name="metrics", top=[Collector, Exporter], type="temporary")
+
+    Args:
+        name: a name that no other application of the program has.
+        top: the children of its top supervisor (strategy "one_for_one"), or an async function that starts a linked
+            supervisor and returns its pid.
+        depends_on: the applications that must run before it starts.
+        type: the consequence of an end that nobody asked for. `"permanent"` (the default): the program ends.
+            `"transient"`: the program ends, unless the reason is `NORMAL`. Supervisors do not end with `NORMAL`.
+            `"temporary"`: nothing.
+        prep_stop: awaited before the stop, while the whole application still runs.
+        stop: awaited after the end of all its processes, for whatever reason they ended.
+
+    Raises:
+        BadApplication: a field has an invalid value.
+
+    An exception from `prep_stop` or `stop` is reported as an event and changes nothing else. After OTP's applications,
+    without code loading, configuration and start phases.
+    """
+
+    name: str
+    top: Top = field(converter=_top)
+    depends_on: tuple[ApplicationSpec, ...] = field(default=(), converter=_specs)
+    type: ApplicationType = "permanent"
+    prep_stop: Callable[[], Awaitable[None]] | None = None
+    stop: Callable[[], Awaitable[None]] | None = None
+
+    def __attrs_post_init__(self) -> None:
+        if self.type not in _TYPES:
+            raise BadApplication(
+                self.name, f'type is {self.type!r}; write "permanent", "transient" or "temporary"'
+            )
+        for other in self.depends_on:
+            if not isinstance(other, ApplicationSpec):
+                raise BadApplication(
+                    self.name, f"it depends on {other!r}; write the ApplicationSpec itself"
+                )
+
+    def closure(self) -> list[ApplicationSpec]:
+        """Return this application and its dependencies, each after its own dependencies."""
+        return in_order([self])
+
+
+def in_order(specs: Iterable[ApplicationSpec]) -> list[ApplicationSpec]:
+    """Return applications and their dependencies, each once and after its own dependencies."""
+    ordered: dict[str, ApplicationSpec] = {}
+
+    def add(spec: ApplicationSpec) -> None:
+        known = ordered.get(spec.name)
+        if known is None:
+            for other in spec.depends_on:
+                add(other)
+            ordered[spec.name] = spec
+        elif known is not spec:
+            raise BadApplication(
+                spec.name, "two different applications have this name; rename one of them"
+            )
+
+    for spec in specs:
+        add(spec)
+    return list(ordered.values())
 
 
 @frozen
 class ApplicationEnded:
-    """Why `Applications` ended: an application that the program cannot do without has ended by itself."""
+    """The exit reason of `Applications` after the end of an application that the program needs."""
 
     name: str
     reason: ExitReason
@@ -87,9 +169,9 @@ class _Which:
 
 
 class Applications(GenServer[dict[Pid, _Running]]):
-    """The process that starts applications and stops them; the top of a program that has several.
+    """The process that starts and stops applications: the top of a program that has several.
 
-    OTP's application controller, as a process like any other: one program may have two, and a test its own.
+    After OTP's application controller, but an ordinary process: a program may have two, and a test its own.
     """
 
     @classmethod
@@ -101,26 +183,26 @@ class Applications(GenServer[dict[Pid, _Running]]):
         label: str | None = None,
         timeout: float = math.inf,
     ) -> Pid:
-        """Start applications and what they depend on, each after its dependencies, linked to the current process.
+        """Start applications and their dependencies in order, linked to the current process.
 
             application.run(lambda: Applications.start_link([web, metrics], name="applications"))
 
         Args:
-            specs: in the order in which they are started, where dependencies leave a choice.
-            name: of this process.
-            label: how messages about it call it.
+            specs: the applications. Where dependencies leave a choice, they start in this order.
+            name: registered name of this process.
+            label: name of this process in messages.
             timeout: seconds that the start of all together may take.
 
         Returns:
-            When every application has started. When this process is stopped, it stops them in the reverse order.
+            The pid, after every application has started. A stop of this process stops them in the reverse order.
 
         Raises:
             BadApplication: two of them have the same name; nothing was started.
-            StartError: one did not start, and those before it were stopped again. The reason is
+            StartError: one did not start; those before it were stopped. The reason is
                 `Shutdown(FailedToStartChild(name, reason))`, as from a supervisor.
 
-        If one of them ends by itself that the program cannot do without, this process stops all others and ends with
-        `ApplicationEnded`.
+        If an application ends that the program needs (see `ApplicationSpec.type`), this process stops all others and
+        ends with `ApplicationEnded`.
         """
         return await super().start_link(in_order(specs), name=name, label=label, timeout=timeout)
 
@@ -133,7 +215,7 @@ class Applications(GenServer[dict[Pid, _Running]]):
         label: str | None = None,
         timeout: float = math.inf,
     ) -> Pid:
-        """Like `start_link`, without the link."""
+        """Start applications as `start_link` does, without the link."""
         return await super().start(in_order(specs), name=name, label=label, timeout=timeout)
 
     @staticmethod
@@ -141,47 +223,47 @@ class Applications(GenServer[dict[Pid, _Running]]):
         """Start one application.
 
         Returns:
-            False if it, or another of its name, was running already.
+            False if an application of this name was running already.
 
         Raises:
-            DependencyNotStarted: one that it depends on is not running.
+            DependencyNotStarted: a dependency is not running.
             ApplicationStartFailed: it did not start.
-            SupervisorDeadlock: the caller belongs to an application that is being started or stopped.
+            SupervisorDeadlock: the caller belongs to an application that starts or stops at this moment.
         """
         started: bool = await ask(applications, _Start(spec))
         return started
 
     @staticmethod
     async def ensure_all_started(applications: object, spec: ApplicationSpec) -> list[str]:
-        """Start one application and, before it, all that it depends on and that are not running.
+        """Start one application, and before it the dependencies that are not running.
 
         Returns:
-            The names of those that were started, in order.
+            The names of the started applications, in order.
 
         Raises:
-            ApplicationStartFailed: one did not start; those that had been started for it were stopped again.
+            ApplicationStartFailed: one did not start; those that this call had started were stopped.
             BadApplication: two of them have the same name; nothing was started.
-            SupervisorDeadlock: the caller belongs to an application that is being started or stopped.
+            SupervisorDeadlock: the caller belongs to an application that starts or stops at this moment.
         """
         started: list[str] = await ask(applications, _Ensure(spec))
         return started
 
     @staticmethod
     async def stop_application(applications: object, name: str) -> None:
-        """Stop one application, and every process that came from it; not those that depend on it.
+        """Stop one application and every process that came from it. Applications that depend on it go on.
 
         Raises:
-            ApplicationNotStarted: there is none of that name.
-            SupervisorDeadlock: the caller belongs to an application that is being started or stopped.
+            ApplicationNotStarted: no application of this name is running.
+            SupervisorDeadlock: the caller belongs to an application that starts or stops at this moment.
         """
         await ask(applications, _StopOne(name))
 
     @staticmethod
     async def which_applications(applications: object) -> list[str]:
-        """The names of the running applications, the one that was started last first.
+        """Return the names of the running applications, the one that was started last first.
 
         Raises:
-            SupervisorDeadlock: the caller belongs to an application that is being started or stopped.
+            SupervisorDeadlock: the caller belongs to an application that starts or stops at this moment.
         """
         names: list[str] = await ask(applications, _Which())
         return names
@@ -200,23 +282,22 @@ class Applications(GenServer[dict[Pid, _Running]]):
             match request:
                 case _Ensure(spec):
                     missing = [each for each in spec.closure() if self._find(each.name) is None]
-                    failed = await self._start_all(missing)
-                    if failed is not None:
-                        return Reply(ApplicationStartFailed(Shutdown(failed)))
+                    await self._start_missing(missing)
                     return Reply([each.name for each in missing])
                 case _Start(spec):
                     return Reply(await self._start_one(spec))
                 case _StopOne(name):
                     running = self._find(name)
                     if running is None:
-                        return Reply(ApplicationNotStarted(name))
+                        raise ApplicationNotStarted(name)
                     await self._stop(running)
                     return Reply()
                 case _Which():
                     return Reply([each.spec.name for each in reversed(self.state.values())])
         except SupervisionError as refusal:
-            return Reply(refusal)
-        # The whole program must not fall because of one mistaken call; its caller sees that nobody answers.
+            # Without the frames of this process, which the caller's error would keep alive.
+            return Reply(refusal.with_traceback(None))
+        # One mistaken call must not stop the whole program. Its caller runs into its timeout.
         await super().handle_info(request)
         return NoReply()
 
@@ -245,17 +326,22 @@ class Applications(GenServer[dict[Pid, _Running]]):
     def _find(self, name: str) -> _Running | None:
         return next((each for each in self.state.values() if each.spec.name == name), None)
 
-    async def _start_one(self, spec: ApplicationSpec) -> bool | Exception:
+    async def _start_one(self, spec: ApplicationSpec) -> bool:
         if self._find(spec.name) is not None:
             return False
         for other in spec.depends_on:
             if self._find(other.name) is None:
-                return DependencyNotStarted(spec.name, other.name)
-        failed = await self._start_all([spec])
-        return True if failed is None else ApplicationStartFailed(Shutdown(failed))
+                raise DependencyNotStarted(spec.name, other.name)
+        await self._start_missing([spec])
+        return True
+
+    async def _start_missing(self, specs: Iterable[ApplicationSpec]) -> None:
+        failed = await self._start_all(specs)
+        if failed is not None:
+            raise ApplicationStartFailed(Shutdown(failed))
 
     async def _start_all(self, specs: Iterable[ApplicationSpec]) -> FailedToStartChild | None:
-        """Start applications in this order; if one fails, stop those before it, and say which and why."""
+        """Start applications in order. If one fails, stop those before it and return the failure."""
         started: list[_Running] = []
         for spec in specs:
             self.waiting.for_start(spec.name)
@@ -285,3 +371,80 @@ class Applications(GenServer[dict[Pid, _Running]]):
             {},
             {"name": spec.name, "reason": reason, "stopped": stopped, "type": spec.type},
         )
+
+
+# One application
+
+
+class ApplicationMaster(GenServer[ApplicationSpec]):
+    """The process behind one running application. It starts the tree, and kills what is left at the end."""
+
+    async def init(self, spec: ApplicationSpec) -> Fail | None:
+        trap_exits()
+        self.state = spec
+        self.running = Waiting(())
+        self.running.for_start(spec.name)
+        try:
+            self.top = await (spec.top() if callable(spec.top) else Supervisor.start_link(spec.top))
+        except StartError as error:
+            reason = error.reason
+        except (
+            Exception
+        ) as error:  # a start function may raise anything; it is the reason of the failed start
+            reason = Crash(error)
+        else:
+            self.running.over()
+            return None
+        await _kill_descendants()
+        return Fail(reason)
+
+    async def handle_info(self, message: Any) -> None:
+        if type(message) is not Exit or message.pid is not self.top:
+            # Another process of the application may be linked here.
+            return
+        await self._over()
+        # End with the reason of the application. By a signal, because a crash would be reported as this process's own.
+        trap_exits(False)
+        send_exit(current_pid(), message.reason)
+
+    async def terminate(self, reason: ExitReason) -> None:
+        await self._run("prep_stop", self.state.prep_stop)
+        self.running.for_stop(self.state.name, None)
+        await stop(self.top, math.inf)
+        await self._over()
+
+    async def _over(self) -> None:
+        await _kill_descendants()
+        await self._run("stop", self.state.stop)
+
+    async def _run(self, callback: str, function: Callable[[], Awaitable[None]] | None) -> None:
+        if function is None:
+            return
+        try:
+            await function()
+        except (
+            Exception
+        ) as error:  # a callback may raise anything; the other applications must stop too
+            current_runtime().telemetry.execute(
+                APPLICATION_CALLBACK_FAILED,
+                {},
+                {"name": self.state.name, "callback": callback, "exception": error},
+            )
+
+
+async def _kill_descendants() -> None:
+    """Kill every process that the current one spawned, that those spawned, and so on."""
+    runtime, me = current_runtime(), current_pid()
+    refs: set[Ref] = set()
+    while True:
+        for pid in runtime.processes():
+            info = runtime.process_info(pid)
+            if info is not None and me in info["ancestors"]:
+                refs.add(monitor(pid))
+                send_exit(pid, KILL)
+        if not refs:
+            return
+        # An end may let another of them go on and spawn more.
+        while refs:
+            down = await receive(lambda m: type(m) is Down and m.ref in refs)
+            refs.discard(down.ref)

@@ -1,7 +1,7 @@
-"""The inside of a task: the process that computes a result and sends it to whoever owns the task.
+"""The process of a task: it computes a result and sends it to the owner of the task.
 
-A result travels through the owner's mailbox, so that a server can take it in `handle_info`; but only as long as the
-owner monitors the task. The monitor is the address of the result: when it is removed, a late result finds nobody.
+The result goes to the owner's mailbox, so that a server can take it in `handle_info`. The task sends it only while the
+owner monitors the task. If the owner removes the monitor, the task discards a late result.
 """
 
 from __future__ import annotations
@@ -38,28 +38,27 @@ __all__ = [
 ]
 
 HANDSHAKE: Final = 5.0
-"""Seconds that a task under a supervisor waits for its function."""
+"""Seconds that a task under a supervisor waits for its `Begin` message."""
 
 
 @define(eq=False)
 class TaskReply:
-    """A task has finished; arrives in the mailbox of its owner, before the `Down` of the same reference.
+    """The message of a finished task to its owner. The `Down` with the same reference follows it.
 
-    Whoever waits for the task never sees it. A server that does not wait takes it in `handle_info`.
+    The methods that wait for a task take it out of the mailbox. A server that does not wait gets it in `handle_info`.
     """
 
     ref: Ref
     """The `ref` of the task."""
     value: Any
-    """What its function returned."""
+    """The value that its function returned."""
 
 
 @frozen
 class _Lineage:
-    """In whose behalf a process works, and what it passes on to the tasks that it starts."""
+    """The callers of a process, and the callers of the tasks that it starts."""
 
-    # Which process this is about: a context is copied into every process that is spawned in it, but only tasks have
-    # callers.
+    # The process that this is about. Every spawned process inherits the context, but only tasks have callers.
     pid: Pid
     callers: tuple[Pid, ...]
     passed_on: tuple[Pid, ...]
@@ -69,20 +68,20 @@ _lineage: ContextVar[_Lineage | None] = ContextVar("supervision_lineage", defaul
 
 
 def callers() -> tuple[Pid, ...]:
-    """In whose behalf the current process works: who started this task, who started the task that did, and so on.
+    """Return the processes that asked for the current task: its owner, the owner of that task, and so on.
 
         async def fetch():
             assert callers()[0] is owner
 
-    The processes that *asked* for a task, which under a `TaskSupervisor` are not those that spawned it (see
-    `actors.process.ancestors`). Empty outside tasks. Elixir's `$callers`.
+    Under a `TaskSupervisor` these are not the processes that spawned the task (see `actors.process.ancestors`). Empty
+    outside tasks. Elixir's `$callers`.
     """
     entry = _lineage.get()
     return entry.callers if entry is not None and entry.pid is _pid_here() else ()
 
 
 def lineage() -> tuple[Pid, ...]:
-    """What `callers` is in a task that is started here."""
+    """Return the `callers` of a task that is started here."""
     entry, pid = _lineage.get(), _pid_here()
     if entry is not None and entry.pid is pid:
         return entry.passed_on
@@ -90,7 +89,7 @@ def lineage() -> tuple[Pid, ...]:
 
 
 def inherit(callers: tuple[Pid, ...]) -> None:
-    """Start tasks, from here on, as if those had done it who are the callers; for processes that only help them."""
+    """Give these callers to the tasks that the current process, a helper of theirs, starts from now on."""
     _lineage.set(_Lineage(current_pid(), callers, callers))
 
 
@@ -107,7 +106,7 @@ def _pid_here() -> Pid | None:
 
 
 def label_of(function: Callable[..., Any]) -> str:
-    """How messages call a task: by its function."""
+    """Return the name of a task in messages: that of its function."""
     while isinstance(function, partial):
         function = function.func
     return f"task {getattr(function, '__qualname__', type(function).__qualname__)}"
@@ -115,25 +114,25 @@ def label_of(function: Callable[..., Any]) -> str:
 
 @final
 class Recipient:
-    """Where the result of a task goes: to its owner, for as long as that monitors it."""
+    """The destination of a result: the owner of the task, while it monitors the task."""
 
     __slots__ = ("owner", "ref")
 
     def __init__(self, owner: Pid) -> None:
         self.owner = owner
-        # Known when the task has been spawned, which is before it takes its first step.
+        # Set after the spawn, before the first step of the task.
         self.ref: Ref | None = None
 
     def deliver(self, value: Any) -> None:
-        """Send the result, if anybody still waits for it."""
+        """Send the result if the owner still monitors the task."""
         ref = self.ref
-        assert ref is not None  # a task runs only after its owner has monitored it
+        assert ref is not None  # the owner monitors a task before it runs
         if is_awaited(current_pid(), ref):
             send(self.owner, TaskReply(ref, value))
 
 
 def is_awaited(task: Pid, ref: Ref) -> bool:
-    """Return whether the owner still monitors a task, which is the condition for any further message about it."""
+    """Return whether the owner still monitors a task. If not, no further message about it comes."""
     watchers: tuple[object, ...] = current_runtime().graph.watchers_of(task)
     return ref in watchers
 
@@ -144,7 +143,7 @@ async def run_owned(
     function: Callable[..., Awaitable[Any]],
     args: tuple[Any, ...],
 ) -> None:
-    """The process of a task that has an owner."""
+    """Run a task that has an owner."""
     _be_task(callers)
     recipient.deliver(await function(*args))
 
@@ -152,14 +151,14 @@ async def run_owned(
 async def run_detached(
     callers: tuple[Pid, ...], function: Callable[..., Awaitable[Any]], args: tuple[Any, ...]
 ) -> None:
-    """The process of a task that nobody waits for."""
+    """Run a task that nobody waits for."""
     _be_task(callers)
     await function(*args)
 
 
 @define(eq=False)
 class Begin:
-    """What the owner sends to a task under a supervisor: what to do, and where the result goes."""
+    """The message of an owner to a task under a supervisor, with its function and the recipient of the result."""
 
     recipient: Recipient
     callers: tuple[Pid, ...]
@@ -168,7 +167,7 @@ class Begin:
 
 
 def spawn_waiting(owner: Pid, label: str) -> Pid:
-    """Start, in the process of a supervisor, a task that will be told by its owner what to do."""
+    """Start, in the process of a supervisor, a task that waits for the `Begin` message of its owner."""
     return spawn_link(_run_supervised, owner, label=label)
 
 
@@ -179,7 +178,7 @@ async def _run_supervised(owner: Pid) -> None:
             lambda m: type(m) is Begin or (type(m) is Down and m.ref is ref), timeout=HANDSHAKE
         )
     except trio.TooSlowError:
-        # The owner lives and does not need the task any more: what it was doing was cancelled.
+        # The owner is alive but was cancelled before it sent the message.
         exit(TIMEOUT)
     if type(message) is Down:
         exit(Shutdown(message.reason))

@@ -1,4 +1,4 @@
-"""Streams of tasks: a function applied to many items, so many at a time.
+"""Streams of tasks: a function applied to many items, with a limit on the tasks at a time.
 
     async with async_stream(fetch, urls, max_concurrency=10) as pages:
         async for page in pages:
@@ -8,37 +8,38 @@
                 case Exited(reason):
                     print("failed:", reason)
 
-The results are an async iterator that belongs to a block: when the block is left, early or not, whatever was still
-running has been killed, and nothing of it is in anybody's mailbox.
+The results are an async iterator that belongs to a block. At the end of the block the stream kills the tasks that still
+run, and leaves no message of theirs in a mailbox.
+
+A process of its own runs each stream. It is linked to the consumer, so each ends with the other. It stands between the
+consumer and the tasks, so the consumer's mailbox gets no message of them. The consumer takes the results by calls. If
+it is cancelled during a call, the result stays in the stream, and none is lost.
 """
 
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, Generic, Literal, TypeVar, final
 
 import trio
+from attrs import define, frozen
 
-from actors.errors import NoProcess, NotAProcess, ServerExit
-from actors.links import unlink
-from actors.process import current_pid
-from actors.refs import Pid
+from actors.errors import ActorsError, NoProcess, NotAProcess, ServerExit
+from actors.exits import KILL, NORMAL, TIMEOUT, ExitReason
+from actors.links import send_exit, trap_exits, unlink
+from actors.messages import Down
+from actors.process import current_pid, receive
+from actors.refs import Pid, Ref, TimerRef
 from actors.runtime import current_runtime
-from actors.servers.gen_server import call, cast, stop
-from supervision.tasks._process import label_of, lineage
-from supervision.tasks._stream_server import (
-    ROOM,
-    Next,
-    Run,
-    StartTask,
-    StreamServer,
-    StreamSettings,
-    Workload,
-)
-from supervision.tasks.errors import BadTaskOption, TaskExit
-from supervision.tasks.task import Outcome, Task
+from actors.servers.gen_server import GenServer, Sender, call, cast, reply, stop
+from actors.servers.results import NoReply
+from actors.timers import cancel_timer, send_after
+from supervision.errors import BadTaskOption, SupervisionError, TaskExit, TaskTimeout
+from supervision.tasks._process import TaskReply, inherit, label_of, lineage
+from supervision.tasks.task import Exited, Ok, Task, TaskOutcome
 
 __all__ = ["OnTimeout", "async_stream", "open_stream"]
 
@@ -57,8 +58,8 @@ def async_stream(
     timeout: float = 5.0,
     on_timeout: OnTimeout = "exit",
     zip_input_on_exit: bool = False,
-) -> AbstractAsyncContextManager[AsyncIterator[Outcome[T]]]:
-    """Apply a function to each item, in tasks, so many of them at a time.
+) -> AbstractAsyncContextManager[AsyncIterator[TaskOutcome[T]]]:
+    """Apply a function to each item, in tasks, at most `max_concurrency` at a time.
 
         async with async_stream(resize, pictures, max_concurrency=4, timeout=60) as thumbnails:
             async for thumbnail in thumbnails:
@@ -66,28 +67,28 @@ def async_stream(
 
     Args:
         function: an async callable of one argument.
-        items: taken one by one, each when there is room for its task; may be infinite. A generator is closed when the
-            block is left.
-        max_concurrency: how many tasks may run at a time, from 1; `math.inf` starts all at once.
-        ordered: hand out the outcomes in the order of the items. They then wait, in memory, for the slowest before
-            them. Otherwise as they come.
+        items: may be infinite. The stream takes an item when it can start its task, and closes a generator at the end
+            of the block.
+        max_concurrency: tasks at a time, from 1; `math.inf` for no limit.
+        ordered: return the outcomes in the order of the items. Early outcomes wait in memory. False returns them in
+            the order in which they come.
         timeout: seconds that each task has.
-        on_timeout: what happens when one takes longer. `"exit"`: TaskTimeout is raised in the loop. `"kill_task"`:
-            it is killed, and its outcome is `Exited(TIMEOUT)`.
+        on_timeout: the treatment of a task that takes longer. `"exit"`: raise TaskTimeout in the loop. `"kill_task"`:
+            kill the task; its outcome is `Exited(TIMEOUT)`.
         zip_input_on_exit: put the item into the `Exited` of its task.
 
     Returns:
-        An async context manager, whose value is an async iterator of `Ok(value)` and `Exited(reason)`. New tasks are
-        started only while the iterator is being asked for the next outcome.
+        An async context manager. Its value is an async iterator of `Ok(value)` and `Exited(reason)`. The stream starts
+        new tasks only while the consumer waits for the next outcome.
 
     Raises:
-        BadTaskOption: an option cannot be.
+        BadTaskOption: an option has an invalid value.
         TaskTimeout: in the loop, see `on_timeout`.
-        TaskExit: in the loop; somebody killed the process behind the stream.
+        TaskExit: in the loop; another process killed the process of the stream.
 
-    The tasks are linked, through a process of the stream, to whoever enters the block. If one of them crashes, that
-    dies of it, unless it traps exits or is not a process at all: then the outcome is an `Exited`. To have that in any
-    case, see `TaskSupervisor.async_stream_nolink`. Elixir's `Task.async_stream`.
+    The tasks are linked to the consumer through the process of the stream. A task that crashes ends the consumer. If
+    the consumer traps exits or is not a process, the outcome is an `Exited` instead.
+    `TaskSupervisor.async_stream_nolink` never ends the consumer. Elixir's `Task.async_stream`.
     """
     return open_stream(
         function,
@@ -117,8 +118,8 @@ def open_stream(
     on_timeout: OnTimeout,
     zip_input_on_exit: bool,
     linked: bool,
-) -> AbstractAsyncContextManager[AsyncIterator[Outcome[T]]]:
-    """`async_stream`, with another way of starting tasks; for supervisors of tasks."""
+) -> AbstractAsyncContextManager[AsyncIterator[TaskOutcome[T]]]:
+    """Open a stream as `async_stream` does, with another way to start tasks."""
     _check("max_concurrency", max_concurrency, least=1)
     _check("timeout", timeout, least=0)
     if on_timeout not in ("exit", "kill_task"):
@@ -140,14 +141,14 @@ def open_stream(
 def _check(option: str, value: object, *, least: float) -> None:
     if isinstance(value, bool) or not isinstance(value, int | float) or not value >= least:
         raise BadTaskOption(
-            f"write a number, from {least:g}, or math.inf for no limit", option=option, value=value
+            f"write a number from {least:g}, or math.inf for no limit", option=option, value=value
         )
 
 
 @asynccontextmanager
 async def _running(
     settings: StreamSettings, items: Iterable[Any]
-) -> AsyncIterator[AsyncIterator[Outcome[Any]]]:
+) -> AsyncIterator[AsyncIterator[TaskOutcome[Any]]]:
     source = iter(items)
     try:
         workload = Workload()
@@ -176,12 +177,12 @@ def _dies_of_links() -> bool:
 
 
 async def _stop(server: Pid) -> None:
-    # Shielded: the block promises that nothing of it is left. Its tasks are killed, which the runtime bounds.
+    # Shielded: nothing of the stream may outlive its block. The stream kills its tasks, which the runtime bounds.
     with trio.CancelScope(shield=True):
         try:
             await stop(server)
         except (NoProcess, ServerExit):
-            # It was killed, or died of a task; either way it is gone.
+            # The process has ended already: it was killed, or a task crashed.
             pass
     try:
         unlink(server, flush=True)
@@ -191,7 +192,7 @@ async def _stop(server: Pid) -> None:
 
 @final
 class _Outcomes(Generic[Item, T]):
-    """What a stream yields."""
+    """The iterator of a stream."""
 
     def __init__(
         self, server: Pid, settings: StreamSettings, workload: Workload, source: Iterator[Item]
@@ -206,7 +207,7 @@ class _Outcomes(Generic[Item, T]):
     def __aiter__(self) -> _Outcomes[Item, T]:
         return self
 
-    async def __anext__(self) -> Outcome[T]:
+    async def __anext__(self) -> TaskOutcome[T]:
         while True:
             self._start_more()
             if self._source is None and self._taken == self._started:
@@ -221,7 +222,7 @@ class _Outcomes(Generic[Item, T]):
                 raise answer
             if answer is not ROOM:
                 self._taken += 1
-                outcome: Outcome[T] = answer
+                outcome: TaskOutcome[T] = answer
                 return outcome
 
     def _start_more(self) -> None:
@@ -235,3 +236,194 @@ class _Outcomes(Generic[Item, T]):
             workload.running += 1
             cast(self._server, Run(self._started, item))
             self._started += 1
+
+
+# The process behind a stream
+
+
+StartTask = Callable[[Callable[..., Awaitable[Any]], Any], Awaitable[Task[Any]]]
+"""A function that starts `function(item)` as a task of the current process."""
+
+ROOM: Any = object()
+"""The answer to `Next` if no outcome is ready and another task may be started."""
+
+
+@frozen(kw_only=True)
+class StreamSettings:
+    """The checked options of a stream."""
+
+    function: Callable[[Any], Awaitable[Any]]
+    start_task: StartTask
+    max_concurrency: float
+    ordered: bool
+    timeout: float
+    kill_on_timeout: bool
+    zip_input_on_exit: bool
+    callers: tuple[Pid, ...]
+    linked: bool
+    """Whether a crash of a task ends a consumer that does not trap exits."""
+
+
+@final
+class Workload:
+    """The number of tasks that a stream runs now. Its server and its consumer share it and both write it."""
+
+    __slots__ = ("running",)
+
+    def __init__(self) -> None:
+        self.running = 0
+
+
+@define(eq=False)
+class Run:
+    """A request to run the function on an item."""
+
+    position: int
+    item: Any
+
+
+@frozen
+class Next:
+    """A request for the next outcome. With `more` the answer may also be ROOM."""
+
+    more: bool
+
+
+@define(eq=False)
+class _TimeIsUp:
+    ref: Ref
+
+
+@final
+class _Running:
+    """One task of a stream."""
+
+    __slots__ = ("item", "outcome", "position", "task", "timer")
+
+    def __init__(self, position: int, item: Any, task: Task[Any]) -> None:
+        self.position = position
+        self.item = item
+        self.task = task
+        self.timer: TimerRef | None = None
+        # Known before the end of the task if it has sent a result, or was killed after its timeout.
+        self.outcome: TaskOutcome[Any] | None = None
+
+
+class StreamServer(GenServer[None]):
+    """The process of one stream. It traps exits, ends with its consumer, and kills the tasks that still run then."""
+
+    async def init(
+        self, settings: StreamSettings, workload: Workload, *, crash_together: bool
+    ) -> None:
+        trap_exits()
+        inherit(settings.callers)
+        self.crash_together = crash_together
+        self.settings = settings
+        self.workload = workload
+        self.tasks: dict[Ref, _Running] = {}
+        # Outcomes that wait for earlier ones, by position; and those that the consumer gets next.
+        self.early: dict[int, TaskOutcome[Any]] = {}
+        self.ready: deque[TaskOutcome[Any]] = deque()
+        self.position = 0
+        self.failure: Exception | None = None
+        self.waiting: Sender | None = None
+        self.more = False
+
+    async def handle_call(self, request: Next, sender: Sender) -> NoReply:
+        self.waiting, self.more = sender, request.more
+        self._answer()
+        return NoReply()
+
+    async def handle_cast(self, message: Run) -> None:
+        try:
+            task = await self.settings.start_task(self.settings.function, message.item)
+        except (SupervisionError, ActorsError) as error:
+            self.workload.running -= 1
+            self.failure = error
+            self._answer()
+            return
+        running = self.tasks[task.ref] = _Running(message.position, message.item, task)
+        if self.settings.timeout < math.inf:
+            running.timer = send_after(current_pid(), _TimeIsUp(task.ref), self.settings.timeout)
+
+    async def handle_info(self, message: Any) -> None:
+        kind = type(message)
+        if kind is TaskReply:
+            self.tasks[message.ref].outcome = Ok(message.value)
+        elif kind is Down:
+            await self._ended(self.tasks.pop(message.ref), message.reason)
+        elif kind is _TimeIsUp:
+            self._too_slow(self.tasks.get(message.ref))
+        # Anything else is the Exit of a task, whose Down has come before.
+
+    async def terminate(self, reason: ExitReason) -> None:
+        await self._kill_all()
+
+    # Parts
+
+    async def _ended(self, running: _Running, reason: ExitReason) -> None:
+        if running.timer is not None:
+            cancel_timer(running.timer)
+        outcome = running.outcome
+        if outcome is None:
+            if self.crash_together and reason is not NORMAL:
+                await self._crash(reason)
+            item = running.item if self.settings.zip_input_on_exit else None
+            outcome = Exited(reason, item)
+        self.workload.running -= 1
+        if self.settings.ordered:
+            self.early[running.position] = outcome
+            while self.position in self.early:
+                self.ready.append(self.early.pop(self.position))
+                self.position += 1
+        else:
+            self.ready.append(outcome)
+        self._answer()
+
+    def _too_slow(self, running: _Running | None) -> None:
+        if running is None:
+            return
+        if not self.settings.kill_on_timeout:
+            self.failure = TaskTimeout(running.task, self.settings.timeout)
+            self._answer()
+            return
+        item = running.item if self.settings.zip_input_on_exit else None
+        running.outcome = Exited(TIMEOUT, item)
+        _kill(running.task)
+
+    def _answer(self) -> None:
+        sender = self.waiting
+        if sender is None:
+            return
+        if self.ready:
+            # Removed only after it was delivered: the consumer may have been cancelled.
+            if reply(sender, self.ready[0]):
+                self.ready.popleft()
+        elif self.failure is not None:
+            reply(sender, self.failure)
+        elif self.more and self.workload.running < self.settings.max_concurrency:
+            reply(sender, ROOM)
+        else:
+            return
+        self.waiting = None
+
+    async def _crash(self, reason: ExitReason) -> None:
+        """End with the reason of a task. The link sends it to the consumer."""
+        await self._kill_all()
+        # By a signal, because a crash of this process would be reported as a second one.
+        trap_exits(False)
+        send_exit(current_pid(), reason)
+
+    async def _kill_all(self) -> None:
+        for running in self.tasks.values():
+            _kill(running.task)
+        while self.tasks:
+            down = await receive(lambda m: type(m) is Down and m.ref in self.tasks)
+            del self.tasks[down.ref]
+
+
+def _kill(task: Task[Any]) -> None:
+    assert task.pid is not None
+    pid: Pid = task.pid
+    unlink(pid, flush=True)
+    send_exit(pid, KILL)

@@ -1,22 +1,22 @@
-"""Tasks: processes that compute one thing, and hand it to the process that wants it.
+"""Tasks: processes that compute one value and send it to the process that started them.
 
     async def price(item):
         task = Task.async_(ask_the_shop, item)
         discount = await ask_the_customer_service()
         return await task - discount
 
-A task is a process of its own, linked to its owner and monitored by it. If it crashes, it takes its owner along, unless
-that traps exits; if its owner ends, it ends too, unless that was a clean end. What is to survive the one or the other
-is started under a `TaskSupervisor`.
+A task is a process of its own. Its owner is linked to it and monitors it. A crash of the task ends the owner, unless
+the owner traps exits. An end of the owner ends the task, unless it is a clean end. To let one survive the other, start
+the task under a `TaskSupervisor`. `await_many` and `yield_many` wait for several tasks. For more items than there
+should be tasks at a time, use `async_stream`.
 
-The names are Elixir's; where Python has a keyword of that name, an underscore follows it, and `Task.await` is `await`.
+The names are Elixir's, with an underscore after a Python keyword. `Task.await` is `await`.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Awaitable, Callable, Collection, Generator
-from typing import Any, Generic, TypeAlias, TypeVar, TypeVarTuple, final
+from collections.abc import Awaitable, Callable, Collection, Generator, Iterable
+from typing import Any, Generic, Literal, TypeAlias, TypeVar, TypeVarTuple, final
 
 import trio
 from attrs import frozen
@@ -28,7 +28,9 @@ from actors.messages import Down
 from actors.process import current_pid, is_alive, receive, send, spawn, spawn_link
 from actors.refs import Pid, Ref
 from actors.runtime import current_runtime
+from supervision._core.children import end_process
 from supervision.child_spec import BRUTAL_KILL, ChildSpec, RestartType, ShutdownLimit
+from supervision.errors import BadTaskOption, NotTaskOwner, TaskExit, TaskTimeout
 from supervision.tasks._process import (
     Recipient,
     TaskReply,
@@ -39,16 +41,16 @@ from supervision.tasks._process import (
     run_detached,
     run_owned,
 )
-from supervision.tasks.errors import BadTaskOption, NotTaskOwner, TaskExit, TaskTimeout
 
 __all__ = [
     "Exited",
     "Ok",
-    "Outcome",
     "Task",
+    "TaskOutcome",
     "TaskReply",
+    "await_many",
     "callers",
-    "give_up",
+    "yield_many",
 ]
 
 T = TypeVar("T")
@@ -58,42 +60,42 @@ Ts = TypeVarTuple("Ts")
 
 @frozen
 class Ok(Generic[T_co]):
-    """A task has finished."""
+    """The result of a task that finished."""
 
     value: T_co
-    """What its function returned."""
+    """The value that its function returned."""
 
 
 @frozen
 class Exited:
-    """A task has ended without a result."""
+    """The end of a task without a result."""
 
     reason: ExitReason
-    """Its exit reason; `NOPROC` if its result had been taken before."""
+    """The exit reason; `NOPROC` if the result was taken before."""
     item: Any = None
-    """In a stream with `zip_input_on_exit`, the item that the task was for."""
+    """The item of the task, in a stream with `zip_input_on_exit`."""
 
 
-Outcome: TypeAlias = Ok[T] | Exited
-"""What became of a task."""
+TaskOutcome: TypeAlias = Ok[T] | Exited
+"""The outcome of a task."""
 
 
 @final
 class Task(Generic[T_co]):
-    """A computation in a process of its own, as its owner holds it. Started by `Task.async_`.
+    """A handle for a computation in a process of its own. Start one with `Task.async_`.
 
     Attributes:
         pid: the process; None for `Task.completed`.
-        ref: the reference under which its result and its end arrive in the owner's mailbox, as `TaskReply` and
-            `Down`. A server that does not want to wait matches on it in `handle_info`.
-        owner: the process that gets the result, and that alone may wait for it.
-        label: how messages call it.
+        ref: the reference in the `TaskReply` and the `Down` that the owner gets. A server that does not wait for the
+            task matches on it in `handle_info`.
+        owner: the process that gets the result. Only the owner may wait for it.
+        label: the name of the task in messages.
 
-    Every waiting verb must be used in the owner's own task (not in a nursery of its), and raises NotTaskOwner in any
-    other process. A result is taken once: afterwards the task has none, and says so with `NOPROC`. The same holds if
-    you take the messages of the task out of the mailbox with `receive`.
+    The owner must wait in its own Trio task, not in a nursery. In any other process the waiting methods raise
+    NotTaskOwner. A result can be taken once. After that the task has no result, and its reason is `NOPROC`. The same
+    holds if you take the messages of the task out of the mailbox with `receive`.
 
-    An owner that traps exits finds, as for any linked process, an `Exit` in its mailbox when the task has ended.
+    An owner that traps exits also gets an `Exit` when the task ends, as for any linked process.
     """
 
     __slots__ = ("_taken", "label", "owner", "pid", "ref")
@@ -112,7 +114,7 @@ class Task(Generic[T_co]):
 
     @staticmethod
     def async_(function: Callable[[*Ts], Awaitable[T]], *args: *Ts) -> Task[T]:
-        """Start `function(*args)` in a process linked to the current one, whose result will be awaited.
+        """Start `function(*args)` in a process linked to the current one, to await its result.
 
             task = Task.async_(fetch, "https://example.org")
             page = await task
@@ -122,11 +124,11 @@ class Task(Generic[T_co]):
             *args: its arguments; for keyword arguments use `functools.partial`.
 
         Returns:
-            At once; the task has not taken its first step.
+            The task. It has not taken its first step.
 
         Raises:
-            NotAsync: `function` is no async function.
-            NotAProcess: only a process has a mailbox for the result; see `actors.adoption.as_process`.
+            NotAsync: `function` is not an async function.
+            NotAProcess: the caller has no mailbox for the result; see `actors.adoption.as_process`.
 
         Elixir's `Task.async`.
         """
@@ -139,7 +141,7 @@ class Task(Generic[T_co]):
 
     @staticmethod
     def start(function: Callable[[*Ts], Awaitable[Any]], *args: *Ts) -> Pid:
-        """Start `function(*args)` for what it does, and not for what it returns; linked to nobody.
+        """Start `function(*args)` without a link, and discard its result.
 
         Task.start(send_mail, "hello")
         """
@@ -148,7 +150,7 @@ class Task(Generic[T_co]):
 
     @staticmethod
     def start_link(function: Callable[[*Ts], Awaitable[Any]], *args: *Ts) -> Pid:
-        """Like `start`, linked to the current process; what a supervisor starts.
+        """Start `function(*args)` linked to the current process, and discard its result. Supervisors use this.
 
         Supervisor.start_link([child_spec(Task, warm_the_cache)])
         """
@@ -157,7 +159,7 @@ class Task(Generic[T_co]):
 
     @staticmethod
     def completed(value: T) -> Task[T]:
-        """A task that is finished from the beginning, for where one is asked for and the result is known."""
+        """Return a task that has finished with a known result."""
         owner, runtime = current_pid(), current_runtime()
         runtime.require_thread("Task.completed")
         task = Task[T](owner, None, Ref(runtime.next_ref()), "completed task")
@@ -173,7 +175,7 @@ class Task(Generic[T_co]):
         restart: RestartType = "temporary",
         shutdown: ShutdownLimit = 5.0,
     ) -> ChildSpec:
-        """Describe a task as the child of a supervisor. Unlike other children it is by default temporary.
+        """Describe a task as the child of a supervisor. A task is temporary by default, unlike other children.
 
         Task.child_spec(warm_the_cache, id="warm-up", restart="transient")
         """
@@ -192,7 +194,7 @@ class Task(Generic[T_co]):
         return self.result().__await__()
 
     async def result(self, *, timeout: float = 5.0) -> T_co:
-        """Wait for the task and return what its function returned.
+        """Wait for the task and return the value that its function returned.
 
             page = await task.result(timeout=30)
 
@@ -200,13 +202,13 @@ class Task(Generic[T_co]):
             timeout: in seconds; `math.inf` waits for as long as the task runs.
 
         Raises:
-            TaskExit: the task ended without a result. If it crashed and you are linked to it, you do not live to
-                see this, unless you trap exits.
-            TaskTimeout: it takes longer. It is not stopped by that, but nobody will get its result: a late one
-                never reaches the mailbox. Usually the error is not caught, and then the link stops the task. If you
-                catch it, call `shutdown` to stop the task, or `ignore` to cut the link.
+            TaskExit: the task ended without a result. A crash of a linked task ends the owner before this is raised,
+                unless the owner traps exits.
+            TaskTimeout: the task took longer. It goes on, and its late result is discarded. If nobody catches the
+                error, the link stops the task. If you catch it, call `shutdown` to stop the task, or `ignore` to
+                remove the link.
 
-        Being cancelled gives the result up like a timeout does. Elixir's `Task.await`.
+        A cancelled wait discards the result, as a timeout does. Elixir's `Task.await`.
         """
         self._check_owner()
         if self._taken:
@@ -224,14 +226,14 @@ class Task(Generic[T_co]):
             raise
         return self._value(message)
 
-    async def yield_(self, *, timeout: float = 5.0) -> Outcome[T_co] | None:
-        """Wait for the task, but not for ever: look, and perhaps look again later.
+    async def yield_(self, *, timeout: float = 5.0) -> TaskOutcome[T_co] | None:
+        """Wait for the task for a limited time. You may call it again later.
 
             while (outcome := await task.yield_(timeout=1)) is None:
                 print("still working")
 
         Args:
-            timeout: in seconds; 0 looks once.
+            timeout: in seconds; 0 only looks.
 
         Returns:
             `Ok(value)`, `Exited(reason)`, or None if the task is still running.
@@ -249,19 +251,18 @@ class Task(Generic[T_co]):
             return Exited(NOPROC)
         return self._outcome(message)
 
-    async def shutdown(self, limit: ShutdownLimit = 5.0) -> Outcome[T_co] | None:
+    async def shutdown(self, limit: ShutdownLimit = 5.0) -> TaskOutcome[T_co] | None:
         """Stop the task, and wait until it has ended.
 
         Args:
-            limit: seconds that it has after the exit signal `SHUTDOWN`, before it is killed; `"brutal_kill"` kills
-                it at once.
+            limit: seconds between the exit signal `SHUTDOWN` and a kill; `"brutal_kill"` kills at once.
 
         Returns:
-            `Ok(value)` if it had finished before; None if it ended as it was asked to; otherwise `Exited(reason)`:
-            it ended by itself for another reason, or had to be killed because the limit was over (`KILLED`).
-            `Exited(NOPROC)` if it had ended before and its result had been taken or given up.
+            `Ok(value)` if the task finished before. None if it ended as asked. `Exited(KILLED)` if it was killed after
+            the limit. `Exited(NOPROC)` if it had ended before and its result was taken or discarded. `Exited(reason)`
+            if it ended with another reason.
 
-        A running task is stopped even if its result was given up, by a timeout of `result`, `ignore` or `forget`.
+        This stops a running task even if its result was discarded by a timeout of `result`, `ignore` or `forget`.
         Elixir's `Task.shutdown`.
         """
         self._check_owner()
@@ -272,15 +273,15 @@ class Task(Generic[T_co]):
             )
         if self.pid is None:
             return await self.ignore()
-        # A monitor of its own, because that of the result may have been removed, or its `Down` received.
+        # Another monitor: the one of the result may be removed, or its `Down` received.
         ref = monitor(self.pid)
-        # The link first: what the task is about to die of is not meant for its owner.
+        # The link first, so that the exit of the task does not reach the owner.
         unlink(self.pid, flush=True)
         try:
-            reason = await _stop(self.pid, ref, limit)
+            reason = await end_process(self.pid, ref, limit)
             outcome = await self._left_behind(reason)
         except trio.Cancelled:
-            # Whoever cancels has no use for the rest of the task's time.
+            # The caller does not wait any longer, so the task gets no more time to stop.
             send_exit(self.pid, KILL)
             await give_up([self])
             raise
@@ -289,28 +290,28 @@ class Task(Generic[T_co]):
         as_asked = type(outcome) is Exited and outcome.reason is (KILLED if brutal else SHUTDOWN)
         return None if as_asked else outcome
 
-    async def ignore(self) -> Outcome[T_co] | None:
-        """Let the task go on alone: cut the link, and never hear of it again.
+    async def ignore(self) -> TaskOutcome[T_co] | None:
+        """Remove the link to the task and discard its result. The task goes on.
 
         Returns:
-            Its outcome, if it has ended; None if it is still running, and its result is then thrown away.
+            Its outcome if it has ended; None if it is still running.
         """
         self._check_owner()
         outcome = await self.yield_(timeout=0)
         if self.pid is not None and is_alive(self.pid) and not isinstance(outcome, Ok):
-            # Also if its result was given up before: giving up does not cut the link.
+            # Even if the result was discarded before: that does not remove the link.
             unlink(self.pid, flush=True)
             self.forget()
             return None
         return outcome
 
     def forget(self) -> bool:
-        """Remove the monitor: a result that is not in the mailbox yet never gets there. Does not cut the link.
+        """Remove the monitor, so that a later result never reaches the mailbox. The link stays.
 
-        For servers that have taken a `TaskReply` in `handle_info` and do not need the `Down` that follows.
+        For servers that got a `TaskReply` in `handle_info` and do not need the `Down` that follows.
 
         Returns:
-            Whether the monitor was still there.
+            True if the monitor was still there.
         """
         removed = demonitor(self.ref, flush=True)
         self._taken = True
@@ -324,19 +325,19 @@ class Task(Generic[T_co]):
             raise NotTaskOwner(self, self.owner, caller)
 
     def _is_awaited(self) -> bool:
-        """Return whether a message about this task can still enter the mailbox; if not, waiting would be in vain."""
+        """Return whether a message about this task can still enter the mailbox."""
         return self.pid is not None and is_awaited(self.pid, self.ref)
 
     def _concerns(self, message: object) -> bool:
         return (type(message) is TaskReply or type(message) is Down) and message.ref is self.ref
 
-    def _outcome(self, message: Any) -> Outcome[T_co]:
-        """What a message about this task says; it was the last one."""
+    def _outcome(self, message: Any) -> TaskOutcome[T_co]:
+        """Return the outcome in the last message about this task."""
         self.forget()
         return Ok(message.value) if type(message) is TaskReply else Exited(message.reason)
 
     def _value(self, message: Any) -> T_co:
-        """What the task returned, by a message about it; or raises why it did not return."""
+        """Return the value in a message about this task, or raise TaskExit."""
         outcome = self._outcome(message)
         if isinstance(outcome, Ok):
             return outcome.value
@@ -344,8 +345,8 @@ class Task(Generic[T_co]):
         cause = reason.exception if type(reason) is Crash else None
         raise TaskExit(self, reason) from cause
 
-    async def _left_behind(self, reason: ExitReason) -> Outcome[T_co]:
-        """Take the outcome of a task that has ended from the mailbox; without one, it is the `reason` of its end."""
+    async def _left_behind(self, reason: ExitReason) -> TaskOutcome[T_co]:
+        """Take the outcome of an ended task from the mailbox; without one, return its exit reason."""
         try:
             return self._outcome(await receive(self._concerns, timeout=0))
         except trio.TooSlowError:
@@ -353,33 +354,154 @@ class Task(Generic[T_co]):
             return Exited(reason)
 
 
-async def _stop(pid: Pid, ref: Ref, limit: ShutdownLimit) -> ExitReason:
-    """Stop a process that `ref` monitors, and return the reason with which it ended."""
-    timeout = math.inf if isinstance(limit, str) else limit
-    send_exit(pid, KILL if isinstance(limit, str) else SHUTDOWN)
-
-    def is_down(message: object) -> bool:
-        return type(message) is Down and message.ref is ref
-
-    try:
-        down = await receive(is_down, timeout=timeout)
-    except trio.TooSlowError:
-        send_exit(pid, KILL)
-        # No limit: a killed process is declared dead after the runtime's kill_grace at the latest.
-        down = await receive(is_down)
-    reason: ExitReason = down.reason
-    return reason
-
-
 async def give_up(tasks: Collection[Task[Any]]) -> None:
-    """Make sure that nothing of these tasks is in the mailbox, or gets there, after a wait that was cut short."""
+    """Keep the results of these tasks out of the mailbox, and discard those that are in it."""
     for task in tasks:
         task.forget()
     refs = {task.ref for task in tasks}
-    # Shielded: results may have come while the wait was being cancelled. It is one round of the loop for each.
+    # Shielded: a result may have come during the cancellation. Each costs one turn of the loop.
     with trio.CancelScope(shield=True):
         try:
             while True:
                 await receive(lambda m: type(m) is TaskReply and m.ref in refs, timeout=0)
         except trio.TooSlowError:
             pass
+
+
+# Several tasks
+
+_ON_TIMEOUT = ("nothing", "ignore", "kill_task")
+
+
+async def await_many(tasks: Iterable[Task[T]], *, timeout: float = 5.0) -> list[T]:
+    """Wait for several tasks and return their results in the order of the tasks.
+
+        total = sum(await await_many([Task.async_(price, item) for item in basket]))
+
+    Args:
+        tasks: tasks of the current process.
+        timeout: in seconds, for all of them together.
+
+    Raises:
+        TaskExit: one of them ended without a result. The results of the others are discarded.
+        TaskTimeout: not all ended in time. The results of all are discarded.
+        NotTaskOwner: one of them belongs to another process.
+
+    The tasks go on after an error. If nobody catches the error, the links stop them. Elixir's `Task.await_many`.
+    """
+    tasks = list(tasks)
+    for task in tasks:
+        task._check_owner()
+        if task._taken:
+            raise TaskExit(task, NOPROC)
+    ends = _Ends(tasks, timeout)
+    values: dict[Ref, T] = {}
+    try:
+        while ends.waiting:
+            task, message = await ends.next()
+            values[task.ref] = task._value(message)
+    except trio.TooSlowError:
+        raise TaskTimeout(next(iter(ends.waiting.values())), timeout) from None
+    finally:
+        if ends.waiting:
+            await give_up(ends.waiting.values())
+    return [values[task.ref] for task in tasks]
+
+
+async def yield_many(
+    tasks: Iterable[Task[T]],
+    *,
+    limit: int | None = None,
+    timeout: float = 5.0,
+    on_timeout: Literal["nothing", "ignore", "kill_task"] = "nothing",
+) -> list[tuple[Task[T], TaskOutcome[T] | None]]:
+    """Wait for several tasks for a limited time. A failed task is an outcome, not an error.
+
+        for task, outcome in await yield_many(tasks, timeout=1, on_timeout="kill_task"):
+            match outcome:
+                case Ok(value):
+                    print(value)
+                case Exited(reason):
+                    print("failed:", reason)
+                case None:
+                    print("took too long")
+
+    Args:
+        tasks: tasks of the current process.
+        limit: return after this many have ended; None waits for all.
+        timeout: in seconds, for all of them together.
+        on_timeout: the treatment of tasks that still run, even if their results were discarded before. `"nothing"`:
+            you may wait for them again. `"ignore"`: as `Task.ignore`. `"kill_task"`: as
+            `Task.shutdown("brutal_kill")`.
+
+    Returns:
+        Each task with its outcome, in the order of the tasks. The outcome of a task that still runs is None.
+
+    Raises:
+        NotTaskOwner: one of them belongs to another process.
+        BadTaskOption: `on_timeout` or `limit` has an invalid value.
+
+    Elixir's `Task.yield_many`.
+    """
+    if on_timeout not in _ON_TIMEOUT:
+        raise BadTaskOption(
+            f"write one of {', '.join(_ON_TIMEOUT)}", option="on_timeout", value=on_timeout
+        )
+    if limit is not None and limit < 1:
+        raise BadTaskOption("write a number of tasks, from 1", option="limit", value=limit)
+    tasks = list(tasks)
+    for task in tasks:
+        task._check_owner()
+    outcomes: dict[Ref, TaskOutcome[T] | None] = {
+        task.ref: Exited(NOPROC) for task in tasks if task._taken
+    }
+    ends = _Ends([task for task in tasks if not task._taken], timeout)
+    wanted = len(tasks) if limit is None else limit
+    try:
+        while ends.waiting and len(outcomes) < wanted:
+            task, message = await ends.next()
+            outcomes[task.ref] = task._outcome(message)
+    except trio.TooSlowError:
+        pass
+    if on_timeout != "nothing":
+        given_up = [task for task in tasks if task._taken and task.pid and is_alive(task.pid)]
+        for task in (*given_up, *ends.waiting.values()):
+            outcome = await (
+                task.ignore() if on_timeout == "ignore" else task.shutdown(BRUTAL_KILL)
+            )
+            outcomes.setdefault(task.ref, outcome)
+    return [(task, outcomes.get(task.ref)) for task in tasks]
+
+
+@final
+class _Ends(Generic[T]):
+    """An iterator over the messages about several tasks."""
+
+    __slots__ = ("_deadline", "_lost", "waiting")
+
+    def __init__(self, tasks: Iterable[Task[T]], timeout: float) -> None:
+        self._deadline = trio.current_time() + timeout
+        # The tasks without a message so far.
+        self.waiting = {task.ref: task for task in tasks}
+        # Those of them whose message cannot come any more: it is in the mailbox, or the owner has received it.
+        self._lost = {ref: None for ref, task in self.waiting.items() if not task._is_awaited()}
+
+    async def next(self) -> tuple[Task[T], Any]:
+        """Return the next task that has ended, and the message about it.
+
+        Raises:
+            trio.TooSlowError: after the timeout.
+        """
+        left = 0.0 if self._lost else max(0.0, self._deadline - trio.current_time())
+        try:
+            message = await receive(self._concerns, timeout=left)
+        except trio.TooSlowError:
+            if not self._lost:
+                raise
+            ref = next(iter(self._lost))
+            message = Down(ref, self.waiting[ref].pid, NOPROC)
+        self._lost.pop(message.ref, None)
+        return self.waiting.pop(message.ref), message
+
+    def _concerns(self, message: object) -> bool:
+        return (type(message) is TaskReply or type(message) is Down) and message.ref in self.waiting

@@ -1,8 +1,8 @@
-"""Supervisors of tasks: for tasks that must not take their owner along, or that nobody waits for.
+"""Supervisors of tasks: for tasks whose crash must not end their owner, and for tasks that nobody waits for.
 
     class Mailer(GenServer[None]):
-        async def handle_cast(self, letter):
-            self.sending = await TaskSupervisor.async_nolink("mail tasks", send, letter)
+        async def handle_cast(self, mail):
+            self.sending = await TaskSupervisor.async_nolink("mail tasks", send, mail)
 
         async def handle_info(self, message):
             match message:
@@ -11,7 +11,7 @@
                 case Down(ref, _, reason) if ref is self.sending.ref:
                     print("not sent:", reason)
 
-A task under a supervisor is stopped with it, in its place in the tree. Its owner is still who asked for it.
+A supervisor that stops also stops its tasks. The owner of a task is the process that asked for it.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from supervision.tasks._process import (
     spawn_waiting,
 )
 from supervision.tasks.streams import OnTimeout, open_stream
-from supervision.tasks.task import Outcome, Task
+from supervision.tasks.task import Task, TaskOutcome
 
 __all__ = ["TaskSupervisor"]
 
@@ -49,15 +49,14 @@ def _waiting_spec(shutdown: ShutdownLimit) -> ChildSpec:
     return ChildSpec("task", spawn_waiting, restart="temporary", shutdown=shutdown)
 
 
-# Nearly every task is started with this one, and a spec is checked whenever one is made.
+# Nearly every task uses this spec. Each new spec costs a check.
 _WAITING = _waiting_spec(_DEFAULT_SHUTDOWN)
 
 
 class TaskSupervisor(DynamicSupervisor):
-    """A dynamic supervisor whose children are tasks, temporary unless said otherwise.
+    """A dynamic supervisor whose children are tasks, which are temporary by default.
 
-    Started like a `DynamicSupervisor`, with the same options; `terminate_child`, `which_children` and
-    `count_children` are its own. After `Task.Supervisor` of Elixir.
+    It has the options and the functions of a `DynamicSupervisor`. After `Task.Supervisor` of Elixir.
     """
 
     @staticmethod
@@ -67,7 +66,7 @@ class TaskSupervisor(DynamicSupervisor):
         *args: *Ts,
         shutdown: ShutdownLimit = _DEFAULT_SHUTDOWN,
     ) -> Task[T]:
-        """Like `Task.async_`, as a child of `supervisor`; linked to the current process all the same.
+        """Start a task as `Task.async_` does, as a child of `supervisor` and linked to the current process.
 
             task = await TaskSupervisor.async_("tasks", fetch, url)
             page = await task
@@ -76,18 +75,17 @@ class TaskSupervisor(DynamicSupervisor):
             supervisor: a pid or a name.
             function: an async callable.
             *args: its arguments.
-            shutdown: how the supervisor stops it, as in `ChildSpec`.
+            shutdown: the way to stop it, as in `ChildSpec`.
 
         Returns:
-            The task, which has been started and may not have taken its first step.
+            The task. It may not have taken its first step.
 
         Raises:
-            MaxChildren: the supervisor has as many tasks as it may have.
-            NotAProcess: only a process has a mailbox for the result.
-            SupervisorDeadlock: the caller is a child of the supervisor that it is waiting for.
+            MaxChildren: the supervisor has `max_children` tasks.
+            NotAProcess: the caller has no mailbox for the result.
+            SupervisorDeadlock: the supervisor waits for the caller, which is one of its children.
 
-        If the caller is cancelled while it waits for the supervisor, the task ends by itself, without having
-        done anything.
+        If the caller is cancelled while it waits for the supervisor, the task ends without calling `function`.
         """
         return await _start(supervisor, function, args, shutdown=shutdown, linked=True)
 
@@ -98,7 +96,7 @@ class TaskSupervisor(DynamicSupervisor):
         *args: *Ts,
         shutdown: ShutdownLimit = _DEFAULT_SHUTDOWN,
     ) -> Task[T]:
-        """Like `async_`, without the link: neither the owner's end nor the task's concerns the other.
+        """Start a task as `async_` does, without the link: the end of the one does not end the other.
 
             task = await TaskSupervisor.async_nolink("tasks", fetch, url)
             match await task.yield_(timeout=1) or await task.shutdown():
@@ -106,8 +104,8 @@ class TaskSupervisor(DynamicSupervisor):
                 case Exited(reason): ...
                 case None: ...  # it took too long
 
-        Args and Raises: as `async_`. If the owner is a server that does not wait, it gets a `TaskReply` and then
-        a `Down` with `NORMAL`, or a `Down` alone.
+        Arguments and errors are those of `async_`. An owner that does not wait gets a `TaskReply` and then a `Down`
+        with `NORMAL`, or a `Down` alone.
         """
         return await _start(supervisor, function, args, shutdown=shutdown, linked=False)
 
@@ -119,21 +117,21 @@ class TaskSupervisor(DynamicSupervisor):
         restart: RestartType = "temporary",
         shutdown: ShutdownLimit = _DEFAULT_SHUTDOWN,
     ) -> Pid:
-        """Start a task for what it does, and not for what it returns. Works in any task of the runtime.
+        """Start a task and discard its result. May be called in any task of the runtime.
 
-            await TaskSupervisor.start_child("tasks", send_mail, letter, restart="transient")
+            await TaskSupervisor.start_child("tasks", send, mail, restart="transient")
 
         Args:
             supervisor: a pid or a name.
             function: an async callable.
             *args: its arguments.
-            restart: as in `ChildSpec`; one that is restarted does its work from the beginning.
+            restart: as in `ChildSpec`. A restarted task begins again.
             shutdown: as in `ChildSpec`.
 
         Raises:
-            MaxChildren: the supervisor has as many tasks as it may have.
-            BadChildSpec: `restart` or `shutdown` cannot be.
-            SupervisorDeadlock: the caller is a child of the supervisor that it is waiting for.
+            MaxChildren: the supervisor has `max_children` tasks.
+            BadChildSpec: `restart` or `shutdown` has an invalid value.
+            SupervisorDeadlock: the supervisor waits for the caller, which is one of its children.
         """
         spec = ChildSpec(
             "task",
@@ -146,10 +144,10 @@ class TaskSupervisor(DynamicSupervisor):
 
     @staticmethod
     async def children(supervisor: object) -> list[Pid]:
-        """The pids of the running tasks, the one that was started last first.
+        """Return the pids of the running tasks, the one that was started last first.
 
         Raises:
-            SupervisorDeadlock: the caller is a child of the supervisor that it is waiting for.
+            SupervisorDeadlock: the supervisor waits for the caller, which is one of its children.
         """
         infos = await DynamicSupervisor.which_children(supervisor)
         return [info.pid for info in infos if type(info.pid) is Pid]
@@ -166,24 +164,24 @@ class TaskSupervisor(DynamicSupervisor):
         on_timeout: OnTimeout = "exit",
         zip_input_on_exit: bool = False,
         shutdown: ShutdownLimit = _DEFAULT_SHUTDOWN,
-    ) -> AbstractAsyncContextManager[AsyncIterator[Outcome[T]]]:
-        """Like `supervision.async_stream`, with tasks that are children of `supervisor`.
+    ) -> AbstractAsyncContextManager[AsyncIterator[TaskOutcome[T]]]:
+        """Open a stream as `supervision.async_stream` does, with tasks that are children of `supervisor`.
 
         Args:
             supervisor: a pid or a name.
             function: an async callable of one argument.
-            items: as for `async_stream`, and so are the options.
-            max_concurrency: how many tasks of this stream may run at a time.
-            ordered: hand out the outcomes in the order of the items.
-            timeout: seconds that each task has.
-            on_timeout: `"exit"` or `"kill_task"`.
-            zip_input_on_exit: put the item into the `Exited` of its task.
-            shutdown: how the supervisor stops the tasks, as in `ChildSpec`.
+            items: as for `async_stream`.
+            max_concurrency: as for `async_stream`.
+            ordered: as for `async_stream`.
+            timeout: as for `async_stream`.
+            on_timeout: as for `async_stream`.
+            zip_input_on_exit: as for `async_stream`.
+            shutdown: the way to stop the tasks, as in `ChildSpec`.
 
         Raises:
-            BadTaskOption, BadChildSpec: an option cannot be.
-            MaxChildren: in the loop; the supervisor has as many tasks as it may have. The stream does not wait until
-                it has room.
+            BadTaskOption, BadChildSpec: an option has an invalid value.
+            MaxChildren: in the loop; the supervisor has `max_children` tasks. The stream does not wait for a free
+                place.
             TaskTimeout, TaskExit: in the loop, as for `async_stream`.
         """
         return open_stream(
@@ -210,8 +208,8 @@ class TaskSupervisor(DynamicSupervisor):
         on_timeout: OnTimeout = "exit",
         zip_input_on_exit: bool = False,
         shutdown: ShutdownLimit = _DEFAULT_SHUTDOWN,
-    ) -> AbstractAsyncContextManager[AsyncIterator[Outcome[T]]]:
-        """Like `async_stream`, but a task that crashes is an `Exited` among the outcomes, whoever consumes them."""
+    ) -> AbstractAsyncContextManager[AsyncIterator[TaskOutcome[T]]]:
+        """Open a stream as `async_stream` does, without the link: a crash of a task is always an `Exited` outcome."""
         return open_stream(
             function,
             items,
@@ -234,7 +232,7 @@ async def _start(
     spec: ChildSpec | None = None,
     linked: bool,
 ) -> Task[T]:
-    """Have a supervisor start a task, and tell the task what to do."""
+    """Let a supervisor start a task, and send the task its function."""
     owner, label = current_pid(), label_of(function)
     if spec is None:
         spec = _WAITING if shutdown == _DEFAULT_SHUTDOWN else _waiting_spec(shutdown)

@@ -11,7 +11,7 @@ from supervision.child_spec import RestartType
 from supervision.strategy import (
     AutoShutdown,
     Fate,
-    Plan,
+    RestartPlan,
     Strategy,
     check_auto_shutdown,
     check_significance,
@@ -48,7 +48,7 @@ def names(children: tuple[Child, ...]) -> str:
     return "".join(child.spec.id for child in children)
 
 
-def shown(plan: Plan[Child]) -> tuple[str, str, str]:
+def shown(plan: RestartPlan[Child]) -> tuple[str, str, str]:
     return names(plan.stop), names(plan.drop), names(plan.start)
 
 

@@ -19,13 +19,11 @@ import trio
 
 from actors.refs import Pid
 from actors.runtime import Runtime
-from supervision._core import deadlock as _waiting
 from supervision.chaos.errors import NotReached
 from supervision.chaos.expectations import Expectations
 from supervision.chaos.injection.injector import Injector
 from supervision.chaos.invariants.built_in import Chosen
 from supervision.chaos.steady_state import SteadyCheck, SteadyState
-from supervision.partitions import partition as partitions
 from supervision.recording.describe import describe
 from supervision.recording.entropy import Streams
 from supervision.recording.recorder import Recorder, find_process, place_among
@@ -253,10 +251,6 @@ class World:
     def close(self) -> None:
         """The run was abandoned: let go of everything in which something of the program may be."""
         for runtime in self._opened:
-            for pid in runtime.processes():
-                # What supervisors keep in tables of all runtimes together.
-                _waiting.forget(pid)
-                partitions.forget(pid)
             # Whoever holds the runtime holds nothing of the program by it.
             runtime.table.clear()
         self._opened = []

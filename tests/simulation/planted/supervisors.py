@@ -13,18 +13,21 @@ from actors.links import unlink
 from actors.refs import Pid
 from supervision import SupervisionError, process_spec
 from supervision import strategy as strategies
+from supervision._core import children as _children
 from supervision._core import fixed as _tree
+from supervision._core.base import SupervisorBase
 from supervision._core.children import Failed
 from supervision._core.children import start as start_child
-from supervision._core.fixed import Tree, TryAgain
+from supervision._core.fixed import Tree
 from supervision.chaos.faults.kinds import Crash, Fault, Kill, Slow
 from supervision.chaos.faults.moments import At, On
 from supervision.chaos.faults.plan import Storm
 from supervision.child_spec import ChildSpec
 from supervision.intensity import RestartIntensity
+from supervision.messages import TryAgain
 from supervision.simulation.scenario import scenario
 from supervision.simulation.world.world import World
-from supervision.strategy import Plan
+from supervision.strategy import RestartPlan
 from supervision.supervisor import Supervisor
 from tests.simulation.planted.ground import busy, grow, worker
 from tests.simulation.planted.planting import Planted, planted
@@ -38,10 +41,10 @@ WORKERS = [f"/top/{name}" for name in THREE]
 # The group of rest_for_one is started from its end
 
 
-def _backwards(children: Any, pivot: int, strategy: Any) -> Plan[Any]:
-    plan: Plan[Any] = strategies.plan_restart(children, pivot, strategy)
+def _backwards(children: Any, pivot: int, strategy: Any) -> RestartPlan[Any]:
+    plan: RestartPlan[Any] = strategies.plan_restart(children, pivot, strategy)
     if strategy == "rest_for_one":
-        return Plan(stop=plan.stop, drop=plan.drop, start=plan.start[::-1])
+        return RestartPlan(stop=plan.stop, drop=plan.drop, start=plan.start[::-1])
     return plan
 
 
@@ -55,7 +58,7 @@ async def rest_for_one_in_the_wrong_order(world: World) -> None:
 # Those before the child that has ended are restarted too
 
 
-def _everybody(children: Any, pivot: int, strategy: Any) -> Plan[Any]:
+def _everybody(children: Any, pivot: int, strategy: Any) -> RestartPlan[Any]:
     return strategies.plan_restart(
         children, pivot, "one_for_all" if strategy == "rest_for_one" else strategy
     )
@@ -119,7 +122,7 @@ async def _terminate_unless_it_gave_up(self: Supervisor, reason: ExitReason) -> 
 
 @scenario(faults=Storm(WORKERS, count=8, within=20.0))
 async def a_terminate_that_is_skipped(world: World) -> None:
-    with planted((Supervisor, "terminate", _terminate_unless_it_gave_up)):
+    with planted((SupervisorBase, "terminate", _terminate_unless_it_gave_up)):
         await grow(*map(worker, THREE), max_restarts=1, max_seconds=4.0)
         await busy(world, THREE, 20)
 
@@ -156,7 +159,7 @@ def _kills_and_slow_starts(random: Random) -> list[Fault]:
 
 @scenario(faults=_kills_and_slow_starts)
 async def a_child_that_is_started_twice(world: World) -> None:
-    with planted((_tree, "start", _impatient)):
+    with planted((_children, "start", _impatient)):
         await grow(*(worker(name, named=False) for name in THREE))
         await trio.sleep(10)
 
@@ -181,7 +184,7 @@ async def _leave_when_full() -> None:
 
 
 async def _unconditionally(self: Tree, message: TryAgain) -> Any:
-    child = self._children.get(message.id)
+    child = self._children.get(message.child)
     return None if child is None else await self._restart(child, message.reason)
 
 

@@ -340,7 +340,7 @@ async def test_told_to_stop_before_it_starts_it_starts_and_stops() -> None:
 async def test_told_to_stop_while_it_starts_it_has_the_deadline_to_finish_in() -> None:
     began = trio.current_time()
     switch = _Switch(3.0)
-    with pytest.raises(ApplicationStartFailed, match="told to stop before it had started"):
+    with pytest.raises(ApplicationStartFailed, match="a signal came before it had started"):
         async with pressed_while_starting(switch, [began + 1]):
             pytest.fail("the block must not run")
     assert trio.current_time() - began == pytest.approx(4)

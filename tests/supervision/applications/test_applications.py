@@ -33,21 +33,20 @@ from actors import (
     whereis,
 )
 from supervision import (
+    ApplicationEnded,
     ApplicationFailed,
+    ApplicationNotStarted,
+    Applications,
+    ApplicationSpec,
     ApplicationStartFailed,
+    BadApplication,
+    DependencyNotStarted,
     FailedToStartChild,
     Supervisor,
     SupervisorDeadlock,
     child_spec,
     logger,
     open_application,
-)
-from supervision.applications.applications import ApplicationEnded, Applications
-from supervision.applications.spec import (
-    ApplicationNotStarted,
-    ApplicationSpec,
-    BadApplication,
-    DependencyNotStarted,
 )
 from tests.actors.helpers import idle, settle
 from tests.supervision.workers import Log, Outcomes, Worker, worker
@@ -363,7 +362,7 @@ async def test_an_application_has_as_long_to_stop_as_its_children_want(
 
 def test_two_applications_of_one_name_are_refused(log: Log) -> None:
     one, other = spec("same", log), spec("same", log)
-    with pytest.raises(BadApplication, match="two different applications of this name") as caught:
+    with pytest.raises(BadApplication, match="two different applications have this name") as caught:
         spec("web", log, one, other).closure()
     assert caught.value.name == "same"
 

@@ -7,7 +7,7 @@ import sys
 
 PROGRAM = """
 import atexit, logging, sys, threading, time
-from supervision.applications._exit_now import exit_now
+from supervision.applications.application import exit_now
 
 class Stuck(logging.Handler):
     def emit(self, record): pass

@@ -18,9 +18,8 @@ from actors import (
     send,
     trap_exits,
 )
-from supervision.tasks.errors import BadTaskOption, NotTaskOwner, TaskExit, TaskTimeout
-from supervision.tasks.groups import await_many, yield_many
-from supervision.tasks.task import Exited, Ok, Task
+from supervision.errors import BadTaskOption, NotTaskOwner, TaskExit, TaskTimeout
+from supervision.tasks.task import Exited, Ok, Task, await_many, yield_many
 from tests.actors.helpers import down, in_process, settle
 from tests.supervision.tasks.task_bodies import (
     crash,

@@ -31,7 +31,7 @@ from actors import (
     trap_exits,
 )
 from actors.messages import Down
-from supervision.tasks.errors import BadTaskOption, TaskExit, TaskTimeout
+from supervision.errors import BadTaskOption, TaskExit, TaskTimeout
 from supervision.tasks.streams import async_stream
 from supervision.tasks.task import Exited, Ok, callers
 from supervision.tasks.task_supervisor import TaskSupervisor

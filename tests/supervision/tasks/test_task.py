@@ -42,7 +42,7 @@ from actors import (
     wait_exit,
 )
 from supervision import Supervisor, child_spec
-from supervision.tasks.errors import BadTaskOption, NotTaskOwner, TaskExit, TaskTimeout
+from supervision.errors import BadTaskOption, NotTaskOwner, TaskExit, TaskTimeout
 from supervision.tasks.task import Exited, Ok, Task, TaskReply, callers
 from tests.actors.helpers import down, in_process, settle
 from tests.supervision.tasks.task_bodies import (

@@ -42,8 +42,8 @@ from supervision import (
     Supervisor,
     child_spec,
 )
+from supervision.errors import TaskExit, TaskTimeout
 from supervision.tasks._process import spawn_waiting
-from supervision.tasks.errors import TaskExit, TaskTimeout
 from supervision.tasks.task import Exited, Task, TaskReply, callers
 from supervision.tasks.task_supervisor import TaskSupervisor
 from tests.actors.helpers import down, in_process, settle

@@ -71,9 +71,8 @@ async def _skips_the_first(self: Tree, pivot: Any) -> Any:
 
 async def _goes_on(self: Tree, pivot: Any, reason: ExitReason, pid: Any = None) -> None:
     for child in await _stop_group(self, pivot):
-        failed = await self._start(child)
-        if failed is not None:
-            self._reports.start_failed(child.spec.id, "worker", reason=reason, restart=True)
+        if not isinstance(await self._launch(child), Pid):
+            self._report_start_failed(child.spec, reason, restart=True)
 
 
 async def _boots_backwards(self: Tree) -> None:
@@ -91,7 +90,7 @@ async def _stops_all_first(self: Tree, pivot: Any, reason: ExitReason, pid: Any 
 async def _starts_at_the_end(self: Tree) -> None:
     await _stop_all(self)
     for child in self._children.values():
-        await self._start(child)
+        await self._launch(child)
 
 
 _pool_restart = Pool._restart

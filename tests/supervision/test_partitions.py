@@ -44,23 +44,24 @@ from actors.messages import Down
 from supervision import (
     Backoff,
     BadChildSpec,
+    BadPartitionKey,
     BadSupervisorOption,
     ChildSpec,
     ChildStartFailed,
     DynamicSupervisor,
+    NoPartitions,
     Supervisor,
     SupervisorDeadlock,
     child_spec,
 )
-from supervision.partitions import partition as partitions
-from supervision.partitions.partition import (
-    BadPartitionKey,
-    NoPartitions,
+from supervision._core.requests import published
+from supervision.partitions import (
+    PartitionSupervisor,
+    Table,
     partition,
     partition_of,
     which_partition,
 )
-from supervision.partitions.partition_supervisor import PartitionSupervisor
 from tests.actors.helpers import in_process, settle
 from tests.supervision.workers import Log, Worker, end
 
@@ -328,10 +329,10 @@ async def test_what_is_no_partition_supervisor_is_found_out(runtime: Runtime) ->
 
 async def test_nothing_is_remembered_about_supervisors_that_have_ended(runtime: Runtime) -> None:
     supervisor = await start(2)
-    assert supervisor in partitions._tables
+    assert published(Table, supervisor, runtime) is not None
     kill(supervisor)
     await wait_exit(supervisor)
-    assert supervisor not in partitions._tables
+    assert published(Table, supervisor, runtime) is None
 
 
 # Resizing
@@ -563,7 +564,7 @@ def test_many_keys_are_spread_evenly() -> None:
 def test_a_key_leads_to_the_same_partition_in_every_run(seed: str) -> None:
     keys = ("lobby", b"x", ("room", "7"), frozenset({1}), Color.RED.name, 1.5)
     code = (
-        f"from supervision.partitions.partition import partition_of\n"
+        f"from supervision.partitions import partition_of\n"
         f"print([partition_of(key, 1000) for key in {keys!r}])"
     )
     root = Path(__file__).parents[2]

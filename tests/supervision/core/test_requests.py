@@ -30,7 +30,7 @@ from supervision import (
     SupervisorDeadlock,
     child_spec,
 )
-from supervision._core import deadlock as _waiting
+from supervision._core.requests import children_of, kind_of
 
 Question = Callable[[], Awaitable[object]]
 
@@ -231,8 +231,10 @@ async def test_a_helper_that_nobody_waits_for_may_call_the_supervisor_above_its_
 
 
 async def test_nothing_is_remembered_about_supervisors_that_have_ended(runtime: Runtime) -> None:
-    before = len(_waiting._supervisors)
     supervisor = await Supervisor.start([DynamicSupervisor])
-    assert len(_waiting._supervisors) == before + 2
+    below = next(child.pid for child in children_of(supervisor))
+    assert isinstance(below, Pid)
+    assert (kind_of(supervisor), kind_of(below)) == ("one_for_one", "dynamic")
     await stop(supervisor)
-    assert len(_waiting._supervisors) == before
+    assert (kind_of(supervisor), kind_of(below)) == (None, None)
+    assert children_of(supervisor) == []

@@ -1,0 +1,429 @@
+"""Partition supervisors: several copies of one child, each for a share of the keys.
+
+    await PartitionSupervisor.start_link(child_spec(Cache), name="caches", partitions=8)
+    await call(partition("caches", user_id), "profile")
+
+One process that all others call is a bottleneck. If the work has a key, several copies can share it, each for its part
+of the keys. A key leads to the same copy in every run of every program and on every machine, as long as the number of
+partitions stays the same.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import zlib
+from collections.abc import Awaitable, Callable
+from enum import Enum
+from inspect import isawaitable
+from typing import Any, final
+
+from attrs import evolve, frozen
+
+from actors.addresses import Via
+from actors.errors import NoProcess, StartIgnored
+from actors.process import current_pid, is_alive
+from actors.refs import Pid, Ref
+from actors.runtime import Runtime, current_runtime
+from supervision._core.requests import ask, publish, published
+from supervision.backoff import Backoff
+from supervision.child_spec import ChildSpec, RestartType, Supervised, child_spec
+from supervision.errors import BadPartitionKey, BadSupervisorOption, ChildNotFound, NoPartitions
+from supervision.messages import ResizePartitions
+from supervision.strategy import Strategy
+from supervision.supervisor import Supervisor
+
+__all__ = [
+    "PartitionSupervisor",
+    "PartitionVia",
+    "partition",
+    "partition_of",
+    "which_partition",
+]
+
+
+class Table:
+    """The pids of the partitions of one supervisor. Only its process writes it.
+
+    Attributes:
+        size: the number of partitions that keys lead to; at most the number at the start.
+        wanted: the number of partitions that may start. Larger than `size` only while the supervisor starts more.
+    """
+
+    __slots__ = ("pids", "size", "wanted")
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.wanted = size
+        self.pids: list[Pid | None] = [None] * size
+
+
+def partition_of(key: object, count: int) -> int:
+    """Return the number of the partition, of `count`, that a key belongs to.
+
+        partition_of(7, 4)              # 3
+        partition_of("lobby", 4)        # the same in every run of every program
+
+    For an integer this is its absolute value modulo `count`, for any other key a CRC-32 of its content. It does not use
+    Python's `hash`, which differs from run to run for strings.
+
+    Raises:
+        BadPartitionKey: the repr of the key contains a memory address.
+    """
+    if isinstance(key, int):
+        return abs(int(key)) % count
+    return zlib.crc32(_bytes_of(key)) % count
+
+
+_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
+
+
+def _bytes_of(key: object) -> bytes:
+    if isinstance(key, str):
+        return b"s" + key.encode(errors="surrogatepass")
+    if isinstance(key, bytes):
+        return b"b" + key
+    if isinstance(key, tuple):
+        return b"t" + b"".join(b"%d:%s" % (len(part), part) for part in map(_bytes_of, key))
+    if isinstance(key, Enum):
+        return f"e{type(key).__qualname__}.{key.name}".encode()
+    if isinstance(key, Pid | Ref):
+        return b"p%d" % key.number
+    text = repr(key)
+    if type(key).__repr__ is object.__repr__ or _ADDRESS.search(text):
+        raise BadPartitionKey(key)
+    return b"r" + text.encode(errors="surrogatepass")
+
+
+@final
+@frozen(slots=True)
+class PartitionVia(Via):
+    """The address of the partition that a key belongs to. `partition` makes it."""
+
+    supervisor: object
+    key: Any
+
+    def whereis(self, runtime: Runtime) -> Pid | None:
+        """Return the pid of the partition; None if it is not running."""
+        table = published(Table, self.supervisor, runtime)
+        if table is None or table.size == 0:
+            return None
+        pid = table.pids[partition_of(self.key, table.size)]
+        return pid if pid is not None and is_alive(pid) else None
+
+
+def partition(supervisor: object, key: Any) -> PartitionVia:
+    """Return an address for the partition of a key, for use in place of a pid or a name.
+
+        cast(partition("counters", user_id), "seen")
+
+    Args:
+        supervisor: the name of a partition supervisor. Its pid works until the supervisor is restarted.
+        key: any hashable value that `partition_of` takes.
+
+    Every use looks the partition up, so the address also reaches a restarted copy. No process can be registered with it.
+
+    Raises:
+        BadPartitionKey: the repr of the key contains a memory address.
+    """
+    partition_of(key, 1)  # a bad key must raise here, not later in a send
+    return PartitionVia(supervisor, key)
+
+
+def which_partition(supervisor: object, key: Any) -> Pid:
+    """Return the pid behind `partition(supervisor, key)` at this moment.
+
+    Raises:
+        NoProcess: the partition supervisor or the partition is not running.
+        NoPartitions: the supervisor was resized to 0.
+        BadPartitionKey: the repr of the key contains a memory address.
+    """
+    table = require(supervisor)
+    if table.size == 0:
+        raise NoPartitions(supervisor)
+    pid = table.pids[partition_of(key, table.size)]
+    if pid is None or not is_alive(pid):
+        raise NoProcess(partition(supervisor, key), "which_partition", 0)
+    return pid
+
+
+def require(supervisor: object) -> Table:
+    """Return the table of a partition supervisor, or raise NoProcess."""
+    table = published(Table, supervisor, current_runtime())
+    if table is None:
+        raise NoProcess(supervisor, "partitions", 0)
+    return table
+
+
+WithArguments = Callable[[tuple[Any, ...], int], tuple[Any, ...]]
+
+
+class PartitionSupervisor(Supervisor):
+    """A supervisor of several copies of one child. Their ids are the numbers of the partitions, from 0.
+
+    After `PartitionSupervisor` of Elixir. The hash of the keys differs, and so does the default number of partitions.
+    """
+
+    @classmethod
+    async def start_link(  # type: ignore[override] # it has one child, many times
+        cls,
+        child: Supervised,
+        *,
+        name: object,
+        partitions: int | None = None,
+        with_arguments: WithArguments | None = None,
+        strategy: Strategy = "one_for_one",
+        max_restarts: float = 3,
+        max_seconds: float = 5.0,
+        backoff: Backoff | None = None,
+        label: str | None = None,
+        timeout: float = float("inf"),
+    ) -> Pid:
+        """Start a supervisor and the copies, linked to the current process if there is one.
+
+            await PartitionSupervisor.start_link(
+                child_spec(DynamicSupervisor),
+                name="rooms",
+                partitions=4,
+                with_arguments=lambda args, number: (*args, number),
+            )
+
+        Args:
+            child: a spec, or a class with `start_link`. Its id is ignored. Its start must not give the same name to
+                all copies.
+            name: registered name of the supervisor, for `partition`.
+            partitions: number of copies, from 1. The default is the number of CPU cores. Give a number if runs on
+                different machines must be alike.
+            with_arguments: a function of the arguments of the spec and the number of a partition. It returns the
+                arguments of that partition.
+            strategy: as for `Supervisor`.
+            max_restarts: as for `Supervisor`.
+            max_seconds: as for `Supervisor`.
+            backoff: as for `Supervisor`.
+            label: name of the supervisor in messages.
+            timeout: seconds that the start of all copies together may take.
+
+        Raises:
+            BadSupervisorOption: an option has an invalid value.
+            BadChildSpec, StartError, AlreadyStarted: as for `Supervisor`.
+        """
+        specs = _partitioned(child, name, partitions, with_arguments)
+        return await super().start_link(
+            specs,
+            strategy=strategy,
+            max_restarts=max_restarts,
+            max_seconds=max_seconds,
+            backoff=backoff,
+            name=name,
+            label=label,
+            timeout=timeout,
+        )
+
+    @classmethod
+    async def start(  # type: ignore[override] # it has one child, many times
+        cls,
+        child: Supervised,
+        *,
+        name: object,
+        partitions: int | None = None,
+        with_arguments: WithArguments | None = None,
+        strategy: Strategy = "one_for_one",
+        max_restarts: float = 3,
+        max_seconds: float = 5.0,
+        backoff: Backoff | None = None,
+        label: str | None = None,
+        timeout: float = float("inf"),
+    ) -> Pid:
+        """Start a supervisor as `start_link` does, without the link."""
+        specs = _partitioned(child, name, partitions, with_arguments)
+        return await super().start(
+            specs,
+            strategy=strategy,
+            max_restarts=max_restarts,
+            max_seconds=max_seconds,
+            backoff=backoff,
+            name=name,
+            label=label,
+            timeout=timeout,
+        )
+
+    @classmethod
+    def child_spec(  # type: ignore[override] # it has one child, many times
+        cls,
+        child: Supervised,
+        *,
+        name: object,
+        id: Any = None,
+        restart: RestartType = "permanent",
+        significant: bool = False,
+        **options: Any,
+    ) -> ChildSpec:
+        """Describe a partition supervisor as a child of another supervisor.
+
+            PartitionSupervisor.child_spec(Cache, name="caches", partitions=8)
+
+        Args:
+            child: as for `start_link`.
+            name: as for `start_link`.
+            id: by default the name.
+            restart: as in `ChildSpec`.
+            significant: as in `ChildSpec`.
+            options: as for `start_link`.
+        """
+        _partitioned(child, name, options.get("partitions"), options.get("with_arguments"))
+        return cls._describe(
+            (child,),
+            {"name": name, **options},
+            id=name if id is None else id,
+            restart=restart,
+            significant=significant,
+        )
+
+    @staticmethod
+    def partitions(supervisor: object) -> int:
+        """Return the number of partitions.
+
+        Raises:
+            NoProcess: the partition supervisor is not running.
+        """
+        return require(supervisor).size
+
+    @staticmethod
+    async def resize(supervisor: object, partitions: int) -> int:
+        """Change the number of partitions: stop the last ones, or start them again.
+
+        Afterwards most keys lead to other copies. Before a partition stops, keys no longer lead to it. After a
+        partition has started, keys lead to it. So a call during a resize finds a running copy. The supervisor handles
+        one resize after another, and finishes one whose caller was cancelled.
+
+        Args:
+            supervisor: a pid or a name.
+            partitions: from 0 to the number at the start of the supervisor.
+
+        Returns:
+            The number of partitions before.
+
+        Raises:
+            BadSupervisorOption: the number is outside this range.
+            NoProcess: the partition supervisor is not running.
+            ChildStartFailed: a partition did not start; it and those after it are not running.
+            SupervisorDeadlock: the supervisor waits for the caller, which is one of its children.
+        """
+        _check_count(partitions, least=0, most=len(require(supervisor).pids))
+        before: int = await ask(supervisor, ResizePartitions(partitions))
+        return before
+
+    # The process
+
+    async def _answer(self, request: Any) -> Any:
+        if type(request) is ResizePartitions:
+            return await self._resize(request.partitions)
+        return await super()._answer(request)
+
+    async def _resize(self, partitions: int) -> int:
+        table = require(current_pid())
+        before = table.size
+        # Keys leave a partition before it stops, and come to it after it has started.
+        table.size = min(before, partitions)
+        table.wanted = partitions
+        try:
+            for number in range(before - 1, partitions - 1, -1):
+                try:
+                    await self._stop_partition(number)
+                except Exception:
+                    # This partition and those before it have not stopped: keys lead to them again.
+                    table.size = number + 1
+                    raise
+            for number in range(before, partitions):
+                await self._start_again(number)
+                table.size = number + 1
+        finally:
+            table.wanted = table.size
+        return before
+
+    async def _stop_partition(self, number: int) -> None:
+        try:
+            await self.state.terminate_child(number)
+        except ChildNotFound:
+            # A temporary partition that had ended: its supervisor has forgotten it.
+            pass
+
+    async def _start_again(self, number: int) -> None:
+        try:
+            await self.state.restart_child(number)
+        except ChildNotFound:
+            # The supervisor forgets a temporary partition when it stops.
+            await self.state.start_child(self.state.spec_at_start(number))
+
+
+def _partitioned(
+    child: Supervised, name: object, partitions: int | None, with_arguments: WithArguments | None
+) -> list[ChildSpec]:
+    """Return the specs of all partitions, with one table for all."""
+    if name is None:
+        raise BadSupervisorOption(
+            "partition() finds the copies by the name of the supervisor; write a name",
+            option="name",
+            value=name,
+        )
+    if with_arguments is not None and not callable(with_arguments):
+        raise BadSupervisorOption(
+            "write a function of the arguments and the number of a partition that returns a tuple",
+            option="with_arguments",
+            value=with_arguments,
+        )
+    count = (os.cpu_count() or 1) if partitions is None else partitions
+    _check_count(count, least=1)
+    spec, table = child_spec(child), Table(count)
+    return [
+        evolve(
+            spec,
+            id=number,
+            start=_start_partition,
+            args=(table, number, spec, _arguments(spec, number, with_arguments)),
+            kwargs={},
+        )
+        for number in range(count)
+    ]
+
+
+def _arguments(
+    spec: ChildSpec, number: int, with_arguments: WithArguments | None
+) -> tuple[Any, ...]:
+    if with_arguments is None:
+        return spec.args
+    args: Any = with_arguments(spec.args, number)
+    if not isinstance(args, list | tuple):
+        raise BadSupervisorOption(
+            f"it returned {args!r} for partition {number}; return a tuple of arguments",
+            option="with_arguments",
+            value=with_arguments,
+        )
+    return tuple(args)
+
+
+async def _start_partition(
+    table: Table, number: int, spec: ChildSpec, args: tuple[Any, ...]
+) -> Pid:
+    publish(table)
+    if number >= table.wanted:
+        # A restart of the group starts stopped children too. A partition that was resized away stays stopped.
+        raise StartIgnored
+    started: Awaitable[Pid] | Pid = spec.start(*args, **spec.kwargs)
+    pid = await started if isawaitable(started) else started
+    assert isinstance(pid, Pid)
+    table.pids[number] = pid
+    return pid
+
+
+def _check_count(count: object, *, least: int, most: int | None = None) -> None:
+    if (
+        not isinstance(count, int)
+        or isinstance(count, bool)
+        or count < least
+        or (most is not None and count > most)
+    ):
+        limit = "" if most is None else f" to {most}, the number at the start of the supervisor"
+        raise BadSupervisorOption(
+            f"write a number of partitions from {least}{limit}", option="partitions", value=count
+        )

@@ -1,1 +1,0 @@
-"""Partition supervisors: several copies of one child, each for its share of the keys."""
