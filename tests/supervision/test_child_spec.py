@@ -160,7 +160,7 @@ def test_supervisors_are_described_as_supervisors() -> None:
 
 
 def test_a_supervisor_that_cannot_be_is_refused_where_it_is_described() -> None:
-    with pytest.raises(BadChildSpec, match="used twice"):
+    with pytest.raises(BadChildSpec, match="two children of one supervisor"):
         Supervisor.child_spec([Counter, Counter])
     with pytest.raises(ValueError, match="strategy"):
         Supervisor.child_spec([Counter], strategy="one")

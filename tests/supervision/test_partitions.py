@@ -362,7 +362,7 @@ async def test_without_partitions_no_key_leads_anywhere_until_they_are_back(
     await start(2)
     assert await PartitionSupervisor.resize("echoes", 0) == 2
     assert PartitionSupervisor.partitions("echoes") == 0
-    with pytest.raises(NoPartitions, match="resize brings them back"):
+    with pytest.raises(NoPartitions, match="start them again with PartitionSupervisor.resize"):
         which_partition("echoes", 1)
     with pytest.raises(NoProcess):
         await call(partition("echoes", 1), "?")
@@ -580,7 +580,7 @@ def test_a_key_leads_to_the_same_partition_in_every_run(seed: str) -> None:
 
 @pytest.mark.parametrize("key", [object(), lambda: None, ("a", object())])
 def test_a_key_that_is_known_by_its_place_in_memory_is_refused(key: Any) -> None:
-    with pytest.raises(BadPartitionKey, match="cannot be a key"):
+    with pytest.raises(BadPartitionKey, match="cannot be a partition key"):
         partition_of(key, 2)
     with pytest.raises(BadPartitionKey):
         partition("echoes", key)

@@ -58,7 +58,7 @@ async def test_what_only_another_kind_does_is_refused_and_says_which(runtime: Ru
     kinds = await one_of_each()
     with trio.fail_after(1):
         with pytest.raises(
-            UnknownRequest, match=r"a Supervisor cannot .* DynamicSupervisor\.start_child"
+            UnknownRequest, match=r"a Supervisor does not handle .* DynamicSupervisor\.start_child"
         ):
             await DynamicSupervisor.start_child(kinds["static"], a_worker())
         with pytest.raises(UnknownRequest) as caught:
