@@ -1,8 +1,7 @@
-"""Turns the events of supervisors into log lines.
+"""Log lines for the events of supervisors.
 
-Attached by `supervision.applications.application`; replace it by handlers of your own, with the events of
-`supervision.events`. It says what supervisors *did*: that a process crashed, and where, has been
-logged for the process itself.
+`supervision.applications.application` attaches them. For other lines, attach your own handlers to the events of
+`supervision.events`. These lines report the actions of supervisors. `actors.instrumentation.logger` reports crashes.
 """
 
 from __future__ import annotations
@@ -30,11 +29,10 @@ _log = logging.getLogger("supervision")
 
 
 def attach(telemetry: Telemetry) -> Callable[[], None]:
-    """Log restarts and what went wrong with them, until the returned function is called.
+    """Log restarts and failures of supervisors, until the returned function is called.
 
-    A restart is a warning; a restart or stop that failed, and a supervisor that gave up, are errors.
-    The ordinary starts and ends of children are not logged, nor is a first start that failed:
-    whoever asked for it is told.
+    A restart is a warning. A failed restart or stop, and a supervisor that gives up, are errors. Ordinary starts and
+    ends are not logged. A failed first start is not logged either, because its caller gets the error.
     """
     detaches = [
         telemetry.attach(CHILD_RESTARTED, _restarted),

@@ -362,7 +362,7 @@ async def test_without_partitions_no_key_leads_anywhere_until_they_are_back(
     await start(2)
     assert await PartitionSupervisor.resize("echoes", 0) == 2
     assert PartitionSupervisor.partitions("echoes") == 0
-    with pytest.raises(NoPartitions, match="start them again with PartitionSupervisor.resize"):
+    with pytest.raises(NoPartitions, match=r"start them again with PartitionSupervisor\.resize"):
         which_partition("echoes", 1)
     with pytest.raises(NoProcess):
         await call(partition("echoes", 1), "?")
