@@ -32,7 +32,7 @@ def _here(name: str) -> Covered:
 
 
 def _partition(name: str) -> Covered:
-    return _in("partition_supervisor", name)
+    return _in("partitions", name)
 
 
 _OLD_SPECS = NotPortable("there is one kind of child spec; Elixir's old ones were tuples")
