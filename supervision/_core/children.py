@@ -75,7 +75,7 @@ class Failed:
 
     @property
     def ignored(self) -> bool:
-        """Whether the child decided not to run, which is no failure."""
+        """True if the child decided not to run, which is not a failure."""
         return isinstance(self.error, StartIgnored)
 
     @property

@@ -221,7 +221,7 @@ class Tree(Children):
         return failed
 
     async def _start_reported(self, child: _Child) -> Failed | None:
-        """Start a child that nobody restarts: at boot, or on request."""
+        """Start a child at boot or on request, not as a restart."""
         started = await self._launch(child)
         if isinstance(started, Pid):
             self._report_started(child.spec, started)

@@ -261,7 +261,7 @@ class StreamSettings:
     zip_input_on_exit: bool
     callers: tuple[Pid, ...]
     linked: bool
-    """Whether a crash of a task ends a consumer that does not trap exits."""
+    """True if a crash of a task ends a consumer that does not trap exits."""
 
 
 @final

@@ -180,7 +180,7 @@ async def live(
     restarts=st.lists(RESTARTS, min_size=1, max_size=5),
     steps=st.lists(STEPS, max_size=25),
 )
-def test_a_supervisor_lives_as_the_model_does(
+def test_a_supervisor_agrees_with_the_model(
     strategy: Strategy, restarts: list[RestartType], steps: list[Any]
 ) -> None:
     async def main() -> None:
