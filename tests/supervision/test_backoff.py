@@ -1,4 +1,4 @@
-"""Waiting before a restart: how long, what a waiting child looks like, and what can be done to it."""
+"""Waits before restarts: their length, the state of a waiting child, and requests about it."""
 
 import math
 from typing import Any

@@ -1,4 +1,4 @@
-"""Children that come and go: known by pid, restarted one by one, limited in number."""
+"""Dynamic supervisors: children known by pid, restarted one by one, limited in number."""
 
 import gc
 import math
@@ -56,12 +56,12 @@ REASONS = [NORMAL, SHUTDOWN, Shutdown("x"), BOOM, "killed"]
 
 
 async def pids(pool: object) -> list[object]:
-    """Where the children are, the one started first first."""
+    """Return the pids of the children, the one that was started first first."""
     return [info.pid for info in reversed(await DynamicSupervisor.which_children(pool))]
 
 
 class SlowToRestart:
-    """A spec whose first start succeeds and whose restarts take a second each and fail."""
+    """Return a spec whose first start succeeds and whose restarts fail after a second each."""
 
     def __init__(self, fails: float = math.inf) -> None:
         self.fails = fails

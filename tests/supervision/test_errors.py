@@ -1,4 +1,4 @@
-"""What errors say: who is at fault, what happened, what to write instead."""
+"""Messages of errors: what happened, with the values, and what to write instead."""
 
 import pytest
 

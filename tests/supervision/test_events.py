@@ -1,4 +1,4 @@
-"""What supervisors tell those who listen, and what becomes of it in the log."""
+"""Events of supervisors, and the log lines for them."""
 
 import logging
 from collections.abc import Mapping

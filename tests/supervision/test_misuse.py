@@ -1,4 +1,4 @@
-"""What supervisors are given wrongly is answered with what to write instead: one row for each message."""
+"""Advice in the errors about invalid arguments, one row for each message."""
 
 from __future__ import annotations
 

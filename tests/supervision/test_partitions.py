@@ -1,4 +1,4 @@
-"""Copies of one child, and which of them a key leads to."""
+"""Copies of one child, and the copy that a key leads to."""
 
 import enum
 import os
@@ -379,7 +379,7 @@ async def test_a_resize_that_is_refused_leaves_every_key_where_it_was(runtime: R
     refused: list[SupervisorDeadlock] = []
 
     class Resizes(Echo):
-        """Has its supervisor, which waits for this very start, asked to stop others."""
+        """Send a resize to the supervisor, which waits for this start."""
 
         async def init(self, *args: Any) -> None:
             await super().init(*args)

@@ -1,4 +1,4 @@
-"""The life of one supervisor: boot, stop, and what becomes of a child that ends."""
+"""One supervisor: boot, stop, and the end of a child."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Whole lives of a supervisor, chosen by hypothesis, against a model of what OTP would do."""
+"""Random histories of a supervisor against a model of OTP."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MAX_RESTARTS, MAX_SECONDS = 3, 5.0
 
 
 class Model:
-    """What a supervisor's children should be doing, and when it should have given up."""
+    """A model of a supervisor: the state of its children, and whether it has given up."""
 
     def __init__(self, strategy: Strategy, restarts: list[RestartType]) -> None:
         self.strategy = strategy

@@ -1,4 +1,4 @@
-"""What others may ask of a supervisor, in every state that a child can be in."""
+"""Requests to a supervisor, in every state of a child."""
 
 from typing import Any
 
@@ -46,7 +46,7 @@ from tests.supervision.workers import Log, Outcomes, Worker, child, running, set
 
 
 async def a_supervisor(log: Log) -> Pid:
-    """One child in each state: running, stopped, restarting; and "absent" is not there."""
+    """Start one child in each state: running, stopped, restarting. The id "absent" is unknown."""
     supervisor = await Supervisor.start(
         [worker("running", log), worker("stopped", log)], max_restarts=1e9
     )
@@ -140,7 +140,7 @@ def named(name: Any, id: Any = "named", **fields: Any) -> ChildSpec:
 
 
 async def start_or_find(supervisor: Pid, spec: ChildSpec) -> Any:
-    """What a program written for OTP does with `{error, {already_started, Pid}}`."""
+    """Start a child or find it, as OTP programs do with `{error, {already_started, Pid}}`."""
     try:
         return await Supervisor.start_child(supervisor, spec)
     except AlreadyStarted as error:

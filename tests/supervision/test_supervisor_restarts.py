@@ -1,4 +1,4 @@
-"""How often a supervisor restarts, whom else it restarts, and what if a restart fails."""
+"""The limit of restarts, the restart of groups, and failed restarts."""
 
 import math
 from typing import Any
@@ -206,7 +206,7 @@ async def test_a_restart_that_succeeds_in_the_end_is_a_restart(runtime: Runtime,
 
 
 class Slow:
-    """A child whose restarts fail, each after a while, so that there is time to ask in between."""
+    """Return a child whose restarts fail, each after a while, so that a test can send requests in between."""
 
     def __init__(self, fails: float = math.inf) -> None:
         self.fails = fails

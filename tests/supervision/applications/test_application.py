@@ -1,4 +1,4 @@
-"""Applications inside a running Trio program: boot, stop, failure. Signals are in tests/integration."""
+"""Applications in a running Trio program: boot, stop, failure. Signals are in tests/integration."""
 
 import logging
 from functools import partial
@@ -299,7 +299,7 @@ class SlowToStart(GenServer[None]):
 
 
 def pressed_while_starting(switch: _Switch, times: list[float]) -> Any:
-    """An application whose second child takes ten seconds to start, pressed at these times."""
+    """Run an application whose second child takes ten seconds to start, with signals at these times."""
 
     async def press() -> None:
         for time in times:

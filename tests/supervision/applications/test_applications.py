@@ -1,4 +1,4 @@
-"""Several applications: who starts before whom, what happens when one ends, and that nothing of it is left."""
+"""Several applications: the order of starts and stops, the end of one, and what is left of it."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -60,7 +60,7 @@ def note(log: Log, what: str, name: str) -> Callable[[], Awaitable[None]]:
 
 
 def spec(name: str, log: Log, *depends_on: ApplicationSpec, **options: Any) -> ApplicationSpec:
-    """An application with one worker, `name`, that says what happens to it."""
+    """Return an application with one worker, `name`, that logs its starts and stops."""
     start = options.pop("start", None)
     outcomes = options.pop("outcomes", None)
     children = [child_spec(Worker, name, log, id=name, kwargs={"name": name, "outcomes": outcomes})]

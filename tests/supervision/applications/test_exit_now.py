@@ -1,4 +1,4 @@
-"""The end of a program that was told twice to stop, in a program of its own."""
+"""The end of a program after a second signal, in a separate program."""
 
 from __future__ import annotations
 

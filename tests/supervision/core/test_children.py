@@ -1,4 +1,4 @@
-"""Stopping children: by time, brutally, without limit, one by one and all at once."""
+"""The stop of children: with a limit, by a kill, without a limit, one by one and together."""
 
 import math
 from typing import Any

@@ -1,4 +1,4 @@
-"""Trees of supervisors, whatever their classes: asked, walked, drawn."""
+"""Trees of all kinds of supervisors: requests, values, drawings."""
 
 import pytest
 import trio

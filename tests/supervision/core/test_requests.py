@@ -1,4 +1,4 @@
-"""A call to a supervisor that could never be answered is refused; all others are answered."""
+"""Refusal of calls to a supervisor that could never be answered. All other calls are answered."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -36,7 +36,7 @@ Question = Callable[[], Awaitable[object]]
 
 
 class Asks(GenServer[None]):
-    """Asks something when it starts, or when it stops, and writes down the answer."""
+    """A worker that sends a request when it starts or stops, and notes the answer."""
 
     async def init(
         self,

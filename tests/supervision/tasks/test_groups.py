@@ -1,4 +1,4 @@
-"""Several tasks at once: all of their results, or what there is of them after a while."""
+"""Waits for several tasks: for all results, or for a limited time."""
 
 import math
 from typing import Any

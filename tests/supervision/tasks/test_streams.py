@@ -1,4 +1,4 @@
-"""Streams: how many tasks at a time, in which order, and what is left when they are left."""
+"""Streams: the number of tasks at a time, the order of outcomes, and the end of the block."""
 
 import itertools
 import math

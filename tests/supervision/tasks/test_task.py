@@ -1,4 +1,4 @@
-"""One task: its result, its end, who may wait for it, and what is left when nobody waits any more."""
+"""One task: its result, its end, its owner, and discarded results."""
 
 import functools
 import math

@@ -1,4 +1,4 @@
-"""Tasks under a supervisor: whose child, whose caller, and who dies of what."""
+"""Tasks under a supervisor: parents, callers and links."""
 
 from typing import Any
 
@@ -265,7 +265,7 @@ async def test_a_task_whose_owner_ends_before_the_begin_message_ends_too() -> No
 
 
 async def asks_for_a_task(supervisor: Pid) -> None:
-    """What `async_` does, up to the moment at which the task is told what to do."""
+    """Start a task as `async_` does, without its `Begin` message."""
     waiting = ChildSpec("task", spawn_waiting, restart="temporary")
     await DynamicSupervisor.start_child(supervisor, waiting, current_pid(), "task")
     await trio.sleep_forever()
