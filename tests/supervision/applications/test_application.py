@@ -39,7 +39,7 @@ from supervision import (
     process_spec,
     serve,
 )
-from supervision.applications.application import Application, _open, _Switch
+from supervision.applications.application import Application, _open, _Options, _Switch
 from tests.supervision.workers import Log, Outcomes, crash, running, settle, worker
 
 BOOM = Crash(RuntimeError("crash"))
@@ -314,7 +314,7 @@ def pressed_while_starting(switch: _Switch, times: list[float]) -> Any:
         ]
         return await Supervisor.start_link(children)
 
-    return _open(switch, top, 20.0, 5.0, False)
+    return _open(switch, _Options(top, 20.0, 5.0, False, None))
 
 
 async def test_a_signal_during_the_start_lets_it_finish_and_then_stops() -> None:

@@ -1,5 +1,6 @@
 """Refusal of calls to a supervisor that could never be answered. All other calls are answered."""
 
+import traceback
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -26,9 +27,11 @@ from supervision import (
     ChildSpec,
     ChildStartFailed,
     DynamicSupervisor,
+    SupervisionError,
     Supervisor,
     SupervisorDeadlock,
     child_spec,
+    process_spec,
 )
 from supervision._core.requests import children_of, kind_of
 
@@ -238,3 +241,15 @@ async def test_nothing_is_kept_about_supervisors_that_have_ended(runtime: Runtim
     await stop(supervisor)
     assert (kind_of(supervisor), kind_of(below)) == (None, None)
     assert children_of(supervisor) == []
+
+
+async def test_the_traceback_of_a_refusal_has_no_frames_of_the_supervisor(runtime: Runtime) -> None:
+    fixed, pool = await Supervisor.start([]), await DynamicSupervisor.start(max_children=0)
+    for refused in (
+        Supervisor.terminate_child(fixed, "absent"),
+        DynamicSupervisor.start_child(pool, process_spec(trio.sleep_forever)),
+    ):
+        with pytest.raises(SupervisionError) as caught:
+            await refused
+        frames = traceback.extract_tb(caught.value.__traceback__)
+        assert frames[-1].name == "ask"
