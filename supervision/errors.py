@@ -154,18 +154,20 @@ class DuplicateChildId(BadChildSpec):
         )
 
 
-class BadSupervisorOption(SupervisionError, ValueError):
+class _BadOption(SupervisionError, ValueError):
+    def __init__(self, problem: str, *, option: str, value: object) -> None:
+        super().__init__(f"{option}={value!r}: {problem}")
+        self.option = option
+        self.value = value
+
+
+class BadSupervisorOption(_BadOption):
     """An option of a supervisor has an invalid value.
 
     Attributes:
         option: its name.
         value: the invalid value.
     """
-
-    def __init__(self, problem: str, *, option: str, value: object) -> None:
-        super().__init__(f"{option}={value!r}: {problem}")
-        self.option = option
-        self.value = value
 
 
 class ChildNotFound(SupervisionError):
@@ -516,18 +518,13 @@ class NotTaskOwner(SupervisionError, RuntimeError):
         self.caller = caller
 
 
-class BadTaskOption(SupervisionError, ValueError):
+class BadTaskOption(_BadOption):
     """An option of a task or a stream has an invalid value.
 
     Attributes:
         option: its name.
         value: the invalid value.
     """
-
-    def __init__(self, problem: str, *, option: str, value: object) -> None:
-        super().__init__(f"{option}={value!r}: {problem}")
-        self.option = option
-        self.value = value
 
 
 class NoPartitions(SupervisionError):
