@@ -1,6 +1,6 @@
-"""Supervision trees: who restarts whom, how often, and in which order they stop.
+"""Supervision trees: processes that start, restart and stop other processes in order.
 
-Start with `Supervisor` and `child_spec`; `application.run` makes a program of a tree.
+Start with `Supervisor` and `child_spec`. `application.run` runs a tree as a program.
 """
 
 from supervision.applications import application

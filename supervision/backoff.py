@@ -1,6 +1,6 @@
-"""Waiting before a child is restarted: an extension. OTP restarts at once, and so does Ashtree unless told to wait.
+"""Waits before restarts. By default Ashtree restarts at once, as OTP always does.
 
-Pure: the time is an argument, so a test or a simulation decides what time it is.
+*pure*: the time is an argument.
 """
 
 from __future__ import annotations
@@ -28,26 +28,25 @@ def _is_number(value: object) -> bool:
 
 @frozen
 class Backoff:
-    """How long a supervisor waits before it restarts a child: longer each time, until the child has run for a while.
+    """Growing waits before the restarts of a child, until the child has run for a while.
 
         Supervisor.start_link([Feed], backoff=Backoff(0.1, 30.0), max_restarts=math.inf)
 
-    The first restart is made after `initial` seconds, each further one of the same child after `factor` times as many
-    as the one before, and never after more than `maximum`. A child that goes on running for `reset_after` seconds is
-    taken to be well: its next restart is a first one again.
+    The supervisor waits `initial` seconds before the first restart of a child. Each further wait is `factor` times as
+    long, up to `maximum`. After the child has run for `reset_after` seconds, its next restart counts as the first.
 
     Args:
         initial: seconds, more than 0.
         maximum: seconds, not less than `initial`.
-        factor: 1 or more; 1 waits equally long each time.
-        reset_after: seconds; by default `maximum`.
+        factor: 1 or more; with 1 all waits are equal.
+        reset_after: seconds, by default `maximum`.
 
     Raises:
-        BadSupervisorOption: a value outside these ranges.
+        BadSupervisorOption: a value is outside these ranges.
 
-    Restarts count as ever, each when it is made: `max_restarts` in `max_seconds`. So a window that is short next to
-    the waits is never exhausted, and the supervisor never gives up; choose it with that in mind. Where the strategy
-    restarts a group, the group is stopped at once and started together after the wait.
+    Each restart counts for `max_restarts` and `max_seconds` when it is made. If the window is short and the waits are
+    long, the supervisor never gives up. If the strategy restarts a group, the supervisor stops the group at once and
+    starts it after the wait.
 
     Not part of OTP.
     """
@@ -78,21 +77,21 @@ class Backoff:
 
 @final
 class Delays:
-    """The waits of one child."""
+    """The waits before the restarts of one child."""
 
     __slots__ = ("_backoff", "_delay", "_due")
 
     def __init__(self, backoff: Backoff) -> None:
         self._backoff = backoff
         self._delay = 0.0
-        # When the restart that was asked for last is to be made; the child runs, if at all, since then.
+        # The time of the last restart. The child has run since then, if at all.
         self._due = -math.inf
 
     def next(self, now: float) -> float:
-        """Seconds to wait, from `now`, before a restart of the child, which has just ended or failed to start."""
+        """Return the seconds to wait, from `now`, before the restart of the child."""
         backoff = self._backoff
         well = backoff.maximum if backoff.reset_after is None else backoff.reset_after
-        # More than nothing: a start that failed, and that took no time, has not run at all.
+        # Not 0: a start that failed in no time has not run at all.
         if self._delay == 0.0 or now - self._due >= max(well, math.ulp(0.0)):
             self._delay = backoff.initial
         else:
@@ -102,7 +101,7 @@ class Delays:
 
 
 def check_backoff(backoff: object) -> None:
-    """Raise BadSupervisorOption unless this is a Backoff, or None."""
+    """Raise BadSupervisorOption unless this is a Backoff or None."""
     if backoff is not None and not isinstance(backoff, Backoff):
         raise BadSupervisorOption(
             "write Backoff(initial, maximum), or None to restart at once",

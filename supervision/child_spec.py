@@ -1,6 +1,6 @@
-"""What a supervisor has to know about a child: how to start it, when to restart it, how to stop it.
+"""Child specs: the start, the restart rule and the stop of a child.
 
-A `ChildSpec` is checked when it is made, so whoever holds one need not check it again.
+A `ChildSpec` checks itself when it is made.
 """
 
 from __future__ import annotations
@@ -37,15 +37,15 @@ __all__ = [
 ]
 
 RestartType: TypeAlias = Literal["permanent", "transient", "temporary"]
-"""When a child is started again: always; unless it ended cleanly; never."""
+"""When a supervisor restarts a child: always, unless it ended cleanly, or never."""
 
 ShutdownLimit: TypeAlias = float | Literal["brutal_kill"]
-"""How a child is stopped: asked, and killed after so many seconds; or killed at once."""
+"""The stop of a child: seconds between the request to stop and the kill, or a kill at once."""
 
 ChildType: TypeAlias = Literal["worker", "supervisor"]
 
 Start: TypeAlias = Callable[..., Awaitable[Pid] | Pid]
-"""Starts a process, links it to the current one, and returns its pid, at once or when awaited."""
+"""A function that starts a process linked to the current one, and returns its pid, at once or when awaited."""
 
 RESTARTING: Literal["restarting"] = "restarting"
 
@@ -57,40 +57,40 @@ _NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 class Startable(Protocol):
-    """An object that a process belongs to, which it can start."""
+    """An object that can start its process."""
 
     @property
     def start_link(self) -> Start:
-        """Starts it, linked to the current process."""
+        """Start the process, linked to the current one."""
 
 
 Supervised: TypeAlias = "ChildSpec | type[Any] | Startable"
-"""Whatever stands for a child: a spec, or a class or an object with `start_link`."""
+"""A child for a supervisor: a spec, or a class or an object with `start_link`."""
 
 
 @frozen
 class ChildInfo:
-    """One child, as `which_children` shows it."""
+    """One child in the result of `which_children`."""
 
     id: Any
-    """Its id; None under a dynamic supervisor."""
+    """The id; None under a dynamic supervisor."""
     pid: Pid | Literal["restarting"] | None
-    """Its process; None while it is not running, "restarting" after a restart that failed."""
+    """The process; None if it is not running, "restarting" between two restarts."""
     type: ChildType
 
 
 @frozen
 class ChildCounts:
-    """How many children a supervisor has, as `count_children` counts them."""
+    """The result of `count_children`."""
 
     specs: int
-    """Those that it knows, running or not."""
+    """All children, running or not."""
     active: int
-    """Those whose process is alive."""
+    """Children whose process is alive."""
     supervisors: int
-    """Those of type "supervisor", running or not."""
+    """Children of type "supervisor", running or not."""
     workers: int
-    """Those of type "worker", running or not."""
+    """Children of type "worker", running or not."""
 
 
 def _frozen_mapping(value: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -113,34 +113,30 @@ class ChildSpec:
     `child_spec(Counter, 0)` writes the first of these from the class.
 
     Args:
-        id: names the child among its siblings; any hashable value. Dynamic supervisors do not look
-            at it.
-        start: an async function that starts a process linked to the one that awaits it and returns
-            its pid, such as `Counter.start_link`. It runs in the supervisor's process, and the
-            supervisor waits for it. It may raise `StartError` or `StartIgnored`.
+        id: any hashable value that no sibling has. Dynamic supervisors ignore it.
+        start: an async function that starts a process linked to the current one and returns its pid, such as
+            `Counter.start_link`. It runs in the supervisor's process, and the supervisor waits for it. It may raise
+            `StartError` or `StartIgnored`.
         args: positional arguments for `start`.
         kwargs: keyword arguments for `start`.
-        restart: `"permanent"` (the default): started again whenever it ends, for whatever reason.
-            `"transient"`: only after a reason that is not a clean end (see
-            `actors.exits.is_normal_exit`). `"temporary"`: never.
-        type: `"worker"` (the default) or `"supervisor"`; for those who look at the tree, and for
-            the default of `shutdown`.
-        shutdown: seconds that the child has to stop after it was asked to with the reason
-            `SHUTDOWN`, before it is killed; `math.inf` waits for ever; `"brutal_kill"` kills without
-            asking. Default 5.0, and `math.inf` for supervisors, because one that is killed leaves
-            its own children behind in disorder.
-        significant: the supervisor's `auto_shutdown` looks at how this child ends.
-        start_timeout: seconds that a start may take. Then `start` is cancelled, what it has linked to
-            the supervisor is killed, and the start has failed with the reason `TIMEOUT`. Meanwhile
-            the supervisor answers nobody, which is why a limit may be wanted. Not part of OTP.
+        restart: `"permanent"` (the default) restarts it after every end, `"transient"` after every end that is not
+            clean (see `actors.exits.is_normal_exit`), `"temporary"` never.
+        type: `"worker"` (the default) or `"supervisor"`. It decides the default of `shutdown`, and `render` shows it.
+        shutdown: seconds between the exit signal `SHUTDOWN` and a kill. `math.inf` waits for ever, `"brutal_kill"`
+            kills at once. The default is 5.0, and `math.inf` for supervisors, because a killed supervisor does not
+            stop its children in order.
+        significant: the end of this child counts for the `auto_shutdown` of its supervisor.
+        start_timeout: seconds that a start may take. After them the supervisor cancels `start`, kills the processes
+            that it has linked, and takes the start as failed with `TIMEOUT`. Without a limit a slow start keeps the
+            supervisor from answering. Not part of OTP.
 
     Raises:
-        BadChildSpec: with the field that is wrong.
+        BadChildSpec: a field has an invalid value.
 
-    Not guaranteed: that `start` does what it says. A function that returns the pid of a process
-    that is not linked gives a child whose end the supervisor never hears of.
+    The supervisor cannot check that `start` links the process. It never learns of the end of a process that is not
+    linked.
 
-    After OTP's `supervisor:child_spec()`, without `modules`, which serves code upgrades.
+    After OTP's `supervisor:child_spec()`, without `modules`.
     """
 
     id: Any
@@ -216,7 +212,7 @@ def _refuse_start(spec: ChildSpec) -> None:
         )
     elif inspect.isawaitable(start):
         if inspect.iscoroutine(start):
-            start.close()  # it would otherwise warn that it was never awaited, beside this error
+            start.close()  # an unclosed coroutine would add a warning to this error
         advice = (
             "that is the result of calling an async function; "
             "pass the function itself, and its arguments as args=(...)"
@@ -234,19 +230,16 @@ def child_spec(child: Supervised, /, *args: Any, **overrides: Any) -> ChildSpec:
         child_spec(spec, id="second")
 
     Args:
-        child: a class with `start_link`, such as a `GenServer`; any other object with an async
-            `start_link`, such as a handle that a process belongs to; or a `ChildSpec`. Who has a
-            `child_spec` of its own is asked for its spec.
-        args: positional arguments for `start_link`; a spec has its own.
-        overrides: fields of `ChildSpec`. The keyword arguments of `start_link` go in `kwargs`.
+        child: a class with `start_link`, such as a `GenServer`; another object with an async `start_link`; or a
+            `ChildSpec`. If it has a `child_spec` method, that makes the spec.
+        args: positional arguments for `start_link`. A `ChildSpec` has its own.
+        overrides: fields of `ChildSpec`. Keyword arguments of `start_link` go into `kwargs`.
 
     Returns:
-        The spec. Its id is the `name` in `kwargs` if there is one, otherwise the name of the class, or
-        the `name` of the object if that has one.
+        The spec. Its id is the `name` in `kwargs`, otherwise the `name` of the object, otherwise the name of the class.
 
     Raises:
-        BadChildSpec: if `child` is neither, if an override is not a field, or if the result cannot
-            be.
+        BadChildSpec: `child` is none of these, an override is not a field, or a field has an invalid value.
 
     After `Supervisor.child_spec/2` of Elixir.
     """
@@ -288,7 +281,7 @@ def _no_child(child: Any) -> str:
         name = name_of(child)
         owner, _, verb = name.rpartition(".")
         what = f"{describe_coroutine(child)},"
-        child.close()  # it would otherwise warn that it was never awaited, beside this error
+        child.close()  # an unclosed coroutine would add a warning to this error
         advice = (
             f"a supervisor starts its children itself; write child_spec({owner}, ...) with the arguments"
             if owner and verb in ("start_link", "start")
@@ -315,20 +308,20 @@ def _name(value: Any) -> str:
 def process_spec(
     function: Callable[..., Awaitable[None]], /, *args: Any, **fields: Any
 ) -> ChildSpec:
-    """Make the child spec of a plain process: an async function that runs until it is done.
+    """Make the child spec of a plain process, which is an async function.
 
         process_spec(flush, out_buffers, id="flusher")
 
     Args:
         function: an async function; `spawn_link` runs it as a process of its own.
         args: its arguments.
-        fields: further fields of `ChildSpec`. The id is by default the name of the function.
+        fields: fields of `ChildSpec`. The default id is the name of the function.
 
     Returns:
-        The spec. Starting it does not wait for anything: a plain process has no init.
+        The spec. Its start returns at once, because a plain process has no init.
 
     Raises:
-        BadChildSpec: as `ChildSpec` does.
+        BadChildSpec: a field has an invalid value.
     """
     try:
         check_async("process_spec", function)
@@ -345,7 +338,7 @@ async def _spawn(function: Callable[..., Awaitable[None]], *args: Any) -> Pid:
 
 
 def _own_id(child: Any) -> object:
-    """The id of a child that has none: the name of the class, or of the object if it has one."""
+    """Return the default id of a child: the `name` of the object, or else the name of the class."""
     if isinstance(child, type):
         return child.__name__
     name = getattr(child, "name", None)

@@ -1,26 +1,34 @@
-"""What can go wrong with supervision, sorted by who is at fault.
+"""The errors of supervision, sorted by their cause.
 
     SupervisionError
-    ├── BadChildSpec            you described a child that cannot be
-    │   └── DuplicateChildId    ... or two children by one name
-    ├── BadSupervisorOption     you asked for a strategy, a window or a limit that does not exist
-    ├── ChildNotFound           you named a child that the supervisor does not have
-    ├── ChildRunning            you asked for something that only a stopped child can have done to it
-    ├── ChildRestarting         you asked for it while the child was between two restarts
-    ├── ChildAlreadyStarted     you started a child whose id is in use, by a running process
-    ├── ChildAlreadyPresent     ... by a child that is not running
-    ├── ChildStartFailed        the child was fine, but its start was not
-    │   ├── ChildNameTaken      ... because another process has its name
-    │   └── ChildStartTimeout   ... because it took longer than its spec allows
+    ├── BadChildSpec            a child spec is invalid
+    │   └── DuplicateChildId    two children have one id
+    ├── BadSupervisorOption     a supervisor's option has an invalid value
+    ├── ChildNotFound           the supervisor does not have this child
+    ├── ChildRunning            the request needs a child that is not running
+    ├── ChildRestarting         the request came between two restarts of the child
+    ├── ChildAlreadyStarted     a running child has this id
+    ├── ChildAlreadyPresent     a child that is not running has this id
+    ├── ChildStartFailed        the start of the child failed
+    │   ├── ChildNameTaken      another process has its name
+    │   └── ChildStartTimeout   it took longer than its spec allows
     ├── MaxChildren             the dynamic supervisor is full
-    ├── UnknownRequest          you asked a supervisor for something that only another kind of them does
-    ├── SupervisorDeadlock      a child would have waited for a supervisor that waits for it
-    ├── ApplicationStartFailed  the application did not come up
-    ├── ApplicationFailed       it came up, and its top supervisor gave up
-    └── ApplicationKilled       it was stopping, and somebody did not want to wait
+    ├── NoPartitions            the partition supervisor was resized to 0
+    ├── BadPartitionKey         a key would lead to another partition in every run
+    ├── UnknownRequest          another kind of supervisor handles this request
+    ├── SupervisorDeadlock      a child called a supervisor that waits for it
+    ├── ApplicationStartFailed  the application did not start
+    ├── ApplicationFailed       the application started, and its top supervisor gave up
+    ├── ApplicationKilled       a second signal came during the stop
+    ├── BadApplication          an application spec is invalid
+    ├── DependencyNotStarted    a dependency of the application is not running
+    ├── ApplicationNotStarted   the application is not running
+    ├── TaskExit                the task ended without a result
+    │   └── TaskTimeout         the task did not end in time
+    ├── NotTaskOwner            another process owns the task
+    └── BadTaskOption           a task's or a stream's option has an invalid value
 
-`FailedToStartChild` is no exception: it is the detail of the exit reason of a supervisor that could
-not boot.
+`FailedToStartChild` is not an exception. It is the detail in the exit reason of a supervisor that did not boot.
 """
 
 from __future__ import annotations
@@ -71,26 +79,26 @@ __all__ = [
 
 @frozen
 class FailedToStartChild:
-    """Why a supervisor did not boot: the exit reason is `Shutdown(FailedToStartChild(id, reason))`.
+    """The detail in the exit reason of a supervisor that did not boot: `Shutdown(FailedToStartChild(id, reason))`.
 
-    OTP writes it `{shutdown, {failed_to_start_child, Id, Reason}}`. Nested supervisors nest it.
+    In OTP `{shutdown, {failed_to_start_child, Id, Reason}}`. For nested supervisors it is nested.
     """
 
     id: object
     """The id of the child whose start failed."""
     reason: ExitReason
-    """Why it failed: what its init gave to `Fail`, or the reason it died of."""
+    """The reason that its init gave to `Fail`, or its exit reason."""
 
     def __str__(self) -> str:
         return f"its child {self.id!r} did not start: {describe_reason(self.reason)}"
 
 
 def describe_reason(reason: ExitReason) -> str:
-    """An exit reason in words, for one-sentence errors.
+    """Return an exit reason in words, for messages of one sentence.
 
         describe_reason(Crash(ValueError("no port")))       # "ValueError: no port"
 
-    A supervisor that failed to boot is described by the child that failed in it, and so on down.
+    For a supervisor that did not boot, these name the child that failed.
     """
     if type(reason) is Shutdown:
         if type(reason.detail) is FailedToStartChild:
@@ -108,19 +116,22 @@ def describe_reason(reason: ExitReason) -> str:
 
 
 def describe_exception(error: BaseException) -> str:
-    """An exception in words: what it says, after its type."""
+    """Return the type and the message of an exception."""
     text = str(error)
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 class SupervisionError(Exception):
-    """Everything that this package raises on purpose and an application may want to catch."""
+    """The base of the errors of this package."""
 
 
 class BadChildSpec(SupervisionError, ValueError):
-    """A child spec says something that no supervisor can do.
+    """A field of a child spec has an invalid value.
 
-    Fields: `id`, of the child; `field`, the part of the spec that is wrong; `value`, what it was.
+    Attributes:
+        id: of the child.
+        field: the name of the field.
+        value: the invalid value.
     """
 
     def __init__(self, problem: str, *, id: object, field: str, value: object) -> None:
@@ -135,7 +146,7 @@ class DuplicateChildId(BadChildSpec):
 
     def __init__(self, id: object) -> None:
         super().__init__(
-            "this id is used twice under one supervisor; "
+            "two children of one supervisor have this id; "
             'give one of them another, as in child_spec(Worker, id="worker-2")',
             id=id,
             field="id",
@@ -143,22 +154,27 @@ class DuplicateChildId(BadChildSpec):
         )
 
 
-class BadSupervisorOption(SupervisionError, ValueError):
-    """A supervisor was given an option that it does not have.
-
-    Fields: `option`, its name; `value`, what was given.
-    """
-
+class _BadOption(SupervisionError, ValueError):
     def __init__(self, problem: str, *, option: str, value: object) -> None:
         super().__init__(f"{option}={value!r}: {problem}")
         self.option = option
         self.value = value
 
 
-class ChildNotFound(SupervisionError):
-    """The supervisor has no child of that id, or, if it is a dynamic one, of that pid.
+class BadSupervisorOption(_BadOption):
+    """An option of a supervisor has an invalid value.
 
-    Field: `child`, what was looked for.
+    Attributes:
+        option: its name.
+        value: the invalid value.
+    """
+
+
+class ChildNotFound(SupervisionError):
+    """The supervisor has no such child.
+
+    Attributes:
+        child: the id, or for a dynamic supervisor the pid.
     """
 
     def __init__(self, child: object) -> None:
@@ -167,9 +183,11 @@ class ChildNotFound(SupervisionError):
 
 
 class ChildRunning(SupervisionError):
-    """The child is running, and what was asked for needs a child that is not.
+    """The child is running, and the request needs one that is not.
 
-    Fields: `id` and `pid` of the child.
+    Attributes:
+        id: of the child.
+        pid: of the child.
     """
 
     def __init__(self, id: object, pid: Pid) -> None:
@@ -179,24 +197,28 @@ class ChildRunning(SupervisionError):
 
 
 class ChildRestarting(SupervisionError):
-    """The child failed to restart, and its supervisor is about to try again.
+    """The supervisor is about to restart the child.
 
-    Field: `id` of the child.
+    Attributes:
+        id: of the child.
     """
 
     def __init__(self, id: object) -> None:
         super().__init__(
-            f"child {id!r} is being restarted; terminate_child ends the attempts, if that is meant"
+            f"child {id!r} is being restarted; to stop the attempts, call terminate_child first"
         )
         self.id = id
 
 
 class ChildAlreadyStarted(SupervisionError, AlreadyStarted):
-    """A child of that id is running already.
+    """A child with this id is running already.
 
-    Also an `AlreadyStarted`, as `ChildNameTaken` is: OTP answers both with `{error, {already_started, Pid}}`.
+    This and `ChildNameTaken` are `AlreadyStarted`: OTP answers both with `{error, {already_started, Pid}}`.
 
-    Fields: `id`, and `pid` of the running one; `name` is the id.
+    Attributes:
+        id: of the child.
+        name: the same as `id`.
+        pid: of the running child.
     """
 
     def __init__(self, id: object, pid: Pid) -> None:
@@ -208,23 +230,26 @@ class ChildAlreadyStarted(SupervisionError, AlreadyStarted):
 
 
 class ChildAlreadyPresent(SupervisionError):
-    """The supervisor knows a child of that id, which is not running.
+    """The supervisor has a child with this id that is not running.
 
-    Field: `id` of the child.
+    Attributes:
+        id: of the child.
     """
 
     def __init__(self, id: object) -> None:
         super().__init__(
             f"the supervisor has a child {id!r} that is not running; "
-            "start it with restart_child, or forget it with delete_child"
+            "start it with restart_child, or remove it with delete_child"
         )
         self.id = id
 
 
 class ChildStartFailed(SupervisionError):
-    """The child's start function failed; the supervisor did not keep a child that it did not have.
+    """The start of a child failed. The supervisor does not keep a child that it did not have before.
 
-    Fields: `id` of the child; `reason`, as in `StartError`.
+    Attributes:
+        id: of the child.
+        reason: as in `StartError`.
     """
 
     def __init__(self, id: object, reason: ExitReason) -> None:
@@ -234,14 +259,18 @@ class ChildStartFailed(SupervisionError):
 
 
 class ChildNameTaken(ChildStartFailed, AlreadyStarted):
-    """The child was not started, because another process has its name. That process may be anywhere.
+    """The child was not started, because another process has its name.
 
         try:
             pid = await Supervisor.start_child(top, store)
         except AlreadyStarted as error:
             pid = error.pid
 
-    Fields: `id` of the child; `name`, and `pid` of the process that has it; `reason`, a `NameInUse` of both.
+    Attributes:
+        id: of the child.
+        name: the name.
+        pid: of the process that has the name. It may be in another part of the tree.
+        reason: a `NameInUse` with the name and the pid.
     """
 
     def __init__(self, id: object, name: object, pid: Pid) -> None:
@@ -253,9 +282,12 @@ class ChildNameTaken(ChildStartFailed, AlreadyStarted):
 
 
 class ChildStartTimeout(ChildStartFailed, StartError):
-    """The child's start took longer than the `start_timeout` of its spec; what it had started was killed.
+    """The start of a child took longer than the `start_timeout` of its spec, and the supervisor killed it.
 
-    Fields: `id` of the child; `reason`, which is `TIMEOUT`; `seconds`, the limit.
+    Attributes:
+        id: of the child.
+        reason: `TIMEOUT`.
+        seconds: the limit.
     """
 
     def __init__(self, id: object, seconds: float) -> None:
@@ -265,29 +297,32 @@ class ChildStartTimeout(ChildStartFailed, StartError):
     def __str__(self) -> str:
         return (
             f"child {self.id!r} did not start within the {self.seconds:g} s of its start_timeout, and was killed; "
-            "do what takes long in handle_continue, or raise the limit"
+            "do slow work in handle_continue, or raise the limit"
         )
 
 
 class MaxChildren(SupervisionError):
-    """The dynamic supervisor has as many children as it may have; restarting ones count.
+    """The dynamic supervisor has `max_children` children. Restarting ones count.
 
-    Field: `limit`, its `max_children`.
+    Attributes:
+        limit: its `max_children`.
     """
 
     def __init__(self, limit: float) -> None:
-        super().__init__(f"the supervisor has {limit:g} children, and may not have more")
+        super().__init__(f"the supervisor has {limit:g} children, the limit of its max_children")
         self.limit = limit
 
 
 class SupervisorDeadlock(SupervisionError):
     """A child called its own supervisor in `init` or `terminate`.
 
-    The supervisor is waiting for that very callback to finish and answers nobody until then; in OTP
-    both would wait for ever.
+    The supervisor waits for this callback and answers nobody until it returns. In OTP both would wait for ever.
 
-    Fields: `supervisor`; `child`, the caller; `id`, of the child that the supervisor is waiting
-    for; `phase`, `"start"` or `"stop"`.
+    Attributes:
+        supervisor: its pid.
+        child: the caller.
+        id: of the child that the supervisor waits for.
+        phase: `"start"` or `"stop"`.
     """
 
     def __init__(
@@ -296,11 +331,11 @@ class SupervisorDeadlock(SupervisionError):
         callback, advice = (
             ("init", "return Continue(...) from init and do it in handle_continue")
             if phase == "start"
-            else ("terminate", "leave it to whoever outlives the child")
+            else ("terminate", "do it in a process that outlives the child")
         )
         super().__init__(
-            f"{child!r} called the supervisor {supervisor!r} while that waits for the {callback} "
-            f"of its child {id!r}, so neither could go on; {advice}"
+            f"{child!r} called the supervisor {supervisor!r}, which waits for the {callback} "
+            f"of its child {id!r}; neither could go on; {advice}"
         )
         self.supervisor = supervisor
         self.child = child
@@ -309,23 +344,27 @@ class SupervisorDeadlock(SupervisionError):
 
 
 class UnknownRequest(SupervisionError, TypeError):
-    """A supervisor was asked for something that its kind does not do.
+    """This kind of supervisor does not handle the request.
 
-    The functions of `Supervisor` and `DynamicSupervisor` raise it. A plain `call` with a request of
-    your own gets it as its answer: a supervisor is not brought down by a mistaken call.
+    The functions of `Supervisor` and `DynamicSupervisor` raise it. A plain `call` with a request of your own returns it
+    as the answer, because a mistaken call must not stop a supervisor.
 
-    Fields: `supervisor`, the name of its class; `request`; `verb`, the function that the request is
-    from, or None.
+    Attributes:
+        supervisor: the name of its class.
+        request: the request.
+        verb: the function that sends such requests, or None.
     """
 
     def __init__(self, supervisor: str, request: object, verb: str | None) -> None:
         asked = (
-            f"was called with {request!r}" if verb is None else f"cannot do what {verb} asks for"
+            f"does not know the request {request!r}"
+            if verb is None
+            else f"does not handle the requests of {verb}"
         )
         advice = (
-            "ask it by the functions of its class"
+            "use the functions of its class"
             if verb is None
-            else "ask by the function of the same name of its own class, if it has one"
+            else "use the function of the same name of its own class, if there is one"
         )
         super().__init__(f"a {supervisor} {asked}; {advice}")
         self.supervisor = supervisor
@@ -334,9 +373,10 @@ class UnknownRequest(SupervisionError, TypeError):
 
 
 class ApplicationStartFailed(SupervisionError):
-    """The application did not start; whatever had started is stopped again.
+    """The application did not start, and the started parts were stopped.
 
-    Field: `reason`, the exit reason of the top supervisor, or the exception of the start function.
+    Attributes:
+        reason: the exit reason of the top supervisor, or the exception of the start function.
     """
 
     def __init__(self, reason: ExitReason) -> None:
@@ -345,10 +385,11 @@ class ApplicationStartFailed(SupervisionError):
 
 
 class ApplicationFailed(SupervisionError):
-    """The top supervisor gave up, or the top process ended in some other way that nobody asked for.
+    """The top supervisor gave up, or the top process ended with an error.
 
-    Fields: `reason`, its exit reason; `id`, of the child that ended once too often, or None if it is
-    not a supervisor that gave up.
+    Attributes:
+        reason: its exit reason.
+        id: of the child whose last end made the supervisor give up; None if no supervisor gave up.
     """
 
     def __init__(self, problem: str, *, reason: ExitReason, id: object = None) -> None:
@@ -358,9 +399,10 @@ class ApplicationFailed(SupervisionError):
 
 
 class ApplicationKilled(SupervisionError):
-    """A second signal came while the application was stopping, and everything was killed.
+    """A second signal came during the stop of the application, and killed every process.
 
-    Field: `signum`, the number of that signal.
+    Attributes:
+        signum: the number of the signal.
     """
 
     def __init__(self, signum: int) -> None:
@@ -382,9 +424,10 @@ def _describe_start(reason: ExitReason) -> str:
 
 
 class BadApplication(SupervisionError, ValueError):
-    """An application says something that cannot be, or two different ones have the same name.
+    """An application spec is invalid, or two different applications have the same name.
 
-    Field: `name` of the application.
+    Attributes:
+        name: of the application.
     """
 
     def __init__(self, name: object, problem: str) -> None:
@@ -393,24 +436,27 @@ class BadApplication(SupervisionError, ValueError):
 
 
 class DependencyNotStarted(SupervisionError):
-    """An application was to be started before one that it depends on.
+    """The application cannot start before its dependency.
 
-    Fields: `name`; `dependency`, the name of the other.
+    Attributes:
+        name: of the application.
+        dependency: the name of the dependency.
     """
 
     def __init__(self, name: str, dependency: str) -> None:
         super().__init__(
             f"application {name!r} depends on {dependency!r}, which is not running; "
-            "ensure_all_started starts both, in order"
+            "ensure_all_started starts both in order"
         )
         self.name = name
         self.dependency = dependency
 
 
 class ApplicationNotStarted(SupervisionError):
-    """An application was to be stopped that is not running.
+    """The application to stop is not running.
 
-    Field: `name`.
+    Attributes:
+        name: of the application.
     """
 
     def __init__(self, name: str) -> None:
@@ -419,9 +465,11 @@ class ApplicationNotStarted(SupervisionError):
 
 
 class TaskExit(SupervisionError):
-    """A task that was awaited ended without a result. Caused by the exception that it died of, if it was one.
+    """An awaited task ended without a result. After a crash, `__cause__` is the exception of the task.
 
-    Fields: `task`, the `Task`; `reason`, its exit reason, `NOPROC` if its result had been taken before.
+    Attributes:
+        task: the `Task`.
+        reason: its exit reason; `NOPROC` if its result was taken before.
     """
 
     def __init__(self, task: object, reason: ExitReason) -> None:
@@ -432,16 +480,17 @@ class TaskExit(SupervisionError):
     def __str__(self) -> str:
         if self.reason is NOPROC:
             return (
-                f"{self.task!r} has no result to give: it was taken before, by a wait or with receive(), or given up "
-                "by a timeout, shutdown(), ignore() or forget(); await a task once and keep what it returned"
+                f"{self.task!r} has no result: a wait or receive() took it before, or a timeout, shutdown(), ignore() "
+                "or forget() discarded it; await a task once and keep the result"
             )
         return f"{self.task!r} ended without a result: {describe_reason(self.reason)}"
 
 
 class TaskTimeout(TaskExit):
-    """A task did not end in time.
+    """A task did not end in time. The reason is `TIMEOUT`.
 
-    Fields: as `TaskExit`, with the reason `TIMEOUT`; `timeout`, in seconds.
+    Attributes:
+        timeout: the limit in seconds.
     """
 
     def __init__(self, task: object, timeout: float) -> None:
@@ -453,54 +502,55 @@ class TaskTimeout(TaskExit):
 
 
 class NotTaskOwner(SupervisionError, RuntimeError):
-    """Only the process that started a task gets its result, and so only it may wait for it.
+    """A process other than the owner of a task tried to wait for it.
 
-    Fields: `task`; `caller`, the process that tried.
+    Attributes:
+        task: the `Task`.
+        caller: the process that tried.
     """
 
     def __init__(self, task: object, owner: Pid, caller: Pid) -> None:
         super().__init__(
-            f"{task!r} belongs to {owner!r}, and {caller!r} cannot wait for it: its result is sent to its "
-            "owner; let the owner wait, or start the task in the process that needs the result"
+            f"{caller!r} cannot wait for {task!r}: the result goes to its owner {owner!r}; "
+            "let the owner wait, or start the task in the process that needs the result"
         )
         self.task = task
         self.caller = caller
 
 
-class BadTaskOption(SupervisionError, ValueError):
-    """A task or a stream was given an option that it does not have.
+class BadTaskOption(_BadOption):
+    """An option of a task or a stream has an invalid value.
 
-    Fields: `option`, its name; `value`, what was given.
+    Attributes:
+        option: its name.
+        value: the invalid value.
     """
-
-    def __init__(self, problem: str, *, option: str, value: object) -> None:
-        super().__init__(f"{option}={value!r}: {problem}")
-        self.option = option
-        self.value = value
 
 
 class NoPartitions(SupervisionError):
-    """The partition supervisor was resized to nothing, so no key leads anywhere.
+    """The partition supervisor was resized to 0, so there is no partition for a key.
 
-    Field: `supervisor`.
+    Attributes:
+        supervisor: its address.
     """
 
     def __init__(self, supervisor: object) -> None:
         super().__init__(
-            f"{supervisor!r} has no partitions at present; PartitionSupervisor.resize brings them back"
+            f"{supervisor!r} was resized to 0 partitions; start them again with PartitionSupervisor.resize"
         )
         self.supervisor = supervisor
 
 
 class BadPartitionKey(SupervisionError, TypeError):
-    """A key that would lead to another partition in every run of the program.
+    """The repr of a key contains a memory address, so it would lead to another partition in every run.
 
-    Field: `key`.
+    Attributes:
+        key: the key.
     """
 
     def __init__(self, key: object) -> None:
         super().__init__(
-            f"{key!r} cannot be a key: what is known of it is its place in memory; use a number, a string, "
-            "a tuple of such, or an object whose repr says what it is"
+            f"{key!r} cannot be a partition key: its repr contains a memory address, which differs from run to run; "
+            "use a number, a string, a tuple of these, or an object whose repr shows its value"
         )
         self.key = key

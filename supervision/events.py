@@ -1,10 +1,9 @@
-"""What supervisors tell whoever listens: the names of their telemetry events.
+"""The telemetry events of supervisors.
 
     runtime.telemetry.attach(CHILD_RESTARTED, lambda event, measurements, metadata: ...)
 
-Every event has the metadata `supervisor` (its pid), and, where it is about a child, `id`, `pid` and
-`type`. An event that nobody listens to costs one dictionary look-up. The order in which one
-supervisor executes them is the order in which things happened.
+Every event has the metadata `supervisor` (its pid). Events about a child also have `id`, `pid` and `type`. An event
+without a listener costs one dictionary look-up. A supervisor executes its events in the order of what happened.
 """
 
 from __future__ import annotations
@@ -25,47 +24,50 @@ __all__ = [
 ]
 
 CHILD_STARTING: Event = ("supervision", "child", "starting")
-"""A child with an id is about to be started, or started again: the next process that the supervisor
-spawns. `pid` is None."""
+"""A supervisor is about to start or restart a child with an id. The next process that it spawns is this child. `pid` is
+None."""
 
 CHILD_STARTED: Event = ("supervision", "child", "started")
-"""A child was started at boot, or because somebody asked for it."""
+"""A child was started at boot or on request."""
 
 CHILD_TERMINATED: Event = ("supervision", "child", "terminated")
-"""A child has ended. Further metadata: `reason`; `stopped`, whether the supervisor made it end."""
+"""A child has ended. Further metadata: `reason`; `stopped`, True if the supervisor stopped it."""
 
 CHILD_RESTARTED: Event = ("supervision", "child", "restarted")
-"""The supervisor started a child again, because it or a sibling had ended.
+"""The supervisor restarted a child, because the child or a sibling had ended.
 
-Further metadata: `reason`, why the first of them ended (None if this is not the first attempt).
-Measurements: `restarts`, attempts within the restart window, this one included.
+Further metadata: `reason`, the exit reason of the child that ended, or of the restart that failed before. Measurements:
+`restarts`, the attempts within the restart window, this one included.
 """
 
 CHILD_START_FAILED: Event = ("supervision", "child", "start_failed")
-"""A child could not be started. Further metadata: `reason`; `restart`, whether the supervisor was
-starting it again, and will now try again. `pid` is None."""
+"""The start of a child failed. `pid` is None.
+
+Further metadata: `reason`; `restart`, True if it was a restart, which the supervisor will now try again.
+"""
 
 CHILD_STOP_FAILED: Event = ("supervision", "child", "stop_failed")
-"""A child that was being stopped ended with another reason than the one it was asked to end with:
-it crashed while stopping, or was killed because it took too long. Further metadata: `reason`."""
+"""A child did not stop as asked: it crashed during the stop, or was killed after its limit. Further metadata:
+`reason`."""
 
 GAVE_UP: Event = ("supervision", "gave_up")
-"""A supervisor reached the limit of its restarts and stops its other children and itself.
+"""A supervisor reached the limit of its restarts, and stops its other children and itself.
 
-Further metadata: `id`, `pid` and `type` of the child that ended once too often (`pid` is None if it could not be
-started again); `reason`, why it ended; `max_restarts` and `max_seconds`, the limit. Measurements: `restarts`, attempts
-within the restart window, the last included.
+Further metadata: `id`, `pid` and `type` of the child that ended last (`pid` is None if its restart failed); its exit
+`reason`; the limit, `max_restarts` and `max_seconds`. Measurements: `restarts`, the attempts within the restart window,
+the last included.
 """
 
 APPLICATION_STARTED: Event = ("supervision", "application", "started")
 """An application of `supervision.applications.applications` has started. Metadata: its `name`."""
 
 APPLICATION_ENDED: Event = ("supervision", "application", "ended")
-"""An application has ended, with everything that came from it.
+"""An application has ended, with every process that came from it.
 
-Metadata: its `name` and `type`; `reason`, the exit reason of its top supervisor; `stopped`, whether it was asked to.
+Metadata: its `name` and `type`; `reason`, the exit reason of its top supervisor; `stopped`, True if it was stopped on
+request.
 """
 
 APPLICATION_CALLBACK_FAILED: Event = ("supervision", "application", "callback_failed")
-"""What an application wanted done when it was stopped raised. Metadata: its `name`; `callback`, "prep_stop" or "stop";
+"""A callback of an application raised during the stop. Metadata: its `name`; `callback`, "prep_stop" or "stop";
 `exception`."""

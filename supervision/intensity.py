@@ -1,6 +1,6 @@
-"""How often a supervisor may restart before it gives up.
+"""The limit of restarts after which a supervisor gives up.
 
-Pure: the time of an attempt is an argument, so a test or a simulation decides what time it is.
+*pure*: the time of an attempt is an argument.
 """
 
 from __future__ import annotations
@@ -19,19 +19,17 @@ class RestartIntensity:
         intensity = RestartIntensity(max_restarts=3, max_seconds=5.0)
         [intensity.admit(now) for now in (0.0, 1.0, 2.0, 3.0)]      # [True, True, True, False]
 
-    Every restart *attempt* is counted: a start that fails during a restart and is tried again costs
-    as much as a crash, and restarting a whole group of children costs as much as restarting one.
-    An attempt at time `t` counts for as long as `now - t <= max_seconds`.
+    Every restart *attempt* counts: a failed restart as much as a crash, and the restart of a group as much as that of
+    one child. An attempt at time `t` counts while `now - t <= max_seconds`.
 
     Args:
-        max_restarts: attempts that are allowed within the window; 0 allows none.
+        max_restarts: allowed attempts within the window; 0 allows none.
         max_seconds: length of the window in seconds, more than 0; `math.inf` never forgets.
 
     Raises:
-        BadSupervisorOption: for a value outside these ranges.
+        BadSupervisorOption: a value is outside these ranges.
 
-    After OTP's restart intensity, which counts whole seconds and so has a window that may be up to
-    one second longer.
+    After OTP's restart intensity. OTP counts whole seconds, so its window may be up to one second longer.
     """
 
     __slots__ = ("_attempts", "max_restarts", "max_seconds")
@@ -39,7 +37,7 @@ class RestartIntensity:
     def __init__(self, max_restarts: float, max_seconds: float) -> None:
         if not _is_restart_count(max_restarts):
             raise BadSupervisorOption(
-                "write a whole number of restarts, from 0, or math.inf for no limit",
+                "write a whole number of restarts from 0, or math.inf for no limit",
                 option="max_restarts",
                 value=max_restarts,
             )
@@ -51,14 +49,14 @@ class RestartIntensity:
             )
         self.max_restarts = max_restarts
         self.max_seconds = max_seconds
-        # Oldest first. Never longer than max_restarts + 1: one more than that is giving up.
+        # Oldest first, at most max_restarts + 1: at that length the supervisor gives up.
         self._attempts: deque[float] = deque()
 
     def admit(self, now: float) -> bool:
-        """Count an attempt at time `now`, in seconds, and say whether it may be made.
+        """Count an attempt at time `now`, in seconds, and return whether it is allowed.
 
-        `now` never runs backwards from one call to the next. After False the supervisor gives up;
-        what a further call would answer is not defined.
+        `now` must not run backwards. After False the supervisor gives up, and the result of a further call is
+        undefined.
         """
         if self.max_restarts == math.inf:
             return True
@@ -69,7 +67,7 @@ class RestartIntensity:
         return len(attempts) <= self.max_restarts
 
     def recent(self, now: float) -> int:
-        """How many attempts count at time `now`. Changes nothing."""
+        """Return the number of attempts that count at time `now`."""
         return sum(1 for attempt in self._attempts if now - attempt <= self.max_seconds)
 
     def __repr__(self) -> str:

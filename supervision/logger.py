@@ -1,17 +1,15 @@
-"""Turns the events of supervisors into log lines.
+"""Log lines for the events of supervisors.
 
-Attached by `supervision.applications.application`; replace it by handlers of your own, with the events of
-`supervision.events`. It says what supervisors *did*: that a process crashed, and where, has been
-logged for the process itself.
+`supervision.applications.application` attaches them. For other lines, attach your own handlers to the events of
+`supervision.events`. These lines report the actions of supervisors. `actors.instrumentation.logger` reports crashes.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
-from actors.exits import ExitReason
 from actors.instrumentation.logger import bounded, log_exception
 from actors.instrumentation.telemetry import Event, Telemetry
 from supervision.errors import describe_reason
@@ -28,19 +26,18 @@ __all__ = ["attach"]
 
 _log = logging.getLogger("supervision")
 
+Measures: TypeAlias = Mapping[str, Any]
+
 
 def attach(telemetry: Telemetry) -> Callable[[], None]:
-    """Log restarts and what went wrong with them, until the returned function is called.
+    """Log restarts and failures of supervisors, until the returned function is called.
 
-    A restart is a warning; a restart or stop that failed, and a supervisor that gave up, are errors.
-    The ordinary starts and ends of children are not logged, nor is a first start that failed:
-    whoever asked for it is told.
+    A restart is a warning. A failed restart or stop, and a supervisor that gives up, are errors. Ordinary starts and
+    ends are not logged. A failed first start is not logged either, because its caller gets the error.
     """
     detaches = [
-        telemetry.attach(CHILD_RESTARTED, _restarted),
-        telemetry.attach(CHILD_START_FAILED, _start_failed),
-        telemetry.attach(CHILD_STOP_FAILED, _stop_failed),
-        telemetry.attach(GAVE_UP, _gave_up),
+        *(telemetry.attach(event, _writer(level, text)) for event, level, text in _LINES),
+        telemetry.attach(CHILD_START_FAILED, _restart_failed),
         telemetry.attach(APPLICATION_ENDED, _application_ended),
         telemetry.attach(APPLICATION_CALLBACK_FAILED, _application_callback_failed),
     ]
@@ -52,66 +49,53 @@ def attach(telemetry: Telemetry) -> Callable[[], None]:
     return detach
 
 
-def _why(reason: ExitReason) -> str:
-    return bounded(describe_reason(reason))
+_LINES = (
+    (
+        CHILD_RESTARTED,
+        logging.WARNING,
+        "Supervisor %(supervisor)r restarted child %(id)r as %(pid)r after: %(reason)s",
+    ),
+    (
+        CHILD_STOP_FAILED,
+        logging.ERROR,
+        "Child %(id)r %(pid)r of supervisor %(supervisor)r did not stop as asked: %(reason)s",
+    ),
+    (
+        GAVE_UP,
+        logging.ERROR,
+        (
+            "Supervisor %(supervisor)r gave up: more than %(max_restarts)g restarts within %(max_seconds)g s; "
+            "the last child was %(id)r: %(reason)s"
+        ),
+    ),
+)
 
 
-def _restarted(event: Event, measurements: Mapping[str, Any], about: Mapping[str, Any]) -> None:
-    _log.warning(
-        "Supervisor %r restarted child %r as %r after: %s",
-        about["supervisor"],
-        about["id"],
-        about["pid"],
-        _why(about["reason"]),
-    )
+def _writer(level: int, text: str) -> Callable[[Event, Measures, Measures], None]:
+    def write(event: Event, measurements: Measures, about: Measures) -> None:
+        _log.log(level, text, {**about, "reason": bounded(describe_reason(about["reason"]))})
+
+    return write
 
 
-def _start_failed(event: Event, measurements: Mapping[str, Any], about: Mapping[str, Any]) -> None:
+_write_failed_restart = _writer(
+    logging.ERROR,
+    "Supervisor %(supervisor)r could not restart child %(id)r and tries again: %(reason)s",
+)
+_write_application_end = _writer(logging.ERROR, "Application %(name)r (%(type)s) ended: %(reason)s")
+
+
+def _restart_failed(event: Event, measurements: Measures, about: Measures) -> None:
     if about["restart"]:
-        _log.error(
-            "Supervisor %r could not restart child %r and tries again: %s",
-            about["supervisor"],
-            about["id"],
-            _why(about["reason"]),
-        )
+        _write_failed_restart(event, measurements, about)
 
 
-def _stop_failed(event: Event, measurements: Mapping[str, Any], about: Mapping[str, Any]) -> None:
-    _log.error(
-        "Child %r %r of supervisor %r did not stop as it was asked to: %s",
-        about["id"],
-        about["pid"],
-        about["supervisor"],
-        _why(about["reason"]),
-    )
-
-
-def _gave_up(event: Event, measurements: Mapping[str, Any], about: Mapping[str, Any]) -> None:
-    _log.error(
-        "Supervisor %r gave up: more than %g restarts within %g s; the last child was %r: %s",
-        about["supervisor"],
-        about["max_restarts"],
-        about["max_seconds"],
-        about["id"],
-        _why(about["reason"]),
-    )
-
-
-def _application_ended(
-    event: Event, measurements: Mapping[str, Any], about: Mapping[str, Any]
-) -> None:
+def _application_ended(event: Event, measurements: Measures, about: Measures) -> None:
     if not about["stopped"]:
-        _log.error(
-            "Application %r (%s) ended: %s",
-            about["name"],
-            about["type"],
-            _why(about["reason"]),
-        )
+        _write_application_end(event, measurements, about)
 
 
-def _application_callback_failed(
-    event: Event, measurements: Mapping[str, Any], about: Mapping[str, Any]
-) -> None:
+def _application_callback_failed(event: Event, measurements: Measures, about: Measures) -> None:
     log_exception(
         _log,
         "%s of application %r raised",

@@ -121,7 +121,7 @@ def partition(supervisor: object, key: Any) -> PartitionVia:
         supervisor: the name of a partition supervisor. Its pid works until the supervisor is restarted.
         key: any hashable value that `partition_of` takes.
 
-    Every use looks the partition up, so the address also reaches a restarted copy. No process can be registered with it.
+    Every use looks the partition up, so the address also reaches a restarted copy. It cannot be the name of a process.
 
     Raises:
         BadPartitionKey: the repr of the key contains a memory address.

@@ -1,6 +1,6 @@
-"""What to do about a child that ended: the tables of supervision, without a process in sight.
+"""The decisions about a child that ended: restart, keep or forget it, and with which other children.
 
-Pure: children are values with a spec, and the answers are plans that a supervisor carries out.
+*pure*: children are values with a spec, and the results are plans that a supervisor carries out.
 """
 
 from __future__ import annotations
@@ -30,36 +30,36 @@ __all__ = [
 ]
 
 Strategy: TypeAlias = Literal["one_for_one", "one_for_all", "rest_for_one"]
-"""Who is restarted with a child: nobody; everybody; those that were started after it."""
+"""The children to restart with a child: none, all, or those that were started after it."""
 
 AutoShutdown: TypeAlias = Literal["never", "any_significant", "all_significant"]
-"""When a supervisor stops by itself: never; with the first, or the last, significant child."""
+"""When a supervisor stops itself: never, or with the first or the last of its significant children."""
 
 
 class HasSpec(Protocol):
-    """A child of a supervisor, as far as a plan is concerned."""
+    """A child, for a plan."""
 
     @property
     def spec(self) -> ChildSpec:
-        """How the child is started, restarted and stopped."""
+        """The spec of the child."""
 
 
 C = TypeVar("C", bound=HasSpec)
 
 
 class Fate(enum.Enum):
-    """What becomes of a child that has ended."""
+    """The decision about a child that has ended."""
 
     RESTART = "restart"
-    """It is started again."""
+    """Start it again."""
     KEEP = "keep"
-    """It stays down; its spec is kept, so that it can be restarted by hand."""
+    """Leave it stopped and keep its spec, so that `restart_child` can start it."""
     DROP = "drop"
-    """It stays down, and its spec is forgotten."""
+    """Leave it stopped and forget its spec."""
 
 
 def fate(restart: RestartType, reason: ExitReason) -> Fate:
-    """Decide what becomes of a child of this restart type that ended with `reason`.
+    """Decide about a child of this restart type that ended with `reason`.
 
     fate("transient", SHUTDOWN)     # Fate.KEEP
     """
@@ -72,33 +72,32 @@ def fate(restart: RestartType, reason: ExitReason) -> Fate:
 
 @frozen
 class RestartPlan(Generic[C]):
-    """How a group of children is restarted. Carry it out in the order of its fields.
+    """The restart of a group of children, in the order of the fields.
 
-    Only those of `stop` that are running need stopping; those of `start` include children that had
-    finished or been stopped by hand, because OTP starts the whole affected group.
+    Children in `stop` may have ended already. `start` includes children that had finished or were terminated, because
+    OTP starts the whole group.
     """
 
     stop: tuple[C, ...]
-    """To be stopped, in this order: the reverse of the order in which they were started."""
+    """The children to stop, in this order, which is the reverse of their start."""
     drop: tuple[C, ...]
-    """To be forgotten: temporary children are not started a second time."""
+    """The temporary children, which the supervisor forgets."""
     start: tuple[C, ...]
-    """To be started, in this order."""
+    """The children to start, in this order."""
 
 
 def plan_restart(children: Sequence[C], pivot: int, strategy: Strategy) -> RestartPlan[C]:
     """Plan the restart of a child that has ended.
 
-    With children a, b, c, of which b ended, and the strategy "rest_for_one" the plan is to stop c,
-    then to start b, then c.
+    With children a, b and c, the strategy "rest_for_one" and the end of b, the plan is: stop c, start b, start c.
 
     Args:
-        children: all children of the supervisor, in the order in which they were started.
-        pivot: the position of the one that has ended.
-        strategy: who is restarted with it.
+        children: all children of the supervisor, in the order of their start.
+        pivot: the position of the child that has ended.
+        strategy: the strategy of the supervisor.
 
     Returns:
-        The plan. The pivot has ended, so it is never among those to stop.
+        The plan. `stop` never contains the pivot, which has ended.
     """
     if strategy == "one_for_one":
         affected: Sequence[C] = (children[pivot],)
@@ -120,11 +119,11 @@ def plan_restart(children: Sequence[C], pivot: int, strategy: Strategy) -> Resta
 def ends_supervisor(
     auto_shutdown: AutoShutdown, ended: ChildSpec, remaining: Iterable[ChildSpec]
 ) -> bool:
-    """Whether a supervisor stops because one of its children ended for good.
+    """Return whether a supervisor stops because one of its children ended for good.
 
     Args:
         auto_shutdown: the supervisor's setting.
-        ended: the child that ended, and will not be restarted.
+        ended: the child that ended and will not be restarted.
         remaining: the other children that are running or restarting.
     """
     if auto_shutdown == "never" or not ended.significant:
@@ -135,7 +134,7 @@ def ends_supervisor(
 
 
 def check_strategy(strategy: Strategy) -> None:
-    """Raise `BadSupervisorOption` for a strategy that does not exist."""
+    """Raise `BadSupervisorOption` for an unknown strategy."""
     if strategy not in get_args(Strategy):
         raise BadSupervisorOption(
             'write "one_for_one", "one_for_all" or "rest_for_one"',
@@ -145,7 +144,7 @@ def check_strategy(strategy: Strategy) -> None:
 
 
 def check_auto_shutdown(auto_shutdown: AutoShutdown) -> None:
-    """Raise `BadSupervisorOption` for a setting of auto_shutdown that does not exist."""
+    """Raise `BadSupervisorOption` for an unknown auto_shutdown."""
     if auto_shutdown not in get_args(AutoShutdown):
         raise BadSupervisorOption(
             'write "never", "any_significant" or "all_significant"',
@@ -155,10 +154,10 @@ def check_auto_shutdown(auto_shutdown: AutoShutdown) -> None:
 
 
 def check_significance(spec: ChildSpec, auto_shutdown: AutoShutdown) -> None:
-    """Raise `BadChildSpec` for a significant child of a supervisor that does not look at it."""
+    """Raise `BadChildSpec` for a significant child of a supervisor without auto_shutdown."""
     if spec.significant and auto_shutdown == "never":
         raise BadChildSpec(
-            "it is significant, but its supervisor never shuts down by itself; start that with "
+            'it is significant, but its supervisor has auto_shutdown="never"; start the supervisor with '
             'auto_shutdown="any_significant" or "all_significant", or leave significant=True out',
             id=spec.id,
             field="significant",

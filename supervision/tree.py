@@ -1,4 +1,4 @@
-"""Supervision trees as values, and as text.
+"""Supervision trees as values and as text.
 
     print(render("top"))
 
@@ -8,8 +8,7 @@
     │   └── Room 'lobby' <pid 5>
     └── clock restarting
 
-No supervisor is asked for this, so nothing waits: a supervisor that is busy starting a child is shown as it stands at
-this moment, and so is all that is below it.
+This reads the state of the supervisors at this moment and sends no request, so it never waits for a busy supervisor.
 """
 
 from __future__ import annotations
@@ -33,51 +32,50 @@ Status: TypeAlias = Literal["running", "restarting", "stopped"]
 
 @frozen(kw_only=True)
 class TreeNode:
-    """One process of a supervision tree, or one child that has none at the moment; made by `snapshot`."""
+    """One process of a supervision tree, or a child that is not running. `snapshot` makes it."""
 
     id: Any
-    """The id of the child; None for the top, and for children of a dynamic supervisor."""
+    """The id of the child; None for the top and for children of a dynamic supervisor."""
     pid: Pid | None
-    """Its process; None unless it is running."""
+    """The process; None if it is not running."""
     type: ChildType
     status: Status
-    """"running"; "restarting" while its supervisor is going to try again; "stopped" otherwise."""
+    """"running"; "restarting" if its supervisor will try again; otherwise "stopped"."""
     name: object
     """The registered name of the process, or None."""
     label: str | None
-    """How messages about the process call it; None if it is not running."""
+    """The name of the process in messages; None if it is not running."""
     kind: str | None
-    """For a supervisor that is running its strategy, or "dynamic"; None for everything else."""
+    """The strategy of a running supervisor, or "dynamic"; None for other processes."""
     children: tuple[TreeNode, ...]
     """In the order of their start."""
 
     @property
     def title(self) -> str:
-        """How a drawing calls it: the id, or else the name or the label."""
+        """The id, or else the name or the label."""
         if self.id is not None:
             return str(self.id)
         return str(self.name) if self.name is not None else str(self.label)
 
     def walk(self) -> Iterator[TreeNode]:
-        """This node, and all below it, each before its children."""
+        """Yield this node and all nodes below it, each before its children."""
         yield self
         for child in self.children:
             yield from child.walk()
 
 
 def snapshot(supervisor: object) -> TreeNode:
-    """The tree below a supervisor, as it is now.
+    """Return the tree below a supervisor at this moment.
 
         [node.id for node in snapshot(top).walk() if node.status == "restarting"]
 
     Args:
-        supervisor: a pid or a name. Any other process is a tree of one.
+        supervisor: a pid or a name. For a process that is not a supervisor, the tree has one node.
 
     Raises:
         NoProcess: there is no such process.
 
-    Looks only into the supervisors of this package; a process of another kind that a spec calls a supervisor is shown
-    without children.
+    Only supervisors of this package show their children.
     """
     pid = supervisor if type(supervisor) is Pid else whereis(supervisor)
     info = None if pid is None else current_runtime().process_info(pid)
@@ -87,17 +85,17 @@ def snapshot(supervisor: object) -> TreeNode:
 
 
 def render(supervisor: object, *, pids: bool = True) -> str:
-    """Draw the tree below a supervisor, as it is now.
+    """Draw the tree below a supervisor at this moment.
 
         print(render(top))
 
     Args:
         supervisor: a pid or a name.
-        pids: show them. Without them two runs of one program draw the same, which is what a test can compare.
+        pids: show pids. Without them the drawings of two runs of a program are equal, which tests can use.
 
     Returns:
-        Lines, one for each child, without a line break at the end: its id, or below a dynamic supervisor its name or
-        label; the strategy, if it is a supervisor; its pid; and "restarting" or "stopped", if it has none.
+        One line for each child, without a line break at the end. It has the id, or below a dynamic supervisor the name
+        or label; the strategy of a supervisor; the pid, or else "restarting" or "stopped".
 
     Raises:
         NoProcess: there is no such process.
@@ -130,7 +128,7 @@ def _running(id: Any, pid: Pid, type: ChildType, info: dict[str, Any]) -> TreeNo
     runtime = current_runtime()
     children = []
     for child in reversed(children_of(pid)):
-        # What has just ended, and its supervisor has not heard of it yet, is not running any more.
+        # A child may have ended while its supervisor has not read the message yet.
         alive = runtime.process_info(child.pid) if isinstance(child.pid, Pid) else None
         if alive is not None and isinstance(child.pid, Pid):
             children.append(_running(child.id, child.pid, child.type, alive))

@@ -1,1 +1,1 @@
-"""The machinery that all supervisors share. Private to `supervision`."""
+"""The machinery of supervisors. Private to `supervision`."""

@@ -36,15 +36,7 @@ from supervision.child_spec import (
     ShutdownLimit,
 )
 from supervision.errors import ChildStartTimeout
-from supervision.events import (
-    CHILD_RESTARTED,
-    CHILD_START_FAILED,
-    CHILD_STARTED,
-    CHILD_STARTING,
-    CHILD_STOP_FAILED,
-    CHILD_TERMINATED,
-    GAVE_UP,
-)
+from supervision.events import CHILD_RESTARTED, CHILD_STOP_FAILED, CHILD_TERMINATED, GAVE_UP
 from supervision.intensity import RestartIntensity
 from supervision.messages import PoolSetup, Setup, TryAgain
 
@@ -75,7 +67,7 @@ class Failed:
 
     @property
     def ignored(self) -> bool:
-        """Whether the child decided not to run, which is no failure."""
+        """True if the child decided not to run, which is not a failure."""
         return isinstance(self.error, StartIgnored)
 
     @property
@@ -366,56 +358,23 @@ class Children(ABC):
 
     # Events
 
-    def _report_starting(self, child: Described) -> None:
-        if self._telemetry.handlers(CHILD_STARTING):
-            self._execute(CHILD_STARTING, {}, child, None)
-
-    def _report_started(self, child: Described, pid: Pid) -> None:
-        if self._telemetry.handlers(CHILD_STARTED):
-            self._execute(CHILD_STARTED, {}, child, pid)
-
-    def _report_restarted(self, child: Described, pid: Pid, reason: ExitReason) -> None:
-        if self._telemetry.handlers(CHILD_RESTARTED):
-            self._execute(CHILD_RESTARTED, self._restarts(), child, pid, reason=reason)
-
-    def _report_start_failed(self, child: Described, reason: ExitReason, *, restart: bool) -> None:
-        if self._telemetry.handlers(CHILD_START_FAILED):
-            self._execute(CHILD_START_FAILED, {}, child, None, reason=reason, restart=restart)
-
-    def _report_ended(self, child: Described, pid: Pid, reason: ExitReason) -> None:
-        if self._telemetry.handlers(CHILD_TERMINATED):
-            self._execute(CHILD_TERMINATED, {}, child, pid, reason=reason, stopped=False)
-
-    def _report_stopped(self, child: Described, pid: Pid, reason: ExitReason) -> None:
-        if self._telemetry.handlers(CHILD_STOP_FAILED) and not stopped_as_asked(
-            child.restart, child.shutdown, reason
-        ):
-            self._execute(CHILD_STOP_FAILED, {}, child, pid, reason=reason)
-        if self._telemetry.handlers(CHILD_TERMINATED):
-            self._execute(CHILD_TERMINATED, {}, child, pid, reason=reason, stopped=True)
-
-    def _report_gave_up(self, child: Described, pid: Pid | None, reason: ExitReason) -> None:
-        if self._telemetry.handlers(GAVE_UP):
-            self._execute(
-                GAVE_UP,
-                self._restarts(),
-                child,
-                pid,
-                reason=reason,
-                max_restarts=self._intensity.max_restarts,
-                max_seconds=self._intensity.max_seconds,
-            )
-
-    def _restarts(self) -> dict[str, int]:
-        return {"restarts": self._intensity.recent(trio.current_time())}
-
-    def _execute(
-        self,
-        event: Event,
-        measurements: dict[str, int],
-        child: Described,
-        pid: Pid | None,
-        **more: Any,
-    ) -> None:
+    def _report(self, event: Event, child: Described, pid: Pid | None, **more: Any) -> None:
+        """Execute an event about a child, if it has a listener."""
+        if not self._telemetry.handlers(event):
+            return
+        measurements = {}
+        if event in (CHILD_RESTARTED, GAVE_UP):
+            measurements = {"restarts": self._intensity.recent(trio.current_time())}
         about = {"supervisor": self._supervisor, "id": child.id, "pid": pid, "type": child.type}
         self._telemetry.execute(event, measurements, {**about, **more})
+
+    def _report_stopped(self, child: Described, pid: Pid, reason: ExitReason) -> None:
+        if not stopped_as_asked(child.restart, child.shutdown, reason):
+            self._report(CHILD_STOP_FAILED, child, pid, reason=reason)
+        self._report(CHILD_TERMINATED, child, pid, reason=reason, stopped=True)
+
+    def _give_up(self, child: Described, pid: Pid | None, reason: ExitReason) -> Stop:
+        limit = self._intensity
+        limits = {"max_restarts": limit.max_restarts, "max_seconds": limit.max_seconds}
+        self._report(GAVE_UP, child, pid, reason=reason, **limits)
+        return Stop(SHUTDOWN)

@@ -10,7 +10,7 @@ from typing import Any, final
 
 import trio
 
-from actors.exits import SHUTDOWN, ExitReason
+from actors.exits import ExitReason
 from actors.refs import Pid
 from actors.servers.results import Stop
 from supervision._core.children import Children, Retried, stop_together
@@ -23,6 +23,12 @@ from supervision.child_spec import (
     ShutdownLimit,
 )
 from supervision.errors import ChildNotFound, MaxChildren
+from supervision.events import (
+    CHILD_RESTARTED,
+    CHILD_START_FAILED,
+    CHILD_STARTED,
+    CHILD_TERMINATED,
+)
 from supervision.messages import PoolSetup, TryAgain
 from supervision.strategy import Fate, fate
 
@@ -62,7 +68,7 @@ class Pool(Children):
         child = self._children.get(pid)
         if child is None or child.retry is not None:
             return None
-        self._report_ended(child, pid, reason)
+        self._report(CHILD_TERMINATED, child, pid, reason=reason, stopped=False)
         if fate(child.restart, reason) is not Fate.RESTART:
             del self._children[pid]
             return None
@@ -81,19 +87,18 @@ class Pool(Children):
         """Start the child that had the pid `pid` again, or give up."""
         if not self._intensity.admit(trio.current_time()):
             del self._children[pid]
-            self._report_gave_up(child, pid, reason)
-            return Stop(SHUTDOWN)
+            return self._give_up(child, pid, reason)
         assert child.spec is not None
         started = await self._start(child.spec, child.extra)
         if isinstance(started, Pid):
             child.retry = None
             del self._children[pid]
             self._children[started] = child
-            self._report_restarted(child, started, reason)
+            self._report(CHILD_RESTARTED, child, started, reason=reason)
         elif started.ignored:
             del self._children[pid]
         else:
-            self._report_start_failed(child, started.reason, restart=True)
+            self._report(CHILD_START_FAILED, child, None, reason=started.reason, restart=True)
             self._try_later(child, pid, started.reason)
         return None
 
@@ -112,10 +117,10 @@ class Pool(Children):
         started = await self._start(spec, extra)
         if isinstance(started, Pid):
             self._children[started] = _Child(spec, extra)
-            self._report_started(spec, started)
+            self._report(CHILD_STARTED, spec, started)
             return started
         if not started.ignored:
-            self._report_start_failed(spec, started.reason, restart=False)
+            self._report(CHILD_START_FAILED, spec, None, reason=started.reason, restart=False)
         raise started.error
 
     async def terminate_child(self, pid: Pid) -> None:

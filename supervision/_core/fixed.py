@@ -25,6 +25,13 @@ from supervision.errors import (
     ChildRunning,
     ChildStartFailed,
 )
+from supervision.events import (
+    CHILD_RESTARTED,
+    CHILD_START_FAILED,
+    CHILD_STARTED,
+    CHILD_STARTING,
+    CHILD_TERMINATED,
+)
 from supervision.messages import Setup, TryAgain
 from supervision.strategy import Fate, check_significance, ends_supervisor, fate, plan_restart
 
@@ -70,7 +77,7 @@ class Tree(Children):
             return None
         spec = child.spec
         child.pid = None
-        self._report_ended(spec, pid, reason)
+        self._report(CHILD_TERMINATED, spec, pid, reason=reason, stopped=False)
         decision = fate(spec.restart, reason)
         if decision is Fate.RESTART:
             if self._backoff is not None:
@@ -102,15 +109,14 @@ class Tree(Children):
         """Start the child that ended as `pid`, and the rest of its group, again; or give up."""
         pivot.retry = None
         if not self._intensity.admit(trio.current_time()):
-            self._report_gave_up(pivot.spec, pid, reason)
-            return Stop(SHUTDOWN)
+            return self._give_up(pivot.spec, pid, reason)
         for child in await self._stop_group(pivot):
             spec = child.spec
             started = await self._launch(child)
             if isinstance(started, Pid):
-                self._report_restarted(spec, started, reason)
+                self._report(CHILD_RESTARTED, spec, started, reason=reason)
             elif not started.ignored:
-                self._report_start_failed(spec, started.reason, restart=True)
+                self._report(CHILD_START_FAILED, spec, None, reason=started.reason, restart=True)
                 self._try_later(child, spec.id, started.reason)
                 return None
         return None
@@ -221,17 +227,17 @@ class Tree(Children):
         return failed
 
     async def _start_reported(self, child: _Child) -> Failed | None:
-        """Start a child that nobody restarts: at boot, or on request."""
+        """Start a child at boot or on request, not as a restart."""
         started = await self._launch(child)
         if isinstance(started, Pid):
-            self._report_started(child.spec, started)
+            self._report(CHILD_STARTED, child.spec, started)
             return None
         if not started.ignored:
-            self._report_start_failed(child.spec, started.reason, restart=False)
+            self._report(CHILD_START_FAILED, child.spec, None, reason=started.reason, restart=False)
         return started
 
     async def _launch(self, child: _Child) -> Pid | Failed:
-        self._report_starting(child.spec)
+        self._report(CHILD_STARTING, child.spec, None)
         started = await self._start(child.spec)
         if isinstance(started, Pid):
             child.pid = started

@@ -20,6 +20,7 @@ from types import FrameType
 from typing import Any, NoReturn, TypeAlias
 
 import trio
+from attrs import frozen
 
 from actors.errors import StartError
 from actors.exits import Crash, ExitReason, is_normal_exit
@@ -176,8 +177,8 @@ async def open_application(
         ApplicationStartFailed: a child did not start; those before it were stopped.
         BadChildSpec, BadSupervisorOption: nothing was started.
     """
-    switch = _Switch(shutdown_deadline)
-    async with _open(switch, top, shutdown_deadline, kill_grace, log, watchdog=watchdog) as opened:
+    options = _Options(top, shutdown_deadline, kill_grace, log, watchdog)
+    async with _open(_Switch(shutdown_deadline), options) as opened:
         yield opened
 
 
@@ -214,34 +215,19 @@ async def serve(
         ApplicationKilled: a second signal came before the application had stopped.
         BadChildSpec, BadSupervisorOption: nothing was started.
     """
-    await _serve(
-        top,
-        on_started=on_started,
-        signals=signals,
-        shutdown_deadline=shutdown_deadline,
-        kill_grace=kill_grace,
-        log=log,
-        watchdog=watchdog,
-        end=None,
-    )
+    options = _Options(top, shutdown_deadline, kill_grace, log, watchdog)
+    await _serve(options, on_started, signals, end=None)
 
 
 async def _serve(
-    top: Top,
-    *,
+    options: _Options,
     on_started: Callable[[Pid], None] | None,
     signals: Iterable[signal.Signals],
-    shutdown_deadline: float,
-    kill_grace: float,
-    log: bool,
-    watchdog: float | None,
     end: Callable[[int], object] | None,
 ) -> None:
-    switch = _Switch(shutdown_deadline)
+    switch = _Switch(options.shutdown_deadline)
     with _watch(tuple(signals), switch, end):
-        async with _open(
-            switch, top, shutdown_deadline, kill_grace, log, watchdog=watchdog
-        ) as application:
+        async with _open(switch, options) as application:
             if on_started is not None and not switch.pressed:
                 on_started(application.supervisor)
             await application.wait()
@@ -286,17 +272,8 @@ def run(
     def end(signum: int) -> None:
         exit_now(128 + signum, explain(ApplicationKilled(signum)))
 
-    main = partial(
-        _serve,
-        top,
-        on_started=on_started,
-        signals=signals,
-        shutdown_deadline=shutdown_deadline,
-        kill_grace=kill_grace,
-        log=log,
-        watchdog=watchdog,
-        end=end,
-    )
+    options = _Options(top, shutdown_deadline, kill_grace, log, watchdog)
+    main = partial(_serve, options, on_started, signals, end)
     try:
         # Restricted: an interrupt inside a process would crash that process.
         trio.run(main, restrict_keyboard_interrupt_to_checkpoints=True)
@@ -329,24 +306,30 @@ class _Switch:
                 application.kill()
 
 
+@frozen
+class _Options:
+    """The arguments that all ways to run an application share."""
+
+    top: Top
+    shutdown_deadline: float
+    kill_grace: float
+    log: bool
+    watchdog: float | None
+
+
 @asynccontextmanager
-async def _open(
-    switch: _Switch,
-    top: Top,
-    shutdown_deadline: float,
-    kill_grace: float,
-    log: bool,
-    *,
-    watchdog: float | None = None,
-) -> AsyncIterator[Application]:
+async def _open(switch: _Switch, options: _Options) -> AsyncIterator[Application]:
     async with open_runtime(
-        kill_grace=kill_grace, shutdown_deadline=shutdown_deadline, log=log, watchdog=watchdog
+        kill_grace=options.kill_grace,
+        shutdown_deadline=options.shutdown_deadline,
+        log=options.log,
+        watchdog=options.watchdog,
     ) as runtime:
-        if log:
+        if options.log:
             logger.attach(runtime.telemetry)
         application = switch.application = Application(runtime)
         with switch.boot:
-            await application._boot(top)
+            await application._boot(options.top)
         if switch.boot.cancelled_caught:
             if switch.killed_by is not None:
                 raise ApplicationKilled(switch.killed_by)

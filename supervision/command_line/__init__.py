@@ -1,1 +1,1 @@
-"""Parts of the command `ashtree` that need no endpoint: arguments, and tracebacks for authors."""
+"""Parts of the `ashtree` command that need no endpoint: arguments and tracebacks."""

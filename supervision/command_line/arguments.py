@@ -1,4 +1,4 @@
-"""What commands are given as text: functions in modules, parameters."""
+"""Arguments of commands: functions in modules, and parameters."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ def load_module(
     """Import the module of a `module:name`, and return it with the name.
 
     Args:
-        target: what was typed.
-        kind: what the name should be, in capitals: `FUNCTION`.
-        example: a target as it could be: `shop.day:opening`.
-        explained: an error that is raised as it is when the module fails with it.
+        target: the argument, such as `shop.day:opening`.
+        kind: a word in capitals for the name, such as `FUNCTION`.
+        example: an example of a target, for messages.
+        explained: an error that passes through unchanged when the module raises it.
 
     Raises:
-        typer.BadParameter: it is not of that form, or there is no such module.
-        SystemExit: with code 1, after the module itself has failed: standard error has the traceback, without the
-            frames of Ashtree and of Python's import system.
+        typer.BadParameter: the target does not have that form, or the module does not exist.
+        SystemExit: the module raised. The code is 1, and the traceback is on standard error, without the frames of
+            Ashtree and of Python's import system.
     """
     module_name, colon, name = target.partition(":")
     if not colon or not module_name or not name:
@@ -44,12 +44,12 @@ def load_module(
             f"{module_name!r} is not the name of a module; give the name that Python would import, such as "
             f"{example.partition(':')[0]}"
         )
-    # As `python -m` does: what is started from a folder may import from it.
+    # As `python -m` does, so that programs can import from the current folder.
     if str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
     try:
         return importlib.import_module(module_name), name
-    except Exception as error:  # the author's code may raise anything, and sees all of it
+    except Exception as error:  # the module may raise anything; the traceback shows it
         if isinstance(error, ModuleNotFoundError) and f"{module_name}.".startswith(
             f"{error.name}."
         ):
@@ -63,7 +63,7 @@ def load_module(
 
 
 def load_function(target: str, what: str) -> Any:
-    """An async function of one argument called `module:function`; `what` says what it should be."""
+    """Return the async function of one argument at `module:function`; `what` is its name in messages."""
     module, name = load_module(target, "FUNCTION", "shop.day:opening")
     found = getattr(module, name, None)
     if found is None:
@@ -95,10 +95,10 @@ def _takes_one(function: Any) -> bool:
 
 
 def parse_params(texts: Sequence[str]) -> dict[str, Any]:
-    """Parameters as `name=value`; the value is JSON, or else text.
+    """Parse parameters of the form `name=value`. A value that is not JSON is text.
 
     Raises:
-        typer.BadParameter: there is no `=`.
+        typer.BadParameter: a parameter has no name or no `=`.
     """
     params: dict[str, Any] = {}
     for text in texts:

@@ -1,4 +1,4 @@
-"""Tracebacks for the author of a program: without the frames of whoever imported it."""
+"""Tracebacks without the frames of Ashtree and of Python's import system."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from typing import Final
 
 __all__ = ["program_place", "program_traceback"]
 
-_ROOT: Final = Path(__file__).parents[1]
+_ROOT: Final = Path(__file__).parents[2]
 _PACKAGES: Final = tuple(str(_ROOT / name) + "/" for name in ("actors", "supervision", "channels"))
 _IMPORTING: Final = ("<frozen importlib", str(importlib.__file__))
 
 
 def program_traceback(error: BaseException) -> str:
-    """The traceback of an error, without the frames of Ashtree and of Python's import system."""
+    """Return the traceback of an error, without the frames of Ashtree and of Python's import system."""
     shown = TracebackException.from_exception(error)
     _strip(shown)
     if not shown.stack:
-        # A syntax error in the module itself: what it says of its place is all there is.
+        # A syntax error in the module: its message has the place.
         return "".join(shown.format_exception_only())
     return "".join(shown.format())
 
 
 def program_place(error: BaseException) -> str | None:
-    """The innermost line of the program in the traceback of an error, as `file:line`; None if there is none."""
+    """Return the innermost line of the program in a traceback, as `file:line`, or None."""
     own = [each for each in extract_tb(error.__traceback__) if _is_program(each.filename)]
     return f"{own[-1].filename}:{own[-1].lineno}" if own else None
 

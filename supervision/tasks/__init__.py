@@ -1,1 +1,1 @@
-"""Tasks: processes that compute one value and hand it to their owner."""
+"""Tasks: processes that compute one value and send it to their owner."""

@@ -22,7 +22,7 @@ import math
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Any, Generic, Literal, TypeVar, final
+from typing import Any, Generic, Literal, Required, TypedDict, TypeVar, final
 
 import trio
 from attrs import define, frozen
@@ -41,7 +41,7 @@ from supervision.errors import BadTaskOption, SupervisionError, TaskExit, TaskTi
 from supervision.tasks._process import TaskReply, inherit, label_of, lineage
 from supervision.tasks.task import Exited, Ok, Task, TaskOutcome
 
-__all__ = ["OnTimeout", "async_stream", "open_stream"]
+__all__ = ["OnTimeout", "StreamOptions", "async_stream", "open_stream"]
 
 Item = TypeVar("Item")
 T = TypeVar("T")
@@ -107,17 +107,27 @@ async def _start_task(function: Callable[..., Awaitable[Any]], item: Any) -> Tas
     return Task.async_(function, item)
 
 
+class StreamOptions(TypedDict, total=False):
+    """The options of `async_stream`, for functions that pass them on."""
+
+    max_concurrency: Required[int]
+    ordered: bool
+    timeout: float
+    on_timeout: OnTimeout
+    zip_input_on_exit: bool
+
+
 def open_stream(
     function: Callable[[Item], Awaitable[T]],
     items: Iterable[Item],
     *,
     start_task: StartTask,
-    max_concurrency: float,
-    ordered: bool,
-    timeout: float,
-    on_timeout: OnTimeout,
-    zip_input_on_exit: bool,
     linked: bool,
+    max_concurrency: float,
+    ordered: bool = True,
+    timeout: float = 5.0,
+    on_timeout: OnTimeout = "exit",
+    zip_input_on_exit: bool = False,
 ) -> AbstractAsyncContextManager[AsyncIterator[TaskOutcome[T]]]:
     """Open a stream as `async_stream` does, with another way to start tasks."""
     _check("max_concurrency", max_concurrency, least=1)
@@ -261,7 +271,7 @@ class StreamSettings:
     zip_input_on_exit: bool
     callers: tuple[Pid, ...]
     linked: bool
-    """Whether a crash of a task ends a consumer that does not trap exits."""
+    """True if a crash of a task ends a consumer that does not trap exits."""
 
 
 @final

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import AbstractAsyncContextManager
-from typing import Any, TypeVar, TypeVarTuple
+from typing import Any, TypeVar, TypeVarTuple, Unpack
 
 from actors.links import link, monitor
 from actors.process import current_pid, send, spawn_link
@@ -33,7 +33,7 @@ from supervision.tasks._process import (
     run_detached,
     spawn_waiting,
 )
-from supervision.tasks.streams import OnTimeout, open_stream
+from supervision.tasks.streams import StreamOptions, open_stream
 from supervision.tasks.task import Task, TaskOutcome
 
 __all__ = ["TaskSupervisor"]
@@ -158,25 +158,21 @@ class TaskSupervisor(DynamicSupervisor):
         function: Callable[[Item], Awaitable[T]],
         items: Iterable[Item],
         *,
-        max_concurrency: int,
-        ordered: bool = True,
-        timeout: float = 5.0,
-        on_timeout: OnTimeout = "exit",
-        zip_input_on_exit: bool = False,
         shutdown: ShutdownLimit = _DEFAULT_SHUTDOWN,
+        **options: Unpack[StreamOptions],
     ) -> AbstractAsyncContextManager[AsyncIterator[TaskOutcome[T]]]:
         """Open a stream as `supervision.async_stream` does, with tasks that are children of `supervisor`.
+
+            async with TaskSupervisor.async_stream("tasks", fetch, urls, max_concurrency=10) as pages:
+                ...
 
         Args:
             supervisor: a pid or a name.
             function: an async callable of one argument.
             items: as for `async_stream`.
-            max_concurrency: as for `async_stream`.
-            ordered: as for `async_stream`.
-            timeout: as for `async_stream`.
-            on_timeout: as for `async_stream`.
-            zip_input_on_exit: as for `async_stream`.
             shutdown: the way to stop the tasks, as in `ChildSpec`.
+            options: `max_concurrency`, `ordered`, `timeout`, `on_timeout` and `zip_input_on_exit`, as for
+                `async_stream`.
 
         Raises:
             BadTaskOption, BadChildSpec: an option has an invalid value.
@@ -184,17 +180,8 @@ class TaskSupervisor(DynamicSupervisor):
                 place.
             TaskTimeout, TaskExit: in the loop, as for `async_stream`.
         """
-        return open_stream(
-            function,
-            items,
-            start_task=_starter(supervisor, shutdown, linked=True),
-            max_concurrency=max_concurrency,
-            ordered=ordered,
-            timeout=timeout,
-            on_timeout=on_timeout,
-            zip_input_on_exit=zip_input_on_exit,
-            linked=True,
-        )
+        start_task = _starter(supervisor, shutdown, linked=True)
+        return open_stream(function, items, start_task=start_task, linked=True, **options)
 
     @staticmethod
     def async_stream_nolink(
@@ -202,25 +189,12 @@ class TaskSupervisor(DynamicSupervisor):
         function: Callable[[Item], Awaitable[T]],
         items: Iterable[Item],
         *,
-        max_concurrency: int,
-        ordered: bool = True,
-        timeout: float = 5.0,
-        on_timeout: OnTimeout = "exit",
-        zip_input_on_exit: bool = False,
         shutdown: ShutdownLimit = _DEFAULT_SHUTDOWN,
+        **options: Unpack[StreamOptions],
     ) -> AbstractAsyncContextManager[AsyncIterator[TaskOutcome[T]]]:
         """Open a stream as `async_stream` does, without the link: a crash of a task is always an `Exited` outcome."""
-        return open_stream(
-            function,
-            items,
-            start_task=_starter(supervisor, shutdown, linked=False),
-            max_concurrency=max_concurrency,
-            ordered=ordered,
-            timeout=timeout,
-            on_timeout=on_timeout,
-            zip_input_on_exit=zip_input_on_exit,
-            linked=False,
-        )
+        start_task = _starter(supervisor, shutdown, linked=False)
+        return open_stream(function, items, start_task=start_task, linked=False, **options)
 
 
 async def _start(

@@ -13,14 +13,13 @@ from tests.supervision.workers import Log
 
 
 def run_on_virtual_clock(*args: Any, **kwargs: Any) -> Any:
-    """`trio.run`, but sleeping takes no time and takes exactly as long as it was meant to."""
+    """Run as `trio.run` does, on a virtual clock: sleeping takes no real time."""
     kwargs["clock"] = trio.testing.MockClock(autojump_threshold=0)
     return trio.run(*args, **kwargs)
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
-    # The fixture `autojump_clock` works only in tests that name it themselves, which is easily
-    # forgotten: the test then sleeps for real, and passes.
+    # The fixture `autojump_clock` works only in tests that name it. A test without it would sleep for real and pass.
     if inspect.iscoroutinefunction(getattr(item, "obj", None)):
         item.add_marker(pytest.mark.trio(run=run_on_virtual_clock))
 

@@ -1,4 +1,4 @@
-"""Streams of tasks of every kind, for tests that hold for all of them."""
+"""Every kind of stream of tasks, for tests that hold for all of them."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
@@ -50,6 +50,6 @@ async def everything(
     items: Iterable[Any],
     **options: Any,
 ) -> list[Any]:
-    """All outcomes of a stream."""
+    """Return all outcomes of a stream."""
     async with opener(function, items, **options) as results:
         return [outcome async for outcome in results]

@@ -1,4 +1,4 @@
-"""Waiting before a restart: how long, what a waiting child looks like, and what can be done to it."""
+"""Waits before restarts: their length, the state of a waiting child, and requests about it."""
 
 import math
 from typing import Any
@@ -22,7 +22,7 @@ BOOM = Crash(RuntimeError("crash"))
 BACKOFF = Backoff(1.0, 5.0)
 
 
-def test_waits_grow_to_the_maximum_and_begin_anew_after_a_time_of_health() -> None:
+def test_waits_grow_to_the_maximum_and_start_over_after_the_reset_time() -> None:
     delays, now, waits = Delays(Backoff(1.0, 5.0, factor=2.0, reset_after=10.0)), 0.0, []
     for lived in (0.0, 0.0, 9.9, 0.0, 10.0, 0.0):
         now += lived
@@ -31,7 +31,7 @@ def test_waits_grow_to_the_maximum_and_begin_anew_after_a_time_of_health() -> No
     assert waits == [1.0, 2.0, 4.0, 5.0, 1.0, 2.0]
 
 
-def test_a_start_that_fails_is_not_a_time_of_health() -> None:
+def test_a_failed_start_does_not_reset_the_waits() -> None:
     delays = Delays(Backoff(1.0, 5.0, reset_after=0.0))
     assert [delays.next(0.0), delays.next(1.0), delays.next(3.5)] == [1.0, 2.0, 1.0]
 
@@ -47,13 +47,13 @@ def test_a_start_that_fails_is_not_a_time_of_health() -> None:
         ({"initial": 1.0, "maximum": 1.0, "reset_after": -1}, "backoff.reset_after"),
     ],
 )
-def test_a_backoff_that_cannot_be_is_refused(values: dict[str, Any], option: str) -> None:
+def test_an_invalid_backoff_is_refused(values: dict[str, Any], option: str) -> None:
     with pytest.raises(BadSupervisorOption) as caught:
         Backoff(**values)
     assert caught.value.option == option
 
 
-async def test_what_is_not_a_backoff_is_refused(runtime: Runtime) -> None:
+async def test_a_value_that_is_not_a_backoff_is_refused(runtime: Runtime) -> None:
     wrong: Any = 2.0
     with pytest.raises(BadSupervisorOption, match=r"backoff=2\.0: write Backoff"):
         await Supervisor.start([], backoff=wrong)
@@ -151,7 +151,9 @@ async def test_restarts_count_when_they_are_made(runtime: Runtime, log: Log) -> 
     assert not is_alive(strict)
 
 
-async def test_a_pool_waits_for_each_child_of_its_own(runtime: Runtime, log: Log) -> None:
+async def test_a_dynamic_supervisor_has_separate_waits_for_each_child(
+    runtime: Runtime, log: Log
+) -> None:
     pool = await DynamicSupervisor.start(backoff=BACKOFF, max_restarts=math.inf)
     first = await DynamicSupervisor.start_child(pool, worker("a", log))
     second = await DynamicSupervisor.start_child(pool, worker("b", log))
@@ -171,7 +173,9 @@ async def test_a_pool_waits_for_each_child_of_its_own(runtime: Runtime, log: Log
     assert (await DynamicSupervisor.count_children(pool)).specs == 1
 
 
-async def test_a_pool_waits_longer_each_time_and_counts(runtime: Runtime, log: Log) -> None:
+async def test_a_dynamic_supervisor_waits_longer_each_time_and_counts(
+    runtime: Runtime, log: Log
+) -> None:
     pool = await DynamicSupervisor.start(backoff=BACKOFF, max_restarts=2, max_seconds=60.0)
     outcomes = Outcomes(None, ValueError("1"), ValueError("2"))
     pid = await DynamicSupervisor.start_child(pool, worker("a", log, outcomes=outcomes))

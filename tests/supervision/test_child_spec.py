@@ -46,7 +46,7 @@ def test_the_defaults_are_those_of_otp() -> None:
     assert spec.significant is False
 
 
-def test_a_supervisor_is_by_default_waited_for_without_limit() -> None:
+def test_a_supervisor_child_has_no_shutdown_limit_by_default() -> None:
     assert ChildSpec("child", start, type="supervisor").shutdown == math.inf
     assert ChildSpec("child", start, type="supervisor", shutdown=1.0).shutdown == 1.0
 
@@ -74,16 +74,14 @@ def test_a_supervisor_is_by_default_waited_for_without_limit() -> None:
         ("start", Plain, "without start_link"),
     ],
 )
-def test_a_field_that_cannot_be_is_refused_with_what_to_write(
-    field: str, value: Any, advice: str
-) -> None:
+def test_an_invalid_field_is_refused_with_advice(field: str, value: Any, advice: str) -> None:
     error = refusal(**{field: value})
     assert (error.field, error.value) == (field, value)
     assert advice in str(error)
     assert repr(error.id) in str(error)
 
 
-def test_a_start_that_was_called_already_is_refused_without_a_second_warning() -> None:
+def test_a_coroutine_as_start_is_refused_without_a_warning() -> None:
     error = refusal(start=start())
     assert error.field == "start"
     assert "pass the function itself" in str(error)
@@ -120,20 +118,20 @@ def test_overrides_are_fields_of_the_spec() -> None:
     assert (spec.restart, spec.shutdown, spec.args) == ("temporary", "brutal_kill", (1,))
 
 
-def test_a_class_with_a_child_spec_of_its_own_is_asked_for_it() -> None:
+def test_the_child_spec_method_of_a_class_makes_its_spec() -> None:
     spec = child_spec(Custom, 5, kwargs={"step": 2}, id="mine")
     assert (spec.id, spec.args, dict(spec.kwargs)) == ("mine", (5,), {"step": 2})
     assert spec.restart == "transient"
 
 
-def test_a_spec_is_its_own_spec_and_can_be_changed() -> None:
+def test_child_spec_returns_a_spec_or_a_changed_copy_of_it() -> None:
     spec = child_spec(Counter, 1)
     assert child_spec(spec) is spec
     changed = child_spec(spec, id="second", restart="transient")
     assert (changed.id, changed.restart, changed.args) == ("second", "transient", (1,))
 
 
-def test_an_override_that_is_no_field_is_refused_with_the_place_for_it() -> None:
+def test_an_unknown_override_is_refused_with_advice() -> None:
     with pytest.raises(BadChildSpec, match=r"kwargs=\{'name': ...\}") as caught:
         child_spec(Counter, name="counter")
     assert (caught.value.id, caught.value.field) == ("Counter", "name")
@@ -145,7 +143,7 @@ def test_arguments_for_a_spec_that_has_its_own_are_refused() -> None:
 
 
 @pytest.mark.parametrize("child", [Plain, start, 5, None])
-def test_what_cannot_be_a_child_is_refused_with_what_can(child: Any) -> None:
+def test_a_value_that_cannot_be_a_child_is_refused_with_advice(child: Any) -> None:
     with pytest.raises(BadChildSpec, match="process_spec") as caught:
         child_spec(child)
     assert caught.value.value is child
@@ -159,8 +157,8 @@ def test_supervisors_are_described_as_supervisors() -> None:
     assert child_spec(DynamicSupervisor).id == "DynamicSupervisor"
 
 
-def test_a_supervisor_that_cannot_be_is_refused_where_it_is_described() -> None:
-    with pytest.raises(BadChildSpec, match="used twice"):
+def test_an_invalid_supervisor_is_refused_by_child_spec() -> None:
+    with pytest.raises(BadChildSpec, match="two children of one supervisor"):
         Supervisor.child_spec([Counter, Counter])
     with pytest.raises(ValueError, match="strategy"):
         Supervisor.child_spec([Counter], strategy="one")

@@ -1,4 +1,4 @@
-"""Children that come and go: known by pid, restarted one by one, limited in number."""
+"""Dynamic supervisors: children known by pid, restarted one by one, limited in number."""
 
 import gc
 import math
@@ -56,12 +56,12 @@ REASONS = [NORMAL, SHUTDOWN, Shutdown("x"), BOOM, "killed"]
 
 
 async def pids(pool: object) -> list[object]:
-    """Where the children are, the one started first first."""
+    """Return the pids of the children, the one that was started first first."""
     return [info.pid for info in reversed(await DynamicSupervisor.which_children(pool))]
 
 
 class SlowToRestart:
-    """A spec whose first start succeeds and whose restarts take a second each and fail."""
+    """Return a spec whose first start succeeds and whose restarts fail after a second each."""
 
     def __init__(self, fails: float = math.inf) -> None:
         self.fails = fails
@@ -89,7 +89,7 @@ async def a_restarting_child(pool: Pid) -> tuple[SlowToRestart, Pid]:
 # Starting
 
 
-async def test_children_of_one_id_are_welcome_and_listed_last_first_without_ids(
+async def test_children_may_share_an_id_and_are_listed_last_first_without_ids(
     runtime: Runtime, log: Log
 ) -> None:
     pool = await DynamicSupervisor.start()
@@ -128,7 +128,7 @@ async def test_children_are_linked_to_their_supervisor(runtime: Runtime) -> None
     assert (info["links"], info["parent"]) == ((pool,), pool)
 
 
-async def test_a_start_that_fails_is_raised_as_it_was_and_leaves_nothing(
+async def test_the_error_of_a_failed_start_is_raised_unchanged_and_nothing_is_kept(
     runtime: Runtime, log: Log
 ) -> None:
     pool = await DynamicSupervisor.start()
@@ -158,7 +158,7 @@ async def test_a_start_that_fails_is_raised_as_it_was_and_leaves_nothing(
     assert is_alive(pool)
 
 
-async def test_what_cannot_be_a_child_is_refused_in_the_caller(runtime: Runtime) -> None:
+async def test_an_invalid_child_is_refused_in_the_caller(runtime: Runtime) -> None:
     pool = await DynamicSupervisor.start()
     with pytest.raises(BadChildSpec, match="cannot be a child"):
         await DynamicSupervisor.start_child(pool, 5)  # type: ignore[arg-type]
@@ -169,7 +169,7 @@ async def test_what_cannot_be_a_child_is_refused_in_the_caller(runtime: Runtime)
     assert await pids(pool) == []
 
 
-async def test_options_that_do_not_exist_are_refused_before_anything_starts(
+async def test_invalid_options_are_refused_before_anything_starts(
     runtime: Runtime,
 ) -> None:
     for wrong in (
@@ -222,7 +222,7 @@ async def test_a_start_that_failed_does_not_count_against_max_children(
 
 @pytest.mark.parametrize("reason", REASONS, ids=str)
 @pytest.mark.parametrize("restart", ["permanent", "transient", "temporary"])
-async def test_the_end_of_a_child_is_judged_as_under_any_supervisor(
+async def test_restart_types_mean_the_same_as_under_a_fixed_supervisor(
     runtime: Runtime, log: Log, restart: RestartType, reason: object
 ) -> None:
     pool = await DynamicSupervisor.start()
@@ -395,7 +395,9 @@ async def test_terminate_child_stops_it_for_good(runtime: Runtime, log: Log) -> 
     assert is_alive(pool)
 
 
-async def test_terminate_child_of_a_stranger_does_not_touch_it(runtime: Runtime) -> None:
+async def test_terminate_child_does_not_touch_a_process_that_is_not_a_child(
+    runtime: Runtime,
+) -> None:
     pool = await DynamicSupervisor.start()
     stranger = spawn(trio.sleep_forever)
     with pytest.raises(ChildNotFound):
@@ -413,7 +415,7 @@ async def test_children_of_a_killed_supervisor_end_with_it(runtime: Runtime) -> 
     assert runtime.processes() == []
 
 
-async def test_a_child_that_crashed_just_before_is_not_waited_for(
+async def test_a_stop_does_not_wait_for_a_child_that_has_just_crashed(
     runtime: Runtime, log: Log
 ) -> None:
     pool = await DynamicSupervisor.start()
@@ -434,12 +436,14 @@ async def test_stray_messages_calls_and_casts_do_not_disturb_a_supervisor(
     assert await pids(pool) == [pid]
 
 
-async def test_asking_a_supervisor_that_does_not_exist_says_so(runtime: Runtime) -> None:
+async def test_a_request_to_a_supervisor_that_does_not_exist_raises_no_process(
+    runtime: Runtime,
+) -> None:
     with pytest.raises(NoProcess):
         await DynamicSupervisor.start_child("nobody", Worker, "a")
 
 
-async def test_a_storm_of_crashes_leaves_the_supervisor_answering(runtime: Runtime) -> None:
+async def test_a_supervisor_answers_during_many_crashes(runtime: Runtime) -> None:
     pool = await DynamicSupervisor.start()
     spec = child_spec(Worker, restart="temporary")
     children = [await DynamicSupervisor.start_child(pool, spec, "a") for _ in range(500)]

@@ -1,4 +1,4 @@
-"""What errors say: who is at fault, what happened, what to write instead."""
+"""Messages of errors: what happened, with the values, and what to write instead."""
 
 import pytest
 
@@ -48,7 +48,7 @@ def test_a_failed_application_start_names_the_innermost_child_and_the_way_to_it(
     assert str(ApplicationStartFailed("no")) == "the application did not start: no"
 
 
-def test_an_exception_that_a_start_failed_with_speaks_for_itself() -> None:
+def test_the_message_of_a_failed_start_contains_its_exception() -> None:
     assert str(ChildStartFailed("a", StartError("no"))) == (
         "child 'a' did not start: StartError: the process did not start: 'no'"
     )
@@ -58,14 +58,14 @@ def test_a_kill_names_its_signal() -> None:
     assert "second signal, SIGTERM" in str(ApplicationKilled(15))
 
 
-def test_mistakes_in_values_are_value_errors_too() -> None:
+def test_errors_about_invalid_values_are_value_errors() -> None:
     assert issubclass(BadChildSpec, ValueError)
     assert issubclass(BadSupervisorOption, ValueError)
     assert issubclass(DuplicateChildId, BadChildSpec)
     assert issubclass(ApplicationFailed, SupervisionError)
 
 
-def test_a_supervisor_that_did_not_start_is_told_by_the_child_that_did_not() -> None:
+def test_the_message_of_a_failed_boot_names_the_child() -> None:
     inner = Shutdown(FailedToStartChild("listener", Crash(OSError("port 80 is taken"))))
     assert str(StartError(Shutdown(FailedToStartChild("web", inner)))) == (
         "the process did not start: Shutdown(its child 'web' did not start: its child 'listener' did not start: "

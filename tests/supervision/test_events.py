@@ -1,4 +1,4 @@
-"""What supervisors tell those who listen, and what becomes of it in the log."""
+"""Events of supervisors, and the log lines for them."""
 
 import logging
 from collections.abc import Mapping
@@ -57,7 +57,7 @@ def heard(runtime: Runtime) -> Heard:
     return Heard(runtime)
 
 
-async def test_starts_and_stops_are_told_in_the_order_in_which_they_happen(
+async def test_events_of_starts_and_stops_come_in_order(
     runtime: Runtime, heard: Heard, log: Log
 ) -> None:
     supervisor = await Supervisor.start([worker("a", log), worker("b", log)])
@@ -70,9 +70,7 @@ async def test_starts_and_stops_are_told_in_the_order_in_which_they_happen(
     assert heard.events[2][2]["stopped"] is True
 
 
-async def test_that_a_child_with_an_id_is_about_to_be_started_is_told_before_it_is_spawned(
-    runtime: Runtime, log: Log
-) -> None:
+async def test_the_starting_event_comes_before_the_spawn(runtime: Runtime, log: Log) -> None:
     told: list[object] = []
 
     def hear(event: object, _: object, about: Mapping[str, Any]) -> None:
@@ -85,7 +83,7 @@ async def test_that_a_child_with_an_id_is_about_to_be_started_is_told_before_it_
     assert told[2:] == [("a", None, "worker", 2)]
 
 
-async def test_a_crash_is_told_as_an_end_and_a_restart_with_what_is_left_of_the_budget(
+async def test_a_crash_gives_an_ended_event_and_a_restarted_event_with_the_count(
     runtime: Runtime, heard: Heard, log: Log
 ) -> None:
     supervisor = await Supervisor.start([worker("a", log)])
@@ -101,7 +99,7 @@ async def test_a_crash_is_told_as_an_end_and_a_restart_with_what_is_left_of_the_
     assert about["reason"] == BOOM
 
 
-async def test_a_restarted_group_is_told_child_by_child(
+async def test_a_restarted_group_gives_one_event_for_each_child(
     runtime: Runtime, heard: Heard, log: Log
 ) -> None:
     supervisor = await Supervisor.start(
@@ -112,7 +110,7 @@ async def test_a_restarted_group_is_told_child_by_child(
     assert heard.names() == ["terminated a", "terminated b", "restarted a", "restarted b"]
 
 
-async def test_failed_starts_and_giving_up_are_told(
+async def test_failed_starts_and_giving_up_give_events(
     runtime: Runtime, heard: Heard, log: Log
 ) -> None:
     spec = worker("a", log, outcomes=Outcomes(None, Fail("no"), Fail("never")))
@@ -141,7 +139,7 @@ async def test_failed_starts_and_giving_up_are_told(
     }
 
 
-async def test_a_child_that_is_killed_because_it_took_too_long_is_told_as_a_failed_stop(
+async def test_a_kill_after_the_limit_gives_a_stop_failed_event(
     runtime: Runtime, heard: Heard, log: Log
 ) -> None:
     supervisor = await Supervisor.start([worker("a", log, stop_takes=9, shutdown=1.0)])
@@ -150,7 +148,7 @@ async def test_a_child_that_is_killed_because_it_took_too_long_is_told_as_a_fail
 
 
 @pytest.mark.parametrize("kind", ["static", "dynamic"])
-async def test_a_child_that_had_crashed_when_it_was_to_be_stopped_is_told_with_its_crash(
+async def test_the_stop_event_of_a_crashed_child_has_its_crash(
     runtime: Runtime, heard: Heard, log: Log, kind: str
 ) -> None:
     spec = worker("a", log, restart="temporary")
@@ -176,7 +174,9 @@ async def test_a_child_that_had_crashed_when_it_was_to_be_stopped_is_told_with_i
     assert "stop_failed a" in heard.names()
 
 
-async def test_dynamic_supervisors_tell_the_same(runtime: Runtime, heard: Heard, log: Log) -> None:
+async def test_dynamic_supervisors_execute_the_same_events(
+    runtime: Runtime, heard: Heard, log: Log
+) -> None:
     pool = await DynamicSupervisor.start(max_restarts=1)
     outcomes = Outcomes(None, Fail("no"))
     pid = await DynamicSupervisor.start_child(pool, worker("a", log, outcomes=outcomes))
@@ -199,7 +199,7 @@ async def test_dynamic_supervisors_tell_the_same(runtime: Runtime, heard: Heard,
     assert (about["pid"], about["stopped"], about["supervisor"]) == (last, True, pool)
 
 
-async def test_nothing_is_said_if_nobody_listens(runtime: Runtime, log: Log) -> None:
+async def test_no_event_is_built_without_a_listener(runtime: Runtime, log: Log) -> None:
     said: list[Any] = []
     telemetry = runtime.telemetry
     execute = type(telemetry).execute
@@ -224,7 +224,7 @@ def lines(caplog: pytest.LogCaptureFixture) -> list[tuple[str, str]]:
     ]
 
 
-async def test_the_log_says_what_was_restarted_and_what_went_wrong_with_it(
+async def test_restarts_and_failures_are_logged(
     runtime: Runtime, log: Log, caplog: pytest.LogCaptureFixture
 ) -> None:
     detach = logger.attach(runtime.telemetry)
@@ -243,7 +243,7 @@ async def test_the_log_says_what_was_restarted_and_what_went_wrong_with_it(
     assert failed[0] == "ERROR"
     assert failed[1].endswith("could not restart child 'a' and tries again: no")
     assert "gave up: more than 2 restarts within 5 s; the last child was 'a': no" in gave_up[1]
-    assert "did not stop as it was asked to: KILLED" in stop_failed[1]
+    assert "did not stop as asked: KILLED" in stop_failed[1]
     detach()
     caplog.clear()
     other = await Supervisor.start([worker("a", log)])
@@ -251,7 +251,7 @@ async def test_the_log_says_what_was_restarted_and_what_went_wrong_with_it(
     assert lines(caplog) == []
 
 
-async def test_why_a_child_was_restarted_does_not_fill_the_log(
+async def test_a_long_exit_reason_is_cut_in_the_log(
     runtime: Runtime, log: Log, caplog: pytest.LogCaptureFixture
 ) -> None:
     logger.attach(runtime.telemetry)
@@ -263,7 +263,7 @@ async def test_why_a_child_was_restarted_does_not_fill_the_log(
     assert len(restarted) < 3000
 
 
-async def test_ordinary_life_is_not_logged(
+async def test_ordinary_starts_and_ends_are_not_logged(
     runtime: Runtime, log: Log, caplog: pytest.LogCaptureFixture
 ) -> None:
     logger.attach(runtime.telemetry)

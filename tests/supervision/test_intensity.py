@@ -55,7 +55,7 @@ def test_recent_counts_attempts_within_the_window_and_changes_nothing() -> None:
 
 
 @pytest.mark.parametrize("value", [-1, 1.5, True, "3", None, math.nan])
-def test_a_restart_count_that_is_none_is_refused_by_name(value: object) -> None:
+def test_an_invalid_restart_count_is_refused_by_name(value: object) -> None:
     with pytest.raises(BadSupervisorOption, match="max_restarts") as caught:
         RestartIntensity(value, 5.0)  # type: ignore[arg-type]
     assert caught.value.option == "max_restarts"
@@ -63,7 +63,7 @@ def test_a_restart_count_that_is_none_is_refused_by_name(value: object) -> None:
 
 
 @pytest.mark.parametrize("value", [0, -1.0, True, "5", None, math.nan])
-def test_a_window_that_is_none_is_refused_by_name(value: object) -> None:
+def test_an_invalid_window_is_refused_by_name(value: object) -> None:
     with pytest.raises(BadSupervisorOption, match="max_seconds") as caught:
         RestartIntensity(3, value)  # type: ignore[arg-type]
     assert caught.value.option == "max_seconds"
@@ -76,7 +76,7 @@ def test_a_window_that_is_none_is_refused_by_name(value: object) -> None:
     max_restarts=st.integers(0, 6),
     max_seconds=st.floats(0.1, 12) | st.sampled_from([0.5, 1.0, 5.0]),
 )
-def test_it_agrees_with_counting_all_attempts_from_the_beginning(
+def test_the_window_agrees_with_a_count_of_all_attempts(
     gaps: list[float], max_restarts: int, max_seconds: float
 ) -> None:
     intensity = RestartIntensity(max_restarts, max_seconds)

@@ -1,4 +1,4 @@
-"""What supervisors are given wrongly is answered with what to write instead: one row for each message."""
+"""Advice in the errors about invalid arguments, one row for each message."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ CHILDREN: list[tuple[Callable[[], Any], str]] = [
 
 
 @pytest.mark.parametrize(("make", "said"), CHILDREN)
-async def test_what_cannot_be_a_child_is_told_what_to_write(
+async def test_a_value_that_cannot_be_a_child_gets_advice(
     runtime: Runtime, make: Callable[[], Any], said: str
 ) -> None:
     before = runtime.statistics()["spawned"]
@@ -88,7 +88,7 @@ async def test_what_cannot_be_a_child_is_told_what_to_write(
     assert runtime.statistics()["spawned"] == before
 
 
-async def test_a_running_process_as_a_child_is_told_that_the_supervisor_starts_it(
+async def test_a_pid_as_a_child_gets_advice(
     runtime: Runtime,
 ) -> None:
     pid: Any = await Counter.start()
@@ -106,7 +106,7 @@ LISTS: list[tuple[Any, str]] = [
 
 
 @pytest.mark.parametrize(("children", "said"), LISTS)
-async def test_children_that_are_no_list_are_told_to_be_one(
+async def test_children_that_are_not_a_list_get_advice(
     runtime: Runtime, children: Any, said: str
 ) -> None:
     for start in (Supervisor.start_link, Supervisor.start):
@@ -125,7 +125,7 @@ async def test_children_that_are_no_list_are_told_to_be_one(
         (DynamicSupervisor, (), {"max_children": 3}, "(max_children=3)"),
     ],
 )
-def test_a_supervisor_s_class_that_is_called_is_told_to_start_it(
+def test_a_call_of_a_supervisor_class_gets_advice(
     supervisor: Any, args: tuple[Any, ...], kwargs: dict[str, Any], call: str
 ) -> None:
     with pytest.raises(NotStarted) as caught:
@@ -136,12 +136,12 @@ def test_a_supervisor_s_class_that_is_called_is_told_to_start_it(
     )
 
 
-async def test_a_supervisor_s_class_that_is_asked_is_told_to_use_the_pid(runtime: Runtime) -> None:
+async def test_a_request_to_a_supervisor_class_gets_advice(runtime: Runtime) -> None:
     with pytest.raises(NotAnAddress, match="got the class Supervisor, and no process is"):
         await Supervisor.which_children(Supervisor)
 
 
-def test_a_process_spec_of_what_is_not_async_is_refused_where_it_is_written() -> None:
+def test_process_spec_refuses_a_function_that_is_not_async() -> None:
     wrong: Any = tick
     with pytest.raises(BadChildSpec) as caught:
         process_spec(wrong)
@@ -153,7 +153,7 @@ def test_a_process_spec_of_what_is_not_async_is_refused_where_it_is_written() ->
 
 
 @pytest.mark.parametrize("verb", [Task.async_, Task.start, Task.start_link])
-async def test_a_task_of_what_is_not_async_is_refused_where_it_is_started(
+async def test_a_task_refuses_a_function_that_is_not_async(
     runtime: Runtime, verb: Callable[..., Any]
 ) -> None:
     async with as_process():

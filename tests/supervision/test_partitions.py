@@ -1,4 +1,4 @@
-"""Copies of one child, and which of them a key leads to."""
+"""Copies of one child, and the copy that a key leads to."""
 
 import enum
 import os
@@ -91,7 +91,7 @@ async def pids(supervisor: object = "echoes") -> list[Any]:
 # Starting
 
 
-async def test_there_are_so_many_copies_with_their_numbers_as_ids(runtime: Runtime) -> None:
+async def test_the_ids_of_the_copies_are_their_numbers(runtime: Runtime) -> None:
     supervisor = await start(3)
     assert whereis("echoes") is supervisor
     assert PartitionSupervisor.partitions("echoes") == 3
@@ -102,12 +102,12 @@ async def test_there_are_so_many_copies_with_their_numbers_as_ids(runtime: Runti
     assert len(set(await pids())) == 3
 
 
-async def test_without_a_number_there_are_as_many_as_cores(runtime: Runtime) -> None:
+async def test_the_default_number_of_partitions_is_the_number_of_cores(runtime: Runtime) -> None:
     await start(None)
     assert PartitionSupervisor.partitions("echoes") == os.cpu_count()
 
 
-async def test_children_are_counted_as_what_they_are(runtime: Runtime) -> None:
+async def test_copies_are_counted_by_their_type(runtime: Runtime) -> None:
     await start(3)
     counts = await PartitionSupervisor.count_children("echoes")
     assert (counts.specs, counts.active, counts.workers, counts.supervisors) == (3, 3, 3, 0)
@@ -129,7 +129,9 @@ async def test_each_copy_may_have_arguments_of_its_own(runtime: Runtime) -> None
     assert states == [("a", "b", 0), ("a", "b", 1)]
 
 
-async def test_it_is_a_child_like_any_other_and_named_after_itself(runtime: Runtime) -> None:
+async def test_a_partition_supervisor_can_be_a_child_and_its_id_is_its_name(
+    runtime: Runtime,
+) -> None:
     spec = PartitionSupervisor.child_spec(Echo, name="echoes", partitions=2)
     assert (spec.id, spec.type) == ("echoes", "supervisor")
     assert PartitionSupervisor.child_spec(Echo, name="echoes", id="other").id == "other"
@@ -147,7 +149,7 @@ async def test_it_is_a_child_like_any_other_and_named_after_itself(runtime: Runt
     await stop(top)
 
 
-async def test_a_name_that_a_registry_gave_is_a_name_too(runtime: Runtime) -> None:
+async def test_a_registry_address_can_be_the_name(runtime: Runtime) -> None:
     names: Registry[str, None] = Registry("unique")
     name = names.via("echoes")
     supervisor = await PartitionSupervisor.start(Echo, name=name, partitions=2)
@@ -160,7 +162,7 @@ async def test_a_name_that_a_registry_gave_is_a_name_too(runtime: Runtime) -> No
     assert whereis(name) is None
 
 
-async def test_a_name_is_needed_and_a_child(runtime: Runtime) -> None:
+async def test_a_name_and_a_child_are_required(runtime: Runtime) -> None:
     anything: Any = PartitionSupervisor
     with pytest.raises(TypeError, match="name"):
         await anything.start(Echo)
@@ -186,7 +188,7 @@ async def test_a_name_is_needed_and_a_child(runtime: Runtime) -> None:
         ("with_arguments", lambda args, number: number),
     ],
 )
-async def test_an_option_that_cannot_be_is_refused_before_anything_starts(
+async def test_an_invalid_option_is_refused_before_anything_starts(
     runtime: Runtime, option: str, value: Any
 ) -> None:
     for make in (
@@ -212,7 +214,7 @@ async def test_there_is_no_auto_shutdown(runtime: Runtime) -> None:
         )
 
 
-async def test_stopping_it_stops_all_of_them_and_waits(runtime: Runtime, log: Log) -> None:
+async def test_a_stop_ends_all_copies_and_waits(runtime: Runtime, log: Log) -> None:
     await PartitionSupervisor.start(
         child_spec(Worker, "w", log, kwargs={"stop_takes": 1.0}), name="workers", partitions=2
     )
@@ -226,7 +228,7 @@ async def test_stopping_it_stops_all_of_them_and_waits(runtime: Runtime, log: Lo
 # Finding
 
 
-async def test_one_key_leads_to_one_copy_and_numbers_go_round(runtime: Runtime) -> None:
+async def test_a_key_leads_to_one_copy_and_integers_go_round(runtime: Runtime) -> None:
     await start(3)
     copies = await pids()
     for key in range(-7, 8):
@@ -238,7 +240,7 @@ async def test_one_key_leads_to_one_copy_and_numbers_go_round(runtime: Runtime) 
 
 
 @in_process()
-async def test_the_address_stands_wherever_a_pid_may() -> None:
+async def test_the_address_works_in_place_of_a_pid() -> None:
     await start(2)
     address = partition("echoes", 1)
     cast(address, "cast")
@@ -266,7 +268,7 @@ async def test_the_address_reaches_a_copy_that_was_restarted(runtime: Runtime) -
     assert (await call(address, "?"))[0] is after
 
 
-async def test_copies_are_restarted_after_a_wait_if_that_is_asked_for(
+async def test_copies_are_restarted_after_the_backoff(
     runtime: Runtime, autojump_clock: MockClock
 ) -> None:
     await start(2, backoff=Backoff(initial=2.0, maximum=2.0))
@@ -280,7 +282,7 @@ async def test_copies_are_restarted_after_a_wait_if_that_is_asked_for(
     assert which_partition("echoes", 0) is not first
 
 
-async def test_a_copy_that_is_not_running_is_nowhere(runtime: Runtime) -> None:
+async def test_a_key_of_a_copy_that_is_not_running_raises(runtime: Runtime) -> None:
     await start(2)
     await Supervisor.terminate_child("echoes", 1)
     assert partition("echoes", 1).whereis(runtime) is None
@@ -291,7 +293,7 @@ async def test_a_copy_that_is_not_running_is_nowhere(runtime: Runtime) -> None:
     assert is_alive(which_partition("echoes", 0))
 
 
-async def test_an_address_is_no_name_to_give(runtime: Runtime) -> None:
+async def test_a_partition_address_cannot_be_registered(runtime: Runtime) -> None:
     await start(2)
     address = partition("echoes", 1)
     with pytest.raises(TypeError, match="cannot be given to a process"):
@@ -307,7 +309,9 @@ async def test_addresses_are_values(runtime: Runtime) -> None:
     assert len({partition("echoes", 1), partition("echoes", 1), partition("echoes", 2)}) == 2
 
 
-async def test_what_is_no_partition_supervisor_is_found_out(runtime: Runtime) -> None:
+async def test_a_process_that_is_not_a_partition_supervisor_raises_no_process(
+    runtime: Runtime,
+) -> None:
     other = await Supervisor.start([], name="other")
     unknown = Registry[str, None]("unique").via("nobody")
     for supervisor in ("nobody", unknown, "other", other):
@@ -327,7 +331,7 @@ async def test_what_is_no_partition_supervisor_is_found_out(runtime: Runtime) ->
         await PartitionSupervisor.which_children("nobody")
 
 
-async def test_nothing_is_remembered_about_supervisors_that_have_ended(runtime: Runtime) -> None:
+async def test_nothing_is_kept_about_supervisors_that_have_ended(runtime: Runtime) -> None:
     supervisor = await start(2)
     assert published(Table, supervisor, runtime) is not None
     kill(supervisor)
@@ -356,13 +360,13 @@ async def test_resizing_stops_those_at_the_end_and_starts_them_again(runtime: Ru
     assert await PartitionSupervisor.resize("echoes", 4) == 3
 
 
-async def test_without_partitions_no_key_leads_anywhere_until_they_are_back(
+async def test_a_resize_to_0_stops_every_key_until_the_partitions_are_back(
     runtime: Runtime,
 ) -> None:
     await start(2)
     assert await PartitionSupervisor.resize("echoes", 0) == 2
     assert PartitionSupervisor.partitions("echoes") == 0
-    with pytest.raises(NoPartitions, match="resize brings them back"):
+    with pytest.raises(NoPartitions, match=r"start them again with PartitionSupervisor\.resize"):
         which_partition("echoes", 1)
     with pytest.raises(NoProcess):
         await call(partition("echoes", 1), "?")
@@ -375,7 +379,7 @@ async def test_a_resize_that_is_refused_leaves_every_key_where_it_was(runtime: R
     refused: list[SupervisorDeadlock] = []
 
     class Resizes(Echo):
-        """Has its supervisor, which waits for this very start, asked to stop others."""
+        """Send a resize to the supervisor, which waits for this start."""
 
         async def init(self, *args: Any) -> None:
             await super().init(*args)
@@ -391,7 +395,7 @@ async def test_a_resize_that_is_refused_leaves_every_key_where_it_was(runtime: R
 
 
 @pytest.mark.parametrize("count", [3, -1, 1.5, "2"])
-async def test_no_more_than_there_were_and_no_fewer_than_none(runtime: Runtime, count: Any) -> None:
+async def test_a_resize_is_limited_to_the_number_at_the_start(runtime: Runtime, count: Any) -> None:
     await start(2)
     with pytest.raises(BadSupervisorOption, match="from 0 to 2"):
         await PartitionSupervisor.resize("echoes", count)
@@ -498,7 +502,7 @@ async def test_copies_that_are_temporary_stop_and_come_back_like_others(runtime:
     assert all(is_alive(which_partition("echoes", number)) for number in range(3))
 
 
-async def test_one_that_does_not_start_again_ends_the_growth_with_those_before_it(
+async def test_a_partition_that_does_not_start_ends_the_resize_before_it(
     runtime: Runtime,
 ) -> None:
     refused = {2}
@@ -543,11 +547,11 @@ def test_every_key_belongs_to_one_partition(key: Any, count: int) -> None:
 
 
 @given(st.integers(), st.integers(1, 64))
-def test_numbers_go_by_their_absolute_value(key: int, count: int) -> None:
+def test_integers_are_taken_by_their_absolute_value(key: int, count: int) -> None:
     assert partition_of(key, count) == abs(key) % count
 
 
-def test_keys_that_look_alike_are_told_apart() -> None:
+def test_similar_keys_of_different_types_are_different() -> None:
     keys: list[Any] = ["1", b"1", ("1",), (("1",),), ("1", ""), ("", "1"), "Color.RED", Color.RED]
     assert len({partition_of(key, 2**32) for key in keys}) == len(keys)
 
@@ -579,8 +583,8 @@ def test_a_key_leads_to_the_same_partition_in_every_run(seed: str) -> None:
 
 
 @pytest.mark.parametrize("key", [object(), lambda: None, ("a", object())])
-def test_a_key_that_is_known_by_its_place_in_memory_is_refused(key: Any) -> None:
-    with pytest.raises(BadPartitionKey, match="cannot be a key"):
+def test_a_key_whose_repr_has_a_memory_address_is_refused(key: Any) -> None:
+    with pytest.raises(BadPartitionKey, match="cannot be a partition key"):
         partition_of(key, 2)
     with pytest.raises(BadPartitionKey):
         partition("echoes", key)

@@ -51,14 +51,16 @@ async def test_a_start_that_takes_too_long_is_killed_and_has_failed(runtime: Run
     assert await Supervisor.which_children(supervisor) == []
 
 
-async def test_a_start_within_its_time_is_a_start(runtime: Runtime) -> None:
+async def test_a_start_within_its_limit_succeeds(runtime: Runtime) -> None:
     supervisor = await Supervisor.start([slow(1.0)])
     pid = await running(supervisor, "Slow")
     await trio.sleep(10)
     assert await running(supervisor, "Slow") is pid
 
 
-async def test_a_pool_says_so_too_and_keeps_its_other_children(runtime: Runtime) -> None:
+async def test_a_dynamic_supervisor_keeps_its_other_children_after_a_start_timeout(
+    runtime: Runtime,
+) -> None:
     pool = await DynamicSupervisor.start()
     kept = await DynamicSupervisor.start_child(pool, Worker, "a")
     with pytest.raises(ChildStartTimeout):
@@ -109,7 +111,7 @@ async def test_a_start_that_swallows_its_cancellation_has_still_failed(runtime: 
 
 
 @pytest.mark.parametrize("limit", [0, -1.0, True, "2", float("nan")])
-def test_a_limit_that_cannot_be_is_refused(limit: Any) -> None:
+def test_an_invalid_start_timeout_is_refused(limit: Any) -> None:
     with pytest.raises(BadChildSpec) as caught:
         child_spec(Slow, 1.0, start_timeout=limit)
     assert caught.value.field == "start_timeout"

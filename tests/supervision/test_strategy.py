@@ -133,7 +133,7 @@ def test_every_plan_stops_in_reverse_starts_in_order_and_forgets_only_temporarie
     assert set(started) | dropped == affected
 
 
-def test_a_supervisor_that_never_shuts_down_by_itself_does_not_whatever_ends() -> None:
+def test_without_auto_shutdown_no_end_stops_the_supervisor() -> None:
     assert not ends_supervisor("never", spec("a", "transient", significant=True), [])
 
 
@@ -152,21 +152,21 @@ def test_all_significant_waits_for_the_last_significant_child() -> None:
 
 
 @pytest.mark.parametrize("value", ["one_for_two", None, 1, "never"])
-def test_a_strategy_that_does_not_exist_is_refused_with_those_that_do(value: Any) -> None:
+def test_an_unknown_strategy_is_refused_with_the_known_ones(value: Any) -> None:
     with pytest.raises(BadSupervisorOption, match="rest_for_one") as caught:
         check_strategy(value)
     assert (caught.value.option, caught.value.value) == ("strategy", value)
 
 
 @pytest.mark.parametrize("value", ["always", None, True])
-def test_an_auto_shutdown_that_does_not_exist_is_refused_with_those_that_do(value: Any) -> None:
+def test_an_unknown_auto_shutdown_is_refused_with_the_known_ones(value: Any) -> None:
     with pytest.raises(BadSupervisorOption, match="any_significant") as caught:
         check_auto_shutdown(value)
     assert caught.value.option == "auto_shutdown"
 
 
 @pytest.mark.parametrize("setting", get_args(AutoShutdown))
-def test_a_significant_child_needs_a_supervisor_that_looks_at_it(setting: AutoShutdown) -> None:
+def test_a_significant_child_needs_a_supervisor_with_auto_shutdown(setting: AutoShutdown) -> None:
     significant = spec("a", "transient", significant=True)
     check_significance(spec("b"), setting)
     if setting != "never":

@@ -1,4 +1,4 @@
-"""The life of one supervisor: boot, stop, and what becomes of a child that ends."""
+"""One supervisor: boot, stop, and the end of a child."""
 
 from typing import Any
 
@@ -73,7 +73,7 @@ async def test_each_child_starts_when_the_one_before_it_is_ready(runtime: Runtim
     assert [time - began for time in times] == pytest.approx([1, 2, 3])
 
 
-async def test_a_child_that_fails_at_boot_takes_those_before_it_down_and_ends_the_supervisor(
+async def test_a_child_that_fails_at_boot_stops_those_before_it_and_ends_the_supervisor(
     runtime: Runtime, log: Log
 ) -> None:
     outcomes = Outcomes(Fail("no"), Fail("no"))
@@ -173,7 +173,7 @@ async def exits() -> Pid:
         (exits, "gone"),
     ],
 )
-async def test_whatever_a_start_function_does_wrong_is_why_the_child_did_not_start(
+async def test_every_error_of_a_start_function_is_the_reason_of_the_failed_start(
     runtime: Runtime, start: Any, text: str
 ) -> None:
     with pytest.raises(StartError) as caught:
@@ -184,7 +184,7 @@ async def test_whatever_a_start_function_does_wrong_is_why_the_child_did_not_sta
     assert text in str(reason)
 
 
-async def test_nothing_starts_if_any_spec_or_option_cannot_be(runtime: Runtime, log: Log) -> None:
+async def test_nothing_starts_if_a_spec_or_option_is_invalid(runtime: Runtime, log: Log) -> None:
     good = worker("a", log)
     with pytest.raises(DuplicateChildId) as duplicate:
         await Supervisor.start([good, worker("a", log)])
@@ -266,7 +266,9 @@ async def test_siblings_of_a_child_that_ends_are_left_alone(runtime: Runtime, lo
     assert [info.id for info in await Supervisor.which_children(supervisor)] == ["c", "b", "a"]
 
 
-async def test_the_exit_of_a_stranger_is_ignored(runtime: Runtime, log: Log) -> None:
+async def test_the_exit_of_a_process_that_is_not_a_child_is_ignored(
+    runtime: Runtime, log: Log
+) -> None:
     supervisor = await Supervisor.start([worker("a", log)])
 
     async def stranger() -> None:

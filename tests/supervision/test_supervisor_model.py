@@ -1,4 +1,4 @@
-"""Whole lives of a supervisor, chosen by hypothesis, against a model of what OTP would do."""
+"""Random histories of a supervisor against a model of OTP."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MAX_RESTARTS, MAX_SECONDS = 3, 5.0
 
 
 class Model:
-    """What a supervisor's children should be doing, and when it should have given up."""
+    """A model of a supervisor: the state of its children, and whether it has given up."""
 
     def __init__(self, strategy: Strategy, restarts: list[RestartType]) -> None:
         self.strategy = strategy
@@ -180,7 +180,7 @@ async def live(
     restarts=st.lists(RESTARTS, min_size=1, max_size=5),
     steps=st.lists(STEPS, max_size=25),
 )
-def test_a_supervisor_lives_as_the_model_does(
+def test_a_supervisor_agrees_with_the_model(
     strategy: Strategy, restarts: list[RestartType], steps: list[Any]
 ) -> None:
     async def main() -> None:

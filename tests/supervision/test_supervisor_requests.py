@@ -1,4 +1,4 @@
-"""What others may ask of a supervisor, in every state that a child can be in."""
+"""Requests to a supervisor, in every state of a child."""
 
 from typing import Any
 
@@ -46,7 +46,7 @@ from tests.supervision.workers import Log, Outcomes, Worker, child, running, set
 
 
 async def a_supervisor(log: Log) -> Pid:
-    """One child in each state: running, stopped, restarting; and "absent" is not there."""
+    """Start one child in each state: running, stopped, restarting. The id "absent" is unknown."""
     supervisor = await Supervisor.start(
         [worker("running", log), worker("stopped", log)], max_restarts=1e9
     )
@@ -77,7 +77,7 @@ async def test_start_child_appends_a_child_and_starts_it(runtime: Runtime, log: 
     assert log.take() == ["start a", "start b", "stop b", "stop a"]
 
 
-async def test_start_child_of_an_id_in_use_says_by_whom(runtime: Runtime, log: Log) -> None:
+async def test_start_child_with_an_id_in_use_names_the_child(runtime: Runtime, log: Log) -> None:
     supervisor = await a_supervisor(log)
     with pytest.raises(ChildAlreadyStarted) as started:
         await Supervisor.start_child(supervisor, worker("running", log))
@@ -96,7 +96,7 @@ async def test_start_child_of_an_id_in_use_says_by_whom(runtime: Runtime, log: L
     ("outcome", "text"),
     [(Fail("no"), "no"), (ValueError("broken"), "ValueError: broken"), (Stop("off"), "off")],
 )
-async def test_start_child_that_fails_says_why_and_leaves_nothing(
+async def test_a_failed_start_child_has_the_reason_and_keeps_nothing(
     runtime: Runtime, log: Log, outcome: Any, text: str
 ) -> None:
     supervisor = await Supervisor.start([])
@@ -119,7 +119,9 @@ async def test_start_child_that_is_ignored_keeps_the_spec_unless_it_is_temporary
     assert await Supervisor.which_children(supervisor) == [ChildInfo("kept", None, "worker")]
 
 
-async def test_start_child_refuses_what_cannot_be_a_child_here(runtime: Runtime, log: Log) -> None:
+async def test_start_child_refuses_a_child_that_does_not_fit_the_supervisor(
+    runtime: Runtime, log: Log
+) -> None:
     supervisor = await Supervisor.start([])
     with pytest.raises(BadChildSpec, match="cannot be a child"):
         await Supervisor.start_child(supervisor, 5)  # type: ignore[arg-type]
@@ -138,7 +140,7 @@ def named(name: Any, id: Any = "named", **fields: Any) -> ChildSpec:
 
 
 async def start_or_find(supervisor: Pid, spec: ChildSpec) -> Any:
-    """What a program written for OTP does with `{error, {already_started, Pid}}`."""
+    """Start a child or find it, as OTP programs do with `{error, {already_started, Pid}}`."""
     try:
         return await Supervisor.start_child(supervisor, spec)
     except AlreadyStarted as error:
@@ -161,7 +163,7 @@ async def test_start_or_find_finds_the_child_of_another_supervisor(runtime: Runt
 
 
 @pytest.mark.parametrize("via", [False, True])
-async def test_start_child_whose_name_is_taken_says_by_whom_and_forgets_the_child(
+async def test_start_child_with_a_taken_name_has_the_pid_and_forgets_the_child(
     runtime: Runtime, via: bool
 ) -> None:
     name: Any = Registry[str, None]("unique").via("db") if via else "db"
@@ -178,7 +180,7 @@ async def test_start_child_whose_name_is_taken_says_by_whom_and_forgets_the_chil
     assert await Supervisor.which_children(supervisor) == []
 
 
-async def test_restart_child_whose_name_is_taken_says_by_whom_and_keeps_the_child(
+async def test_restart_child_with_a_taken_name_has_the_pid_and_keeps_the_child(
     runtime: Runtime,
 ) -> None:
     supervisor = await Supervisor.start([named("db")])
@@ -201,7 +203,7 @@ async def test_a_taken_name_at_boot_is_in_the_reason_with_its_pid(runtime: Runti
     assert caught.value.reason == Shutdown(FailedToStartChild("inner", Shutdown(why)))
 
 
-async def test_a_supervisor_whose_name_is_taken_says_by_whom(runtime: Runtime) -> None:
+async def test_a_supervisor_with_a_taken_name_raises_with_the_pid(runtime: Runtime) -> None:
     pid = await Supervisor.start([], name="top")
     with pytest.raises(AlreadyStarted) as caught:
         await Supervisor.start([], name="top")
@@ -282,7 +284,7 @@ async def test_restart_child_starts_one_that_is_not_running_and_costs_no_restart
     assert log.names("start") == "aaaa"
 
 
-async def test_restart_child_in_any_other_state_says_which(runtime: Runtime, log: Log) -> None:
+async def test_restart_child_in_any_other_state_names_the_state(runtime: Runtime, log: Log) -> None:
     supervisor = await a_supervisor(log)
     with pytest.raises(ChildRunning) as busy:
         await Supervisor.restart_child(supervisor, "running")
@@ -293,7 +295,7 @@ async def test_restart_child_in_any_other_state_says_which(runtime: Runtime, log
         await Supervisor.restart_child(supervisor, "absent")
 
 
-async def test_restart_child_that_fails_says_why_and_leaves_it_not_running(
+async def test_a_failed_restart_child_has_the_reason_and_leaves_it_stopped(
     runtime: Runtime, log: Log
 ) -> None:
     outcomes = Outcomes(None, Fail("no"), Ignore())
@@ -320,7 +322,7 @@ async def test_delete_child_forgets_one_that_is_not_running(runtime: Runtime, lo
     assert await Supervisor.start_child(supervisor, worker("stopped", log))
 
 
-async def test_delete_child_in_any_other_state_says_which(runtime: Runtime, log: Log) -> None:
+async def test_delete_child_in_any_other_state_names_the_state(runtime: Runtime, log: Log) -> None:
     supervisor = await a_supervisor(log)
     with pytest.raises(ChildRunning):
         await Supervisor.delete_child(supervisor, "running")
@@ -361,7 +363,9 @@ async def test_get_childspec_returns_the_spec(runtime: Runtime, log: Log) -> Non
         await Supervisor.get_childspec(supervisor, "b")
 
 
-async def test_asking_a_supervisor_that_does_not_exist_says_so(runtime: Runtime) -> None:
+async def test_a_request_to_a_supervisor_that_does_not_exist_raises_no_process(
+    runtime: Runtime,
+) -> None:
     with pytest.raises(NoProcess):
         await Supervisor.which_children("nobody")
     supervisor = await Supervisor.start([])

@@ -1,4 +1,4 @@
-"""How often a supervisor restarts, whom else it restarts, and what if a restart fails."""
+"""The limit of restarts, the restart of groups, and failed restarts."""
 
 import math
 from typing import Any
@@ -86,7 +86,7 @@ async def test_only_a_permanent_supervisor_is_restarted_after_it_gave_up(
     assert log.names("start") == ("aa" if restart == "permanent" else "a")
 
 
-async def test_giving_up_climbs_the_tree_until_somebody_can_bear_it(
+async def test_giving_up_goes_up_the_tree_to_a_supervisor_within_its_limit(
     runtime: Runtime, log: Log
 ) -> None:
     middle = Supervisor.child_spec(
@@ -111,9 +111,7 @@ async def test_giving_up_climbs_the_tree_until_somebody_can_bear_it(
 # Strategies
 
 
-async def test_one_for_all_takes_everybody_down_and_up_again_for_one_restart(
-    runtime: Runtime, log: Log
-) -> None:
+async def test_one_for_all_restarts_every_child_for_one_restart(runtime: Runtime, log: Log) -> None:
     supervisor = await Supervisor.start(
         [worker(name, log) for name in "abc"], strategy="one_for_all", max_restarts=1
     )
@@ -145,7 +143,7 @@ async def test_one_for_all_starts_those_that_had_finished_and_forgets_temporarie
     assert [info.id for info in await Supervisor.which_children(supervisor)] == ["c", "b", "a"]
 
 
-async def test_one_for_all_disturbs_nobody_for_a_transient_child_that_finished(
+async def test_one_for_all_restarts_nothing_after_a_clean_end_of_a_transient_child(
     runtime: Runtime, log: Log
 ) -> None:
     supervisor = await Supervisor.start(
@@ -156,7 +154,7 @@ async def test_one_for_all_disturbs_nobody_for_a_transient_child_that_finished(
     assert log.take() == ["stop b"]
 
 
-async def test_rest_for_one_takes_down_those_started_later(runtime: Runtime, log: Log) -> None:
+async def test_rest_for_one_restarts_the_children_started_later(runtime: Runtime, log: Log) -> None:
     supervisor = await Supervisor.start(
         [worker(name, log) for name in "abcd"], strategy="rest_for_one"
     )
@@ -208,7 +206,7 @@ async def test_a_restart_that_succeeds_in_the_end_is_a_restart(runtime: Runtime,
 
 
 class Slow:
-    """A child whose restarts fail, each after a while, so that there is time to ask in between."""
+    """Return a child whose restarts fail, each after a while, so that a test can send requests in between."""
 
     def __init__(self, fails: float = math.inf) -> None:
         self.fails = fails

@@ -1,4 +1,4 @@
-"""Children for supervisors under test: they write down what happens to them."""
+"""Children for supervisors under test. They log their starts and stops."""
 
 from collections.abc import Callable
 from typing import Any
@@ -21,21 +21,21 @@ from supervision import ChildSpec, Supervisor, child_spec
 
 
 class Log(list[tuple[str, Any]]):
-    """What happened, in order: ("start", "a"), ("stop", "a"), ..."""
+    """A list of starts and stops in order: ("start", "a"), ("stop", "a"), ..."""
 
     def names(self, kind: str) -> str:
-        """The names of those to whom one kind of thing happened, in order: "abc"."""
+        """Return the names in the entries of one kind, in order, such as "abc"."""
         return "".join(name for what, name in self if what == kind)
 
     def take(self) -> list[str]:
-        """What happened since the last time, as "start a", "stop a"."""
+        """Return and remove all entries, as "start a", "stop a"."""
         happened = [f"{what} {name}" for what, name in self]
         self.clear()
         return happened
 
 
 class Outcomes:
-    """What the starts of one child lead to: one outcome after another, then success."""
+    """The outcomes of the starts of one child, in order. Later starts succeed."""
 
     def __init__(self, *outcomes: Any) -> None:
         self.coming = list(outcomes)
@@ -47,7 +47,7 @@ class Outcomes:
 
 
 class Worker(GenServer[str]):
-    """Traps exits, so that `terminate` runs when its supervisor stops it."""
+    """A worker that traps exits, so that `terminate` runs when its supervisor stops it."""
 
     async def init(
         self,
@@ -89,30 +89,30 @@ class Worker(GenServer[str]):
 
 
 def worker(name: str, log: Log, *, outcomes: Outcomes | None = None, **spec: Any) -> ChildSpec:
-    """The spec of a worker that is also called by its name."""
+    """Return the spec of a worker with its name as id."""
     settings = {key: spec.pop(key) for key in ("stop_takes", "trap") if key in spec}
     return child_spec(Worker, name, log, id=name, kwargs={"outcomes": outcomes, **settings}, **spec)
 
 
 async def settle() -> None:
-    """Let every process do what it can do without time passing."""
+    """Wait until no process can go on without a passing of time."""
     await trio.testing.wait_all_tasks_blocked()
 
 
 async def child(supervisor: object, id: str) -> Any:
-    """Where `which_children` says that a child is."""
+    """Return the pid of a child in `which_children`."""
     return next(info.pid for info in await Supervisor.which_children(supervisor) if info.id == id)
 
 
 async def running(supervisor: object, id: str) -> Pid:
-    """The pid of a running child."""
+    """Return the pid of a running child."""
     pid = await child(supervisor, id)
     assert isinstance(pid, Pid), pid
     return pid
 
 
 async def end(pid: Pid, reason: object) -> None:
-    """Make a worker end with a reason, by its own doing unless that is impossible."""
+    """Make a worker end with a reason, if possible by its own action."""
     if isinstance(reason, Crash):
         cast(pid, reason.exception)
     elif reason == "killed":
@@ -123,10 +123,10 @@ async def end(pid: Pid, reason: object) -> None:
 
 
 async def crash(supervisor: object, id: str) -> None:
-    """Make a running child crash, and let its supervisor do what it does about it."""
+    """Make a running child crash, and let its supervisor react."""
     await end(await running(supervisor, id), Crash(RuntimeError("crash")))
 
 
 def unlinks_from(supervisor: Pid) -> Callable[[], None]:
-    """What a worker runs to leave its supervisor without a word."""
+    """Return a function that removes a worker's link to its supervisor."""
     return lambda: unlink(supervisor)

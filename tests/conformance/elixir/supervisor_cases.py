@@ -32,27 +32,29 @@ def _here(name: str) -> Covered:
 
 
 def _partition(name: str) -> Covered:
-    return _in("partition_supervisor", name)
+    return _in("partitions", name)
 
 
 _OLD_SPECS = NotPortable("there is one kind of child spec; Elixir's old ones were tuples")
 _NO_UPGRADES = NotPortable("code is not replaced in running processes here")
-_VIA = _partition("a_name_that_a_registry_gave_is_a_name_too")
+_VIA = _partition("a_registry_address_can_be_the_name")
 _DESCRIBED = _in("child_spec", "supervisors_are_described_as_supervisors")
 _IN_ORDER = _in("supervisor", "children_start_in_order_stop_in_reverse_and_are_listed_last_first")
 _ADDED = _in("supervisor_requests", "start_child_appends_a_child_and_starts_it")
-_JUDGED = _in("dynamic_supervisor", "the_end_of_a_child_is_judged_as_under_any_supervisor")
-_FAILED = _in("dynamic_supervisor", "a_start_that_fails_is_raised_as_it_was_and_leaves_nothing")
+_JUDGED = _in("dynamic_supervisor", "restart_types_mean_the_same_as_under_a_fixed_supervisor")
+_FAILED = _in(
+    "dynamic_supervisor", "the_error_of_a_failed_start_is_raised_unchanged_and_nothing_is_kept"
+)
 _RETRIED = _in("dynamic_supervisor", "a_restart_is_tried_until_it_succeeds_and_each_attempt_counts")
 _FULL = _in("dynamic_supervisor", "a_restarting_child_counts_against_max_children")
-_BAD_FIELD = _in("child_spec", "a_field_that_cannot_be_is_refused_with_what_to_write")
+_BAD_FIELD = _in("child_spec", "an_invalid_field_is_refused_with_advice")
 _OTHERWISE = _here("a_child_that_ends_otherwise_than_it_was_asked_to_is_told_as_that")
 
 _SUPERVISOR: Cases = {
     "supervisor_test": {
         "generates child_spec/1": _DESCRIBED,
         "child_spec/2": _in("child_spec", "overrides_are_fields_of_the_spec"),
-        "init/2": _in("supervisor", "nothing_starts_if_any_spec_or_option_cannot_be"),
+        "init/2": _in("supervisor", "nothing_starts_if_a_spec_or_option_is_invalid"),
         "init/2 with old and new child specs": _OLD_SPECS,
         "start_link/3 with local": _in("supervisor", "a_supervisor_can_be_named_and_asked_by_name"),
         "start_link/2": _IN_ORDER,
@@ -72,7 +74,7 @@ _SUPERVISOR: Cases = {
         ),
         "supports new child spec": _ADDED,
         "with invalid child spec": _in(
-            "supervisor_requests", "start_child_refuses_what_cannot_be_a_child_here"
+            "supervisor_requests", "start_child_refuses_a_child_that_does_not_fit_the_supervisor"
         ),
         "with valid child spec": _ADDED,
     },
@@ -112,13 +114,13 @@ _DYNAMIC: Cases = {
         ),
         "supports new child spec": _in(
             "dynamic_supervisor",
-            "children_of_one_id_are_welcome_and_listed_last_first_without_ids",
+            "children_may_share_an_id_and_are_listed_last_first_without_ids",
         ),
         "supports extra arguments": _in(
             "dynamic_supervisor", "one_spec_serves_many_children_with_arguments_of_their_own"
         ),
         "with invalid child spec": _in(
-            "dynamic_supervisor", "what_cannot_be_a_child_is_refused_in_the_caller"
+            "dynamic_supervisor", "an_invalid_child_is_refused_in_the_caller"
         ),
         "with different returns": _FAILED,
         "with throw/error/exit": _FAILED,
@@ -177,22 +179,20 @@ _DYNAMIC: Cases = {
     },
 }
 
-_REFUSED = _partition("an_option_that_cannot_be_is_refused_before_anything_starts")
-_NEEDED = _partition("a_name_is_needed_and_a_child")
-_UNKNOWN = _partition("what_is_no_partition_supervisor_is_found_out")
-_COUNTED = _partition("children_are_counted_as_what_they_are")
+_REFUSED = _partition("an_invalid_option_is_refused_before_anything_starts")
+_NEEDED = _partition("a_name_and_a_child_are_required")
+_UNKNOWN = _partition("a_process_that_is_not_a_partition_supervisor_raises_no_process")
+_COUNTED = _partition("copies_are_counted_by_their_type")
 
 _PARTITION: Cases = {
     "partition_supervisor_test child_spec": {
         "uses the atom name as id": _partition(
-            "it_is_a_child_like_any_other_and_named_after_itself"
+            "a_partition_supervisor_can_be_a_child_and_its_id_is_its_name"
         ),
         "uses the via value as id": _VIA,
     },
     "partition_supervisor_test start_link/1": {
-        "on success with atom name": _partition(
-            "there_are_so_many_copies_with_their_numbers_as_ids"
-        ),
+        "on success with atom name": _partition("the_ids_of_the_copies_are_their_numbers"),
         "on success with via name": _VIA,
         "with_arguments": _partition("each_copy_may_have_arguments_of_its_own"),
         "raises without name": _NEEDED,
@@ -202,7 +202,7 @@ _PARTITION: Cases = {
         "raises with bad auto_shutdown": _partition("there_is_no_auto_shutdown"),
     },
     "partition_supervisor_test stop/1": {
-        "is synchronous": _partition("stopping_it_stops_all_of_them_and_waits"),
+        "is synchronous": _partition("a_stop_ends_all_copies_and_waits"),
         "with via tuple": _VIA,
     },
     "partition_supervisor_test partitions/1": {
@@ -214,14 +214,14 @@ _PARTITION: Cases = {
             "resizing_stops_those_at_the_end_and_starts_them_again"
         ),
         "raises on lookup after resizing to zero": _partition(
-            "without_partitions_no_key_leads_anywhere_until_they_are_back"
+            "a_resize_to_0_stops_every_key_until_the_partitions_are_back"
         ),
         "raises if trying to increase the number of partitions": _partition(
-            "no_more_than_there_were_and_no_fewer_than_none"
+            "a_resize_is_limited_to_the_number_at_the_start"
         ),
     },
     "partition_supervisor_test which_children/1": {
-        "returns all partitions": _partition("there_are_so_many_copies_with_their_numbers_as_ids"),
+        "returns all partitions": _partition("the_ids_of_the_copies_are_their_numbers"),
     },
     "partition_supervisor_test count_children/1": {
         "with workers": _COUNTED,

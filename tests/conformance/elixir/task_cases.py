@@ -49,9 +49,9 @@ _FIRST_FAILURE = _many("the_first_that_ends_without_a_result_fails_the_wait_at_o
 _MANY_OWNER = _many("only_the_owner_may_wait_for_many")
 _READY = _task("shutdown_gives_a_result_that_was_there_however_the_task_ended_after_it")
 _STOPPED = _task("shutdown_stops_a_task_at_once_without_harm_to_its_owner")
-_ENDED = _task("shutdown_of_a_task_that_has_ended_says_how_unless_it_is_how_it_was_to_end")
+_ENDED = _task("shutdown_of_an_ended_task_returns_its_reason_unless_it_is_shutdown")
 _TAKEN = _task("a_second_wait_says_that_the_result_was_taken")
-_IGNORED = _task("ignoring_a_running_task_throws_its_result_or_its_crash_away")
+_IGNORED = _task("ignoring_a_running_task_discards_its_result_or_its_crash")
 _IGNORED_LATE = _task("ignoring_a_task_that_has_ended_gives_its_outcome")
 
 _TASK: Cases = {
@@ -60,12 +60,12 @@ _TASK: Cases = {
         "generates child_spec/1": _task("a_task_can_be_supervised_and_is_by_default_temporary"),
         "async/1": _RUNS,
         "async/3": _RUNS,
-        "async with $callers": _task("callers_are_who_asked_for_the_task_and_who_asked_for_that"),
+        "async with $callers": _task("callers_are_the_owner_of_the_task_and_the_owners_above"),
         "start/1": _task("start_runs_a_task_linked_to_nobody"),
         "start/3": _task("start_runs_a_task_linked_to_nobody"),
         "completed/1": _task("a_completed_task_has_its_result_without_a_process"),
-        "start_link/1": _task("start_link_runs_a_task_that_takes_its_starter_along"),
-        "start_link/3": _task("start_link_runs_a_task_that_takes_its_starter_along"),
+        "start_link/1": _task("a_crash_of_a_start_link_task_ends_its_starter"),
+        "start_link/3": _task("a_crash_of_a_start_link_task_ends_its_starter"),
         "start_link with $callers": _CALLERS,
     },
     "task_test ignore/1": {
@@ -102,7 +102,7 @@ _TASK: Cases = {
         "returns replies in input order ignoring response order": _many(
             "results_come_in_the_order_of_the_tasks_when_the_slowest_has_ended"
         ),
-        "returns an empty list immediately": _many("no_tasks_have_no_results_at_once"),
+        "returns an empty list immediately": _many("no_tasks_give_no_results_at_once"),
         "ignores messages from other processes": _many(
             "messages_of_others_and_those_that_come_later_stay"
         ),
@@ -123,7 +123,7 @@ _TASK: Cases = {
         "returns {:ok, result} when reply and :DOWN in message queue": _task(
             "yield_finds_a_result_that_has_been_there_and_takes_the_end_with_it"
         ),
-        "returns nil on timeout": _task("yield_looks_as_often_as_one_likes"),
+        "returns nil on timeout": _task("yield_may_be_called_again_and_again"),
         "return exit on normal exit": _task("yield_gives_the_end_of_a_task_as_a_value"),
         "exits on :noconnection": _ONE_NODE,
         "raises when invoked from a non-owner process": _OWNER_ONLY,
@@ -133,7 +133,7 @@ _TASK: Cases = {
             "the_ends_of_tasks_are_values"
         ),
         "returns nil on timeout by default": _many(
-            "whoever_has_not_ended_has_no_outcome_and_can_be_asked_again"
+            "a_running_task_has_no_outcome_and_can_be_awaited_again"
         ),
         "shuts down on timeout when configured": _many("tasks_that_take_too_long_may_be_killed"),
         "ignores on timeout when configured": _many("tasks_that_take_too_long_may_be_ignored"),
@@ -179,7 +179,7 @@ _TASK: Cases = {
         "returns exit on shutdown :DOWN in message queue": _ENDED,
         "exits on noconnection :DOWN in message queue": _ONE_NODE,
         "returns exit on killing task after shutdown timeout": _task(
-            "a_task_that_does_not_stop_in_time_is_killed_and_that_is_said"
+            "a_task_that_does_not_stop_in_time_is_killed_and_the_outcome_is_killed"
         ),
         "returns {:exit, :noproc} if task handled": _TAKEN,
     },
@@ -192,7 +192,7 @@ _TASK: Cases = {
 }
 
 _ALL = _stream("every_item_has_its_outcome_and_nothing_is_left")
-_SLOWEST = _stream("the_slowest_first_comes_first_nevertheless")
+_SLOWEST = _stream("ordered_outcomes_wait_for_a_slow_first_one")
 _EXITS = _stream("an_exit_is_an_outcome_with_its_reason")
 _UNUSED = _stream("leaving_early_kills_what_runs_and_leaves_nothing")
 _IN_STEP = _stream("streams_can_be_walked_in_step_with_others")
@@ -200,7 +200,7 @@ _CUT_ITEMS = _stream("items_that_are_cut_short_are_all_that_is_done")
 _CUT_OUTCOMES = _stream("outcomes_that_are_cut_short_are_those_of_the_first_items")
 _CLOSED = _stream("a_generator_of_items_is_closed_when_the_block_is_left")
 _KILLED = _stream("a_task_that_takes_too_long_may_be_killed_and_that_is_its_outcome")
-_REFUSED = _stream("an_option_that_is_none_is_refused_where_the_stream_is_made")
+_REFUSED = _stream("an_invalid_option_is_refused_when_the_stream_is_made")
 _STREAM_CALLERS = _stream("the_callers_of_the_tasks_are_who_made_the_stream")
 _ELSEWHERE = _stream("a_stream_may_be_consumed_by_another_process_than_the_one_that_made_it")
 
@@ -255,7 +255,7 @@ _BOTH_RUN = _supervisor("a_task_is_a_child_of_the_supervisor_and_its_result_is_i
 _BOTH_FAIL = _supervisor("awaiting_a_task_that_ends_without_a_result_fails")
 _BOTH_SHUTDOWN = _supervisor("its_shutdown_is_five_seconds_or_what_it_was_given")
 _BOTH_FULL = _supervisor("one_more_than_max_children_is_refused_and_leaves_nothing")
-_DETACHED = _supervisor("start_child_runs_a_task_for_what_it_does")
+_DETACHED = _supervisor("start_child_runs_a_task_and_discards_its_result")
 _FULL = _supervisor("a_stream_ends_cleanly_when_the_supervisor_is_full")
 
 _SUPERVISOR: Cases = {
@@ -281,7 +281,7 @@ _SUPERVISOR: Cases = {
             "a_detached_task_may_be_restarted_and_does_its_work_again"
         ),
         "start_child/1 with $callers": _DETACHED,
-        "terminate_child/2": _supervisor("terminate_child_stops_one_task_and_nobody_elses"),
+        "terminate_child/2": _supervisor("terminate_child_stops_one_task_and_no_other"),
     },
     "task/supervisor_test async/1": {
         "spawns tasks under the supervisor": _BOTH_RUN,

@@ -6,7 +6,8 @@ COUNTS = {"supervisor_SUITE": 66}
 
 
 def _in(module: str, name: str) -> Covered:
-    return Covered(f"../../supervision/test_{module}.py::test_{name}")
+    path = module if "/" in module else f"test_{module}"
+    return Covered(f"../../supervision/{path}.py::test_{name}")
 
 
 def _here(name: str) -> Covered:
@@ -16,21 +17,23 @@ def _here(name: str) -> Covered:
 _NO_UPGRADES = NotPortable("code is not replaced in running processes here")
 _IGNORED = _here("a_dynamic_child_that_ignores_its_start_is_nowhere")
 _DYNAMIC_FAILS = _in(
-    "dynamic_supervisor", "a_start_that_fails_is_raised_as_it_was_and_leaves_nothing"
+    "dynamic_supervisor", "the_error_of_a_failed_start_is_raised_unchanged_and_nothing_is_kept"
 )
 _BOOT_FAILS = _in(
-    "supervisor", "a_child_that_fails_at_boot_takes_those_before_it_down_and_ends_the_supervisor"
+    "supervisor", "a_child_that_fails_at_boot_stops_those_before_it_and_ends_the_supervisor"
 )
 _PERMANENT = _in("supervisor", "a_permanent_child_is_restarted_whatever_it_ended_with")
 _TRANSIENT = _in("supervisor", "a_transient_child_is_restarted_only_if_it_did_not_end_cleanly")
 _TEMPORARY = _in("supervisor", "a_temporary_child_is_forgotten_whatever_it_ended_with")
-_ESCALATION = _in("supervisor_restarts", "giving_up_climbs_the_tree_until_somebody_can_bear_it")
+_ESCALATION = _in(
+    "supervisor_restarts", "giving_up_goes_up_the_tree_to_a_supervisor_within_its_limit"
+)
 _IN_ORDER = _in("supervisor", "children_start_in_order_stop_in_reverse_and_are_listed_last_first")
 _LOOP = _here("a_restart_loop_that_would_go_on_for_ever_can_be_ended")
 _REQUESTS = Covered(
     "../otp/test_supervisors.py::test_61_each_request_about_a_child_in_each_state_has_its_answer"
 )
-_BAD_FIELD = _in("child_spec", "a_field_that_cannot_be_is_refused_with_what_to_write")
+_BAD_FIELD = _in("child_spec", "an_invalid_field_is_refused_with_advice")
 _ONE_SPEC = _in("dynamic_supervisor", "one_spec_serves_many_children_with_arguments_of_their_own")
 
 CASES: Cases = {
@@ -56,29 +59,33 @@ CASES: Cases = {
             "supervisor", "a_starter_dies_with_a_supervisor_that_does_not_boot_unless_it_traps"
         ),
         "sup_start_child_returns_error": _in(
-            "supervisor_requests", "start_child_that_fails_says_why_and_leaves_nothing"
+            "supervisor_requests", "a_failed_start_child_has_the_reason_and_keeps_nothing"
         ),
         "sup_start_restart_child_returns_error": _in(
-            "supervisor_requests", "restart_child_that_fails_says_why_and_leaves_it_not_running"
+            "supervisor_requests", "a_failed_restart_child_has_the_reason_and_leaves_it_stopped"
         ),
         "sup_start_child_returns_error_simple": _DYNAMIC_FAILS,
         "sup_start_map": _IN_ORDER,
         "sup_start_map_simple": _ONE_SPEC,
         "sup_start_map_faulty_specs": _BAD_FIELD,
-        "sup_stop_infinity": _in("children", "an_infinite_shutdown_waits_as_long_as_it_takes"),
-        "sup_stop_timeout": _in(
-            "children", "a_child_that_ignores_its_shutdown_is_killed_when_its_time_is_over"
+        "sup_stop_infinity": _in(
+            "core/test_children", "an_infinite_shutdown_waits_as_long_as_it_takes"
         ),
-        "sup_stop_brutal_kill": _in("children", "a_child_of_brutal_kill_never_runs_terminate"),
+        "sup_stop_timeout": _in(
+            "core/test_children", "a_child_that_ignores_its_shutdown_is_killed_after_the_limit"
+        ),
+        "sup_stop_brutal_kill": _in(
+            "core/test_children", "a_child_with_brutal_kill_never_runs_terminate"
+        ),
         "child_adm": _REQUESTS,
         "child_adm_simple": _in("dynamic_supervisor", "terminate_child_stops_it_for_good"),
         "child_specs": _in(
-            "supervisor_requests", "start_child_refuses_what_cannot_be_a_child_here"
+            "supervisor_requests", "start_child_refuses_a_child_that_does_not_fit_the_supervisor"
         ),
         "extra_return": NotPortable(
             "a start returns a pid and nothing beside it; what else there is to say is sent"
         ),
-        "sup_flags": _in("supervisor", "nothing_starts_if_any_spec_or_option_cannot_be"),
+        "sup_flags": _in("supervisor", "nothing_starts_if_a_spec_or_option_is_invalid"),
         "permanent_normal": _PERMANENT,
         "permanent_shutdown": _PERMANENT,
         "permanent_abnormal": _PERMANENT,
@@ -95,31 +102,34 @@ CASES: Cases = {
         "one_for_one": _in("supervisor", "siblings_of_a_child_that_ends_are_left_alone"),
         "one_for_one_escalation": _ESCALATION,
         "one_for_all": _in(
-            "supervisor_restarts", "one_for_all_takes_everybody_down_and_up_again_for_one_restart"
+            "supervisor_restarts", "one_for_all_restarts_every_child_for_one_restart"
         ),
         "one_for_all_escalation": _ESCALATION,
         "one_for_all_other_child_fails_restart": _in(
             "supervisor_restarts",
             "one_for_all_tries_the_whole_group_again_when_another_child_fails_to_restart",
         ),
-        "rest_for_one": _in("supervisor_restarts", "rest_for_one_takes_down_those_started_later"),
+        "rest_for_one": _in(
+            "supervisor_restarts", "rest_for_one_restarts_the_children_started_later"
+        ),
         "rest_for_one_escalation": _ESCALATION,
         "rest_for_one_other_child_fails_restart": _in(
             "supervisor_restarts",
             "rest_for_one_tries_again_from_the_child_that_failed_to_restart",
         ),
         "simple_one_for_one": _in(
-            "dynamic_supervisor", "the_end_of_a_child_is_judged_as_under_any_supervisor"
+            "dynamic_supervisor", "restart_types_mean_the_same_as_under_a_fixed_supervisor"
         ),
         "simple_one_for_one_shutdown": _in(
-            "children", "a_static_supervisor_stops_one_after_another_and_a_dynamic_one_all_at_once"
+            "core/test_children",
+            "a_static_supervisor_stops_one_after_another_and_a_dynamic_one_all_at_once",
         ),
         "simple_one_for_one_extra": _ONE_SPEC,
         "simple_one_for_one_escalation": _here(
             "a_dynamic_child_that_crashes_once_too_often_ends_the_supervisor_and_its_siblings"
         ),
         "child_unlink": _in(
-            "children", "a_child_that_unlinked_itself_does_not_hang_its_supervisor"
+            "core/test_children", "a_child_that_unlinked_itself_does_not_hang_its_supervisor"
         ),
         "tree": _here("a_tree_is_counted_by_level_restarts_by_branch_and_stops_as_a_whole"),
         "count_children": _in(

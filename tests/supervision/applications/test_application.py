@@ -1,4 +1,4 @@
-"""Applications inside a running Trio program: boot, stop, failure. Signals are in tests/integration."""
+"""Applications in a running Trio program: boot, stop, failure. Signals are in tests/integration."""
 
 import logging
 from functools import partial
@@ -39,7 +39,7 @@ from supervision import (
     process_spec,
     serve,
 )
-from supervision.applications.application import Application, _open, _Switch
+from supervision.applications.application import Application, _open, _Options, _Switch
 from tests.supervision.workers import Log, Outcomes, crash, running, settle, worker
 
 BOOM = Crash(RuntimeError("crash"))
@@ -83,7 +83,7 @@ async def test_cancelling_the_block_from_outside_still_stops_in_order(log: Log) 
     assert trio.current_time() - scope.deadline == pytest.approx(4)
 
 
-async def test_what_does_not_stop_within_the_deadline_is_killed(
+async def test_children_that_do_not_stop_within_the_deadline_are_killed(
     log: Log, caplog: pytest.LogCaptureFixture
 ) -> None:
     slow = worker("slow", log, shutdown=100.0, stop_takes=50.0)
@@ -126,7 +126,7 @@ async def test_a_start_function_that_raises_is_a_failed_start() -> None:
     assert caught.value.reason == Crash(OSError("no route"))
 
 
-async def test_children_that_cannot_be_are_refused_as_by_any_supervisor(log: Log) -> None:
+async def test_invalid_children_are_refused_as_by_any_supervisor(log: Log) -> None:
     with pytest.raises(DuplicateChildId):
         async with quiet([worker("a", log), worker("a", log)]):
             pytest.fail("the block must not run")
@@ -139,7 +139,7 @@ async def test_children_that_cannot_be_are_refused_as_by_any_supervisor(log: Log
 # The end of the top supervisor
 
 
-async def test_wait_fails_when_the_top_supervisor_gives_up_and_says_because_of_whom(
+async def test_wait_fails_when_the_top_supervisor_gives_up_and_names_the_child(
     log: Log,
 ) -> None:
     with pytest.raises(ApplicationFailed) as caught:
@@ -155,7 +155,7 @@ async def test_wait_fails_when_the_top_supervisor_gives_up_and_says_because_of_w
     assert (caught.value.reason, caught.value.id) == (SHUTDOWN, "a")
 
 
-async def test_wait_says_whose_end_below_was_the_cause(log: Log) -> None:
+async def test_wait_names_the_child_below_that_was_the_cause(log: Log) -> None:
     low = Supervisor.child_spec([worker("a", log)], id="low", max_restarts=0)
 
     async def start() -> Pid:
@@ -299,7 +299,7 @@ class SlowToStart(GenServer[None]):
 
 
 def pressed_while_starting(switch: _Switch, times: list[float]) -> Any:
-    """An application whose second child takes ten seconds to start, pressed at these times."""
+    """Run an application whose second child takes ten seconds to start, with signals at these times."""
 
     async def press() -> None:
         for time in times:
@@ -314,10 +314,10 @@ def pressed_while_starting(switch: _Switch, times: list[float]) -> Any:
         ]
         return await Supervisor.start_link(children)
 
-    return _open(switch, top, 20.0, 5.0, False)
+    return _open(switch, _Options(top, 20.0, 5.0, False, None))
 
 
-async def test_told_to_stop_while_it_starts_it_finishes_and_then_stops() -> None:
+async def test_a_signal_during_the_start_lets_it_finish_and_then_stops() -> None:
     began = trio.current_time()
     switch = _Switch(20.0)
     async with pressed_while_starting(switch, [began + 1]) as application:
@@ -328,7 +328,7 @@ async def test_told_to_stop_while_it_starts_it_finishes_and_then_stops() -> None
     assert switch.killed_by is None
 
 
-async def test_told_to_stop_before_it_starts_it_starts_and_stops() -> None:
+async def test_a_signal_before_the_start_lets_it_start_and_then_stops() -> None:
     began = trio.current_time()
     switch = _Switch(20.0)
     switch.press(2)
@@ -337,7 +337,7 @@ async def test_told_to_stop_before_it_starts_it_starts_and_stops() -> None:
     assert trio.current_time() - began == pytest.approx(10)
 
 
-async def test_told_to_stop_while_it_starts_it_has_the_deadline_to_finish_in() -> None:
+async def test_a_start_after_a_signal_has_the_shutdown_deadline() -> None:
     began = trio.current_time()
     switch = _Switch(3.0)
     with pytest.raises(ApplicationStartFailed, match="a signal came before it had started"):
@@ -346,7 +346,7 @@ async def test_told_to_stop_while_it_starts_it_has_the_deadline_to_finish_in() -
     assert trio.current_time() - began == pytest.approx(4)
 
 
-async def test_told_twice_while_it_starts_it_is_killed_at_once() -> None:
+async def test_a_second_signal_during_the_start_kills_at_once() -> None:
     began = trio.current_time()
     switch = _Switch(20.0)
     with pytest.raises(ApplicationKilled):

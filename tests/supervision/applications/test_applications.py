@@ -1,4 +1,4 @@
-"""Several applications: who starts before whom, what happens when one ends, and that nothing of it is left."""
+"""Several applications: the order of starts and stops, the end of one, and what is left of it."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -60,7 +60,7 @@ def note(log: Log, what: str, name: str) -> Callable[[], Awaitable[None]]:
 
 
 def spec(name: str, log: Log, *depends_on: ApplicationSpec, **options: Any) -> ApplicationSpec:
-    """An application with one worker, `name`, that says what happens to it."""
+    """Return an application with one worker, `name`, that logs its starts and stops."""
     start = options.pop("start", None)
     outcomes = options.pop("outcomes", None)
     children = [child_spec(Worker, name, log, id=name, kwargs={"name": name, "outcomes": outcomes})]
@@ -83,7 +83,7 @@ def diamond(log: Log) -> list[ApplicationSpec]:
 # Order
 
 
-async def test_each_starts_after_what_it_depends_on_and_stops_before_it(
+async def test_an_application_starts_after_its_dependencies_and_stops_before_them(
     runtime: Runtime, log: Log
 ) -> None:
     applications = await Applications.start(diamond(log))
@@ -112,7 +112,9 @@ async def test_a_program_of_applications_is_run_like_any_other(log: Log) -> None
     assert log.names("over") == "webrightleftstore"
 
 
-async def test_everything_that_is_missing_is_started_and_said(runtime: Runtime, log: Log) -> None:
+async def test_ensure_all_started_starts_and_returns_what_is_missing(
+    runtime: Runtime, log: Log
+) -> None:
     web, store = diamond(log)
     applications = await Applications.start([store])
     assert await Applications.ensure_all_started(applications, web) == ["left", "right", "web"]
@@ -120,7 +122,7 @@ async def test_everything_that_is_missing_is_started_and_said(runtime: Runtime, 
     assert log.names("start") == "storeleftrightweb"
 
 
-async def test_one_alone_starts_only_if_what_it_depends_on_is_running(
+async def test_an_application_starts_alone_only_if_its_dependencies_run(
     runtime: Runtime, log: Log
 ) -> None:
     store = spec("store", log)
@@ -135,7 +137,7 @@ async def test_one_alone_starts_only_if_what_it_depends_on_is_running(
     assert log.names("start") == "storeweb"
 
 
-async def test_one_can_be_stopped_and_started_again_whoever_depends_on_it(
+async def test_an_application_can_be_stopped_while_others_depend_on_it(
     runtime: Runtime, log: Log
 ) -> None:
     web, _ = diamond(log)
@@ -152,7 +154,7 @@ async def test_one_can_be_stopped_and_started_again_whoever_depends_on_it(
 # Starts that fail
 
 
-async def test_one_that_does_not_start_takes_those_before_it_down(
+async def test_an_application_that_does_not_start_stops_those_before_it(
     runtime: Runtime, log: Log
 ) -> None:
     store = spec("store", log)
@@ -197,7 +199,7 @@ async def test_nothing_of_a_failed_start_is_left(runtime: Runtime, log: Log) -> 
     assert runtime.processes() == [applications]
 
 
-async def test_the_program_says_which_application_did_not_start(log: Log) -> None:
+async def test_the_error_names_the_application_that_did_not_start(log: Log) -> None:
     web = spec("web", log, outcomes=Outcomes(Fail("no port")))
     with pytest.raises(
         ApplicationStartFailed, match="did not start: child 'web' of 'web' failed: no port"
@@ -210,7 +212,7 @@ async def test_the_program_says_which_application_did_not_start(log: Log) -> Non
 
 
 @pytest.mark.parametrize("type", ["permanent", "transient"])
-async def test_the_program_ends_in_order_with_an_application_it_cannot_do_without(
+async def test_the_end_of_a_permanent_application_ends_the_program_in_order(
     log: Log, type: Any
 ) -> None:
     store = spec("store", log, type=type)
@@ -237,7 +239,7 @@ async def crash_of(name: str) -> None:
     await settle()
 
 
-async def test_a_temporary_application_that_ends_is_only_missing(
+async def test_the_end_of_a_temporary_application_changes_nothing_else(
     runtime: Runtime, log: Log, caplog: pytest.LogCaptureFixture
 ) -> None:
     logger.attach(runtime.telemetry)
@@ -283,9 +285,7 @@ async def test_a_master_that_is_killed_is_an_application_that_ended(
 # Stragglers
 
 
-async def test_what_came_from_an_application_ends_with_it_in_its_tree_or_not(
-    runtime: Runtime, log: Log
-) -> None:
+async def test_every_process_of_an_application_ends_with_it(runtime: Runtime, log: Log) -> None:
     strays: list[Pid] = []
 
     async def stray(depth: int) -> None:
@@ -374,13 +374,13 @@ def test_one_application_may_be_needed_by_many(log: Log) -> None:
 
 
 @pytest.mark.parametrize(("option", "value"), [("type", "eternal"), ("depends_on", ["store"])])
-def test_an_application_that_cannot_be_is_refused(option: str, value: Any) -> None:
+def test_an_invalid_application_is_refused(option: str, value: Any) -> None:
     options: Any = {option: value}
     with pytest.raises(BadApplication, match="write"):
         ApplicationSpec(name="web", top=[], **options)
 
 
-async def test_an_application_that_starts_others_while_it_starts_is_told_why_not(
+async def test_a_request_from_the_start_of_an_application_is_refused(
     runtime: Runtime, log: Log
 ) -> None:
     class Eager(GenServer[None]):
@@ -401,7 +401,9 @@ async def test_an_application_that_starts_others_while_it_starts_is_told_why_not
         await Applications.start_application("applications", spec("eager", log, start=eager))
 
 
-async def test_one_that_asks_from_its_end_is_told_why_not(runtime: Runtime, log: Log) -> None:
+async def test_a_request_from_the_stop_of_an_application_is_refused(
+    runtime: Runtime, log: Log
+) -> None:
     heard: list[Any] = []
 
     async def asks() -> None:

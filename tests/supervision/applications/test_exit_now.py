@@ -1,4 +1,4 @@
-"""The end of a program that was told twice to stop, in a program of its own."""
+"""The end of a program after a second signal, in a separate program."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def ended(how: str) -> tuple[int, str, str]:
     return done.returncode, done.stdout, done.stderr
 
 
-def test_what_was_logged_and_printed_is_written_out_and_nothing_else_runs() -> None:
+def test_the_log_and_the_output_are_written_out_and_nothing_else_runs() -> None:
     assert ended("fine") == (143, "printed", "logged\nkilled\n")
 
 

@@ -1,4 +1,4 @@
-"""Stopping children: by time, brutally, without limit, one by one and all at once."""
+"""The stop of children: with a limit, by a kill, without a limit, one by one and together."""
 
 import math
 from typing import Any
@@ -41,7 +41,7 @@ async def time_to_stop(supervisor: Pid) -> float:
     return trio.current_time() - began
 
 
-async def test_a_child_that_ignores_its_shutdown_is_killed_when_its_time_is_over(
+async def test_a_child_that_ignores_its_shutdown_is_killed_after_the_limit(
     runtime: Runtime,
 ) -> None:
     supervisor = await Supervisor.start([process_spec(ignores_shutdown, shutdown=0.05)])
@@ -59,13 +59,13 @@ async def test_a_child_that_stops_in_time_takes_no_longer_than_it_needs(
     assert log.names("stop") == "a"
 
 
-async def test_a_child_of_brutal_kill_never_runs_terminate(runtime: Runtime, log: Log) -> None:
+async def test_a_child_with_brutal_kill_never_runs_terminate(runtime: Runtime, log: Log) -> None:
     supervisor = await Supervisor.start([worker("a", log, shutdown="brutal_kill", stop_takes=3.0)])
     assert await time_to_stop(supervisor) == 0
     assert log.names("stop") == ""
 
 
-async def test_a_shutdown_of_zero_seconds_kills_whoever_is_not_gone_at_once(
+async def test_a_shutdown_of_zero_seconds_kills_every_child_that_does_not_end_at_once(
     runtime: Runtime, log: Log
 ) -> None:
     supervisor = await Supervisor.start([worker("a", log, shutdown=0, stop_takes=0.001)])
@@ -152,7 +152,7 @@ async def test_the_end_of_a_child_that_unlinked_itself_is_not_seen_and_stopping_
         await Supervisor.terminate_child(supervisor, "a")
 
 
-async def test_a_child_that_swallows_its_cancellation_is_given_up_after_the_kill_grace(
+async def test_a_child_that_swallows_its_cancellation_is_dead_after_the_kill_grace(
     runtime: Runtime,
 ) -> None:
     release = trio.Event()
@@ -226,7 +226,7 @@ async def test_many_children_stop_together_without_searching_the_mailbox_again_a
         ("permanent", "brutal_kill", Crash(ValueError()), False),
     ],
 )
-def test_what_counts_as_having_stopped_as_asked(
+def test_the_reasons_of_a_stop_as_asked(
     restart: RestartType, shutdown: Any, reason: object, expected: bool
 ) -> None:
     assert stopped_as_asked(restart, shutdown, reason) is expected

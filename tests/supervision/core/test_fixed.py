@@ -1,4 +1,4 @@
-"""Trees of supervisors, whatever their classes: asked, walked, drawn."""
+"""Trees of all kinds of supervisors: requests, values, drawings."""
 
 import pytest
 import trio
@@ -58,7 +58,7 @@ async def test_what_only_another_kind_does_is_refused_and_says_which(runtime: Ru
     kinds = await one_of_each()
     with trio.fail_after(1):
         with pytest.raises(
-            UnknownRequest, match=r"a Supervisor cannot .* DynamicSupervisor\.start_child"
+            UnknownRequest, match=r"a Supervisor does not handle .* DynamicSupervisor\.start_child"
         ):
             await DynamicSupervisor.start_child(kinds["static"], a_worker())
         with pytest.raises(UnknownRequest) as caught:
@@ -71,7 +71,7 @@ async def test_what_only_another_kind_does_is_refused_and_says_which(runtime: Ru
             await DynamicSupervisor.terminate_child(kinds["parts"], kinds["pool"])
 
 
-async def test_a_request_that_nobody_knows_is_answered_with_the_error(runtime: Runtime) -> None:
+async def test_an_unknown_request_is_answered_with_the_error(runtime: Runtime) -> None:
     for supervisor in (await one_of_each()).values():
         answer = await call(supervisor, "how are you", timeout=1)
         assert isinstance(answer, UnknownRequest)
@@ -110,7 +110,9 @@ async def test_a_tree_is_drawn_with_ids_names_labels_strategies_and_pids(runtime
     assert render("top").splitlines()[:2] == [f"top (rest_for_one) {top!r}", f"├── store {store!r}"]
 
 
-async def test_what_is_not_running_is_shown_as_it_is(runtime: Runtime, log: Log) -> None:
+async def test_children_that_are_not_running_are_shown_with_their_state(
+    runtime: Runtime, log: Log
+) -> None:
     top = await Supervisor.start(
         [worker(name, log) for name in "abc"], label="top", backoff=Backoff(1.0, 1.0)
     )
@@ -132,7 +134,7 @@ async def test_what_is_not_running_is_shown_as_it_is(runtime: Runtime, log: Log)
     assert [node.type for node in tree.walk()] == ["supervisor", "worker", "worker", "worker"]
 
 
-async def test_a_supervisor_that_is_busy_is_shown_all_the_same(runtime: Runtime) -> None:
+async def test_a_busy_supervisor_is_shown_without_a_wait(runtime: Runtime) -> None:
     async def slow() -> Pid:
         await trio.sleep(60)
         raise AssertionError("not reached")
@@ -149,14 +151,14 @@ async def test_a_supervisor_that_is_busy_is_shown_all_the_same(runtime: Runtime)
     assert trio.current_time() == began
 
 
-async def test_what_only_says_that_it_is_a_supervisor_is_shown_without_children(
+async def test_a_process_of_type_supervisor_that_is_none_is_shown_without_children(
     runtime: Runtime,
 ) -> None:
     top = await Supervisor.start([process_spec(forever, type="supervisor")], label="top")
     assert render(top, pids=False) == "top (one_for_one)\n└── forever (supervisor)"
 
 
-async def test_a_process_is_a_tree_of_one_and_nobody_is_none(runtime: Runtime) -> None:
+async def test_a_process_is_a_tree_of_one_node_and_an_unknown_name_raises(runtime: Runtime) -> None:
     assert render(spawn(forever), pids=False) == "forever"
     with pytest.raises(NoProcess):
         render("nobody")

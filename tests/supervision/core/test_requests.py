@@ -1,5 +1,6 @@
-"""A call to a supervisor that could never be answered is refused; all others are answered."""
+"""Refusal of calls to a supervisor that could never be answered. All other calls are answered."""
 
+import traceback
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -26,9 +27,11 @@ from supervision import (
     ChildSpec,
     ChildStartFailed,
     DynamicSupervisor,
+    SupervisionError,
     Supervisor,
     SupervisorDeadlock,
     child_spec,
+    process_spec,
 )
 from supervision._core.requests import children_of, kind_of
 
@@ -36,7 +39,7 @@ Question = Callable[[], Awaitable[object]]
 
 
 class Asks(GenServer[None]):
-    """Asks something when it starts, or when it stops, and writes down the answer."""
+    """A worker that sends a request when it starts or stops, and notes the answer."""
 
     async def init(
         self,
@@ -85,7 +88,7 @@ async def test_a_child_that_calls_its_supervisor_in_init_fails_and_is_told_why(
     assert "handle_continue" in str(error)
 
 
-async def test_the_same_holds_for_every_question_and_every_kind_of_supervisor(
+async def test_every_request_to_every_kind_of_supervisor_is_checked(
     runtime: Runtime,
 ) -> None:
     supervisor = await Supervisor.start([], name="top")
@@ -112,7 +115,7 @@ async def test_the_same_holds_for_every_question_and_every_kind_of_supervisor(
             await DynamicSupervisor.start_child(pool, asks(first=question))
 
 
-async def test_a_child_that_calls_its_supervisor_in_terminate_is_told_why(
+async def test_a_child_that_calls_its_supervisor_in_terminate_gets_the_error(
     runtime: Runtime,
 ) -> None:
     answers: list[Any] = []
@@ -124,7 +127,7 @@ async def test_a_child_that_calls_its_supervisor_in_terminate_is_told_why(
     assert (error.supervisor, error.phase, error.id) == (supervisor, "stop", "asks")
 
 
-async def test_a_dynamic_supervisor_that_stops_all_or_one_is_not_to_be_called_either(
+async def test_a_call_to_a_dynamic_supervisor_that_stops_the_caller_is_refused(
     runtime: Runtime,
 ) -> None:
     answers: list[Any] = []
@@ -181,7 +184,7 @@ async def test_a_running_child_may_call_while_a_sibling_starts_or_stops(runtime:
     assert counted.specs == 2
 
 
-async def test_strangers_and_tasks_that_are_no_processes_wait_for_a_busy_supervisor(
+async def test_other_processes_and_plain_tasks_wait_for_a_busy_supervisor(
     runtime: Runtime,
 ) -> None:
     supervisor = await Supervisor.start([], name="top")
@@ -230,7 +233,7 @@ async def test_a_helper_that_nobody_waits_for_may_call_the_supervisor_above_its_
     assert counts == [1]
 
 
-async def test_nothing_is_remembered_about_supervisors_that_have_ended(runtime: Runtime) -> None:
+async def test_nothing_is_kept_about_supervisors_that_have_ended(runtime: Runtime) -> None:
     supervisor = await Supervisor.start([DynamicSupervisor])
     below = next(child.pid for child in children_of(supervisor))
     assert isinstance(below, Pid)
@@ -238,3 +241,15 @@ async def test_nothing_is_remembered_about_supervisors_that_have_ended(runtime: 
     await stop(supervisor)
     assert (kind_of(supervisor), kind_of(below)) == (None, None)
     assert children_of(supervisor) == []
+
+
+async def test_the_traceback_of_a_refusal_has_no_frames_of_the_supervisor(runtime: Runtime) -> None:
+    fixed, pool = await Supervisor.start([]), await DynamicSupervisor.start(max_children=0)
+    for refused in (
+        Supervisor.terminate_child(fixed, "absent"),
+        DynamicSupervisor.start_child(pool, process_spec(trio.sleep_forever)),
+    ):
+        with pytest.raises(SupervisionError) as caught:
+            await refused
+        frames = traceback.extract_tb(caught.value.__traceback__)
+        assert frames[-1].name == "ask"

@@ -1,4 +1,4 @@
-"""Functions for tasks under test, and what tests of tasks look at again and again."""
+"""Functions for tasks under test, and checks that many tests of tasks share."""
 
 from typing import Any
 
@@ -36,19 +36,19 @@ async def forever() -> int:
 
 
 async def deaf() -> int:
-    """A task that takes no hint: it traps exits and does not look at them."""
+    """Trap exits and ignore them."""
     trap_exits()
     await trio.sleep_forever()
     return 0
 
 
 async def nothing_left(seconds: float = 20) -> None:
-    """Fail if anything is or comes into the mailbox of the current process, now or for some time."""
+    """Fail if a message is in the mailbox of the current process, or comes within some time."""
     await settle()
     await nothing_arrives(seconds)
 
 
 async def outcome_of(function: Any, *args: Any) -> Any:
-    """How another process ends that runs this; what it is about is that it may die of it."""
+    """Run this in another process and return its exit reason."""
     pid: Pid = spawn(function, *args)
     return (await down(monitor(pid))).reason

@@ -1,4 +1,4 @@
-"""Several tasks at once: all of their results, or what there is of them after a while."""
+"""Waits for several tasks: for all results, or for a limited time."""
 
 import math
 from typing import Any
@@ -49,7 +49,7 @@ async def test_results_come_in_the_order_of_the_tasks_when_the_slowest_has_ended
 
 
 @in_process()
-async def test_no_tasks_have_no_results_at_once() -> None:
+async def test_no_tasks_give_no_results_at_once() -> None:
     assert await await_many([]) == []
     assert await yield_many([]) == []
 
@@ -138,7 +138,7 @@ async def test_only_the_owner_may_wait_for_many() -> None:
 
 
 @in_process()
-async def test_whoever_has_not_ended_has_no_outcome_and_can_be_asked_again() -> None:
+async def test_a_running_task_has_no_outcome_and_can_be_awaited_again() -> None:
     quick, slow = sleepers(1, 6)
     assert await yield_many([quick, slow], timeout=2) == [(quick, Ok(1)), (slow, None)]
     assert await yield_many([quick, slow], timeout=5) == [(quick, Exited(NOPROC)), (slow, Ok(6))]
@@ -216,7 +216,7 @@ async def test_the_time_may_be_up_before_the_limit_is_reached() -> None:
 
 @pytest.mark.parametrize(("option", "value"), [("on_timeout", "kill"), ("limit", 0)])
 @in_process()
-async def test_an_option_that_is_none_is_refused(option: str, value: Any) -> None:
+async def test_an_invalid_option_is_refused(option: str, value: Any) -> None:
     with pytest.raises(BadTaskOption, match="write") as caught:
         await yield_many([], **{option: value})
     assert caught.value.option == option
@@ -262,7 +262,7 @@ async def test_looking_at_many_finds_that_the_owner_has_received_the_end_of_one(
 
 @pytest.mark.parametrize(("on_timeout", "alive"), [("kill_task", False), ("ignore", True)])
 @in_process()
-async def test_what_happens_to_those_still_running_happens_to_given_up_ones_too(
+async def test_on_timeout_also_applies_to_tasks_whose_results_were_discarded(
     on_timeout: Any, alive: bool
 ) -> None:
     given_up, running = Task.async_(deaf), Task.async_(deaf)

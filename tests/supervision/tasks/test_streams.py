@@ -1,4 +1,4 @@
-"""Streams: how many tasks at a time, in which order, and what is left when they are left."""
+"""Streams: the number of tasks at a time, the order of outcomes, and the end of the block."""
 
 import itertools
 import math
@@ -72,7 +72,7 @@ async def test_every_item_has_its_outcome_and_nothing_is_left(opener: Opener, si
 @any_stream
 @at_a_time
 @in_process()
-async def test_the_slowest_first_comes_first_nevertheless(opener: Opener, size: int) -> None:
+async def test_ordered_outcomes_wait_for_a_slow_first_one(opener: Opener, size: int) -> None:
     seconds = [3.0, 2.0, 1.0, 0.0]
     outcomes = await everything(opener, sleep_for, seconds, max_concurrency=size)
     assert outcomes == [Ok(n) for n in seconds]
@@ -90,9 +90,7 @@ async def test_unordered_outcomes_come_as_they_are_ready(opener: Opener) -> None
 @any_stream
 @at_a_time
 @in_process()
-async def test_never_more_than_so_many_run_and_never_fewer_than_could(
-    opener: Opener, size: int
-) -> None:
+async def test_as_many_tasks_run_as_the_limit_allows(opener: Opener, size: int) -> None:
     running, most = 0, 0
 
     async def work(seconds: float) -> None:
@@ -111,7 +109,7 @@ async def test_never_more_than_so_many_run_and_never_fewer_than_could(
 
 
 @in_process()
-async def test_items_are_taken_one_by_one_as_there_is_room_and_somebody_asks() -> None:
+async def test_items_are_taken_when_a_task_may_start_and_the_consumer_waits() -> None:
     taken: list[int] = []
 
     def numbers() -> Iterator[float]:
@@ -160,7 +158,7 @@ async def test_messages_of_others_stay_whatever_they_look_like() -> None:
 
 @linked_stream
 @in_process()
-async def test_a_crash_takes_a_consumer_along_that_does_not_trap_exits(opener: Opener) -> None:
+async def test_a_crash_ends_a_consumer_that_does_not_trap_exits(opener: Opener) -> None:
     async def consumer() -> None:
         await everything(opener, fails_on_two, range(9), max_concurrency=4)
 
@@ -172,7 +170,7 @@ async def test_a_crash_takes_a_consumer_along_that_does_not_trap_exits(opener: O
 
 @linked_stream
 @in_process()
-async def test_a_crash_ends_the_other_tasks_too_however_stubborn(opener: Opener) -> None:
+async def test_a_crash_also_ends_tasks_that_ignore_a_shutdown(opener: Opener) -> None:
     pids: list[Pid] = []
 
     async def work(number: int) -> int:
@@ -203,7 +201,7 @@ async def test_a_crash_is_an_outcome_for_a_consumer_that_traps_exits(opener: Ope
 
 
 @in_process()
-async def test_a_crash_is_an_outcome_for_anybody_if_the_tasks_are_not_linked() -> None:
+async def test_a_crash_is_an_outcome_for_every_consumer_without_links() -> None:
     supervisor = await TaskSupervisor.start_link()
     async with TaskSupervisor.async_stream_nolink(
         supervisor, fails_on_two, range(4), max_concurrency=4, zip_input_on_exit=True
@@ -228,7 +226,7 @@ async def test_an_exit_is_an_outcome_with_its_reason(
 
 @any_stream
 @in_process()
-async def test_a_normal_exit_without_a_result_harms_nobody(opener: Opener) -> None:
+async def test_a_normal_exit_without_a_result_is_an_outcome(opener: Opener) -> None:
     outcomes = await everything(opener, end_with, [NORMAL], max_concurrency=1)
     assert outcomes == [Exited(NORMAL)]
 
@@ -300,7 +298,7 @@ async def test_each_task_has_the_time_for_itself_and_five_seconds_unless_told_ot
 
 
 @in_process()
-async def test_a_task_that_does_not_let_itself_be_stopped_is_killed_too() -> None:
+async def test_a_task_that_ignores_a_shutdown_is_killed_too() -> None:
     async def work(number: int) -> int:
         return await deaf()
 
@@ -421,7 +419,7 @@ async def test_outcomes_that_are_cut_short_are_those_of_the_first_items(
 
 
 @in_process()
-async def test_a_stream_that_was_never_asked_starts_nothing() -> None:
+async def test_a_stream_without_a_consumer_starts_nothing() -> None:
     before = processes()
     async with async_stream(double, [1], max_concurrency=1):
         assert processes() == before + 1
@@ -473,7 +471,7 @@ async def test_the_tasks_end_with_their_consumer_however_that_ends(
 
 
 @in_process()
-async def test_a_consumer_whose_stream_is_killed_is_told_if_it_survives_that() -> None:
+async def test_a_consumer_that_survives_the_kill_of_its_stream_gets_task_exit() -> None:
     trap_exits()
     with pytest.raises(TaskExit) as caught:
         async with async_stream(forever_for, [1], max_concurrency=1) as results:
@@ -616,9 +614,7 @@ async def test_a_runtime_that_ends_in_the_middle_of_a_stream_ends() -> None:
         ("on_timeout", "kill"),
     ],
 )
-def test_an_option_that_is_none_is_refused_where_the_stream_is_made(
-    option: str, value: Any
-) -> None:
+def test_an_invalid_option_is_refused_when_the_stream_is_made(option: str, value: Any) -> None:
     options: Any = {"max_concurrency": 1, option: value}
     with pytest.raises(BadTaskOption, match="write") as caught:
         async_stream(double, [1], **options)

@@ -1,4 +1,4 @@
-"""One task: its result, its end, who may wait for it, and what is left when nobody waits any more."""
+"""One task: its result, its end, its owner, and discarded results."""
 
 import functools
 import math
@@ -109,7 +109,7 @@ async def starts_and_lives(start: Any) -> None:
 
 
 @in_process()
-async def test_start_link_runs_a_task_that_takes_its_starter_along() -> None:
+async def test_a_crash_of_a_start_link_task_ends_its_starter() -> None:
     assert await outcome_of(starts_and_lives, Task.start_link) == Crash(ValueError("x"))
 
 
@@ -143,7 +143,7 @@ async def test_a_completed_task_has_its_result_without_a_process() -> None:
 
 
 @in_process()
-async def test_callers_are_who_asked_for_the_task_and_who_asked_for_that() -> None:
+async def test_callers_are_the_owner_of_the_task_and_the_owners_above() -> None:
     me = current_pid()
     assert callers() == ()
 
@@ -183,7 +183,7 @@ async def test_a_process_that_a_task_spawns_is_no_task_and_has_no_callers() -> N
     assert heard == [((), 2)]
 
 
-async def test_whoever_is_no_process_is_nobodys_caller(runtime: Runtime) -> None:
+async def test_a_plain_task_is_not_a_caller(runtime: Runtime) -> None:
     heard: list[tuple[Pid, ...]] = []
 
     async def work() -> None:
@@ -198,7 +198,7 @@ async def test_whoever_is_no_process_is_nobodys_caller(runtime: Runtime) -> None
 
 
 @in_process()
-async def test_a_crash_takes_a_linked_owner_along() -> None:
+async def test_a_crash_ends_a_linked_owner() -> None:
     async def owner() -> None:
         _ = Task.async_(crash, ValueError("x"))
         await trio.sleep_forever()
@@ -281,7 +281,7 @@ async def test_a_wait_that_is_cancelled_leaves_nothing_behind_at_any_moment() ->
         with trio.move_on_after(limit) as scope:
             assert await task == 1.0
         if scope.cancelled_caught:
-            with pytest.raises(TaskExit, match="has no result to give"):
+            with pytest.raises(TaskExit, match="has no result"):
                 await task
         await nothing_left()
 
@@ -357,7 +357,7 @@ async def test_other_messages_stay_where_they_are() -> None:
 
 
 @in_process()
-async def test_yield_looks_as_often_as_one_likes() -> None:
+async def test_yield_may_be_called_again_and_again() -> None:
     task = Task.async_(sleep_for, 2.5)
     looks = [await task.yield_(timeout=1) for _ in range(3)]
     assert looks == [None, None, Ok(2.5)]
@@ -380,7 +380,7 @@ async def test_yield_gives_the_end_of_a_task_as_a_value(reason: Any) -> None:
 
 
 @in_process()
-async def test_a_cancelled_look_gives_nothing_up() -> None:
+async def test_a_cancelled_yield_discards_nothing() -> None:
     task = Task.async_(sleep_for, 2.0)
     with trio.move_on_after(1):
         await task.yield_(timeout=10)
@@ -391,7 +391,7 @@ async def test_a_cancelled_look_gives_nothing_up() -> None:
 
 
 @in_process()
-async def test_ignoring_a_running_task_throws_its_result_or_its_crash_away() -> None:
+async def test_ignoring_a_running_task_discards_its_result_or_its_crash() -> None:
     for function, argument in ((sleep_for, 1.0), (fail_after, 1.0)):
         task: Task[Any] = Task.async_(function, argument)
         assert await task.ignore() is None
@@ -460,7 +460,7 @@ async def test_shutdown_gives_a_result_that_was_there_however_the_task_ended_aft
     ],
 )
 @in_process()
-async def test_shutdown_of_a_task_that_has_ended_says_how_unless_it_is_how_it_was_to_end(
+async def test_shutdown_of_an_ended_task_returns_its_reason_unless_it_is_shutdown(
     limit: Any, reason: Any, outcome: Any
 ) -> None:
     trap_exits()
@@ -474,7 +474,7 @@ async def test_shutdown_of_a_task_that_has_ended_says_how_unless_it_is_how_it_wa
 
 
 @in_process()
-async def test_a_task_that_does_not_stop_in_time_is_killed_and_that_is_said() -> None:
+async def test_a_task_that_does_not_stop_in_time_is_killed_and_the_outcome_is_killed() -> None:
     task = Task.async_(deaf)
     await settle()
     began = trio.current_time()
@@ -484,7 +484,7 @@ async def test_a_task_that_does_not_stop_in_time_is_killed_and_that_is_said() ->
 
 
 @in_process()
-async def test_a_brutal_kill_does_not_ask() -> None:
+async def test_a_brutal_kill_runs_no_clean_up_of_the_task() -> None:
     task = Task.async_(deaf)
     await settle()
     began = trio.current_time()
@@ -500,7 +500,7 @@ async def test_shutdown_of_a_task_without_a_process_gives_its_result() -> None:
 
 @pytest.mark.parametrize("limit", [-1, "kill", None, float("nan")])
 @in_process()
-async def test_a_limit_that_is_none_is_refused_and_the_task_untouched(limit: Any) -> None:
+async def test_an_invalid_limit_is_refused_and_the_task_untouched(limit: Any) -> None:
     task = Task.async_(sleep_for, 1.0)
     with pytest.raises(BadTaskOption, match="write seconds"):
         await task.shutdown(limit)
@@ -550,7 +550,7 @@ GIVING_UP = [
 @pytest.mark.parametrize("limit", [5.0, 0, "brutal_kill"])
 @pytest.mark.parametrize("give_up", GIVING_UP)
 @in_process()
-async def test_shutdown_stops_a_task_whose_result_was_given_up(give_up: Any, limit: Any) -> None:
+async def test_shutdown_stops_a_task_whose_result_was_discarded(give_up: Any, limit: Any) -> None:
     task = Task.async_(forever)
     await give_up(task)
     assert task.pid is not None
@@ -563,7 +563,7 @@ async def test_shutdown_stops_a_task_whose_result_was_given_up(give_up: Any, lim
 
 @pytest.mark.parametrize("give_up", GIVING_UP)
 @in_process()
-async def test_shutdown_kills_a_given_up_task_that_does_not_stop_in_time(give_up: Any) -> None:
+async def test_shutdown_kills_a_discarded_task_that_does_not_stop_in_time(give_up: Any) -> None:
     task = Task.async_(deaf)
     await settle()
     await give_up(task)
@@ -607,9 +607,7 @@ async def test_a_wait_for_a_task_whose_end_the_owner_has_received_ends_at_once()
         task = Task.async_(end_with, "boom")
         assert (await down(task.ref)).reason == "boom"
         if wait == "result":
-            with pytest.raises(
-                TaskExit, match=r"taken before, by a wait or with receive\(\)"
-            ) as caught:
+            with pytest.raises(TaskExit, match=r"a wait or receive\(\) took it before") as caught:
                 await task.result(timeout=math.inf)
             assert caught.value.reason is NOPROC
         elif wait == "yield_":

@@ -1,4 +1,4 @@
-"""Tasks under a supervisor: whose child, whose caller, and who dies of what."""
+"""Tasks under a supervisor: parents, callers and links."""
 
 from typing import Any
 
@@ -162,7 +162,7 @@ async def test_one_more_than_max_children_is_refused_and_leaves_nothing(start: A
 
 
 @in_process()
-async def test_a_crash_takes_a_linked_owner_along_and_never_the_supervisor() -> None:
+async def test_a_crash_ends_a_linked_owner_and_never_the_supervisor() -> None:
     supervisor = await TaskSupervisor.start_link()
 
     async def owner(start: Any) -> None:
@@ -254,7 +254,7 @@ async def test_a_server_gets_a_result_and_a_clean_end_or_a_crash_alone() -> None
 
 
 @in_process()
-async def test_a_task_whose_owner_dies_before_it_says_what_to_do_ends_with_that() -> None:
+async def test_a_task_whose_owner_ends_before_the_begin_message_ends_too() -> None:
     supervisor = await TaskSupervisor.start_link()
     owner = spawn(asks_for_a_task, supervisor)
     await settle()
@@ -265,14 +265,14 @@ async def test_a_task_whose_owner_dies_before_it_says_what_to_do_ends_with_that(
 
 
 async def asks_for_a_task(supervisor: Pid) -> None:
-    """What `async_` does, up to the moment at which the task is told what to do."""
+    """Start a task as `async_` does, without its `Begin` message."""
     waiting = ChildSpec("task", spawn_waiting, restart="temporary")
     await DynamicSupervisor.start_child(supervisor, waiting, current_pid(), "task")
     await trio.sleep_forever()
 
 
 @in_process()
-async def test_a_task_that_is_never_told_what_to_do_ends_after_five_seconds() -> None:
+async def test_a_task_without_a_begin_message_ends_after_five_seconds() -> None:
     supervisor = await TaskSupervisor.start_link()
     spawn(asks_for_a_task, supervisor)
     await settle()
@@ -303,7 +303,7 @@ async def test_a_start_that_is_cancelled_leaves_no_task_behind_for_long() -> Non
 
 
 @in_process()
-async def test_start_child_runs_a_task_for_what_it_does() -> None:
+async def test_start_child_runs_a_task_and_discards_its_result() -> None:
     me, supervisor = current_pid(), await TaskSupervisor.start_link()
 
     async def work(greeting: str) -> None:
@@ -347,14 +347,14 @@ async def test_a_detached_task_has_five_seconds_to_stop_or_what_it_was_given() -
 
 @pytest.mark.parametrize("options", [{"restart": "sometimes"}, {"shutdown": -1}])
 @in_process()
-async def test_a_detached_task_that_cannot_be_is_refused(options: Any) -> None:
+async def test_an_invalid_detached_task_is_refused(options: Any) -> None:
     supervisor = await TaskSupervisor.start_link()
     with pytest.raises(BadChildSpec):
         await TaskSupervisor.start_child(supervisor, forever, **options)
 
 
 @in_process()
-async def test_terminate_child_stops_one_task_and_nobody_elses() -> None:
+async def test_terminate_child_stops_one_task_and_no_other() -> None:
     supervisor = await TaskSupervisor.start_link()
     one, other = [await TaskSupervisor.start_child(supervisor, forever) for _ in range(2)]
     await TaskSupervisor.terminate_child(supervisor, one)
@@ -398,7 +398,7 @@ async def test_a_stream_ends_cleanly_when_the_supervisor_is_full(stream: Any) ->
     "stream", [TaskSupervisor.async_stream, TaskSupervisor.async_stream_nolink]
 )
 @in_process()
-async def test_a_stream_under_a_supervisor_that_is_not_there_says_so(stream: Any) -> None:
+async def test_a_stream_under_a_supervisor_that_does_not_exist_raises(stream: Any) -> None:
     with pytest.raises(NoProcess):
         async with stream("nobody", sleep_for, [1.0], max_concurrency=4) as results:
             async for _ in results:

@@ -25,6 +25,7 @@ from supervision.chaos.errors import InvariantViolated
 from supervision.chaos.faults.kinds import Hang, SwallowCancellation
 from supervision.chaos.faults.moments import On
 from supervision.chaos.invariants.trees import NoOrphan
+from supervision.events import CHILD_START_FAILED
 from supervision.simulation.knobs import Knobs
 from supervision.simulation.simulate import simulate
 from supervision.simulation.world.world import World
@@ -72,7 +73,7 @@ async def _skips_the_first(self: Tree, pivot: Any) -> Any:
 async def _goes_on(self: Tree, pivot: Any, reason: ExitReason, pid: Any = None) -> None:
     for child in await _stop_group(self, pivot):
         if not isinstance(await self._launch(child), Pid):
-            self._report_start_failed(child.spec, reason, restart=True)
+            self._report(CHILD_START_FAILED, child.spec, None, reason=reason, restart=True)
 
 
 async def _boots_backwards(self: Tree) -> None:
