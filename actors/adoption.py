@@ -18,11 +18,12 @@ from typing import Any, TypeVar
 
 import trio
 
-from actors._kernel.process import Process, acting_process, current_process, require_runtime
+from actors._kernel.current import require_runtime
 from actors._kernel.reasons import escaping, only_exits, reason_of
+from actors._kernel.runtime import Process, acting_process, current_process
+from actors.arguments import check_async
 from actors.errors import ActorsError
 from actors.exits import KILL, NORMAL, SHUTDOWN, ExitReason, is_normal_exit
-from actors.functions import check_async
 from actors.refs import Pid
 
 __all__ = ["ProcessFailed", "adopt", "as_process", "scoped_spawn"]
@@ -92,7 +93,7 @@ async def as_process(*, name: object = None, label: str | None = None) -> AsyncI
         current_process.reset(token)
         if process.dying:
             told, reason = True, process.reason
-        runtime._end(process, reason)
+        runtime.end(process, reason)
         process.task = None
     if told and not is_normal_exit(reason):
         raise ProcessFailed(process.pid, reason)

@@ -33,17 +33,13 @@ catch them. `NameInUse` is no exception: it is the reason of an AlreadyStarted.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from types import CoroutineType
-from typing import TYPE_CHECKING
 
 from attrs import frozen
 
 from actors.exits import CALLING_SELF, NOPROC, TIMEOUT, Crash, ExitReason, Shutdown
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from actors.refs import Pid
+from actors.refs import Pid
 
 __all__ = [
     "ActorsError",

@@ -18,7 +18,6 @@ __all__ = [
     "CALLING_SELF",
     "KILL",
     "KILLED",
-    "NOCONNECTION",
     "NOPROC",
     "NORMAL",
     "SHUTDOWN",
@@ -46,7 +45,6 @@ class Reason(enum.Enum):
     NOPROC = "noproc"
     TIMEOUT = "timeout"
     CALLING_SELF = "calling_self"
-    NOCONNECTION = "noconnection"
 
     def __repr__(self) -> str:
         return self.name
@@ -68,8 +66,6 @@ TIMEOUT: Final = Reason.TIMEOUT
 """Something took longer than it was given."""
 CALLING_SELF: Final = Reason.CALLING_SELF
 """A process called itself, which could never be answered."""
-NOCONNECTION: Final = Reason.NOCONNECTION
-"""The other node is gone."""
 
 ExitReason: TypeAlias = object
 """Any value: one of `Reason`, a `Shutdown`, a `Crash`, or whatever an application passes to `exit`."""
@@ -120,7 +116,6 @@ def judge(
     reason: ExitReason,
     *,
     linked: bool,
-    link_active: bool = True,
     trapping: bool,
     from_self: bool = False,
 ) -> tuple[Verdict, ExitReason]:
@@ -131,15 +126,12 @@ def judge(
     Args:
         reason: the reason that the signal carries.
         linked: it was sent because a linked process ended, not by `send_exit`.
-        link_active: for a linked signal, whether the link still stands at the receiver.
         trapping: the receiver traps exits.
         from_self: sender and receiver are the same process.
 
     Returns:
         What happens, and the reason that the message or the death carries.
     """
-    if linked and not link_active:
-        return Verdict.DROP, reason
     if not linked and reason is KILL:
         return Verdict.DIE, KILLED
     if trapping:

@@ -19,13 +19,9 @@ from trio.lowlevel import (
     wait_task_rescheduled,
 )
 
-from actors._kernel.address_check import check_address, check_pid
-from actors._kernel.process import (
-    Monitor,
-    acting_process,
-    require_process,
-    start_monitor,
-)
+from actors._kernel.current import Monitor, require_process, start_monitor
+from actors._kernel.runtime import acting_process
+from actors.arguments import check_address, check_pid
 from actors.errors import DeadProcess
 from actors.exits import KILL, NOPROC, ExitReason
 from actors.messages import Down, Exit
@@ -42,7 +38,7 @@ def link(pid: Pid) -> None:
     """
     process = require_process("link")
     check_pid("link", pid)
-    if pid._process is not None:
+    if pid.process is not None:
         process.runtime.graph.link(process.pid, pid)
     elif process.trapping:
         process.mailbox.put(Exit(pid, NOPROC))
@@ -76,7 +72,7 @@ def monitor(target: object) -> Ref:
     process = require_process("monitor")
     found = process.runtime.resolve(target)
     if found is None:
-        check_address("monitor", target, process.runtime)
+        check_address("monitor", target, process.runtime.classes_named)
         ref = Ref(process.runtime.next_ref())
         pid = target if type(target) is Pid else None
         for instrument in process.runtime.instruments:
@@ -125,7 +121,7 @@ def send_exit(pid: Pid, reason: ExitReason) -> None:
     as `send` does, and returns there before the signal has arrived.
     """
     check_pid("send_exit", pid)
-    runtime = pid._runtime
+    runtime = pid.runtime
     process = acting_process()
     sender = process.pid if process is not None else runtime.pid
     if get_ident() != runtime.thread:
@@ -168,11 +164,11 @@ async def wait_exit(pid: Pid) -> ExitReason:
     process = acting_process()
     if process is not None:
         process.check()
-    pid._runtime.require_thread("wait_exit")
-    if pid._process is None:
+    pid.runtime.require_thread("wait_exit")
+    if pid.process is None:
         await trio.lowlevel.checkpoint()
         return NOPROC
-    waiter, graph = _ExitWaiter(), pid._runtime.graph
+    waiter, graph = _ExitWaiter(), pid.runtime.graph
     graph.watch(pid, waiter)
 
     def abort(_raise_cancel: object) -> Abort:

@@ -27,27 +27,17 @@ import math
 from collections.abc import Awaitable, Callable
 from functools import partial
 from threading import get_ident
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 import trio
 from trio.lowlevel import current_task
 
-from actors._kernel.address_check import check_address, check_pid
-from actors._kernel.callbacks import is_server, starting
-from actors._kernel.process import (
-    current_process,
-    require_process,
-    require_runtime,
-    start_monitor,
-)
-from actors.addresses import Via
+from actors._kernel.current import require_process, require_runtime, start_monitor
+from actors._kernel.runtime import Runtime, current_process
+from actors.arguments import check_address, check_async, check_pid
 from actors.errors import MailboxBusy, NoSuchName, ProcessExit, UnlinkedMethod
 from actors.exits import ExitReason
-from actors.functions import check_async
-from actors.refs import Pid, Ref
-
-if TYPE_CHECKING:
-    from actors._kernel.runtime import Runtime
+from actors.refs import Address, Pid, ProcessLike, Ref, RuntimeLike
 
 __all__ = [
     "ancestors",
@@ -102,7 +92,7 @@ def _refuse_unlinked(verb: str, function: Callable[..., Any]) -> None:
     while isinstance(method, partial):
         method = method.func
     owner = getattr(method, "__self__", None)
-    if owner is not None and getattr(type(owner), "_ashtree_in_process", False):
+    if owner is not None and getattr(type(owner), "lives_in_process", False):
         code = getattr(inspect.unwrap(method), "__code__", None)
         place = "?" if code is None else f"{code.co_filename}:{code.co_firstlineno}"
         name = getattr(method, "__name__", repr(method))
@@ -189,26 +179,28 @@ def send(address: object, message: Any) -> None:
     It raises RuntimeClosed when the runtime has ended. A thread that has no runtime in its context sends to pids, or
     uses `actors.threads.send_threadsafe`.
     """
+    runtime: RuntimeLike
+    process: ProcessLike | None
     if type(address) is Pid:
-        runtime = address._runtime
+        runtime = address.runtime
         if get_ident() != runtime.thread:
             runtime.from_threads.put(send, address, message)
             return
-        process = address._process
+        process = address.process
         if process is None:
             runtime.dead_letter(address, message)
             return
     else:
-        runtime = require_runtime()
-        if get_ident() != runtime.thread:
-            runtime.from_threads.put(deliver_from_thread, runtime, address, message)
+        here = require_runtime()
+        if get_ident() != here.thread:
+            here.from_threads.put(deliver_from_thread, here, address, message)
             return
-        process = runtime.resolve(address)
+        process = here.resolve(address)
         if process is None:
-            check_address("send", address, runtime)
-            if not isinstance(address, Via) or not address.forgiving:
+            check_address("send", address, here.classes_named)
+            if not isinstance(address, Address) or not address.forgiving:
                 raise NoSuchName(address)
-            runtime.dead_letter(address, message)
+            here.dead_letter(address, message)
             return
         runtime = process.runtime
     if not runtime.guarded or runtime.admit(process.pid, message):
@@ -248,7 +240,7 @@ async def receive(match: Callable[[Any], bool] | None = None, *, timeout: float 
     if process.task is not current_task():
         raise MailboxBusy(process.pid)
     # The loop of a server that terminates reads no more; from then on the process has something to say about its end.
-    if match is None and process.context is None and is_server(process):
+    if match is None and process.context is None and process.is_server:
         raise MailboxBusy(process.pid, process.describe())
     mailbox = process.mailbox
     deadline = trio.current_time() + timeout if timeout < math.inf else math.inf
@@ -262,8 +254,8 @@ async def receive(match: Callable[[Any], bool] | None = None, *, timeout: float 
             if process.runtime.instruments:
                 for instrument in process.runtime.instruments:
                     instrument.message_received(process.pid, message)
-                if not is_server(process):
-                    waits = starting(process, "receive", message)
+                if not process.is_server:
+                    waits = process.starting("receive", message)
                     if waits is not None:
                         await waits
             return message
@@ -282,7 +274,7 @@ def exit(reason: ExitReason) -> NoReturn:
 def is_alive(pid: Pid) -> bool:
     """Whether a process has not ended yet. One that is unwinding after a fatal signal is alive until it has."""
     check_pid("is_alive", pid)
-    return pid._process is not None
+    return pid.process is not None
 
 
 def on_exit(cleanup: Callable[[], None]) -> Callable[[], None]:

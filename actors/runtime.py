@@ -24,11 +24,12 @@ import trio
 from trio.lowlevel import enable_ki_protection
 
 from actors._kernel.checks import CheckedRuntime
-from actors._kernel.process import Process, ambient_runtime, current_process, require_runtime
-from actors._kernel.runtime import Runtime
+from actors._kernel.current import ambient_runtime, require_runtime
+from actors._kernel.runtime import Process, Runtime, current_process
 from actors._kernel.thread_queue import DEFAULT_LIMIT
 from actors.exits import SHUTDOWN
 from actors.instrumentation import logger
+from actors.instrumentation.environment import current_environment
 from actors.instrumentation.watchdog import watch_loop
 from actors.refs import Pid
 
@@ -119,10 +120,11 @@ async def open_runtime(
     if debug is None:
         debug = os.environ.get("ASHTREE_DEBUG", "0") not in ("", "0")
     make = CheckedRuntime if debug else Runtime
-    runtime = make(kill_grace=kill_grace, seed=seed)
+    environment = current_environment.get()
+    runtime = make(environment, kill_grace=kill_grace, seed=seed)
     runtime.mailbox_alarm = mailbox_alarm
     runtime.from_threads.limit = max_thread_calls
-    runtime.environment.opened(runtime)
+    environment.opened(runtime)
     detach = logger.attach(runtime.telemetry) if log else None
     host = _Host(runtime, shutdown_deadline)
     failure: BaseException | None = None
@@ -251,12 +253,12 @@ class _Host:
                     self.runtime.nursery = nursery
                     self.runtime.interrupted = self.interrupted
                     nursery.start_soon(self.runtime.timers.run)
-                    nursery.start_soon(self.runtime.pace.run)
+                    nursery.start_soon(self.runtime.wake_batches.run)
                     self._opened.set()
                     await self._closing.wait()
                     await self._stop_everything()
                     self.runtime.timers.stop()
-                    self.runtime.pace.stop()
+                    self.runtime.wake_batches.stop()
         finally:
             self.runtime.closed = True
             self.runtime.from_threads.close()

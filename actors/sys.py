@@ -18,9 +18,16 @@ from typing import Any
 import trio
 
 from actors.exits import NORMAL, ExitReason
-from actors.servers._debug import DONE, Debug, DebugEvent, Hook, ServerStatistics
+from actors.servers._debug import (
+    DONE,
+    Debug,
+    DebugEvent,
+    Hook,
+    ServerStatistics,
+    ServerStatus,
+    SystemFailure,
+)
 from actors.servers._loop import Loop
-from actors.servers._system import ServerStatus, SystemFailure
 from actors.servers.gen_server import stop, system_call
 
 __all__ = [

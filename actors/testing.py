@@ -26,8 +26,7 @@ from actors.exits import ExitReason
 from actors.instrumentation.instrument import Instrument
 from actors.refs import Pid, Ref
 from actors.runtime import Runtime
-from actors.servers._envelopes import CallRequest, Cast
-from actors.servers._system import SystemRequest
+from actors.servers._calls import CallRequest, Cast, SystemRequest
 
 __all__ = ["ChangedMessage", "MessageChanged", "SharedMessages"]
 
@@ -146,7 +145,7 @@ class SharedMessages(Instrument):
 def _who(pid: Pid | None) -> str:
     if pid is None:
         return "no process"
-    process = pid._process
+    process = pid.process
     return repr(pid) if process is None else f"{process.describe()} {pid!r}"
 
 

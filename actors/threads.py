@@ -20,9 +20,9 @@ from typing import Any, TypeVar
 
 import trio
 
-from actors._kernel.process import ambient_runtime, current_process
+from actors._kernel.current import ambient_runtime
+from actors._kernel.runtime import Runtime, current_process
 from actors.process import deliver_from_thread
-from actors.runtime import Runtime
 
 __all__ = ["run_in_thread", "run_threadsafe", "send_threadsafe"]
 

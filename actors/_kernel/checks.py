@@ -27,17 +27,17 @@ from typing import Any, NoReturn, cast
 import trio
 from trio.lowlevel import enable_ki_protection
 
-from actors._kernel.call_chains import CallChains
-from actors._kernel.link_graph import LinkGraph, Watcher
+from actors._kernel.current import Monitor
+from actors._kernel.link_graph import LinkGraph
 from actors._kernel.mailbox import Mailbox
-from actors._kernel.process import Monitor, Process, current_process
-from actors._kernel.runtime import Runtime
+from actors._kernel.runtime import Process, Runtime, Surroundings, current_process, record_of
 from actors.exits import ExitReason
 from actors.messages import Down
-from actors.refs import Pid
+from actors.refs import Pid, Watcher
 from actors.servers import _loop as _server_loop
+from actors.servers._calls import CallChains, Sender
 from actors.servers._loop import serve
-from actors.servers.gen_server import GenServer, Sender
+from actors.servers.gen_server import GenServer
 
 __all__ = ["CheckedRuntime", "InvariantBroken"]
 
@@ -61,8 +61,10 @@ class InvariantBroken(AssertionError):
 class CheckedRuntime(Runtime):
     """A runtime that looks at what it does. Several times slower, and otherwise the same."""
 
-    def __init__(self, *, kill_grace: float, seed: int | None = None) -> None:
-        super().__init__(kill_grace=kill_grace, seed=seed)
+    def __init__(
+        self, environment: Surroundings, *, kill_grace: float, seed: int | None = None
+    ) -> None:
+        super().__init__(environment, kill_grace=kill_grace, seed=seed)
         self.breaches: list[InvariantBroken] = []
         self.checked_graph = self.graph = _CheckedGraph(self.broken)
         self.call_chains = CallChains()
@@ -108,15 +110,15 @@ class CheckedRuntime(Runtime):
         if not process.dead or pid in self.zombies:
             self.broken(3, f"the task of {pid!r} is over, and its record says otherwise")
 
-    def _end(self, process: Process, reason: ExitReason) -> None:
+    def end(self, process: Process, reason: ExitReason) -> None:
         pid, name, task = process.pid, process.name, process.task
         if process.dead:
             if pid not in self.zombies:
                 self.broken(1, f"{pid!r} was ended a second time, with {reason!r}")
-            super()._end(process, reason)
+            super().end(process, reason)
             return
-        super()._end(process, reason)
-        if pid._process is not None or pid in self.table:
+        super().end(process, reason)
+        if pid.process is not None or pid in self.table:
             self.broken(1, f"{pid!r} has ended and is still in the process table")
         if process.mailbox.queue:
             self.broken(1, f"{pid!r} has ended and has {len(process.mailbox)} messages")
@@ -127,7 +129,7 @@ class CheckedRuntime(Runtime):
     def verify(self) -> None:
         """Look at everything at once, between two steps of any process."""
         for pid, process in self.table.items():
-            if pid._process is not process or process.dead:
+            if pid.process is not process or process.dead:
                 self.broken(1, f"{pid!r} is in the process table and has ended")
         for name, process in self.names.items():
             if process.dead or process.name != name:
@@ -161,12 +163,12 @@ class _CheckedMailbox(Mailbox):
     __slots__ = ("pid", "runtime")
 
     def __init__(self, pid: Pid, runtime: CheckedRuntime) -> None:
-        super().__init__(runtime.pace)
+        super().__init__(runtime.wake_batches)
         self.pid = pid
         self.runtime = runtime
 
     def put(self, message: Any) -> None:
-        if self.pid._process is None:
+        if self.pid.process is None:
             self.runtime.broken(
                 1, f"{message!r} was put into the mailbox of {self.pid!r}, which has ended"
             )
@@ -176,7 +178,7 @@ class _CheckedMailbox(Mailbox):
 
     def take(self, match: Callable[[Any], bool] | None) -> tuple[bool, Any]:
         found, message = super().take(match)
-        process = self.pid._process
+        process = record_of(self.pid)
         if found and (process is None or process.dying):
             self.runtime.broken(6, f"{self.pid!r} was given {message!r} after a fatal exit signal")
         return found, message
@@ -196,7 +198,7 @@ class _CheckedGraph(LinkGraph):
         self.calls: dict[trio.lowlevel.Task, Sender] = {}
 
     def link(self, one: Pid, other: Pid) -> None:
-        if one._process is None or other._process is None:
+        if one.process is None or other.process is None:
             self.broken(2, f"{one!r} and {other!r} were linked, but not both are alive")
         super().link(one, other)
         self._symmetric(one, other)
@@ -207,7 +209,7 @@ class _CheckedGraph(LinkGraph):
         return cut
 
     def watch(self, pid: Pid, watcher: Watcher) -> None:
-        if pid._process is None:
+        if pid.process is None:
             self.broken(4, f"{watcher!r} watches {pid!r}, which has ended")
         if isinstance(watcher, Monitor):
             if watcher.number <= self.newest:
@@ -215,9 +217,9 @@ class _CheckedGraph(LinkGraph):
             self.newest = watcher.number
             self.active[watcher] = pid
         elif isinstance(watcher, Sender):
-            if watcher._task in self.calls:
+            if watcher.task in self.calls:
                 self.broken(5, f"{watcher!r} calls, and its call before is still active")
-            self.calls[watcher._task] = watcher
+            self.calls[watcher.task] = watcher
         super().watch(pid, watcher)
 
     def unwatch(self, pid: Pid, watcher: Watcher) -> bool:
@@ -225,7 +227,7 @@ class _CheckedGraph(LinkGraph):
         if isinstance(watcher, Monitor) and removed != (self.active.pop(watcher, None) is pid):
             self.broken(4, f"{watcher!r} was removed, and was not active, or the other way about")
         if removed and isinstance(watcher, Sender):
-            del self.calls[watcher._task]
+            del self.calls[watcher.task]
         return removed
 
     def remove(self, pid: Pid) -> tuple[tuple[Pid, ...], tuple[Watcher, ...]]:
@@ -238,7 +240,7 @@ class _CheckedGraph(LinkGraph):
                     self.broken(4, f"{watcher!r} fires and was not active")
                 self.firing[watcher] = pid
             elif isinstance(watcher, Sender):
-                del self.calls[watcher._task]
+                del self.calls[watcher.task]
         return peers, watchers
 
     def delivered(self, ref: Monitor) -> None:

@@ -8,19 +8,9 @@ Iteration is always in the order in which links and monitors were made; nothing 
 
 from __future__ import annotations
 
-from typing import Protocol
+from actors.refs import Pid, Watcher
 
-from actors.exits import ExitReason
-from actors.refs import Pid
-
-__all__ = ["LinkGraph", "Watcher"]
-
-
-class Watcher(Protocol):
-    """Something that wants to know when a process ends: a monitor, a call that waits, a start that waits."""
-
-    def down(self, pid: Pid, reason: ExitReason) -> None:
-        """`pid` has ended. Called once, and not after the watcher was removed."""
+__all__ = ["LinkGraph"]
 
 
 class LinkGraph:

@@ -14,7 +14,8 @@ import math
 import sys
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from itertools import islice
+from typing import Any
 
 import trio
 from trio.lowlevel import (
@@ -25,24 +26,21 @@ from trio.lowlevel import (
     wait_task_rescheduled,
 )
 
-from actors._kernel.wake_batches import Pace
+from actors._kernel.timer_queue import TimerQueue
 
-if TYPE_CHECKING:
-    from actors.timers import TimerQueue
-
-__all__ = ["Mailbox"]
+__all__ = ["BURST", "Mailbox", "WakeBatches"]
 
 
 class Mailbox:
     """Messages waiting for one process, oldest first."""
 
-    __slots__ = ("_seen", "_task", "alarm_at", "on_alarm", "pace", "queue")
+    __slots__ = ("_seen", "_task", "alarm_at", "on_alarm", "queue", "wake_batches")
 
-    def __init__(self, pace: Pace | None = None) -> None:
+    def __init__(self, wake_batches: WakeBatches | None = None) -> None:
         # A deque from a message on until the process waits for the next one: an empty deque takes more memory than
         # all the rest of the record of an idle process.
         self.queue: deque[Any] | tuple[()] = ()
-        self.pace = pace if pace is not None else Pace()
+        self.wake_batches = wake_batches if wake_batches is not None else WakeBatches()
         # Above this length `on_alarm` is called, and then not again before the length has doubled.
         self.alarm_at = sys.maxsize
         self.on_alarm: Callable[[], None] | None = None
@@ -68,15 +66,15 @@ class Mailbox:
                 if self.on_alarm is not None:
                     self.on_alarm()
             return
-        pace = self.pace
-        if pace.left:
+        batches = self.wake_batches
+        if batches.left:
             # First, because it raises in a wrong thread.
             reschedule(task)
-            pace.left -= 1
-            if not pace.left:
-                pace.used_up()
+            batches.left -= 1
+            if not batches.left:
+                batches.used_up()
         else:
-            pace.late[self] = task
+            batches.late[self] = task
         self._task = None
         queue.append(message)
 
@@ -162,5 +160,62 @@ class Mailbox:
 
     def _abort(self, _raise_cancel: object) -> Abort:
         self._task = None
-        self.pace.late.pop(self, None)
+        self.wake_batches.late.pop(self, None)
+        return Abort.SUCCEEDED
+
+
+# A turn of so many processes that crash takes a few milliseconds, and there and back is two turns. A turn by itself
+# costs a few microseconds, which is nothing next to so many steps.
+BURST = 128
+
+
+class WakeBatches:
+    """The wakes of one runtime. Without limit as long as `run` does not run.
+
+    - `left`: wakes that are still allowed in this turn; who wakes takes one, and calls `used_up` with the last;
+    - `late`: who has a message and waits for a later turn, with the task to wake.
+    """
+
+    __slots__ = ("_stopped", "_task", "late", "left")
+
+    def __init__(self) -> None:
+        self.left = sys.maxsize
+        self.late: dict[Mailbox, trio.lowlevel.Task] = {}
+        self._task: trio.lowlevel.Task | None = None
+        self._stopped = False
+
+    def used_up(self) -> None:
+        """The last wake of this turn was taken."""
+        task = self._task
+        if task is not None:
+            reschedule(task)
+            self._task = None
+
+    async def run(self) -> None:
+        """Begin the count anew in each turn that needs it, until `stop`."""
+        while not self._stopped:
+            self.left = BURST
+            if self.late:
+                self._wake_some()
+                # The crowd is not gone before another turn has passed.
+                await trio.lowlevel.checkpoint()
+            else:
+                self._task = current_task()
+                await wait_task_rescheduled(self._abort)
+        self.left = sys.maxsize
+
+    def stop(self) -> None:
+        """End `run`. By then nobody is left to be woken."""
+        self.used_up()
+        self._stopped = True
+
+    def _wake_some(self) -> None:
+        late = self.late
+        for mailbox in list(islice(late, BURST // 2)):
+            reschedule(late.pop(mailbox))  # `run` alone calls this, so it cannot be a wrong thread
+        for _ in range(min(len(late), BURST // 2)):
+            reschedule(late.popitem()[1])
+
+    def _abort(self, _raise_cancel: object) -> Abort:
+        self._task = None
         return Abort.SUCCEEDED

@@ -19,7 +19,8 @@ from trio.lowlevel import (
     wait_task_rescheduled,
 )
 
-from actors._kernel.process import Process, acting_process, require_runtime
+from actors._kernel.current import require_runtime
+from actors._kernel.runtime import Process, acting_process
 from actors.errors import StartError, StartIgnored
 from actors.exits import KILL, TIMEOUT, ExitReason
 from actors.messages import Exit
@@ -102,7 +103,7 @@ async def start(
     # A starter that is cancelled already starts nothing. Without this the child might take its first step before its
     # starter hears of the cancellation, or not, as the scheduler pleases.
     await trio.lowlevel.checkpoint_if_cancelled()
-    child = runtime.spawn(function, args, link=link, name=name, label=label)
+    child = runtime.spawn(function, args, link=link, name=name, label=label, server=True)
     slot = child.start_slot = StartSlot()
     runtime.graph.watch(child.pid, slot)
     timer = runtime.timers.at(trio.current_time() + timeout, slot.expire) if limited else None

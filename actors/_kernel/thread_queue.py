@@ -15,16 +15,13 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from contextvars import Context, copy_context
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 import trio
 
-from actors._kernel.process import acting_process
 from actors._kernel.reasons import escaping
 from actors.errors import RuntimeClosed, ThreadQueueFull
-
-if TYPE_CHECKING:
-    from actors._kernel.runtime import Runtime
+from actors.instrumentation.telemetry import Telemetry
 
 __all__ = ["DEFAULT_LIMIT", "MAX_WAIT", "ThreadQueue"]
 
@@ -47,27 +44,44 @@ class ThreadQueue:
     """The function calls that other threads have handed to one runtime.
 
     Args:
-        runtime: makes the calls.
-        limit: calls that may wait; may be changed.
+        limit: Calls that may wait. May be changed later.
+        telemetry: The runtime's event listeners.
+        run_sync_soon: Makes the runtime's thread call a function.
+        check_caller: Raises ProcessKilled for the task of a zombie.
+        interrupted: Gets the KeyboardInterrupt or SystemExit that a call raised.
     """
 
     __slots__ = (
         "_calls",
+        "_check_caller",
         "_closed",
+        "_interrupted",
         "_made",
         "_refused",
         "_reported",
         "_room",
-        "_runtime",
+        "_run_sync_soon",
         "_scheduled",
         "_taken",
+        "_telemetry",
         "_waited",
         "limit",
     )
 
-    def __init__(self, runtime: Runtime, limit: int) -> None:
-        self._runtime = runtime
+    def __init__(
+        self,
+        limit: int,
+        *,
+        telemetry: Telemetry,
+        run_sync_soon: Callable[[Callable[[], object]], object],
+        check_caller: Callable[[], object],
+        interrupted: Callable[[BaseException], object],
+    ) -> None:
         self.limit = limit
+        self._telemetry = telemetry
+        self._run_sync_soon = run_sync_soon
+        self._check_caller = check_caller
+        self._interrupted = interrupted
         self._calls: deque[_Call] = deque()
         # The lock inside is reentrant: a finalizer or a signal handler may send while its thread holds the lock.
         self._room = threading.Condition()
@@ -88,7 +102,7 @@ class ThreadQueue:
 
         Nothing has changed if it raises.
         """
-        acting_process()
+        self._check_caller()
         context = copy_context()
         with self._room:
             if len(self._calls) >= self.limit and not self._closed:
@@ -99,7 +113,7 @@ class ThreadQueue:
                     "threads before you leave `async with open_runtime():`"
                 )
             if not self._scheduled:
-                self._runtime.run_sync_soon(self._run_some)
+                self._run_sync_soon(self._run_some)
                 self._scheduled = True
             self._calls.append((context, function, args))
             self._taken += 1
@@ -119,7 +133,7 @@ class ThreadQueue:
             calls = [self._calls.popleft() for _ in range(min(_BATCH, len(self._calls)))]
             self._scheduled = bool(self._calls)
             if self._scheduled:
-                self._runtime.run_sync_soon(self._run_some)
+                self._run_sync_soon(self._run_some)
             self._room.notify(len(calls))
             crowded = (self._waited, self._refused)
         if crowded != self._reported:
@@ -133,12 +147,12 @@ class ThreadQueue:
             except (
                 BaseException
             ) as error:  # nobody waits for this call: its error goes to the listeners
-                self._runtime.telemetry.execute(
+                self._telemetry.execute(
                     FAILED, {}, {"function": function, "args": args, "exception": error}
                 )
                 interrupt = escaping(error)
                 if interrupt is not None:
-                    self._runtime.interrupted(interrupt)
+                    self._interrupted(interrupt)
             self._made += 1
 
     async def caught_up(self) -> None:
@@ -150,7 +164,7 @@ class ThreadQueue:
     def _report_full(self, crowded: tuple[int, int]) -> None:
         (waited, refused), (before, refused_before) = crowded, self._reported
         self._reported = crowded
-        self._runtime.telemetry.execute(
+        self._telemetry.execute(
             FULL,
             {"waited": waited - before, "refused": refused - refused_before, "limit": self.limit},
             {},

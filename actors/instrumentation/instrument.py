@@ -8,14 +8,11 @@ cannot pass unnoticed. A runtime without instruments pays one attribute test for
 from __future__ import annotations
 
 from collections.abc import Awaitable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from actors.exits import ExitReason
-from actors.servers._envelopes import CallRequest, Cast
-from actors.servers._system import SystemRequest
-
-if TYPE_CHECKING:
-    from actors.refs import Pid, Ref
+from actors.refs import Pid, Ref
+from actors.servers._calls import CallRequest, Cast, SystemRequest
 
 __all__ = ["Instrument", "callback_for", "deliver", "payload_of"]
 
@@ -127,9 +124,9 @@ def deliver(pid: Pid, message: Any) -> bool:
     Returns:
         False if the process has ended. The message is a dead letter then.
     """
-    process = pid._process
+    process = pid.process
     if process is None:
-        pid._runtime.dead_letter(pid, message)
+        pid.runtime.dead_letter(pid, message)
         return False
     process.mailbox.put(message)
     return True

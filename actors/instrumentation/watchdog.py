@@ -25,8 +25,7 @@ from typing import Final
 import trio
 from attrs import frozen
 
-from actors._kernel.process import current_process
-from actors._kernel.runtime import Runtime
+from actors._kernel.runtime import Runtime, current_process
 from actors.instrumentation.telemetry import Event
 
 __all__ = ["BLOCKED", "DEFAULT_LIMIT", "Blocked", "watch_loop"]

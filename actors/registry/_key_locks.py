@@ -11,7 +11,7 @@ from collections.abc import Hashable
 
 import trio
 
-from actors._kernel.process import acting_process
+from actors._kernel.runtime import acting_process
 
 __all__ = ["KeyLocks", "Ticket"]
 

@@ -19,27 +19,20 @@ costs nothing: everything is in one memory.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Hashable, Iterable
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any, Generic, Literal, TypeVar, final
 from weakref import WeakKeyDictionary
 
-from actors._kernel.process import Process, require_process, require_runtime
-from actors._kernel.runtime import Runtime
+from actors._kernel.current import require_process, require_runtime
+from actors._kernel.runtime import Process, Runtime, record_of
 from actors.addresses import Via
+from actors.errors import ActorsError, DeadProcess
+from actors.exits import NORMAL, SHUTDOWN, ExitReason
 from actors.refs import Pid
-from actors.registry._state import CloseWithOwner, Shelf
-from actors.registry._table import Entry, Registered, Unregistered, strict
-from actors.registry._via import RegistryVia
-from actors.registry.errors import (
-    KeyTaken,
-    LockReentered,
-    NeedsUniqueKeys,
-    NotRegistered,
-    RegistryClosed,
-    RegistryError,
-)
+from actors.registry._key_locks import KeyLocks
+from actors.registry._table import Entry, Registered, RegistryTable, Unregistered, strict
 from actors.servers.gen_server import GenServer
 
 __all__ = [
@@ -57,6 +50,79 @@ __all__ = [
 
 K = TypeVar("K")
 V = TypeVar("V")
+
+
+class RegistryError(ActorsError):
+    """Something that a `Registry` refuses. `registry` is the registry that did."""
+
+    def __init__(self, registry: object, *details: object) -> None:
+        super().__init__(registry, *details)
+        self.registry = registry
+
+
+class KeyTaken(RegistryError):
+    """`register` was given a key that a process has already, maybe the current one; `pid` says which."""
+
+    def __init__(self, registry: object, key: object, pid: Pid) -> None:
+        super().__init__(registry, key, pid)
+        self.key = key
+        self.pid = pid
+
+    def __str__(self) -> str:
+        return f"{self.key!r} in {self.registry!r} belongs to {self.pid!r} already"
+
+
+class NotRegistered(RegistryError, LookupError):
+    """`update_value` was given a key that the current process does not have."""
+
+    def __init__(self, registry: object, key: object, pid: Pid) -> None:
+        super().__init__(registry, key, pid)
+        self.key = key
+        self.pid = pid
+
+    def __str__(self) -> str:
+        return (
+            f"{self.pid!r} does not have {self.key!r} in {self.registry!r}; only the process that "
+            "registered a key can change its value"
+        )
+
+
+class NeedsUniqueKeys(RegistryError, TypeError):
+    """What was asked for makes sense only where a key belongs to one process; `operation` is its name."""
+
+    def __init__(self, registry: object, operation: str) -> None:
+        super().__init__(registry, operation)
+        self.operation = operation
+
+    def __str__(self) -> str:
+        return (
+            f"{self.registry!r} has duplicate keys, so {self.operation} cannot say which process "
+            'it means; use lookup() or dispatch(), or a Registry("unique")'
+        )
+
+
+class RegistryClosed(RegistryError, RuntimeError):
+    """The process that owned the registry has ended, and with it every entry."""
+
+    def __str__(self) -> str:
+        return (
+            f"{self.registry!r} has ended with its owner; await its start_link() again, or put "
+            "whatever uses it after it in the same supervisor, with strategy rest_for_one"
+        )
+
+
+class LockReentered(RegistryError, RuntimeError):
+    """A task that holds the lock of a key wanted it once more, and would have waited for itself."""
+
+    def __init__(self, registry: object, key: object) -> None:
+        super().__init__(registry, key)
+        self.key = key
+
+    def __str__(self) -> str:
+        return (
+            f"this task holds the lock of {self.key!r} in {self.registry!r} already; take it once, "
+            "around everything that needs it"
+        )
 
 
 @final
@@ -113,7 +179,7 @@ class Registry(Generic[K, V]):
         self.listeners = tuple(listeners)
         self.notify_on_exit = notify_on_exit
         # Weak: a registry at the top of a module outlives every runtime.
-        self._shelves: WeakKeyDictionary[Runtime, Shelf[K, V]] = WeakKeyDictionary()
+        self._states: WeakKeyDictionary[Runtime, RegistryState[K, V]] = WeakKeyDictionary()
 
     def __repr__(self) -> str:
         kind = "unique" if self.unique else "duplicate"
@@ -153,7 +219,7 @@ class Registry(Generic[K, V]):
         """
         self._want_unique("update_value")
         process = require_process("Registry.update_value")
-        table = self._shelf(process.runtime).table
+        table = self._state_in(process.runtime).table
         entry = table.first(key)
         if entry is None or entry.pid is not process.pid:
             raise NotRegistered(self, key, process.pid)
@@ -214,8 +280,8 @@ class Registry(Generic[K, V]):
 
     def entries_in(self, runtime: Runtime) -> list[Entry[K, V]]:
         """All entries in one runtime, for tools that look at it from outside; none if the registry is closed there."""
-        shelf = self._shelves.get(runtime)
-        return [] if shelf is None or shelf.closed else shelf.table.entries()
+        state = self._states.get(runtime)
+        return [] if state is None or state.closed else state.table.entries()
 
     def count_select(self, where: Callable[[Entry[K, V]], bool]) -> int:
         """How many entries `select` would return."""
@@ -260,7 +326,7 @@ class Registry(Generic[K, V]):
             NeedsUniqueKeys: keys are duplicate.
         """
         self._want_unique("via")
-        return RegistryVia(self, key, value)
+        return _RegistryVia(self, key, value)
 
     # What belongs to the registry and not to a process
 
@@ -283,7 +349,7 @@ class Registry(Generic[K, V]):
         Raises:
             LockReentered: this task holds it already.
         """
-        locks, tag = self._shelf(require_runtime("Registry.lock")).locks, strict(key)
+        locks, tag = self._state_in(require_runtime("Registry.lock")).locks, strict(key)
         if locks.holds(tag):
             raise LockReentered(self, key)
         ticket = await locks.acquire(tag)
@@ -312,16 +378,16 @@ class Registry(Generic[K, V]):
 
     # How it is done
 
-    def _here(self) -> Shelf[K, V]:
-        return self._shelf(require_runtime())
+    def _here(self) -> RegistryState[K, V]:
+        return self._state_in(require_runtime())
 
-    def _shelf(self, runtime: Runtime, *, closed_too: bool = False) -> Shelf[K, V]:
-        shelf = self._shelves.get(runtime)
-        if shelf is None:
-            shelf = self._shelves[runtime] = Shelf()
-        if shelf.closed and not closed_too:
+    def _state_in(self, runtime: Runtime, *, closed_too: bool = False) -> RegistryState[K, V]:
+        state = self._states.get(runtime)
+        if state is None:
+            state = self._states[runtime] = RegistryState()
+        if state.closed and not closed_too:
             raise RegistryClosed(self)
-        return shelf
+        return state
 
     def _want_unique(self, operation: str) -> None:
         if not self.unique:
@@ -329,31 +395,31 @@ class Registry(Generic[K, V]):
 
     def _add(self, process: Process, key: K, value: V) -> Pid | None:
         """Register a key for a process. Returns who has it, if that is why it was not done."""
-        shelf = self._shelf(process.runtime)
-        if self.unique and (holder := shelf.table.first(key)) is not None:
+        state = self._state_in(process.runtime)
+        if self.unique and (holder := state.table.first(key)) is not None:
             return holder.pid
-        shelf.table.add(key, process.pid, value)
+        state.table.add(key, process.pid, value)
         if process.cleanups is None:
             process.cleanups = {}
-        if shelf not in process.cleanups:
-            process.cleanups[shelf] = partial(self._process_ends, process, shelf)
+        if state not in process.cleanups:
+            process.cleanups[state] = partial(self._process_ends, process, state)
         for instrument in process.runtime.instruments:
             instrument.registered(process.pid, key, self)
         self._tell(process.runtime, Registered(self, key, process.pid, value))
         return None
 
     def _remove(self, process: Process, key: K, match: Callable[[V], bool] | None) -> None:
-        shelf = self._shelf(process.runtime)
-        removed = shelf.table.remove(key, process.pid, match)
-        if not shelf.table.has(process.pid):
-            shelf.forget(process)
+        state = self._state_in(process.runtime)
+        removed = state.table.remove(key, process.pid, match)
+        if not state.table.has(process.pid):
+            state.forget(process)
         for entry in removed:
             for instrument in process.runtime.instruments:
                 instrument.unregistered(process.pid, entry.key, self)
             self._tell(process.runtime, Unregistered(self, entry.key, entry.pid, entry.value))
 
-    def _process_ends(self, process: Process, shelf: Shelf[K, V]) -> None:
-        for entry in shelf.table.remove_process(process.pid):
+    def _process_ends(self, process: Process, state: RegistryState[K, V]) -> None:
+        for entry in state.table.remove_process(process.pid):
             if self.notify_on_exit:
                 self._tell(process.runtime, Unregistered(self, entry.key, entry.pid, entry.value))
 
@@ -364,9 +430,92 @@ class Registry(Generic[K, V]):
                 process.mailbox.put(message)
 
     def _open(self, owner: Process) -> None:
-        shelf = self._shelf(owner.runtime, closed_too=True)
-        shelf.closed = False
-        owner.runtime.graph.watch(owner.pid, CloseWithOwner(self, shelf, owner.runtime))
+        state = self._state_in(owner.runtime, closed_too=True)
+        state.closed = False
+        owner.runtime.graph.watch(owner.pid, _CloseWithOwner(self, state, owner.runtime))
+
+
+class RegistryState(Generic[K, V]):
+    """What a registry has in one runtime."""
+
+    __slots__ = ("closed", "locks", "meta", "table")
+
+    def __init__(self) -> None:
+        self.table: RegistryTable[K, V] = RegistryTable()
+        self.locks = KeyLocks()
+        self.meta: dict[Any, Any] = {}
+        self.closed = False
+
+    def forget(self, process: Process) -> None:
+        """A process has no entry any more, so its end does not matter here."""
+        if process.cleanups is not None:
+            process.cleanups.pop(self, None)
+
+
+class _CloseWithOwner:
+    """Closes a registry inside the end of its owner."""
+
+    __slots__ = ("registry", "runtime", "state")
+
+    def __init__(self, registry: object, state: RegistryState[Any, Any], runtime: Runtime) -> None:
+        self.registry = registry
+        self.state = state
+        self.runtime = runtime
+
+    def down(self, pid: Pid, reason: ExitReason) -> None:
+        state, table = self.state, self.state.table
+        registrants = table.pids()
+        state.closed = True
+        state.table = RegistryTable()
+        state.meta = {}
+        for instrument in self.runtime.instruments:
+            instrument.registry_closed(self.registry)
+        for registrant in registrants:
+            self.runtime.signal(
+                pid, registrant, SHUTDOWN if reason is NORMAL else reason, linked=True
+            )
+
+
+@final
+class _RegistryVia(Via):
+    """The address that `Registry.via` makes. Two are equal if they mean the same key of the same registry."""
+
+    __slots__ = ("key", "registry", "value")
+
+    def __init__(self, registry: Registry[Any, Any], key: Any, value: Any) -> None:
+        self.registry = registry
+        self.key = key
+        self.value = value
+
+    def __repr__(self) -> str:
+        return f"<{self.key!r} in {self.registry!r}>"
+
+    def _identity(self) -> tuple[Registry[Any, Any], Hashable]:
+        return self.registry, strict(self.key)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _RegistryVia) and self._identity() == other._identity()
+
+    def __hash__(self) -> int:
+        return hash(self._identity())
+
+    def whereis(self, runtime: Runtime) -> Pid | None:
+        state = self.registry._state_in(runtime, closed_too=True)
+        entry = state.table.first(self.key)
+        return None if entry is None else entry.pid
+
+    def register(self, pid: Pid) -> Pid | None:
+        process = record_of(pid)
+        if process is None:
+            raise DeadProcess(pid)
+        return self.registry._add(process, self.key, self.value)
+
+    def unregister(self, runtime: Runtime) -> None:
+        state = self.registry._state_in(runtime, closed_too=True)
+        entry = state.table.first(self.key)
+        process = None if entry is None else record_of(entry.pid)
+        if process is not None:
+            self.registry._remove(process, self.key, None)
 
 
 class _Owner(GenServer[None]):

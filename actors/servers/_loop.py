@@ -3,28 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol
 
 import trio
 from trio.lowlevel import wait_task_rescheduled
 
-from actors._kernel.callbacks import serves, starting
-from actors._kernel.process import Process, current_process
 from actors._kernel.reasons import escaping, reason_of
+from actors._kernel.runtime import Process, current_process
 from actors.errors import InvalidReturn, ProcessExit, ProcessKilled, StartError, StartIgnored
 from actors.exits import NORMAL, ExitReason, is_normal_exit
 from actors.messages import Exit, Timeout
 from actors.process import receive
-from actors.servers._debug import Debug
-from actors.servers._envelopes import CallRequest, Cast
-from actors.servers._system import ServerStatus, SystemFailure, SystemRequest, redacted
+from actors.servers._calls import CallRequest, Cast, Sender, StopRequest, SystemRequest
+from actors.servers._debug import Debug, ServerStatus, SystemFailure, redacted
 from actors.servers.results import MISSING, Continue, Fail, Ignore, NoReply, Reply, Stop, Within
 
-if TYPE_CHECKING:
-    from actors.servers.gen_server import GenServer, Sender
-
-__all__ = ["Loop", "StopRequest", "serve"]
+__all__ = ["Callbacks", "Loop", "serve"]
 
 # Messages that a server handles before it lets the others run, if it always finds one. Large enough that the switch
 # costs nothing next to the work, small enough that a flooded server holds the rest up for well under a millisecond.
@@ -42,16 +37,18 @@ AFTER_INIT = (
 )
 
 
-class StopRequest:
-    """The system request of `stop`."""
+class Callbacks(Protocol):
+    """The instance of a server, as its loop uses it: `actors.servers.gen_server.GenServer`."""
 
-    __slots__ = ("reason",)
+    state: Any
 
-    def __init__(self, reason: ExitReason) -> None:
-        self.reason = reason
-
-    def __repr__(self) -> str:
-        return f"stop with {self.reason!r}"
+    async def init(self, *args: Any, **kwargs: Any) -> Any: ...
+    async def handle_call(self, request: Any, sender: Sender) -> Any: ...
+    async def handle_cast(self, message: Any) -> Any: ...
+    async def handle_info(self, message: Any) -> Any: ...
+    async def handle_continue(self, argument: Any) -> Any: ...
+    async def terminate(self, reason: ExitReason) -> None: ...
+    def format_status(self, status: ServerStatus) -> ServerStatus: ...
 
 
 class _Stopping(Exception):
@@ -65,8 +62,9 @@ class _Stopping(Exception):
         self.value = value
 
 
-@serves
-async def serve(cls: type[GenServer[Any]], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+async def serve(
+    cls: Callable[[], Callbacks], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> None:
     """What the process of a server runs."""
     process = current_process.get()
     assert process is not None
@@ -76,10 +74,10 @@ async def serve(cls: type[GenServer[Any]], args: tuple[Any, ...], kwargs: dict[s
 
 
 async def _init(
-    process: Process, server: GenServer[Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    process: Process, server: Callbacks, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Continue | Within | None:
     slot = process.start_slot
-    if process.runtime.instruments and (waits := starting(process, "init", args)) is not None:
+    if process.runtime.instruments and (waits := process.starting("init", args)) is not None:
         await waits
     result = await server.init(*args, **kwargs)
     if result is None or isinstance(result, (Continue, Within)):
@@ -117,7 +115,7 @@ class Loop:
         "suspended",
     )
 
-    def __init__(self, process: Process, server: GenServer[Any]) -> None:
+    def __init__(self, process: Process, server: Callbacks) -> None:
         self.process = process
         self.server = server
         self.before: Any = None
@@ -156,7 +154,7 @@ class Loop:
         finally:
             # Only now, and even if terminate failed: who gets this answer may rely on the cleaning up being done.
             if stopping.sender is not None and not process.dying:
-                stopping.sender._answer(stopping.value)
+                stopping.sender.answer(stopping.value)
         raise ProcessExit(reason) from None
 
     async def _terminate(self, reason: ExitReason) -> None:
@@ -165,7 +163,7 @@ class Loop:
         process = self.process
         process.context = lambda: self._explain(reason)
         if process.runtime.instruments:
-            waits = starting(process, "terminate", reason)
+            waits = process.starting("terminate", reason)
             if waits is not None:
                 await waits
         await self.server.terminate(reason)
@@ -214,7 +212,7 @@ class Loop:
                 if type(result) is Reply:
                     if self.debug is not None:
                         self.debug.happened("out", result.value, process.describe())
-                    message.sender._answer(result.value)
+                    message.sender.answer(result.value)
                     if result.then is not None:
                         await self._apply(result.then, "handle_call", AFTER_CALL)
                 elif type(result) is Stop and result.reply is not MISSING:
@@ -256,17 +254,17 @@ class Loop:
         for instrument in process.runtime.instruments:
             instrument.message_received(process.pid, message)
         if kind is CallRequest:
-            return starting(process, "handle_call", message.request)
+            return process.starting("handle_call", message.request)
         if kind is Cast:
-            return starting(process, "handle_cast", message.message)
+            return process.starting("handle_cast", message.message)
         if kind is SystemRequest or (kind is Exit and process.is_stopped_by(message.pid)):
             # No callback is for these.
             return None
-        return starting(process, "handle_info", message)
+        return process.starting("handle_info", message)
 
     # Requests of actors.sys
 
-    async def _system(self, message: SystemRequest, deadline: float) -> None:
+    async def _system(self, message: SystemRequest[Loop], deadline: float) -> None:
         if deadline != math.inf:
             # As in OTP, looking at a server starts the lull that it waits for anew.
             self.deadline = trio.current_time() + self.interval
@@ -284,14 +282,14 @@ class Loop:
             type(message) is Exit and self.process.is_stopped_by(message.pid)
         )
 
-    def _answer(self, message: SystemRequest) -> None:
+    def _answer(self, message: SystemRequest[Loop]) -> None:
         if isinstance(message.request, StopRequest):
             raise _Stopping(message.request.reason)
         try:
             answer = message.request(self)
         except Exception as error:  # a request is somebody else's code: what it raises is theirs
             answer = SystemFailure(error)
-        message.sender._answer(answer)
+        message.sender.answer(answer)
 
     def suspend(self) -> None:
         """Handle nothing but system requests, until `resume`."""
@@ -339,7 +337,7 @@ class Loop:
             self.message = result
             self.before = self.server.state
             if self.process.runtime.instruments:
-                waits = starting(self.process, "handle_continue", result.argument)
+                waits = self.process.starting("handle_continue", result.argument)
                 if waits is not None:
                     await waits
             result = await self.server.handle_continue(result.argument)

@@ -19,33 +19,42 @@ answer to one call is dropped.
 
 from __future__ import annotations
 
+import inspect
 import math
+from collections.abc import Callable
+from functools import lru_cache
 from threading import get_ident
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, TypeVar
 
 import trio
 from trio.lowlevel import current_task, enable_ki_protection, wait_task_rescheduled
 
-from actors._kernel.address_check import check_address
-from actors._kernel.process import acting_process, current_process, require_runtime
+from actors._kernel.current import require_process, require_runtime
+from actors._kernel.runtime import acting_process, current_process
 from actors._kernel.start import start
+from actors.arguments import check_address, place_of
 from actors.errors import (
     CallExit,
     CallingSelf,
     CallTimeout,
+    InvalidCallback,
     NoProcess,
     NotStarted,
     ProcessKilled,
     ServerExit,
 )
 from actors.exits import NORMAL, ExitReason
-from actors.process import spawn_link
-from actors.refs import Pid
-from actors.servers._class_check import check_constructor, check_server_class
-from actors.servers._envelopes import CallRequest, Cast
-from actors.servers._loop import StopRequest, serve
-from actors.servers._sender import Ended, Sender
-from actors.servers._system import ServerStatus, SystemCall, SystemRequest
+from actors.refs import Pid, ProcessLike, RuntimeLike
+from actors.servers._calls import (
+    CallRequest,
+    Cast,
+    Ended,
+    Sender,
+    StopRequest,
+    SystemRequest,
+)
+from actors.servers._debug import ServerStatus
+from actors.servers._loop import Loop, serve
 from actors.servers.results import Continue, Fail, Ignore, NoReply, Reply, Stop, Within
 
 __all__ = ["GenServer", "Sender", "call", "cast", "reply", "stop", "system_call"]
@@ -64,8 +73,8 @@ class GenServer(Generic[S]):
     A callback may await whatever it likes; while it does, the server handles nothing else. It must not `receive`.
     """
 
-    # For `spawn`: an instance belongs to one process, and must not outlive it.
-    _ashtree_in_process: ClassVar[bool] = True
+    lives_in_process: ClassVar[bool] = True
+    """Every instance belongs to one process and must not outlive it, so `spawn` refuses its methods."""
 
     # None until init sets it, so that a server without state need not.
     state: S = None  # type: ignore[assignment]
@@ -216,7 +225,16 @@ class GenServer(Generic[S]):
         nothing that can fail: it saves the starter a wait.
         """
         check_constructor(cls)
-        return spawn_link(serve, cls, args, kwargs, name=name, label=label or cls.__name__)
+        starter = require_process("spawn_link")
+        process = starter.runtime.spawn(
+            serve,
+            (cls, args, kwargs),
+            link=True,
+            name=name,
+            label=label or cls.__name__,
+            server=True,
+        )
+        return process.pid
 
 
 async def call(server: object, request: Any, *, timeout: float = 5.0) -> Any:
@@ -246,7 +264,7 @@ async def call(server: object, request: Any, *, timeout: float = 5.0) -> Any:
 # Ctrl-C in the middle would leave a request behind whose answer wakes a task that does not wait.
 @enable_ki_protection
 async def _request(  # noqa: C901, PLR0912, PLR0915 - one exchange, spelled out for speed
-    envelope: type[CallRequest | SystemRequest], server: object, request: Any, timeout: float
+    envelope: type[CallRequest | SystemRequest[Loop]], server: object, request: Any, timeout: float
 ) -> Any:
     # First of all: a limit that is no number must raise before the server can answer.
     limited = timeout < math.inf
@@ -255,21 +273,19 @@ async def _request(  # noqa: C901, PLR0912, PLR0915 - one exchange, spelled out 
         caller = acting_process()
         if caller is not None:
             caller.check()
-    runtime = server._runtime if type(server) is Pid else require_runtime()
-    runtime.require_thread("call")
-    target = server._process if type(server) is Pid else runtime.resolve(server)
-    if target is None:
+    target: ProcessLike | None
+    if type(server) is Pid:
+        server.runtime.require_thread("call")
+        target = server.process
+    else:
+        target = require_runtime("call").resolve(server)
+    if target is None or target is caller:
         await trio.lowlevel.checkpoint()
-        if type(server) is not Pid:
-            check_address(_verb(envelope, request), server, require_runtime())
-        raise NoProcess(server, request, timeout)
-    if target is caller:
-        await trio.lowlevel.checkpoint()
-        raise CallingSelf(server, request, timeout)
+        raise _refusal(envelope, target, server, request, timeout)
     runtime = target.runtime
     sender = Sender(None if caller is None else caller.pid, target, current_task())
     # Only in debug builds. A helper task that waits does not keep its process from answering.
-    chains = runtime.call_chains
+    chains = None if caller is None else caller.runtime.call_chains
     if chains is not None and caller is not None and caller.task is current_task():
         chains.enter(caller.pid, target.pid, request, timeout)
     else:
@@ -279,38 +295,50 @@ async def _request(  # noqa: C901, PLR0912, PLR0915 - one exchange, spelled out 
     timer = None
     runtime.graph.watch(target.pid, sender)
     try:
-        if instruments:
-            for instrument in instruments:
-                instrument.call_started(sender.pid, target.pid, sender, timeout)
+        for instrument in instruments:
+            instrument.call_started(sender.pid, target.pid, sender, timeout)
         if not runtime.guarded or runtime.admit(target.pid, message):
             target.mailbox.put(message)
         if limited:
-            timer = runtime.timers.at(trio.current_time() + timeout, sender._expire)
-        await wait_task_rescheduled(sender._abort)
+            timer = runtime.timers.at(trio.current_time() + timeout, sender.expire)
+        await wait_task_rescheduled(sender.abort)
     except BaseException:
         # An instrument has raised. An answer, or the end of the server, must not wake a task that does not wait.
-        if not sender._done:
-            sender._abandon()
+        if not sender.done:
+            sender.abandon()
         raise
     finally:
         if timer is not None:
             runtime.timers.forget(timer)
         if chains is not None and caller is not None:
             chains.leave(caller.pid)
-        if instruments:
-            for instrument in instruments:
-                instrument.call_ended(sender, sender._outcome())
+        for instrument in instruments:
+            instrument.call_ended(sender, sender.outcome())
     if caller is not None and caller.dying:
         # Answered and killed in the same turn: the kill wins, as it would in a process that was still waiting.
         raise ProcessKilled(caller.reason)
-    if sender._failure is None:
-        return sender._value
+    if sender.failure is None:
+        return sender.value
     raise _call_exit(sender, server, request, timeout)
+
+
+def _refusal(
+    envelope: type[CallRequest | SystemRequest[Loop]],
+    target: ProcessLike | None,
+    server: object,
+    request: Any,
+    timeout: float,
+) -> CallExit:
+    if target is not None:
+        return CallingSelf(server, request, timeout)
+    if type(server) is not Pid:
+        check_address(_verb(envelope, request), server, require_runtime().classes_named)
+    return NoProcess(server, request, timeout)
 
 
 def _call_exit(sender: Sender, server: object, request: Any, timeout: float) -> CallExit:
     # Forgotten: the server's crash knows the server's last request, so they would keep each other alive.
-    failure, sender._failure = sender._failure, None
+    failure, sender.failure = sender.failure, None
     if isinstance(failure, Ended):
         return ServerExit(failure.reason, server, request, timeout)
     return CallTimeout(server, request, timeout)
@@ -326,13 +354,22 @@ def cast(server: object, message: Any) -> None:
     Raises:
         NotAnAddress: `server` is a class, a coroutine or something else that is neither a pid nor a name.
     """
-    runtime = server._runtime if type(server) is Pid else require_runtime()
+    runtime: RuntimeLike
+    target: ProcessLike | None
+    if type(server) is Pid:
+        runtime = server.runtime
+        target = server.process
+    else:
+        runtime = here = require_runtime()
+        target = None
+        if get_ident() == here.thread:
+            target = here.resolve(server)
+            if target is None:
+                check_address("cast", server, here.classes_named)
     if get_ident() != runtime.thread:
         runtime.from_threads.put(cast, server, message)
         return
-    target = server._process if type(server) is Pid else runtime.resolve(server)
     if target is None:
-        check_address("cast", server, runtime)
         runtime.dead_letter(server, message)
         return
     envelope, runtime = Cast(message), target.runtime
@@ -347,16 +384,18 @@ def reply(sender: Sender, value: Any) -> bool:
         False if it had been answered before, or nobody waits any more: the value is dropped. In another thread than
         the runtime's, True says no more than that the answer is on its way.
     """
-    runtime = sender._server.runtime
+    runtime = sender.server.runtime
     if get_ident() == runtime.thread:
-        return sender._answer(value)
-    if sender._done:
+        return sender.answer(value)
+    if sender.done:
         return False
-    runtime.from_threads.put(sender._answer, value)
+    runtime.from_threads.put(sender.answer, value)
     return True
 
 
-async def system_call(server: object, request: SystemCall, *, timeout: float = 5.0) -> Any:
+async def system_call(
+    server: object, request: Callable[[Loop], Any], *, timeout: float = 5.0
+) -> Any:
     """Have a server's own loop answer `request`; what `actors.sys` is made of."""
     return await _request(SystemRequest, server, request, timeout)
 
@@ -380,7 +419,73 @@ async def stop(server: object, reason: ExitReason = NORMAL, *, timeout: float = 
         raise NoProcess(server, "stop", timeout) from None
 
 
-def _verb(envelope: type[CallRequest | SystemRequest], request: Any) -> str:
+def _verb(envelope: type[CallRequest | SystemRequest[Loop]], request: Any) -> str:
     if envelope is CallRequest:
         return "call"
     return "stop" if isinstance(request, StopRequest) else "actors.sys"
+
+
+# With their arguments; those of init are the class's own.
+_CALLBACKS: Final[dict[str, tuple[str, ...] | None]] = {
+    "init": None,
+    "handle_call": ("request", "sender"),
+    "handle_cast": ("message",),
+    "handle_info": ("message",),
+    "handle_continue": ("argument",),
+    "terminate": ("reason",),
+}
+
+
+def check_server_class(cls: type) -> None:
+    """Refuse a class whose callbacks or constructor the server cannot call.
+
+    Raises:
+        InvalidCallback: the first of them.
+    """
+    for name, arguments in _CALLBACKS.items():
+        callback = vars(cls).get(name)
+        if callback is None:
+            continue
+        if not inspect.iscoroutinefunction(callback):
+            raise InvalidCallback(cls.__name__, name)
+        if arguments is not None and not _takes(callback, len(arguments)):
+            raise InvalidCallback(cls.__name__, name, arguments)
+    check_constructor(cls)
+
+
+def check_constructor(cls: Any) -> None:
+    """Refuse a class that cannot be made without arguments.
+
+    Raises:
+        InvalidCallback: its `__init__` needs some.
+    """
+    needed = _needed(cls.__init__)
+    if needed is not None:
+        raise InvalidCallback(
+            cls.__name__,
+            "__init__",
+            advice=(
+                f"takes ({needed}){place_of(cls.__init__)}, but a server makes its instance without arguments; "
+                f"write `async def init(self, {needed})`, which gets the arguments of start_link"
+            ),
+        )
+
+
+# Asked at every start, for few constructors.
+@lru_cache(maxsize=256)
+def _needed(constructor: Any) -> str | None:
+    """The parameters of a constructor that cannot be called without arguments; None if it can."""
+    signature = inspect.signature(constructor)
+    try:
+        signature.bind(None)  # self
+    except TypeError:
+        return ", ".join([str(each) for each in signature.parameters.values()][1:])
+    return None
+
+
+def _takes(callback: Any, count: int) -> bool:
+    try:
+        inspect.signature(callback).bind(*[None] * (count + 1))  # and self
+    except TypeError:
+        return False
+    return True

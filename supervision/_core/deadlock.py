@@ -11,7 +11,7 @@ import math
 from collections.abc import Container
 from typing import Any, Literal, Protocol
 
-from actors.names import whereis
+from actors.addresses import whereis
 from actors.process import ancestors, current_pid, on_exit
 from actors.refs import Pid
 from actors.servers.gen_server import call

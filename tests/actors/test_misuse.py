@@ -435,7 +435,7 @@ async def test_a_name_where_only_a_pid_will_do_is_told_whereis(verb: Callable[..
 async def test_what_cannot_be_a_name_is_told_so() -> None:
     async with open_runtime():
         with pytest.raises(
-            NotAnAddress, match=r"\[1\] is not hashable, so it is no name; write a pid"
+            NotAnAddress, match=r"\[1\] is not hashable, so it cannot be a name; write a pid"
         ):
             send([1], "news")
 

@@ -7,14 +7,24 @@ not as the crash of a process that has no such line in its traceback.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Container, Coroutine
 from functools import partial
-from types import CodeType, CoroutineType, FunctionType, MethodType
+from types import BuiltinFunctionType, CodeType, CoroutineType, FunctionType, MethodType
 from typing import Any, Final
 
-from actors.errors import NotAsync
+from actors.errors import NotAnAddress, NotAsync
+from actors.refs import Pid
 
-__all__ = ["awaitable_of", "check_async", "describe_coroutine", "name_of", "place_of"]
+__all__ = [
+    "WRITE_AN_ADDRESS",
+    "awaitable_of",
+    "check_address",
+    "check_async",
+    "check_pid",
+    "describe_coroutine",
+    "name_of",
+    "place_of",
+]
 
 # The second is what `types.coroutine` makes of a generator function.
 _ASYNC: Final = inspect.CO_COROUTINE | inspect.CO_ITERABLE_COROUTINE
@@ -39,7 +49,7 @@ def check_async(verb: str, function: object) -> None:
         inner = inner.func if isinstance(inner, partial) else inner.__func__
     if type(inner) is FunctionType and inner.__code__.co_flags & _ASYNC:
         return
-    advice = _advice(verb, inner)
+    advice = _function_advice(verb, inner)
     if advice is not None:
         if isinstance(inner, CoroutineType):
             # It will never run, and the error says so better than the warning that it would give.
@@ -101,7 +111,7 @@ def _at(code: CodeType | None) -> str:
     return f" ({code.co_filename}:{code.co_firstlineno})"
 
 
-def _advice(verb: str, value: Any) -> str | None:
+def _function_advice(verb: str, value: Any) -> str | None:
     if isinstance(value, Coroutine):
         name = getattr(value, "__name__", "function")
         return (
@@ -150,3 +160,65 @@ def _write_async(function: object, name: str) -> str:
     if not short.isidentifier():
         return "write a function that is async"
     return f"write `async def {short}(...)`, or spawn(run_in_thread, {short}, ...) if it blocks or computes for long"
+
+
+WRITE_AN_ADDRESS = "write a pid, which spawn() and start_link() return, or a registered name"
+
+
+def check_address(verb: str, address: object, classes_named: Container[type]) -> None:
+    """Refuse an address that led to no process, if it cannot be a name.
+
+    Raises:
+        NotAnAddress: it is a class that has never been a name, an instance of a server, a coroutine or a function.
+    """
+    # None is no name either, but is what `whereis` finds when nobody has one.
+    if address is None or type(address) is Pid:
+        return
+    if isinstance(address, type) and address in classes_named:
+        return
+    advice = _address_advice(address)
+    if advice is not None:
+        if isinstance(address, Coroutine):
+            address.close()  # the error says that it will never run, and a warning need not say it again
+        raise NotAnAddress(verb, address, advice)
+
+
+def check_pid(verb: str, value: object) -> None:
+    """Refuse what is no pid, for the verbs that take no names.
+
+    Raises:
+        NotAnAddress: it is anything else.
+    """
+    if type(value) is Pid:
+        return
+    advice = _address_advice(value)
+    if advice is None:
+        advice = f"{value!r}, which is no pid; whereis(name) finds the pid of a registered name"
+    if isinstance(value, Coroutine):
+        value.close()
+    raise NotAnAddress(verb, value, advice)
+
+
+def _address_advice(value: Any) -> str | None:
+    if value is None:
+        return f"None as the address; {WRITE_AN_ADDRESS}"
+    if isinstance(value, Coroutine):
+        name = name_of(value)
+        return f"{describe_coroutine(value)}; write `pid = await {name}(...)` and use the pid"
+    if isinstance(value, type):
+        name = value.__name__
+        if hasattr(value, "start_link"):
+            return (
+                f"the class {name}, and no process is registered under it; "
+                f"use the pid that `await {name}.start_link(...)` returns, or the name that it was given"
+            )
+        return f"the class {name}, which is no process; {WRITE_AN_ADDRESS}"
+    if isinstance(value, FunctionType | MethodType | BuiltinFunctionType):
+        return f"the function {name_of(value)}{place_of(value)}, which is no process; {WRITE_AN_ADDRESS}"
+    cls = type(value)
+    if hasattr(cls, "start_link") and hasattr(cls, "handle_call"):
+        return (
+            f"an instance of {cls.__name__}, which is no process: a server makes its own instance when it starts; "
+            f"use the pid that `await {cls.__name__}.start_link(...)` returns"
+        )
+    return None
