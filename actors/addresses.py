@@ -39,15 +39,15 @@ __all__ = ["Alias", "Via", "alias", "register", "unalias", "unregister", "wherei
 
 
 def register(name: object, pid: Pid | None = None) -> None:
-    """Give a process a name that `send`, `call`, `monitor` and `whereis` understand, until it ends.
+    """Give a process a name, until it ends. `send`, `call`, `monitor` and `whereis` understand the name.
 
     Args:
-        name: any hashable value but None. A `Via` is registered where it belongs, beside the one plain name.
-        pid: the process; by default the current one.
+        name: Any hashable value but None. A `Via` registers the process itself, beside its one plain name.
+        pid: The process; by default the current one.
 
     Raises:
-        NameTaken: the name belongs to a living process, or this process has another name.
-        DeadProcess: the process has ended.
+        NameTaken: The name belongs to a living process, or this process has another name.
+        DeadProcess: The process has ended.
     """
     if pid is not None:
         check_pid("register", pid)
@@ -60,18 +60,18 @@ def register(name: object, pid: Pid | None = None) -> None:
 
 
 def unregister(name: object) -> None:
-    """Take a name away. One that nobody has is no error."""
+    """Free a name. A name that no process has is not an error."""
     require_runtime("unregister").unregister(name)
 
 
 def whereis(name: object) -> Pid | None:
-    """The process that a name or a `Via` leads to now, or None."""
+    """Return the process that a name or a `Via` leads to now, or None."""
     process = require_runtime().resolve(name)
     return process.pid if process is not None else None
 
 
 class Via(Address[Runtime]):
-    """An address that is looked up by code of your own. Subclass it; the instances must be hashable.
+    """An address that your own code looks up. Subclass it; the instances must be hashable.
 
     class Leader(Via):
         def __init__(self, cluster):
@@ -82,22 +82,24 @@ class Via(Address[Runtime]):
 
     await call(Leader(cluster), "write")
 
-    `whereis` alone makes an address for messages. With `register` it can also be given as a name, to `start_link` and
-    `actors.names.register`. Whoever keeps such a name also has to release it at the end of the process: see
-    `actors.process.on_exit`.
+    `whereis` alone makes an address for messages. With `register`, a `Via` can also be the name in `start_link` and
+    `actors.register`. Such a class must also release the name at the end of the process: see `actors.on_exit`.
 
-    All methods are called in the middle of other operations: they must be quick, must not wait, and, except for
-    `register`, must not raise. After the `via` tuples of Erlang; a `Via` is not asked to send, only to find.
+    The runtime calls the methods in the middle of other operations. They must be quick and must not wait. Except for
+    `register` they must not raise. This follows the `via` tuples of Erlang, but a `Via` only finds a process and does not
+    send.
     """
 
     __slots__ = ()
 
     forgiving: ClassVar[bool] = False
-    """Whether a message to this address that finds nobody vanishes, as one to a pid does, instead of being an error."""
+    """True if a message without a receiver is dropped, as one to a pid is. False makes it an error."""
 
     def whereis(self, runtime: Runtime) -> Pid | None:
-        """The process that this address leads to now; None if there is none, or it has ended."""
-        raise NotImplementedError(f"{type(self).__name__} needs a method whereis(runtime)")
+        """Return the process that this address leads to now, or None."""
+        raise NotImplementedError(
+            f"{type(self).__name__} has no method whereis; write `def whereis(self, runtime)`, which returns a pid or None"
+        )
 
     def register(self, pid: Pid) -> Pid | None:
         """Make this address lead to a living process, which may be one that is just being spawned.
@@ -106,13 +108,13 @@ class Via(Address[Runtime]):
             None if it does now; otherwise the process that has the address, and nothing has changed.
         """
         raise TypeError(
-            f"{self!r} is an address to send to and cannot be given to a process as its name; "
+            f"{self!r} is an address for messages and cannot be the name of a process; "
             "use a Registry.via or a plain name"
         )
 
     def unregister(self, runtime: Runtime) -> None:
-        """Make this address lead nowhere. Nobody having it is no error."""
-        raise TypeError(f"{self!r} is not a name that was given, so it cannot be taken away")
+        """Make this address lead to no process. If no process has it, that is not an error."""
+        raise TypeError(f"{self!r} cannot be the name of a process, so unregister() cannot free it")
 
 
 @final
@@ -132,7 +134,7 @@ class Alias(Via):
         return f"<alias {self._number}>"
 
     def whereis(self, runtime: Runtime) -> Pid | None:
-        """Whom a message to this alias reaches now. Asking one that is good for a single message uses it up."""
+        """Return the process that a message to this alias reaches now. For a `once` alias, asking uses it up."""
         process = self.process
         if process is None:
             return None
@@ -142,19 +144,19 @@ class Alias(Via):
 
 
 def alias(*, once: bool = False) -> Alias:
-    """Make a new address of the current process, good until `unalias` or the end of the process.
+    """Make a new address of the current process, valid until `unalias` or the end of the process.
 
     Args:
-        once: it is good for one message; the first that uses it is the last.
+        once: The address is valid for one message only.
     """
     process = require_process("alias")
     return Alias(process.runtime.next_ref(), process, once)
 
 
 def unalias(address: Alias) -> bool:
-    """Take an alias of the current process back. Returns whether it still led here.
+    """Take back an alias of the current process. Returns True if it still led here.
 
-    What is in the mailbox already stays there; everything later finds nobody.
+    Messages that are in the mailbox already stay there. Later messages are dropped.
     """
     process = require_process("unalias")
     if address.process is not process:

@@ -1,7 +1,10 @@
-"""The check of what a process is to run: it must be an async function.
+"""Checks of arguments: the function that a process runs, and the address of a process.
 
-Every verb that starts a process makes it at once, so that the mistake is reported in the line that contains it and
-not as the crash of a process that has no such line in its traceback.
+Every verb that starts a process checks its function at once. So the error points to the line with the mistake, and
+not to the crash of a process whose traceback does not contain that line.
+
+Any hashable value may be a name, also a class. So the verbs check only an address that led to no process. A class that
+has been the name of a process in this runtime is a name like any other: its server may just be restarting.
 """
 
 from __future__ import annotations
@@ -26,23 +29,23 @@ __all__ = [
     "place_of",
 ]
 
-# The second is what `types.coroutine` makes of a generator function.
+# The second flag marks a generator function that `types.coroutine` has converted.
 _ASYNC: Final = inspect.CO_COROUTINE | inspect.CO_ITERABLE_COROUTINE
 
 
 def check_async(verb: str, function: object) -> None:
-    """Refuse what a process cannot run.
+    """Refuse a function that a process cannot run.
 
-    Accepted are async functions and methods, and what may return an awaitable when it is called: a lambda, a
-    decorated function that names what it wraps (`functools.wraps`) or whose annotation says that it returns something,
-    and any object that can be called. `awaitable_of` looks at those when they have been called.
+    Accepts async functions and methods, and callables that may return an awaitable: a lambda, a decorated function that
+    names the function it wraps (`functools.wraps`) or whose annotation declares a result, and any callable object.
+    `awaitable_of` checks those when they have been called.
 
     Args:
-        verb: the function that was called, for the message.
-        function: what it got.
+        verb: The function that the user called, for the message.
+        function: Its argument.
 
     Raises:
-        NotAsync: it cannot be run.
+        NotAsync: A process cannot run it.
     """
     inner = function
     while isinstance(inner, partial | MethodType):
@@ -52,16 +55,16 @@ def check_async(verb: str, function: object) -> None:
     advice = _function_advice(verb, inner)
     if advice is not None:
         if isinstance(inner, CoroutineType):
-            # It will never run, and the error says so better than the warning that it would give.
+            # It will never run. The error says so better than Python's warning.
             inner.close()
         raise NotAsync(verb, function, advice)
 
 
 def awaitable_of(function: Callable[..., Awaitable[Any]], args: tuple[Any, ...]) -> Awaitable[Any]:
-    """Call what a process runs, and return what is to be awaited.
+    """Call the function of a process, and return its awaitable.
 
     Raises:
-        NotAsync: the call returned something that cannot be awaited.
+        NotAsync: The call returned an object that cannot be awaited.
     """
     result = function(*args)
     if type(result) is not CoroutineType and not inspect.isawaitable(result):
@@ -69,28 +72,28 @@ def awaitable_of(function: Callable[..., Awaitable[Any]], args: tuple[Any, ...])
         raise NotAsync(
             "spawn",
             function,
-            f"{name}{place_of(function)}, which returned {result!r}, and that cannot be awaited; "
+            f"{name}{place_of(function)}, which returned {result!r}, a value that cannot be awaited; "
             f"{_write_async(function, name)}",
         )
     return result
 
 
 def describe_coroutine(coroutine: Coroutine[Any, Any, Any]) -> str:
-    """The coroutine of an async function that was called and not awaited, in words."""
-    # Of a class method, such as `start_link`, the class is what the reader has written, and not where it inherits it.
+    """Describe the coroutine of an async function that was called and not awaited."""
+    # For a class method such as `start_link`, the class is in the name. The place would be that of a base class.
     place = "" if _owner_of(coroutine) is not None else _at(getattr(coroutine, "cr_code", None))
     return f"the coroutine of {name_of(coroutine)}{place}, which was not awaited"
 
 
 def _owner_of(coroutine: Coroutine[Any, Any, Any]) -> type | None:
-    """The class whose class method made a coroutine that has not run yet."""
+    """Return the class whose class method made a coroutine that has not run yet."""
     frame = getattr(coroutine, "cr_frame", None)
     owner = None if frame is None else frame.f_locals.get("cls")
     return owner if isinstance(owner, type) else None
 
 
 def name_of(function: object) -> str:
-    """The name of a function or a coroutine, with its class and without the functions around it."""
+    """Return the name of a function or a coroutine, with its class and without the enclosing functions."""
     if isinstance(function, CoroutineType) and (owner := _owner_of(function)) is not None:
         return f"{owner.__name__}.{function.__name__}"
     name = getattr(function, "__qualname__", None)
@@ -98,14 +101,14 @@ def name_of(function: object) -> str:
 
 
 def place_of(function: object) -> str:
-    """The file and line where a function was defined, as ` (file:line)`; empty if nobody knows."""
+    """Return ` (file:line)` of a function's definition; an empty string if that is unknown."""
     return _at(
         getattr(inspect.unwrap(function) if callable(function) else function, "__code__", None)
     )
 
 
 def _at(code: CodeType | None) -> str:
-    # Code that was generated, by attrs for example, has no file that anybody could open.
+    # Generated code, by attrs for example, has no file to open.
     if code is None or code.co_filename.startswith("<"):
         return ""
     return f" ({code.co_filename}:{code.co_firstlineno})"
@@ -121,9 +124,7 @@ def _function_advice(verb: str, value: Any) -> str | None:
     if isinstance(value, type):
         return _about_class(verb, value)
     if not callable(value):
-        return (
-            f"{value!r}, which is no function; write {verb}(function, ...) with an async function"
-        )
+        return f"{value!r}, which is not a function; write {verb}(function, ...) with an async function"
     if inspect.isasyncgenfunction(value):
         return (
             f"{name_of(value)}{place_of(value)}, which is an async generator; a process runs an async function "
@@ -149,7 +150,7 @@ def _about_class(verb: str, cls: type) -> str | None:
 def _may_return_awaitable(function: FunctionType) -> bool:
     if function.__name__ == "<lambda>" or hasattr(function, "__wrapped__"):
         return True
-    # Python 3.12 has a mark for sync functions that return coroutines, which this looks at.
+    # Sees also the mark that Python 3.12 has for sync functions that return coroutines.
     if inspect.iscoroutinefunction(function):
         return True
     return function.__annotations__.get("return") not in (None, "None", type(None))
@@ -169,9 +170,9 @@ def check_address(verb: str, address: object, classes_named: Container[type]) ->
     """Refuse an address that led to no process, if it cannot be a name.
 
     Raises:
-        NotAnAddress: it is a class that has never been a name, an instance of a server, a coroutine or a function.
+        NotAnAddress: It is a class that has never been a name, an instance of a server, a coroutine or a function.
     """
-    # None is no name either, but is what `whereis` finds when nobody has one.
+    # None is not a name, but `whereis` returns it for a name that no process has.
     if address is None or type(address) is Pid:
         return
     if isinstance(address, type) and address in classes_named:
@@ -179,21 +180,23 @@ def check_address(verb: str, address: object, classes_named: Container[type]) ->
     advice = _address_advice(address)
     if advice is not None:
         if isinstance(address, Coroutine):
-            address.close()  # the error says that it will never run, and a warning need not say it again
+            address.close()  # the error replaces Python's warning that it will never run
         raise NotAnAddress(verb, address, advice)
 
 
 def check_pid(verb: str, value: object) -> None:
-    """Refuse what is no pid, for the verbs that take no names.
+    """Refuse a value that is not a pid, for the verbs that take no names.
 
     Raises:
-        NotAnAddress: it is anything else.
+        NotAnAddress: It is not a pid.
     """
     if type(value) is Pid:
         return
     advice = _address_advice(value)
     if advice is None:
-        advice = f"{value!r}, which is no pid; whereis(name) finds the pid of a registered name"
+        advice = (
+            f"{value!r}, which is not a pid; whereis(name) returns the pid of a registered name"
+        )
     if isinstance(value, Coroutine):
         value.close()
     raise NotAnAddress(verb, value, advice)
@@ -209,16 +212,16 @@ def _address_advice(value: Any) -> str | None:
         name = value.__name__
         if hasattr(value, "start_link"):
             return (
-                f"the class {name}, and no process is registered under it; "
-                f"use the pid that `await {name}.start_link(...)` returns, or the name that it was given"
+                f"the class {name}, which is not the name of a process; "
+                f"use the pid that `await {name}.start_link(...)` returns, or the process's name"
             )
-        return f"the class {name}, which is no process; {WRITE_AN_ADDRESS}"
+        return f"the class {name}, which is not a process; {WRITE_AN_ADDRESS}"
     if isinstance(value, FunctionType | MethodType | BuiltinFunctionType):
-        return f"the function {name_of(value)}{place_of(value)}, which is no process; {WRITE_AN_ADDRESS}"
+        return f"the function {name_of(value)}{place_of(value)}, which is not a process; {WRITE_AN_ADDRESS}"
     cls = type(value)
     if hasattr(cls, "start_link") and hasattr(cls, "handle_call"):
         return (
-            f"an instance of {cls.__name__}, which is no process: a server makes its own instance when it starts; "
+            f"an instance of {cls.__name__}, which is not a process: a server makes its own instance when it starts; "
             f"use the pid that `await {cls.__name__}.start_link(...)` returns"
         )
     return None

@@ -25,7 +25,7 @@ from trio.lowlevel import enable_ki_protection
 
 from actors._kernel.checks import CheckedRuntime
 from actors._kernel.current import ambient_runtime, require_runtime
-from actors._kernel.runtime import Process, Runtime, current_process
+from actors._kernel.runtime import Process, Runtime, EnvironmentLike, current_process
 from actors._kernel.thread_queue import DEFAULT_LIMIT
 from actors.exits import SHUTDOWN
 from actors.instrumentation import logger
@@ -33,7 +33,7 @@ from actors.instrumentation.environment import current_environment
 from actors.instrumentation.watchdog import watch_loop
 from actors.refs import Pid
 
-__all__ = ["Runtime", "current_runtime", "in_runtime", "open_runtime"]
+__all__ = ["Runtime", "EnvironmentLike", "current_runtime", "in_runtime", "open_runtime"]
 
 _log = logging.getLogger("actors.runtime")
 

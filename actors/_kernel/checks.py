@@ -1,19 +1,18 @@
-"""The seven things that are always true of a runtime, checked while it runs.
+"""The seven invariants of a runtime, checked while it runs.
 
-`open_runtime(debug=True)`, or the environment variable ASHTREE_DEBUG=1, makes a `CheckedRuntime` instead of a
-`Runtime`: the same class with checks around what it does. A runtime that is not checked pays nothing for this.
+`open_runtime(debug=True)`, or the environment variable ASHTREE_DEBUG=1, makes a `CheckedRuntime` in place of a
+`Runtime`: the same class with checks around its methods. A `Runtime` pays nothing for the checks.
 
-1. The end of a process runs exactly once; after it no message enters its mailbox and no name leads to it.
-2. Links are symmetric, and join living processes only.
+1. The end of a process runs exactly once. After it no message enters its mailbox, and no name leads to it.
+2. Links are symmetric and join living processes only.
 3. No task of a process runs without a record, and no exception of one reaches the nursery.
 4. Each monitor is exactly one of: active, fired, removed.
-5. When a `call` has returned or raised, nothing waits for its answer any more.
-6. From the acceptance of a fatal exit signal to the end, no callback of the process is started, and no message is
-   given to it.
-7. When the runtime has been left there are no processes, names, links, timers or zombies.
+5. When a `call` has returned or raised, no watcher waits for its answer any more.
+6. From the acceptance of a fatal exit signal to the end, no callback of the process starts, and it gets no message.
+7. After the runtime has closed, there are no processes, names, links, timers or zombies.
 
-A check that fails raises InvariantBroken where it happens and, because that may be inside a process, whose exceptions
-stay inside, once more when the runtime is left.
+A check that fails raises InvariantBroken where it happens. That may be inside a process, whose exceptions stay
+inside, so the runtime raises it once more when it closes.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ from trio.lowlevel import enable_ki_protection
 from actors._kernel.current import Monitor
 from actors._kernel.link_graph import LinkGraph
 from actors._kernel.mailbox import Mailbox
-from actors._kernel.runtime import Process, Runtime, Surroundings, current_process, record_of
+from actors._kernel.runtime import Process, Runtime, EnvironmentLike, current_process, record_of
 from actors.exits import ExitReason
 from actors.messages import Down
 from actors.refs import Pid, Watcher
@@ -45,7 +44,7 @@ CALLBACKS = ("handle_call", "handle_cast", "handle_info", "handle_continue", "te
 
 
 class InvariantBroken(AssertionError):
-    """Something that must always be true was not. A mistake in Ashtree, not in the program that found it."""
+    """An invariant does not hold. This is a mistake in Ashtree, not in the program that found it."""
 
     def __init__(self, number: int, what: str) -> None:
         super().__init__(number, what)
@@ -59,10 +58,10 @@ class InvariantBroken(AssertionError):
 
 
 class CheckedRuntime(Runtime):
-    """A runtime that looks at what it does. Several times slower, and otherwise the same."""
+    """A runtime that checks its own work. It behaves the same and is several times slower."""
 
     def __init__(
-        self, environment: Surroundings, *, kill_grace: float, seed: int | None = None
+        self, environment: EnvironmentLike, *, kill_grace: float, seed: int | None = None
     ) -> None:
         super().__init__(environment, kill_grace=kill_grace, seed=seed)
         self.breaches: list[InvariantBroken] = []
@@ -70,7 +69,7 @@ class CheckedRuntime(Runtime):
         self.call_chains = CallChains()
 
     def broken(self, number: int, what: str) -> NoReturn:
-        """Remember that an invariant does not hold, and raise."""
+        """Record that an invariant does not hold, and raise."""
         breach = InvariantBroken(number, what)
         self.breaches.append(breach)
         raise breach
@@ -101,11 +100,11 @@ class CheckedRuntime(Runtime):
         try:
             await super()._run(process, function, args)
         except (trio.Cancelled, InvariantBroken):
-            # The runtime itself is cancelled, which is no exception of the process; or this was found already.
+            # The runtime itself is cancelled, or another check has failed already.
             raise
         except (
             BaseException
-        ) as error:  # nothing at all may come through here, and whatever does is the finding
+        ) as error:  # no exception may come through here; one that does is the finding
             self.broken(3, f"{error!r} of {pid!r} reached the nursery of all processes")
         if not process.dead or pid in self.zombies:
             self.broken(3, f"the task of {pid!r} is over, and its record says otherwise")
@@ -127,7 +126,7 @@ class CheckedRuntime(Runtime):
         self.checked_graph.ended(pid, task)
 
     def verify(self) -> None:
-        """Look at everything at once, between two steps of any process."""
+        """Check everything at once, between two steps of any process."""
         for pid, process in self.table.items():
             if pid.process is not process or process.dead:
                 self.broken(1, f"{pid!r} is in the process table and has ended")
@@ -139,7 +138,7 @@ class CheckedRuntime(Runtime):
         self.checked_graph.verify(self.table)
 
     def verify_closed(self) -> None:
-        """After the end: nothing may be left, and no check may have failed on the way."""
+        """Check that nothing is left after the end, and that no check has failed before."""
         if self.breaches:
             raise self.breaches[0]
         self.verify()
@@ -185,7 +184,7 @@ class _CheckedMailbox(Mailbox):
 
 
 class _CheckedGraph(LinkGraph):
-    """The graph, and for each monitor and each call whether it is active."""
+    """The link graph, with a record of each monitor and each call that is active."""
 
     __slots__ = ("active", "broken", "calls", "firing", "newest")
 
@@ -244,12 +243,12 @@ class _CheckedGraph(LinkGraph):
         return peers, watchers
 
     def delivered(self, ref: Monitor) -> None:
-        """A monitor's message enters the mailbox."""
+        """Note that the message of a monitor enters the mailbox."""
         if self.firing.pop(ref, None) is None:
             self.broken(4, f"{ref!r} fired and was not active, or fired twice")
 
     def ended(self, pid: Pid, task: trio.lowlevel.Task | None) -> None:
-        """The end of a process is over: nothing of it may be left."""
+        """Check that nothing of an ended process is left."""
         if self.firing:
             self.broken(4, f"{pid!r} has ended, and {list(self.firing)} did not fire")
         if pid in self._links or pid in self._watchers:
@@ -258,7 +257,7 @@ class _CheckedGraph(LinkGraph):
             self.broken(5, f"{pid!r} has ended and its call to {self.calls[task]!r} is active")
 
     def verify(self, table: dict[Pid, Process]) -> None:
-        """Look at all links and monitors."""
+        """Check all links and monitors."""
         for one, peers in self._links.items():
             if one not in table:
                 self.broken(2, f"{one!r} has ended and is linked to {list(peers)}")
@@ -284,9 +283,9 @@ class _CheckedGraph(LinkGraph):
 
 
 def _guarded(cls: type[GenServer[Any]], runtime: CheckedRuntime) -> GenServer[Any]:
-    """A server whose loop is caught when it starts a callback that it may not start."""
+    """Make a server that reports a callback of its loop that may not start any more."""
     server = cls()
-    # Weak, because a server that knows itself would be garbage for the collector to find.
+    # Weak: a server that refers to itself would be a cycle, which only the garbage collector can free.
     itself = weakref.ref(server)
     for name in CALLBACKS:
         setattr(server, name, partial(_start_callback, name, itself, runtime))
@@ -298,7 +297,7 @@ def _start_callback(
 ) -> Awaitable[Any]:
     process, itself = current_process.get(), server()
     assert process is not None
-    # A callback that the server's own code calls is its own affair.
+    # Only calls of the loop count. A server's own code may call its callbacks at any time.
     if process.dying and sys._getframe(1).f_globals is vars(_server_loop):
         runtime.broken(6, f"{name} of {process.pid!r} was started after a fatal exit signal")
     return cast("Awaitable[Any]", getattr(type(itself), name)(itself, *args))

@@ -55,7 +55,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Process",
     "Runtime",
-    "Surroundings",
+    "EnvironmentLike",
     "acting_process",
     "current_process",
     "record_of",
@@ -99,7 +99,7 @@ def record_of(pid: Pid) -> Process | None:
     return process
 
 
-class Surroundings(Protocol):
+class EnvironmentLike(Protocol):
     """The source of a runtime's randomness, identifiers and time of day. See `actors.instrumentation.environment`."""
 
     def opened(self, runtime: Runtime) -> None: ...
@@ -118,7 +118,7 @@ class Runtime:
     """
 
     def __init__(
-        self, environment: Surroundings, *, kill_grace: float, seed: int | None = None
+        self, environment: EnvironmentLike, *, kill_grace: float, seed: int | None = None
     ) -> None:
         # Nearly everything in here belongs to this thread alone.
         self.thread = threading.get_ident()

@@ -1,12 +1,12 @@
-"""One heap of deadlines and one task that waits for the earliest of them.
+"""A heap of deadlines, and the task that waits for the earliest of them.
 
-Everything in a runtime that waits with a limit uses this queue instead of a cancel scope of its own: scheduling a
-timer is a heap push, and cancelling one is forgetting its callback. Times are Trio's (`trio.current_time()`), so a
-test's virtual clock moves them.
+Everything in a runtime that waits with a time limit uses this queue instead of a cancel scope of its own. Making a
+timer is a heap push, and cancelling one clears its callback. Times are Trio's (`trio.current_time()`), so a test's
+virtual clock moves them.
 
-Why cancelled timers stay in the heap: most timers are the time limits of calls that are answered at once, and
-removing each from the middle of a heap costs more than letting it surface. When more than half of the heap is
-forgotten timers it is rebuilt without them, so the heap is never more than twice as large as what is pending.
+Cancelled timers stay in the heap. Most timers are time limits of calls that are answered at once, and removing each
+from the middle of the heap costs more than letting it surface. When more than half of the heap is cancelled timers,
+the queue rebuilds the heap without them, so it is never more than twice as large as necessary.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from actors.refs import TimerRef
 
 __all__ = ["TimerQueue"]
 
-# Below this many forgotten timers a rebuild would cost more than it frees.
+# Below this many cancelled timers a rebuild would cost more than it frees.
 _REBUILD_FLOOR = 256
 
 
 class TimerQueue:
-    """Timers of one runtime, run by `run` in a task of the runtime's own."""
+    """The timers of one runtime. A task of the runtime's own calls `run`."""
 
     __slots__ = ("_forgotten", "_heap", "_numbers", "_scope", "_stopped", "_wakes_at")
 
@@ -36,12 +36,12 @@ class TimerQueue:
         self._numbers = 0
         self._forgotten = 0
         self._scope: trio.CancelScope | None = None
-        # The scope's deadline, which is dear to ask for; nothing is earlier than that while there is no scope.
+        # The scope's deadline, which is slow to read. While there is no scope, no deadline is earlier than this.
         self._wakes_at = -math.inf
         self._stopped = False
 
     def __len__(self) -> int:
-        """How many timers are pending."""
+        """Return the number of pending timers."""
         return len(self._heap) - self._forgotten
 
     @enable_ki_protection
@@ -50,8 +50,8 @@ class TimerQueue:
     ) -> TimerRef:
         """Call `callback` once `trio.current_time()` has reached `deadline`, unless the timer is cancelled first.
 
-        Timers of the same deadline run in the order in which they were made. The callback must not raise or block.
-        It may pass `timer`, its own that has just run, to run again under the same reference.
+        Timers of the same deadline run in the order in which they were made. The callback must not raise or block. To
+        run again under the same reference, a callback may pass its own timer, which has just run, as `timer`.
         """
         self._numbers = number = self._numbers + 1
         if timer is None:
@@ -66,14 +66,14 @@ class TimerQueue:
 
     @enable_ki_protection
     def cancel(self, timer: TimerRef) -> float | None:
-        """Forget a timer. Returns the seconds that it had left, or None if it has run or was cancelled before."""
+        """Cancel a timer. Returns the seconds that it had left, or None if it has run or was cancelled before."""
         left = self.remaining(timer)
         self.forget(timer)
         return left
 
     @enable_ki_protection
     def forget(self, timer: TimerRef) -> None:
-        """Cancel a timer if it has not run, for those who do not want to know what it had left."""
+        """Cancel a timer if it has not run. Cheaper than `cancel`, which also computes the time left."""
         if timer.callback is None:
             return
         timer.callback = timer.owner = None
@@ -84,14 +84,14 @@ class TimerQueue:
             self._forgotten = 0
 
     def remaining(self, timer: TimerRef) -> float | None:
-        """The seconds that a timer has left, or None if it has run or was cancelled."""
+        """Return the seconds that a timer has left, or None if it has run or was cancelled."""
         if timer.callback is None:
             return None
         return max(0.0, timer.deadline - trio.current_time())
 
     @enable_ki_protection
     async def run(self) -> None:
-        """Run what is due, as it becomes due, until `stop`."""
+        """Run each timer when it is due, until `stop`."""
         wake = _woken_by_cancelling(trio.lowlevel.current_task())
         while not self._stopped:
             deadline = self._heap[0][0] if self._heap else math.inf
@@ -100,13 +100,13 @@ class TimerQueue:
                 self._scope = scope
                 await wait_task_rescheduled(wake)
                 if not scope.cancel_called:
-                    # Somebody around this has cancelled it.
+                    # A scope around this one was cancelled.
                     await trio.lowlevel.checkpoint()
             self._scope, self._wakes_at = None, -math.inf
             self._run_due(trio.current_time())
 
     def stop(self) -> None:
-        """End `run`; what is still pending is forgotten."""
+        """End `run` and drop the pending timers."""
         self._stopped = True
         for _, _, timer in self._heap:
             timer.callback = timer.owner = None
@@ -116,8 +116,8 @@ class TimerQueue:
             self._scope.cancel()
 
     def _run_due(self, now: float) -> None:
-        # A callback may make a timer that is due at once. Numbers grow, so this bound leaves it to the next round and
-        # lets other tasks run in between.
+        # A callback may make a timer that is due at once. Numbers grow, so this bound leaves that timer to the next
+        # round, and other tasks run in between.
         last = self._numbers
         heap = self._heap
         while heap and heap[0][0] <= now and heap[0][1] <= last:
@@ -132,7 +132,7 @@ class TimerQueue:
 
 
 def _woken_by_cancelling(task: trio.lowlevel.Task) -> Callable[[object], trio.lowlevel.Abort]:
-    """Let a task go on when it is cancelled, rather than raise: an exception for each timer would cost more than it."""
+    """Let a task continue when it is cancelled, without an exception: raising one for each timer would be slow."""
 
     def wake(_: object) -> trio.lowlevel.Abort:
         trio.lowlevel.reschedule(task)

@@ -263,7 +263,7 @@ async def call(server: object, request: Any, *, timeout: float = 5.0) -> Any:
 
 # Ctrl-C in the middle would leave a request behind whose answer wakes a task that does not wait.
 @enable_ki_protection
-async def _request(  # noqa: C901, PLR0912, PLR0915 - one exchange, spelled out for speed
+async def _request(  # noqa: C901, PLR0912 - one exchange, spelled out for speed
     envelope: type[CallRequest | SystemRequest[Loop]], server: object, request: Any, timeout: float
 ) -> Any:
     # First of all: a limit that is no number must raise before the server can answer.

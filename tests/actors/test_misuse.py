@@ -573,7 +573,7 @@ async def test_an_asyncio_function_in_a_process_is_told_what_to_use_instead(
 ) -> None:
     async with open_runtime():
         await wait_exit(spawn(handler))
-    assert "needs the event loop of asyncio, and processes run on Trio" in caplog.text
+    assert "needs the event loop of asyncio, but processes run on Trio" in caplog.text
     assert "docs/howto/use-blocking-and-asyncio-libraries.md" in caplog.text
     assert (Path(actors.__file__).parents[1] / ASYNCIO_ADVICE.rpartition(" ")[2]).is_file()
 
