@@ -1,6 +1,6 @@
-"""Actors on Trio, in the manner of the BEAM: light processes with mailboxes, links, monitors and servers.
+"""Actors on Trio, modelled on the BEAM: light processes with mailboxes, links, monitors and servers.
 
-Start with `open_runtime`, `GenServer` and `call`; `actors.process` has the verbs underneath.
+Start with `open_runtime`, `GenServer` and `call`. `actors.process` has the functions below them.
 """
 
 from actors.addresses import Alias, Via, alias, register, unalias, unregister, whereis

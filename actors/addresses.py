@@ -86,8 +86,8 @@ class Via(Address[Runtime]):
     `actors.register`. Such a class must also release the name at the end of the process: see `actors.on_exit`.
 
     The runtime calls the methods in the middle of other operations. They must be quick and must not wait. Except for
-    `register` they must not raise. This follows the `via` tuples of Erlang, but a `Via` only finds a process and does not
-    send.
+    `register` they must not raise. This follows the `via` tuples of Erlang, but a `Via` only finds a process; it does
+    not send.
     """
 
     __slots__ = ()
@@ -98,7 +98,7 @@ class Via(Address[Runtime]):
     def whereis(self, runtime: Runtime) -> Pid | None:
         """Return the process that this address leads to now, or None."""
         raise NotImplementedError(
-            f"{type(self).__name__} has no method whereis; write `def whereis(self, runtime)`, which returns a pid or None"
+            f"{type(self).__name__} has no method whereis; write `def whereis(self, runtime)`"
         )
 
     def register(self, pid: Pid) -> Pid | None:

@@ -34,8 +34,8 @@ T = TypeVar("T")
 class ProcessFailed(ActorsError):
     """The process of a block ended with `reason`, so the block is over.
 
-    From `as_process`: the task got a fatal exit signal or used `exit`. From `scoped_spawn`: the process of the block ended
-    and its end was not clean.
+    From `as_process`: the task got a fatal exit signal or used `exit`. From `scoped_spawn`: the process of the block
+    ended, and its end was not clean.
     """
 
     def __init__(self, pid: Pid, reason: ExitReason) -> None:
@@ -55,8 +55,8 @@ async def as_process(*, name: object = None, label: str | None = None) -> AsyncI
             link(await Counter.start())
             message = await receive(timeout=1)
 
-    Leaving the block ends the process with `NORMAL`, and an exception ends it with a `Crash`. Links and monitors learn of
-    the end as always. The task continues after the block.
+    Leaving the block ends the process with `NORMAL`, and an exception ends it with a `Crash`. Links and monitors
+    learn of the end as always. The task continues after the block.
 
     Args:
         name: The process's name during the block.
@@ -145,7 +145,7 @@ async def scoped_spawn(
         async with scoped_spawn(ticker, 0.5) as pid:
             await work()
 
-    After the body, the block sends `SHUTDOWN` to the process and waits for its end. If the process ends before that, and
+    After the body, the block sends `SHUTDOWN` to the process and waits for its end. If the process ends earlier, and
     its end is not clean, the body is cancelled.
 
     Args:

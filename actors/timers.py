@@ -18,17 +18,17 @@ __all__ = ["cancel_timer", "read_timer", "send_after", "send_every"]
 
 
 def send_after(address: object, message: Any, seconds: float) -> TimerRef:
-    """Send a message later, and return a reference with which it can be cancelled.
+    """Send a message later, and return a reference that `cancel_timer` takes.
 
         timer = send_after(current_pid(), "tick", 1.5)
 
     Args:
-        address: a pid, or a name, which is looked up when the time has come; if nobody has it then, nothing happens.
-            A timer for a pid is dropped when its process ends.
-        message: what to send.
-        seconds: at least 0, on Trio's clock.
+        address: A pid, or a name. A name is looked up when the time has come; if no process has it, nothing happens. A
+            timer for a pid is dropped when its process ends.
+        message: The message.
+        seconds: The delay on Trio's clock, at least 0.
     """
-    # Written so that NaN, which is neither less nor more than anything, is refused too.
+    # This form also refuses NaN.
     if not seconds >= 0:
         raise ValueError(
             f"send_after got {seconds!r} seconds; a message cannot be sent in the past"
@@ -42,11 +42,11 @@ def send_every(address: object, message: Any, seconds: float) -> TimerRef:
         timer = send_every(current_pid(), "tick", 1.0)
 
     Args:
-        address: as for `send_after`. A timer for a pid is dropped when its process ends; one for a name goes on,
-            whoever has the name.
-        message: what to send, the same object each time.
-        seconds: above 0. Times are counted from the start, so that they do not drift; those that were missed because
-            something held up the loop are left out.
+        address: As for `send_after`. A timer for a pid is dropped when its process ends. A timer for a name continues,
+            whichever process has the name.
+        message: The message, the same object each time.
+        seconds: The interval, above 0. Times count from the start, so they do not drift. If the loop was blocked, the
+            messages of that time are skipped.
     """
     if not 0 < seconds < math.inf:
         raise ValueError(
@@ -56,7 +56,7 @@ def send_every(address: object, message: Any, seconds: float) -> TimerRef:
 
 
 class _Sending:
-    """A message that is due at some time, once or again and again."""
+    """A message that is due once, or again and again."""
 
     __slots__ = ("address", "interval", "message", "owner", "runtime", "timer")
 
@@ -79,12 +79,12 @@ class _Sending:
         timer = self.timer = self.runtime.timers.at(trio.current_time() + seconds, self.fire)
         self.own()
         if self.owner is None and type(self.address) is Pid:
-            # Its process has ended, so there is nothing to wait for.
+            # Its process has ended.
             self.runtime.timers.forget(timer)
         return timer
 
     def own(self) -> None:
-        """Let the end of the process drop the timer."""
+        """Make the end of the process drop the timer."""
         owner, timer = self.owner, self.timer
         if owner is not None:
             if owner.timers is None:
@@ -109,14 +109,14 @@ class _Sending:
 
 
 def read_timer(timer: TimerRef) -> float | None:
-    """The seconds until a timer fires next, or None if it has fired for good or was cancelled."""
+    """Return the seconds until a timer fires next, or None if it has fired for good or was cancelled."""
     return require_runtime("read_timer").timers.remaining(timer)
 
 
 def cancel_timer(timer: TimerRef) -> float | None:
     """Cancel a timer. Returns the seconds it had left, or None if it has fired or was cancelled before.
 
-    None does not say whether its message has been handled: it may still be in the mailbox.
+    After None its message may still be in the mailbox.
     """
     runtime = require_runtime("cancel_timer")
     owner = timer.owner

@@ -29,7 +29,7 @@ from trio.lowlevel import enable_ki_protection
 from actors._kernel.current import Monitor
 from actors._kernel.link_graph import LinkGraph
 from actors._kernel.mailbox import Mailbox
-from actors._kernel.runtime import Process, Runtime, EnvironmentLike, current_process, record_of
+from actors._kernel.runtime import EnvironmentLike, Process, Runtime, current_process, record_of
 from actors.exits import ExitReason
 from actors.messages import Down
 from actors.refs import Pid, Watcher

@@ -53,9 +53,9 @@ if TYPE_CHECKING:
     from actors.servers._calls import CallChains
 
 __all__ = [
+    "EnvironmentLike",
     "Process",
     "Runtime",
-    "EnvironmentLike",
     "acting_process",
     "current_process",
     "record_of",

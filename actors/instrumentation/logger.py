@@ -60,9 +60,10 @@ _brief.maxlevel = 8
 
 
 def attach(telemetry: Telemetry) -> Callable[[], None]:
-    """Log crashes, failed clean-ups, zombies and full queues of a runtime, until the caller calls the returned function.
+    """Log crashes, failed clean-ups, zombies and full queues of a runtime.
 
-    Attaches nothing if the logger is not enabled for errors at this moment, so a disabled log costs nothing.
+    Returns a function that ends the logging. Attaches nothing if the logger is not enabled for errors at this moment,
+    so a disabled log costs nothing.
     """
     handlers = (
         (CRASH, _crash),

@@ -162,8 +162,8 @@ class _Pauses:
     """The time in which the machine ran neither thread of this program. No step is blamed for that time.
 
     A watching thread that wakes up late could not run. Either the machine was busy or suspended, or the loop's thread
-    computed without releasing the interpreter lock. Only the second is the fault of the step. Then the loop's thread has
-    used the processor.
+    computed without releasing the interpreter lock. Only the second is the fault of the step. Then the loop's thread
+    has used the processor.
     """
 
     def __init__(self, cpu: Callable[[], float] | None, now: float) -> None:
