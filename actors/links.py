@@ -11,15 +11,8 @@ from functools import partial
 from threading import get_ident
 
 import trio
-from trio.lowlevel import (
-    Abort,
-    current_task,
-    enable_ki_protection,
-    reschedule,
-    wait_task_rescheduled,
-)
 
-from actors._kernel.current import Monitor, require_process, start_monitor
+from actors._kernel.current import Monitor, require_process, start_monitor, wait_for_end
 from actors._kernel.runtime import acting_process
 from actors.arguments import check_address, check_pid
 from actors.errors import DeadProcess
@@ -139,22 +132,6 @@ def kill(pid: Pid) -> None:
     send_exit(pid, KILL)
 
 
-class _ExitWaiter:
-    __slots__ = ("reason", "task")
-
-    def __init__(self) -> None:
-        self.reason: ExitReason = NOPROC
-        self.task: trio.lowlevel.Task | None = None
-
-    def down(self, pid: Pid, reason: ExitReason) -> None:
-        task = self.task
-        if task is not None:
-            reschedule(task)
-            self.task = None
-        self.reason = reason
-
-
-@enable_ki_protection
 async def wait_exit(pid: Pid) -> ExitReason:
     """Wait until a process has ended, and return its reason; `NOPROC` if it had ended before.
 
@@ -168,16 +145,7 @@ async def wait_exit(pid: Pid) -> ExitReason:
     if pid.process is None:
         await trio.lowlevel.checkpoint()
         return NOPROC
-    waiter, graph = _ExitWaiter(), pid.runtime.graph
-    graph.watch(pid, waiter)
-
-    def abort(_raise_cancel: object) -> Abort:
-        graph.unwatch(pid, waiter)
-        waiter.task = None
-        return Abort.SUCCEEDED
-
-    waiter.task = current_task()
-    await wait_task_rescheduled(abort)
+    reason = await wait_for_end(pid)
     if process is not None:
         process.check()
-    return waiter.reason
+    return reason

@@ -23,7 +23,7 @@ import trio
 from trio.lowlevel import enable_ki_protection
 
 from actors._kernel.checks import CheckedRuntime
-from actors._kernel.current import ambient_runtime, require_runtime
+from actors._kernel.current import ambient_runtime, require_runtime, wait_for_end
 from actors._kernel.runtime import EnvironmentLike, Process, Runtime, current_process
 from actors._kernel.thread_queue import DEFAULT_LIMIT
 from actors.exits import SHUTDOWN
@@ -275,7 +275,8 @@ class _Host:
             self._ordered.deadline = trio.current_time() + self.shutdown_deadline
             while (root := self._newest_root()) is not None:
                 runtime.signal(runtime.pid, root.pid, SHUTDOWN, linked=False)
-                await self._ended(root)
+                if not root.dead:
+                    await wait_for_end(root.pid)
         if self._ordered.cancelled_caught and self.interrupt is None:
             _log.warning("The ordered shutdown did not end within %g s", self.shutdown_deadline)
         runtime.closed = True
@@ -300,26 +301,8 @@ class _Host:
                 return process
         return None
 
-    async def _ended(self, process: Process) -> None:
-        if process.dead:
-            return
-        waiter = _EndOf()
-        self.runtime.graph.watch(process.pid, waiter)
-        try:
-            await waiter.event.wait()
-        finally:
-            self.runtime.graph.unwatch(process.pid, waiter)
-
 
 def _names(processes: dict[Pid, Process]) -> str:
     shown = [f"{process.describe()} {pid!r}" for pid, process in islice(processes.items(), 10)]
     more = len(processes) - len(shown)
     return ", ".join(shown) + (f" and {more} more" if more else "")
-
-
-class _EndOf:
-    def __init__(self) -> None:
-        self.event = trio.Event()
-
-    def down(self, pid: object, reason: object) -> None:
-        self.event.set()

@@ -70,7 +70,9 @@ class MessageChanged(ActorsError, AssertionError):
 
     def __str__(self) -> str:
         lines = "\n".join(map(str, self.messages))
-        return f"{lines}\nSend a copy or an immutable value, or do not change the message afterwards."
+        return (
+            f"{lines}\nSend a copy or an immutable value, or do not change the message afterwards."
+        )
 
 
 class SharedMessages(Instrument):

@@ -5,13 +5,29 @@ from __future__ import annotations
 from contextvars import ContextVar
 from typing import final
 
+import trio
+from trio.lowlevel import (
+    Abort,
+    current_task,
+    enable_ki_protection,
+    reschedule,
+    wait_task_rescheduled,
+)
+
 from actors._kernel.runtime import Process, Runtime, acting_process
 from actors.errors import NotAProcess, RuntimeClosed
 from actors.exits import ExitReason
 from actors.messages import Down
 from actors.refs import Pid, Ref
 
-__all__ = ["Monitor", "ambient_runtime", "require_process", "require_runtime", "start_monitor"]
+__all__ = [
+    "Monitor",
+    "ambient_runtime",
+    "require_process",
+    "require_runtime",
+    "start_monitor",
+    "wait_for_end",
+]
 
 ambient_runtime: ContextVar[Runtime | None] = ContextVar("actors_runtime", default=None)
 """The runtime of tasks that are no process."""
@@ -95,3 +111,32 @@ def start_monitor(process: Process, pid: Pid, name: object) -> Ref:
         for instrument in process.runtime.instruments:
             instrument.monitored(process.pid, ref, pid)
     return ref
+
+
+class _EndWaiter:
+    __slots__ = ("reason", "task")
+
+    def __init__(self, task: trio.lowlevel.Task) -> None:
+        self.task: trio.lowlevel.Task | None = task
+        self.reason: ExitReason = None
+
+    def down(self, pid: Pid, reason: ExitReason) -> None:
+        if self.task is not None:
+            reschedule(self.task)
+            self.task = None
+        self.reason = reason
+
+
+@enable_ki_protection
+async def wait_for_end(pid: Pid) -> ExitReason:
+    """Wait until a living process has ended, and return its exit reason."""
+    waiter, graph = _EndWaiter(current_task()), pid.runtime.graph
+    graph.watch(pid, waiter)
+
+    def abort(_raise_cancel: object) -> Abort:
+        graph.unwatch(pid, waiter)
+        waiter.task = None
+        return Abort.SUCCEEDED
+
+    await wait_task_rescheduled(abort)
+    return waiter.reason

@@ -24,7 +24,7 @@ from trio.lowlevel import (
     wait_task_rescheduled,
 )
 
-from actors._kernel.current import require_runtime
+from actors._kernel.current import require_runtime, wait_for_end
 from actors._kernel.runtime import Process, acting_process
 from actors.errors import StartError, StartIgnored
 from actors.exits import KILL, TIMEOUT, ExitReason
@@ -148,10 +148,8 @@ async def _kill_and_wait(starter: Process | None, child: Process) -> None:
     runtime.signal(runtime.pid, child.pid, KILL, linked=False)
     if child.dead:
         return
-    slot = StartSlot()
-    runtime.graph.watch(child.pid, slot)
     # Shielded: the starter was promised that the child is gone. Bounded by the runtime's kill_grace.
     with trio.CancelScope(shield=True):
-        await slot.wait()
+        await wait_for_end(child.pid)
     if starter is not None:
         starter.check()

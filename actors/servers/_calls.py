@@ -30,10 +30,15 @@ _CANCELLED = object()
 
 @final
 class Sender:
-    """Who waits for the answer to a call. Give it to `reply`; it can be used once, from any process.
+    """The caller that waits for the answer to a call. Pass it to `reply`, once, from any process.
 
     Attributes:
-        pid: the calling process; None if the caller is not a process.
+        pid: The calling process; None if the caller is not a process.
+        server: The called process, for the runtime.
+        task: The task that waits, for the runtime.
+        done: The wait is over, for the runtime.
+        value: The answer, for the runtime.
+        failure: The cause of a wait that ended without an answer, for the runtime; None after an answer.
     """
 
     __slots__ = ("done", "failure", "pid", "server", "task", "value")
@@ -44,7 +49,7 @@ class Sender:
         self.task = task
         self.done = False
         self.value: Any = None
-        # None: answered. A reason: the server ended. _EXPIRED: too late.
+        # None: answered. An Ended: the server ended. _EXPIRED: too late. _CANCELLED: cancelled.
         self.failure: object = None
 
     def __repr__(self) -> str:
@@ -54,7 +59,7 @@ class Sender:
     def answer(self, value: Any) -> bool:
         if self.done:
             return False
-        # First, because it raises in a wrong thread.
+        # First, because it raises in the wrong thread.
         reschedule(self.task)
         self.done = True
         self.value = value
@@ -83,7 +88,7 @@ class Sender:
         return Abort.SUCCEEDED
 
     def outcome(self) -> str:
-        """How it ended, in the words of `Instrument.call_ended`."""
+        """Return the outcome of the call, as `Instrument.call_ended` gets it."""
         if type(self.failure) is Ended:
             return "server_ended"
         if self.failure is None:
@@ -136,7 +141,7 @@ class StopRequest:
 
 
 class SystemRequest(Generic[L]):
-    """A call that the loop itself answers, before any callback could see it."""
+    """A call that the server's loop answers itself, before any callback sees it."""
 
     __slots__ = ("request", "sender")
 
@@ -149,7 +154,11 @@ class SystemRequest(Generic[L]):
 
 
 class CallChains:
-    """The calls that processes are waiting in, each with its own task."""
+    """The calls that processes wait for. Finds a circle of calls before a time limit runs out.
+
+    For debug builds only (`open_runtime(debug=True)`). Processes that call each other in a circle otherwise wait for
+    the first of their time limits, which looks like a slow server.
+    """
 
     __slots__ = ("_waiting",)
 
@@ -157,10 +166,10 @@ class CallChains:
         self._waiting: dict[Pid, Pid] = {}
 
     def enter(self, caller: Pid, server: Pid, request: object, timeout: float) -> None:
-        """A process begins to wait for a server.
+        """Note that a process begins to wait for a server.
 
         Raises:
-            CallCycle: the server waits for somebody who waits for the caller, so none of them could ever answer.
+            CallCycle: The server waits, directly or not, for the caller, so none of them could ever answer.
         """
         chain = [caller, server]
         while (following := self._waiting.get(chain[-1])) is not None:
@@ -170,5 +179,5 @@ class CallChains:
         self._waiting[caller] = server
 
     def leave(self, caller: Pid) -> None:
-        """The wait of a process is over."""
+        """Note the end of a process's wait."""
         self._waiting.pop(caller, None)

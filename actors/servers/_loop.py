@@ -1,4 +1,4 @@
-"""The loop of a GenServer: take a message, run its callback, do what the result says."""
+"""The loop of a GenServer: it takes a message, runs its callback, and carries out the result."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from actors.servers.results import MISSING, Continue, Fail, Ignore, NoReply, Rep
 
 __all__ = ["Callbacks", "Loop", "serve"]
 
-# Messages that a server handles before it lets the others run, if it always finds one. Large enough that the switch
-# costs nothing next to the work, small enough that a flooded server holds the rest up for well under a millisecond.
+# The messages that a busy server handles before it lets other tasks run. Large enough that the switch costs little next
+# to the work. Small enough that a flooded server delays the others by well under a millisecond.
 FAIRNESS = 64
 
 AFTER_CALL = ("Reply(value)", "NoReply()", "Stop(reason)")
@@ -52,7 +52,7 @@ class Callbacks(Protocol):
 
 
 class _Stopping(Exception):
-    """Carries a decision to stop out of the dispatch, to the one place that terminates."""
+    """A decision to stop, on its way out of the dispatch to the one place that terminates."""
 
     def __init__(
         self, reason: ExitReason, sender: Sender | None = None, value: Any = MISSING
@@ -65,7 +65,7 @@ class _Stopping(Exception):
 async def serve(
     cls: Callable[[], Callbacks], args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> None:
-    """What the process of a server runs."""
+    """Run a server in the current process, until it ends."""
     process = current_process.get()
     assert process is not None
     server = cls()
@@ -85,8 +85,8 @@ async def _init(
             slot.ack()
             process.start_slot = None
             if isinstance(result, Continue):
-                # The start returns before the continue runs. One round of the loop wakes the starter, but it may come
-                # after this process in that round; so it takes two.
+                # The start returns before the continue runs. The starter may come after this process in the next
+                # scheduler turn, so wait for two turns.
                 await trio.lowlevel.cancel_shielded_checkpoint()
                 await trio.lowlevel.cancel_shielded_checkpoint()
         return result
@@ -102,7 +102,7 @@ async def _init(
 
 
 class Loop:
-    """One server's loop, with what it must remember between messages."""
+    """The loop of one server, and the state that it keeps between messages."""
 
     __slots__ = (
         "before",
@@ -134,12 +134,12 @@ class Loop:
         except _Stopping as stopping:
             await self._stop(stopping)
         except (trio.Cancelled, GeneratorExit):
-            # An exit signal was accepted, or the task is being thrown away. As in OTP, no callback runs any more.
+            # The process accepted an exit signal, or Python discards the task. As in OTP, no callback runs any more.
             raise
         except BaseException as error:
             if self.process.dying or escaping(error) is not None:
                 raise
-            # Whatever a callback does wrong ends this server in order: old state back, terminate, then the same error.
+            # A failing callback ends this server in order: restore the old state, terminate, raise the same error.
             self.server.state = self.before
             await self._terminate(reason_of(error))
             raise
@@ -147,19 +147,19 @@ class Loop:
     async def _stop(self, stopping: _Stopping) -> None:
         process, reason = self.process, stopping.reason
         if process.dying:
-            # A signal came while the callback decided to stop. The signal is what ends it, without any callback.
+            # A signal arrived while the callback decided to stop. The signal ends the server, without any callback.
             raise ProcessKilled(process.reason) from None
         try:
             await self._terminate(reason)
         finally:
-            # Only now, and even if terminate failed: who gets this answer may rely on the cleaning up being done.
+            # Only now, even if terminate failed: the caller may rely on the clean-up.
             if stopping.sender is not None and not process.dying:
                 stopping.sender.answer(stopping.value)
         raise ProcessExit(reason) from None
 
     async def _terminate(self, reason: ExitReason) -> None:
-        # What a crash report should say; left with the process before, because terminate may be what fails. A function,
-        # because mostly nobody asks.
+        # The context of a crash report. Set before terminate runs, because terminate may fail. A function, because
+        # most ends need no report.
         process = self.process
         process.context = lambda: self._explain(reason)
         if process.runtime.instruments:
@@ -178,7 +178,7 @@ class Loop:
         }
 
     async def _serve_messages(self) -> None:  # noqa: C901, PLR0912, PLR0915 - one dispatch, spelled out for speed
-        # The hot path of everything: one message costs no call here but the callback's own.
+        # The hottest path of all: one message costs no call here except the callback.
         process, server, mailbox = self.process, self.server, self.process.mailbox
         budget, deadline = FAIRNESS, math.inf
         result: Any
@@ -192,10 +192,10 @@ class Loop:
                 deadline, self.deadline = self.deadline, math.inf
             else:
                 budget = FAIRNESS
-                # What an idle server handled last is not its to keep alive.
+                # An idle server must not keep its last message in memory.
                 message = result = self.message = self.before = None
                 if not queue and self.deadline == math.inf:
-                    queue = ()  # the mailbox gives up its empty one, and so must this
+                    queue = ()  # the mailbox drops its empty queue, so this must not keep it
                     await wait_task_rescheduled(mailbox.parking())
                     continue
                 if not await self._pause():
@@ -238,10 +238,10 @@ class Loop:
                 self.debug.happened("noreply", server.state, process.describe())
 
     async def _pause(self) -> bool:
-        """Let others run, or wait for a message. Returns True if the lull that was asked for has come."""
+        """Let other tasks run, or wait for a message. Returns True if the requested quiet time has passed."""
         mailbox = self.process.mailbox
         if mailbox.queue:
-            # Shielded: a cancellation is seen by `dying`, between messages, and a message is never lost to it.
+            # Shielded: the loop checks `dying` between messages, so a cancellation loses no message.
             await trio.lowlevel.cancel_shielded_checkpoint()
             return False
         if await mailbox.park_until(self.deadline, self.process.runtime.timers) or mailbox.queue:
@@ -258,7 +258,7 @@ class Loop:
         if kind is Cast:
             return process.starting("handle_cast", message.message)
         if kind is SystemRequest or (kind is Exit and process.is_stopped_by(message.pid)):
-            # No callback is for these.
+            # These have no callback.
             return None
         return process.starting("handle_info", message)
 
@@ -266,11 +266,11 @@ class Loop:
 
     async def _system(self, message: SystemRequest[Loop], deadline: float) -> None:
         if deadline != math.inf:
-            # As in OTP, looking at a server starts the lull that it waits for anew.
+            # As in OTP, a system request restarts the server's timeout.
             self.deadline = trio.current_time() + self.interval
         self._answer(message)
-        # Only system requests, and the end of its parent, reach a suspended server. Without a limit: being suspended
-        # is what somebody wanted, until they want something else.
+        # Only system requests, and the end of its parent, reach a suspended server. There is no time limit: the
+        # server stays suspended until `resume`.
         while self.suspended:
             waiting = await receive(self._is_urgent)
             if type(waiting) is Exit:
@@ -287,12 +287,12 @@ class Loop:
             raise _Stopping(message.request.reason)
         try:
             answer = message.request(self)
-        except Exception as error:  # a request is somebody else's code: what it raises is theirs
+        except Exception as error:  # the requester gets the exceptions of its own code
             answer = SystemFailure(error)
         message.sender.answer(answer)
 
     def suspend(self) -> None:
-        """Handle nothing but system requests, until `resume`."""
+        """Handle only system requests, until `resume`."""
         self.suspended = True
 
     def resume(self) -> None:
@@ -300,7 +300,7 @@ class Loop:
         self.suspended = False
 
     def status(self, reason: ExitReason = None) -> ServerStatus:
-        """What is known of this server, as it wants to be shown."""
+        """Return the status of this server, redacted by the server itself."""
         process = self.process
         status = ServerStatus(
             pid=process.pid,
@@ -316,7 +316,7 @@ class Loop:
         return redacted(self.server.format_status, status)
 
     async def _apply(self, result: Any, callback: str, expected: tuple[str, ...]) -> None:
-        """Do what the result of a callback says, and what the results of the continues that it asks for say."""
+        """Carry out the result of a callback, and the results of the continues that follow from it."""
         while True:
             kind = type(result)
             if kind is NoReply:

@@ -157,7 +157,7 @@ async def test_an_address_that_is_only_looked_up_cannot_be_given_as_a_name() -> 
         spawn(idle, name=Reader())
     with pytest.raises(TypeError, match=r"unregister\(\) cannot free it"):
         unregister(Reader())
-    with pytest.raises(NotImplementedError, match=r"Nowhere needs a method whereis"):
+    with pytest.raises(NotImplementedError, match=r"Nowhere has no method whereis"):
         whereis(Nowhere())
 
 
