@@ -121,13 +121,13 @@ class Via(Address[Runtime]):
 class Alias(Via):
     """An address of one process, made by `alias`. Compared by identity."""
 
-    __slots__ = ("_number", "_once", "process")
+    __slots__ = ("_number", "_once", "_process")
 
     forgiving = True
 
     def __init__(self, number: int, process: Process, once: bool) -> None:
         self._number = number
-        self.process: Process | None = process
+        self._process: Process | None = process
         self._once = once
 
     def __repr__(self) -> str:
@@ -135,11 +135,11 @@ class Alias(Via):
 
     def whereis(self, runtime: Runtime) -> Pid | None:
         """Return the process that a message to this alias reaches now. For a `once` alias, asking uses it up."""
-        process = self.process
+        process = self._process
         if process is None:
             return None
         if self._once or process.dead:
-            self.process = None
+            self._process = None
         return None if process.dead else process.pid
 
 
@@ -159,7 +159,7 @@ def unalias(address: Alias) -> bool:
     Messages that are in the mailbox already stay there. Later messages are dropped.
     """
     process = require_process("unalias")
-    if address.process is not process:
+    if address._process is not process:
         return False
-    address.process = None
+    address._process = None
     return True

@@ -34,54 +34,84 @@ class Sender:
 
     Attributes:
         pid: The calling process; None if the caller is not a process.
-        server: The called process, for the runtime.
-        task: The task that waits, for the runtime.
-        done: The wait is over, for the runtime.
-        value: The answer, for the runtime.
-        failure: The cause of a wait that ended without an answer, for the runtime; None after an answer.
     """
 
-    __slots__ = ("done", "failure", "pid", "server", "task", "value")
+    __slots__ = ("_done", "_failure", "_server", "_task", "_value", "pid")
 
     def __init__(self, pid: Pid | None, server: ProcessLike, task: trio.lowlevel.Task) -> None:
         self.pid = pid
-        self.server = server
-        self.task = task
-        self.done = False
-        self.value: Any = None
+        self._server = server
+        self._task = task
+        self._done = False
+        self._value: Any = None
         # None: answered. An Ended: the server ended. _EXPIRED: too late. _CANCELLED: cancelled.
-        self.failure: object = None
+        self._failure: object = None
 
     def __repr__(self) -> str:
         return f"<sender {self.pid!r}>"
 
+    # Everything below is for the runtime. The names with an underscore keep it out of descriptions of messages.
+
+    @property
+    def server(self) -> ProcessLike:
+        """The called process."""
+        return self._server
+
+    @property
+    def task(self) -> trio.lowlevel.Task:
+        """The task that waits."""
+        return self._task
+
+    @property
+    def done(self) -> bool:
+        """True once the wait is over."""
+        return self._done
+
+    @property
+    def value(self) -> Any:
+        """The answer, once there is one."""
+        return self._value
+
+    @property
+    def answered(self) -> bool:
+        """True if the wait ended with an answer."""
+        return self._done and self._failure is None
+
+    def take_failure(self) -> object:
+        """Return the cause of a wait without an answer, and drop it.
+
+        The crash of a server refers to its last request, so each would keep the other in memory.
+        """
+        failure, self._failure = self._failure, None
+        return failure
+
     @enable_ki_protection
     def answer(self, value: Any) -> bool:
-        if self.done:
+        if self._done:
             return False
         # First, because it raises in the wrong thread.
-        reschedule(self.task)
-        self.done = True
-        self.value = value
-        self.server.runtime.graph.unwatch(self.server.pid, self)
+        reschedule(self._task)
+        self._done = True
+        self._value = value
+        self._server.runtime.graph.unwatch(self._server.pid, self)
         return True
 
     def down(self, pid: Pid, reason: ExitReason) -> None:
-        if not self.done:
-            reschedule(self.task)
-            self.done = True
-            self.failure = Ended(reason)
+        if not self._done:
+            reschedule(self._task)
+            self._done = True
+            self._failure = Ended(reason)
 
     def expire(self) -> None:
-        if not self.done:
-            reschedule(self.task)
+        if not self._done:
+            reschedule(self._task)
             self.abandon()
-            self.failure = _EXPIRED
+            self._failure = _EXPIRED
 
     def abandon(self) -> None:
-        self.done = True
-        self.failure = _CANCELLED
-        self.server.runtime.graph.unwatch(self.server.pid, self)
+        self._done = True
+        self._failure = _CANCELLED
+        self._server.runtime.graph.unwatch(self._server.pid, self)
 
     def abort(self, _raise_cancel: object) -> Abort:
         self.abandon()
@@ -89,11 +119,11 @@ class Sender:
 
     def outcome(self) -> str:
         """Return the outcome of the call, as `Instrument.call_ended` gets it."""
-        if type(self.failure) is Ended:
+        if type(self._failure) is Ended:
             return "server_ended"
-        if self.failure is None:
+        if self._failure is None:
             return "answered"
-        return "timeout" if self.failure is _EXPIRED else "cancelled"
+        return "timeout" if self._failure is _EXPIRED else "cancelled"
 
 
 class Ended:

@@ -323,7 +323,7 @@ async def _request(  # noqa: C901, PLR0912 - one exchange, spelled out for speed
     if caller is not None and caller.dying:
         # Answered and killed in the same turn: the kill wins, as it does while a process waits.
         raise ProcessKilled(caller.reason)
-    if sender.failure is None:
+    if sender.answered:
         return sender.value
     raise _call_exit(sender, server, request, timeout)
 
@@ -343,8 +343,7 @@ def _refusal(
 
 
 def _call_exit(sender: Sender, server: object, request: Any, timeout: float) -> CallExit:
-    # Clear the failure: the server's crash refers to its last request, so each would keep the other in memory.
-    failure, sender.failure = sender.failure, None
+    failure = sender.take_failure()
     if isinstance(failure, Ended):
         return ServerExit(failure.reason, server, request, timeout)
     return CallTimeout(server, request, timeout)

@@ -212,7 +212,7 @@ async def test_5_a_call_that_returns_and_is_still_waited_for_is_noticed(
                     await call(pid, "?")
 
         def forget_half(sender: Sender) -> None:
-            sender.done = True
+            sender._done = True
 
         monkeypatch.setattr(Sender, "abandon", forget_half)
         spawn(calls, spawn(idle))
