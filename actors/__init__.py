@@ -1,11 +1,10 @@
-"""Actors on Trio, in the manner of the BEAM: light processes with mailboxes, links, monitors and servers.
+"""Actors on Trio, modelled on the BEAM: light processes with mailboxes, links, monitors and servers.
 
-Start with `open_runtime`, `GenServer` and `call`; `actors.process` has the verbs underneath.
+Start with `open_runtime`, `GenServer` and `call`. `actors.process` has the functions below them.
 """
 
-from actors.addresses import Via
+from actors.addresses import Alias, Via, alias, register, unalias, unregister, whereis
 from actors.adoption import ProcessFailed, adopt, as_process, scoped_spawn
-from actors.aliases import Alias, alias, unalias
 from actors.errors import (
     ActorsError,
     AlreadyStarted,
@@ -39,7 +38,6 @@ from actors.exits import (
     CALLING_SELF,
     KILL,
     KILLED,
-    NOCONNECTION,
     NOPROC,
     NORMAL,
     SHUTDOWN,
@@ -63,7 +61,6 @@ from actors.links import (
     wait_exit,
 )
 from actors.messages import Down, Exit, Timeout
-from actors.names import register, unregister, whereis
 from actors.process import (
     ancestors,
     current_pid,
@@ -115,7 +112,6 @@ __all__ = [
     "CALLING_SELF",
     "KILL",
     "KILLED",
-    "NOCONNECTION",
     "NOPROC",
     "NORMAL",
     "SHUTDOWN",

@@ -1,22 +1,77 @@
-"""Addresses that are neither pids nor names: something that knows how to find a process.
+"""Addresses of processes that are not pids: names, aliases, and addresses that your own code looks up.
 
-Wherever a pid or a name is taken (`send`, `call`, `cast`, `monitor`, `send_after`, `start_link(name=...)`), a `Via` may
-stand in its place. `Registry.via` makes the one that most programs need.
+    register("logger", pid)
+    send("logger", "hello")
+
+`send`, `call`, `cast`, `monitor`, `send_after` and `start_link(name=...)` take any of them.
+
+A *name* outlives the processes that have it. A process has one name, and a name one process. The runtime looks a name
+up when it is used, so after a supervised restart it leads to the new process. It is free as soon as any process can
+know that its process has ended.
+
+An *alias* is an address that its process can take back. A pid is an address for ever, so a late answer to it always
+arrives. A message to an alias that was taken back is dropped, as one to a dead process is:
+
+    reply_to = alias(once=True)
+    send(server, ("please answer", reply_to))
+    try:
+        answer = await receive(timeout=1)
+    except trio.TooSlowError:
+        unalias(reply_to)                     # a later answer is dropped
+
+`call` needs no alias: its answers cannot come late. Aliases follow Erlang's process aliases; `once` is Erlang's
+`reply` alias.
+
+A `Via` is an address that code of your own looks up. `Registry.via` makes the one that most programs need.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar, final
 
-if TYPE_CHECKING:
-    from actors.refs import Pid
-    from actors.runtime import Runtime
+from actors._kernel.current import require_process, require_runtime
+from actors._kernel.runtime import Process, Runtime, record_of
+from actors.arguments import check_pid
+from actors.errors import DeadProcess
+from actors.refs import Address, Pid
 
-__all__ = ["Via"]
+__all__ = ["Alias", "Via", "alias", "register", "unalias", "unregister", "whereis"]
 
 
-class Via:
-    """An address that is looked up by code of your own. Subclass it; the instances must be hashable.
+def register(name: object, pid: Pid | None = None) -> None:
+    """Give a process a name, until it ends. `send`, `call`, `monitor` and `whereis` understand the name.
+
+    Args:
+        name: Any hashable value but None. A `Via` registers the process itself, beside its one plain name.
+        pid: The process; by default the current one.
+
+    Raises:
+        NameTaken: The name belongs to a living process, or this process has another name.
+        DeadProcess: The process has ended.
+    """
+    if pid is not None:
+        check_pid("register", pid)
+    process = require_process("register") if pid is None else record_of(pid)
+    if process is None:
+        assert pid is not None
+        raise DeadProcess(pid)
+    process.runtime.require_thread("register")
+    process.runtime.register(name, process)
+
+
+def unregister(name: object) -> None:
+    """Free a name. A name that no process has is not an error."""
+    require_runtime("unregister").unregister(name)
+
+
+def whereis(name: object) -> Pid | None:
+    """Return the process that a name or a `Via` leads to now, or None."""
+    process = require_runtime().resolve(name)
+    return process.pid if process is not None else None
+
+
+class Via(Address[Runtime]):
+    """An address that your own code looks up. Subclass it; the instances must be hashable.
 
     class Leader(Via):
         def __init__(self, cluster):
@@ -27,22 +82,24 @@ class Via:
 
     await call(Leader(cluster), "write")
 
-    `whereis` alone makes an address for messages. With `register` it can also be given as a name, to `start_link` and
-    `actors.names.register`. Whoever keeps such a name also has to release it at the end of the process: see
-    `actors.process.on_exit`.
+    `whereis` alone makes an address for messages. With `register`, a `Via` can also be the name in `start_link` and
+    `actors.register`. Such a class must also release the name at the end of the process: see `actors.on_exit`.
 
-    All methods are called in the middle of other operations: they must be quick, must not wait, and, except for
-    `register`, must not raise. After the `via` tuples of Erlang; a `Via` is not asked to send, only to find.
+    The runtime calls the methods in the middle of other operations. They must be quick and must not wait. Except for
+    `register` they must not raise. This follows the `via` tuples of Erlang, but a `Via` only finds a process; it does
+    not send.
     """
 
     __slots__ = ()
 
     forgiving: ClassVar[bool] = False
-    """Whether a message to this address that finds nobody vanishes, as one to a pid does, instead of being an error."""
+    """True if a message without a receiver is dropped, as one to a pid is. False makes it an error."""
 
     def whereis(self, runtime: Runtime) -> Pid | None:
-        """The process that this address leads to now; None if there is none, or it has ended."""
-        raise NotImplementedError(f"{type(self).__name__} needs a method whereis(runtime)")
+        """Return the process that this address leads to now, or None."""
+        raise NotImplementedError(
+            f"{type(self).__name__} has no method whereis; write `def whereis(self, runtime)`"
+        )
 
     def register(self, pid: Pid) -> Pid | None:
         """Make this address lead to a living process, which may be one that is just being spawned.
@@ -51,10 +108,58 @@ class Via:
             None if it does now; otherwise the process that has the address, and nothing has changed.
         """
         raise TypeError(
-            f"{self!r} is an address to send to and cannot be given to a process as its name; "
+            f"{self!r} is an address for messages and cannot be the name of a process; "
             "use a Registry.via or a plain name"
         )
 
     def unregister(self, runtime: Runtime) -> None:
-        """Make this address lead nowhere. Nobody having it is no error."""
-        raise TypeError(f"{self!r} is not a name that was given, so it cannot be taken away")
+        """Make this address lead to no process. If no process has it, that is not an error."""
+        raise TypeError(f"{self!r} cannot be the name of a process, so unregister() cannot free it")
+
+
+@final
+class Alias(Via):
+    """An address of one process, made by `alias`. Compared by identity."""
+
+    __slots__ = ("_number", "_once", "_process")
+
+    forgiving = True
+
+    def __init__(self, number: int, process: Process, once: bool) -> None:
+        self._number = number
+        self._process: Process | None = process
+        self._once = once
+
+    def __repr__(self) -> str:
+        return f"<alias {self._number}>"
+
+    def whereis(self, runtime: Runtime) -> Pid | None:
+        """Return the process that a message to this alias reaches now. For a `once` alias, asking uses it up."""
+        process = self._process
+        if process is None:
+            return None
+        if self._once or process.dead:
+            self._process = None
+        return None if process.dead else process.pid
+
+
+def alias(*, once: bool = False) -> Alias:
+    """Make a new address of the current process, valid until `unalias` or the end of the process.
+
+    Args:
+        once: The address is valid for one message only.
+    """
+    process = require_process("alias")
+    return Alias(process.runtime.next_ref(), process, once)
+
+
+def unalias(address: Alias) -> bool:
+    """Take back an alias of the current process. Returns True if it still led here.
+
+    Messages that are in the mailbox already stay there. Later messages are dropped.
+    """
+    process = require_process("unalias")
+    if address._process is not process:
+        return False
+    address._process = None
+    return True

@@ -1,13 +1,13 @@
-"""Processes and tasks that are not: making a process of a running task, and keeping a process inside a block.
+"""Processes for running tasks, and processes that end with a block.
 
-Tests, web handlers and whatever else runs in a nursery of its own may `call`, `send` and `wait_exit` as they are. For
-a mailbox, links and monitors a task has to be a process for a while:
+Tests, web handlers and other tasks may `call`, `send` and `wait_exit` as they are. For a mailbox, links and monitors
+a task must become a process for a while:
 
     async with as_process():
         ref = monitor(pid)
         down = await receive()
 
-`scoped_spawn` is the other way round: a process that ends with a block, as tasks end with their nursery.
+`scoped_spawn` is the opposite: it starts a process that ends with a block, as tasks end with their nursery.
 """
 
 from __future__ import annotations
@@ -18,11 +18,12 @@ from typing import Any, TypeVar
 
 import trio
 
-from actors._kernel.process import Process, acting_process, current_process, require_runtime
+from actors._kernel.current import require_runtime
 from actors._kernel.reasons import escaping, only_exits, reason_of
+from actors._kernel.runtime import Process, acting_process, current_process
+from actors.arguments import check_async
 from actors.errors import ActorsError
 from actors.exits import KILL, NORMAL, SHUTDOWN, ExitReason, is_normal_exit
-from actors.functions import check_async
 from actors.refs import Pid
 
 __all__ = ["ProcessFailed", "adopt", "as_process", "scoped_spawn"]
@@ -31,10 +32,10 @@ T = TypeVar("T")
 
 
 class ProcessFailed(ActorsError):
-    """A block that belonged to a process is over, because the process ended with `reason`.
+    """The process of a block ended with `reason`, so the block is over.
 
-    From `as_process`: the task was sent a fatal exit signal, or used `exit`. From `scoped_spawn`: the process of the
-    block ended, and not cleanly.
+    From `as_process`: the task got a fatal exit signal or used `exit`. From `scoped_spawn`: the process of the block
+    ended, and its end was not clean.
     """
 
     def __init__(self, pid: Pid, reason: ExitReason) -> None:
@@ -48,28 +49,28 @@ class ProcessFailed(ActorsError):
 
 @asynccontextmanager
 async def as_process(*, name: object = None, label: str | None = None) -> AsyncIterator[Pid]:
-    """Be a process for as long as the body runs.
+    """Make the current task a process while the body runs.
 
         async with as_process(name="tester") as me:
             link(await Counter.start())
             message = await receive(timeout=1)
 
-    Leaving the block ends the process with `NORMAL`, and an exception with a `Crash`; links and monitors are told as
-    always. The task goes on after the block.
+    Leaving the block ends the process with `NORMAL`, and an exception ends it with a `Crash`. Links and monitors
+    learn of the end as always. The task continues after the block.
 
     Args:
-        name: registered for the block.
-        label: how messages about the process call it.
+        name: The process's name during the block.
+        label: The process's description in messages.
 
     Raises:
-        ProcessFailed: the process accepted a fatal exit signal, or used `exit` with a reason that is no clean end. The
-            body was cancelled.
-        RuntimeError: the task is a process already.
-        AlreadyStarted: the name is taken.
+        ProcessFailed: The process accepted a fatal exit signal, which cancelled the body, or used `exit` with a reason
+            that is not a clean end.
+        RuntimeError: The task is a process already.
+        AlreadyStarted: The name is taken.
     """
     if (already := acting_process()) is not None:
         raise RuntimeError(
-            f"this task is the process {already.pid!r} already; a task is one process at most"
+            f"this task is already the process {already.pid!r}; use its mailbox, or spawn() another process"
         )
     runtime = require_runtime("as_process")
     process = runtime.enroll(as_process, name=name, label=label or "adopted task")
@@ -82,7 +83,7 @@ async def as_process(*, name: object = None, label: str | None = None) -> AsyncI
             runtime.announce(process)
         with process.scope:
             yield process.pid
-    except BaseException as error:  # whatever ends the block is why the process ends, and goes on
+    except BaseException as error:  # becomes the exit reason of the process, and is raised on
         told = only_exits(error)
         stopped = isinstance(error, (trio.Cancelled, GeneratorExit)) or escaping(error) is not None
         reason = SHUTDOWN if stopped else reason_of(error)
@@ -92,7 +93,7 @@ async def as_process(*, name: object = None, label: str | None = None) -> AsyncI
         current_process.reset(token)
         if process.dying:
             told, reason = True, process.reason
-        runtime._end(process, reason)
+        runtime.end(process, reason)
         process.task = None
     if told and not is_normal_exit(reason):
         raise ProcessFailed(process.pid, reason)
@@ -105,8 +106,11 @@ async def adopt(
 
         nursery.start_soon(adopt, worker, 3)
 
-    Returns what the function returns, or None if it left by `exit` with a clean reason; raises what `as_process`
-    raises.
+    Returns:
+        The function's result; None if the function used `exit` with a clean reason.
+
+    Raises:
+        ProcessFailed: As for `as_process`, which raises the other errors too.
     """
     async with as_process(name=name, label=label or getattr(function, "__qualname__", None)):
         return await function(*args)
@@ -114,7 +118,7 @@ async def adopt(
 
 
 class _Watch:
-    """Tells a block that its process has ended."""
+    """A watcher that tells a block of the end of its process."""
 
     def __init__(self, scope: trio.CancelScope) -> None:
         self.ended = trio.Event()
@@ -136,28 +140,30 @@ async def scoped_spawn(
     label: str | None = None,
     shutdown: float = 5.0,
 ) -> AsyncIterator[Pid]:
-    """Spawn a process that does not outlive the block, as in a nursery.
+    """Spawn a process that ends with the block, as a task ends with its nursery.
 
         async with scoped_spawn(ticker, 0.5) as pid:
             await work()
 
-    At the end of the body the process is asked to stop, with `SHUTDOWN`, and waited for. If it ends before with
-    anything but a clean end, the body is cancelled.
+    After the body, the block sends `SHUTDOWN` to the process and waits for its end. If the process ends earlier, and
+    its end is not clean, the body is cancelled.
 
     Args:
-        function: an async callable, as for `spawn`.
-        *args: passed to it.
-        name: registered before the first step.
-        label: how messages about the process call it.
-        shutdown: seconds that it has to stop; then it is killed.
+        function: An async callable, as for `spawn`.
+        *args: Its arguments.
+        name: The process's name, registered before its first step.
+        label: The process's description in messages.
+        shutdown: The seconds that the process has to stop; then the block kills it.
 
     Raises:
-        NotAsync: `function` is no async function.
-        ProcessFailed: the process did not end cleanly before the body did.
-        ValueError: `shutdown` is less than 0, or not a number.
+        NotAsync: `function` is not an async function.
+        ProcessFailed: The process ended before the body did, and its end was not clean.
+        ValueError: `shutdown` is negative or not a number.
     """
     if not shutdown >= 0:
-        raise ValueError(f"scoped_spawn got shutdown={shutdown!r}; write seconds, 0 at least")
+        raise ValueError(
+            f"scoped_spawn() got shutdown={shutdown!r}; write a number of seconds from 0"
+        )
     check_async("scoped_spawn", function)
     runtime = require_runtime("scoped_spawn")
     process = runtime.spawn(function, args, name=name, label=label)
@@ -174,7 +180,7 @@ async def scoped_spawn(
 
 
 async def _stop(process: Process, watch: _Watch, shutdown: float) -> None:
-    # Shielded: the promise of the block is that nothing of it is left. Bounded by `shutdown` and the kill grace.
+    # Shielded: the process must be gone when the block ends. Bounded by `shutdown` and the kill grace.
     with trio.CancelScope(shield=True):
         runtime = process.runtime
         runtime.signal(runtime.pid, process.pid, SHUTDOWN, linked=False)

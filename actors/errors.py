@@ -1,7 +1,7 @@
-"""What can go wrong, sorted by who is to blame.
+"""The exceptions of this package, by cause.
 
 ActorsError
-├── CallExit            the other side of a call did not answer
+├── CallExit            the server of a call did not answer
 │   ├── NoProcess       ... because it does not exist
 │   ├── CallTimeout     ... in time
 │   ├── ServerExit      ... because it ended first
@@ -10,40 +10,36 @@ ActorsError
 ├── StartError          a process could not be started
 │   └── AlreadyStarted  ... because its name is taken
 ├── StartIgnored        its init decided not to run
-├── NameTaken           your register() found the name in use
-├── NoSuchName          your send() named nobody
-├── DeadProcess         your link() named a process that has ended
-├── NotAProcess         you used a verb that needs a process outside one
-├── MailboxBusy         two of your tasks read one mailbox, or a callback reads that of its server
-├── UnlinkedMethod      your spawn() would let a method outlive the server it belongs to
-├── RuntimeClosed       the runtime no longer takes new processes
-├── WrongThread         you used a verb in a thread that is not the runtime's
-├── ThreadQueueFull     your thread sent more than the runtime could take
-├── ProcessFailed       the process of your as_process or scoped_spawn block ended (in actors.adoption)
-├── RegistryError       a registry cannot do what you asked (in actors.registry.registry)
-├── NotAnAddress        your call(), send() or monitor() got something that leads to no process
-├── NotAsync            your spawn() got something that is no async function
-├── NotStarted          you called a server's class, which starts nothing
-├── InvalidReturn       your callback returned something that it may not
-└── InvalidCallback     your callback is not async, or takes something else
+├── NameTaken           register() found the name in use
+├── NoSuchName          send() got a name that no process has
+├── DeadProcess         link() or register() got a process that has ended
+├── NotAProcess         a function that needs a process was used outside one
+├── MailboxBusy         two tasks read one mailbox, or a callback reads its server's mailbox
+├── UnlinkedMethod      spawn() would let a method outlive its server
+├── RuntimeClosed       the runtime takes no new processes
+├── WrongThread         a function was used in a thread that is not the runtime's
+├── ThreadQueueFull     a thread sent more than the runtime could take
+├── ProcessFailed       the process of an as_process or scoped_spawn block ended (in actors.adoption)
+├── RegistryError       a registry refused an operation (in actors.registry.registry)
+├── NotAnAddress        call(), send() or monitor() got a value that leads to no process
+├── NotAsync            spawn() got a value that is not an async function
+├── NotStarted          a server's class was called, which starts no process
+├── InvalidReturn       a callback returned an invalid value
+└── InvalidCallback     a callback is not async, or has the wrong parameters
 
-ProcessExit, ProcessKilled are BaseExceptions: they unwind a process and a careless `except Exception` must not
-catch them. `NameInUse` is no exception: it is the reason of an AlreadyStarted.
+ProcessExit and ProcessKilled are BaseExceptions: they unwind a process, and a careless `except Exception` must not
+catch them. `NameInUse` is not an exception: it is the reason of an AlreadyStarted.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from types import CoroutineType
-from typing import TYPE_CHECKING
 
 from attrs import frozen
 
 from actors.exits import CALLING_SELF, NOPROC, TIMEOUT, Crash, ExitReason, Shutdown
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from actors.refs import Pid
+from actors.refs import Pid
 
 __all__ = [
     "ActorsError",
@@ -77,18 +73,25 @@ __all__ = [
 
 
 class ActorsError(Exception):
-    """Everything that this package raises on purpose and that an application may want to catch."""
+    """Base of the exceptions that this package raises on purpose and that an application may want to catch."""
 
 
 def _told(reason: ExitReason) -> str:
-    # A crash says more in the words of its exception, and a supervisor that did not boot in those of its child.
+    # For a crash the exception's text says more than a repr; for a failed supervisor, the text of its child.
     if isinstance(reason, Shutdown) and not isinstance(reason.detail, str):
         return f"Shutdown({reason.detail})"
     return str(reason) if isinstance(reason, Crash | NameInUse) else repr(reason)
 
 
 class CallExit(ActorsError):
-    """A `call` got no answer. `reason` says why; `server`, `request` and `timeout` say of which call."""
+    """A `call` got no answer.
+
+    Attributes:
+        reason: The reason, an exit reason.
+        server: The address that was called.
+        request: The request.
+        timeout: The time limit of the call, in seconds.
+    """
 
     def __init__(self, reason: ExitReason, server: object, request: object, timeout: float) -> None:
         super().__init__(reason, server, request, timeout)
@@ -102,7 +105,7 @@ class CallExit(ActorsError):
 
 
 class NoProcess(CallExit):
-    """The server that was called does not exist: a dead pid, or a name that nobody has."""
+    """The called server does not exist: the pid is dead, or no process has the name."""
 
     def __init__(self, server: object, request: object, timeout: float) -> None:
         super().__init__(NOPROC, server, request, timeout)
@@ -125,16 +128,16 @@ class CallTimeout(CallExit):
 
 
 class ServerExit(CallExit):
-    """The server ended before it answered; `reason` is its exit reason."""
+    """The server ended before it answered. `reason` is its exit reason."""
 
     def __str__(self) -> str:
-        # A crash says what it says; repr would put the exception's arguments in place of its sentence.
+        # For a crash, str gives the exception's sentence; repr would give its arguments.
         reason = str(self.reason) if isinstance(self.reason, Crash) else repr(self.reason)
         return f"call({self.server!r}, {self.request!r}): the server ended with {reason}"
 
 
 class CallingSelf(CallExit):
-    """A process called itself, and would have waited for an answer that only it could give."""
+    """A process called itself. It would have waited for its own answer."""
 
     def __init__(self, server: object, request: object, timeout: float) -> None:
         super().__init__(CALLING_SELF, server, request, timeout)
@@ -147,9 +150,9 @@ class CallingSelf(CallExit):
 
 
 class CallCycle(CallExit):
-    """Processes call each other in a circle, and each waits for an answer that only its caller could allow.
+    """Processes call each other in a circle, so none of them could ever answer.
 
-    Found in debug builds; without them the first of the calls to run out of time ends it.
+    Only debug builds find it. Other builds end the circle with the first time limit that runs out.
     """
 
     def __init__(
@@ -167,7 +170,7 @@ class CallCycle(CallExit):
 
 
 class StartError(ActorsError):
-    """A process could not be started; `reason` is its exit reason, or what its init gave to `Fail`."""
+    """A process could not be started. `reason` is its exit reason, or the reason that its init passed to `Fail`."""
 
     def __init__(self, reason: ExitReason) -> None:
         super().__init__(reason)
@@ -179,7 +182,7 @@ class StartError(ActorsError):
 
 @frozen
 class NameInUse:
-    """Why a process did not start: `pid` has its name. Erlang's `{already_started, Pid}`."""
+    """The reason of an AlreadyStarted: `pid` has the name. Erlang's `{already_started, Pid}`."""
 
     name: object
     pid: Pid
@@ -189,14 +192,17 @@ class NameInUse:
 
 
 class AlreadyStarted(StartError):
-    """The name is taken by `pid`, so no second process was started under it.
+    """A process has the name already, so no second process was started under it.
 
         try:
             pid = await Store.start_link(name="store")
         except AlreadyStarted as error:
             pid = error.pid
 
-    Fields: `name`; `pid`, the process that has it; `reason`, a `NameInUse` of both.
+    Attributes:
+        name: The name.
+        pid: The process that has it.
+        reason: A `NameInUse` of both.
     """
 
     def __init__(self, name: object, pid: Pid) -> None:
@@ -209,11 +215,11 @@ class AlreadyStarted(StartError):
 
 
 class StartIgnored(ActorsError):
-    """The process's init returned `Ignore()`: it is not running, and that is not an error of its own."""
+    """The process's init returned `Ignore()`: the process does not run, and that is not a failure."""
 
 
 class NameTaken(ActorsError):
-    """`register` was given a name that another process has, or a process that has a name already."""
+    """`register` got a name that another process has, or a process that has a name already."""
 
     def __init__(self, name: object, pid: Pid, advice: str) -> None:
         super().__init__(name, pid, advice)
@@ -225,7 +231,7 @@ class NameTaken(ActorsError):
 
 
 class NoSuchName(ActorsError, LookupError):
-    """Nobody is registered under the name that a message was sent to."""
+    """A message was sent to a name that no process has."""
 
     def __init__(self, name: object) -> None:
         super().__init__(name)
@@ -236,7 +242,7 @@ class NoSuchName(ActorsError, LookupError):
 
 
 class DeadProcess(ActorsError):
-    """`link` or `register` was given a process that has ended. A trapping caller of `link` gets an `Exit` instead."""
+    """`link` or `register` got a process that has ended. A caller of `link` that traps exits gets an `Exit` instead."""
 
     def __init__(self, pid: Pid) -> None:
         super().__init__(pid)
@@ -247,7 +253,7 @@ class DeadProcess(ActorsError):
 
 
 class NotAProcess(ActorsError, RuntimeError):
-    """A verb that needs a mailbox was used in a task that is not a process."""
+    """A function that needs a process was used in a task that is not a process."""
 
     def __init__(self, verb: str) -> None:
         super().__init__(verb)
@@ -262,10 +268,14 @@ class NotAProcess(ActorsError, RuntimeError):
 
 
 class MailboxBusy(ActorsError, RuntimeError):
-    """`receive` was called where somebody else reads the mailbox.
+    """`receive` was called where another task or a server's loop reads the mailbox.
 
-    In a helper task of a process: only the process's own task reads it. Or without a match in a callback of a server:
-    its loop reads it, for all callbacks. `server` is what that server is called, None for the first case.
+    This happens in two places. In a helper task of a process: only the process's own task reads its mailbox. In a
+    callback of a server without a `match`: the server's loop reads the mailbox, for all callbacks.
+
+    Attributes:
+        pid: The process.
+        server: The description of the server; None in a helper task.
     """
 
     def __init__(self, pid: Pid, server: str | None = None) -> None:
@@ -287,9 +297,12 @@ class MailboxBusy(ActorsError, RuntimeError):
 
 
 class UnlinkedMethod(ActorsError, TypeError):
-    """`spawn` was given a method of a server or a channel, which would go on when that has ended.
+    """`spawn` got a method of a server or a channel, which would continue after the end of its process.
 
-    `verb` is `spawn` or `spawn_monitor`; `method` is the method's name, with its class.
+    Attributes:
+        verb: `spawn` or `spawn_monitor`.
+        method: The name of the method, with its class.
+        place: The file and line of the method.
     """
 
     def __init__(self, verb: str, method: str, place: str) -> None:
@@ -308,15 +321,15 @@ class UnlinkedMethod(ActorsError, TypeError):
 
 
 class RuntimeClosed(ActorsError, RuntimeError):
-    """The runtime is over, or there is none here."""
+    """The runtime has ended, or there is none here."""
 
 
 class WrongThread(ActorsError, RuntimeError):
-    """A verb was used in a thread that does not run the runtime. Nothing has changed.
+    """A function was used in a thread that does not run the runtime. Nothing has changed.
 
     Attributes:
-        verb: what was used.
-        thread: the name of the thread that used it.
+        verb: The name of the function.
+        thread: The name of the thread that used it.
     """
 
     def __init__(self, verb: str, thread: str) -> None:
@@ -333,11 +346,11 @@ class WrongThread(ActorsError, RuntimeError):
 
 
 class ThreadQueueFull(ActorsError, RuntimeError):
-    """A thread sent something while too much from other threads waited already. Nothing was sent.
+    """A thread sent a message while too many messages of other threads were waiting. Nothing was sent.
 
     Attributes:
-        limit: how much may wait, `open_runtime(max_thread_calls=)`.
-        seconds: how long the thread waited for room.
+        limit: The number of messages that may wait, `open_runtime(max_thread_calls=)`.
+        seconds: The time that the thread waited for room.
     """
 
     def __init__(self, limit: int, seconds: float) -> None:
@@ -353,11 +366,11 @@ class ThreadQueueFull(ActorsError, RuntimeError):
 
 
 class NotAnAddress(ActorsError, TypeError):
-    """A verb that takes a pid or a name got something else, such as a class. The text says what to write instead.
+    """A function that takes a pid or a name got another value, such as a class. The text says what to write instead.
 
     Attributes:
-        verb: the function that was called; None if it does not matter.
-        value: what it got as the address.
+        verb: The function that was called; None if it does not matter.
+        value: The value that it got as the address.
     """
 
     def __init__(self, verb: str | None, value: object, advice: str) -> None:
@@ -371,11 +384,11 @@ class NotAnAddress(ActorsError, TypeError):
 
 
 class NotAsync(ActorsError, TypeError):
-    """A verb that starts a process got something else than an async function. The text says what to write instead.
+    """A function that starts a process got a value that is not an async function. The text says what to write instead.
 
     Attributes:
-        verb: the function that was called.
-        value: what it got as the function.
+        verb: The function that was called.
+        value: The value that it got as the function.
     """
 
     def __init__(self, verb: str, value: object, advice: str) -> None:
@@ -388,7 +401,14 @@ class NotAsync(ActorsError, TypeError):
 
 
 class InvalidReturn(ActorsError, TypeError):
-    """A callback returned something that it may not; the server stops with this as its crash."""
+    """A callback returned an invalid value. The server crashes with this error.
+
+    Attributes:
+        callback: The callback, with its class.
+        got: The value that it returned.
+        expected: The values that it may return.
+        forgot_await: The callback returned a coroutine that was not awaited.
+    """
 
     def __init__(self, callback: str, got: object, expected: Sequence[str]) -> None:
         super().__init__(callback, got, tuple(expected))
@@ -397,8 +417,7 @@ class InvalidReturn(ActorsError, TypeError):
         self.expected = tuple(expected)
         self.forgot_await = isinstance(got, CoroutineType)
         if isinstance(got, CoroutineType):
-            # It will never run, and this error says so better than the warning that it would give when it is thrown
-            # away.
+            # It will never run. This error says so better than Python's warning.
             got.close()
 
     def __str__(self) -> str:
@@ -414,13 +433,13 @@ class InvalidReturn(ActorsError, TypeError):
 
 
 class InvalidCallback(ActorsError, TypeError):
-    """A class of yours declares a callback that cannot be called as one. Raised where the class is defined.
+    """A class declares a callback that the server cannot call. Raised where the class is defined.
 
     Attributes:
-        owner: the class.
-        callback: its method.
-        arguments: what it cannot be called with; None if it is not async.
-        advice: what is wrong and what to write instead, where that is not about the arguments of a callback.
+        owner: The class.
+        callback: The method.
+        arguments: The arguments that the method must accept; None if it is not async.
+        advice: The mistake and its correction, if it is not about the arguments of a callback.
     """
 
     def __init__(
@@ -447,12 +466,12 @@ class InvalidCallback(ActorsError, TypeError):
 
 
 class NotStarted(ActorsError, TypeError):
-    """A server's class was called, with the arguments of `start_link`; that makes an instance and starts no process.
+    """A server's class was called with the arguments of `start_link`. That makes an instance and starts no process.
 
     Attributes:
-        owner: the class.
-        args_given: the positional arguments.
-        kwargs_given: the keyword arguments.
+        owner: The class.
+        args_given: The positional arguments.
+        kwargs_given: The keyword arguments.
     """
 
     def __init__(self, owner: str, args: tuple[object, ...], kwargs: dict[str, object]) -> None:
@@ -474,7 +493,7 @@ class NotStarted(ActorsError, TypeError):
 class ProcessExit(BaseException):
     """Raised by `exit` to end the current process with `reason`.
 
-    A BaseException, so that `except Exception` does not catch it: in Erlang, too, a rescue does not catch an exit.
+    A BaseException, so `except Exception` does not catch it. In Erlang a rescue does not catch an exit either.
     """
 
     def __init__(self, reason: ExitReason) -> None:
@@ -483,4 +502,4 @@ class ProcessExit(BaseException):
 
 
 class ProcessKilled(BaseException):
-    """Raised in a process that has accepted a fatal exit signal, where the runtime itself was being waited for."""
+    """Raised in a process that has accepted a fatal exit signal, where it waits for the runtime."""

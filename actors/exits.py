@@ -1,10 +1,10 @@
-"""Exit reasons, and the one table that says what an exit signal does.
+"""Exit reasons, and the rules for exit signals.
 
-A process ends with a *reason*. The runtime itself uses the constants below, `Shutdown` and `Crash`; an application may
-use any other value. Supervisors, links and loggers treat three of them as a clean end: `NORMAL`, `SHUTDOWN` and
-`Shutdown(...)`; `is_normal_exit` answers that question.
+A process ends with a *reason*. The runtime itself uses the constants below, `Shutdown` and `Crash`. An application
+may use any other value. Supervisors, links and loggers treat three of them as a clean end: `NORMAL`, `SHUTDOWN` and
+`Shutdown(...)`. `is_normal_exit` recognises them.
 
-The table in `judge` is Erlang's, evaluated at the receiver at the moment of reception.
+The rules in `judge` are Erlang's. They apply at the receiver, when the signal arrives.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ __all__ = [
     "CALLING_SELF",
     "KILL",
     "KILLED",
-    "NOCONNECTION",
     "NOPROC",
     "NORMAL",
     "SHUTDOWN",
@@ -34,7 +33,7 @@ __all__ = [
 
 
 class Reason(enum.Enum):
-    """The exit reasons that the runtime gives a meaning of its own.
+    """The exit reasons with a meaning for the runtime.
 
     Each is also a constant of this module: write `NORMAL`, not `Reason.NORMAL`.
     """
@@ -46,7 +45,6 @@ class Reason(enum.Enum):
     NOPROC = "noproc"
     TIMEOUT = "timeout"
     CALLING_SELF = "calling_self"
-    NOCONNECTION = "noconnection"
 
     def __repr__(self) -> str:
         return self.name
@@ -55,29 +53,27 @@ class Reason(enum.Enum):
 
 
 NORMAL: Final = Reason.NORMAL
-"""The process finished what it was for."""
+"""The process finished its work."""
 SHUTDOWN: Final = Reason.SHUTDOWN
-"""It was asked to stop, usually by its supervisor."""
+"""Another process, usually its supervisor, asked it to stop."""
 KILL: Final = Reason.KILL
-"""As a signal: die now, untrappably. As a reason it is seen only where a process exits itself with it."""
+"""As a signal: die now; a process cannot trap it. As a reason: the process passed it to `exit` itself."""
 KILLED: Final = Reason.KILLED
-"""What a process dies of when it was sent `KILL`."""
+"""The reason of a process that got the signal `KILL`."""
 NOPROC: Final = Reason.NOPROC
-"""There was no such process."""
+"""The process did not exist."""
 TIMEOUT: Final = Reason.TIMEOUT
-"""Something took longer than it was given."""
+"""An operation took longer than its time limit."""
 CALLING_SELF: Final = Reason.CALLING_SELF
-"""A process called itself, which could never be answered."""
-NOCONNECTION: Final = Reason.NOCONNECTION
-"""The other node is gone."""
+"""A process called itself, so the call could never get an answer."""
 
 ExitReason: TypeAlias = object
-"""Any value: one of `Reason`, a `Shutdown`, a `Crash`, or whatever an application passes to `exit`."""
+"""Any value: one of `Reason`, a `Shutdown`, a `Crash`, or a value that an application passes to `exit`."""
 
 
 @frozen
 class Shutdown:
-    """A clean end with something to say: `exit(Shutdown("left the room"))`. Erlang's `{shutdown, Term}`."""
+    """A clean end with a detail: `exit(Shutdown("left the room"))`. Erlang's `{shutdown, Term}`."""
 
     detail: object
 
@@ -88,10 +84,10 @@ def _exception_key(exception: BaseException) -> tuple[type[BaseException], str]:
 
 @frozen
 class Crash:
-    """The process died of an exception that nobody caught.
+    """The process raised an exception and did not catch it.
 
-    Two crashes are equal when their exceptions have the same type and arguments, so that a reason can be compared in
-    a test: `assert reason == Crash(ValueError("no such room"))`. The exception keeps its traceback.
+    Two crashes are equal if their exceptions have the same type and arguments, so a test can compare reasons:
+    `assert reason == Crash(ValueError("no such room"))`. The exception keeps its traceback.
     """
 
     exception: BaseException = field(eq=_exception_key)
@@ -101,15 +97,15 @@ class Crash:
 
 
 def is_normal_exit(reason: ExitReason) -> bool:
-    """Whether a reason means a clean end: `NORMAL`, `SHUTDOWN` or a `Shutdown`.
+    """Return True for a clean end: `NORMAL`, `SHUTDOWN` or a `Shutdown`.
 
-    Clean ends are not logged as crashes and do not make a supervisor restart a transient child.
+    The runtime does not log clean ends as crashes, and a supervisor does not restart a transient child for them.
     """
     return reason is NORMAL or reason is SHUTDOWN or type(reason) is Shutdown
 
 
 class Verdict(enum.Enum):
-    """What reception of an exit signal does to its receiver."""
+    """The effect of an exit signal on its receiver."""
 
     DROP = "drop"
     DELIVER = "deliver"
@@ -120,26 +116,22 @@ def judge(
     reason: ExitReason,
     *,
     linked: bool,
-    link_active: bool = True,
     trapping: bool,
     from_self: bool = False,
 ) -> tuple[Verdict, ExitReason]:
-    """Decide what an exit signal does, by the rows of Erlang's table in their order.
+    """Return the effect of an exit signal. The conditions are the rows of Erlang's table, in their order.
 
         judge(KILL, linked=False, trapping=True)      # (Verdict.DIE, KILLED)
 
     Args:
-        reason: the reason that the signal carries.
-        linked: it was sent because a linked process ended, not by `send_exit`.
-        link_active: for a linked signal, whether the link still stands at the receiver.
-        trapping: the receiver traps exits.
-        from_self: sender and receiver are the same process.
+        reason: The reason that the signal carries.
+        linked: A linked process ended. False if a process used `send_exit`.
+        trapping: The receiver traps exits.
+        from_self: Sender and receiver are the same process.
 
     Returns:
-        What happens, and the reason that the message or the death carries.
+        The effect, and the reason of the message or of the death.
     """
-    if linked and not link_active:
-        return Verdict.DROP, reason
     if not linked and reason is KILL:
         return Verdict.DIE, KILLED
     if trapping:

@@ -1,8 +1,8 @@
-"""Links, monitors and exit signals: how processes learn of each other's end, and bring it about.
+"""Links, monitors and exit signals: processes learn of each other's end, and cause it.
 
 A *link* joins two processes: when one ends, the other gets an exit signal, and ends too unless it traps exits. A
-*monitor* is one-way: its owner gets a `Down` message. What a signal does to its receiver is decided in
-`actors.exits.judge`. All of it is Erlang's, to the letter.
+*monitor* is one-way: its owner gets a `Down` message. `actors.exits.judge` decides the effect of a signal on its
+receiver. All rules are Erlang's.
 """
 
 from __future__ import annotations
@@ -11,21 +11,10 @@ from functools import partial
 from threading import get_ident
 
 import trio
-from trio.lowlevel import (
-    Abort,
-    current_task,
-    enable_ki_protection,
-    reschedule,
-    wait_task_rescheduled,
-)
 
-from actors._kernel.address_check import check_address, check_pid
-from actors._kernel.process import (
-    Monitor,
-    acting_process,
-    require_process,
-    start_monitor,
-)
+from actors._kernel.current import Monitor, require_process, start_monitor, wait_for_end
+from actors._kernel.runtime import acting_process
+from actors.arguments import check_address, check_pid
 from actors.errors import DeadProcess
 from actors.exits import KILL, NOPROC, ExitReason
 from actors.messages import Down, Exit
@@ -37,12 +26,12 @@ __all__ = ["demonitor", "kill", "link", "monitor", "send_exit", "trap_exits", "u
 def link(pid: Pid) -> None:
     """Link the current process with `pid`: when one ends, the other gets an exit signal.
 
-    Linking twice makes one link; linking with oneself does nothing. If `pid` has ended, a caller that traps exits
-    finds `Exit(pid, NOPROC)` in its mailbox, and any other gets DeadProcess.
+    Linking twice makes one link. Linking a process with itself does nothing. If `pid` has ended, a caller that traps
+    exits gets `Exit(pid, NOPROC)` in its mailbox, and any other caller gets DeadProcess.
     """
     process = require_process("link")
     check_pid("link", pid)
-    if pid._process is not None:
+    if pid.process is not None:
         process.runtime.graph.link(process.pid, pid)
     elif process.trapping:
         process.mailbox.put(Exit(pid, NOPROC))
@@ -51,11 +40,11 @@ def link(pid: Pid) -> None:
 
 
 def unlink(pid: Pid, *, flush: bool = False) -> None:
-    """Cut the link with `pid`, if there is one: no exit signal comes from it any more.
+    """Remove the link with `pid`, if there is one. No more exit signals come from it.
 
     Args:
-        pid: the other process; it may have ended, or never have been linked.
-        flush: also take an `Exit` from it that is in the mailbox already, which otherwise stays there.
+        pid: The other process. It may have ended, or may never have been linked.
+        flush: Also remove an `Exit` from it that is in the mailbox already.
     """
     process = require_process("unlink")
     check_pid("unlink", pid)
@@ -65,18 +54,18 @@ def unlink(pid: Pid, *, flush: bool = False) -> None:
 
 
 def monitor(target: object) -> Ref:
-    """Ask for a `Down` message when `target` ends, and return the reference that it will carry.
+    """Request a `Down` message for the end of `target`, and return the reference that the message will carry.
 
         ref = monitor(pid)
         down = await receive(lambda m: isinstance(m, Down) and m.ref == ref)
 
-    Each call makes a monitor of its own; each fires once. For a process that has ended, or a name that nobody has,
-    the message arrives at once with `NOPROC`. When it arrives, the process is not alive and its name is free.
+    Each call makes a monitor of its own, and each fires once. If the process has ended, or no process has the name,
+    the message arrives at once with `NOPROC`. When it arrives, the process is dead and its name is free.
     """
     process = require_process("monitor")
     found = process.runtime.resolve(target)
     if found is None:
-        check_address("monitor", target, process.runtime)
+        check_address("monitor", target, process.runtime.classes_named)
         ref = Ref(process.runtime.next_ref())
         pid = target if type(target) is Pid else None
         for instrument in process.runtime.instruments:
@@ -88,11 +77,11 @@ def monitor(target: object) -> Ref:
 
 
 def demonitor(ref: Ref, *, flush: bool = False) -> bool:
-    """Remove a monitor. Returns whether it was still there.
+    """Remove a monitor. Returns True if it was still there.
 
     Args:
-        ref: what `monitor` returned. One that has fired or was removed is no error.
-        flush: also take its `Down` out of the mailbox, which otherwise stays there.
+        ref: The reference that `monitor` returned. If it has fired or was removed, that is not an error.
+        flush: Also remove its `Down` from the mailbox.
     """
     process = require_process("demonitor")
     removed = False
@@ -109,7 +98,7 @@ def demonitor(ref: Ref, *, flush: bool = False) -> bool:
 def trap_exits(flag: bool = True) -> bool:
     """Turn exit signals into `Exit` messages for the current process. Returns the old setting.
 
-    `KILL` from `send_exit` cannot be trapped, and trapping does nothing about a signal that was accepted before.
+    A process cannot trap `KILL` from `send_exit`. Trapping does not stop a signal that was accepted before.
     """
     process = require_process("trap_exits")
     before, process.trapping = process.trapping, flag
@@ -117,15 +106,16 @@ def trap_exits(flag: bool = True) -> bool:
 
 
 def send_exit(pid: Pid, reason: ExitReason) -> None:
-    """Send an exit signal to a process, as if a linked one had ended with `reason`, but for two differences.
+    """Send an exit signal to a process, as if a linked process had ended with `reason`.
 
-    `NORMAL` does nothing to another process, and `KILL` kills it whether it traps exits or not (its own peers then
-    see `KILLED`). Never says whether it did anything: monitor the process to know. Any task of the runtime may send.
-    A process that ends itself like this does not get to its next line: ProcessKilled unwinds it. Works in other threads
-    as `send` does, and returns there before the signal has arrived.
+    There are two differences: `NORMAL` does nothing to another process, and `KILL` kills the process even if it traps
+    exits (its own peers then get `KILLED`). There is no sign of success; monitor the process to see its end.
+
+    Any task of the runtime may send. A process that ends itself like this does not reach its next line: ProcessKilled
+    unwinds it. Works in other threads as `send` does, and returns there before the signal has arrived.
     """
     check_pid("send_exit", pid)
-    runtime = pid._runtime
+    runtime = pid.runtime
     process = acting_process()
     sender = process.pid if process is not None else runtime.pid
     if get_ident() != runtime.thread:
@@ -142,46 +132,20 @@ def kill(pid: Pid) -> None:
     send_exit(pid, KILL)
 
 
-class _ExitWaiter:
-    __slots__ = ("reason", "task")
-
-    def __init__(self) -> None:
-        self.reason: ExitReason = NOPROC
-        self.task: trio.lowlevel.Task | None = None
-
-    def down(self, pid: Pid, reason: ExitReason) -> None:
-        task = self.task
-        if task is not None:
-            reschedule(task)
-            self.task = None
-        self.reason = reason
-
-
-@enable_ki_protection
 async def wait_exit(pid: Pid) -> ExitReason:
     """Wait until a process has ended, and return its reason; `NOPROC` if it had ended before.
 
-    For tasks that are not processes, above all tests. It waits as long as it takes: put it into
-    `trio.fail_after` where that matters.
+    For tasks that are not processes, mostly tests. There is no time limit; use `trio.fail_after` for one.
     """
     check_pid("wait_exit", pid)
     process = acting_process()
     if process is not None:
         process.check()
-    pid._runtime.require_thread("wait_exit")
-    if pid._process is None:
+    pid.runtime.require_thread("wait_exit")
+    if pid.process is None:
         await trio.lowlevel.checkpoint()
         return NOPROC
-    waiter, graph = _ExitWaiter(), pid._runtime.graph
-    graph.watch(pid, waiter)
-
-    def abort(_raise_cancel: object) -> Abort:
-        graph.unwatch(pid, waiter)
-        waiter.task = None
-        return Abort.SUCCEEDED
-
-    waiter.task = current_task()
-    await wait_task_rescheduled(abort)
+    reason = await wait_for_end(pid)
     if process is not None:
         process.check()
-    return waiter.reason
+    return reason

@@ -1,4 +1,4 @@
-"""The records that the runtime itself puts into mailboxes.
+"""Records that the runtime itself puts into mailboxes.
 
 They are ordinary messages: match on their type in `handle_info` or in `receive`.
 """
@@ -15,7 +15,7 @@ __all__ = ["Down", "Exit", "Timeout"]
 
 @define(eq=True, unsafe_hash=True)
 class Exit:
-    """A linked process ended, and the receiver traps exits (or somebody used `send_exit` on it)."""
+    """A linked process ended, or a process used `send_exit`, and the receiver traps exits."""
 
     pid: Pid
     """The process that ended or that sent the signal."""
@@ -24,17 +24,17 @@ class Exit:
 
 @define(eq=True, unsafe_hash=True)
 class Down:
-    """A monitored process ended, or did not exist (`NOPROC`). Sent exactly once for each `monitor`."""
+    """A monitored process ended, or did not exist (`NOPROC`). Each `monitor` gets exactly one."""
 
     ref: Ref
-    """What `monitor` returned."""
+    """The reference that `monitor` returned."""
     pid: Pid | None
-    """The process; None where a name was monitored that nobody had."""
+    """The process; None if the monitored name belonged to no process."""
     reason: ExitReason = field(hash=False)
     name: object = None
-    """The name that was monitored, if it was a name."""
+    """The monitored name, if the target was a name."""
 
 
 @define(eq=True, unsafe_hash=True)
 class Timeout:
-    """Nothing arrived for as long as the server's last result asked for; see `actors.servers.results.Within`."""
+    """No message arrived within the time that the server's last result set; see `actors.servers.results.Within`."""

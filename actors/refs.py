@@ -1,86 +1,200 @@
 """Process identifiers and references: opaque, cheap, compared by identity.
 
 A `Pid` names one incarnation of a process for ever: a restarted process has a new one. Numbers come from the
-runtime's counters, never from memory addresses, so that two runs of one program print the same names.
+runtime's counters and not from memory addresses, so two runs of one program print the same names.
+
+This module imports no other module of the runtime. It has a protocol for each part of the runtime that a pid leads
+to, so that the identity of a process does not depend on the process table.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, final
+from collections.abc import Callable
+from typing import Any, ClassVar, Generic, Protocol, TypeVar, final
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from actors.exits import ExitReason
 
-    from actors._kernel.process import Process
-    from actors._kernel.runtime import Runtime
+__all__ = [
+    "Address",
+    "MailboxLike",
+    "Pid",
+    "ProcessLike",
+    "Ref",
+    "RuntimeLike",
+    "TimerRef",
+    "Watcher",
+]
 
-__all__ = ["Pid", "Ref", "TimerRef"]
+R_contra = TypeVar("R_contra", contravariant=True)
 
 
 @final
 class Pid:
-    """The identity of one process, usable as an address from anywhere in its runtime.
+    """The identity of one process, and its address everywhere in its runtime.
 
-    Pids are made by `spawn` and its relatives, compared by identity, hashable, and stay valid after the process has
-    ended: whatever is sent to a dead pid vanishes, and monitoring it reports `NOPROC`.
+    `spawn` and its relatives make pids. A pid is hashable and compared by identity. It stays valid after the process
+    has ended: a message to it is then counted and dropped, and a monitor of it reports `NOPROC`.
 
         pid = spawn(worker)
         send(pid, "hello")
         print(pid)                      # <pid 3>
 
-    A pid keeps nothing of its dead process alive.
+    A pid does not keep its dead process in memory.
+
+    Attributes:
+        number: The position of this process in its runtime's order of spawning, from 1; 0 is the runtime itself.
+        process: The record of the living process, for the runtime; None once it has ended.
+        runtime: The runtime that the process belongs to.
     """
 
-    __slots__ = ("__weakref__", "_number", "_process", "_runtime")
+    __slots__ = ("__weakref__", "number", "process", "runtime")
 
-    def __init__(self, number: int, runtime: Runtime) -> None:
-        self._number = number
-        self._runtime = runtime
-        # The one place that says whether a process is alive: set by spawn, cleared by the end function.
-        self._process: Process | None = None
-
-    @property
-    def number(self) -> int:
-        """The position of this process in its runtime's order of spawning, from 1; 0 is the runtime itself."""
-        return self._number
+    def __init__(self, number: int, runtime: RuntimeLike) -> None:
+        self.number = number
+        self.runtime = runtime
+        # The runtime sets this when it spawns the process and clears it when the process ends.
+        self.process: ProcessLike | None = None
 
     def __repr__(self) -> str:
-        return f"<pid {self._number}>"
+        return f"<pid {self.number}>"
 
 
 class Ref:
-    """A reference that is equal to itself alone: what `monitor` returns and `Down` carries.
+    """A reference that is equal to itself alone: `monitor` returns one, and `Down` carries it.
 
-    Ordering between references means nothing; `number` is there for printing.
+    References have no order.
+
+    Attributes:
+        number: The position of this reference in its runtime's order of creation, for printing.
     """
 
-    __slots__ = ("_number",)
+    __slots__ = ("number",)
 
     def __init__(self, number: int) -> None:
-        self._number = number
-
-    @property
-    def number(self) -> int:
-        """The position of this reference in its runtime's order of creation."""
-        return self._number
+        self.number = number
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__.lower()} {self._number}>"
+        return f"<{type(self).__name__.lower()} {self.number}>"
 
 
 @final
 class TimerRef(Ref):
-    """What `send_after` returns and `cancel_timer` takes."""
+    """The reference of a timer: `send_after` returns it, and `cancel_timer` takes it.
 
-    __slots__ = ("_callback", "_deadline", "_owner")
+    Attributes:
+        deadline: The time on Trio's clock at which the timer runs next.
+        callback: The function that it calls, for the runtime; None once it has run or was cancelled.
+        owner: The process whose end cancels it, for the runtime.
+    """
 
-    _callback: Callable[[], None] | None
-    _deadline: float
-    _owner: Process | None
+    __slots__ = ("callback", "deadline", "owner")
+
+    callback: Callable[[], None] | None
+    deadline: float
+    owner: ProcessLike | None
 
     def __init__(self, number: int, deadline: float, callback: Callable[[], None]) -> None:
-        # All of it here: there is one for each call that has a time limit.
-        self._number = number
-        self._deadline = deadline
-        self._callback = callback
-        self._owner = None
+        # Does not call Ref.__init__: each call with a time limit makes one of these.
+        self.number = number
+        self.deadline = deadline
+        self.callback = callback
+        self.owner = None
+
+
+class Address(Generic[R_contra]):
+    """Base of `actors.addresses.Via`. The runtime resolves an address through these methods."""
+
+    __slots__ = ()
+
+    forgiving: ClassVar[bool] = False
+
+    def whereis(self, runtime: R_contra) -> Pid | None:
+        raise NotImplementedError
+
+    def register(self, pid: Pid) -> Pid | None:
+        raise NotImplementedError
+
+    def unregister(self, runtime: R_contra) -> None:
+        raise NotImplementedError
+
+
+class Watcher(Protocol):
+    """An object that the runtime tells of the end of a process: a monitor, a waiting call, a waiting start."""
+
+    def down(self, pid: Pid, reason: ExitReason) -> None:
+        """Handle the end of `pid`. Called once, and not after the watcher was removed."""
+
+
+class MailboxLike(Protocol):
+    """The mailbox behind a pid."""
+
+    def put(self, message: Any) -> None: ...
+
+
+class GraphLike(Protocol):
+    """The watchers in the link graph behind a pid."""
+
+    def watch(self, pid: Pid, watcher: Watcher) -> None: ...
+    def unwatch(self, pid: Pid, watcher: Watcher) -> bool: ...
+
+
+class TimersLike(Protocol):
+    """The timer queue behind a pid."""
+
+    def at(
+        self, deadline: float, callback: Callable[[], None], timer: TimerRef | None = None
+    ) -> TimerRef: ...
+    def forget(self, timer: TimerRef) -> None: ...
+
+
+class ThreadQueueLike(Protocol):
+    """The queue for calls of other threads behind a pid."""
+
+    def put(self, function: Callable[..., object], *args: Any) -> None: ...
+
+
+class CallObserver(Protocol):
+    """The part of an instrument that sees calls."""
+
+    def call_started(
+        self, caller: Pid | None, server: Pid, call: object, timeout: float
+    ) -> None: ...
+    def call_ended(self, call: object, how: str) -> None: ...
+
+
+class ProcessLike(Protocol):
+    """The record of a living process, as its pid refers to it."""
+
+    timers: dict[TimerRef, None] | None
+
+    @property
+    def pid(self) -> Pid: ...
+    @property
+    def runtime(self) -> RuntimeLike: ...
+    @property
+    def mailbox(self) -> MailboxLike: ...
+    def describe(self) -> str: ...
+
+
+class RuntimeLike(Protocol):
+    """The runtime of a process, as a pid refers to it."""
+
+    @property
+    def pid(self) -> Pid: ...
+    @property
+    def thread(self) -> int: ...
+    @property
+    def guarded(self) -> bool: ...
+    @property
+    def instruments(self) -> tuple[CallObserver, ...]: ...
+    @property
+    def graph(self) -> GraphLike: ...
+    @property
+    def timers(self) -> TimersLike: ...
+    @property
+    def from_threads(self) -> ThreadQueueLike: ...
+    def require_thread(self, verb: str) -> None: ...
+    def resolve(self, address: object) -> ProcessLike | None: ...
+    def admit(self, receiver: Pid, message: Any) -> bool: ...
+    def dead_letter(self, address: object, message: Any) -> None: ...
+    def signal(self, sender: Pid, receiver: Pid, reason: ExitReason, *, linked: bool) -> None: ...

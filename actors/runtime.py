@@ -1,9 +1,8 @@
 """Opening and closing a runtime.
 
-The processes live in a nursery of a *host task* of their own, inside a shielded scope; the body of
-`async with open_runtime()` stays in the caller's task and is not shielded. So when the body ends, for whatever reason
-(it returns, raises, is cancelled from outside, or Ctrl-C arrives), nothing happens to the processes but what the
-ordered shutdown does to them.
+The processes live in a nursery of a *host task* of their own, inside a shielded scope. The body of
+`async with open_runtime()` stays in the caller's task and is not shielded. So when the body ends, for any reason (it
+returns, raises, is cancelled from outside, or Ctrl-C arrives), only the ordered shutdown acts on the processes.
 """
 
 from __future__ import annotations
@@ -24,36 +23,41 @@ import trio
 from trio.lowlevel import enable_ki_protection
 
 from actors._kernel.checks import CheckedRuntime
-from actors._kernel.process import Process, ambient_runtime, current_process, require_runtime
-from actors._kernel.runtime import Runtime
+from actors._kernel.current import ambient_runtime, require_runtime, wait_for_end
+from actors._kernel.runtime import EnvironmentLike, Process, Runtime, current_process
 from actors._kernel.thread_queue import DEFAULT_LIMIT
 from actors.exits import SHUTDOWN
 from actors.instrumentation import logger
+from actors.instrumentation.environment import current_environment
 from actors.instrumentation.watchdog import watch_loop
 from actors.refs import Pid
 
-__all__ = ["Runtime", "current_runtime", "in_runtime", "open_runtime"]
+__all__ = ["EnvironmentLike", "Runtime", "current_runtime", "in_runtime", "open_runtime"]
 
 _log = logging.getLogger("actors.runtime")
 
 
 def current_runtime() -> Runtime:
-    """The runtime that the calling task belongs to; RuntimeClosed if there is none."""
+    """Return the runtime that the calling task belongs to.
+
+    Raises:
+        RuntimeClosed: There is none.
+    """
     return require_runtime()
 
 
 @contextmanager
 def in_runtime(runtime: Runtime) -> Iterator[None]:
-    """Have a task that another library has started belong to a runtime, for as long as the body runs.
+    """Make a task that another library has started belong to a runtime, while the body runs.
 
         with in_runtime(runtime):
             pid = await Counter.start(0)
 
-    A task belongs to the runtime of the task that started its nursery's host, so the handlers of a web server, say,
-    belong to none when the server was started first. The body is no process.
+    A task belongs to the runtime of the task that opened its nursery. So the request handlers of a web server belong
+    to no runtime if the server was started first. The body is not a process.
 
     Args:
-        runtime: that runs in the same `trio.run`. If it has been closed, what the body asks of it fails.
+        runtime: A runtime of the same `trio.run`. If it has been closed, operations in the body fail.
     """
     within = current_process.set(None)
     token = ambient_runtime.set(runtime)
@@ -77,68 +81,71 @@ async def open_runtime(
     mailbox_alarm: int = 10_000,
     max_thread_calls: int = DEFAULT_LIMIT,
 ) -> AsyncIterator[Runtime]:
-    """Run processes for as long as the body runs, then stop them in order.
+    """Run processes while the body runs, then stop them in order.
 
         async with open_runtime() as runtime:
             pid = await Counter.start_link(0)
             ...
 
-    On leaving, the processes that were started from outside any process are asked to stop with `SHUTDOWN`, the newest
-    first, each being waited for before the next; supervisors among them stop their trees. What is left after
-    `shutdown_deadline` seconds, and what belongs to no tree, is killed and named in a warning. Then whatever made the
-    body end is raised. KeyboardInterrupt or SystemExit in a process ends the body too, and is raised then; another
-    Ctrl-C during the shutdown makes it a quick one: everything is killed at once.
+    At the end of the body the runtime sends `SHUTDOWN` to the processes that no process started, newest first, and
+    waits for each before the next. Supervisors among them stop their trees. What is left after `shutdown_deadline`
+    seconds, and what belongs to no tree, is killed and named in a warning. Then the exception that ended the body is
+    raised.
 
-    A runtime may be opened inside of another, also in one of its processes: the body then belongs to the inner runtime
-    alone, and is no process.
+    KeyboardInterrupt or SystemExit in a process ends the body too, and is raised at the end. Another Ctrl-C during
+    the shutdown kills everything at once.
+
+    A runtime may be opened inside another one, also in one of its processes. The body then belongs to the inner
+    runtime alone and is not a process.
 
     Args:
-        kill_grace: seconds that a process has to unwind after a fatal exit signal before it is declared a zombie.
-        shutdown_deadline: seconds that the ordered part of the shutdown may take.
-        seed: for `runtime.random`; None takes one from the operating system, or in a simulation from its seed.
-        log: attach `actors.instrumentation.logger`, which turns crashes and zombies into log lines.
-        debug: check the seven invariants of `actors._kernel.checks` all the time, and have Python's warning about a
-            coroutine that was never awaited say where it was made. Several times the cost. None does it if the
+        kill_grace: The seconds that a process has to unwind after a fatal exit signal. Then it is declared a zombie.
+        shutdown_deadline: The seconds that the ordered part of the shutdown may take.
+        seed: The seed of `runtime.random`. None takes one from the operating system, or in a simulation from its seed.
+        log: Attach `actors.instrumentation.logger`, which writes crashes and zombies to the log.
+        debug: Check the seven invariants of `actors._kernel.checks` all the time, and make Python's warning about a
+            coroutine that was never awaited name the line that made it. Several times slower. None turns it on if the
             environment variable ASHTREE_DEBUG is set to anything but 0.
-        watchdog: seconds that one step of a task may take before it is reported, with its stack, as holding up
-            everybody else; None does not look. See `actors.instrumentation.watchdog`.
-        mailbox_alarm: messages waiting for one process above which that is reported, and again each time the number
-            has doubled. Mailboxes have no bound, because a signal must not depend on its receiver; this says that one
-            needs a bound of your own: calls in place of casts, or more receivers.
-        max_thread_calls: messages of other threads that may wait for the runtime's thread. A thread that sends more
-            waits until there is room, for 30 seconds at most; then it gets ThreadQueueFull.
+        watchdog: The seconds that one step of a task may take. A longer step blocks everything else, and the watchdog
+            reports it with its stack. None turns it off. See `actors.instrumentation.watchdog`.
+        mailbox_alarm: The number of waiting messages above which a mailbox is reported, and again each time the number
+            has doubled. Mailboxes have no bound, because a signal must not depend on its receiver. An alarm means that
+            the program needs a bound: calls in place of casts, or more receivers.
+        max_thread_calls: The number of messages from other threads that may wait for the runtime's thread. A thread
+            that sends more waits until there is room, for 30 seconds at most. Then it gets ThreadQueueFull.
 
     Raises:
-        RuntimeError: Trio does not run this code; asyncio does, perhaps.
-        ValueError: an option has a value that it may not have.
+        RuntimeError: Trio does not run this code. Perhaps asyncio does.
+        ValueError: An option has an invalid value.
 
-    Not guaranteed: a task that swallows its cancellation for ever cannot be ended by anything but the end of the
-    program. It is named in an error log, and leaving waits for it.
+    Not guaranteed: a task that swallows its cancellation for ever ends only with the program. An error log names it,
+    and the end of the block waits for it.
     """
     _check(max_thread_calls)
     if debug is None:
         debug = os.environ.get("ASHTREE_DEBUG", "0") not in ("", "0")
     make = CheckedRuntime if debug else Runtime
-    runtime = make(kill_grace=kill_grace, seed=seed)
+    environment = current_environment.get()
+    runtime = make(environment, kill_grace=kill_grace, seed=seed)
     runtime.mailbox_alarm = mailbox_alarm
     runtime.from_threads.limit = max_thread_calls
-    runtime.environment.opened(runtime)
+    environment.opened(runtime)
     detach = logger.attach(runtime.telemetry) if log else None
     host = _Host(runtime, shutdown_deadline)
     failure: BaseException | None = None
-    # In a process of another runtime the body is no process: what it does belongs to the runtime whose body it is.
+    # In a process of another runtime the body is not a process: it belongs to this runtime.
     within = current_process.set(None)
     token = ambient_runtime.set(runtime)
     try:
         async with trio.open_nursery() as nursery:
-            # Not nursery.start: that gives up, and waits for a task that does not, if there is a cancellation already.
+            # Not nursery.start: after an earlier cancellation it would give up and wait for a task that does not end.
             nursery.start_soon(host.run)
             try:
                 await host.opened()
                 async with _watchdog(runtime, watchdog):
                     with _coroutine_origins(debug), host.body_scope:
                         yield runtime
-            except BaseException as error:  # raised again below, when everything has been stopped
+            except BaseException as error:  # raised again below, after the shutdown
                 failure = error
             finally:
                 host.close()
@@ -159,14 +166,14 @@ async def open_runtime(
         if failure is not None:
             raise failure
     finally:
-        # The tracebacks contain this frame: without this they would keep each other alive.
+        # The tracebacks contain this frame. Without this they would keep each other in memory.
         del failure, interrupt, host
 
 
 def _check(max_thread_calls: int) -> None:
     if not trio.lowlevel.in_trio_run():
         raise RuntimeError(
-            "processes run on Trio, and this code is not run by it; start a program with trio.run(main), and an ASGI "
+            "processes run on Trio, and Trio does not run this code; start a program with trio.run(main), and an ASGI "
             "server on Trio: hypercorn --worker-class trio (Uvicorn has asyncio alone)"
         )
     if max_thread_calls < 1:
@@ -181,9 +188,9 @@ def _watchdog(runtime: Runtime, limit: float | None) -> AbstractAsyncContextMana
 
 @contextmanager
 def _coroutine_origins(debug: bool) -> Iterator[None]:
-    """Let the warning about a coroutine that was never awaited, such as that of `start_link`, say where it was made.
+    """Make Python's warning about a coroutine that was never awaited name the line that made it.
 
-    In debug builds only: Python remembers the line of every call of an async function for it.
+    In debug builds only: for this, Python remembers the line of every call of an async function.
     """
     before = sys.get_coroutine_origin_tracking_depth()
     if debug:
@@ -195,7 +202,7 @@ def _coroutine_origins(debug: bool) -> Iterator[None]:
 
 
 class _Host:
-    """The task in which a runtime's processes live."""
+    """The task in which the processes of a runtime live."""
 
     def __init__(self, runtime: Runtime, shutdown_deadline: float) -> None:
         self.runtime = runtime
@@ -209,7 +216,7 @@ class _Host:
 
     async def opened(self) -> None:
         """Wait until processes can be spawned."""
-        # Shielded: it takes one round of the loop, and a body that is cancelled before it begins is no special case.
+        # Shielded: it takes one scheduler turn. So a body that is cancelled before it begins is not a special case.
         with trio.CancelScope(shield=True):
             await self._opened.wait()
 
@@ -218,8 +225,8 @@ class _Host:
         self._closing.set()
 
     async def closed(self) -> None:
-        """Wait until the shutdown is over; Ctrl-C makes it a quick one."""
-        # Shielded: that the processes are gone is what `open_runtime` promises, also to whoever cancels it.
+        """Wait until the shutdown is over. Ctrl-C makes the shutdown kill everything at once."""
+        # Shielded: `open_runtime` promises that the processes are gone, also when it is cancelled.
         with trio.CancelScope(shield=True):
             while not self._closed.is_set():
                 try:
@@ -228,9 +235,9 @@ class _Host:
                     self.interrupted(error)
 
     def interrupted(self, error: BaseException) -> None:
-        """KeyboardInterrupt or SystemExit, which are meant for the program, were raised: end it.
+        """End the program because of a KeyboardInterrupt or SystemExit.
 
-        While the body runs, it is cancelled, and the ordered shutdown follows. During the shutdown, what is left is
+        Cancels the body if it still runs, and the ordered shutdown follows. During the shutdown, what is left is
         killed at once.
         """
         if self.interrupt is None:
@@ -239,24 +246,24 @@ class _Host:
             self._ordered.cancel()
         self.body_scope.cancel()
 
-    # No Ctrl-C in here: it goes to the main task, and from there through `interrupted`.
+    # Ctrl-C goes to the main task, and from there through `interrupted`.
     @enable_ki_protection
     async def run(self) -> None:
         ambient_runtime.set(self.runtime)
         try:
-            # Shielded, so that neither an outer cancellation nor an error of the body reaches the processes: only the
-            # ordered shutdown below ends them. It is bounded by shutdown_deadline and kill_grace.
+            # Shielded, so that neither an outer cancellation nor an error of the body reaches the processes. The
+            # ordered shutdown below ends them, bounded by shutdown_deadline and kill_grace.
             with trio.CancelScope(shield=True):
                 async with trio.open_nursery() as nursery:
                     self.runtime.nursery = nursery
                     self.runtime.interrupted = self.interrupted
                     nursery.start_soon(self.runtime.timers.run)
-                    nursery.start_soon(self.runtime.pace.run)
+                    nursery.start_soon(self.runtime.wake_batches.run)
                     self._opened.set()
                     await self._closing.wait()
                     await self._stop_everything()
                     self.runtime.timers.stop()
-                    self.runtime.pace.stop()
+                    self.runtime.wake_batches.stop()
         finally:
             self.runtime.closed = True
             self.runtime.from_threads.close()
@@ -268,11 +275,12 @@ class _Host:
             self._ordered.deadline = trio.current_time() + self.shutdown_deadline
             while (root := self._newest_root()) is not None:
                 runtime.signal(runtime.pid, root.pid, SHUTDOWN, linked=False)
-                await self._ended(root)
+                if not root.dead:
+                    await wait_for_end(root.pid)
         if self._ordered.cancelled_caught and self.interrupt is None:
             _log.warning("The ordered shutdown did not end within %g s", self.shutdown_deadline)
         runtime.closed = True
-        # Those that are ending already are no news.
+        # Processes that are ending already need no warning.
         left = {pid: each for pid, each in runtime.table.items() if not each.dying}
         if left:
             _log.warning("Killing what is left at the end of the runtime: %s", _names(left))
@@ -282,7 +290,7 @@ class _Host:
             await runtime.empty.park()
         if runtime.zombies:
             _log.error(
-                "Waiting for processes that do not let themselves be ended: %s",
+                "Waiting for processes that were killed and do not end: %s",
                 _names(runtime.zombies),
             )
 
@@ -293,26 +301,8 @@ class _Host:
                 return process
         return None
 
-    async def _ended(self, process: Process) -> None:
-        if process.dead:
-            return
-        waiter = _EndOf()
-        self.runtime.graph.watch(process.pid, waiter)
-        try:
-            await waiter.event.wait()
-        finally:
-            self.runtime.graph.unwatch(process.pid, waiter)
-
 
 def _names(processes: dict[Pid, Process]) -> str:
     shown = [f"{process.describe()} {pid!r}" for pid, process in islice(processes.items(), 10)]
     more = len(processes) - len(shown)
     return ", ".join(shown) + (f" and {more} more" if more else "")
-
-
-class _EndOf:
-    def __init__(self) -> None:
-        self.event = trio.Event()
-
-    def down(self, pid: object, reason: object) -> None:
-        self.event.set()

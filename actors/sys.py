@@ -1,12 +1,12 @@
-"""Look into a running server, and stop it from running on, without its callbacks' help.
+"""Functions that look into a running server, or suspend it, without its callbacks' help.
 
     print(await sys.get_state(counter))
     await sys.suspend(counter)
 
-Works on everything that is a `GenServer`: supervisors, agents, channels. Every function is a request that waits its
-turn in the server's mailbox, so it fails with CallTimeout while the server is busy. After OTP's `sys`.
+They work on every `GenServer`: supervisors, agents, channels. Each function sends a request, which waits its turn in
+the server's mailbox, so it fails with CallTimeout while the server is busy. This follows OTP's `sys`.
 
-For finding out what is wrong, not for programs: state that others need should have a call of its own.
+Use them to find mistakes, not in programs: state that others need should have a call of its own.
 """
 
 from __future__ import annotations
@@ -18,9 +18,16 @@ from typing import Any
 import trio
 
 from actors.exits import NORMAL, ExitReason
-from actors.servers._debug import DONE, Debug, DebugEvent, Hook, ServerStatistics
+from actors.servers._debug import (
+    DONE,
+    Debug,
+    DebugEvent,
+    Hook,
+    ServerStatistics,
+    ServerStatus,
+    SystemFailure,
+)
 from actors.servers._loop import Loop
-from actors.servers._system import ServerStatus, SystemFailure
 from actors.servers.gen_server import stop, system_call
 
 __all__ = [
@@ -45,18 +52,18 @@ __all__ = [
 
 
 async def get_state(server: object, *, timeout: float = 5.0) -> Any:
-    """The state of a server: the object itself, not a copy."""
+    """Return the state of a server: the object itself, not a copy."""
     return await _ask(server, lambda loop: loop.server.state, timeout)
 
 
 async def replace_state(
     server: object, function: Callable[[Any], Any], *, timeout: float = 5.0
 ) -> Any:
-    """Give a server the state that `function` makes of its state, and return that.
+    """Replace a server's state with `function(state)`, and return the new state.
 
         await sys.replace_state(counter, lambda count: 0)
 
-    The function runs in the server. What it raises is raised here, and the state stays.
+    The function runs in the server. If it raises, the exception is raised here and the state stays.
     """
 
     def replace(loop: Loop) -> Any:
@@ -67,22 +74,22 @@ async def replace_state(
 
 
 async def get_status(server: object, *, timeout: float = 5.0) -> ServerStatus:
-    """What is known of a server, redacted by its `format_status`."""
+    """Return the status of a server, redacted by its `format_status`."""
     status: ServerStatus = await _ask(server, lambda loop: loop.status(), timeout)
     return status
 
 
 async def suspend(server: object, *, timeout: float = 5.0) -> None:
-    """Stop a server from handling messages. They wait; only requests of this module are answered.
+    """Stop a server from handling messages. They wait; the server answers only requests of this module.
 
-    Calls to it run out of time, and what they asked for is still done after `resume`. The end of its parent still
-    ends it. Suspending twice is suspending once.
+    Calls to it time out, and it still carries them out after `resume`. The end of its parent still ends it.
+    Suspending twice has no further effect.
     """
     await _ask(server, Loop.suspend, timeout)
 
 
 async def resume(server: object, *, timeout: float = 5.0) -> None:
-    """Let a suspended server go on. One that is not suspended is no error."""
+    """Let a suspended server continue. If it is not suspended, that is not an error."""
     await _ask(server, Loop.resume, timeout)
 
 
@@ -101,7 +108,7 @@ async def statistics(server: object, on: bool, *, timeout: float = 5.0) -> None:
 
 
 async def get_statistics(server: object, *, timeout: float = 5.0) -> ServerStatistics | None:
-    """What a server has done since its statistics were turned on; None if they are off."""
+    """Return a server's counters since its statistics were turned on; None if they are off."""
 
     def read(loop: Loop) -> ServerStatistics | None:
         return None if loop.debug is None else loop.debug.statistics(trio.current_time())
@@ -111,7 +118,7 @@ async def get_statistics(server: object, *, timeout: float = 5.0) -> ServerStati
 
 
 async def log(server: object, size: int | None = 10, *, timeout: float = 5.0) -> None:
-    """Have a server keep its last `size` events; None keeps none any more."""
+    """Make a server keep its last `size` events; None turns the log off."""
     if size is not None and size < 1:
         raise ValueError(f"a log keeps at least one event, or None for no log, but got {size!r}")
 
@@ -124,7 +131,7 @@ async def log(server: object, size: int | None = 10, *, timeout: float = 5.0) ->
 
 
 async def get_log(server: object, *, timeout: float = 5.0) -> list[DebugEvent]:
-    """The events that a server has kept, oldest first, redacted by its `format_status`."""
+    """Return the events that a server has kept, oldest first, redacted by its `format_status`."""
     events: list[DebugEvent] = await _ask(server, lambda loop: loop.status().log, timeout)
     return events
 
@@ -132,7 +139,7 @@ async def get_log(server: object, *, timeout: float = 5.0) -> list[DebugEvent]:
 async def trace(
     server: object, out: Callable[[str], object] | None = print, *, timeout: float = 5.0
 ) -> None:
-    """Have a server show every event as a line, by calling `out` in the server; None ends it."""
+    """Make a server pass each event as a line to `out`, which it calls itself; None turns the trace off."""
 
     def switch(loop: Loop) -> None:
         _debug(loop).trace = out
@@ -144,14 +151,14 @@ async def trace(
 async def install(
     server: object, key: object, hook: Hook, state: Any = None, *, timeout: float = 5.0
 ) -> None:
-    """Have `hook(state, event)` called in the server for every event.
+    """Make a server call `hook(state, event)` for every event.
 
     Args:
-        server: a pid or a name.
-        key: names the hook for `remove`; one that is there already is replaced.
-        hook: returns its next state, or `DONE` to be removed. If it raises it is removed too.
-        state: its first state.
-        timeout: seconds.
+        server: A pid or a name.
+        key: The name of the hook, for `remove`. It replaces a hook of the same key.
+        hook: Returns its next state, or `DONE` to be removed. A hook that raises is removed too.
+        state: Its first state.
+        timeout: The time limit in seconds.
     """
 
     def add(loop: Loop) -> None:
@@ -161,7 +168,7 @@ async def install(
 
 
 async def remove(server: object, key: object, *, timeout: float = 5.0) -> None:
-    """Remove a hook. One that is not there is no error."""
+    """Remove a hook. If there is none, that is not an error."""
 
     def drop(loop: Loop) -> None:
         _debug(loop).hooks.pop(key, None)
@@ -171,7 +178,7 @@ async def remove(server: object, key: object, *, timeout: float = 5.0) -> None:
 
 
 async def terminate(server: object, reason: ExitReason = NORMAL, *, timeout: float = 5.0) -> None:
-    """Stop a server, suspended or not; its `terminate` runs. See `actors.stop`."""
+    """Stop a server, suspended or not. Its `terminate` runs. See `actors.stop`."""
     await stop(server, reason, timeout=timeout)
 
 

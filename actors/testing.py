@@ -1,11 +1,11 @@
-"""What tests of actors need: finding messages that somebody changed after they were sent.
+"""Test tools for actors: finding messages that were changed after they were sent.
 
     async with open_runtime() as runtime:
         with SharedMessages.watch(runtime):
             ...
 
-Messages are references, so two processes that change one object disturb each other between two awaits. Erlang copies;
-here it is a rule that what has been sent is no longer the sender's, and this is how a test holds a program to it.
+Messages are references, so two processes that change one object disturb each other. Erlang copies messages. Here the
+sender must not change a message after sending it, and this tool checks that in a test.
 """
 
 from __future__ import annotations
@@ -26,14 +26,13 @@ from actors.exits import ExitReason
 from actors.instrumentation.instrument import Instrument
 from actors.refs import Pid, Ref
 from actors.runtime import Runtime
-from actors.servers._envelopes import CallRequest, Cast
-from actors.servers._system import SystemRequest
+from actors.servers._calls import CallRequest, Cast, SystemRequest
 
 __all__ = ["ChangedMessage", "MessageChanged", "SharedMessages"]
 
 _Picture = dict[str, str]
 
-# Deeper than any message that means to be one; a picture must end.
+# A bound that is deeper than any sensible message.
 _DEPTH = 12
 
 # What is shared on purpose, or cannot be changed.
@@ -46,16 +45,16 @@ _WHOLE = (
 
 @frozen(kw_only=True)
 class ChangedMessage:
-    """One message that was not the same any more when it was received."""
+    """A message that changed between sending and receiving."""
 
     sender: str
-    """Who sent it, by label and pid; "no process" for a plain task."""
+    """The sender's label and pid; "no process" for a plain task."""
     receiver: str
-    """Who received it."""
+    """The receiver's label and pid."""
     message: Any
     """The message as it was received."""
     changes: tuple[str, ...]
-    """What changed, each as "message['count'] was 1, is 2"."""
+    """The changes, each as "message['count'] was 1, is 2"."""
 
     def __str__(self) -> str:
         what = "; ".join(self.changes)
@@ -71,35 +70,37 @@ class MessageChanged(ActorsError, AssertionError):
 
     def __str__(self) -> str:
         lines = "\n".join(map(str, self.messages))
-        return f"{lines}\nSend a copy, or a value that cannot be changed, or do not touch it afterwards."
+        return (
+            f"{lines}\nSend a copy or an immutable value, or do not change the message afterwards."
+        )
 
 
 class SharedMessages(Instrument):
-    """Compares every message with what it was when it was sent. For tests: it looks at everything in it, twice.
+    """Compares every message with its content at the time of sending. For tests: it looks at every message twice.
 
         shared = SharedMessages()
         runtime.add_instrument(shared)
         ...
         shared.check()
 
-    Seen are messages of `send`, `cast` and the requests of `call`: lists, dicts, sets, deques, and the attributes of
-    other objects, to a depth of twelve. Not seen are answers of calls, messages of the runtime itself, changes that
-    were taken back, and changes after a message was received.
+    It sees messages of `send` and `cast`, and requests of `call`: lists, dicts, sets, deques, and the attributes of
+    other objects, to a depth of twelve. It does not see answers of calls, messages of the runtime itself, changes
+    that were reverted, and changes after the receipt.
 
     Attributes:
-        changed: the messages that were found, in the order in which they were received.
+        changed: The changed messages, in the order of their receipt.
     """
 
     def __init__(self) -> None:
         self.changed: list[ChangedMessage] = []
-        # For each receiver, by the identity of the message; it is held, so that no other can get its identity. One
-        # object may be sent several times.
+        # For each receiver, by the id of the message. Holds the message, so that its id stays unique. A process may
+        # send one object several times.
         self._sent: dict[Pid, dict[int, tuple[Any, list[tuple[str, _Picture]]]]] = {}
 
     @classmethod
     @contextmanager
     def watch(cls, runtime: Runtime) -> Iterator[SharedMessages]:
-        """Watch a runtime for as long as the body runs, and raise MessageChanged behind it if there is a reason to."""
+        """Watch a runtime while the body runs, then raise MessageChanged if a message was changed."""
         shared = cls()
         remove = runtime.add_instrument(shared)
         try:
@@ -114,7 +115,7 @@ class SharedMessages(Instrument):
             raise MessageChanged(self.changed)
 
     def message_sent(self, sender: Pid | None, receiver: Pid, message: Any) -> None:
-        """Remember what a message is."""
+        """Remember the content of a message."""
         picture = _picture(message)
         if len(picture) == 1 and type(_content(message)) in _WHOLE:
             return
@@ -122,7 +123,7 @@ class SharedMessages(Instrument):
         pictures.append((_who(sender), picture))
 
     def message_received(self, pid: Pid, message: Any) -> None:
-        """Compare a message with what it was."""
+        """Compare a message with its content when it was sent."""
         waiting = self._sent.get(pid, {})
         _, pictures = waiting.get(id(message), (None, []))
         if not pictures:
@@ -139,19 +140,19 @@ class SharedMessages(Instrument):
             )
 
     def process_exited(self, pid: Pid, reason: ExitReason) -> None:
-        """Forget what will never be received."""
+        """Drop the messages that will never be received."""
         self._sent.pop(pid, None)
 
 
 def _who(pid: Pid | None) -> str:
     if pid is None:
         return "no process"
-    process = pid._process
+    process = pid.process
     return repr(pid) if process is None else f"{process.describe()} {pid!r}"
 
 
 def _content(message: Any) -> Any:
-    """What the user sent, without its envelope."""
+    """Return the user's part of a message, without its envelope."""
     kind = type(message)
     if kind is CallRequest or kind is SystemRequest:
         return message.request
@@ -192,7 +193,7 @@ def _attributes(value: Any) -> Iterator[tuple[str, Any]]:
     for cls in type(value).__mro__:
         slots = vars(cls).get("__slots__", ())
         for name in (slots,) if isinstance(slots, str) else slots:
-            # Names with two underscores are kept under another, and are nobody's message.
+            # Python stores names with two underscores under another name. They are not part of the message.
             if not name.startswith("__") and hasattr(value, name):
                 yield name, getattr(value, name)
 

@@ -1,15 +1,16 @@
-"""Processes and threads: messages from other threads, and blocking work out of the way.
+"""Processes and threads: messages from other threads, and blocking work in threads.
 
 A runtime belongs to the thread that runs Trio. In every other thread:
 
-* what sends and returns nothing works: `send`, `cast`, `reply`, `send_exit`, `kill`, and what is made of them;
-* what only looks works: `whereis`, `is_alive`, `current_pid`, `current_runtime`;
-* everything else raises `WrongThread`, before anything has changed.
+* Functions that send and return nothing work: `send`, `cast`, `reply`, `send_exit`, `kill`, and functions made of them.
+* Functions that only look work: `whereis`, `is_alive`, `current_pid`, `current_runtime`.
+* All others raise `WrongThread`, before anything has changed.
 
-What is sent there waits in a bounded queue until the runtime's thread takes it, in order; the module
-`actors._kernel.thread_queue` has the details. `send_threadsafe` and `run_threadsafe` are for threads that have no
-runtime in their context, because neither Trio nor a process has started them. `run_in_thread` takes work that would
-block out of the process that needs it.
+Messages from other threads wait in a bounded queue, in order, until the runtime's thread takes them. The module
+`actors._kernel.thread_queue` has the details.
+
+`send_threadsafe` and `run_threadsafe` are for threads without a runtime in their context, because neither Trio nor a
+process has started them. `run_in_thread` runs blocking work for a process.
 """
 
 from __future__ import annotations
@@ -20,9 +21,9 @@ from typing import Any, TypeVar
 
 import trio
 
-from actors._kernel.process import ambient_runtime, current_process
+from actors._kernel.current import ambient_runtime
+from actors._kernel.runtime import Runtime, current_process
 from actors.process import deliver_from_thread
-from actors.runtime import Runtime
 
 __all__ = ["run_in_thread", "run_threadsafe", "send_threadsafe"]
 
@@ -35,43 +36,43 @@ def send_threadsafe(runtime: Runtime, address: object, message: Any) -> None:
         runtime = current_runtime()                 # in the Trio thread
         threading.Thread(target=lambda: send_threadsafe(runtime, pid, "done")).start()
 
+    Messages from one thread arrive in the order in which they were sent. In the runtime's own thread, where signal
+    handlers run, it never waits, and the message arrives in a later scheduler turn.
+
     Args:
-        runtime: the runtime that the address belongs to.
-        address: a pid or a name; a name is looked up when the message arrives, and if nobody has it the message is a
-            dead letter, since nobody is left to be told.
-        message: any value. Do not change it afterwards.
+        runtime: The runtime of the address.
+        address: A pid or a name. A name is looked up when the message arrives. If no process has it, the message is a
+            dead letter.
+        message: Any value. Do not change it afterwards.
 
     Raises:
-        RuntimeClosed: the runtime has ended; the message cannot arrive any more.
-        ThreadQueueFull: too many messages of other threads wait, and have waited for 30 seconds.
-
-    Messages from one thread arrive in the order in which they were sent. In the runtime's own thread, where signal
-    handlers run, it never waits, and the message arrives in a later turn of the scheduler.
+        RuntimeClosed: The runtime has ended, so the message cannot arrive.
+        ThreadQueueFull: Too many messages of other threads have been waiting for 30 seconds.
     """
     if get_ident() == runtime.thread:
-        # Not through the queue: a signal handler must not wait for a lock that the code below it may hold.
+        # Not through the queue: a signal handler must not wait for a lock that the interrupted code may hold.
         runtime.run_sync_soon(deliver_from_thread, runtime, address, message)
     else:
         runtime.from_threads.put(deliver_from_thread, runtime, address, message)
 
 
 def run_threadsafe(runtime: Runtime, function: Callable[..., object], *args: Any) -> None:
-    """Call a plain function in the runtime's thread: at once if this is that thread, else soon.
+    """Call a plain function in the runtime's thread: at once if this is that thread, otherwise soon.
 
         run_threadsafe(runtime, table.pop, key)         # in any thread
 
+    The calls and messages of one thread keep their order. In a thread that Trio has started, use
+    `trio.from_thread.run_sync` to get the result.
+
     Args:
-        runtime: whose thread.
-        function: must not block. What it returns is thrown away. What it raises is raised here in the runtime's own
-            thread; for other threads it is logged, and executes the event `("actors", "threads", "failed")`.
-        *args: its arguments.
+        runtime: The runtime whose thread makes the call.
+        function: A function that does not block. Its result is dropped. In the runtime's own thread its exception is
+            raised here. For other threads it is logged, and executes the event `("actors", "threads", "failed")`.
+        *args: Its arguments.
 
     Raises:
-        RuntimeClosed: this is another thread, and the runtime has ended.
-        ThreadQueueFull: this is another thread; too many calls wait, and have waited for 30 seconds.
-
-    Calls of one thread are made in order, its messages included. A thread that Trio has started and that wants the
-    result uses `trio.from_thread.run_sync`.
+        RuntimeClosed: This is another thread, and the runtime has ended.
+        ThreadQueueFull: This is another thread, and too many calls have been waiting for 30 seconds.
     """
     if get_ident() == runtime.thread:
         function(*args)
@@ -85,23 +86,23 @@ async def run_in_thread(
     abandon_on_cancel: bool = True,
     limiter: trio.CapacityLimiter | None = None,
 ) -> T:
-    """Run a blocking function in a thread, and wait for it; the process's other work waits too, nobody else's does.
+    """Run a blocking function in a thread, and wait for it. Other processes continue.
 
         digest = await run_in_thread(hash_password, password)
 
+    Works like `trio.to_thread.run_sync`, with a default that suits a process. In addition, every message that the
+    function sent has arrived when this returns or raises.
+
     Args:
-        function: called in a thread of Trio's pool. It may send, in the name of this process; other verbs raise
-            WrongThread there.
-        *args: its arguments.
-        abandon_on_cancel: when the process is killed, leave the thread to itself and end at once; its result is
-            thrown away. With False the process ends when the thread does, or is declared a zombie before.
-        limiter: bounds the number of threads; Trio's default one if None.
+        function: The function, called in a thread of Trio's pool. It may send in the name of this process. Other
+            functions raise WrongThread there.
+        *args: Its arguments.
+        abandon_on_cancel: If the process is killed, end at once and drop the thread's result. With False the process
+            ends when the thread does, or becomes a zombie before.
+        limiter: Bounds the number of threads; Trio's default limiter if None.
 
     Returns:
-        What the function returns; what it raises is raised here.
-
-    The same as `trio.to_thread.run_sync`, but for the default that suits a process, and one thing more: what the
-    function has sent has arrived when this returns or raises what the function did.
+        The function's result. Its exception is raised here.
     """
     try:
         result = await trio.to_thread.run_sync(
@@ -115,7 +116,7 @@ async def run_in_thread(
 
 
 async def _caught_up() -> None:
-    # What this process sends next must not overtake what its thread has sent.
+    # Later messages of this process must not overtake those of its thread.
     process = current_process.get()
     runtime = ambient_runtime.get() if process is None else process.runtime
     if runtime is not None:

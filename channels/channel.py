@@ -157,8 +157,8 @@ class Channel:
     log_handle_in: ClassVar[LogLevelName | None] = "debug"
     slow_join: ClassVar[float | None] = 10.0
 
-    # For `spawn`: an instance belongs to one process, and must not outlive it.
-    _ashtree_in_process: ClassVar[bool] = True
+    lives_in_process: ClassVar[bool] = True
+    """Every instance belongs to one process and must not outlive it, so `spawn` refuses its methods."""
     _handlers: ClassVar[dict[str, Callable[..., Awaitable[Any]]]] = {}
     _interceptors: ClassVar[dict[str, Callable[..., Awaitable[Any]]]] = {}
     _intercepts: ClassVar[frozenset[str]] = frozenset()

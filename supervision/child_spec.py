@@ -14,8 +14,8 @@ from typing import Any, Literal, Protocol, TypeAlias
 import attrs
 from attrs import field, frozen
 
+from actors.arguments import check_async, describe_coroutine, name_of, place_of
 from actors.errors import NotAsync
-from actors.functions import check_async, describe_coroutine, name_of, place_of
 from actors.process import spawn_link
 from actors.refs import Pid
 from supervision.errors import BadChildSpec

@@ -18,8 +18,8 @@ from typing import Any, Literal, TypeAlias
 
 from attrs import frozen
 
+from actors.addresses import whereis
 from actors.errors import NoProcess
-from actors.names import whereis
 from actors.refs import Pid
 from actors.runtime import current_runtime
 from supervision._core.requests import children_of, kind_of

@@ -1,1 +1,1 @@
-"""The process table: processes, mailboxes, links, timers, and the end of a process. Private to `actors`."""
+"""The machinery of a runtime: process table, mailboxes, signals, timers and the start protocol."""

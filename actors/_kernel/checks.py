@@ -1,19 +1,18 @@
-"""The seven things that are always true of a runtime, checked while it runs.
+"""The seven invariants of a runtime, checked while it runs.
 
-`open_runtime(debug=True)`, or the environment variable ASHTREE_DEBUG=1, makes a `CheckedRuntime` instead of a
-`Runtime`: the same class with checks around what it does. A runtime that is not checked pays nothing for this.
+`open_runtime(debug=True)`, or the environment variable ASHTREE_DEBUG=1, makes a `CheckedRuntime` in place of a
+`Runtime`: the same class with checks around its methods. A `Runtime` pays nothing for the checks.
 
-1. The end of a process runs exactly once; after it no message enters its mailbox and no name leads to it.
-2. Links are symmetric, and join living processes only.
+1. The end of a process runs exactly once. After it no message enters its mailbox, and no name leads to it.
+2. Links are symmetric and join living processes only.
 3. No task of a process runs without a record, and no exception of one reaches the nursery.
 4. Each monitor is exactly one of: active, fired, removed.
-5. When a `call` has returned or raised, nothing waits for its answer any more.
-6. From the acceptance of a fatal exit signal to the end, no callback of the process is started, and no message is
-   given to it.
-7. When the runtime has been left there are no processes, names, links, timers or zombies.
+5. When a `call` has returned or raised, no watcher waits for its answer any more.
+6. From the acceptance of a fatal exit signal to the end, no callback of the process starts, and it gets no message.
+7. After the runtime has closed, there are no processes, names, links, timers or zombies.
 
-A check that fails raises InvariantBroken where it happens and, because that may be inside a process, whose exceptions
-stay inside, once more when the runtime is left.
+A check that fails raises InvariantBroken where it happens. That may be inside a process, whose exceptions stay
+inside, so the runtime raises it once more when it closes.
 """
 
 from __future__ import annotations
@@ -27,17 +26,17 @@ from typing import Any, NoReturn, cast
 import trio
 from trio.lowlevel import enable_ki_protection
 
-from actors._kernel.call_chains import CallChains
-from actors._kernel.link_graph import LinkGraph, Watcher
+from actors._kernel.current import Monitor
+from actors._kernel.link_graph import LinkGraph
 from actors._kernel.mailbox import Mailbox
-from actors._kernel.process import Monitor, Process, current_process
-from actors._kernel.runtime import Runtime
+from actors._kernel.runtime import EnvironmentLike, Process, Runtime, current_process, record_of
 from actors.exits import ExitReason
 from actors.messages import Down
-from actors.refs import Pid
+from actors.refs import Pid, Watcher
 from actors.servers import _loop as _server_loop
+from actors.servers._calls import CallChains, Sender
 from actors.servers._loop import serve
-from actors.servers.gen_server import GenServer, Sender
+from actors.servers.gen_server import GenServer
 
 __all__ = ["CheckedRuntime", "InvariantBroken"]
 
@@ -45,7 +44,7 @@ CALLBACKS = ("handle_call", "handle_cast", "handle_info", "handle_continue", "te
 
 
 class InvariantBroken(AssertionError):
-    """Something that must always be true was not. A mistake in Ashtree, not in the program that found it."""
+    """An invariant does not hold. This is a mistake in Ashtree, not in the program that found it."""
 
     def __init__(self, number: int, what: str) -> None:
         super().__init__(number, what)
@@ -59,16 +58,18 @@ class InvariantBroken(AssertionError):
 
 
 class CheckedRuntime(Runtime):
-    """A runtime that looks at what it does. Several times slower, and otherwise the same."""
+    """A runtime that checks its own work. It behaves the same and is several times slower."""
 
-    def __init__(self, *, kill_grace: float, seed: int | None = None) -> None:
-        super().__init__(kill_grace=kill_grace, seed=seed)
+    def __init__(
+        self, environment: EnvironmentLike, *, kill_grace: float, seed: int | None = None
+    ) -> None:
+        super().__init__(environment, kill_grace=kill_grace, seed=seed)
         self.breaches: list[InvariantBroken] = []
         self.checked_graph = self.graph = _CheckedGraph(self.broken)
         self.call_chains = CallChains()
 
     def broken(self, number: int, what: str) -> NoReturn:
-        """Remember that an invariant does not hold, and raise."""
+        """Record that an invariant does not hold, and raise."""
         breach = InvariantBroken(number, what)
         self.breaches.append(breach)
         raise breach
@@ -99,24 +100,24 @@ class CheckedRuntime(Runtime):
         try:
             await super()._run(process, function, args)
         except (trio.Cancelled, InvariantBroken):
-            # The runtime itself is cancelled, which is no exception of the process; or this was found already.
+            # The runtime itself is cancelled, or another check has failed already.
             raise
         except (
             BaseException
-        ) as error:  # nothing at all may come through here, and whatever does is the finding
+        ) as error:  # no exception may come through here; one that does is the finding
             self.broken(3, f"{error!r} of {pid!r} reached the nursery of all processes")
         if not process.dead or pid in self.zombies:
             self.broken(3, f"the task of {pid!r} is over, and its record says otherwise")
 
-    def _end(self, process: Process, reason: ExitReason) -> None:
+    def end(self, process: Process, reason: ExitReason) -> None:
         pid, name, task = process.pid, process.name, process.task
         if process.dead:
             if pid not in self.zombies:
                 self.broken(1, f"{pid!r} was ended a second time, with {reason!r}")
-            super()._end(process, reason)
+            super().end(process, reason)
             return
-        super()._end(process, reason)
-        if pid._process is not None or pid in self.table:
+        super().end(process, reason)
+        if pid.process is not None or pid in self.table:
             self.broken(1, f"{pid!r} has ended and is still in the process table")
         if process.mailbox.queue:
             self.broken(1, f"{pid!r} has ended and has {len(process.mailbox)} messages")
@@ -125,9 +126,9 @@ class CheckedRuntime(Runtime):
         self.checked_graph.ended(pid, task)
 
     def verify(self) -> None:
-        """Look at everything at once, between two steps of any process."""
+        """Check everything at once, between two steps of any process."""
         for pid, process in self.table.items():
-            if pid._process is not process or process.dead:
+            if pid.process is not process or process.dead:
                 self.broken(1, f"{pid!r} is in the process table and has ended")
         for name, process in self.names.items():
             if process.dead or process.name != name:
@@ -137,7 +138,7 @@ class CheckedRuntime(Runtime):
         self.checked_graph.verify(self.table)
 
     def verify_closed(self) -> None:
-        """After the end: nothing may be left, and no check may have failed on the way."""
+        """Check that nothing is left after the end, and that no check has failed before."""
         if self.breaches:
             raise self.breaches[0]
         self.verify()
@@ -161,12 +162,12 @@ class _CheckedMailbox(Mailbox):
     __slots__ = ("pid", "runtime")
 
     def __init__(self, pid: Pid, runtime: CheckedRuntime) -> None:
-        super().__init__(runtime.pace)
+        super().__init__(runtime.wake_batches)
         self.pid = pid
         self.runtime = runtime
 
     def put(self, message: Any) -> None:
-        if self.pid._process is None:
+        if self.pid.process is None:
             self.runtime.broken(
                 1, f"{message!r} was put into the mailbox of {self.pid!r}, which has ended"
             )
@@ -176,14 +177,14 @@ class _CheckedMailbox(Mailbox):
 
     def take(self, match: Callable[[Any], bool] | None) -> tuple[bool, Any]:
         found, message = super().take(match)
-        process = self.pid._process
+        process = record_of(self.pid)
         if found and (process is None or process.dying):
             self.runtime.broken(6, f"{self.pid!r} was given {message!r} after a fatal exit signal")
         return found, message
 
 
 class _CheckedGraph(LinkGraph):
-    """The graph, and for each monitor and each call whether it is active."""
+    """The link graph, with a record of each monitor and each call that is active."""
 
     __slots__ = ("active", "broken", "calls", "firing", "newest")
 
@@ -196,7 +197,7 @@ class _CheckedGraph(LinkGraph):
         self.calls: dict[trio.lowlevel.Task, Sender] = {}
 
     def link(self, one: Pid, other: Pid) -> None:
-        if one._process is None or other._process is None:
+        if one.process is None or other.process is None:
             self.broken(2, f"{one!r} and {other!r} were linked, but not both are alive")
         super().link(one, other)
         self._symmetric(one, other)
@@ -207,7 +208,7 @@ class _CheckedGraph(LinkGraph):
         return cut
 
     def watch(self, pid: Pid, watcher: Watcher) -> None:
-        if pid._process is None:
+        if pid.process is None:
             self.broken(4, f"{watcher!r} watches {pid!r}, which has ended")
         if isinstance(watcher, Monitor):
             if watcher.number <= self.newest:
@@ -215,9 +216,9 @@ class _CheckedGraph(LinkGraph):
             self.newest = watcher.number
             self.active[watcher] = pid
         elif isinstance(watcher, Sender):
-            if watcher._task in self.calls:
+            if watcher.task in self.calls:
                 self.broken(5, f"{watcher!r} calls, and its call before is still active")
-            self.calls[watcher._task] = watcher
+            self.calls[watcher.task] = watcher
         super().watch(pid, watcher)
 
     def unwatch(self, pid: Pid, watcher: Watcher) -> bool:
@@ -225,7 +226,7 @@ class _CheckedGraph(LinkGraph):
         if isinstance(watcher, Monitor) and removed != (self.active.pop(watcher, None) is pid):
             self.broken(4, f"{watcher!r} was removed, and was not active, or the other way about")
         if removed and isinstance(watcher, Sender):
-            del self.calls[watcher._task]
+            del self.calls[watcher.task]
         return removed
 
     def remove(self, pid: Pid) -> tuple[tuple[Pid, ...], tuple[Watcher, ...]]:
@@ -238,16 +239,16 @@ class _CheckedGraph(LinkGraph):
                     self.broken(4, f"{watcher!r} fires and was not active")
                 self.firing[watcher] = pid
             elif isinstance(watcher, Sender):
-                del self.calls[watcher._task]
+                del self.calls[watcher.task]
         return peers, watchers
 
     def delivered(self, ref: Monitor) -> None:
-        """A monitor's message enters the mailbox."""
+        """Note that the message of a monitor enters the mailbox."""
         if self.firing.pop(ref, None) is None:
             self.broken(4, f"{ref!r} fired and was not active, or fired twice")
 
     def ended(self, pid: Pid, task: trio.lowlevel.Task | None) -> None:
-        """The end of a process is over: nothing of it may be left."""
+        """Check that nothing of an ended process is left."""
         if self.firing:
             self.broken(4, f"{pid!r} has ended, and {list(self.firing)} did not fire")
         if pid in self._links or pid in self._watchers:
@@ -256,7 +257,7 @@ class _CheckedGraph(LinkGraph):
             self.broken(5, f"{pid!r} has ended and its call to {self.calls[task]!r} is active")
 
     def verify(self, table: dict[Pid, Process]) -> None:
-        """Look at all links and monitors."""
+        """Check all links and monitors."""
         for one, peers in self._links.items():
             if one not in table:
                 self.broken(2, f"{one!r} has ended and is linked to {list(peers)}")
@@ -282,9 +283,9 @@ class _CheckedGraph(LinkGraph):
 
 
 def _guarded(cls: type[GenServer[Any]], runtime: CheckedRuntime) -> GenServer[Any]:
-    """A server whose loop is caught when it starts a callback that it may not start."""
+    """Make a server that reports a callback of its loop that may not start any more."""
     server = cls()
-    # Weak, because a server that knows itself would be garbage for the collector to find.
+    # Weak: a server that refers to itself would be a cycle, which only the garbage collector can free.
     itself = weakref.ref(server)
     for name in CALLBACKS:
         setattr(server, name, partial(_start_callback, name, itself, runtime))
@@ -296,7 +297,7 @@ def _start_callback(
 ) -> Awaitable[Any]:
     process, itself = current_process.get(), server()
     assert process is not None
-    # A callback that the server's own code calls is its own affair.
+    # Only calls of the loop count. A server's own code may call its callbacks at any time.
     if process.dying and sys._getframe(1).f_globals is vars(_server_loop):
         runtime.broken(6, f"{name} of {process.pid!r} was started after a fatal exit signal")
     return cast("Awaitable[Any]", getattr(type(itself), name)(itself, *args))

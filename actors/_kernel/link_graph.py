@@ -1,26 +1,16 @@
-"""Who is linked to whom and who watches whom, as a value.
+"""Links between processes, and watchers on them, as a value.
 
-No task, clock or process: only pids and watchers, so that every rule about links can be tested by itself. The
-runtime asks it what to do when a process ends and does it.
+The graph holds pids and watchers only: no task, clock or process. So every rule about links has a test without a
+runtime. The runtime asks the graph what follows from the end of a process, and carries it out.
 
-Iteration is always in the order in which links and monitors were made; nothing here iterates over a set.
+Iteration is always in the order in which links and watchers were added. Nothing here iterates over a set.
 """
 
 from __future__ import annotations
 
-from typing import Protocol
+from actors.refs import Pid, Watcher
 
-from actors.exits import ExitReason
-from actors.refs import Pid
-
-__all__ = ["LinkGraph", "Watcher"]
-
-
-class Watcher(Protocol):
-    """Something that wants to know when a process ends: a monitor, a call that waits, a start that waits."""
-
-    def down(self, pid: Pid, reason: ExitReason) -> None:
-        """`pid` has ended. Called once, and not after the watcher was removed."""
+__all__ = ["LinkGraph"]
 
 
 class LinkGraph:
@@ -33,13 +23,13 @@ class LinkGraph:
         self._watchers: dict[Pid, dict[Watcher, None]] = {}
 
     def link(self, one: Pid, other: Pid) -> None:
-        """Join two processes. A second link is the same link; a link with oneself is none."""
+        """Link two processes. A second link changes nothing, and neither does a link of a process with itself."""
         if one is not other:
             self._links.setdefault(one, {})[other] = None
             self._links.setdefault(other, {})[one] = None
 
     def unlink(self, one: Pid, other: Pid) -> bool:
-        """Cut a link. Returns whether there was one."""
+        """Remove a link. Returns True if there was one."""
         peers = self._links.get(one)
         if peers is None or other not in peers:
             return False
@@ -48,12 +38,12 @@ class LinkGraph:
         return True
 
     def linked(self, one: Pid, other: Pid) -> bool:
-        """Whether two processes are linked."""
+        """Return True if two processes are linked."""
         peers = self._links.get(one)
         return peers is not None and other in peers
 
     def links_of(self, pid: Pid) -> tuple[Pid, ...]:
-        """The processes that `pid` is linked to, in the order of linking."""
+        """Return the processes that `pid` is linked to, in the order of linking."""
         return tuple(self._links.get(pid, ()))
 
     def watch(self, pid: Pid, watcher: Watcher) -> None:
@@ -65,7 +55,7 @@ class LinkGraph:
             watchers[watcher] = None
 
     def unwatch(self, pid: Pid, watcher: Watcher) -> bool:
-        """Remove a watcher. Returns whether it was there."""
+        """Remove a watcher. Returns True if it was there."""
         watchers = self._watchers.get(pid)
         if watchers is None or watcher not in watchers:
             return False
@@ -75,11 +65,11 @@ class LinkGraph:
         return True
 
     def watchers_of(self, pid: Pid) -> tuple[Watcher, ...]:
-        """The watchers of `pid`, in the order in which they came."""
+        """Return the watchers of `pid`, in the order in which they were added."""
         return tuple(self._watchers.get(pid, ()))
 
     def remove(self, pid: Pid) -> tuple[tuple[Pid, ...], tuple[Watcher, ...]]:
-        """Forget an ended process. Returns whom to tell: its linked peers and its watchers, each in their order."""
+        """Remove an ended process. Returns its linked peers and its watchers, each in their order."""
         peers = self._links.pop(pid, None)
         if peers is not None:
             for peer in peers:
@@ -88,7 +78,7 @@ class LinkGraph:
         return tuple(peers) if peers else (), tuple(watchers) if watchers else ()
 
     def __len__(self) -> int:
-        """How many processes have a link or a watcher; 0 once everything has ended."""
+        """Return the number of processes that have a link or a watcher; 0 once all have ended."""
         return len(self._links.keys() | self._watchers.keys())
 
     def _drop(self, one: Pid, other: Pid) -> None:

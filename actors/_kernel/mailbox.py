@@ -1,11 +1,21 @@
-"""The queue of one process, and the one place where its task parks.
+"""The mailbox of a process, and the batches in which the scheduler wakes processes.
 
-`put` never blocks and never refuses: a signal must not depend on its receiver's mood. A parked task is woken once,
-however many messages arrive before it runs. Messages leave the queue only at a point that cannot be cancelled any
-more, so a cancelled receive loses nothing.
+`put` never blocks and never refuses: a signal must not depend on the state of its receiver. However many messages
+arrive before a parked task runs, it is woken once. Messages leave the queue only at a point that cannot be cancelled
+any more, so a cancelled receive loses nothing.
 
-Not a Trio memory channel: that one is bounded, cannot be searched, and hands a value over to a task that may be
-cancelled before it sees it.
+A Trio memory channel would not do. It is bounded, it cannot be searched, and it hands a value to a task that may be
+cancelled before it sees the value.
+
+Wakes run in batches, one batch per scheduler turn. Trio runs every ready task before it looks at tasks that became
+ready meanwhile. If ten thousand processes are woken at once, by a broadcast or by a crash that spreads, all other
+tasks wait until each of them has had its step. So each turn wakes a bounded number of processes. The others keep
+their messages and are woken in the following turns, in the order of the messages. Half of each batch goes to the
+newest wakes, so a process that is woken for the first time does not queue behind the crowd.
+
+Trio does not tell when a turn begins, and asking for each wake would cost more than the rest of the wake. So the
+runtime counts wakes until there are enough for one turn, however many turns that took. Then a task waits for the
+next turn and starts a new count.
 """
 
 from __future__ import annotations
@@ -14,7 +24,8 @@ import math
 import sys
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from itertools import islice
+from typing import Any
 
 import trio
 from trio.lowlevel import (
@@ -25,38 +36,35 @@ from trio.lowlevel import (
     wait_task_rescheduled,
 )
 
-from actors._kernel.wake_batches import Pace
+from actors._kernel.timer_queue import TimerQueue
 
-if TYPE_CHECKING:
-    from actors.timers import TimerQueue
-
-__all__ = ["Mailbox"]
+__all__ = ["BURST", "Mailbox", "WakeBatches"]
 
 
 class Mailbox:
-    """Messages waiting for one process, oldest first."""
+    """The messages that wait for one process, oldest first."""
 
-    __slots__ = ("_seen", "_task", "alarm_at", "on_alarm", "pace", "queue")
+    __slots__ = ("_seen", "_task", "alarm_at", "on_alarm", "queue", "wake_batches")
 
-    def __init__(self, pace: Pace | None = None) -> None:
-        # A deque from a message on until the process waits for the next one: an empty deque takes more memory than
-        # all the rest of the record of an idle process.
+    def __init__(self, wake_batches: WakeBatches | None = None) -> None:
+        # A deque from the arrival of a message until the process waits for the next one. An empty deque takes more
+        # memory than the rest of the record of an idle process.
         self.queue: deque[Any] | tuple[()] = ()
-        self.pace = pace if pace is not None else Pace()
-        # Above this length `on_alarm` is called, and then not again before the length has doubled.
+        self.wake_batches = wake_batches if wake_batches is not None else WakeBatches()
+        # Above this length `put` calls `on_alarm`, and again only after the length has doubled.
         self.alarm_at = sys.maxsize
         self.on_alarm: Callable[[], None] | None = None
-        # How many of the oldest messages the present receive has refused already.
+        # The number of oldest messages that the current receive has refused.
         self._seen = 0
         self._task: trio.lowlevel.Task | None = None
 
     def __len__(self) -> int:
         return len(self.queue)
 
-    # Ctrl-C between the two halves of a `put` would leave a process asleep on a message for ever.
+    # Ctrl-C in the middle of `put` could leave a process asleep with a message in its mailbox.
     @enable_ki_protection
     def put(self, message: Any) -> None:
-        """Append a message and wake the process if it is parked."""
+        """Append a message, and wake the process if it is parked."""
         queue = self.queue
         if isinstance(queue, tuple):
             queue = self.queue = deque()
@@ -68,25 +76,25 @@ class Mailbox:
                 if self.on_alarm is not None:
                     self.on_alarm()
             return
-        pace = self.pace
-        if pace.left:
-            # First, because it raises in a wrong thread.
+        batches = self.wake_batches
+        if batches.left:
+            # First, because it raises in the wrong thread.
             reschedule(task)
-            pace.left -= 1
-            if not pace.left:
-                pace.used_up()
+            batches.left -= 1
+            if not batches.left:
+                batches.used_up()
         else:
-            pace.late[self] = task
+            batches.late[self] = task
         self._task = None
         queue.append(message)
 
     @property
     def parked(self) -> bool:
-        """Whether the process waits for a message, or for a message that matches."""
+        """True while the process waits for a message."""
         return self._task is not None
 
     def wake(self) -> None:
-        """Wake the process without a message, to look again at its own state."""
+        """Wake the process without a message, to look at its own state again."""
         task = self._task
         if task is not None:
             reschedule(task)
@@ -97,7 +105,13 @@ class Mailbox:
         self._seen = 0
 
     def take(self, match: Callable[[Any], bool] | None) -> tuple[bool, Any]:
-        """Remove the first message that `match` accepts and that was not refused since `rewind`; or (False, None)."""
+        """Remove and return the first message that `match` accepts.
+
+        Skips the messages that `match` has refused since `rewind`.
+
+        Returns:
+            (True, message), or (False, None) if there is none.
+        """
         queue = self.queue
         if match is None:
             return (True, queue.popleft()) if queue else (False, None)
@@ -110,7 +124,7 @@ class Mailbox:
         return False, None
 
     def flush(self, match: Callable[[Any], bool]) -> None:
-        """Remove the first message for which `match` is true, if there is one; a receive may be going on."""
+        """Remove the first message that `match` accepts, if there is one. A receive may be in progress."""
         for index, message in enumerate(self.queue):
             if match(message):
                 self._remove(index)
@@ -124,17 +138,17 @@ class Mailbox:
         del queue[index]
 
     def clear(self) -> None:
-        """Throw everything away."""
+        """Remove every message."""
         self.queue = ()
 
     async def park(self) -> None:
-        """Wait until something arrives or `wake` is called. Returns without a message; look at the queue."""
+        """Wait until a message arrives or `wake` is called. Returns no message; look at the queue."""
         await wait_task_rescheduled(self.parking())
 
     def parking(self) -> Callable[[object], Abort]:
-        """Begin to park: the caller awaits `wait_task_rescheduled` with what this returns, and nothing in between.
+        """Begin to park. The caller awaits `wait_task_rescheduled` with the result, and nothing in between.
 
-        For the loop of servers, where most tasks are most of the time, and a coroutine for `park` would weigh.
+        For the loop of servers. Most tasks wait there most of the time, and a coroutine for `park` would take memory.
         """
         self._task = current_task()
         if not self.queue:
@@ -142,7 +156,7 @@ class Mailbox:
         return self._abort
 
     async def park_until(self, deadline: float, timers: TimerQueue) -> bool:
-        """Like `park`, but no longer than until `deadline`. Returns False if that is why it returned."""
+        """Wait like `park`, until `deadline` at the latest. Returns False if the deadline ended the wait."""
         if deadline == math.inf:
             await self.park()
             return True
@@ -162,5 +176,62 @@ class Mailbox:
 
     def _abort(self, _raise_cancel: object) -> Abort:
         self._task = None
-        self.pace.late.pop(self, None)
+        self.wake_batches.late.pop(self, None)
+        return Abort.SUCCEEDED
+
+
+# The steps of this many crashing processes take a few milliseconds. The overhead of a turn is a few microseconds.
+BURST = 128
+
+
+class WakeBatches:
+    """The wakes of one runtime. Unlimited while `run` does not run.
+
+    Attributes:
+        left: The wakes that this turn still allows. `Mailbox.put` takes one, and calls `used_up` after the last.
+        late: The mailboxes that have a message and wait for a later turn, with the task to wake.
+    """
+
+    __slots__ = ("_stopped", "_task", "late", "left")
+
+    def __init__(self) -> None:
+        self.left = sys.maxsize
+        self.late: dict[Mailbox, trio.lowlevel.Task] = {}
+        self._task: trio.lowlevel.Task | None = None
+        self._stopped = False
+
+    def used_up(self) -> None:
+        """Note that the last wake of this turn was taken."""
+        task = self._task
+        if task is not None:
+            reschedule(task)
+            self._task = None
+
+    async def run(self) -> None:
+        """Begin a new count in each turn that needs one, until `stop`."""
+        while not self._stopped:
+            self.left = BURST
+            if self.late:
+                self._wake_some()
+                # The next batch must wait for another turn.
+                await trio.lowlevel.checkpoint()
+            else:
+                self._task = current_task()
+                await wait_task_rescheduled(self._abort)
+        self.left = sys.maxsize
+
+    def stop(self) -> None:
+        """End `run`. No process waits for a wake by then."""
+        self.used_up()
+        self._stopped = True
+
+    def _wake_some(self) -> None:
+        late = self.late
+        for mailbox in list(islice(late, BURST // 2)):
+            reschedule(late.pop(mailbox))  # `run` alone calls this, so it cannot be a wrong thread
+        for _ in range(min(len(late), BURST // 2)):
+            reschedule(late.popitem()[1])
+
+    def _abort(self, _raise_cancel: object) -> Abort:
+        self._task = None
         return Abort.SUCCEEDED

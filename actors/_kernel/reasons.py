@@ -1,4 +1,4 @@
-"""From the exception that ended a process to the one reason that its peers see."""
+"""Exit reasons of processes that raised an exception."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ def _leaves(error: BaseException) -> list[BaseException]:
 
 
 def reason_of(error: BaseException) -> ExitReason:
-    """The exit reason for an exception that a process did not catch and that no accepted signal explains.
+    """Return the exit reason for an exception that a process did not catch, when no accepted signal explains it.
 
-    A process may use nurseries of its own, so the error may be a group. What cancellation left in it says nothing; if
-    a single exception remains it is the crash, and if several exits remain that agree, they are one exit. Anything
-    else is a crash with the group.
+    A process may use nurseries of its own, so the error may be a group. Cancellations in the group are ignored. If one
+    exception remains, it is the crash. If several exits remain that agree, they are one exit. In every other case the
+    group is the crash.
     """
     if not isinstance(error, BaseExceptionGroup):
         return error.reason if isinstance(error, ProcessExit) else Crash(error)
@@ -35,19 +35,19 @@ def reason_of(error: BaseException) -> ExitReason:
 
 
 def only_unwinding(error: BaseException) -> bool:
-    """Whether an exception says no more than that its process is ending."""
+    """Return True if an exception contains only cancellations, exits and kills: the process is ending anyway."""
     return all(
         isinstance(leaf, (trio.Cancelled, ProcessKilled, ProcessExit)) for leaf in _leaves(error)
     )
 
 
 def only_exits(error: BaseException) -> bool:
-    """Whether an exception is an exit or a kill of a process, or several of them, and no cancellation from outside."""
+    """Return True if an exception contains only exits and kills of a process, and no cancellation from outside."""
     return all(isinstance(leaf, (ProcessKilled, ProcessExit)) for leaf in _leaves(error))
 
 
 def escaping(error: BaseException) -> BaseException | None:
-    """The KeyboardInterrupt or SystemExit in an exception, if there is one: it ends the runtime, not one process."""
+    """Return the KeyboardInterrupt or SystemExit in an exception, or None. It ends the runtime, not one process."""
     if isinstance(error, Exception) and not isinstance(error, ExceptionGroup):
         return None
     for leaf in _leaves(error):

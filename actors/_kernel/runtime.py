@@ -1,62 +1,322 @@
-"""The process table: spawning, exit signals, and the end of a process.
+"""The process table: process records, names, exit signals, and the end of a process.
 
-Every process is a direct child of one nursery; parenthood, links and monitors are data. The three rules that the rest
-of the package relies on:
+Every process is a direct child of one nursery. Parenthood, links and monitors are data. The rest of the package
+relies on three rules:
 
-* a signal is a synchronous function call, so that signals between two processes arrive in the order in which they
-  were sent;
-* ending a process (`_end`) is one function without a checkpoint, so that whoever learns of the end finds the name
-  free, the entries gone and the process dead;
-* no exception of a process leaves its task (`_run`), so that no process can cancel another through the nursery.
+* A signal is a synchronous function call. Signals between two processes arrive in the order in which they were sent.
+* One function without a checkpoint, `Runtime.end`, ends a process. Code that learns of the end finds the process
+  dead, its name free and its registry entries gone.
+* No exception of a process leaves its task (`Runtime._run`), so no process can cancel another through the nursery.
 
-Ctrl-C is never raised in here, nor in any process: `enable_ki_protection`, which costs nothing, lets Trio raise it in
-the main task instead. Raised anywhere it likes, it could leave a link half cut or a process that nobody can end.
+Trio never raises Ctrl-C here or in a process: `enable_ki_protection` makes Trio raise it in the main task. At an
+arbitrary line it could leave half a link, or a process that nothing can end.
 """
 
 from __future__ import annotations
 
 import math
+import random
+import sys
+import threading
 from collections.abc import Awaitable, Callable
-from typing import Any
+from contextvars import ContextVar, copy_context
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import trio
 from trio.lowlevel import enable_ki_protection
 
-from actors._kernel.callbacks import is_server, starting
-from actors._kernel.process import Process, current_process
-from actors._kernel.process_table import ProcessTable
+from actors._kernel.link_graph import LinkGraph
+from actors._kernel.mailbox import WakeBatches
+from actors._kernel.process import ProcessRecord
 from actors._kernel.reasons import escaping, only_unwinding, reason_of
 from actors._kernel.thread_queue import DEFAULT_LIMIT, ThreadQueue
+from actors._kernel.timer_queue import TimerQueue
+from actors.arguments import WRITE_AN_ADDRESS, awaitable_of
+from actors.errors import (
+    AlreadyStarted,
+    NameTaken,
+    NotAnAddress,
+    ProcessKilled,
+    RuntimeClosed,
+    WrongThread,
+)
 from actors.exits import KILL, NORMAL, SHUTDOWN, Crash, ExitReason, Verdict, is_normal_exit, judge
-from actors.functions import awaitable_of
 from actors.instrumentation.advice import add_advice
+from actors.instrumentation.instrument import Instrument
+from actors.instrumentation.telemetry import Telemetry
 from actors.messages import Exit
-from actors.refs import Pid
+from actors.refs import Address, Pid
 
-__all__ = ["Runtime"]
+if TYPE_CHECKING:
+    import uuid
 
+    from actors.servers._calls import CallChains
+
+__all__ = [
+    "EnvironmentLike",
+    "Process",
+    "Runtime",
+    "acting_process",
+    "current_process",
+    "record_of",
+]
+
+CLEANUP_FAILED = ("actors", "process", "cleanup_failed")
 CRASH = ("actors", "process", "crash")
-CLEANUP = ("actors", "process", "cleanup_failed")
+DEAD_LETTER = ("actors", "message", "dead_letter")
 ZOMBIE = ("actors", "process", "zombie")
 
 
-class Runtime(ProcessTable):
-    """All processes of one `open_runtime`, and what they share. Made by `open_runtime` alone.
+Process: TypeAlias = "ProcessRecord[Runtime]"
+"""The record of a process of this runtime."""
+
+current_process: ContextVar[Process | None] = ContextVar("actors_process", default=None)
+"""The process in which the running task acts. Helper tasks inherit it."""
+
+
+def acting_process() -> Process | None:
+    """Return the process in which the caller runs and may act; None outside of processes.
+
+    A zombie's task may not act: every other process has been told that it is gone. Tasks that a dead process has left
+    in another nursery belong to no process any more, and may do what any task may.
+
+    Raises:
+        ProcessKilled: The process has been declared dead.
+    """
+    process = current_process.get()
+    if process is None or not process.dead:
+        return process
+    if process.pid in process.runtime.zombies:
+        raise ProcessKilled(process.reason)
+    return None
+
+
+def record_of(pid: Pid) -> Process | None:
+    """Return the record of a living process; None once it has ended."""
+    process = pid.process
+    # Only `Runtime.enroll` sets it.
+    assert process is None or isinstance(process, ProcessRecord)
+    return process
+
+
+class EnvironmentLike(Protocol):
+    """The source of a runtime's randomness, identifiers and time of day. See `actors.instrumentation.environment`."""
+
+    def opened(self, runtime: Runtime) -> None: ...
+    def random(self, process: Pid | None) -> random.Random | None: ...
+    def uuid(self, process: Pid | None) -> uuid.UUID: ...
+    def now(self) -> float: ...
+
+
+class Runtime:
+    """All processes of one `open_runtime`, and what they share. Only `open_runtime` makes one.
 
     Attributes:
-        telemetry: the event listeners of this runtime.
-        random: the source of randomness that processes should use, so that a seed decides what it gives.
-        pid: stands for the runtime itself as the parent of processes that were not spawned by a process.
+        telemetry: The event listeners of this runtime.
+        random: The source of randomness for processes, so that a seed decides what it gives.
+        pid: The parent of processes that no process spawned: the runtime itself.
     """
 
-    def __init__(self, *, kill_grace: float, seed: int | None = None) -> None:
-        super().__init__(seed=seed)
+    def __init__(
+        self, environment: EnvironmentLike, *, kill_grace: float, seed: int | None = None
+    ) -> None:
+        # Nearly everything in here belongs to this thread alone.
+        self.thread = threading.get_ident()
+        self.telemetry = Telemetry()
+        self.environment = environment
+        self._random = random.Random(seed)
+        self._seeded = seed is not None
         self.kill_grace = kill_grace
+        self.timers = TimerQueue()
+        self.wake_batches = WakeBatches()
+        self.graph = LinkGraph()
+        self.table: dict[Pid, Process] = {}
+        self.names: dict[object, Process] = {}
+        # Classes that have been names. Any other class as an address is a mistake.
+        self.classes_named: set[type] = set()
+        self.zombies: dict[Pid, Process] = {}
+        self.instruments: tuple[Instrument, ...] = ()
+        # The few instruments that override `callback_started`.
+        self.callback_instruments: tuple[Instrument, ...] = ()
+        # A sender must ask `admit` first: there is an instrument, or a zombie.
+        self.guarded = False
+        self.mailbox_alarm = sys.maxsize
+        self.call_chains: CallChains | None = None
+        # A watchdog adds up how long each process runs.
+        self.counts_run_time = False
+        self.closed = False
+        self.spawned = 0
+        self.crashed = 0
+        self.dead_letters = 0
+        self.zombies_ever = 0
+        self._numbers = 0
+        self._refs = 0
+        self.pid = Pid(0, self)
+        self.nursery: trio.Nursery | None = None
         self.empty: trio.lowlevel.ParkingLot = trio.lowlevel.ParkingLot()
-        self.interrupted: Callable[[BaseException], None] = _nobody_to_interrupt
+        self.interrupted: Callable[[BaseException], None] = _raise
         self.run_sync_soon = trio.lowlevel.current_trio_token().run_sync_soon
-        # The way in for other threads.
-        self.from_threads = ThreadQueue(self, DEFAULT_LIMIT)
+        self.from_threads = ThreadQueue(
+            DEFAULT_LIMIT,
+            telemetry=self.telemetry,
+            run_sync_soon=self.run_sync_soon,
+            check_caller=acting_process,
+            interrupted=self._interrupt,
+        )
+
+    def _interrupt(self, error: BaseException) -> None:
+        # `open_runtime` sets `interrupted` later.
+        self.interrupted(error)
+
+    def require_thread(self, verb: str) -> None:
+        """Raise WrongThread in every thread but the runtime's own."""
+        if threading.get_ident() != self.thread:
+            raise WrongThread(verb, threading.current_thread().name)
+
+    def next_ref(self) -> int:
+        """Return a number that no other reference of this runtime has."""
+        self._refs += 1
+        return self._refs
+
+    # Instruments
+
+    def add_instrument(self, instrument: Instrument) -> Callable[[], None]:
+        """Show `instrument` everything that happens, until the caller calls the returned function."""
+        self.instruments = (*self.instruments, instrument)
+        self._instruments_changed()
+
+        def remove() -> None:
+            self.instruments = tuple(other for other in self.instruments if other is not instrument)
+            self._instruments_changed()
+
+        return remove
+
+    def _instruments_changed(self) -> None:
+        untouched = Instrument.callback_started
+        self.callback_instruments = tuple(
+            each
+            for each in self.instruments
+            # The object's attribute, not its class's: some decide when they are made which events they want.
+            if getattr(each.callback_started, "__func__", None) is not untouched
+        )
+        self.guard()
+
+    def guard(self) -> None:
+        """Update `guarded` after a change of the instruments or the zombies."""
+        self.guarded = bool(self.instruments or self.zombies)
+
+    def admit(self, receiver: Pid, message: Any) -> bool:
+        """Return whether the instruments let a message into a mailbox.
+
+        Raises:
+            ProcessKilled: A zombie sends it.
+        """
+        sender = acting_process()
+        pid = None if sender is None else sender.pid
+        # A list, not a generator: every instrument sees the message, also after one of them has refused it.
+        verdicts = [each.message_sent(pid, receiver, message) for each in self.instruments]
+        return False not in verdicts
+
+    def announce(self, process: Process) -> None:
+        """Show the instruments a process that was spawned."""
+        for instrument in self.instruments:
+            instrument.process_spawned(process.pid, process.parent, process.describe())
+
+    # Chance, identifiers and the time of day
+
+    @property
+    def random(self) -> random.Random:
+        """The source of randomness for processes, so that a seed decides what it gives.
+
+        In a simulation each process has its own stream, which draws of other processes do not change.
+        """
+        if self._seeded:
+            return self._random
+        return self.environment.random(_acting_pid()) or self._random
+
+    def uuid(self) -> uuid.UUID:
+        """Return a new random identifier (version 4). In a simulation the seed decides it."""
+        return self.environment.uuid(_acting_pid())
+
+    def now(self) -> float:
+        """Return the time of day, in seconds since the epoch. For durations use `trio.current_time()`."""
+        return self.environment.now()
+
+    # Addresses
+
+    def resolve(self, address: object) -> Process | None:
+        """Return the living process behind a pid, a name or a `Via`; None if there is none.
+
+        Raises:
+            NotAnAddress: The address is not hashable.
+        """
+        if type(address) is Pid:
+            return record_of(address)
+        try:
+            process = self.names.get(address)
+        except TypeError:
+            raise NotAnAddress(
+                None,
+                address,
+                f"{address!r} is not hashable, so it cannot be a name; {WRITE_AN_ADDRESS}",
+            ) from None
+        if process is None and isinstance(address, Address):
+            pid = address.whereis(self)
+            process = None if pid is None else record_of(pid)
+        return process
+
+    @enable_ki_protection
+    def register(self, name: object, process: Process) -> None:
+        """Give a name to a process. A process has one name, and a name one process."""
+        if name is None:
+            raise TypeError("None is not a name; use any other hashable value")
+        if isinstance(name, Address):
+            holder = name.register(process.pid)
+            if holder is not None:
+                raise NameTaken(name, holder, f"{name!r} is an address of {holder!r} already")
+            return
+        named = self.names.get(name)
+        if named is not None:
+            raise NameTaken(name, named.pid, f"{name!r} is the name of {named.pid!r} already")
+        if process.name is not None:
+            raise NameTaken(
+                name,
+                process.pid,
+                f"{process.pid!r} is registered as {process.name!r} already; unregister that first",
+            )
+        self._give_name(name, process)
+
+    def _give_name(self, name: object, process: Process) -> None:
+        self.names[name] = process
+        process.name = name
+        if isinstance(name, type):
+            self.classes_named.add(name)
+        try:
+            for instrument in self.instruments:
+                instrument.registered(process.pid, name, None)
+        except BaseException:
+            # An instrument that raises makes the operation fail: the name stays free.
+            del self.names[name]
+            process.name = None
+            raise
+
+    @enable_ki_protection
+    def unregister(self, name: object) -> None:
+        """Free a name. A name that no process has is not an error."""
+        if isinstance(name, Address):
+            name.unregister(self)
+            return
+        process = self.names.pop(name, None)
+        if process is not None:
+            process.name = None
+            for instrument in self.instruments:
+                instrument.unregistered(process.pid, name, None)
+
+    def dead_letter(self, address: object, message: Any) -> None:
+        """Count and drop a message whose receiver has ended. Erlang drops it too."""
+        self.dead_letters += 1
+        if self.telemetry.handlers(DEAD_LETTER):
+            self.telemetry.execute(DEAD_LETTER, {}, {"address": address, "message": message})
 
     # Spawning
 
@@ -69,68 +329,123 @@ class Runtime(ProcessTable):
         link: bool = False,
         name: object = None,
         label: str | None = None,
+        server: bool = False,
     ) -> Process:
-        """Make a process and schedule its first step. Synchronous: it has not run when this returns."""
+        """Make a process and schedule its first step. The process has not run when this returns."""
         process = self.enroll(function, link=link, name=name, label=label)
-        assert self.nursery is not None  # enroll has looked
-        self.nursery.start_soon(self._run, process, function, args)
+        process.is_server = server
+        assert self.nursery is not None  # enroll has checked it
+        # The task carries its process from the start, so `process_of` knows tasks that have not run yet.
+        context = copy_context()
+        context.run(current_process.set, process)
+        context.run(self.nursery.start_soon, self._run, process, function, args)
         if self.instruments:
             self.announce(process)
         return process
+
+    def enroll(
+        self,
+        function: Callable[..., Any],
+        *,
+        link: bool = False,
+        name: object = None,
+        label: str | None = None,
+    ) -> Process:
+        """Put a process into the table, with its name and its link. The caller must give it a task."""
+        if self.closed or self.nursery is None:
+            raise RuntimeClosed("this runtime is closed and takes no new processes")
+        if name is not None and name in self.names:
+            raise AlreadyStarted(name, self.names[name].pid)
+        ancestors: tuple[Pid, ...] = ()
+        creator = acting_process()
+        if creator is None or creator.runtime is not self:
+            creator, parent = None, self.pid
+        else:
+            parent, ancestors = creator.pid, (creator.pid, *creator.ancestors)
+        self._numbers = number = self._numbers + 1
+        pid = Pid(number, self)
+        process: Process = ProcessRecord(pid, self, function, parent, ancestors)
+        pid.process = process
+        process.label = label
+        if isinstance(name, Address):
+            self._enroll_at(name, process)
+        elif name is not None:
+            self._give_name(name, process)
+        process.mailbox.alarm_at = self.mailbox_alarm
+        process.mailbox.on_alarm = process.mailbox_alarm
+        self.table[pid] = process
+        self.spawned += 1
+        if creator is None:
+            process.obeys = parent
+        elif link:
+            process.obeys = parent
+            self.graph.link(parent, pid)
+        # Otherwise it obeys itself: OTP's gen_server:start makes a server its own parent.
+        return process
+
+    def _enroll_at(self, address: Address[Any], process: Process) -> None:
+        holder: Pid | None = process.pid
+        try:
+            holder = address.register(process.pid)
+        finally:
+            if holder is not None:
+                # The address refused or failed: this process has never existed.
+                process.pid.process = None
+        if holder is not None:
+            raise AlreadyStarted(address, holder)
 
     @enable_ki_protection
     async def _run(
         self, process: Process, function: Callable[..., Awaitable[Any]], args: tuple[Any, ...]
     ) -> None:
-        current_process.set(process)
         process.task = trio.lowlevel.current_task()
         escaped = None
         try:
             with process.scope:
-                # Killed before its first step: it never runs, as on the BEAM.
+                # A process that was killed before its first step never runs, as on the BEAM.
                 if not process.dying:
-                    if self.instruments and not is_server(process):
-                        waits = starting(process, "run", args)
+                    if self.instruments and not process.is_server:
+                        waits = process.starting("run", args)
                         if waits is not None:
                             await waits
                     await awaitable_of(function, args)
         except (
             BaseException
-        ) as error:  # isolation: a process's failure is its reason, never the nursery's
+        ) as error:  # isolation: a process's failure is its exit reason, never the nursery's
             escaped = self._failed(process, error)
         else:
-            self._end(process, process.reason if process.dying else NORMAL)
+            self.end(process, process.reason if process.dying else NORMAL)
         if process.task.child_nurseries:
             _abandon_nurseries(process.task)
-        # The task's context refers to the process: without this they would keep each other alive.
+        # The task's context refers to the process. Without this each would keep the other in memory.
         process.task = None
         if escaped is not None:
             raise escaped
 
     def _failed(self, process: Process, error: BaseException) -> trio.Cancelled | None:
-        """End a process that raised. Returns what must be raised on: only a cancellation of the runtime itself."""
+        """End a process that raised. Returns the cancellation of the runtime itself, which must go on."""
         add_advice(error)
         interrupt = escaping(error)
         if interrupt is not None:
-            self._end(process, process.reason if process.dying else SHUTDOWN)
+            self.end(process, process.reason if process.dying else SHUTDOWN)
             self.interrupted(interrupt)
         elif process.dying:
             if not only_unwinding(error):
-                self._report(CLEANUP, process, process.reason, error)
-            self._end(process, process.reason)
+                self._report(CLEANUP_FAILED, process, process.reason, error)
+            self.end(process, process.reason)
         elif isinstance(error, trio.Cancelled) and trio.current_effective_deadline() == -math.inf:
-            self._end(process, SHUTDOWN)
+            self.end(process, SHUTDOWN)
             return error
         else:
-            self._end(process, reason_of(error))
+            self.end(process, reason_of(error))
         return None
 
     # Exit signals
 
     @enable_ki_protection
     def signal(self, sender: Pid, receiver: Pid, reason: ExitReason, *, linked: bool) -> None:
-        """Deliver an exit signal: drop it, make it a message, or let it kill, as `judge` says."""
-        process = receiver._process
+        """Deliver an exit signal. `judge` decides if it is dropped, becomes a message, or kills the receiver."""
+        process = record_of(receiver)
         if process is None:
             return
         if self.instruments:
@@ -151,37 +466,42 @@ class Runtime(ProcessTable):
         process.reason = reason
         process.scope.cancel()
         process.mailbox.wake()
-        # On the BEAM it would be dead now. Here it still unwinds; if it does not, it is declared dead.
+        # On the BEAM the process would be dead now. Here it unwinds first, within the kill grace.
         process.grace = self.timers.at(
             trio.current_time() + self.kill_grace, lambda: self._grace_over(process)
         )
 
     def _grace_over(self, process: Process) -> None:
-        # If something held up the whole loop, the process had no chance to unwind: it gets one round of the loop.
+        # If something blocked the whole loop, the process had no chance to unwind. It gets one more scheduler turn.
         process.grace = self.timers.at(trio.current_time(), lambda: self._declare_zombie(process))
 
     def _declare_zombie(self, process: Process) -> None:
-        """Give up waiting for a process that was killed: for everybody but its own task it is dead from here on."""
+        """Stop waiting for a killed process. From here on only its own task still runs; all others see it dead."""
         process.grace = None
         self.zombies_ever += 1
         self.zombies[process.pid] = process
         self.guard()
         self._report(ZOMBIE, process, process.reason, None)
-        self._end(process, process.reason)
+        self.end(process, process.reason)
+
+    def kill_everything(self) -> None:
+        """Send `KILL` to every process, newest first."""
+        for pid in reversed(list(self.table)):
+            self.signal(self.pid, pid, KILL, linked=False)
 
     # The end
 
-    def _end(self, process: Process, reason: ExitReason) -> None:
-        """Take a process out of the world. No checkpoint: it is alive before this and gone after it."""
+    def end(self, process: Process, reason: ExitReason) -> None:
+        """End a process, without a checkpoint: it is alive before this call and dead after it."""
         pid = process.pid
         if process.dead:
-            # A zombie whose task has come to its end after all.
+            # The task of a zombie has ended after all.
             self.zombies.pop(pid, None)
             self.guard()
             self.empty.unpark_all()
             return
         process.dead = True
-        pid._process = None
+        pid.process = None
         del self.table[pid]
         if process.name is not None:
             del self.names[process.name]
@@ -191,7 +511,7 @@ class Runtime(ProcessTable):
         for instrument in self.instruments:
             instrument.process_exited(pid, reason)
         if process.dying:
-            # An exit signal ended it. Whoever crashed has been reported; those it takes along are not to blame.
+            # An exit signal ended it. Only the process that crashed is reported, not those that it takes along.
             pass
         elif type(reason) is Crash:
             self.crashed += 1
@@ -203,20 +523,20 @@ class Runtime(ProcessTable):
             self.signal(pid, peer, reason, linked=True)
         for watcher in watchers:
             watcher.down(pid, reason)
-        process.let_go()
+        process.forget()
         if not self.table:
             self.empty.unpark_all()
 
     def _release(self, process: Process, reason: ExitReason) -> None:
-        """Give back what a process holds: its clean-ups run, its timers are dropped, its monitors removed."""
+        """Run the clean-ups of a process, drop its timers and remove its monitors."""
         if process.cleanups:
             self._clean_up(process, process.cleanups, reason)
         if process.timers:
             for timer in process.timers:
                 self.timers.forget(timer)
         if process.watching:
-            for ref, target in process.watching.items():
-                self.graph.unwatch(target, ref)
+            for watcher, target in process.watching.items():
+                self.graph.unwatch(target, watcher)
 
     def _clean_up(
         self, process: Process, cleanups: dict[object, Callable[[], None]], reason: ExitReason
@@ -224,8 +544,10 @@ class Runtime(ProcessTable):
         for cleanup in reversed(list(cleanups.values())):
             try:
                 cleanup()
-            except BaseException as error:  # one bad clean-up must not keep the rest, or the end itself, from happening
-                self._report(CLEANUP, process, reason, error)
+            except (
+                BaseException
+            ) as error:  # one failed clean-up must not prevent the others, or the end itself
+                self._report(CLEANUP_FAILED, process, reason, error)
                 interrupt = escaping(error)
                 if interrupt is not None:
                     self.interrupted(interrupt)
@@ -253,28 +575,71 @@ class Runtime(ProcessTable):
                 },
             )
 
-    def statistics(self) -> dict[str, int]:
-        """Counters since the runtime was opened, and what is alive or waits now."""
-        return {**super().statistics(), **self.from_threads.statistics()}
-
     def verify_closed(self) -> None:
-        """Called when the runtime has been left. Checks something only in debug builds: see `actors._kernel.checks`."""
+        """Check what is left after the end. Only debug builds check something: see `actors._kernel.checks`."""
 
-    def kill_everything(self) -> None:
-        """Send `KILL` to every process, newest first."""
-        for pid in reversed(list(self.table)):
-            self.signal(self.pid, pid, KILL, linked=False)
+    # Looking inside
+
+    def processes(self) -> list[Pid]:
+        """Return the living processes, in the order in which they were spawned."""
+        return list(self.table)
+
+    @staticmethod
+    def process_of(task: trio.lowlevel.Task) -> Pid | None:
+        """Return the process that `task` runs, also before the task's first step.
+
+        Returns:
+            None for a helper task of a process, for the task of a process that has ended, and for any other task.
+        """
+        process = task.context.get(current_process)
+        if process is None:
+            return None
+        not_started = process.task is None and not process.dead
+        return process.pid if process.task is task or not_started else None
+
+    def process_info(self, pid: Pid) -> dict[str, Any] | None:
+        """Return what is known of a living process, or None if it has ended.
+
+        Keys: `pid`, `name`, `label`, `parent`, `ancestors`, `links`, `monitors`, `trap_exits`, `queue_length`,
+        `status`, `dictionary`; with a watchdog also `run_time`.
+        """
+        process = record_of(pid)
+        if process is None:
+            return None
+        info = {**process.info(), "links": self.graph.links_of(pid)}
+        if self.counts_run_time:
+            info["run_time"] = process.run_time
+        return info
+
+    def statistics(self) -> dict[str, int]:
+        """Return counters since the runtime was opened, and what is alive or waits now."""
+        return {
+            "processes": len(self.table),
+            "names": len(self.names),
+            "timers": len(self.timers),
+            "spawned": self.spawned,
+            "crashed": self.crashed,
+            "dead_letters": self.dead_letters,
+            "zombies": len(self.zombies),
+            "zombies_ever": self.zombies_ever,
+            **self.from_threads.statistics(),
+        }
 
 
-def _nobody_to_interrupt(error: BaseException) -> None:
+def _acting_pid() -> Pid | None:
+    process = acting_process()
+    return None if process is None else process.pid
+
+
+def _raise(error: BaseException) -> None:
     raise error
 
 
 def _abandon_nurseries(task: trio.lowlevel.Task) -> None:
-    """Lose the nurseries that a process has left open, in a generator that nobody closes any more.
+    """Drop the nurseries that a process has left open, in a generator that no code closes any more.
 
-    The process has crashed of that already, with Trio's advice. Trio would raise once more in the nursery of all
-    processes, and end every one of them for the mistake of one; there is no public way to tell it not to.
+    The process has crashed of that already, with Trio's advice. Trio would raise once more, in the nursery of all
+    processes, and end them all. Trio has no public way to prevent that.
     """
     for nursery in task.child_nurseries:
         nursery.cancel_scope.cancel()

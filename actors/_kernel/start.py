@@ -1,7 +1,12 @@
-"""The start protocol: a start returns when the new process has said that it is ready, or is really gone.
+"""The start protocol: a start returns when the new process is ready or is really gone.
 
-After OTP's proc_lib. The starter waits for exactly one of: the child's *ack*; its *nack*, after which the child's end
-is awaited as well, so that its name is free when the starter learns of the failure; its death; or the timeout.
+It follows OTP's proc_lib. The starter waits for exactly one of four events:
+
+* The child's *ack*.
+* The child's *nack*. The starter then also waits for the end of the child, so its name is free when the starter
+  learns of the failure.
+* The child's death.
+* The timeout.
 """
 
 from __future__ import annotations
@@ -19,7 +24,8 @@ from trio.lowlevel import (
     wait_task_rescheduled,
 )
 
-from actors._kernel.process import Process, acting_process, require_runtime
+from actors._kernel.current import require_runtime, wait_for_end
+from actors._kernel.runtime import Process, acting_process
 from actors.errors import StartError, StartIgnored
 from actors.exits import KILL, TIMEOUT, ExitReason
 from actors.messages import Exit
@@ -30,7 +36,7 @@ __all__ = ["StartSlot", "start"]
 
 @final
 class StartSlot:
-    """Where a child says how its start went, and a starter waits for it."""
+    """The result of a start. The child reports to it, and the starter waits for it."""
 
     __slots__ = ("done", "failure", "started", "task", "timed_out")
 
@@ -42,22 +48,22 @@ class StartSlot:
         self.task: trio.lowlevel.Task | None = None
 
     def ack(self) -> None:
-        """The child is ready."""
+        """Report that the child is ready."""
         self.started = True
         self._finish()
 
     def nack(self, failure: StartError | StartIgnored) -> None:
-        """The child will not run. The starter hears of it when the child has ended."""
+        """Report that the child will not run. The starter learns this when the child has ended."""
         self.failure = failure
 
     def down(self, pid: Pid, reason: ExitReason) -> None:
-        """The child has ended before it was ready."""
+        """Handle the end of the child before it was ready."""
         if self.failure is None:
             self.failure = StartError(reason)
         self._finish()
 
     def expire(self) -> None:
-        """The child took too long."""
+        """Handle the timeout."""
         self.timed_out = True
         self._wake()
 
@@ -72,7 +78,7 @@ class StartSlot:
             self.task = None
 
     async def wait(self) -> None:
-        """Park until something was said."""
+        """Park until the child has reported or the timeout is over."""
         self.task = current_task()
         await wait_task_rescheduled(self._abort)
 
@@ -81,7 +87,7 @@ class StartSlot:
         return Abort.SUCCEEDED
 
 
-# Ctrl-C in the middle would leave a child behind that nobody knows.
+# Ctrl-C in the middle would leave a child behind whose pid no caller has.
 @enable_ki_protection
 async def start(
     function: Callable[..., Awaitable[Any]],
@@ -92,17 +98,17 @@ async def start(
     label: str | None,
     timeout: float,
 ) -> Pid:
-    """Spawn a process that speaks the start protocol, and wait for its answer."""
-    # A limit that is no number must raise before there is a child.
+    """Spawn a process that follows the start protocol, and wait for its report."""
+    # A timeout that is not a number must raise before there is a child.
     limited = timeout < math.inf
     runtime = require_runtime("start")
     starter = acting_process()
     if starter is not None:
         starter.check()
-    # A starter that is cancelled already starts nothing. Without this the child might take its first step before its
-    # starter hears of the cancellation, or not, as the scheduler pleases.
+    # A starter that is already cancelled starts nothing. Without this the scheduler would decide if the child takes
+    # its first step before the starter sees the cancellation.
     await trio.lowlevel.checkpoint_if_cancelled()
-    child = runtime.spawn(function, args, link=link, name=name, label=label)
+    child = runtime.spawn(function, args, link=link, name=name, label=label, server=True)
     slot = child.start_slot = StartSlot()
     runtime.graph.watch(child.pid, slot)
     timer = runtime.timers.at(trio.current_time() + timeout, slot.expire) if limited else None
@@ -114,8 +120,8 @@ async def start(
     except BaseException:  # whatever ends the wait, no child may be left behind half started
         if starter is None or not starter.dying:
             await _kill_and_wait(starter, child)
-        # A starter that is dying itself does not wait: its end reaches the child over the link, with the true
-        # reason, and a child that was started without a link does not depend on it.
+        # A dying starter does not wait. Its end reaches a linked child over the link, with the true reason. A child
+        # without a link does not depend on it.
         raise
     finally:
         if timer is not None:
@@ -128,24 +134,22 @@ async def start(
     try:
         raise failure
     finally:
-        # The failure's traceback contains this frame: without this they would keep each other alive.
+        # The failure's traceback contains this frame. Without this each would keep the other in memory.
         del failure, slot
 
 
 async def _kill_and_wait(starter: Process | None, child: Process) -> None:
-    """Make sure that a child is gone, and that its end does not reach the starter."""
+    """Make sure that a child is gone and that its end does not reach the starter."""
     runtime = child.runtime
-    # The link is cut first.
+    # Remove the link first, so that the kill does not reach the starter.
     if starter is not None:
         runtime.graph.unlink(starter.pid, child.pid)
         starter.mailbox.flush(lambda message: type(message) is Exit and message.pid is child.pid)
     runtime.signal(runtime.pid, child.pid, KILL, linked=False)
     if child.dead:
         return
-    slot = StartSlot()
-    runtime.graph.watch(child.pid, slot)
     # Shielded: the starter was promised that the child is gone. Bounded by the runtime's kill_grace.
     with trio.CancelScope(shield=True):
-        await slot.wait()
+        await wait_for_end(child.pid)
     if starter is not None:
         starter.check()

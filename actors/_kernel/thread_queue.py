@@ -1,12 +1,12 @@
-"""The way into a runtime for other threads: a bounded queue of function calls.
+"""A bounded queue of function calls, through which other threads reach a runtime.
 
-Everything that a runtime keeps belongs to the thread that runs it. Another thread puts a function call into this
-queue, and the runtime's thread makes the call. Calls are made in the order in which they were put in, so the calls of
-one thread keep their order.
+Everything in a runtime belongs to the thread that runs it. Another thread puts a function call into this queue, and
+the runtime's thread makes the call. The runtime makes calls in the order of the queue, so the calls of one thread
+keep their order.
 
-The queue has a limit. A thread that finds the queue full waits until there is room, so threads that produce faster
-than the runtime consumes are slowed down and memory stays bounded. A thread waits `MAX_WAIT` seconds at most: a
-runtime whose thread is blocked for that long may be waiting for this very thread.
+A thread that finds the queue full waits until there is room. That slows down threads that produce faster than the
+runtime consumes, and keeps memory bounded. A thread waits at most `MAX_WAIT` seconds: a runtime whose thread is
+blocked for that long may be waiting for this very thread.
 """
 
 from __future__ import annotations
@@ -15,26 +15,23 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from contextvars import Context, copy_context
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 import trio
 
-from actors._kernel.process import acting_process
 from actors._kernel.reasons import escaping
 from actors.errors import RuntimeClosed, ThreadQueueFull
-
-if TYPE_CHECKING:
-    from actors._kernel.runtime import Runtime
+from actors.instrumentation.telemetry import Telemetry
 
 __all__ = ["DEFAULT_LIMIT", "MAX_WAIT", "ThreadQueue"]
 
 DEFAULT_LIMIT = 1024
-"""Calls of other threads that may wait for one runtime."""
+"""The default limit of calls from other threads that may wait for one runtime."""
 
 MAX_WAIT = 30.0
-"""Seconds that a thread waits for room in a full queue."""
+"""The seconds that a thread waits for room in a full queue."""
 
-# Calls that the runtime makes in one turn of the scheduler. Other tasks run between two turns.
+# The calls that the runtime makes in one scheduler turn. Other tasks run between two turns.
 _BATCH = 64
 
 FULL = ("actors", "threads", "full")
@@ -47,59 +44,76 @@ class ThreadQueue:
     """The function calls that other threads have handed to one runtime.
 
     Args:
-        runtime: makes the calls.
-        limit: calls that may wait; may be changed.
+        limit: Calls that may wait. May be changed later.
+        telemetry: The runtime's event listeners.
+        run_sync_soon: Makes the runtime's thread call a function.
+        check_caller: Raises ProcessKilled for the task of a zombie.
+        interrupted: Gets the KeyboardInterrupt or SystemExit that a call raised.
     """
 
     __slots__ = (
         "_calls",
+        "_check_caller",
         "_closed",
+        "_interrupted",
         "_made",
         "_refused",
         "_reported",
         "_room",
-        "_runtime",
+        "_run_sync_soon",
         "_scheduled",
         "_taken",
+        "_telemetry",
         "_waited",
         "limit",
     )
 
-    def __init__(self, runtime: Runtime, limit: int) -> None:
-        self._runtime = runtime
+    def __init__(
+        self,
+        limit: int,
+        *,
+        telemetry: Telemetry,
+        run_sync_soon: Callable[[Callable[[], object]], object],
+        check_caller: Callable[[], object],
+        interrupted: Callable[[BaseException], object],
+    ) -> None:
         self.limit = limit
+        self._telemetry = telemetry
+        self._run_sync_soon = run_sync_soon
+        self._check_caller = check_caller
+        self._interrupted = interrupted
         self._calls: deque[_Call] = deque()
         # The lock inside is reentrant: a finalizer or a signal handler may send while its thread holds the lock.
         self._room = threading.Condition()
-        # Whether the runtime's thread has been asked to look.
+        # The runtime's thread has been asked to look.
         self._scheduled = False
         self._closed = False
         self._taken = self._made = self._waited = self._refused = 0
-        # What `FULL` has told: calls that waited, and calls that were refused.
+        # The counts in the last `FULL` event: calls that waited, and calls that were refused.
         self._reported = (0, 0)
 
     def put(self, function: Callable[..., object], *args: Any) -> None:
-        """Have the runtime's thread call `function(*args)` soon, in the context of the caller. For other threads only.
-
-        Raises:
-            RuntimeClosed: the runtime has ended.
-            ThreadQueueFull: there was no room within `MAX_WAIT` seconds.
-            ProcessKilled: the caller acts for a process that the runtime has declared dead.
+        """Make the runtime's thread call `function(*args)` soon, in the context of the caller. For other threads only.
 
         Nothing has changed if it raises.
+
+        Raises:
+            RuntimeClosed: The runtime has ended.
+            ThreadQueueFull: There was no room within `MAX_WAIT` seconds.
+            ProcessKilled: The caller acts for a process that the runtime has declared dead.
         """
-        acting_process()
+        self._check_caller()
         context = copy_context()
         with self._room:
             if len(self._calls) >= self.limit and not self._closed:
                 self._wait_for_room()
             if self._closed:
                 raise RuntimeClosed(
-                    "the runtime has ended, so nothing that another thread sends can arrive any more; stop your "
-                    "threads before you leave `async with open_runtime():`"
+                    "the runtime has ended and takes no more messages from other threads; stop your threads "
+                    "before you leave `async with open_runtime():`"
                 )
             if not self._scheduled:
-                self._runtime.run_sync_soon(self._run_some)
+                self._run_sync_soon(self._run_some)
                 self._scheduled = True
             self._calls.append((context, function, args))
             self._taken += 1
@@ -114,12 +128,12 @@ class ThreadQueue:
         return self._closed or len(self._calls) < self.limit
 
     def _run_some(self) -> None:
-        """Make the oldest calls. Runs in the runtime's thread and never raises: Trio would end the whole program."""
+        """Make the oldest calls, in the runtime's thread. Never raises: Trio would end the whole program."""
         with self._room:
             calls = [self._calls.popleft() for _ in range(min(_BATCH, len(self._calls)))]
             self._scheduled = bool(self._calls)
             if self._scheduled:
-                self._runtime.run_sync_soon(self._run_some)
+                self._run_sync_soon(self._run_some)
             self._room.notify(len(calls))
             crowded = (self._waited, self._refused)
         if crowded != self._reported:
@@ -132,17 +146,17 @@ class ThreadQueue:
                 context.run(function, *args)
             except (
                 BaseException
-            ) as error:  # nobody waits for this call: its error goes to the listeners
-                self._runtime.telemetry.execute(
+            ) as error:  # no caller waits for this call, so its error goes to the event listeners
+                self._telemetry.execute(
                     FAILED, {}, {"function": function, "args": args, "exception": error}
                 )
                 interrupt = escaping(error)
                 if interrupt is not None:
-                    self._runtime.interrupted(interrupt)
+                    self._interrupted(interrupt)
             self._made += 1
 
     async def caught_up(self) -> None:
-        """Wait until the calls that have been put in so far have been made. Cannot be cancelled; takes a few turns."""
+        """Wait until all calls that are in the queue now have been made. Takes a few turns and cannot be cancelled."""
         taken = self._taken
         while self._made < taken:
             await trio.lowlevel.cancel_shielded_checkpoint()
@@ -150,16 +164,16 @@ class ThreadQueue:
     def _report_full(self, crowded: tuple[int, int]) -> None:
         (waited, refused), (before, refused_before) = crowded, self._reported
         self._reported = crowded
-        self._runtime.telemetry.execute(
+        self._telemetry.execute(
             FULL,
             {"waited": waited - before, "refused": refused - refused_before, "limit": self.limit},
             {},
         )
 
     def close(self) -> None:
-        """Refuse every further call, let waiting threads go, and make the calls that are left.
+        """Refuse every further call, release waiting threads, and make the remaining calls.
 
-        All processes have ended by then, so what is left are dead letters.
+        All processes have ended by then, so the remaining messages become dead letters.
         """
         with self._room:
             self._closed = True
@@ -169,7 +183,7 @@ class ThreadQueue:
         self._make(calls)
 
     def statistics(self) -> dict[str, int]:
-        """Say how many calls wait now, and how many there were since the runtime was opened."""
+        """Return the number of calls that wait now, and counters since the runtime was opened."""
         return {
             "thread_calls_waiting": len(self._calls),
             "thread_calls": self._taken,

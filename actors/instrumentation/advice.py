@@ -1,7 +1,6 @@
-"""Advice on errors whose own text does not say what to do in a process: those of asyncio.
+"""Advice for exceptions of asyncio, whose own text does not say what to do in a process.
 
-*pure*. The advice is a note of the exception (`BaseException.add_note`), so every report that shows the traceback
-shows it too.
+*pure*. The advice is a note of the exception (`BaseException.add_note`), so every traceback shows it.
 """
 
 from __future__ import annotations
@@ -12,11 +11,11 @@ from typing import Final
 __all__ = ["ASYNCIO_ADVICE", "add_advice"]
 
 ASYNCIO_ADVICE: Final = (
-    "This code needs the event loop of asyncio, and processes run on Trio, where there is none. Use Trio's own "
+    "This code needs the event loop of asyncio, but processes run on Trio, which has none. Use Trio's own "
     "function (trio.sleep, trio.fail_after, trio.open_tcp_stream) or a library that works on Trio, or run a blocking "
     "library with `await trio.to_thread.run_sync(function, ...)`. See docs/howto/use-blocking-and-asyncio-libraries.md"
 )
-"""The note of an error that an asyncio function raised because Trio runs the program."""
+"""The note that `add_advice` adds."""
 
 _TEXTS: Final = (
     "no running event loop",
@@ -27,9 +26,9 @@ _TEXTS: Final = (
 
 
 def add_advice(error: BaseException) -> None:
-    """Add a note to an exception that an asyncio function raised because Trio runs the program. Once is enough.
+    """Add a note to an exception that an asyncio function raised because Trio runs the program.
 
-    Of an exception group, each exception that it contains is looked at.
+    Adds the note once. Looks into exception groups.
     """
     if isinstance(error, BaseExceptionGroup):
         for part in error.exceptions:
@@ -48,7 +47,7 @@ def _needs_asyncio(error: BaseException) -> bool:
 
 
 def _raised_by_asyncio(error: BaseException) -> bool:
-    # Such as AttributeError: 'NoneType' object has no attribute 'create_future', of a queue.
+    # Example: AttributeError: 'NoneType' object has no attribute 'create_future', from a queue.
     innermost = ""
     for frame, _ in walk_tb(error.__traceback__):
         innermost = str(frame.f_globals.get("__name__", ""))

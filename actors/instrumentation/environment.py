@@ -1,13 +1,13 @@
-"""Where a runtime gets chance, identifiers and the time of day from: the real world, or a simulated one.
+"""A runtime's source of randomness, identifiers and time of day: the real world, or a simulated one.
 
-A program takes all three from its runtime, so that a seed decides about them in a simulation:
+A program takes all three from its runtime, so that in a simulation the seed decides them:
 
     runtime = current_runtime()
     delay = runtime.random.uniform(0, 1)
     order_id = runtime.uuid()
     created_at = runtime.now()
 
-Durations are another matter: they are Trio's, `trio.current_time()`.
+For durations use Trio's clock, `trio.current_time()`.
 """
 
 from __future__ import annotations
@@ -26,21 +26,21 @@ __all__ = ["Environment", "current_environment"]
 
 
 class Environment:
-    """The real world. A simulation overrides what it decides about, and is told of every runtime in it."""
+    """The real world. A simulation overrides these methods."""
 
     def opened(self, runtime: Runtime) -> None:
-        """A runtime was opened here; it has no processes yet. The place to add an instrument."""
+        """Handle the opening of a runtime, which has no processes yet. This is the place to add an instrument."""
 
     def random(self, process: Pid | None) -> random.Random | None:
-        """What `process` draws from (None outside of processes); None is the runtime's own source."""
+        """Return the source for `process` (None outside of processes), or None for the runtime's own source."""
         return None
 
     def uuid(self, process: Pid | None) -> uuid.UUID:
-        """A new identifier."""
+        """Return a new identifier."""
         return uuid.uuid4()
 
     def now(self) -> float:
-        """Seconds since the epoch."""
+        """Return the seconds since the epoch."""
         return time.time()
 
 
@@ -48,4 +48,4 @@ current_environment: ContextVar[Environment] = ContextVar(
     "actors_environment",
     default=Environment(),  # noqa: B039 # it has no state
 )
-"""What `open_runtime` takes its environment from. Inherited by tasks, as all context variables are."""
+"""The environment of the next `open_runtime`. Tasks inherit it, as they do all context variables."""

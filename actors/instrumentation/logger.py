@@ -1,7 +1,7 @@
-"""Turns the runtime's events into log lines.
+"""A listener that writes the runtime's events to the log.
 
-Attached by `open_runtime` unless it is told not to. Replace it by attaching handlers of your own to
-`runtime.telemetry`; the events are the constants below.
+`open_runtime` attaches it by default. To replace it, pass `log=False` and attach handlers of your own to
+`runtime.telemetry`. The constants below are the events.
 """
 
 from __future__ import annotations
@@ -25,30 +25,34 @@ __all__ = [
 ]
 
 CRASH: Event = ("actors", "process", "crash")
-"""A process died of an exception. Metadata: pid, process, parent, ancestors, reason, exception, and what the server
-knew: last_message, state."""
+"""A process died of an exception.
+
+Metadata: pid, process, parent, ancestors, reason, exception; for a server also last_message and state."""
 
 CLEANUP_FAILED: Event = ("actors", "process", "cleanup_failed")
-"""Code that ran while a process was ending raised. Metadata as for a crash."""
+"""Code that ran at the end of a process raised. Metadata as for a crash."""
 
 ZOMBIE: Event = ("actors", "process", "zombie")
-"""A process did not end within the kill grace and was declared dead. Metadata as for a crash, and task."""
+"""A process did not end within the kill grace, so the runtime declared it dead. Metadata as for a crash, and task."""
 
 MAILBOX_ALARM: Event = ("actors", "mailbox", "alarm")
-"""A mailbox has grown over `mailbox_alarm`, or has doubled since. Measures queue_length; about pid and process."""
+"""A mailbox has grown over `mailbox_alarm`, or has doubled since then.
+
+Measurements: queue_length. Metadata: pid, process."""
 
 THREADS_FULL: Event = ("actors", "threads", "full")
-"""Other threads had to wait, or were refused, because too much from them waited already. Measures waited and refused,
-since the last of these events, and limit."""
+"""The queue for other threads was full, so a thread had to wait or was refused.
+
+Measurements: waited and refused, since the last of these events, and limit."""
 
 THREAD_CALL_FAILED: Event = ("actors", "threads", "failed")
-"""What another thread has sent raised where it arrived. Metadata: function, args, exception."""
+"""A function call from another thread raised in the runtime's thread. Metadata: function, args, exception."""
 
 _log = logging.getLogger("actors")
 
 _LONGEST = 2000
 _LONGEST_TRACEBACK = 64 * 1024
-# So that the text of something very large is not made at all, where Python's own containers hold it.
+# Bounds the repr of Python's own containers while it is made, and not only afterwards.
 _brief = reprlib.Repr()
 _brief.maxstring = _brief.maxother = _LONGEST
 _brief.maxdict = _brief.maxlist = _brief.maxtuple = _brief.maxset = _brief.maxfrozenset = 50
@@ -56,10 +60,10 @@ _brief.maxlevel = 8
 
 
 def attach(telemetry: Telemetry) -> Callable[[], None]:
-    """Log crashes, failed clean-ups, zombies and full queues of one runtime, until the returned function is called.
+    """Log crashes, failed clean-ups, zombies and full queues of a runtime.
 
-    If the logger is not enabled for errors at this moment, nothing is listened to, so that
-    what nobody would read costs nothing.
+    Returns a function that ends the logging. Attaches nothing if the logger is not enabled for errors at this moment,
+    so a disabled log costs nothing.
     """
     handlers = (
         (CRASH, _crash),
@@ -83,7 +87,7 @@ def attach(telemetry: Telemetry) -> Callable[[], None]:
 
 
 def bounded(text: str) -> str:
-    """Cut a text that is too long for a line of a log, such as what an exception quotes of what somebody sent.
+    """Cut a text that is too long for one line of a log.
 
     >>> bounded("x" * 5_000_000)[-30:]
     'xxxxxx... (5000000 characters)'
@@ -98,10 +102,10 @@ def log_exception(
     exception: BaseException,
     extra: Mapping[str, Any] | None = None,
 ) -> None:
-    """Log an error with the traceback of an exception, at a length that a log can take.
+    """Log an error with the traceback of an exception, at a bounded length.
 
-    An exception that says more than 2000 characters would be written in full by `exc_info`. Its traceback becomes a
-    part of the message here, each line of it cut.
+    `exc_info` would write an exception text of more than 2000 characters in full. For such an exception the traceback
+    becomes a part of the message, with each line cut.
     """
     if not _says_too_much(exception):
         log.error(message, *args, exc_info=exception, extra=extra)
@@ -115,7 +119,7 @@ def log_exception(
 
 
 def _says_too_much(exception: BaseException) -> bool:
-    """Tell whether an exception, or one that its traceback shows as well, has a text that is too long."""
+    """Return True if an exception, or one that its traceback shows too, has a text that is too long."""
     waiting: list[BaseException | None] = [exception]
     seen: set[int] = set()
     while waiting:
@@ -125,7 +129,7 @@ def _says_too_much(exception: BaseException) -> bool:
         seen.add(id(each))
         try:
             size = len(str(each)) + sum(map(len, getattr(each, "__notes__", ())))
-        except Exception:  # its own __str__ fails, which the traceback says as well
+        except Exception:  # its own __str__ fails; the traceback shows that too
             size = 0
         if size > _LONGEST:
             return True
@@ -141,7 +145,7 @@ def _crash(event: Event, measurements: Mapping[str, Any], metadata: Mapping[str,
         for key, title in (
             ("last_message", "last message"),
             ("state", "state"),
-            ("stopping", "it was stopping because of"),
+            ("stopping", "it was stopping with"),
         )
         if key in metadata and metadata[key] != metadata["reason"]
     )
@@ -158,7 +162,7 @@ def _crash(event: Event, measurements: Mapping[str, Any], metadata: Mapping[str,
 
 
 def _shown(value: object) -> str:
-    """A value on a line of reasonable length: what a server was sent, or keeps, may be of any size."""
+    """Return the repr of a value at a bounded length. A message or a state may have any size."""
     return bounded(_brief.repr(value))
 
 
@@ -180,11 +184,11 @@ def _zombie(event: Event, measurements: Mapping[str, Any], metadata: Mapping[str
     frames = task.iter_await_frames() if task is not None else ()
     stack = "".join(traceback.format_list(traceback.StackSummary.extract(frames)))
     _log.error(
-        "Process %s %r was killed (%s) and does not end; from here on it is treated as dead. It is at:\n%s",
+        "Process %s %r was killed (%s) and does not end; the runtime now treats it as dead. It is at:\n%s",
         metadata["process"],
         metadata["pid"],
         bounded(repr(metadata["reason"])),
-        stack or "  an unknown place: its task has not started\n",
+        stack or "  no line: its task has not started\n",
     )
 
 
@@ -203,7 +207,7 @@ def _threads_full(
     event: Event, measurements: Mapping[str, Any], metadata: Mapping[str, Any]
 ) -> None:
     _log.warning(
-        "Other threads send more than the runtime takes: %d messages had to wait for room among %d, %d were refused",
+        "Other threads send more than the runtime takes: %d messages had to wait (limit %d), %d were refused",
         measurements["waited"],
         measurements["limit"],
         measurements["refused"],
@@ -215,7 +219,7 @@ def _thread_call_failed(
 ) -> None:
     function = metadata["function"]
     _log.error(
-        "What another thread has sent failed in the runtime's thread, in %s(%s)",
+        "A function call from another thread failed in the runtime's thread: %s(%s)",
         getattr(function, "__qualname__", None) or _shown(function),
         ", ".join(map(_shown, metadata["args"])),
         exc_info=metadata["exception"],

@@ -1,7 +1,7 @@
-"""Named events: machinery emits them, and whoever cares listens.
+"""Named events, and the handlers that listen to them.
 
-No machinery of Ashtree logs. It executes events, and `actors.instrumentation.logger` is the replaceable listener that
-turns some of them into log lines. An event that nobody listens to costs one dictionary look-up.
+Ashtree's machinery does not log. It executes events, and `actors.instrumentation.logger` is the replaceable listener
+that writes some of them to the log. An event without a listener costs one dictionary look-up.
 """
 
 from __future__ import annotations
@@ -15,22 +15,22 @@ from actors.errors import ProcessExit, ProcessKilled
 __all__ = ["Event", "Handler", "Telemetry"]
 
 Event: TypeAlias = tuple[str, ...]
-"""The name of an event, from the general to the particular: `("actors", "process", "crash")`."""
+"""The name of an event, from general to specific: `("actors", "process", "crash")`."""
 
 Handler: TypeAlias = Callable[[Event, Mapping[str, Any], Mapping[str, Any]], None]
-"""Called with the event, its measurements (numbers) and its metadata (what they are about)."""
+"""A function of the event, its measurements (numbers) and its metadata (context)."""
 
 _log = logging.getLogger("actors.instrumentation.telemetry")
 
 
 class Telemetry:
-    """The listeners of one runtime.
+    """The event listeners of one runtime.
 
         detach = runtime.telemetry.attach(("actors", "process", "crash"), on_crash)
 
-    Handlers run at once, in the process that executes the event, in the order in which they were attached; they must
-    be quick and must not block. A handler that raises is detached and logged: a broken listener must not break what
-    it listens to. After Elixir's `:telemetry`, but owned by a runtime instead of being global.
+    Handlers run at once, in the process that executes the event, in the order in which they were attached. They must be
+    quick and must not block. A handler that raises is detached and logged, so a broken listener does not break the code
+    that it listens to. This follows Elixir's `:telemetry`, but each runtime has its own listeners.
     """
 
     __slots__ = ("_handlers",)
@@ -39,7 +39,7 @@ class Telemetry:
         self._handlers: dict[Event, tuple[Handler, ...]] = {}
 
     def attach(self, event: Event, handler: Handler) -> Callable[[], None]:
-        """Call `handler` whenever `event` is executed, until the returned function is called."""
+        """Call `handler` on each `event`, until the caller calls the returned function."""
         self._handlers[event] = (*self._handlers.get(event, ()), handler)
 
         def detach() -> None:
@@ -48,13 +48,13 @@ class Telemetry:
         return detach
 
     def handlers(self, event: Event) -> tuple[Handler, ...]:
-        """Who listens to `event`; empty when nobody does, so that a hot path need not build its metadata."""
+        """Return the handlers of `event`. A hot path that finds none need not build the metadata."""
         return self._handlers.get(event, ())
 
     def execute(
         self, event: Event, measurements: Mapping[str, Any], metadata: Mapping[str, Any]
     ) -> None:
-        """Tell everybody who listens to `event`. Never raises."""
+        """Call the handlers of `event`. Never raises."""
         for handler in self._handlers.get(event, ()):
             try:
                 handler(event, measurements, metadata)
@@ -62,7 +62,7 @@ class Telemetry:
                 Exception,
                 ProcessExit,
                 ProcessKilled,
-            ):  # a listener's bug belongs to the listener, not to the process that is observed
+            ):  # a listener's bug must not crash the process that executes the event
                 self._detach(event, handler)
                 _log.exception(
                     "A telemetry handler for %r raised and was detached: %r", event, handler

@@ -1,9 +1,8 @@
-"""Notices that the loop stands still, and says who is to blame.
+"""A watchdog that reports steps that block the event loop.
 
-Everything in a runtime shares one thread, so a callback that computes for a second, or calls something that blocks,
-stops every process, timer and deadline for that second. Nothing can interrupt it; but a watchdog in a thread of its
-own sees that the loop has not moved, finds out in which process, and reports that with the stack, while it still
-stands there.
+Everything in a runtime shares one thread. A callback that computes for a second, or calls a blocking function, stops
+every process, timer and deadline for that second. Nothing can interrupt it. A watchdog in a thread of its own sees
+that the loop does not move, and reports the process and its stack while it still blocks.
 
     async with open_runtime(watchdog=0.1): ...
 """
@@ -25,36 +24,41 @@ from typing import Final
 import trio
 from attrs import frozen
 
-from actors._kernel.process import current_process
-from actors._kernel.runtime import Runtime
+from actors._kernel.runtime import Runtime, current_process
 from actors.instrumentation.telemetry import Event
 
 __all__ = ["BLOCKED", "DEFAULT_LIMIT", "Blocked", "watch_loop"]
 
 DEFAULT_LIMIT = 0.5
-"""Seconds that one step may take under `ashtree serve` before it is reported."""
+"""The seconds that one step may take under `ashtree serve` before the watchdog reports it."""
 
 BLOCKED: Event = ("actors", "runtime", "blocked")
-"""One step of a task took too long. Measures `seconds`, so far. Says `process`, `pid` (None for a task that is no
-process), `handler`, `file` and `line` (see `Blocked`), and `stack`, a list of lines. Executed when the step has ended,
-since no other code can run before."""
+"""One step of a task took too long.
+
+Measurements: `seconds`, so far. Metadata: `process`, `pid`, `handler`, `file`, `line` and `stack`, as in `Blocked`. The
+runtime executes the event when the step has ended, because no other code can run before."""
 
 _log = logging.getLogger("actors.instrumentation.watchdog")
 
-# Packages whose frames are never the program's own code.
+# The frames of these packages are never the program's own code.
 _MACHINERY: Final = frozenset({"actors", "supervision", "channels", "trio", "outcome", "hypercorn"})
 
 
 @frozen(kw_only=True)
 class Blocked:
-    """One step that took too long, as seen from outside.
+    """One step that took too long, as the watchdog saw it.
 
-    - `seconds`: for how long it had been running when it was looked at;
-    - `process`: what the process calls itself, or the name of the task; `pid`: None for a task that is no process;
-    - `function`, `file`, `line`, `source`: the innermost line of the program's own code, which leaves out Ashtree,
-      Trio, the standard library and installed packages; of the innermost frame if none is the program's own;
-    - `handler`: the outermost function of the program's own code in this process;
-    - `stack`: where it was, as lines.
+    Attributes:
+        seconds: How long the step had been running when the watchdog looked.
+        process: The name of the process, or of the task.
+        pid: The process; None for a task that is not a process.
+        function: The function of the innermost line of the program's own code. Ashtree, Trio, the standard library and
+            installed packages do not count as own code. If no frame is the program's own, the innermost frame counts.
+        file: The file of that line.
+        line: The number of that line.
+        source: The text of that line.
+        handler: The outermost function of the program's own code in this process.
+        stack: The whole stack, as lines.
     """
 
     seconds: float
@@ -79,10 +83,10 @@ class Blocked:
 
 
 class _Steps(trio.abc.Instrument):
-    """Knows which task runs, and since when.
+    """The task that runs now, and the time at which its step began.
 
-    The times are the machine's and not Trio's: a test's virtual clock stands still while code runs, and running code
-    is what is measured here.
+    Uses the machine's clock and not Trio's. A test's virtual clock stands still while code runs, and running code is
+    what this measures.
     """
 
     def __init__(self) -> None:
@@ -102,12 +106,11 @@ class _Steps(trio.abc.Instrument):
 
 @asynccontextmanager
 async def watch_loop(runtime: Runtime, limit: float) -> AsyncIterator[None]:
-    """Report every step of a task that takes longer than `limit` seconds, for as long as the body runs.
+    """Report every step of a task that takes longer than `limit` seconds, while the body runs.
 
-    A report is a log line at once, from the watching thread, that names the process, its handler and the line, and the
-    event `BLOCKED` when the step is over. Besides,
-    the steps of each process are added up: `process_info` has them as `run_time`, in seconds. Costs about a
-    microsecond for each step of every task.
+    The watching thread logs a line at once, with the process, its handler and the line of code. The event `BLOCKED`
+    follows when the step is over. The watchdog also adds up the steps of each process: `process_info` has them as
+    `run_time`, in seconds. Costs about a microsecond for each step of every task.
     """
     if not limit > 0:
         raise ValueError(f"a watchdog needs a limit above 0 seconds, but got {limit!r}")
@@ -117,7 +120,7 @@ async def watch_loop(runtime: Runtime, limit: float) -> AsyncIterator[None]:
         target=_watch,
         args=(runtime, steps, limit, threading.get_ident(), stop),
         name="actors watchdog",
-        daemon=True,  # a program that ends must not wait for it
+        daemon=True,  # the end of the program must not wait for it
     )
     trio.lowlevel.add_instrument(steps)
     runtime.counts_run_time = True
@@ -127,7 +130,7 @@ async def watch_loop(runtime: Runtime, limit: float) -> AsyncIterator[None]:
     finally:
         stop.set()
         trio.lowlevel.remove_instrument(steps)
-        # At most a quarter of the limit: that is how long it sleeps between two looks.
+        # Takes at most a quarter of the limit, the pause between two looks.
         thread.join()
 
 
@@ -137,7 +140,7 @@ def _watch(
     pauses = _Pauses(_cpu_of(loop_thread), time.monotonic())
     reported: float | None = None
     while not stop.wait(limit / 4):
-        # Read once each: the loop goes on while this looks.
+        # Read each once: the loop continues meanwhile.
         since, task = steps.since, steps.task
         now = time.monotonic()
         paused = pauses.until(now, limit / 4, since)
@@ -145,7 +148,7 @@ def _watch(
             continue
         blocked = _describe(task, now - since, loop_thread)
         if steps.since != since:
-            # It has ended meanwhile, and what was seen may be another step's stack.
+            # The step has ended meanwhile, and the stack may belong to another step.
             continue
         reported = since
         _log.warning("%s", blocked)
@@ -156,16 +159,16 @@ def _watch(
 
 
 class _Pauses:
-    """Adds up the time in which the machine ran neither thread of this program, so that no step is blamed for it.
+    """The time in which the machine ran neither thread of this program. No step is blamed for that time.
 
-    A watching thread that wakes up late was kept from running: by a machine that is busy with other programs or was
-    suspended, or by the loop's thread, which computed without giving up the interpreter lock. Only the latter is the
-    step's doing, and then the loop's thread has used the processor.
+    A watching thread that wakes up late could not run. Either the machine was busy or suspended, or the loop's thread
+    computed without releasing the interpreter lock. Only the second is the fault of the step. Then the loop's thread
+    has used the processor.
     """
 
     def __init__(self, cpu: Callable[[], float] | None, now: float) -> None:
-        # Seconds that the loop's thread has used the processor. Not known on every system; without it every delay
-        # counts as the step's doing.
+        # The processor time of the loop's thread. Not every system knows it; without it every delay counts as the
+        # fault of the step.
         self._cpu = cpu
         self._used = 0.0 if cpu is None else cpu()
         self._looked = now
@@ -173,12 +176,12 @@ class _Pauses:
         self._paused = 0.0
 
     def until(self, now: float, asked: float, since: float | None) -> float:
-        """The seconds, of those since the step of `since` began, in which nothing ran.
+        """Return the seconds since the start of a step in which neither thread ran.
 
         Args:
-            now: the time of this look.
-            asked: seconds between two looks.
-            since: when the step that runs now began; None if there is none.
+            now: The time of this look.
+            asked: The seconds between two looks.
+            since: The start of the step that runs now; None if none runs.
         """
         used = 0.0 if self._cpu is None else self._cpu()
         late = now - self._looked - asked - (used - self._used)
@@ -217,7 +220,7 @@ def _describe(task: trio.lowlevel.Task, seconds: float, loop_thread: int) -> Blo
 
 
 def _frames_of(task: trio.lowlevel.Task, innermost: FrameType | None) -> list[FrameType]:
-    """The frames of a task, the outermost first; those of Trio and of whoever runs it are left out."""
+    """Return the frames of a task, outermost first, without those of Trio and of its caller."""
     outermost = getattr(task.coro, "cr_frame", None)
     frames: list[FrameType] = []
     frame = innermost

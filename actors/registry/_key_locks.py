@@ -1,7 +1,7 @@
-"""Locks that are made when somebody wants them and forgotten when nobody does: one for each key.
+"""Locks for keys. The first task that wants a lock makes it, and the last that leaves it removes it.
 
-First come, first served. A ticket is given back by the code that took it, however that code is left; and, because a
-process that swallows its own death never leaves it, by the end of the process as well.
+First come, first served. The code that took a ticket gives it back, whatever ends that code. The end of the process
+gives it back too, because a process that swallows its own death never leaves the code.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from collections.abc import Hashable
 
 import trio
 
-from actors._kernel.process import acting_process
+from actors._kernel.runtime import acting_process
 
 __all__ = ["KeyLocks", "Ticket"]
 
 
 class Ticket:
-    """A place in the queue for one lock; the first has the lock."""
+    """A place in the queue for one lock. The first ticket holds the lock."""
 
     __slots__ = ("process", "tag", "task", "turn")
 
@@ -29,7 +29,7 @@ class Ticket:
 
 
 class KeyLocks:
-    """The locks of one registry. A key that nobody holds or waits for takes no room."""
+    """The locks of one registry. A key without a holder takes no memory."""
 
     __slots__ = ("_queues",)
 
@@ -38,16 +38,16 @@ class KeyLocks:
         self._queues: dict[Hashable, OrderedDict[Ticket, None]] = {}
 
     def __len__(self) -> int:
-        """How many locks are held."""
+        """Return the number of locks that are held."""
         return len(self._queues)
 
     def holds(self, tag: Hashable) -> bool:
-        """Whether the current task has the lock."""
+        """Return True if the current task has the lock."""
         queue = self._queues.get(tag)
         return queue is not None and next(iter(queue)).task is trio.lowlevel.current_task()
 
     async def acquire(self, tag: Hashable) -> Ticket:
-        """Wait for the lock. Always a checkpoint; if it raises, there is nothing to release."""
+        """Wait for the lock. Always a checkpoint. If it raises, there is nothing to release."""
         ticket = Ticket(tag)
         process = ticket.process
         self._queues.setdefault(tag, OrderedDict())[ticket] = None
@@ -61,7 +61,7 @@ class KeyLocks:
             else:
                 await ticket.turn.wait()
             if process is not None:
-                # Given the lock and killed in the same turn: the kill wins.
+                # Got the lock and was killed in the same turn: the kill wins.
                 process.check()
         except BaseException:
             self.release(ticket)
@@ -69,7 +69,7 @@ class KeyLocks:
         return ticket
 
     def release(self, ticket: Ticket) -> None:
-        """Give the lock, or the place in its queue, back."""
+        """Release the lock, or the place in its queue."""
         process = ticket.process
         if process is not None and process.cleanups is not None:
             process.cleanups.pop(ticket, None)
@@ -81,7 +81,7 @@ class KeyLocks:
             return
         del queue[ticket]
         if queue:
-            # If somebody behind it has left, the first has had its turn already; once more changes nothing.
+            # If a later ticket has left, the first has had its turn already. A second time changes nothing.
             next(iter(queue)).turn.set()
         else:
             del self._queues[ticket.tag]

@@ -1,8 +1,8 @@
-"""The entries of one registry, as a value: which process has which key, with which value.
+"""The entries of one registry, as a value: keys, processes and values.
 
-*pure*: no task, clock or runtime; pids are only compared. Everything is in the order in which it was registered.
+*pure*: no task, clock or runtime; pids are only compared. Everything is in the order of registration.
 
-Keys are compared strictly, as `===` of Elixir does: 1, 1.0 and True are three keys, which a dict would take for one.
+Keys are compared strictly, as Elixir's `===` does: 1, 1.0 and True are three keys. A dict would treat them as one.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Entry(Generic[K, V]):
 
 @define
 class Registered:
-    """To a listener: a process registered a key."""
+    """A message to a listener: a process registered a key."""
 
     registry: Any
     """The `Registry`."""
@@ -42,7 +42,7 @@ class Registered:
 
 @define
 class Unregistered:
-    """To a listener: a process has a key no longer. One message for each entry that was removed."""
+    """A message to a listener: a process lost an entry. There is one message for each entry."""
 
     registry: Any
     """The `Registry`."""
@@ -52,19 +52,19 @@ class Unregistered:
 
 
 def strict(key: object) -> Hashable:
-    """A stand-in for a key, which is equal to that of another key only if their types are equal too.
+    """Return a stand-in for a key. Two stand-ins are equal only if the types of the keys are equal too.
 
         strict(1) == strict(1.0)            # False
         strict((1, "a")) == strict((True, "a"))    # False: tuples and frozensets, at every depth
 
-    What is inside other values is compared as they compare it.
+    Other values compare their contents in their own way.
 
     Raises:
-        TypeError: the key is not hashable.
+        TypeError: The key is not hashable.
     """
     kind = type(key)
     if kind is str:
-        return key  # most keys are; and nothing below is a plain string
+        return key  # the common case; no stand-in below is a plain string
     if isinstance(key, tuple):
         return kind, tuple(map(strict, key))
     if isinstance(key, frozenset):
@@ -91,7 +91,7 @@ class RegistryTable(Generic[K, V]):
         self._count = 0
 
     def __len__(self) -> int:
-        """How many entries there are."""
+        """Return the number of entries."""
         return self._count
 
     def add(self, key: K, pid: Pid, value: V) -> None:
@@ -103,34 +103,34 @@ class RegistryTable(Generic[K, V]):
         self._count += 1
 
     def lookup(self, key: K) -> list[Entry[K, V]]:
-        """The entries of a key."""
+        """Return the entries of a key."""
         entries = self._by_key.get(strict(key))
         return list(entries.values()) if entries is not None else []
 
     def first(self, key: K) -> Entry[K, V] | None:
-        """The oldest entry of a key: the only one, where keys are unique."""
+        """Return the oldest entry of a key, or None. With unique keys it is the only one."""
         entries = self._by_key.get(strict(key))
         return next(iter(entries.values())) if entries is not None else None
 
     def entries(self) -> list[Entry[K, V]]:
-        """All entries, those of one key together."""
+        """Return all entries, those of one key together."""
         return [entry for entries in self._by_key.values() for entry in entries.values()]
 
     def keys(self, pid: Pid) -> list[K]:
-        """The keys of a process, each as often as it is registered."""
+        """Return the keys of a process, one for each entry."""
         tags = self._by_pid.get(pid, {})
         return [self._by_key[tag][serial].key for serial, tag in tags.items()]
 
     def pids(self) -> list[Pid]:
-        """The processes that have an entry."""
+        """Return the processes that have an entry."""
         return list(self._by_pid)
 
     def has(self, pid: Pid) -> bool:
-        """Whether a process has an entry."""
+        """Return True if a process has an entry."""
         return pid in self._by_pid
 
     def replace(self, key: K, pid: Pid, value: V) -> bool:
-        """Give the entry that a process has for a key another value. False if it has none."""
+        """Replace the value of a process's entry for a key. Returns False if it has none."""
         entries = self._by_key.get(strict(key), {})
         for serial, entry in entries.items():
             if entry.pid is pid:
@@ -141,9 +141,9 @@ class RegistryTable(Generic[K, V]):
     def remove(
         self, key: K, pid: Pid, match: Callable[[V], bool] | None = None
     ) -> list[Entry[K, V]]:
-        """Remove the entries that a process has for a key and whose value matches. Returns them."""
+        """Remove and return the entries of a process for a key whose value matches."""
         tag = strict(key)
-        # All are looked at before one is removed: if `match` raises, nothing has happened.
+        # Match all entries before removing one: if `match` raises, nothing has changed.
         found = [
             serial
             for serial, entry in list(self._by_key.get(tag, {}).items())
@@ -152,11 +152,11 @@ class RegistryTable(Generic[K, V]):
         return [
             self._remove(serial, tag, pid)
             for serial in found
-            if serial in self._by_key.get(tag, {})  # `match` may have done something here, too
+            if serial in self._by_key.get(tag, {})  # `match` may have removed entries itself
         ]
 
     def remove_process(self, pid: Pid) -> list[Entry[K, V]]:
-        """Remove all entries of a process. Returns them."""
+        """Remove and return all entries of a process."""
         tags = self._by_pid.get(pid, {})
         return [self._remove(serial, tag, pid) for serial, tag in list(tags.items())]
 

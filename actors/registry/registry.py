@@ -1,4 +1,4 @@
-"""Registries: which process has which key, and what it says about it.
+"""Registries: unique or duplicate keys for processes, with a value for each entry.
 
     rooms = Registry[str, Topic]("unique", name="rooms")
 
@@ -7,39 +7,34 @@
         await call(rooms.via("lobby"), "who is here?")
 
 A plain name (`start_link(name="lobby")`) is one name for each process, in one namespace for the whole runtime. A
-registry is a namespace of its own: a process may have any number of keys, each with a value; with "unique" keys each
-belongs to one process, with "duplicate" keys to as many as like it. Entries vanish inside the end of their process,
-before anybody can learn of the end: whoever has received the `Down` finds the key free.
+registry is a namespace of its own. A process may have any number of keys, each with a value. With "unique" keys, each
+key belongs to one process; with "duplicate" keys, to any number of processes. Entries vanish inside the end of their
+process, before any process can learn of that end. A process that has received the `Down` finds the key free.
 
-Made after Elixir's Registry. Two things are simpler here. The entries belong to the runtime and not to processes of
-the registry's own, so a registry needs no start, and cannot crash; `start_link` is for giving it a lifetime. And what
-is written in Elixir as a match spec with guards is a function here, because a Python function that is handed the value
-costs nothing: everything is in one memory.
+The model is Elixir's Registry. Two things are simpler here:
+
+* The entries belong to the runtime and not to processes of the registry. So a registry needs no start and cannot
+  crash. `start_link` only gives it a lifetime.
+* A function takes the place of Elixir's match specs with guards. All values are in one memory, so calling a function
+  with a value costs nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Hashable, Iterable
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any, Generic, Literal, TypeVar, final
 from weakref import WeakKeyDictionary
 
-from actors._kernel.process import Process, require_process, require_runtime
-from actors._kernel.runtime import Runtime
+from actors._kernel.current import require_process, require_runtime
+from actors._kernel.runtime import Process, Runtime, record_of
 from actors.addresses import Via
+from actors.errors import ActorsError, DeadProcess
+from actors.exits import NORMAL, SHUTDOWN, ExitReason
 from actors.refs import Pid
-from actors.registry._state import CloseWithOwner, Shelf
-from actors.registry._table import Entry, Registered, Unregistered, strict
-from actors.registry._via import RegistryVia
-from actors.registry.errors import (
-    KeyTaken,
-    LockReentered,
-    NeedsUniqueKeys,
-    NotRegistered,
-    RegistryClosed,
-    RegistryError,
-)
+from actors.registry._key_locks import KeyLocks
+from actors.registry._table import Entry, Registered, RegistryTable, Unregistered, strict
 from actors.servers.gen_server import GenServer
 
 __all__ = [
@@ -59,9 +54,82 @@ K = TypeVar("K")
 V = TypeVar("V")
 
 
+class RegistryError(ActorsError):
+    """A `Registry` refused an operation. `registry` is the registry."""
+
+    def __init__(self, registry: object, *details: object) -> None:
+        super().__init__(registry, *details)
+        self.registry = registry
+
+
+class KeyTaken(RegistryError):
+    """`register` got a key that a process has already, possibly the current one. `pid` is that process."""
+
+    def __init__(self, registry: object, key: object, pid: Pid) -> None:
+        super().__init__(registry, key, pid)
+        self.key = key
+        self.pid = pid
+
+    def __str__(self) -> str:
+        return f"{self.key!r} in {self.registry!r} belongs to {self.pid!r} already"
+
+
+class NotRegistered(RegistryError, LookupError):
+    """`update_value` got a key that the current process does not have."""
+
+    def __init__(self, registry: object, key: object, pid: Pid) -> None:
+        super().__init__(registry, key, pid)
+        self.key = key
+        self.pid = pid
+
+    def __str__(self) -> str:
+        return (
+            f"{self.pid!r} does not have {self.key!r} in {self.registry!r}; only the process that "
+            "registered a key can change its value"
+        )
+
+
+class NeedsUniqueKeys(RegistryError, TypeError):
+    """An operation needs a registry in which a key belongs to one process. `operation` is its name."""
+
+    def __init__(self, registry: object, operation: str) -> None:
+        super().__init__(registry, operation)
+        self.operation = operation
+
+    def __str__(self) -> str:
+        return (
+            f"{self.registry!r} has duplicate keys, so {self.operation} cannot say which process "
+            'it means; use lookup() or dispatch(), or a Registry("unique")'
+        )
+
+
+class RegistryClosed(RegistryError, RuntimeError):
+    """The process that owned the registry has ended, and all entries with it."""
+
+    def __str__(self) -> str:
+        return (
+            f"{self.registry!r} has ended with its owner; await its start_link() again, or put "
+            "its users after it in the same supervisor, with strategy rest_for_one"
+        )
+
+
+class LockReentered(RegistryError, RuntimeError):
+    """A task asked for a lock that it holds already. It would have waited for itself."""
+
+    def __init__(self, registry: object, key: object) -> None:
+        super().__init__(registry, key)
+        self.key = key
+
+    def __str__(self) -> str:
+        return (
+            f"this task already holds the lock of {self.key!r} in {self.registry!r}; take it once, "
+            "around all the code that needs it"
+        )
+
+
 @final
 class Registry(Generic[K, V]):
-    """A namespace of processes. Make one, at the top of a module or anywhere else, and use it in any runtime.
+    """A namespace of processes. Make one at the top of a module or elsewhere, and use it in any runtime.
 
         readers = Registry[str, Tastes]("duplicate", name="readers")
 
@@ -69,24 +137,24 @@ class Registry(Generic[K, V]):
         for entry in readers.lookup("news"):                # in any task of the runtime
             send(entry.pid, item)
 
-    The object is a handle: each runtime has entries of its own under it. Reading works in every task of a runtime,
-    registering only in a process, and for that process. Nothing here waits but `lock` and `start_link`.
+    The object is a handle: each runtime has its own entries. Reading works in every task of a runtime. Registering
+    works only in a process, and for that process. Only `lock` and `start_link` may wait.
 
     Keys are compared strictly: 1, 1.0 and True are three keys, inside tuples and frozensets too.
 
     Args:
-        keys: `"unique"`: a key belongs to one process. `"duplicate"`: to any number, and to one process several
-            times.
-        name: for messages, and the registered name of the owner that `start_link` starts.
-        partitions: into how many groups `dispatch` divides the processes of a key, at least 1. In Elixir it also
-            spreads contention, which one thread does not have.
-        listeners: names (or pids) of processes that get `Registered` and `Unregistered` messages. One that does not
-            exist is passed over.
-        notify_on_exit: tell the listeners of the entries that vanish with their process, too. By default they are
-            told of calls alone, as in Elixir, and monitor what they care for.
+        keys: `"unique"`: a key belongs to one process. `"duplicate"`: a key belongs to any number of processes, and to
+            one process several times.
+        name: The registry's name in messages, and the registered name of the owner that `start_link` starts.
+        partitions: The number of groups into which `dispatch` divides the processes of a key, at least 1. In Elixir it
+            also spreads contention, which one thread does not have.
+        listeners: Names (or pids) of processes that get `Registered` and `Unregistered` messages. A listener that does
+            not exist is skipped.
+        notify_on_exit: Also tell the listeners of entries that vanish with their process. By default they only hear of
+            calls, as in Elixir, and monitor the processes themselves.
 
     Raises:
-        ValueError: `keys` or `partitions` is something else.
+        ValueError: `keys` or `partitions` has an invalid value.
         TypeError: `listeners` is one name and not a sequence of them.
     """
 
@@ -113,116 +181,120 @@ class Registry(Generic[K, V]):
         self.listeners = tuple(listeners)
         self.notify_on_exit = notify_on_exit
         # Weak: a registry at the top of a module outlives every runtime.
-        self._shelves: WeakKeyDictionary[Runtime, Shelf[K, V]] = WeakKeyDictionary()
+        self._states: WeakKeyDictionary[Runtime, RegistryState[K, V]] = WeakKeyDictionary()
 
     def __repr__(self) -> str:
         kind = "unique" if self.unique else "duplicate"
         return f"<{kind} registry>" if self.name is None else f"<{kind} registry {self.name!r}>"
 
-    # Registering: the current process, for itself
+    # Registering the current process
 
     def register(self, key: K, value: V = None) -> None:  # type: ignore[assignment] # without one V is None
         """Give the current process a key, until it ends or unregisters it.
 
         Raises:
-            KeyTaken: keys are unique and a process has it, even if that is this one.
-            NotAProcess: the caller is not a process.
-            RegistryClosed: the registry's owner has ended.
+            KeyTaken: Keys are unique, and a process has the key, possibly this one.
+            NotAProcess: The caller is not a process.
+            RegistryClosed: The registry's owner has ended.
         """
         holder = self._add(require_process("Registry.register"), key, value)
         if holder is not None:
             raise KeyTaken(self, key, holder)
 
     def unregister(self, key: K) -> None:
-        """Take a key away from the current process, every entry that it has for it. Having none is no error."""
+        """Remove all entries that the current process has for a key. If it has none, that is not an error."""
         self._remove(require_process("Registry.unregister"), key, None)
 
     def unregister_match(self, key: K, match: Callable[[V], bool]) -> None:
-        """Like `unregister`, but only entries for whose value `match` is true. If it raises, nothing is removed."""
+        """Remove the current process's entries for a key whose value `match` accepts; nothing if `match` raises."""
         self._remove(require_process("Registry.unregister_match"), key, match)
 
     def update_value(self, key: K, function: Callable[[V], V]) -> tuple[V, V]:
-        """Change the value that the current process has for a key to what `function` makes of it.
+        """Replace the current process's value for a key with `function(value)`.
 
         Returns:
             The new value and the old one.
 
         Raises:
-            NotRegistered: the current process does not have the key.
-            NeedsUniqueKeys: keys are duplicate.
+            NotRegistered: The current process does not have the key.
+            NeedsUniqueKeys: Keys are duplicate.
         """
         self._want_unique("update_value")
         process = require_process("Registry.update_value")
-        table = self._shelf(process.runtime).table
+        table = self._state_in(process.runtime).table
         entry = table.first(key)
         if entry is None or entry.pid is not process.pid:
             raise NotRegistered(self, key, process.pid)
         value = function(entry.value)
         if not table.replace(key, process.pid, value):
-            # The function itself has unregistered it.
+            # The function itself has unregistered the key.
             raise NotRegistered(self, key, process.pid)
         return value, entry.value
 
     # Looking
 
     def lookup(self, key: K) -> list[Entry[K, V]]:
-        """The entries of a key, oldest first."""
+        """Return the entries of a key, oldest first."""
         return self._here().table.lookup(key)
 
     def whereis(self, key: K) -> Pid | None:
-        """The process that has a unique key, or None; NeedsUniqueKeys if keys are duplicate."""
+        """Return the process that has a unique key, or None.
+
+        Raises:
+            NeedsUniqueKeys: Keys are duplicate.
+        """
         self._want_unique("whereis")
         entry = self._here().table.first(key)
         return None if entry is None else entry.pid
 
     def values(self, key: K, pid: Pid) -> list[V]:
-        """The values that one process has for a key, oldest first."""
+        """Return the values that one process has for a key, oldest first."""
         return [entry.value for entry in self.lookup(key) if entry.pid is pid]
 
     def keys(self, pid: Pid) -> list[K]:
-        """The keys of a process, oldest first, each as often as it is registered."""
+        """Return the keys of a process, oldest first, one for each entry."""
         return self._here().table.keys(pid)
 
     def count(self) -> int:
-        """How many entries there are."""
+        """Return the number of entries."""
         return len(self._here().table)
 
     def match(self, key: K, match: Callable[[V], bool]) -> list[Entry[K, V]]:
-        """The entries of a key for whose value `match` is true, oldest first.
+        """Return the entries of a key whose value `match` accepts, oldest first.
 
             rooms.match("lobby", lambda topic: topic.language == "de" and topic.members > 3)
 
-        Elixir's `match(rooms, "lobby", {:de, :"$1"}, [{:>, :"$1", 3}])`: pattern and guards are one function here. A
-        guard that fails is false there; an exception of `match` is raised here.
+        Elixir's `match(rooms, "lobby", {:de, :"$1"}, [{:>, :"$1", 3}])`: pattern and guards are one function here. In
+        Elixir a guard that fails counts as false. Here an exception of `match` is raised.
         """
         return [entry for entry in self.lookup(key) if match(entry.value)]
 
     def count_match(self, key: K, match: Callable[[V], bool]) -> int:
-        """How many entries `match` would return."""
+        """Return the number of entries that `match` would return."""
         return len(self.match(key, match))
 
     def select(self, where: Callable[[Entry[K, V]], bool] | None = None) -> list[Entry[K, V]]:
-        """All entries for which `where` is true, those of one key together; all there are, if it is None.
+        """Return all entries that `where` accepts, those of one key together. None accepts all.
 
             loud = [entry.key for entry in rooms.select(lambda entry: entry.value.members > 100)]
 
-        It looks at every entry, unlike everything else here. Where Elixir's select has several specs, write `or`;
-        where it has a body, write a comprehension.
+        Unlike the other functions it looks at every entry. In place of several specs of Elixir's select, write `or`;
+        in place of its body, write a comprehension.
         """
         entries = self._here().table.entries()
         return entries if where is None else [entry for entry in entries if where(entry)]
 
     def entries_in(self, runtime: Runtime) -> list[Entry[K, V]]:
-        """All entries in one runtime, for tools that look at it from outside; none if the registry is closed there."""
-        shelf = self._shelves.get(runtime)
-        return [] if shelf is None or shelf.closed else shelf.table.entries()
+        """Return all entries in one runtime, for tools outside it; none if the registry is closed there."""
+        state = self._states.get(runtime)
+        return [] if state is None or state.closed else state.table.entries()
 
     def count_select(self, where: Callable[[Entry[K, V]], bool]) -> int:
-        """How many entries `select` would return."""
+        """Return the number of entries that `select` would return."""
         return len(self.select(where))
 
     def dispatch(self, key: K, function: Callable[[list[Entry[K, V]]], object]) -> None:
-        """Call `function` with the entries of a key: once for each partition that has any, not at all without.
+        """Call `function` with the entries of a key: once for each partition that has entries.
 
             def tell(entries):
                 for entry in entries:
@@ -230,8 +302,8 @@ class Registry(Generic[K, V]):
 
             readers.dispatch("news", tell)
 
-        It runs here, in the caller, and what it raises is raised here; partitions after that are not called. It
-        cannot wait; to start work for each entry, use a nursery of your own in it.
+        The function runs in the caller. If it raises, the exception is raised here, and the remaining partitions are
+        skipped. It cannot wait. To start work for each entry, use a nursery of your own.
         """
         entries = self.lookup(key)
         if self.unique or self.partitions == 1:
@@ -240,7 +312,7 @@ class Registry(Generic[K, V]):
             return
         groups: dict[int, list[Entry[K, V]]] = {}
         for entry in entries:
-            # By the number, not the hash: the same program makes the same groups, run after run.
+            # By the number and not the hash, so the same program makes the same groups in every run.
             groups.setdefault(entry.pid.number % self.partitions, []).append(entry)
         for partition in sorted(groups):
             function(groups[partition])
@@ -248,42 +320,42 @@ class Registry(Generic[K, V]):
     # Addresses
 
     def via(self, key: K, value: V = None) -> Via:  # type: ignore[assignment] # without one V is None
-        """An address for the process that has a unique key: for `send`, `call`, `monitor` and the like.
+        """Return an address for the process that has a unique key, for `send`, `call`, `monitor` and so on.
 
             pid = await Room.start_link(name=rooms.via("lobby", topic))
             send(rooms.via("lobby"), "hello")
 
-        As the name of a process that is started, it registers the key for it, with `value`, before its first step;
-        if the key is taken the start raises AlreadyStarted. It is looked up anew each time it is used.
+        As the name of a process that is started, it registers the key with `value` before the first step. If the key
+        is taken, the start raises AlreadyStarted. Each use of the address looks the key up again.
 
         Raises:
-            NeedsUniqueKeys: keys are duplicate.
+            NeedsUniqueKeys: Keys are duplicate.
         """
         self._want_unique("via")
-        return RegistryVia(self, key, value)
+        return _RegistryVia(self, key, value)
 
-    # What belongs to the registry and not to a process
+    # The registry itself
 
     @property
     def meta(self) -> dict[Any, Any]:
-        """Values of the registry itself, for whoever uses it: an ordinary dict, one for each runtime."""
+        """Values of the registry itself: an ordinary dict, one for each runtime."""
         return self._here().meta
 
     @asynccontextmanager
     async def lock(self, key: K) -> AsyncIterator[None]:
-        """Hold the lock of a key for the length of a block; others who want it wait, first come, first served.
+        """Hold the lock of a key during a block. Others who want it wait, first come, first served.
 
             async with rooms.lock("lobby"):
                 if rooms.whereis("lobby") is None:
                     await start_child(room_supervisor, lobby)
 
-        It locks out only those who ask for it: registering, and everything else here, does not. It is released when
-        the block is left, however that happens, and with the process that holds it or waits for it.
+        The lock excludes only tasks that ask for it; registering and all other operations ignore it. It is released
+        at the end of the block, whatever ends it, and at the end of the process that holds it or waits for it.
 
         Raises:
-            LockReentered: this task holds it already.
+            LockReentered: This task holds the lock already.
         """
-        locks, tag = self._shelf(require_runtime("Registry.lock")).locks, strict(key)
+        locks, tag = self._state_in(require_runtime("Registry.lock")).locks, strict(key)
         if locks.holds(tag):
             raise LockReentered(self, key)
         ticket = await locks.acquire(tag)
@@ -299,61 +371,61 @@ class Registry(Generic[K, V]):
 
             children = [ChildSpec("rooms", rooms.start_link), room_supervisor]
 
-        Without an owner, a registry is simply there, for as long as the runtime. With one, it ends with it: every
-        entry is gone, `meta` is empty, everything here raises RegistryClosed, and the processes that were registered
-        get the owner's exit signal (`SHUTDOWN` if it ended `NORMAL`), so that none of them goes on believing that it
-        can be found. A restart of the owner opens it again.
+        Without an owner, a registry lives as long as the runtime. With one, it ends with the owner: every entry is
+        removed, `meta` is emptied, and every operation raises RegistryClosed. The registered processes get the
+        owner's exit signal (`SHUTDOWN` if it ended `NORMAL`), so that none continues in the belief that others can
+        find it. A restart of the owner opens the registry again.
 
         Raises:
-            AlreadyStarted: it has an owner, or its name is taken.
+            AlreadyStarted: The registry has an owner, or its name is taken.
         """
         name = self if self.name is None else self.name
         return await _Owner.start_link(self, name=name, label=repr(self))
 
-    # How it is done
+    # Internals
 
-    def _here(self) -> Shelf[K, V]:
-        return self._shelf(require_runtime())
+    def _here(self) -> RegistryState[K, V]:
+        return self._state_in(require_runtime())
 
-    def _shelf(self, runtime: Runtime, *, closed_too: bool = False) -> Shelf[K, V]:
-        shelf = self._shelves.get(runtime)
-        if shelf is None:
-            shelf = self._shelves[runtime] = Shelf()
-        if shelf.closed and not closed_too:
+    def _state_in(self, runtime: Runtime, *, closed_too: bool = False) -> RegistryState[K, V]:
+        state = self._states.get(runtime)
+        if state is None:
+            state = self._states[runtime] = RegistryState()
+        if state.closed and not closed_too:
             raise RegistryClosed(self)
-        return shelf
+        return state
 
     def _want_unique(self, operation: str) -> None:
         if not self.unique:
             raise NeedsUniqueKeys(self, operation)
 
     def _add(self, process: Process, key: K, value: V) -> Pid | None:
-        """Register a key for a process. Returns who has it, if that is why it was not done."""
-        shelf = self._shelf(process.runtime)
-        if self.unique and (holder := shelf.table.first(key)) is not None:
+        """Register a key for a process. Returns the process that has the key, if it is taken."""
+        state = self._state_in(process.runtime)
+        if self.unique and (holder := state.table.first(key)) is not None:
             return holder.pid
-        shelf.table.add(key, process.pid, value)
+        state.table.add(key, process.pid, value)
         if process.cleanups is None:
             process.cleanups = {}
-        if shelf not in process.cleanups:
-            process.cleanups[shelf] = partial(self._process_ends, process, shelf)
+        if state not in process.cleanups:
+            process.cleanups[state] = partial(self._process_ends, process, state)
         for instrument in process.runtime.instruments:
             instrument.registered(process.pid, key, self)
         self._tell(process.runtime, Registered(self, key, process.pid, value))
         return None
 
     def _remove(self, process: Process, key: K, match: Callable[[V], bool] | None) -> None:
-        shelf = self._shelf(process.runtime)
-        removed = shelf.table.remove(key, process.pid, match)
-        if not shelf.table.has(process.pid):
-            shelf.forget(process)
+        state = self._state_in(process.runtime)
+        removed = state.table.remove(key, process.pid, match)
+        if not state.table.has(process.pid):
+            state.forget(process)
         for entry in removed:
             for instrument in process.runtime.instruments:
                 instrument.unregistered(process.pid, entry.key, self)
             self._tell(process.runtime, Unregistered(self, entry.key, entry.pid, entry.value))
 
-    def _process_ends(self, process: Process, shelf: Shelf[K, V]) -> None:
-        for entry in shelf.table.remove_process(process.pid):
+    def _process_ends(self, process: Process, state: RegistryState[K, V]) -> None:
+        for entry in state.table.remove_process(process.pid):
             if self.notify_on_exit:
                 self._tell(process.runtime, Unregistered(self, entry.key, entry.pid, entry.value))
 
@@ -364,13 +436,96 @@ class Registry(Generic[K, V]):
                 process.mailbox.put(message)
 
     def _open(self, owner: Process) -> None:
-        shelf = self._shelf(owner.runtime, closed_too=True)
-        shelf.closed = False
-        owner.runtime.graph.watch(owner.pid, CloseWithOwner(self, shelf, owner.runtime))
+        state = self._state_in(owner.runtime, closed_too=True)
+        state.closed = False
+        owner.runtime.graph.watch(owner.pid, _CloseWithOwner(self, state, owner.runtime))
+
+
+class RegistryState(Generic[K, V]):
+    """The state of a registry in one runtime."""
+
+    __slots__ = ("closed", "locks", "meta", "table")
+
+    def __init__(self) -> None:
+        self.table: RegistryTable[K, V] = RegistryTable()
+        self.locks = KeyLocks()
+        self.meta: dict[Any, Any] = {}
+        self.closed = False
+
+    def forget(self, process: Process) -> None:
+        """Drop the clean-up of a process that has no entry any more."""
+        if process.cleanups is not None:
+            process.cleanups.pop(self, None)
+
+
+class _CloseWithOwner:
+    """A watcher that closes a registry inside the end of its owner."""
+
+    __slots__ = ("registry", "runtime", "state")
+
+    def __init__(self, registry: object, state: RegistryState[Any, Any], runtime: Runtime) -> None:
+        self.registry = registry
+        self.state = state
+        self.runtime = runtime
+
+    def down(self, pid: Pid, reason: ExitReason) -> None:
+        state, table = self.state, self.state.table
+        registrants = table.pids()
+        state.closed = True
+        state.table = RegistryTable()
+        state.meta = {}
+        for instrument in self.runtime.instruments:
+            instrument.registry_closed(self.registry)
+        for registrant in registrants:
+            self.runtime.signal(
+                pid, registrant, SHUTDOWN if reason is NORMAL else reason, linked=True
+            )
+
+
+@final
+class _RegistryVia(Via):
+    """The address that `Registry.via` makes. Two are equal if they have the same key and the same registry."""
+
+    __slots__ = ("key", "registry", "value")
+
+    def __init__(self, registry: Registry[Any, Any], key: Any, value: Any) -> None:
+        self.registry = registry
+        self.key = key
+        self.value = value
+
+    def __repr__(self) -> str:
+        return f"<{self.key!r} in {self.registry!r}>"
+
+    def _identity(self) -> tuple[Registry[Any, Any], Hashable]:
+        return self.registry, strict(self.key)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _RegistryVia) and self._identity() == other._identity()
+
+    def __hash__(self) -> int:
+        return hash(self._identity())
+
+    def whereis(self, runtime: Runtime) -> Pid | None:
+        state = self.registry._state_in(runtime, closed_too=True)
+        entry = state.table.first(self.key)
+        return None if entry is None else entry.pid
+
+    def register(self, pid: Pid) -> Pid | None:
+        process = record_of(pid)
+        if process is None:
+            raise DeadProcess(pid)
+        return self.registry._add(process, self.key, self.value)
+
+    def unregister(self, runtime: Runtime) -> None:
+        state = self.registry._state_in(runtime, closed_too=True)
+        entry = state.table.first(self.key)
+        process = None if entry is None else record_of(entry.pid)
+        if process is not None:
+            self.registry._remove(process, self.key, None)
 
 
 class _Owner(GenServer[None]):
-    """Does nothing but live."""
+    """A process that only lives, so that the registry has a lifetime."""
 
     async def init(self, registry: Registry[Any, Any]) -> None:
         registry._open(require_process("Registry.start_link"))

@@ -1,6 +1,6 @@
-"""What a server remembers about itself while somebody looks: statistics, a log of events, a trace, hooks.
+"""The status of a server, and its debug options: statistics, a log of events, a trace, hooks.
 
-*pure* but for the hooks, which are the looker's own code. A server that nobody looks at has no `Debug` at all.
+*pure* except for the hooks, which are the user's code. A server without debug options has no `Debug` object.
 """
 
 from __future__ import annotations
@@ -9,21 +9,34 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
-from attrs import frozen
+from attrs import define, field, frozen
 
-__all__ = ["DONE", "Debug", "DebugEvent", "Hook", "ServerStatistics"]
+from actors.exits import ExitReason
+from actors.refs import Pid
+
+__all__ = [
+    "DONE",
+    "Debug",
+    "DebugEvent",
+    "Hook",
+    "ServerStatistics",
+    "ServerStatus",
+    "SystemFailure",
+    "redacted",
+]
 
 DONE = object()
-"""What a hook returns to be removed."""
+"""A hook returns this to be removed."""
 
 
 @frozen
 class DebugEvent:
-    """Something that happened in a server.
+    """An event in a server.
 
-    - `kind`: `"in"` for a message that it took, `"out"` for an answer to a call, `"noreply"` for a callback that
-      ended without one;
-    - `what`: the message, the answer, or the state.
+    Attributes:
+        kind: `"in"` for a message that the server took, `"out"` for an answer to a call, `"noreply"` for a callback
+            that ended without one.
+        what: The message, the answer, or the state.
     """
 
     kind: str
@@ -31,16 +44,18 @@ class DebugEvent:
 
 
 Hook: TypeAlias = Callable[[Any, DebugEvent], Any]
-"""Called in the server with the hook's state and an event; returns its new state, or `DONE` to be removed."""
+"""A function of the hook's state and an event, called in the server. Returns its new state, or `DONE`."""
 
 
 @frozen(kw_only=True)
 class ServerStatistics:
-    """What a server has done since its statistics were turned on.
+    """The work of a server since its statistics were turned on.
 
-    - `since`, `now`: times on Trio's clock;
-    - `messages_in`: messages that it took, requests of `actors.sys` left out;
-    - `messages_out`: answers to calls; what its callbacks send is not counted.
+    Attributes:
+        since: The start, on Trio's clock.
+        now: The time of the request, on Trio's clock.
+        messages_in: The messages that the server took, without requests of `actors.sys`.
+        messages_out: The answers to calls. Messages that its callbacks send are not counted.
     """
 
     since: float
@@ -50,7 +65,7 @@ class ServerStatistics:
 
 
 class Debug:
-    """The debug options of one server that are turned on."""
+    """The active debug options of one server."""
 
     def __init__(self) -> None:
         self.log: deque[DebugEvent] | None = None
@@ -62,7 +77,7 @@ class Debug:
 
     @property
     def idle(self) -> bool:
-        """Whether nothing is turned on, so that the server can forget about this."""
+        """True if no option is active, so the server can drop this object."""
         return self.log is None and self.trace is None and not self.hooks and self.since is None
 
     def count_from(self, now: float) -> None:
@@ -71,7 +86,7 @@ class Debug:
         self.messages_in = self.messages_out = 0
 
     def statistics(self, now: float) -> ServerStatistics | None:
-        """The statistics so far; None if they are off."""
+        """Return the statistics so far; None if they are off."""
         if self.since is None:
             return None
         return ServerStatistics(
@@ -82,7 +97,7 @@ class Debug:
         )
 
     def happened(self, kind: str, what: Any, who: str) -> None:
-        """Take note of an event in the server `who`."""
+        """Record an event in the server `who`."""
         if kind == "in":
             self.messages_in += 1
         elif kind == "out":
@@ -95,9 +110,7 @@ class Debug:
         for key, (hook, state) in list(self.hooks.items()):
             try:
                 state = hook(state, event)
-            except (
-                Exception
-            ):  # the hook's bug ends the hook, as in OTP, and not the server that is looked at
+            except Exception:  # the hook's bug ends the hook and not the server, as in OTP
                 state = DONE
             if state is DONE:
                 del self.hooks[key]
@@ -106,3 +119,57 @@ class Debug:
 
 
 _ARROWS = {"in": "<-", "out": "->", "noreply": "=="}
+
+
+@define
+class SystemFailure:
+    """The answer to a request that raised."""
+
+    error: Exception
+
+
+@define(kw_only=True)
+class ServerStatus:
+    """The status of a server, as `actors.sys.get_status` and crash reports show it.
+
+    A server redacts it by overriding `format_status`.
+
+    Attributes:
+        pid: The process.
+        server: The name of the class.
+        parent: The process whose end stops it: the one that it was started linked to, the runtime if no process started
+            it, and otherwise the server itself.
+        dictionary: The process dictionary.
+        suspended: `actors.sys.suspend` has suspended it.
+        state: Its state.
+        message: The last message that it handled.
+        reason: The reason of its end, in crash reports.
+        log: The events that `actors.sys.log` has kept.
+    """
+
+    pid: Pid
+    server: str
+    parent: Pid
+    dictionary: dict[Any, Any] = field(factory=dict)
+    suspended: bool = False
+    state: Any = None
+    message: Any = None
+    reason: ExitReason = None
+    log: list[Any] = field(factory=list)
+
+
+def redacted(
+    format_status: Callable[[ServerStatus], ServerStatus], status: ServerStatus
+) -> ServerStatus:
+    """Return the status after `format_status`. If that fails, return one that hides the server's own data."""
+    try:
+        shown = format_status(status)
+        if isinstance(shown, ServerStatus):
+            return shown
+        problem = f"format_status returned {type(shown).__name__}, not the status"
+    except Exception as error:  # another bug must not prevent a crash report
+        problem = f"format_status raised {type(error).__name__}"
+    marker = f"<hidden: {problem}>"
+    status.state = status.message = marker
+    status.log = []
+    return status

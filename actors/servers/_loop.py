@@ -1,33 +1,28 @@
-"""The loop of a GenServer: take a message, run its callback, do what the result says."""
+"""The loop of a GenServer: it takes a message, runs its callback, and carries out the result."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol
 
 import trio
 from trio.lowlevel import wait_task_rescheduled
 
-from actors._kernel.callbacks import serves, starting
-from actors._kernel.process import Process, current_process
 from actors._kernel.reasons import escaping, reason_of
+from actors._kernel.runtime import Process, current_process
 from actors.errors import InvalidReturn, ProcessExit, ProcessKilled, StartError, StartIgnored
 from actors.exits import NORMAL, ExitReason, is_normal_exit
 from actors.messages import Exit, Timeout
 from actors.process import receive
-from actors.servers._debug import Debug
-from actors.servers._envelopes import CallRequest, Cast
-from actors.servers._system import ServerStatus, SystemFailure, SystemRequest, redacted
+from actors.servers._calls import CallRequest, Cast, Sender, StopRequest, SystemRequest
+from actors.servers._debug import Debug, ServerStatus, SystemFailure, redacted
 from actors.servers.results import MISSING, Continue, Fail, Ignore, NoReply, Reply, Stop, Within
 
-if TYPE_CHECKING:
-    from actors.servers.gen_server import GenServer, Sender
+__all__ = ["Callbacks", "Loop", "serve"]
 
-__all__ = ["Loop", "StopRequest", "serve"]
-
-# Messages that a server handles before it lets the others run, if it always finds one. Large enough that the switch
-# costs nothing next to the work, small enough that a flooded server holds the rest up for well under a millisecond.
+# The messages that a busy server handles before it lets other tasks run. Large enough that the switch costs little next
+# to the work. Small enough that a flooded server delays the others by well under a millisecond.
 FAIRNESS = 64
 
 AFTER_CALL = ("Reply(value)", "NoReply()", "Stop(reason)")
@@ -42,20 +37,22 @@ AFTER_INIT = (
 )
 
 
-class StopRequest:
-    """The system request of `stop`."""
+class Callbacks(Protocol):
+    """The instance of a server, as its loop uses it: `actors.servers.gen_server.GenServer`."""
 
-    __slots__ = ("reason",)
+    state: Any
 
-    def __init__(self, reason: ExitReason) -> None:
-        self.reason = reason
-
-    def __repr__(self) -> str:
-        return f"stop with {self.reason!r}"
+    async def init(self, *args: Any, **kwargs: Any) -> Any: ...
+    async def handle_call(self, request: Any, sender: Sender) -> Any: ...
+    async def handle_cast(self, message: Any) -> Any: ...
+    async def handle_info(self, message: Any) -> Any: ...
+    async def handle_continue(self, argument: Any) -> Any: ...
+    async def terminate(self, reason: ExitReason) -> None: ...
+    def format_status(self, status: ServerStatus) -> ServerStatus: ...
 
 
 class _Stopping(Exception):
-    """Carries a decision to stop out of the dispatch, to the one place that terminates."""
+    """A decision to stop, on its way out of the dispatch to the one place that terminates."""
 
     def __init__(
         self, reason: ExitReason, sender: Sender | None = None, value: Any = MISSING
@@ -65,9 +62,10 @@ class _Stopping(Exception):
         self.value = value
 
 
-@serves
-async def serve(cls: type[GenServer[Any]], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-    """What the process of a server runs."""
+async def serve(
+    cls: Callable[[], Callbacks], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> None:
+    """Run a server in the current process, until it ends."""
     process = current_process.get()
     assert process is not None
     server = cls()
@@ -76,10 +74,10 @@ async def serve(cls: type[GenServer[Any]], args: tuple[Any, ...], kwargs: dict[s
 
 
 async def _init(
-    process: Process, server: GenServer[Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    process: Process, server: Callbacks, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Continue | Within | None:
     slot = process.start_slot
-    if process.runtime.instruments and (waits := starting(process, "init", args)) is not None:
+    if process.runtime.instruments and (waits := process.starting("init", args)) is not None:
         await waits
     result = await server.init(*args, **kwargs)
     if result is None or isinstance(result, (Continue, Within)):
@@ -87,8 +85,8 @@ async def _init(
             slot.ack()
             process.start_slot = None
             if isinstance(result, Continue):
-                # The start returns before the continue runs. One round of the loop wakes the starter, but it may come
-                # after this process in that round; so it takes two.
+                # The start returns before the continue runs. The starter may come after this process in the next
+                # scheduler turn, so wait for two turns.
                 await trio.lowlevel.cancel_shielded_checkpoint()
                 await trio.lowlevel.cancel_shielded_checkpoint()
         return result
@@ -104,7 +102,7 @@ async def _init(
 
 
 class Loop:
-    """One server's loop, with what it must remember between messages."""
+    """The loop of one server, and the state that it keeps between messages."""
 
     __slots__ = (
         "before",
@@ -117,7 +115,7 @@ class Loop:
         "suspended",
     )
 
-    def __init__(self, process: Process, server: GenServer[Any]) -> None:
+    def __init__(self, process: Process, server: Callbacks) -> None:
         self.process = process
         self.server = server
         self.before: Any = None
@@ -136,12 +134,12 @@ class Loop:
         except _Stopping as stopping:
             await self._stop(stopping)
         except (trio.Cancelled, GeneratorExit):
-            # An exit signal was accepted, or the task is being thrown away. As in OTP, no callback runs any more.
+            # The process accepted an exit signal, or Python discards the task. As in OTP, no callback runs any more.
             raise
         except BaseException as error:
             if self.process.dying or escaping(error) is not None:
                 raise
-            # Whatever a callback does wrong ends this server in order: old state back, terminate, then the same error.
+            # A failing callback ends this server in order: restore the old state, terminate, raise the same error.
             self.server.state = self.before
             await self._terminate(reason_of(error))
             raise
@@ -149,23 +147,23 @@ class Loop:
     async def _stop(self, stopping: _Stopping) -> None:
         process, reason = self.process, stopping.reason
         if process.dying:
-            # A signal came while the callback decided to stop. The signal is what ends it, without any callback.
+            # A signal arrived while the callback decided to stop. The signal ends the server, without any callback.
             raise ProcessKilled(process.reason) from None
         try:
             await self._terminate(reason)
         finally:
-            # Only now, and even if terminate failed: who gets this answer may rely on the cleaning up being done.
+            # Only now, even if terminate failed: the caller may rely on the clean-up.
             if stopping.sender is not None and not process.dying:
-                stopping.sender._answer(stopping.value)
+                stopping.sender.answer(stopping.value)
         raise ProcessExit(reason) from None
 
     async def _terminate(self, reason: ExitReason) -> None:
-        # What a crash report should say; left with the process before, because terminate may be what fails. A function,
-        # because mostly nobody asks.
+        # The context of a crash report. Set before terminate runs, because terminate may fail. A function, because
+        # most ends need no report.
         process = self.process
         process.context = lambda: self._explain(reason)
         if process.runtime.instruments:
-            waits = starting(process, "terminate", reason)
+            waits = process.starting("terminate", reason)
             if waits is not None:
                 await waits
         await self.server.terminate(reason)
@@ -180,7 +178,7 @@ class Loop:
         }
 
     async def _serve_messages(self) -> None:  # noqa: C901, PLR0912, PLR0915 - one dispatch, spelled out for speed
-        # The hot path of everything: one message costs no call here but the callback's own.
+        # The hottest path of all: one message costs no call here except the callback.
         process, server, mailbox = self.process, self.server, self.process.mailbox
         budget, deadline = FAIRNESS, math.inf
         result: Any
@@ -194,10 +192,10 @@ class Loop:
                 deadline, self.deadline = self.deadline, math.inf
             else:
                 budget = FAIRNESS
-                # What an idle server handled last is not its to keep alive.
+                # An idle server must not keep its last message in memory.
                 message = result = self.message = self.before = None
                 if not queue and self.deadline == math.inf:
-                    queue = ()  # the mailbox gives up its empty one, and so must this
+                    queue = ()  # the mailbox drops its empty queue, so this must not keep it
                     await wait_task_rescheduled(mailbox.parking())
                     continue
                 if not await self._pause():
@@ -214,7 +212,7 @@ class Loop:
                 if type(result) is Reply:
                     if self.debug is not None:
                         self.debug.happened("out", result.value, process.describe())
-                    message.sender._answer(result.value)
+                    message.sender.answer(result.value)
                     if result.then is not None:
                         await self._apply(result.then, "handle_call", AFTER_CALL)
                 elif type(result) is Stop and result.reply is not MISSING:
@@ -240,10 +238,10 @@ class Loop:
                 self.debug.happened("noreply", server.state, process.describe())
 
     async def _pause(self) -> bool:
-        """Let others run, or wait for a message. Returns True if the lull that was asked for has come."""
+        """Let other tasks run, or wait for a message. Returns True if the requested quiet time has passed."""
         mailbox = self.process.mailbox
         if mailbox.queue:
-            # Shielded: a cancellation is seen by `dying`, between messages, and a message is never lost to it.
+            # Shielded: the loop checks `dying` between messages, so a cancellation loses no message.
             await trio.lowlevel.cancel_shielded_checkpoint()
             return False
         if await mailbox.park_until(self.deadline, self.process.runtime.timers) or mailbox.queue:
@@ -256,23 +254,23 @@ class Loop:
         for instrument in process.runtime.instruments:
             instrument.message_received(process.pid, message)
         if kind is CallRequest:
-            return starting(process, "handle_call", message.request)
+            return process.starting("handle_call", message.request)
         if kind is Cast:
-            return starting(process, "handle_cast", message.message)
+            return process.starting("handle_cast", message.message)
         if kind is SystemRequest or (kind is Exit and process.is_stopped_by(message.pid)):
-            # No callback is for these.
+            # These have no callback.
             return None
-        return starting(process, "handle_info", message)
+        return process.starting("handle_info", message)
 
     # Requests of actors.sys
 
-    async def _system(self, message: SystemRequest, deadline: float) -> None:
+    async def _system(self, message: SystemRequest[Loop], deadline: float) -> None:
         if deadline != math.inf:
-            # As in OTP, looking at a server starts the lull that it waits for anew.
+            # As in OTP, a system request restarts the server's timeout.
             self.deadline = trio.current_time() + self.interval
         self._answer(message)
-        # Only system requests, and the end of its parent, reach a suspended server. Without a limit: being suspended
-        # is what somebody wanted, until they want something else.
+        # Only system requests, and the end of its parent, reach a suspended server. There is no time limit: the
+        # server stays suspended until `resume`.
         while self.suspended:
             waiting = await receive(self._is_urgent)
             if type(waiting) is Exit:
@@ -284,17 +282,17 @@ class Loop:
             type(message) is Exit and self.process.is_stopped_by(message.pid)
         )
 
-    def _answer(self, message: SystemRequest) -> None:
+    def _answer(self, message: SystemRequest[Loop]) -> None:
         if isinstance(message.request, StopRequest):
             raise _Stopping(message.request.reason)
         try:
             answer = message.request(self)
-        except Exception as error:  # a request is somebody else's code: what it raises is theirs
+        except Exception as error:  # the requester gets the exceptions of its own code
             answer = SystemFailure(error)
-        message.sender._answer(answer)
+        message.sender.answer(answer)
 
     def suspend(self) -> None:
-        """Handle nothing but system requests, until `resume`."""
+        """Handle only system requests, until `resume`."""
         self.suspended = True
 
     def resume(self) -> None:
@@ -302,7 +300,7 @@ class Loop:
         self.suspended = False
 
     def status(self, reason: ExitReason = None) -> ServerStatus:
-        """What is known of this server, as it wants to be shown."""
+        """Return the status of this server, redacted by the server itself."""
         process = self.process
         status = ServerStatus(
             pid=process.pid,
@@ -318,7 +316,7 @@ class Loop:
         return redacted(self.server.format_status, status)
 
     async def _apply(self, result: Any, callback: str, expected: tuple[str, ...]) -> None:
-        """Do what the result of a callback says, and what the results of the continues that it asks for say."""
+        """Carry out the result of a callback, and the results of the continues that follow from it."""
         while True:
             kind = type(result)
             if kind is NoReply:
@@ -339,7 +337,7 @@ class Loop:
             self.message = result
             self.before = self.server.state
             if self.process.runtime.instruments:
-                waits = starting(self.process, "handle_continue", result.argument)
+                waits = self.process.starting("handle_continue", result.argument)
                 if waits is not None:
                     await waits
             result = await self.server.handle_continue(result.argument)

@@ -1,14 +1,14 @@
-"""Agents: processes that keep a value, and do with it what others tell them.
+"""Agents: processes that keep a value, and apply the functions of their callers to it.
 
     stock = await Agent.start_link(dict)
     await Agent.update(stock, lambda goods: {**goods, "apples": 3})
     await Agent.get(stock, lambda goods: goods["apples"])       # 3
 
-A server knows what may be done with its state; an agent lets everybody say so: a request is a function, which runs in
-the agent's process. That is right for a value that a few functions of one module share. As soon as there are rules
-about the value, or something happens by itself, write a `GenServer`: the rules then stand in one place.
+A server decides what happens to its state. An agent lets its callers decide: a request is a function, which runs in
+the agent's process. That suits a value that a few functions of one module share. If the value has rules, or if it
+changes without a request, write a `GenServer`: then the rules are in one place.
 
-The rules are those of Elixir's Agent, which is a GenServer, as this one is.
+The rules are those of Elixir's Agent. Like it, this one is a GenServer.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ T = TypeVar("T")
 
 @frozen
 class _Request:
-    """A function for the agent to run on its value, with further arguments."""
+    """A function for the agent to apply to its value, with further arguments."""
 
     kind: str
     function: Callable[..., Any]
@@ -41,23 +41,23 @@ class _Request:
 
 
 class Agent(GenServer[Any]):
-    """A process that keeps a value. Everything is said to it through the static methods.
+    """A process that keeps a value. Use it through the static methods.
 
         counter = await Agent.start_link(lambda: 0, name="counter")
         await Agent.update("counter", lambda count: count + 1)
         await Agent.get_and_update("counter", lambda count: (count, 0))      # 1
 
-    `start_link(function, *args, name=...)` (and `start`, without the link) makes the value, in the new process, with
-    `function(*args)`, and returns when that is done; what it raises is a StartError, and reaches the caller over the
-    link as the failure of any init does.
+    `start_link(function, *args, name=...)` (and `start`, without the link) makes the value in the new process, with
+    `function(*args)`, and then returns. An exception becomes a StartError and also reaches the caller over the link,
+    as for any init that fails.
 
-    Functions are plain ones: an agent that waited would make everybody wait. They run one after another, in the agent,
-    so a slow one holds up all others; and what one raises ends the agent, because nobody knows any more what the value
-    is worth. The caller gets ServerExit, with the exception in its `reason`. To let a mistake be the caller's alone,
-    take the value out with `get` and compute with it there.
+    Functions must be plain: an agent that waited would make all callers wait. They run one after another in the
+    agent, so a slow one delays all others. An exception ends the agent, because its value may be damaged. The caller
+    gets ServerExit, with the exception in its `reason`. To keep a mistake in the caller, take the value out with
+    `get` and compute there.
 
-    What `get` returns is not copied: a mutable value that is returned as a whole is shared, which is what agents are
-    there to avoid. Return what is needed of it.
+    `get` does not copy its result. A mutable value that is returned as a whole is shared, which agents are meant to
+    avoid. Return only the part that you need.
     """
 
     @final
@@ -69,16 +69,16 @@ class Agent(GenServer[Any]):
         """Return `function(value, *args)`, computed in the agent.
 
         Args:
-            agent: a pid or a name.
-            function: a plain function of the value.
-            *args: further arguments for it.
-            timeout: seconds to wait for the answer.
+            agent: A pid or a name.
+            function: A plain function of the value.
+            *args: Further arguments for it.
+            timeout: The time limit in seconds.
 
         Raises:
-            ServerExit: the agent ended first, maybe because the function raised.
-            CallTimeout: no answer in time. The agent will still run the function.
-            NoProcess: there is no such agent.
-            TypeError: the function is async.
+            ServerExit: The agent ended first, possibly because the function raised.
+            CallTimeout: The agent did not answer in time. It will still run the function.
+            NoProcess: There is no such agent.
+            TypeError: The function is async.
         """
         result: T = await _ask(agent, "get", function, args, timeout)
         return result
@@ -87,7 +87,7 @@ class Agent(GenServer[Any]):
     async def update(
         agent: object, function: Callable[..., object], *args: Any, timeout: float = 5.0
     ) -> None:
-        """Replace the value with `function(value, *args)`, and wait until it is done. Raises what `get` does."""
+        """Replace the value with `function(value, *args)`, and wait until it is done. Raises the errors of `get`."""
         await _ask(agent, "update", function, args, timeout)
 
     @staticmethod
@@ -97,25 +97,25 @@ class Agent(GenServer[Any]):
         *args: Any,
         timeout: float = 5.0,
     ) -> T:
-        """Do both in one step: `function(value, *args)` returns what to answer and the new value.
+        """Return one value and store another: `function(value, *args)` returns the answer and the new value.
 
             ticket = await Agent.get_and_update(queue, lambda next_one: (next_one, next_one + 1))
 
-        Raises what `get` does. A function that does not return a pair ends the agent with InvalidReturn.
+        Raises the errors of `get`. If the function does not return a pair, the agent ends with InvalidReturn.
         """
         result: T = await _ask(agent, "get_and_update", function, args, timeout)
         return result
 
     @staticmethod
     def cast(agent: object, function: Callable[..., object], *args: Any) -> None:
-        """Replace the value with `function(value, *args)` some time soon. Never waits; an unknown agent is no error."""
+        """Replace the value with `function(value, *args)` soon. Never waits. An unknown agent is not an error."""
         gen_server.cast(agent, _Request("update", _plain(function), args))
 
     @staticmethod
     async def stop(
         agent: object, reason: ExitReason = NORMAL, *, timeout: float = math.inf
     ) -> None:
-        """Ask the agent to stop, and wait until it has; as `actors.servers.gen_server.stop`."""
+        """Stop the agent, and wait until it has ended; see `actors.servers.gen_server.stop`."""
         await gen_server.stop(agent, reason, timeout=timeout)
 
     # The agent's side
@@ -160,7 +160,7 @@ def _plain(function: Callable[..., T]) -> Callable[..., T]:
 def _run(function: Callable[..., Any], *args: Any) -> Any:
     result = function(*args)
     if inspect.iscoroutine(result):
-        result.close()  # it would warn that it was never awaited, beside this error
+        result.close()  # this error replaces Python's warning that it was never awaited
         raise _waits(function)
     return result
 

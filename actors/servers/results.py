@@ -1,11 +1,11 @@
-"""What the callbacks of a server may return: small values with names, never tuples.
+"""Results of server callbacks: small values with names, never tuples.
 
-A callback that has nothing to say returns None. `handle_call` alone must say whether it answers.
+A callback without a result returns None. Only `handle_call` must say whether it answers:
 
     async def handle_call(self, request, sender):
         return Reply(self.state)
 
-Where OTP puts a timeout or a continue in a fixed position of a tuple, these take it as `then`.
+OTP puts a timeout or a continue in a fixed position of a tuple. Here they are the argument `then`.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ MISSING: Final = _Missing()
 
 @define
 class Continue:
-    """Run `handle_continue(argument)` next, before any message that is waiting."""
+    """Run `handle_continue(argument)` next, before any waiting message."""
 
     argument: Any = None
 
 
 @define
 class Within:
-    """Expect a message within `seconds`; if none comes, `handle_info` gets a `Timeout`.
+    """Expect a message within `seconds`. If none arrives, `handle_info` gets a `Timeout`.
 
-    A lull detector: any message ends it, and a result that does not ask again does not renew it. With 0 seconds a
-    message that is already waiting still wins. For "do this next, whatever happens" use `Continue`.
+    Any message ends the wait, and only another `Within` renews it. With 0 seconds a waiting message still comes
+    first. To run something next in any case, use `Continue`.
     """
 
     seconds: float
@@ -51,7 +51,7 @@ Then: TypeAlias = Continue | Within | None
 
 @define
 class Reply:
-    """Answer the caller with `value`, then go on."""
+    """Answer the caller with `value`, then continue."""
 
     value: Any = None
     then: Then = field(default=None, kw_only=True)
@@ -59,14 +59,14 @@ class Reply:
 
 @define
 class NoReply:
-    """Go on without an answer; from `handle_call` it means that `reply` will be used later."""
+    """Continue without an answer. From `handle_call` it means that `reply` comes later."""
 
     then: Then = field(default=None, kw_only=True)
 
 
 @define
 class Stop:
-    """Stop with `reason`; a `reply` is sent after `terminate` has run."""
+    """Stop with `reason`. The server sends a `reply` after `terminate` has run."""
 
     reason: ExitReason = NORMAL
     reply: Any = field(default=MISSING, kw_only=True)
@@ -74,15 +74,15 @@ class Stop:
 
 @define
 class Ignore:
-    """From `init`: do not run, and say so without an error."""
+    """From `init`: do not run. The starter gets StartIgnored, which is not a failure."""
 
 
 @define
 class Fail:
-    """From `init`: could not start because of `reason`. Quiet: no crash report, and the starter lives.
+    """From `init`: the start failed because of `reason`. There is no crash report, and the starter lives.
 
-    The documented way to fail. `Stop(reason)` from init also works, but its exit signal reaches the starter over the
-    link and takes a starter that does not trap exits with it, as in OTP.
+    This is the documented way to fail. `Stop(reason)` from init also works, but its exit signal reaches the starter
+    over the link. As in OTP, it ends a starter that does not trap exits.
     """
 
     reason: ExitReason

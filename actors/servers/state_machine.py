@@ -17,13 +17,13 @@
     door = await Door.start_link()
     cast(door, "open")
 
-Each state is a method, and every event comes to the method of the state that the machine is in: what is possible in a
-state stands in one place. A server with an `if self.open` in every callback is a state machine that has not been
-written as one; a server without is not, and should stay a `GenServer`.
+Each state is a method, and the method of the current state gets every event. So everything that is possible in a
+state is in one place. If every callback of a server has an `if self.open`, write a state machine. Otherwise a
+`GenServer` is enough.
 
-After OTP's gen_statem, with state functions and enter calls. Left out: generic (named) timeouts, for which there is
-`actors.timers.send_after`, events that a state makes for itself, and changing the callback module. An event timeout
-of 0 seconds lets the messages that wait already come first, as everywhere in this package.
+This follows OTP's gen_statem, with state functions and enter calls. Three things are left out: named timeouts (use
+`actors.timers.send_after`), events that a state makes for itself, and changing the callback module. An event timeout
+of 0 seconds lets waiting messages come first, as everywhere in this package.
 """
 
 from __future__ import annotations
@@ -31,27 +31,16 @@ from __future__ import annotations
 import inspect
 import math
 from collections import deque
-from typing import Any, final
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeAlias, final
 
 import trio
+from attrs import define, field
 
-from actors._kernel.process import require_process
+from actors._kernel.current import require_process
 from actors.errors import InvalidCallback, InvalidReturn
 from actors.messages import Timeout
 from actors.refs import TimerRef
-from actors.servers._state_events import (
-    CallEvent,
-    CastEvent,
-    EnterEvent,
-    EventTimeout,
-    InfoEvent,
-    KeepState,
-    NextState,
-    State,
-    StateEvent,
-    StateResult,
-    StateTimeout,
-)
 from actors.servers.gen_server import GenServer, Sender, reply
 from actors.servers.results import MISSING, Continue, Fail, Ignore, NoReply, Stop, Within
 from actors.timers import cancel_timer, send_after
@@ -75,6 +64,107 @@ AFTER_ENTER = ("KeepState() without postpone", "Stop(reason)", "None")
 AFTER_BEGIN = ("NextState(self.a_state)", "Ignore()", "Fail(reason)", "Stop(reason)")
 
 
+@define
+class CallEvent:
+    """A `call`. Answer it with the `reply` of a result, or later with `actors.reply(sender, value)`."""
+
+    request: Any
+    sender: Sender
+
+
+@define
+class CastEvent:
+    """A `cast`."""
+
+    message: Any
+
+
+@define
+class InfoEvent:
+    """Any other message: from `send`, `Down`, `Exit` of a linked process."""
+
+    message: Any
+
+
+@define
+class EnterEvent:
+    """The machine has entered this state. `previous` is the name of the state before, None at the start."""
+
+    previous: str | None
+
+
+@define
+class StateTimeout:
+    """The machine has been in this state for the time of `state_timeout`."""
+
+
+@define
+class EventTimeout:
+    """No event has happened for the time of `event_timeout`."""
+
+
+StateEvent: TypeAlias = CallEvent | CastEvent | InfoEvent | EnterEvent | StateTimeout | EventTimeout
+"""The argument of a state method."""
+
+
+def _check(result: KeepState | NextState) -> None:
+    for name in ("state_timeout", "event_timeout"):
+        seconds = getattr(result, name)
+        # This form also refuses NaN.
+        if seconds is not None and not seconds >= 0:
+            raise ValueError(f"{name} is {seconds!r}; write seconds from 0, or math.inf for none")
+    if result.postpone and result.reply is not MISSING:
+        raise ValueError(
+            "a postponed event gets its answer when it is handled; drop reply or drop postpone"
+        )
+
+
+@define(kw_only=True)
+class KeepState:
+    """The event is handled, and the machine stays in its state.
+
+    Attributes:
+        reply: The answer, if the event is a call.
+        state_timeout: The seconds after which this state gets a `StateTimeout`, from now. `math.inf` turns it off, None
+            leaves it unchanged. It ends with the state.
+        event_timeout: The seconds after which this state gets an `EventTimeout`, unless another event happens before.
+        postpone: Handle this event later: it comes again after the next change of state, before any newer event.
+    """
+
+    reply: Any = MISSING
+    state_timeout: float | None = None
+    event_timeout: float | None = None
+    postpone: bool = False
+
+    def __attrs_post_init__(self) -> None:
+        _check(self)
+
+
+@define
+class NextState:
+    """The event is handled, and the machine enters another state: `NextState(self.open)`.
+
+    Postponed events come next, and the timeout of the old state ends. The current state as the target means to stay
+    in it. The other fields are those of `KeepState`; timeouts are for the new state.
+    """
+
+    state: State
+    reply: Any = field(default=MISSING, kw_only=True)
+    state_timeout: float | None = field(default=None, kw_only=True)
+    event_timeout: float | None = field(default=None, kw_only=True)
+    postpone: bool = field(default=False, kw_only=True)
+
+    def __attrs_post_init__(self) -> None:
+        _check(self)
+
+
+StateResult: TypeAlias = KeepState | NextState | Stop | None
+"""The result of a state method; None if the state does not handle the event."""
+
+State: TypeAlias = Callable[[Any], Awaitable[StateResult]]
+"""A state: a method of the machine, `async def open(self, event)`."""
+
+
 class StateMachine(GenServer[str]):
     """A state machine. Subclass it, write `begin` and a method for each state, and start it with `start_link`.
 
@@ -84,29 +174,29 @@ class StateMachine(GenServer[str]):
                     return NextState(self.unlocked, reply="click")
             return None
 
-    A state method gets one event, one of `CallEvent`, `CastEvent`, `InfoEvent`, `EnterEvent`, `StateTimeout` and
-    `EventTimeout`, and returns one of
+    A state method gets one event: a `CallEvent`, `CastEvent`, `InfoEvent`, `EnterEvent`, `StateTimeout` or
+    `EventTimeout`. It returns one of:
 
-    - `KeepState(...)`: handled; stay. The fields answer a call, set timeouts, or postpone the event;
-    - `NextState(self.other, ...)`: handled; go to another state. It gets an `EnterEvent` first, then everything that
-      was postponed, in the order in which it came, then what is new;
-    - `Stop(reason)`: stop. A `reply` in it is sent before `terminate`, as gen_statem does, and unlike a GenServer;
-    - None: this state has nothing to say to it. For an `EnterEvent` or an `InfoEvent` that is fine. Anything else was
-      sent on purpose, so the machine crashes, with a message that says what is missing.
+    - `KeepState(...)`: handled; stay. The fields answer a call, set timeouts, or postpone the event.
+    - `NextState(self.other, ...)`: handled; enter another state. That state gets an `EnterEvent` first, then the
+      postponed events in their order, then new events.
+    - `Stop(reason)`: stop. As in gen_statem, and unlike in a GenServer, its `reply` is sent before `terminate`.
+    - None: this state does not handle the event. That is fine for an `EnterEvent` or an `InfoEvent`. For any other
+      event the machine crashes, with a message that says what is missing.
 
-    In an `EnterEvent` the state cannot be changed again, nor the event postponed.
+    For an `EnterEvent`, the result cannot change the state again or postpone the event.
 
-    `self.state` is the name of the present state, for reading. What else the machine knows are attributes of its own;
-    unlike the state they are not set back when a state method fails. Everything that works on a `GenServer` works on
-    a machine: `call`, `cast`, `stop`, `actors.sys`, supervisors; so do its rules about `terminate`.
+    `self.state` is the name of the current state, for reading. Keep other data in attributes. Unlike the state, they
+    are not restored when a state method fails. Everything that works on a `GenServer` works on a machine: `call`,
+    `cast`, `stop`, `actors.sys` and supervisors. The rules for `terminate` are the same too.
     """
 
     async def begin(self, *args: Any, **kwargs: Any) -> NextState | Ignore | Fail | Stop:
-        """Set up the machine and say in which state it begins. `start_link` returns when this has returned.
+        """Set up the machine and return its first state. `start_link` returns when this has returned.
 
         Returns:
-            `NextState(self.a_state)`, with timeouts if you like; or `Ignore`, `Fail` or `Stop`, as from the `init` of
-            a server.
+            `NextState(self.a_state)`, possibly with timeouts; or `Ignore`, `Fail` or `Stop`, as from the `init` of a
+            server.
         """
         raise NotImplementedError(
             f"{type(self).__name__} has no begin; add one that returns NextState(self.your_first_state)"
@@ -144,7 +234,7 @@ class StateMachine(GenServer[str]):
         if type(message) is Timeout:
             return await self._happened(EventTimeout())
         if type(message) is _Alarm:
-            # Always the one that is set: whoever sets another takes this one out of the mailbox.
+            # Always the current one: setting another removes an old one from the mailbox.
             self._timer = self._alarm = None
             return await self._happened(StateTimeout())
         return await self._happened(InfoEvent(message))
@@ -152,11 +242,11 @@ class StateMachine(GenServer[str]):
     @final
     async def handle_continue(self, argument: Any) -> NoReply | Stop:
         if type(argument) is not EnterEvent:
-            # Two states that postpone an event to each other make an endless loop, which must not be everybody's.
+            # Two states that postpone an event to each other loop for ever. Other tasks must still run.
             await trio.lowlevel.checkpoint()
         return await self._happened(argument)
 
-    # One event at a time, so that after a failure the state is the one in which it failed
+    # One event at a time, so that after a failure the state is the one that failed
 
     async def _happened(self, event: StateEvent) -> NoReply | Stop:
         where = f"{type(self).__name__}.{self.state}"
@@ -190,8 +280,8 @@ class StateMachine(GenServer[str]):
             await super().handle_info(event.message)
         elif not isinstance(event, EnterEvent):
             raise NotImplementedError(
-                f"{where} returned None for {event!r}; add a case for it, or return KeepState() if "
-                "it means nothing in this state"
+                f"{where} returned None for {event!r}; add a case for it, or return KeepState() to "
+                "ignore it in this state"
             )
         return KeepState()
 
@@ -234,7 +324,7 @@ class StateMachine(GenServer[str]):
         timer, alarm = self._timer, self._alarm
         self._timer = self._alarm = None
         if timer is not None and cancel_timer(timer) is None:
-            # It has fired and waits in the mailbox, for a state that is over.
+            # It has fired already and waits in the mailbox, for the old state.
             require_process("state_timeout").mailbox.flush(lambda message: message is alarm)
 
 

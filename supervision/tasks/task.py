@@ -21,8 +21,8 @@ from typing import Any, Generic, Literal, TypeAlias, TypeVar, TypeVarTuple, fina
 import trio
 from attrs import frozen
 
+from actors.arguments import check_async
 from actors.exits import KILL, KILLED, NOPROC, SHUTDOWN, Crash, ExitReason
-from actors.functions import check_async
 from actors.links import demonitor, monitor, send_exit, unlink
 from actors.messages import Down
 from actors.process import current_pid, is_alive, receive, send, spawn, spawn_link

@@ -489,7 +489,7 @@ async def test_leaving_waits_for_zombies_and_names_them(caplog: pytest.LogCaptur
             spawn(swallower, label="undead")
             await settle()
         assert trio.current_time() == pytest.approx(100)
-    assert "Waiting for processes that do not let themselves be ended: undead" in caplog.text
+    assert "Waiting for processes that were killed and do not end: undead" in caplog.text
 
 
 # Tasks that outlive the process that started them

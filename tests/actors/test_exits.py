@@ -22,12 +22,6 @@ DROP, DELIVER, DIE = Verdict.DROP, Verdict.DELIVER, Verdict.DIE
 
 
 @pytest.mark.parametrize("trapping", [False, True])
-@pytest.mark.parametrize("reason", [NORMAL, SHUTDOWN, KILL, KILLED, "any"], ids=repr)
-def test_a_signal_over_a_link_that_is_gone_is_dropped(reason: Any, trapping: bool) -> None:
-    assert judge(reason, linked=True, link_active=False, trapping=trapping) == (DROP, reason)
-
-
-@pytest.mark.parametrize("trapping", [False, True])
 @pytest.mark.parametrize("from_self", [False, True])
 def test_a_direct_kill_kills_whatever_else_is_true(trapping: bool, from_self: bool) -> None:
     assert judge(KILL, linked=False, trapping=trapping, from_self=from_self) == (DIE, KILLED)

@@ -97,7 +97,9 @@ async def test_a_start_with_a_limit_that_is_no_number_starts_nothing(runtime: Ru
 async def test_a_scoped_spawn_with_a_limit_that_cannot_be_spawns_nothing(
     runtime: Runtime, shutdown: float
 ) -> None:
-    with pytest.raises(ValueError, match=f"scoped_spawn got shutdown={shutdown}; write seconds"):
+    with pytest.raises(
+        ValueError, match=rf"scoped_spawn\(\) got shutdown={shutdown}; write a number of seconds"
+    ):
         async with scoped_spawn(trio.sleep_forever, shutdown=shutdown):
             pass
     assert runtime.processes() == []

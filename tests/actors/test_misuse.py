@@ -278,7 +278,7 @@ NOT_ASYNC = [
     ),
     (
         lambda: None,
-        "None, which is no function; write {verb}(function, ...) with an async function",
+        "None, which is not a function; write {verb}(function, ...) with an async function",
     ),
 ]
 
@@ -345,7 +345,7 @@ async def test_a_function_that_turns_out_not_to_be_async_is_named_in_the_crash()
     assert isinstance(reason, Crash)
     assert isinstance(reason.exception, NotAsync)
     assert f"<lambda> ({_HERE}:" in str(reason.exception)
-    assert "which returned 7, and that cannot be awaited" in str(reason.exception)
+    assert "which returned 7, a value that cannot be awaited" in str(reason.exception)
 
 
 # Addresses
@@ -354,22 +354,22 @@ ADDRESSES = [
     (
         lambda: _Counter,
         (
-            "the class _Counter, and no process is registered under it; use the pid that "
-            "`await _Counter.start_link(...)` returns, or the name that it was given"
+            "the class _Counter, which is not the name of a process; use the pid that "
+            "`await _Counter.start_link(...)` returns, or the process's name"
         ),
     ),
     (
         lambda: _Plain,
         (
-            "the class _Plain, which is no process; write a pid, which spawn() and start_link() return, or a "
+            "the class _Plain, which is not a process; write a pid, which spawn() and start_link() return, or a "
             "registered name"
         ),
     ),
     (
         lambda: _Counter(),  # noqa: PLW0108 # to be told from the class
         (
-            "an instance of _Counter, which is no process: a server makes its own instance when it starts; use the pid "
-            "that `await _Counter.start_link(...)` returns"
+            "an instance of _Counter, which is not a process: a server makes its own instance when it starts; use the "
+            "pid that `await _Counter.start_link(...)` returns"
         ),
     ),
     (
@@ -382,7 +382,7 @@ ADDRESSES = [
     (
         lambda: _work,
         (
-            f"the function _work ({_HERE}:{_line(_work)}), which is no process; write a pid, which spawn() and "
+            f"the function _work ({_HERE}:{_line(_work)}), which is not a process; write a pid, which spawn() and "
             "start_link() return, or a registered name"
         ),
     ),
@@ -425,7 +425,7 @@ async def test_what_is_no_address_is_refused_where_it_is_used(
 async def test_a_name_where_only_a_pid_will_do_is_told_whereis(verb: Callable[..., Any]) -> None:
     async with open_runtime(), as_process():
         with pytest.raises(
-            NotAnAddress, match=r"got 'counter', which is no pid; whereis\(name\) finds"
+            NotAnAddress, match=r"got 'counter', which is not a pid; whereis\(name\) returns"
         ):
             result = verb("counter")
             if inspect.isawaitable(result):
@@ -435,7 +435,7 @@ async def test_a_name_where_only_a_pid_will_do_is_told_whereis(verb: Callable[..
 async def test_what_cannot_be_a_name_is_told_so() -> None:
     async with open_runtime():
         with pytest.raises(
-            NotAnAddress, match=r"\[1\] is not hashable, so it is no name; write a pid"
+            NotAnAddress, match=r"\[1\] is not hashable, so it cannot be a name; write a pid"
         ):
             send([1], "news")
 
@@ -573,7 +573,7 @@ async def test_an_asyncio_function_in_a_process_is_told_what_to_use_instead(
 ) -> None:
     async with open_runtime():
         await wait_exit(spawn(handler))
-    assert "needs the event loop of asyncio, and processes run on Trio" in caplog.text
+    assert "needs the event loop of asyncio, but processes run on Trio" in caplog.text
     assert "docs/howto/use-blocking-and-asyncio-libraries.md" in caplog.text
     assert (Path(actors.__file__).parents[1] / ASYNCIO_ADVICE.rpartition(" ")[2]).is_file()
 

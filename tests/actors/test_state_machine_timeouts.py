@@ -178,5 +178,5 @@ def test_a_timeout_in_the_past_is_refused(field: str, seconds: float) -> None:
 
 
 def test_a_postponed_event_cannot_be_answered_yet() -> None:
-    with pytest.raises(ValueError, match=r"answered when it is handled"):
+    with pytest.raises(ValueError, match=r"its answer when it is handled"):
         KeepState(postpone=True, reply=1)

@@ -16,7 +16,7 @@ from actors import (
     receive,
     send_after,
 )
-from actors.timers import TimerQueue
+from actors._kernel.timer_queue import TimerQueue
 from tests.actors.helpers import dead_process, in_process, nothing_arrives
 
 
@@ -156,7 +156,7 @@ async def test_a_timer_that_is_over_keeps_no_process_alive() -> None:
     timer = send_after(current_pid(), "tick", 1)
     assert isinstance(timer, TimerRef)
     await receive()
-    assert timer._owner is None
+    assert timer.owner is None
     timer = send_after(current_pid(), "tick", 1)
     cancel_timer(timer)
-    assert timer._owner is None
+    assert timer.owner is None

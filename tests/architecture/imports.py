@@ -14,7 +14,6 @@ from tests.architecture.sources import LAYERS, Source
 PURE = (
     "actors._kernel.link_graph",
     "actors.registry._table",
-    "actors.servers._state_events",
     "actors.exits",
     "actors.messages",
     "actors.refs",

@@ -43,6 +43,7 @@ from actors import (
     unlink,
 )
 from actors._kernel.checks import CheckedRuntime
+from actors._kernel.runtime import record_of
 from actors.errors import ProcessKilled
 from tests.properties.signal_model import Model
 from tests.virtual_clock import run_on_virtual_clock
@@ -95,7 +96,7 @@ class Play(Instrument):
 
     def act(self, number: int, verb: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Do something in the name of a process, without letting anybody run."""
-        process = self.pids[number]._process
+        process = record_of(self.pids[number])
         assert process is not None
         if process.task is None:
             raise AssertionError("everybody has run before")
@@ -170,7 +171,7 @@ class Play(Instrument):
 
     def compare(self, *, waited: bool) -> None:
         for number, (pid, modelled) in enumerate(zip(self.pids, self.model.processes, strict=True)):
-            process = pid._process
+            process = record_of(pid)
             assert (process is not None) is modelled.alive
             if process is None:
                 continue
@@ -186,7 +187,7 @@ class Play(Instrument):
             assert list(watchers) == refs
 
     def mailbox(self, pid: Pid) -> list[Any]:
-        process = pid._process
+        process = record_of(pid)
         assert process is not None
         numbers = {ref: number for number, ref in self.refs.items()}
         found: list[Any] = []

@@ -10,7 +10,7 @@ import trio
 
 from actors.instrumentation.environment import Environment
 from actors.refs import Pid
-from actors.runtime import Runtime
+from actors.runtime import EnvironmentLike, Runtime
 from supervision.chaos.faults.kinds import (
     HalfOpen,
     HoldConnection,
@@ -209,7 +209,7 @@ def _boot(nodes: NodeControl, name: str) -> None:
 class _SkewedEnvironment(Environment):
     """Whatever a runtime had, but for the time of day."""
 
-    def __init__(self, inner: Environment) -> None:
+    def __init__(self, inner: EnvironmentLike) -> None:
         self.inner = inner
         self.seconds = 0.0
 

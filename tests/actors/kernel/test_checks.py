@@ -36,16 +36,17 @@ from actors import (
     wait_exit,
 )
 from actors._kernel.checks import CheckedRuntime, InvariantBroken
+from actors._kernel.current import Monitor
 from actors._kernel.link_graph import LinkGraph
 from actors._kernel.mailbox import Mailbox
-from actors._kernel.process import Monitor, Process
+from actors._kernel.runtime import Process, record_of
+from actors._kernel.timer_queue import TimerQueue
 from actors.servers import _loop as _server_loop
-from actors.timers import TimerQueue
 from tests.actors.helpers import idle, settle
 
 
 def process(pid: Pid) -> Process:
-    found = pid._process
+    found = record_of(pid)
     assert found is not None
     return found
 
@@ -79,7 +80,7 @@ async def test_1_a_second_end_is_noticed() -> None:
         record = process(spawn(idle))
         kill(record.pid)
         await settle()
-        runtime._end(record, NORMAL)
+        runtime.end(record, NORMAL)
 
     assert "was ended a second time" in await broken(1, sabotage)
 
@@ -135,7 +136,7 @@ async def test_2_a_link_with_the_dead_is_noticed() -> None:
 async def test_3_an_exception_that_reaches_the_nursery_is_noticed() -> None:
     async def sabotage(runtime: CheckedRuntime) -> None:
         def fails(record: Process, error: BaseException) -> Any:
-            runtime._end(record, NORMAL)
+            runtime.end(record, NORMAL)
             return error
 
         runtime._failed = fails  # type: ignore[assignment]
@@ -213,7 +214,7 @@ async def test_5_a_call_that_returns_and_is_still_waited_for_is_noticed(
         def forget_half(sender: Sender) -> None:
             sender._done = True
 
-        monkeypatch.setattr(Sender, "_abandon", forget_half)
+        monkeypatch.setattr(Sender, "abandon", forget_half)
         spawn(calls, spawn(idle))
 
     assert "its call before is still active" in await broken(5, sabotage)

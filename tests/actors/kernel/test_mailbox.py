@@ -6,7 +6,7 @@ import pytest
 import trio
 
 from actors._kernel.mailbox import Mailbox
-from actors.timers import TimerQueue
+from actors._kernel.timer_queue import TimerQueue
 from tests.actors.helpers import settle
 
 

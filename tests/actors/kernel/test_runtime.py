@@ -369,3 +369,25 @@ def test_a_runtime_under_asyncio_says_that_it_needs_trio() -> None:
 
     with pytest.raises(RuntimeError, match=r"processes run on Trio.*--worker-class trio"):
         asyncio.run(main())
+
+
+async def test_the_process_of_a_task_is_known_before_its_first_step() -> None:
+    async def with_helper() -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(trio.sleep_forever)
+            await trio.sleep_forever()
+
+    async with open_runtime() as runtime:
+        assert runtime.nursery is not None
+        before = runtime.nursery.child_tasks
+        pid = spawn(with_helper)
+        (task,) = runtime.nursery.child_tasks - before
+        assert runtime.process_of(task) is pid
+        await settle()
+        assert runtime.process_of(task) is pid
+        ((helper,),) = (nursery.child_tasks for nursery in task.child_nurseries)
+        assert runtime.process_of(helper) is None
+        assert runtime.process_of(trio.lowlevel.current_task()) is None
+        kill(pid)
+        await settle()
+        assert runtime.process_of(task) is None

@@ -93,7 +93,7 @@ async def test_a_thread_is_refused_when_the_runtime_takes_nothing_for_too_long(
 async def test_a_full_queue_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     async with open_runtime() as runtime:
         runtime.telemetry.execute(THREADS_FULL, {"waited": 3, "refused": 1, "limit": 2}, {})
-    assert "3 messages had to wait for room among 2, 1 were refused" in caplog.text
+    assert "3 messages had to wait (limit 2), 1 were refused" in caplog.text
 
 
 async def test_a_thread_that_waits_for_room_hears_of_the_end_of_the_runtime() -> None:

@@ -6,7 +6,7 @@ import trio
 import trio.testing
 
 from actors import current_pid, kill, open_runtime, receive, send, spawn, wait_exit
-from actors._kernel.wake_batches import BURST
+from actors._kernel.mailbox import BURST
 from tests.actors.helpers import in_process, listen, settle
 
 CROWD = 10 * BURST

@@ -309,7 +309,7 @@ async def test_an_update_that_gives_the_key_up_is_refused() -> None:
 async def test_a_process_waits_for_nobody_but_itself_at_a_lock() -> None:
     registry = Registry[str, None]("unique")
     async with registry.lock("key"), registry.lock("other"):
-        with pytest.raises(LockReentered, match=r"this task holds the lock of 'key'"):
+        with pytest.raises(LockReentered, match=r"this task already holds the lock of 'key'"):
             async with registry.lock("key"):
                 pytest.fail("it has the lock twice")
     async with registry.lock("key"):

@@ -21,6 +21,7 @@ from actors import (
     spawn,
     wait_exit,
 )
+from actors._kernel.runtime import record_of
 from channels import Broadcast, PubSub
 from channels.pubsub.adapter import LocalAdapter
 from channels.pubsub.subscription import Subscription
@@ -154,7 +155,7 @@ async def test_coming_and_going_a_thousand_times_leaves_nothing_in_the_process(
         for _ in range(1000):
             pubsub.subscribe("a")
             pubsub.unsubscribe("a")
-        process = current_pid()._process
+        process = record_of(current_pid())
         assert process is not None
         cleanups.append(len(process.cleanups or ()))
 

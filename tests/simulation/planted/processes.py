@@ -20,12 +20,12 @@ from actors import (
     send,
     whereis,
 )
-from actors._kernel.process import Monitor, Process
-from actors._kernel.runtime import Runtime
+from actors._kernel.current import Monitor
+from actors._kernel.runtime import Process, Runtime
 from actors.exits import KILLED, ExitReason
 from actors.messages import Down
-from actors.registry._state import Shelf
-from actors.servers._sender import Sender
+from actors.registry.registry import RegistryState
+from actors.servers._calls import Sender
 from supervision import child_spec
 from supervision.chaos.faults.plan import Storm
 from supervision.simulation.scenario import scenario
@@ -141,13 +141,13 @@ async def a_call_that_never_ends(world: World) -> None:
 _ends = Registry._process_ends
 
 
-def _by_key(self: Registry[Any, Any], process: Process, shelf: Shelf[Any, Any]) -> None:
+def _by_key(self: Registry[Any, Any], process: Process, state: RegistryState[Any, Any]) -> None:
     had = tuple(_had.get((process.pid, self), ()))
-    _ends(self, process, shelf)
+    _ends(self, process, state)
     # It forgets what this process once had, whoever has it now.
     for key in had:
-        for entry in shelf.table.lookup(key):
-            shelf.table.remove(key, entry.pid)
+        for entry in state.table.lookup(key):
+            state.table.remove(key, entry.pid)
 
 
 _had: dict[Any, list[Any]] = {}

@@ -1,0 +1,142 @@
+"""The current process and the current runtime, for the functions that act in their name."""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from typing import final
+
+import trio
+from trio.lowlevel import (
+    Abort,
+    current_task,
+    enable_ki_protection,
+    reschedule,
+    wait_task_rescheduled,
+)
+
+from actors._kernel.runtime import Process, Runtime, acting_process
+from actors.errors import NotAProcess, RuntimeClosed
+from actors.exits import ExitReason
+from actors.messages import Down
+from actors.refs import Pid, Ref
+
+__all__ = [
+    "Monitor",
+    "ambient_runtime",
+    "require_process",
+    "require_runtime",
+    "start_monitor",
+    "wait_for_end",
+]
+
+ambient_runtime: ContextVar[Runtime | None] = ContextVar("actors_runtime", default=None)
+"""The runtime of tasks that are no process."""
+
+
+def require_process(verb: str, *, any_thread: bool = False) -> Process:
+    """Return the process in which the caller runs.
+
+    Args:
+        verb: The function that the caller uses, for errors.
+        any_thread: The function also works in threads that a process has started.
+
+    Raises:
+        NotAProcess: The caller is not a process.
+        ProcessKilled: The process has been declared dead.
+        WrongThread: The caller runs in another thread than the runtime.
+    """
+    process = acting_process()
+    if process is None:
+        raise NotAProcess(verb)
+    if not any_thread:
+        process.runtime.require_thread(verb)
+    return process
+
+
+def require_runtime(verb: str | None = None) -> Runtime:
+    """Return the runtime in which the caller runs.
+
+    Args:
+        verb: The function that the caller uses, if it works in the runtime's thread alone.
+
+    Raises:
+        RuntimeClosed: There is no runtime here.
+        ProcessKilled: The caller acts for a process that has been declared dead.
+        WrongThread: There is a verb, and the caller runs in another thread than the runtime.
+    """
+    process = acting_process()
+    runtime = process.runtime if process is not None else ambient_runtime.get()
+    if runtime is None:
+        raise RuntimeClosed(
+            "there is no runtime here; wrap this code in `async with open_runtime():`"
+        )
+    if verb is not None:
+        runtime.require_thread(verb)
+    return runtime
+
+
+@final
+class Monitor(Ref):
+    """A monitor of one process by another. The watcher in the graph is also the reference that the user holds."""
+
+    __slots__ = ("name", "watcher")
+
+    def __init__(self, number: int, watcher: Process, name: object) -> None:
+        super().__init__(number)
+        self.watcher = watcher
+        self.name = name
+
+    def __repr__(self) -> str:
+        return f"<ref {self.number}>"
+
+    def down(self, pid: Pid, reason: ExitReason) -> None:
+        watcher = self.watcher
+        if watcher.watching is not None:
+            watcher.watching.pop(self, None)
+        if not watcher.dead:
+            if watcher.runtime.instruments:
+                for instrument in watcher.runtime.instruments:
+                    instrument.down_sent(watcher.pid, self)
+            watcher.mailbox.put(Down(self, pid, reason, self.name))
+
+
+def start_monitor(process: Process, pid: Pid, name: object) -> Ref:
+    """Make `process` monitor the living process `pid`. `name` is what the `Down` gives as the monitored name."""
+    ref = Monitor(process.runtime.next_ref(), process, name)
+    process.runtime.graph.watch(pid, ref)
+    if process.watching is None:
+        process.watching = {}
+    process.watching[ref] = pid
+    if process.runtime.instruments:
+        for instrument in process.runtime.instruments:
+            instrument.monitored(process.pid, ref, pid)
+    return ref
+
+
+class _EndWaiter:
+    __slots__ = ("reason", "task")
+
+    def __init__(self, task: trio.lowlevel.Task) -> None:
+        self.task: trio.lowlevel.Task | None = task
+        self.reason: ExitReason = None
+
+    def down(self, pid: Pid, reason: ExitReason) -> None:
+        if self.task is not None:
+            reschedule(self.task)
+            self.task = None
+        self.reason = reason
+
+
+@enable_ki_protection
+async def wait_for_end(pid: Pid) -> ExitReason:
+    """Wait until a living process has ended, and return its exit reason."""
+    waiter, graph = _EndWaiter(current_task()), pid.runtime.graph
+    graph.watch(pid, waiter)
+
+    def abort(_raise_cancel: object) -> Abort:
+        graph.unwatch(pid, waiter)
+        waiter.task = None
+        return Abort.SUCCEEDED
+
+    await wait_task_rescheduled(abort)
+    return waiter.reason

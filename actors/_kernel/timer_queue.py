@@ -1,0 +1,141 @@
+"""A heap of deadlines, and the task that waits for the earliest of them.
+
+Everything in a runtime that waits with a time limit uses this queue instead of a cancel scope of its own. Making a
+timer is a heap push, and cancelling one clears its callback. Times are Trio's (`trio.current_time()`), so a test's
+virtual clock moves them.
+
+Cancelled timers stay in the heap. Most timers are time limits of calls that are answered at once, and removing each
+from the middle of the heap costs more than letting it surface. When more than half of the heap is cancelled timers,
+the queue rebuilds the heap without them, so it is never more than twice as large as necessary.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections.abc import Callable
+
+import trio
+from trio.lowlevel import enable_ki_protection, wait_task_rescheduled
+
+from actors.refs import TimerRef
+
+__all__ = ["TimerQueue"]
+
+# Below this many cancelled timers a rebuild would cost more than it frees.
+_REBUILD_FLOOR = 256
+
+
+class TimerQueue:
+    """The timers of one runtime. A task of the runtime's own calls `run`."""
+
+    __slots__ = ("_forgotten", "_heap", "_numbers", "_scope", "_stopped", "_wakes_at")
+
+    def __init__(self) -> None:
+        self._heap: list[tuple[float, int, TimerRef]] = []
+        self._numbers = 0
+        self._forgotten = 0
+        self._scope: trio.CancelScope | None = None
+        # The scope's deadline, which is slow to read. While there is no scope, no deadline is earlier than this.
+        self._wakes_at = -math.inf
+        self._stopped = False
+
+    def __len__(self) -> int:
+        """Return the number of pending timers."""
+        return len(self._heap) - self._forgotten
+
+    @enable_ki_protection
+    def at(
+        self, deadline: float, callback: Callable[[], None], timer: TimerRef | None = None
+    ) -> TimerRef:
+        """Call `callback` once `trio.current_time()` has reached `deadline`, unless the timer is cancelled first.
+
+        Timers of the same deadline run in the order in which they were made. The callback must not raise or block. To
+        run again under the same reference, a callback may pass its own timer, which has just run, as `timer`.
+        """
+        self._numbers = number = self._numbers + 1
+        if timer is None:
+            timer = TimerRef(number, deadline, callback)
+        else:
+            timer.deadline = deadline
+            timer.callback = callback
+        heapq.heappush(self._heap, (deadline, number, timer))
+        if deadline < self._wakes_at and self._scope is not None:
+            self._scope.deadline = self._wakes_at = deadline
+        return timer
+
+    @enable_ki_protection
+    def cancel(self, timer: TimerRef) -> float | None:
+        """Cancel a timer. Returns the seconds that it had left, or None if it has run or was cancelled before."""
+        left = self.remaining(timer)
+        self.forget(timer)
+        return left
+
+    @enable_ki_protection
+    def forget(self, timer: TimerRef) -> None:
+        """Cancel a timer if it has not run. Cheaper than `cancel`, which also computes the time left."""
+        if timer.callback is None:
+            return
+        timer.callback = timer.owner = None
+        self._forgotten += 1
+        if self._forgotten > _REBUILD_FLOOR and self._forgotten * 2 > len(self._heap):
+            self._heap = [entry for entry in self._heap if entry[2].callback is not None]
+            heapq.heapify(self._heap)
+            self._forgotten = 0
+
+    def remaining(self, timer: TimerRef) -> float | None:
+        """Return the seconds that a timer has left, or None if it has run or was cancelled."""
+        if timer.callback is None:
+            return None
+        return max(0.0, timer.deadline - trio.current_time())
+
+    @enable_ki_protection
+    async def run(self) -> None:
+        """Run each timer when it is due, until `stop`."""
+        wake = _woken_by_cancelling(trio.lowlevel.current_task())
+        while not self._stopped:
+            deadline = self._heap[0][0] if self._heap else math.inf
+            self._wakes_at = deadline
+            with trio.CancelScope(deadline=deadline) as scope:
+                self._scope = scope
+                await wait_task_rescheduled(wake)
+                if not scope.cancel_called:
+                    # A scope around this one was cancelled.
+                    await trio.lowlevel.checkpoint()
+            self._scope, self._wakes_at = None, -math.inf
+            self._run_due(trio.current_time())
+
+    def stop(self) -> None:
+        """End `run` and drop the pending timers."""
+        self._stopped = True
+        for _, _, timer in self._heap:
+            timer.callback = timer.owner = None
+        self._heap = []
+        self._forgotten = 0
+        if self._scope is not None:
+            self._scope.cancel()
+
+    def _run_due(self, now: float) -> None:
+        # A callback may make a timer that is due at once. Numbers grow, so this bound leaves that timer to the next
+        # round, and other tasks run in between.
+        last = self._numbers
+        heap = self._heap
+        while heap and heap[0][0] <= now and heap[0][1] <= last:
+            timer = heapq.heappop(heap)[2]
+            callback = timer.callback
+            if callback is None:
+                self._forgotten -= 1
+            else:
+                timer.callback = timer.owner = None
+                callback()
+                heap = self._heap
+
+
+def _woken_by_cancelling(task: trio.lowlevel.Task) -> Callable[[object], trio.lowlevel.Abort]:
+    """Let a task continue when it is cancelled, without an exception: raising one for each timer would be slow."""
+
+    def wake(_: object) -> trio.lowlevel.Abort:
+        trio.lowlevel.reschedule(task)
+        return trio.lowlevel.Abort.FAILED
+
+    return wake

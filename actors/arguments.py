@@ -1,0 +1,227 @@
+"""Checks of arguments: the function that a process runs, and the address of a process.
+
+Every verb that starts a process checks its function at once. So the error points to the line with the mistake, and
+not to the crash of a process whose traceback does not contain that line.
+
+Any hashable value may be a name, also a class. So the verbs check only an address that led to no process. A class that
+has been the name of a process in this runtime is a name like any other: its server may just be restarting.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Callable, Container, Coroutine
+from functools import partial
+from types import BuiltinFunctionType, CodeType, CoroutineType, FunctionType, MethodType
+from typing import Any, Final
+
+from actors.errors import NotAnAddress, NotAsync
+from actors.refs import Pid
+
+__all__ = [
+    "WRITE_AN_ADDRESS",
+    "awaitable_of",
+    "check_address",
+    "check_async",
+    "check_pid",
+    "describe_coroutine",
+    "name_of",
+    "place_of",
+]
+
+# The second flag marks a generator function that `types.coroutine` has converted.
+_ASYNC: Final = inspect.CO_COROUTINE | inspect.CO_ITERABLE_COROUTINE
+
+
+def check_async(verb: str, function: object) -> None:
+    """Refuse a function that a process cannot run.
+
+    Accepts async functions and methods, and callables that may return an awaitable: a lambda, a decorated function that
+    names the function it wraps (`functools.wraps`) or whose annotation declares a result, and any callable object.
+    `awaitable_of` checks those when they have been called.
+
+    Args:
+        verb: The function that the user called, for the message.
+        function: Its argument.
+
+    Raises:
+        NotAsync: A process cannot run it.
+    """
+    inner = function
+    while isinstance(inner, partial | MethodType):
+        inner = inner.func if isinstance(inner, partial) else inner.__func__
+    if type(inner) is FunctionType and inner.__code__.co_flags & _ASYNC:
+        return
+    advice = _function_advice(verb, inner)
+    if advice is not None:
+        if isinstance(inner, CoroutineType):
+            # It will never run. The error says so better than Python's warning.
+            inner.close()
+        raise NotAsync(verb, function, advice)
+
+
+def awaitable_of(function: Callable[..., Awaitable[Any]], args: tuple[Any, ...]) -> Awaitable[Any]:
+    """Call the function of a process, and return its awaitable.
+
+    Raises:
+        NotAsync: The call returned an object that cannot be awaited.
+    """
+    result = function(*args)
+    if type(result) is not CoroutineType and not inspect.isawaitable(result):
+        name = name_of(function)
+        raise NotAsync(
+            "spawn",
+            function,
+            f"{name}{place_of(function)}, which returned {result!r}, a value that cannot be awaited; "
+            f"{_write_async(function, name)}",
+        )
+    return result
+
+
+def describe_coroutine(coroutine: Coroutine[Any, Any, Any]) -> str:
+    """Describe the coroutine of an async function that was called and not awaited."""
+    # For a class method such as `start_link`, the class is in the name. The place would be that of a base class.
+    place = "" if _owner_of(coroutine) is not None else _at(getattr(coroutine, "cr_code", None))
+    return f"the coroutine of {name_of(coroutine)}{place}, which was not awaited"
+
+
+def _owner_of(coroutine: Coroutine[Any, Any, Any]) -> type | None:
+    """Return the class whose class method made a coroutine that has not run yet."""
+    frame = getattr(coroutine, "cr_frame", None)
+    owner = None if frame is None else frame.f_locals.get("cls")
+    return owner if isinstance(owner, type) else None
+
+
+def name_of(function: object) -> str:
+    """Return the name of a function or a coroutine, with its class and without the enclosing functions."""
+    if isinstance(function, CoroutineType) and (owner := _owner_of(function)) is not None:
+        return f"{owner.__name__}.{function.__name__}"
+    name = getattr(function, "__qualname__", None)
+    return repr(function) if name is None else str(name).rpartition("<locals>.")[2]
+
+
+def place_of(function: object) -> str:
+    """Return ` (file:line)` of a function's definition; an empty string if that is unknown."""
+    return _at(
+        getattr(inspect.unwrap(function) if callable(function) else function, "__code__", None)
+    )
+
+
+def _at(code: CodeType | None) -> str:
+    # Generated code, by attrs for example, has no file to open.
+    if code is None or code.co_filename.startswith("<"):
+        return ""
+    return f" ({code.co_filename}:{code.co_firstlineno})"
+
+
+def _function_advice(verb: str, value: Any) -> str | None:
+    if isinstance(value, Coroutine):
+        name = getattr(value, "__name__", "function")
+        return (
+            f"{describe_coroutine(value)}; pass the function itself, and its arguments after it: "
+            f"{verb}({name}, ...)"
+        )
+    if isinstance(value, type):
+        return _about_class(verb, value)
+    if not callable(value):
+        return f"{value!r}, which is not a function; write {verb}(function, ...) with an async function"
+    if inspect.isasyncgenfunction(value):
+        return (
+            f"{name_of(value)}{place_of(value)}, which is an async generator; a process runs an async function "
+            "without `yield`"
+        )
+    if isinstance(value, FunctionType) and not _may_return_awaitable(value):
+        name = name_of(value)
+        return f"{name}{place_of(value)}, which is not async; {_write_async(value, name)}"
+    return None
+
+
+def _about_class(verb: str, cls: type) -> str | None:
+    if hasattr(cls, "start_link"):
+        return f"the class {cls.__name__}; a server is started with `await {cls.__name__}.start_link(...)`"
+    if hasattr(cls, "__await__"):
+        return None
+    return (
+        f"the class {cls.__name__}; write {verb}(function, ...) with an async function, or with an async method of an "
+        "instance"
+    )
+
+
+def _may_return_awaitable(function: FunctionType) -> bool:
+    if function.__name__ == "<lambda>" or hasattr(function, "__wrapped__"):
+        return True
+    # Sees also the mark that Python 3.12 has for sync functions that return coroutines.
+    if inspect.iscoroutinefunction(function):
+        return True
+    return function.__annotations__.get("return") not in (None, "None", type(None))
+
+
+def _write_async(function: object, name: str) -> str:
+    short = name.rpartition(".")[2]
+    if not short.isidentifier():
+        return "write a function that is async"
+    return f"write `async def {short}(...)`, or spawn(run_in_thread, {short}, ...) if it blocks or computes for long"
+
+
+WRITE_AN_ADDRESS = "write a pid, which spawn() and start_link() return, or a registered name"
+
+
+def check_address(verb: str, address: object, classes_named: Container[type]) -> None:
+    """Refuse an address that led to no process, if it cannot be a name.
+
+    Raises:
+        NotAnAddress: It is a class that has never been a name, an instance of a server, a coroutine or a function.
+    """
+    # None is not a name, but `whereis` returns it for a name that no process has.
+    if address is None or type(address) is Pid:
+        return
+    if isinstance(address, type) and address in classes_named:
+        return
+    advice = _address_advice(address)
+    if advice is not None:
+        if isinstance(address, Coroutine):
+            address.close()  # the error replaces Python's warning that it will never run
+        raise NotAnAddress(verb, address, advice)
+
+
+def check_pid(verb: str, value: object) -> None:
+    """Refuse a value that is not a pid, for the verbs that take no names.
+
+    Raises:
+        NotAnAddress: It is not a pid.
+    """
+    if type(value) is Pid:
+        return
+    advice = _address_advice(value)
+    if advice is None:
+        advice = (
+            f"{value!r}, which is not a pid; whereis(name) returns the pid of a registered name"
+        )
+    if isinstance(value, Coroutine):
+        value.close()
+    raise NotAnAddress(verb, value, advice)
+
+
+def _address_advice(value: Any) -> str | None:
+    if value is None:
+        return f"None as the address; {WRITE_AN_ADDRESS}"
+    if isinstance(value, Coroutine):
+        name = name_of(value)
+        return f"{describe_coroutine(value)}; write `pid = await {name}(...)` and use the pid"
+    if isinstance(value, type):
+        name = value.__name__
+        if hasattr(value, "start_link"):
+            return (
+                f"the class {name}, which is not the name of a process; "
+                f"use the pid that `await {name}.start_link(...)` returns, or the process's name"
+            )
+        return f"the class {name}, which is not a process; {WRITE_AN_ADDRESS}"
+    if isinstance(value, FunctionType | MethodType | BuiltinFunctionType):
+        return f"the function {name_of(value)}{place_of(value)}, which is not a process; {WRITE_AN_ADDRESS}"
+    cls = type(value)
+    if hasattr(cls, "start_link") and hasattr(cls, "handle_call"):
+        return (
+            f"an instance of {cls.__name__}, which is not a process: a server makes its own instance when it starts; "
+            f"use the pid that `await {cls.__name__}.start_link(...)` returns"
+        )
+    return None

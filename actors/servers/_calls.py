@@ -1,0 +1,213 @@
+"""Calls: the messages that carry them, and the caller that waits for the answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar, final
+
+import trio
+from trio.lowlevel import Abort, enable_ki_protection, reschedule
+
+from actors.errors import CallCycle
+from actors.exits import ExitReason
+from actors.refs import Pid, ProcessLike
+
+__all__ = [
+    "CallChains",
+    "CallRequest",
+    "Cast",
+    "Ended",
+    "Sender",
+    "StopRequest",
+    "SystemRequest",
+]
+
+L = TypeVar("L")
+
+_EXPIRED = object()
+_CANCELLED = object()
+
+
+@final
+class Sender:
+    """The caller that waits for the answer to a call. Pass it to `reply`, once, from any process.
+
+    Attributes:
+        pid: The calling process; None if the caller is not a process.
+    """
+
+    __slots__ = ("_done", "_failure", "_server", "_task", "_value", "pid")
+
+    def __init__(self, pid: Pid | None, server: ProcessLike, task: trio.lowlevel.Task) -> None:
+        self.pid = pid
+        self._server = server
+        self._task = task
+        self._done = False
+        self._value: Any = None
+        # None: answered. An Ended: the server ended. _EXPIRED: too late. _CANCELLED: cancelled.
+        self._failure: object = None
+
+    def __repr__(self) -> str:
+        return f"<sender {self.pid!r}>"
+
+    # Everything below is for the runtime. The names with an underscore keep it out of descriptions of messages.
+
+    @property
+    def server(self) -> ProcessLike:
+        """The called process."""
+        return self._server
+
+    @property
+    def task(self) -> trio.lowlevel.Task:
+        """The task that waits."""
+        return self._task
+
+    @property
+    def done(self) -> bool:
+        """True once the wait is over."""
+        return self._done
+
+    @property
+    def value(self) -> Any:
+        """The answer, once there is one."""
+        return self._value
+
+    @property
+    def answered(self) -> bool:
+        """True if the wait ended with an answer."""
+        return self._done and self._failure is None
+
+    def take_failure(self) -> object:
+        """Return the cause of a wait without an answer, and drop it.
+
+        The crash of a server refers to its last request, so each would keep the other in memory.
+        """
+        failure, self._failure = self._failure, None
+        return failure
+
+    @enable_ki_protection
+    def answer(self, value: Any) -> bool:
+        if self._done:
+            return False
+        # First, because it raises in the wrong thread.
+        reschedule(self._task)
+        self._done = True
+        self._value = value
+        self._server.runtime.graph.unwatch(self._server.pid, self)
+        return True
+
+    def down(self, pid: Pid, reason: ExitReason) -> None:
+        if not self._done:
+            reschedule(self._task)
+            self._done = True
+            self._failure = Ended(reason)
+
+    def expire(self) -> None:
+        if not self._done:
+            reschedule(self._task)
+            self.abandon()
+            self._failure = _EXPIRED
+
+    def abandon(self) -> None:
+        self._done = True
+        self._failure = _CANCELLED
+        self._server.runtime.graph.unwatch(self._server.pid, self)
+
+    def abort(self, _raise_cancel: object) -> Abort:
+        self.abandon()
+        return Abort.SUCCEEDED
+
+    def outcome(self) -> str:
+        """Return the outcome of the call, as `Instrument.call_ended` gets it."""
+        if type(self._failure) is Ended:
+            return "server_ended"
+        if self._failure is None:
+            return "answered"
+        return "timeout" if self._failure is _EXPIRED else "cancelled"
+
+
+class Ended:
+    __slots__ = ("reason",)
+
+    def __init__(self, reason: ExitReason) -> None:
+        self.reason = reason
+
+
+class CallRequest:
+    """A call in the mailbox of its server."""
+
+    __slots__ = ("request", "sender")
+
+    def __init__(self, request: Any, sender: Sender) -> None:
+        self.request = request
+        self.sender = sender
+
+    def __repr__(self) -> str:
+        return f"call {self.request!r} from {self.sender.pid!r}"
+
+
+class Cast:
+    """A cast in the mailbox of its server."""
+
+    __slots__ = ("message",)
+
+    def __init__(self, message: Any) -> None:
+        self.message = message
+
+    def __repr__(self) -> str:
+        return f"cast {self.message!r}"
+
+
+class StopRequest:
+    """The system request of `stop`."""
+
+    __slots__ = ("reason",)
+
+    def __init__(self, reason: ExitReason) -> None:
+        self.reason = reason
+
+    def __repr__(self) -> str:
+        return f"stop with {self.reason!r}"
+
+
+class SystemRequest(Generic[L]):
+    """A call that the server's loop answers itself, before any callback sees it."""
+
+    __slots__ = ("request", "sender")
+
+    def __init__(self, request: Callable[[L], Any] | StopRequest, sender: Sender) -> None:
+        self.request = request
+        self.sender = sender
+
+    def __repr__(self) -> str:
+        return f"system request {getattr(self.request, '__name__', self.request)!r}"
+
+
+class CallChains:
+    """The calls that processes wait for. Finds a circle of calls before a time limit runs out.
+
+    For debug builds only (`open_runtime(debug=True)`). Processes that call each other in a circle otherwise wait for
+    the first of their time limits, which looks like a slow server.
+    """
+
+    __slots__ = ("_waiting",)
+
+    def __init__(self) -> None:
+        self._waiting: dict[Pid, Pid] = {}
+
+    def enter(self, caller: Pid, server: Pid, request: object, timeout: float) -> None:
+        """Note that a process begins to wait for a server.
+
+        Raises:
+            CallCycle: The server waits, directly or not, for the caller, so none of them could ever answer.
+        """
+        chain = [caller, server]
+        while (following := self._waiting.get(chain[-1])) is not None:
+            chain.append(following)
+            if following is caller:
+                raise CallCycle(chain, server, request, timeout)
+        self._waiting[caller] = server
+
+    def leave(self, caller: Pid) -> None:
+        """Note the end of a process's wait."""
+        self._waiting.pop(caller, None)
