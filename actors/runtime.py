@@ -11,12 +11,7 @@ import logging
 import os
 import sys
 from collections.abc import AsyncIterator, Iterator
-from contextlib import (
-    AbstractAsyncContextManager,
-    asynccontextmanager,
-    contextmanager,
-    nullcontext,
-)
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from itertools import islice
 
 import trio
@@ -29,7 +24,7 @@ from actors._kernel.thread_queue import DEFAULT_LIMIT
 from actors.exits import SHUTDOWN
 from actors.instrumentation import logger
 from actors.instrumentation.environment import current_environment
-from actors.instrumentation.watchdog import watch_loop
+from actors.instrumentation.watchdog import count_run_time, watch_loop
 from actors.refs import Pid
 
 __all__ = ["EnvironmentLike", "Runtime", "current_runtime", "in_runtime", "open_runtime"]
@@ -78,6 +73,7 @@ async def open_runtime(
     log: bool = True,
     debug: bool | None = None,
     watchdog: float | None = None,
+    counts_run_time: bool = False,
     mailbox_alarm: int = 10_000,
     max_thread_calls: int = DEFAULT_LIMIT,
 ) -> AsyncIterator[Runtime]:
@@ -108,6 +104,8 @@ async def open_runtime(
             environment variable ASHTREE_DEBUG is set to anything but 0.
         watchdog: The seconds that one step of a task may take. A longer step blocks everything else, and the watchdog
             reports it with its stack. None turns it off. See `actors.instrumentation.watchdog`.
+        counts_run_time: Add up the steps of each process. `process_info` then has them as `run_time`, in seconds. Costs
+            about a microsecond for each step of every task.
         mailbox_alarm: The number of waiting messages above which a mailbox is reported, and again each time the number
             has doubled. Mailboxes have no bound, because a signal must not depend on its receiver. An alarm means that
             the program needs a bound: calls in place of casts, or more receivers.
@@ -142,7 +140,7 @@ async def open_runtime(
             nursery.start_soon(host.run)
             try:
                 await host.opened()
-                async with _watchdog(runtime, watchdog):
+                async with _watched(runtime, watchdog, counts_run_time):
                     with _coroutine_origins(debug), host.body_scope:
                         yield runtime
             except BaseException as error:  # raised again below, after the shutdown
@@ -182,8 +180,16 @@ def _check(max_thread_calls: int) -> None:
         )
 
 
-def _watchdog(runtime: Runtime, limit: float | None) -> AbstractAsyncContextManager[None]:
-    return nullcontext() if limit is None else watch_loop(runtime, limit)
+@asynccontextmanager
+async def _watched(
+    runtime: Runtime, limit: float | None, counts_run_time: bool
+) -> AsyncIterator[None]:
+    async with AsyncExitStack() as stack:
+        if counts_run_time:
+            stack.enter_context(count_run_time(runtime))
+        if limit is not None:
+            await stack.enter_async_context(watch_loop(runtime, limit))
+        yield
 
 
 @contextmanager

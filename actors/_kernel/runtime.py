@@ -601,7 +601,7 @@ class Runtime:
         """Return what is known of a living process, or None if it has ended.
 
         Keys: `pid`, `name`, `label`, `parent`, `ancestors`, `links`, `monitors`, `trap_exits`, `queue_length`,
-        `status`, `dictionary`; with a watchdog also `run_time`.
+        `status`, `dictionary`; with `open_runtime(counts_run_time=True)` also `run_time`.
         """
         process = record_of(pid)
         if process is None:

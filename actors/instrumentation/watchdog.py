@@ -15,8 +15,8 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from types import FrameType
 from typing import Final
@@ -27,7 +27,7 @@ from attrs import frozen
 from actors._kernel.runtime import Runtime, current_process
 from actors.instrumentation.telemetry import Event
 
-__all__ = ["BLOCKED", "DEFAULT_LIMIT", "Blocked", "watch_loop"]
+__all__ = ["BLOCKED", "DEFAULT_LIMIT", "Blocked", "count_run_time", "watch_loop"]
 
 DEFAULT_LIMIT = 0.5
 """The seconds that one step may take under `ashtree serve` before the watchdog reports it."""
@@ -82,26 +82,64 @@ class Blocked:
         )
 
 
-class _Steps(trio.abc.Instrument):
-    """The task that runs now, and the time at which its step began.
+class _RunTimes(trio.abc.Instrument):
+    """Adds up the steps of each process, in seconds of the machine's clock.
 
-    Uses the machine's clock and not Trio's. A test's virtual clock stands still while code runs, and running code is
-    what this measures.
+    Not of Trio's clock: a test's virtual clock stands still while code runs, and running code is what this measures.
     """
 
     def __init__(self) -> None:
-        self.since: float | None = None
-        self.task: trio.lowlevel.Task | None = None
+        self._since = 0.0
 
     def before_task_step(self, task: trio.lowlevel.Task) -> None:
-        self.task = task
-        self.since = time.monotonic()
+        self._since = time.monotonic()
 
     def after_task_step(self, task: trio.lowlevel.Task) -> None:
-        since, self.since, self.task = self.since, None, None
         process = task.context.get(current_process)
-        if process is not None and since is not None:
-            process.run_time += time.monotonic() - since
+        if process is not None:
+            process.run_time += time.monotonic() - self._since
+
+
+@contextmanager
+def count_run_time(runtime: Runtime) -> Iterator[None]:
+    """Add up the steps of each process while the body runs: `process_info` has them as `run_time`.
+
+    Costs about a microsecond for each step of every task.
+    """
+    run_times = _RunTimes()
+    trio.lowlevel.add_instrument(run_times)
+    runtime.counts_run_time = True
+    try:
+        yield
+    finally:
+        trio.lowlevel.remove_instrument(run_times)
+
+
+class _Turns:
+    """Counts turns of the scheduler, as far as the watching thread asks for them.
+
+    Trio runs each task at most once a turn, and the call that the thread asks for only in a later turn. So if one
+    task runs whenever the thread looks, and no turn has come meanwhile, the task has been running all the time.
+    """
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self._asked = False
+        self.number = 0
+
+    def ask(self) -> None:
+        """Have the next turn counted.
+
+        Raises:
+            trio.RunFinishedError: the event loop has ended.
+        """
+        if not self._asked:
+            self._asked = True
+            self._runtime.run_sync_soon(self._count)
+
+    def _count(self) -> None:
+        self.number += 1
+        self._asked = False
 
 
 @asynccontextmanager
@@ -109,53 +147,83 @@ async def watch_loop(runtime: Runtime, limit: float) -> AsyncIterator[None]:
     """Report every step of a task that takes longer than `limit` seconds, while the body runs.
 
     The watching thread logs a line at once, with the process, its handler and the line of code. The event `BLOCKED`
-    follows when the step is over. The watchdog also adds up the steps of each process: `process_info` has them as
-    `run_time`, in seconds. Costs about a microsecond for each step of every task.
+    follows when the step is over. The thread looks four times within the limit, so a report may come a quarter of it
+    late. The steps themselves cost nothing. Each look wakes the event loop once.
     """
     if not limit > 0:
         raise ValueError(f"a watchdog needs a limit above 0 seconds, but got {limit!r}")
-    steps = _Steps()
     stop = threading.Event()
+    root = trio.lowlevel.current_root_task()
+    assert root is not None  # this runs in a task
     thread = threading.Thread(
         target=_watch,
-        args=(runtime, steps, limit, threading.get_ident(), stop),
+        args=(runtime, root, limit, threading.get_ident(), stop),
         name="actors watchdog",
         daemon=True,  # the end of the program must not wait for it
     )
-    trio.lowlevel.add_instrument(steps)
-    runtime.counts_run_time = True
     thread.start()
     try:
         yield
     finally:
         stop.set()
-        trio.lowlevel.remove_instrument(steps)
         # Takes at most a quarter of the limit, the pause between two looks.
         thread.join()
 
 
 def _watch(
-    runtime: Runtime, steps: _Steps, limit: float, loop_thread: int, stop: threading.Event
+    runtime: Runtime,
+    root: trio.lowlevel.Task,
+    limit: float,
+    loop_thread: int,
+    stop: threading.Event,
 ) -> None:
     pauses = _Pauses(_cpu_of(loop_thread), time.monotonic())
-    reported: float | None = None
-    while not stop.wait(limit / 4):
-        # Read each once: the loop continues meanwhile.
-        since, task = steps.since, steps.task
-        now = time.monotonic()
-        paused = pauses.until(now, limit / 4, since)
-        if since is None or task is None or since == reported or now - since - paused < limit:
-            continue
-        blocked = _describe(task, now - since, loop_thread)
-        if steps.since != since:
-            # The step has ended meanwhile, and the stack may belong to another step.
-            continue
-        reported = since
-        _log.warning("%s", blocked)
-        try:
+    turns = _Turns(runtime)
+    seen: tuple[int, trio.lowlevel.Task | None] = (0, None)
+    since: float | None = None
+    reported = False
+    try:
+        while not stop.wait(limit / 4):
+            now = time.monotonic()
+            turn = turns.number
+            # A loop that turns is not looked into.
+            looked = (turn, _running(root) if turn == seen[0] else None)
+            if looked != seen or looked[1] is None:
+                seen, since, reported = looked, now if looked[1] is not None else None, False
+            paused = pauses.until(now, limit / 4, since)
+            turns.ask()
+            task = seen[1]
+            if since is None or task is None or reported or now - since - paused < limit:
+                continue
+            blocked = _describe(task, now - since, loop_thread)
+            if turns.number != turn or not _is_running(task):
+                # The step has ended meanwhile, and the stack may belong to another step.
+                continue
+            reported = True
+            _log.warning("%s", blocked)
             runtime.run_sync_soon(_tell, runtime, blocked)
-        except trio.RunFinishedError:
-            return
+    except trio.RunFinishedError:
+        return
+
+
+def _running(root: trio.lowlevel.Task) -> trio.lowlevel.Task | None:
+    """Return the task whose step runs now, found from another thread; None if none does."""
+    todo = [root]
+    try:
+        while todo:
+            task = todo.pop()
+            if _is_running(task):
+                return task
+            for nursery in task.child_nurseries:
+                todo.extend(nursery.child_tasks)
+    except RuntimeError:
+        # The step has started a task just now, and a set of tasks has grown. The next look finds it.
+        pass
+    return None
+
+
+def _is_running(task: trio.lowlevel.Task) -> bool:
+    return bool(getattr(task.coro, "cr_running", False))
 
 
 class _Pauses:

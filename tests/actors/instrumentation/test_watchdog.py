@@ -141,7 +141,7 @@ async def test_the_steps_of_each_process_are_added_up() -> None:
         while time.monotonic() < until:
             pass
 
-    async with open_runtime(watchdog=5.0) as runtime:
+    async with open_runtime(counts_run_time=True) as runtime:
         worker, idle, helped = spawn(works), spawn(receive), spawn(helps)
         await trio.testing.wait_all_tasks_blocked()
 
@@ -160,8 +160,8 @@ async def test_the_steps_of_each_process_are_added_up() -> None:
         assert 0 < run_time(idle) < run_time(worker)
 
 
-async def test_without_a_watchdog_no_time_is_counted() -> None:
-    async with open_runtime() as runtime:
+async def test_no_run_time_is_counted_unless_it_is_asked_for() -> None:
+    async with open_runtime(watchdog=5.0) as runtime:
         info = runtime.process_info(spawn(receive))
         assert info is not None
         assert "run_time" not in info
