@@ -73,10 +73,28 @@ class Runtime(ProcessTable):
         """Make a process and schedule its first step. Synchronous: it has not run when this returns."""
         process = self.enroll(function, link=link, name=name, label=label)
         assert self.nursery is not None  # enroll has looked
-        self.nursery.start_soon(self._run, process, function, args)
+        # The task inherits this context, so `process_of` knows its process before the first step.
+        token = current_process.set(process)
+        try:
+            self.nursery.start_soon(self._run, process, function, args)
+        finally:
+            current_process.reset(token)
         if self.instruments:
             self.announce(process)
         return process
+
+    @staticmethod
+    def process_of(task: trio.lowlevel.Task) -> Pid | None:
+        """Return the process that `task` runs, also before the task's first step.
+
+        Returns:
+            None for a helper task of a process, for the task of a process that has ended, and for any other task.
+        """
+        process = task.context.get(current_process)
+        if process is None:
+            return None
+        not_started = process.task is None and not process.dead
+        return process.pid if process.task is task or not_started else None
 
     @enable_ki_protection
     async def _run(

@@ -13,9 +13,9 @@ from supervision.simulation.errors import RunFileError
 from supervision.simulation.knobs import Knobs
 from supervision.simulation.outcome import identify
 from supervision.simulation.replaying.run_file import load_run, replay, save_run
+from supervision.simulation.replaying.story import tell
 from supervision.simulation.shrinking.shrink import shrink
 from supervision.simulation.simulate import simulate
-from supervision.simulation.stories.story import tell
 from supervision.simulation.world.world import World
 from tests.simulation.racy_scenarios import lobby, lobby_in_a_storm, open_rooms
 

@@ -10,8 +10,8 @@ from supervision import Supervisor, child_spec, process_spec
 from supervision.chaos.faults.kinds import Crash, Fault, Kill
 from supervision.chaos.faults.moments import At, On
 from supervision.simulation.knobs import Knobs
+from supervision.simulation.replaying.story import tell
 from supervision.simulation.simulate import simulate
-from supervision.simulation.stories.story import tell
 from supervision.simulation.world.world import World
 
 
@@ -108,7 +108,7 @@ def test_where_nobody_ended_the_last_messages_are_told() -> None:
     assert told[1:4] == [
         "  0 s       /asks sent 'anybody?' to /store",
         "  0 s       /store took 'anybody?' from /asks",
-        "  0 s       deadlock at 0 s: nobody can go on, and nobody waits for a time",
+        "  0 s       deadlock at 0 s: no task can run, and none waits for a time",
     ]
     assert "asks <pid 2> waits for 'store' to answer 'anybody?'" in told[5]
 

@@ -13,7 +13,7 @@ from supervision.simulation.outcome import Outcome
 from supervision.simulation.pins.places import is_program
 from supervision.simulation.replaying.debugger import debugger_at
 from supervision.simulation.replaying.run_file import RunFile, difference, load_run, run_again
-from supervision.simulation.stories.story import tell
+from supervision.simulation.replaying.story import tell
 
 __all__ = ["replay_file"]
 

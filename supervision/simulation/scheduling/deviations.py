@@ -20,8 +20,8 @@ from attrs import frozen
 __all__ = [
     "Deviation",
     "Deviations",
-    "Plan",
     "Schedule",
+    "SchedulePlan",
     "Tape",
     "distinct",
     "exchange",
@@ -79,7 +79,7 @@ Schedule: TypeAlias = Deviations | Iterable[Deviation] | Tape | None
 """All the ways to say how a run is to deviate from the policy of its knobs."""
 
 
-class Plan:
+class SchedulePlan:
     """The deviations that a run is to have, and which of them are still to come.
 
     Args:
