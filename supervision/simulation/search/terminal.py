@@ -1,4 +1,7 @@
-"""What `ashtree simulate` does: the corpus first, then the seeds, then a look at each kind of failure."""
+"""The command `ashtree simulate`: it replays the corpus, runs the seeds, examines each kind of failure, and prints it.
+
+Text of the program (names, problems, stories) is printed as it is, never as markup of the terminal.
+"""
 
 from __future__ import annotations
 
@@ -15,157 +18,130 @@ from attrs import define, field
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 from supervision.simulation.scenario import Scenario, scenario_name
 from supervision.simulation.search.corpus import Corpus, Replayed
 from supervision.simulation.search.findings import Finding, look_at
 from supervision.simulation.search.report import ENOUGH_SEEDS, SweepReport
 from supervision.simulation.search.sweep import SeedResult, sweep
-from supervision.simulation.search.workers import cores
 
-__all__ = ["Sweeping", "say_finding", "say_inert", "say_replayed", "summary"]
+__all__ = ["Sweeping"]
 
-
-_LINES = 10  # how many lines of progress there are where there is no terminal
+_LINES = 10  # progress lines where there is no terminal
 _FILE_WIDTH = 120
 _REDRAW = 0.1  # seconds
+_LONG = 40  # lines of a problem that are printed
 
 
-@define(kw_only=True)
-class _Asked:
+@define(kw_only=True, eq=False)
+class Sweeping:
+    """One run of `ashtree simulate`.
+
+    Attributes:
+        scenario: The scenario.
+        seeds: The seeds.
+        jobs: The number of processes; 0 runs everything in this one.
+        swarm: Whether to draw the knobs for each seed.
+        shrink: Whether to shrink failures.
+        corpus: The folder of run files.
+        params: For the scenario.
+        stop_after: How many failures end the sweep; 0 for no such end.
+        check: The share of passing runs that is repeated in a fresh process.
+        limit: Real seconds for each run.
+        json_file: The file to write the report to, too.
+    """
+
+    scenario: Scenario
+    seeds: Sequence[int]
     jobs: int
     swarm: bool
     shrink: bool
+    corpus: Corpus
     params: dict[str, Any]
     stop_after: int
     check: float
     limit: float
     json_file: Path | None
+    report: SweepReport = field(init=False)
+    replayed: list[Replayed] = field(factory=list, init=False)
+    findings: list[Finding] = field(factory=list, init=False)
+    _out: Console = field(factory=lambda: _console(stderr=False), init=False)
+    _progress: Console = field(factory=lambda: _console(stderr=True), init=False)
+    _began: float = field(factory=time.perf_counter, init=False)
+    _took: float = field(default=0.0, init=False)
 
-
-class Sweeping:
-    """One `ashtree simulate`.
-
-    Args:
-        scenario: what runs.
-        seeds: with which.
-        jobs: processes; one per core if None.
-        swarm: whether knobs are drawn for each seed.
-        shrink: whether failures are made small.
-        corpus: where run files are kept.
-        params: for the scenario.
-        stop_after: how many failures are enough; 0 for no end before the last seed.
-        check: share of passing runs that is repeated in a fresh process.
-        limit: real seconds that a run may take.
-        json_file: where the report is written, too.
-    """
-
-    def __init__(
-        self,
-        scenario: Scenario,
-        seeds: Sequence[int],
-        *,
-        jobs: int | None,
-        swarm: bool,
-        shrink: bool,
-        corpus: Path,
-        params: dict[str, Any],
-        stop_after: int,
-        check: float,
-        limit: float,
-        json_file: Path | None,
-    ) -> None:
-        self.scenario = scenario
-        self.seeds = seeds
-        self.corpus = Corpus(corpus)
-        self.asked = _Asked(
-            jobs=cores() if jobs is None else jobs,
-            swarm=swarm,
-            shrink=shrink,
-            params=params,
-            stop_after=stop_after,
-            check=check,
-            limit=limit,
-            json_file=json_file,
-        )
-        self.report = SweepReport(scenario=scenario_name(scenario))
-        self.replayed: list[Replayed] = []
-        self.findings: list[Finding] = []
-        self.out = _console(stderr=False)
-        self.progress = _console(stderr=True)
-        self._began = time.perf_counter()
-        self._took = 0.0
+    def __attrs_post_init__(self) -> None:
+        self.report = SweepReport(scenario=scenario_name(self.scenario))
 
     def run(self) -> bool:
-        """Do it all; answers whether nothing was found.
+        """Run everything, and return whether it passed.
 
         Raises:
-            SimulationError: a file of the corpus cannot be used, or the parameters cannot be written down.
+            SimulationError: A file of the corpus cannot be used, or the parameters cannot be written as JSON.
         """
         self._replay_corpus()
         self._began = time.perf_counter()
         self._sweep()
         self._took = time.perf_counter() - self._began
-        self._look_at_failures()
-        self._say()
+        self._examine_failures()
+        self._print()
         return self.passed
 
     @property
     def passed(self) -> bool:
-        """Whether nothing was found, neither by the seeds nor in the corpus."""
+        """Whether neither the seeds nor the corpus found anything."""
         return self.report.passed and all(again.status == "fixed" for again in self.replayed)
 
     def interrupted(self) -> None:
-        """Say what there was until Ctrl-C."""
+        """Print the results until Ctrl-C."""
         self._took = self._took or time.perf_counter() - self._began
-        self.progress.print("interrupted")
-        self._say()
+        self._progress.print("interrupted")
+        self._print()
 
     def _replay_corpus(self) -> None:
-        asked = self.asked
-        for again in self.corpus.replayed(self.report.scenario, jobs=asked.jobs, limit=asked.limit):
+        for again in self.corpus.replayed(self.report.scenario, jobs=self.jobs, limit=self.limit):
             self.replayed.append(again)
-            say_replayed(self.out, again)
+            _print_replayed(self._out, again)
 
     def _sweep(self) -> None:
-        asked = self.asked
         results = sweep(
             self.scenario,
             self.seeds,
-            jobs=asked.jobs,
-            swarm=asked.swarm,
-            params=asked.params,
-            check=asked.check,
-            limit=asked.limit,
+            jobs=self.jobs,
+            swarm=self.swarm,
+            params=self.params,
+            check=self.check,
+            limit=self.limit,
         )
-        # Closed, so that the workers end now, and not when nobody has a reference any more.
-        with closing(results), self._progress() as shown:
+        # Closed, so that the workers end now and not with the last reference.
+        with closing(results), self._shown_progress() as show:
             for result in results:
                 self.report.add(result)
-                shown(result)
-                if asked.stop_after and self.report.failed >= asked.stop_after:
-                    self.progress.print(
+                show(result)
+                if self.stop_after and self.report.failed >= self.stop_after:
+                    self._progress.print(
                         f"stopped after {self.report.failed} failures (--stop-after)"
                     )
                     break
 
-    def _look_at_failures(self) -> None:
+    def _examine_failures(self) -> None:
         self.findings += look_at(
             self.report.failures.values(),
             corpus=self.corpus,
             stale=[again.path for again in self.replayed if again.status != "fails"],
-            small=self.asked.shrink,
-            jobs=self.asked.jobs,
+            small=self.shrink,
+            jobs=self.jobs,
         )
 
-    def _say(self) -> None:
-        self.out.print()
-        self.out.print(summary(self.report, took=self._took, jobs=self.asked.jobs))
-        say_inert(self.out, self.report)
+    def _print(self) -> None:
+        self._out.print()
+        self._out.print(_summary(self.report, took=self._took, jobs=self.jobs))
+        _print_inert(self._out, self.report)
         for finding in self.findings:
-            say_finding(self.out, self.report, finding, params=self.asked.params)
-        if self.asked.json_file is not None:
-            self._write(self.asked.json_file)
+            _print_finding(self._out, self.report, finding, self.params)
+        if self.json_file is not None:
+            self._write(self.json_file)
 
     def _write(self, path: Path) -> None:
         data = {
@@ -186,26 +162,19 @@ class Sweeping:
         }
         path.write_bytes(msgspec.json.format(msgspec.json.encode(data)) + b"\n")
 
-    # Progress
-
     @contextmanager
-    def _progress(self) -> Iterator[Any]:
-        if self.progress.is_terminal:
-            with self._bar() as shown:
-                yield shown
-        else:
-            yield _Lines(self.progress, len(self.seeds), self.report)
-
-    @contextmanager
-    def _bar(self) -> Iterator[Any]:
-        # Redrawn from here: a thread that redraws would be there when workers are forked.
+    def _shown_progress(self) -> Iterator[Any]:
+        if not self._progress.is_terminal:
+            yield _Lines(self._progress, len(self.seeds), self.report)
+            return
+        # Without auto_refresh, whose thread would be running when workers are forked.
         bar = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[speed]}"),
+            TextColumn("{task.fields[speed]}", markup=False),
             TimeRemainingColumn(),
-            console=self.progress,
+            console=self._progress,
             auto_refresh=False,
             transient=True,
         )
@@ -215,9 +184,9 @@ class Sweeping:
 
 
 def _console(*, stderr: bool) -> Console:
-    console = Console(stderr=stderr, highlight=False, markup=False, soft_wrap=True)
+    console = Console(stderr=stderr, highlight=False, markup=False, emoji=False, soft_wrap=True)
     if not console.is_terminal:
-        # Nobody's window says how wide a file is.
+        # A file has no window with a width.
         console.width = _FILE_WIDTH
     return console
 
@@ -250,29 +219,30 @@ class _Lines:
     console: Console
     total: int
     report: SweepReport
-    said: int = 0
+    tenths: int = 0
 
     def __call__(self, result: SeedResult) -> None:
-        tenth = self.report.runs * _LINES // self.total
-        if tenth > self.said:
-            self.said = tenth
+        tenths = self.report.runs * _LINES // self.total
+        if tenths > self.tenths:
+            self.tenths = tenths
             self.console.print(
                 f"{self.report.runs} of {self.total} seeds, {self.report.failed} failed"
             )
 
 
-_LONG = 40  # lines of a problem that are shown
+# The report
 
 
-def summary(report: SweepReport, *, took: float, jobs: int) -> Table:
-    """The sweep as a table.
+def _summary(report: SweepReport, *, took: float, jobs: int) -> Table:
+    """Return the sweep as a table.
 
     Args:
-        report: what came of it.
-        took: real seconds.
-        jobs: how many processes it had.
+        report: The results.
+        took: Real seconds.
+        jobs: The number of processes.
     """
-    table = Table(title=report.scenario, title_justify="left", show_header=False, box=None)
+    title = Text(report.scenario, style="italic")
+    table = Table(title=title, title_justify="left", show_header=False, box=None)
     table.add_column(style="bold")
     table.add_column(overflow="fold")
     table.add_row(
@@ -281,7 +251,7 @@ def summary(report: SweepReport, *, took: float, jobs: int) -> Table:
     )
     for alike in report.failures.values():
         seeds = ", ".join(map(str, alike.seeds[:8])) + (", ..." if alike.count > 8 else "")
-        table.add_row("", f"{alike.count:,} x {alike.failure} (seeds {seeds})")
+        table.add_row("", Text(f"{alike.count:,} x {alike.failure} (seeds {seeds})"))
     if took > 0:
         where = f"in {jobs} processes" if jobs > 1 else "in one process"
         table.add_row(
@@ -290,21 +260,17 @@ def summary(report: SweepReport, *, took: float, jobs: int) -> Table:
             f"{report.steps / took:,.0f} steps/s, {where}",
         )
     if report.faults:
-        table.add_row("faults", _faults(report.faults))
+        faults = sorted(report.faults.items())
+        counts = (f"{count:,} {status.replace('_', ' ')}" for status, count in faults)
+        table.add_row("faults", ", ".join(counts))
     if report.inert_runs:
         table.add_row("", f"in {report.inert_runs:,} of {report.runs:,} runs none was applied")
     for name, count in report.sometimes.items():
-        table.add_row("sometimes", f"{name}: {_seen(count, report.runs)}")
+        table.add_row("sometimes", Text(f"{name}: {_seen(count, report.runs)}"))
     differ = f"{len(report.diverged)} were another run" if report.diverged else "all the same"
     if report.checked:
         table.add_row("self-check", f"{report.checked:,} repeated in a fresh process, {differ}")
     return table
-
-
-def _faults(faults: Mapping[str, int]) -> str:
-    return ", ".join(
-        f"{count:,} {status.replace('_', ' ')}" for status, count in sorted(faults.items())
-    )
 
 
 def _seen(count: int, runs: int) -> str:
@@ -315,27 +281,25 @@ def _seen(count: int, runs: int) -> str:
     return "never: the scenario does not reach what it is meant to show"
 
 
-def say_replayed(console: Console, again: Replayed) -> None:
-    """Say what a run of the corpus has come to."""
+def _print_replayed(console: Console, again: Replayed) -> None:
+    now = (again.problem or "").partition("\n")[0]
     how = {
-        "fails": f"still fails ({again.run.failure})" + ("" if again.exact else ", by another way"),
+        "fails": f"still fails ({again.run.failure})" + ("" if again.exact else ", in another way"),
         "fixed": f"is fixed ({again.run.failure} before)",
-        "changed": f"has changed: it was {again.run.failure}, and now is {_first_line(again.problem)}",
+        "changed": f"has changed: it was {again.run.failure}, and now is {now}",
     }
     console.print(f"{again.path} {how[again.status]}")
 
 
-def say_inert(console: Console, report: SweepReport) -> None:
-    """Say what is wrong with a plan that did nothing in any run."""
+def _print_inert(console: Console, report: SweepReport) -> None:
     if report.is_inert and report.inert is not None:
         console.print("\nthe plan of faults did nothing in any run", style="bold")
         console.print(textwrap.indent(report.inert.problem or "", "  "))
 
 
-def say_finding(
-    console: Console, report: SweepReport, finding: Finding, *, params: Mapping[str, Any]
+def _print_finding(
+    console: Console, report: SweepReport, finding: Finding, params: Mapping[str, Any]
 ) -> None:
-    """Say what is known of a kind of failure, and how to see it again."""
     first = finding.failures.first
     console.print(f"\n{finding.failures.failure}, first with seed {first.seed}", style="bold")
     lines = (first.problem or "").splitlines()
@@ -346,14 +310,10 @@ def say_finding(
         console.print(textwrap.indent(finding.story, "    "))
     if finding.note is not None:
         console.print(f"  {finding.note}")
-    _say_divergence(console, first)
-    console.print(f"  see it again with: {_command(report, finding, params)}")
-
-
-def _say_divergence(console: Console, result: SeedResult) -> None:
-    if result.diverged is not None:
+    if first.diverged is not None:
         console.print("  it is another run in a fresh process:")
-        console.print(textwrap.indent(result.diverged, "    "))
+        console.print(textwrap.indent(first.diverged, "    "))
+    console.print(f"  see it again with: {_command(report, finding, params)}")
 
 
 def _command(report: SweepReport, finding: Finding, params: Mapping[str, Any]) -> str:
@@ -366,7 +326,3 @@ def _command(report: SweepReport, finding: Finding, params: Mapping[str, Any]) -
     ]
     seed = str(finding.failures.first.seed)
     return shlex.join(["ashtree", "simulate", report.scenario, "--seeds", seed, *given])
-
-
-def _first_line(text: str | None) -> str:
-    return (text or "").partition("\n")[0]
