@@ -277,7 +277,7 @@ def test_a_corpus_that_cannot_be_written_is_one_sentence(
         (["compare", f"{HERE}:changeable", "--policy", "a: b", "--policy", "c=1"], "NAME=VALUE"),
         (
             ["compare", f"{HERE}:changeable", *("--policy", "a: b=1") * 2, "--policy", "c=1"],
-            "one name",
+            "same name",
         ),
         (["simulate", f"{HERE}:changeable", "--jobs", "3000"], "--jobs"),
         (["simulate", HERE], "not of the form"),

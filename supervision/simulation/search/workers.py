@@ -239,7 +239,9 @@ def _name_of(number: int) -> str:
 def _end_of(file: IO[bytes]) -> str:
     size = file.seek(0, os.SEEK_END)
     file.seek(max(0, size - _SAID))
-    return file.read().decode(errors="replace")
+    said = file.read().decode(errors="replace")
+    # faulthandler prints the innermost frame first. Below the frames of the work is the stack of the first process.
+    return said.partition(f'  File "{__file__}"')[0]
 
 
 def _fork() -> int:
@@ -274,8 +276,11 @@ def _be_a_worker(
         gc.disable()
         _serve(work, commands, answers, limit)
         code = 0
-    except BaseException:  # any error ends this process, and nothing may run after it
-        traceback.print_exc(file=sys.stderr)
+    except BaseException as error:  # any error ends this process, and nothing may run after it
+        trace = error.__traceback__
+        while trace is not None and trace.tb_frame.f_code.co_filename == __file__:
+            trace = trace.tb_next
+        traceback.print_exception(error.with_traceback(trace), file=sys.stderr)
     finally:
         # Not sys.exit: no exit handler of the first process may run here.
         os._exit(code)
