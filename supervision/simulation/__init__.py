@@ -1,6 +1,6 @@
-"""Worlds in which a program runs from a seed: virtual time, a seeded scheduler, a virtual network.
+"""Simulated worlds: a program runs from a seed, with virtual time, a seeded scheduler and a virtual network.
 
-Start with `simulate`; docs/topics/simulation.md explains what is decided by the seed, and what is not.
+Start with `simulate`. docs/topics/simulation.md explains what the seed decides and what it does not.
 """
 
 from supervision.simulation.comparing.comparison import Comparison, PairLost, Policy, compare

@@ -255,7 +255,7 @@ def test_an_event_that_never_comes_is_no_place_to_stop_at(run: Run, tmp_path: Pa
     run("simulate", f"{HERE}:rarely_fails", "--seeds", "1-40", *QUICK)
     code, out, _ = run("replay", str(kept(tmp_path)[0]), "--at", "99999")
     assert code == 1
-    assert "there is no event 99999 to stop at; the last one is" in out
+    assert "the run has no event 99999 to stop at; its last event is" in out
 
 
 def test_a_corpus_that_cannot_be_written_is_one_sentence(

@@ -107,7 +107,7 @@ class SweepReport:
 
     @property
     def passed(self) -> bool:
-        """Whether there was no failure, no divergence, no inert plan and, in a sweep of enough seeds, nothing unseen."""
+        """Whether nothing failed or diverged, the plan was not inert, and, after enough seeds, nothing is unseen."""
         unseen = self.unseen if self.runs >= ENOUGH_SEEDS else []
         return not (self.failures or self.diverged or unseen or self.is_inert)
 

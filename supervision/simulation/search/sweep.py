@@ -100,8 +100,8 @@ def sweep(
 
         failures = [result for result in sweep(scenario, range(1, 201)) if not result.passed]
 
-    A worker that dies is reported with its seed, and replaced. The system may also kill a worker for memory that another
-    process used. Leaving the loop ends all workers at once.
+    A worker that dies is reported with its seed, and replaced. The system may also kill a worker for memory that
+    another process used. Leaving the loop ends all workers at once.
 
     Args:
         scenario: As for `simulate`. Its output is not shown.

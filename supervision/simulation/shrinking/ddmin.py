@@ -27,8 +27,8 @@ def ddmin(items: Sequence[Item], fails: Callable[[list[Item]], bool]) -> list[It
         fails: Return whether a part of them, in their order, fails, too. It may always return False to stop early.
 
     Returns:
-        The items that are left. Another part that fails may be smaller: finding the smallest takes an exponential number
-        of trials. For n items of which a few matter, this takes a few times log n.
+        The items that are left. Another part that fails may be smaller: finding the smallest takes an exponential
+        number of trials. For n items of which a few matter, this takes a few times log n.
     """
     left = list(items)
     if left and fails([]):

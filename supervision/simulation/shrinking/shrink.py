@@ -203,7 +203,7 @@ class _Shrinking:
         self._tasks()
         if len(self.best.deviations or ()) < 2:
             return
-        # The result depends on the order of trying. A deviation that is enough alone may have been discarded with others.
+        # The result depends on the order of trying: a deviation that is enough alone may be discarded with others.
         found, stream = self.best, Random(trials.seed)
         for _ in range(_RESTARTS):
             trials.best = best
@@ -415,8 +415,8 @@ class Trials:
         if failure != self.failure or failure is None:
             raise RunFileError(
                 f"there is nothing to shrink: with seed {self.seed} the run of {outcome.scenario} "
-                f"{'passes' if failure is None else f'fails with {failure}'} now, and its file says that it failed with "
-                f"{self.failure}; shrink what simulate() returned, with the program unchanged"
+                f"{'passes' if failure is None else f'fails with {failure}'} now, and failed with {self.failure} "
+                "before; shrink what simulate() returned, with the program unchanged"
             )
         if not failure.startswith("BudgetSpent"):
             # A candidate that runs much longer than the failure itself is not worth the time.
