@@ -1,4 +1,4 @@
-"""`ashtree simulate` and `ashtree replay`: what they print, what they keep, and how they end."""
+"""`ashtree simulate` and `ashtree replay`: output, files and exit codes."""
 
 import io
 import json
@@ -21,7 +21,7 @@ KEPT = "--RuntimeError-in-line-5-of-changeable"
 
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Run:
-    """Run the command in an empty folder, and return its exit code, what it printed, and what it complained of."""
+    """Run the command in an empty folder, and return its exit code, its output and its errors."""
     monkeypatch.chdir(tmp_path)
 
     def call(*arguments: str) -> tuple[int, str, str]:

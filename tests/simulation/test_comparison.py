@@ -1,4 +1,4 @@
-"""Comparing policies: the same seeds, the same faults, paired."""
+"""Comparison of policies with the same seeds and the same faults."""
 
 import io
 import math
@@ -29,7 +29,7 @@ from tests.simulation.sweep_scenarios import ends_its_process
 
 
 class Idle(GenServer[None]):
-    """Waits."""
+    """A server that waits."""
 
 
 @scenario(

@@ -1,4 +1,4 @@
-"""A folder of failures: one file for each kind, tried again first."""
+"""The corpus: one file for each kind of failure, and its replays."""
 
 from pathlib import Path
 

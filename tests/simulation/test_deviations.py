@@ -1,4 +1,4 @@
-"""Deviations of a schedule that keep their meaning when other things change."""
+"""Deviations from the canonical schedule, and plans of them."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The virtual network: what arrives, when, and what its faults do."""
+"""The virtual network and its faults."""
 
 from collections.abc import Awaitable, Callable
 

@@ -1,4 +1,4 @@
-"""Nodes: a kill -9 of which nothing is left but the disk, and what the others notice of it."""
+"""Nodes: a kill like `kill -9`, of which only the disk survives, and its effects on other nodes."""
 
 import gc
 import json

@@ -1,4 +1,4 @@
-"""The pytest plugin, in runs of pytest of its own: what a failure shows, and that nobody else takes the tests."""
+"""The pytest plugin, in separate runs of pytest: reports of failures, and other plugins."""
 
 import re
 import sys

@@ -1,4 +1,4 @@
-"""Replaying: the same run, the debugger in the middle of it, and what is said of a run that has changed."""
+"""Replay: the same run, the debugger in it, and reports of a run that has changed."""
 
 import io
 import json
@@ -22,7 +22,7 @@ SMALL = {"groups": 2, "workers": 4, "rounds": 5}
 
 
 class Adder(GenServer[int]):
-    """Adds up what it is told."""
+    """A server that adds numbers."""
 
     async def init(self) -> None:
         self.state = 0
@@ -32,7 +32,7 @@ class Adder(GenServer[int]):
 
 
 async def adds(world: World) -> None:
-    """A sum that is too great."""
+    """A sum that is too large."""
     adder = await Adder.start()
     for number in (1, 20, 300):
         cast(adder, number)
@@ -41,7 +41,7 @@ async def adds(world: World) -> None:
 
 
 async def waits_for_nobody(world: World) -> None:
-    """What never happens."""
+    """A deadlock."""
     cast(await Adder.start(), 1)
     await trio.sleep_forever()
 

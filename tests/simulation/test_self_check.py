@@ -1,4 +1,4 @@
-"""Runs are repeated in a fresh process, and what differs there is named with its line."""
+"""The self-check repeats runs in a fresh process, and reports the line of a difference."""
 
 import pytest
 

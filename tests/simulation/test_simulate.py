@@ -1,4 +1,4 @@
-"""Whole runs: what a seed decides, how a run can fail, and that everything is as before afterwards."""
+"""Whole runs: determinism, the ways to fail, and that everything is restored afterwards."""
 
 import gc
 import json

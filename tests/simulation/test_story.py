@@ -1,4 +1,4 @@
-"""Runs are told in the words of their actors."""
+"""Stories of failed runs."""
 
 from typing import Any
 
@@ -20,7 +20,7 @@ def story(scenario: Any, *, lines: int = 12, **options: Any) -> list[str]:
 
 
 class Store(GenServer[dict[str, int]]):
-    """Keeps numbers."""
+    """A server that keeps numbers."""
 
     async def init(self) -> None:
         self.state = {}
@@ -34,7 +34,7 @@ class Store(GenServer[dict[str, int]]):
 
 
 async def store_and_helper(world: World) -> None:
-    """Two that depend on each other, for ten seconds."""
+    """Two children that depend on each other, for ten seconds."""
     helper = process_spec(trio.sleep_forever, id="helper")
     store = child_spec(Store, id="store", kwargs={"name": "store"})
     await Supervisor.start([store, helper], strategy="one_for_all", max_restarts=1, name="top")
