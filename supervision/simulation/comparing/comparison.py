@@ -264,7 +264,7 @@ class Comparison:
             table.add_column("median", justify="right")
             table.add_column("less/same/more", justify="right")
         for name in self.measures:
-            row = [Text(name), _mean(self.values(name, first))]
+            row: list[Text | str] = [Text(name), _mean(self.values(name, first))]
             for policy in others:
                 row += [_mean(self.values(name, policy)), *self._cells(name, policy)]
             table.add_row(*row)

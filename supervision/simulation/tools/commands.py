@@ -166,15 +166,7 @@ def compare(
     json_file: JsonFile = None,
 ) -> None:
     """Run `ashtree compare`. The exit code is 0, 1 if a run could not be compared, 2 for wrong input."""
-    named = [_parse_policy(text) for text in policy or ()]
-    policies = dict(named)
-    if 2 <= len(policies) < len(named):
-        names = ", ".join(repr(name) for name, _ in named)
-        raise typer.BadParameter(f"two policies have the same name, of {names}; give each its own")
-    if len(policies) < 2:
-        raise typer.BadParameter(
-            "there is nothing to compare; write --policy '3 restarts: max_restarts=3' twice or more, with other names"
-        )
+    policies = _parse_policies(policy or ())
     scenario, chosen, given = (
         _load_scenario(target),
         _parse_seeds(seeds),
@@ -320,3 +312,21 @@ def _parse_policy(text: str) -> tuple[str, dict[str, Any]]:
     if not colon or "=" in name:
         name = rest = text
     return name.strip(), parse_params(rest.split())
+
+
+def _parse_policies(texts: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Parse two or more policies with different names.
+
+    Raises:
+        typer.BadParameter: There are fewer, or two have the same name.
+    """
+    named = [_parse_policy(text) for text in texts]
+    policies = dict(named)
+    if 2 <= len(policies) < len(named):
+        names = ", ".join(repr(name) for name, _ in named)
+        raise typer.BadParameter(f"two policies have the same name, of {names}; give each its own")
+    if len(policies) < 2:
+        raise typer.BadParameter(
+            "there is nothing to compare; write --policy '3 restarts: max_restarts=3' twice or more, with other names"
+        )
+    return policies
