@@ -71,7 +71,7 @@ class Outcome:
 
     @property
     def passed(self) -> bool:
-        """Whether the scenario ended without a failure."""
+        """Return whether the scenario ended without a failure."""
         return self.error is None
 
     def check(self) -> Outcome:

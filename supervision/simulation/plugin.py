@@ -1,7 +1,7 @@
 """The pytest plugin: tests that are scenarios and run with many seeds.
 
     @pytest.mark.simulation(seeds=200)
-    async def test_nobody_is_forgotten(world):
+    async def test_every_customer_is_served(world):
         await Supervisor.start_link([Registry, Shop])
         ...
 

@@ -110,7 +110,7 @@ def _keep_for_ever(tasks: list[trio.lowlevel.Task]) -> None:
     """Keep tasks until the process ends, so that no `finally`, `except` or `__aexit__` of theirs runs.
 
     Python runs the clean-ups of a coroutine as soon as nothing refers to it. Even the end of the interpreter would do
-    that to a list in a module. So the list gets one reference that nobody gives back.
+    that to a list in a module. So the list gets one reference that is never released.
     """
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(tasks))
 

@@ -43,7 +43,7 @@ class Paired:
 
     @property
     def differs(self) -> bool:
-        """Whether the interval excludes 0."""
+        """Return whether the interval excludes 0."""
         return self.low > 0 or self.high < 0
 
 

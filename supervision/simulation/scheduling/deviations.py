@@ -101,7 +101,7 @@ class SchedulePlan:
 
     @property
     def named(self) -> bool:
-        """Whether the plan refers to tasks by their names."""
+        """Return whether the plan refers to tasks by their names."""
         return bool(self._by_moment)
 
     def order(self, number: int, count: int) -> list[int] | None:

@@ -97,7 +97,7 @@ class SweepReport:
 
     @property
     def failed(self) -> int:
-        """How many runs failed."""
+        """The number of runs that failed."""
         return sum(alike.count for alike in self.failures.values())
 
     @property
@@ -107,13 +107,13 @@ class SweepReport:
 
     @property
     def passed(self) -> bool:
-        """Whether nothing failed or diverged, the plan was not inert, and, after enough seeds, nothing is unseen."""
+        """Return whether nothing failed or diverged, the plan was not inert, and enough seeds left nothing unseen."""
         unseen = self.unseen if self.runs >= ENOUGH_SEEDS else []
         return not (self.failures or self.diverged or unseen or self.is_inert)
 
     @property
     def is_inert(self) -> bool:
-        """Whether no fault of the plan was applied in any run."""
+        """Return whether no fault of the plan was applied in any run."""
         return 0 < self.runs == self.inert_runs
 
     def as_data(self) -> Mapping[str, Any]:

@@ -78,7 +78,7 @@ class SeedResult:
 
     @property
     def passed(self) -> bool:
-        """Whether the run ended without a failure."""
+        """Return whether the run ended without a failure."""
         return self.failure is None
 
 

@@ -90,7 +90,7 @@ class Sweeping:
 
     @property
     def passed(self) -> bool:
-        """Whether neither the seeds nor the corpus found anything."""
+        """Return whether neither the seeds nor the corpus found anything."""
         return self.report.passed and all(again.status == "fixed" for again in self.replayed)
 
     def interrupted(self) -> None:

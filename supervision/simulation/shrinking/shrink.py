@@ -368,7 +368,7 @@ class Budget:
 
     @property
     def spent(self) -> bool:
-        """Whether the runs or the seconds are used up."""
+        """Return whether the runs or the seconds are used up."""
         return self.used >= self._runs or self._clock() >= self._ends
 
     @property

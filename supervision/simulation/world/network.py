@@ -205,7 +205,7 @@ class Network:
 
     @property
     def records_data(self) -> bool:
-        """Whether the trace has an event for each piece of data."""
+        """Return whether the trace has an event for each piece of data."""
         return self._knobs.messages
 
 

@@ -252,7 +252,7 @@ class Nodes:
 
     @property
     def only_dead_ones(self) -> bool:
-        """Whether no node runs, but tasks of killed nodes are left, which never end."""
+        """Return whether no node runs, but tasks of killed nodes are left, which never end."""
         return self._killed and not any(node.up for node in self._nodes.values())
 
     def open(

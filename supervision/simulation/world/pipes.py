@@ -64,12 +64,12 @@ class Pipe:
 
     @property
     def blocked(self) -> bool:
-        """Whether nothing arrives now."""
+        """Return whether nothing arrives now."""
         return self.held or self._cut()
 
     @property
     def waiting(self) -> bool:
-        """Whether data is in transit or unread."""
+        """Return whether data is in transit or unread."""
         return bool(self._pieces)
 
     # Writing
