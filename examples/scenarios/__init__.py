@@ -1,1 +1,1 @@
-"""Scenarios to simulate, and to break live."""
+"""Scenarios to simulate, and to run live under chaos."""

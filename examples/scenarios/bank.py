@@ -1,10 +1,10 @@
-"""A bank: money is neither made nor lost, whatever dies between two accounts.
+"""A bank whose money stays the same while its processes are killed.
 
     ashtree simulate examples.scenarios.bank:a_day_of_transfers --seeds 1-200
 
-The journal is the only thing that lasts. The accounts are what the journal comes to, so they rely on it: if the ledger
-is started again, so are they, and the tellers after them (`rest_for_one`). A teller who gets no answer asks again, and
-the number of the transfer keeps it from being made twice.
+Only the journal survives. The accounts are computed from it, so a restart of the ledger restarts them, and then the
+tellers (`rest_for_one`). A customer who gets no answer asks again. The number of a transfer ensures that it is made
+only once.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ AT_FIRST = 100
 
 @frozen
 class Transfer:
-    """Money that goes from one account to another, once."""
+    """A payment from one account to another."""
 
     number: str
     source: str
@@ -36,11 +36,11 @@ class Transfer:
 
 
 Journal = dict[str, Transfer]
-"""The transfers that were made, by their numbers. It outlives every process, as a disk does."""
+"""The transfers by their numbers. Like a disk, it outlives every process."""
 
 
 class Ledger(GenServer[Journal]):
-    """Writes into the journal, and reads from it."""
+    """The process that reads and writes the journal."""
 
     async def init(self, journal: Journal) -> None:
         self.state = journal
@@ -53,7 +53,7 @@ class Ledger(GenServer[Journal]):
 
 
 class Accounts(GenServer[Counter[str]]):
-    """Knows what everybody has, and refuses what they have not."""
+    """The balances of all people. Refuses a transfer that exceeds the balance."""
 
     async def init(self) -> None:
         self.state = balances(await call("ledger", None, timeout=1.0))
@@ -61,13 +61,13 @@ class Accounts(GenServer[Counter[str]]):
     async def handle_call(self, transfer: Transfer, sender: Sender) -> Reply:
         if self.state[transfer.source] < transfer.amount:
             return Reply("refused")
-        # First the journal: what is not written there has not happened.
+        # The journal first: only a transfer in the journal counts.
         self.state = balances(await call("ledger", transfer, timeout=1.0))
         return Reply("made")
 
 
 class Teller(GenServer[int]):
-    """Makes the transfers that are asked for, and asks again when there is no answer."""
+    """Passes transfers on to the accounts."""
 
     async def init(self, name: str) -> None:
         self.state = 0
@@ -79,7 +79,7 @@ class Teller(GenServer[int]):
 
 
 def balances(transfers: list[Transfer]) -> Counter[str]:
-    """What everybody has after these transfers."""
+    """Return the balances of all people after these transfers."""
     found = Counter(dict.fromkeys(PEOPLE, AT_FIRST))
     for transfer in transfers:
         found[transfer.source] -= transfer.amount
@@ -88,7 +88,7 @@ def balances(transfers: list[Transfer]) -> Counter[str]:
 
 
 async def pay(world: World, person: str, answers: dict[str, str]) -> None:
-    """Be a customer of the bank: send money to others, and insist on an answer."""
+    """Send money to others as a customer, and repeat each transfer until there is an answer."""
     stream = world.random("payments of", person)
     for number in range(world.params["payments"]):
         await trio.sleep(stream.expovariate(1.0))
@@ -112,14 +112,14 @@ async def pay(world: World, person: str, answers: dict[str, str]) -> None:
         count=10,
         after=0.5,
         within=20.0,
-        # At times, and not in the middle of the first start, after which there would be no bank.
+        # No faults in callbacks: one during the first start would leave no bank.
         callbacks=0.0,
         kinds=["kill", "crash", "slow", "drop_message", "delay_message", "duplicate_message"],
     ),
     params={"payments": 8, "attempts": 20},
 )
 async def a_day_of_transfers(world: World) -> None:
-    """Four people pay each other while the bank falls apart again and again."""
+    """Four people pay each other while faults hit the processes of the bank."""
     journal: Journal = {}
     answers: dict[str, str] = {}
 
@@ -145,4 +145,4 @@ async def a_day_of_transfers(world: World) -> None:
     lost = [
         number for number, answer in answers.items() if answer == "made" and number not in journal
     ]
-    world.check(not lost, f"{lost} were said to be made, and are not in the journal")
+    world.check(not lost, f"{lost} were confirmed but are not in the journal")

@@ -1,7 +1,7 @@
-"""A client of the chat that counts what happens to it: what it said, what was answered, what it lost.
+"""A client of the chat that counts its messages, the answers and the losses.
 
-It speaks the protocol of Phoenix as far as it needs to, and comes back by itself, as phoenix.js does: after a phx_error
-it joins again, after a lost connection it connects again.
+It speaks as much of the Phoenix protocol as it needs. Like phoenix.js it comes back: it joins again after a phx_error,
+and connects again after a lost connection.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from examples.scenarios.handshake import open_websocket
 __all__ = ["ChatClient", "Tally"]
 
 JOIN_TIMEOUT = 3.0
-"""Seconds until a join that was not answered is tried again."""
+"""Seconds after which a join without an answer is tried again."""
 
 Connect = Callable[..., Awaitable[trio.abc.Stream]]
 
@@ -38,23 +38,23 @@ _GONE = (
 
 @define
 class Tally:
-    """What one client has counted, or several of them together.
+    """The counts of one client, or of several together.
 
     Attributes:
-        joins: answers of "ok" to a join.
-        failed_joins: joins whose channel ended before it had answered.
-        errors: joined channels that crashed or were killed: phx_error.
-        disconnects: connections that were lost.
-        failed_connects: attempts to connect that nobody took.
-        left_with_connection: joined channels that were lost with their connection.
-        said: messages that were sent.
-        answered: those of them that were answered.
-        lost_to_errors: those that the channel took along when it ended.
-        lost_to_disconnects: those that waited for one when the connection ended.
-        refused: those that came when there was no channel any more, and were refused.
-        heard: messages of anybody that arrived.
-        out: for each time that it was out of the room, the seconds until it was back.
-        slowest: seconds that the slowest answer took.
+        joins: Joins with the answer "ok".
+        failed_joins: Joins whose channel ended before it answered.
+        errors: Joined channels that crashed or were killed (phx_error).
+        disconnects: Lost connections.
+        failed_connects: Failed attempts to connect.
+        left_with_connection: Joined channels that were lost with their connection.
+        said: Messages that the client sent.
+        answered: Messages with an answer.
+        lost_to_errors: Messages without an answer when their channel ended.
+        lost_to_disconnects: Messages without an answer when the connection ended.
+        refused: Messages that arrived when there was no channel any more, and were refused.
+        heard: Messages of all clients that the client received.
+        out: The seconds of each absence from the room.
+        slowest: Seconds of the slowest answer.
     """
 
     joins: int = 0
@@ -73,7 +73,7 @@ class Tally:
     slowest: float = 0.0
 
     def add(self, other: Tally) -> None:
-        """Count what another one has counted, too."""
+        """Add the counts of another tally."""
         for name in ("joins", "errors", "disconnects", "left_with_connection", "said", "answered"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
         for name in (
@@ -90,20 +90,20 @@ class Tally:
 
 
 class ChatClient:
-    """One person in the lobby, who says something now and then.
+    """One person in the lobby, who sends a message now and then.
 
     Args:
-        number: of the client; its host is called `client 7`.
-        random: decides when it says what.
-        connect: opens a stream: `world.connect`.
-        host: of the chat.
-        port: of the chat.
+        number: The number of the client. The host of number 7 is `client 7`.
+        random: Decides the times of messages.
+        connect: Opens a stream, such as `world.connect`.
+        host: The host of the chat.
+        port: The port of the chat.
 
     Attributes:
-        tally: what it has counted so far.
-        joined: whether it is in the room.
-        stopping: whether it says no more.
-        answered: set when it says no more, and everything that it said was answered or lost.
+        tally: The counts so far.
+        joined: Whether the client is in the room.
+        stopping: Whether the client sends no more messages.
+        answered: Set when the client sends no more, and each of its messages was answered or lost.
     """
 
     def __init__(self, number: int, random: Random, connect: Connect, host: str, port: int) -> None:
@@ -124,7 +124,7 @@ class ChatClient:
         self._out_since: float | None = None
 
     def stop(self) -> None:
-        """Say no more; `answered` is set when nothing that was said waits for its answer any more."""
+        """Send no more messages. `answered` is set when no message waits for an answer."""
         self.stopping = True
         self._look_whether_answered()
 
@@ -133,12 +133,12 @@ class ChatClient:
             self.answered.set()
 
     async def main(self) -> None:
-        """Be in the room until cancelled; come back whenever it is thrown out."""
+        """Stay in the room until cancelled. Come back after each error."""
         while True:
             try:
                 await self._be_connected()
             except* _GONE:
-                # The server is gone, or this connection is: what was counted says so.
+                # The server or the connection is gone. The tally counts it.
                 pass
             self._disconnected()
             await trio.sleep(0.1 + self._random.random() * 0.2)
@@ -166,7 +166,7 @@ class ChatClient:
                 await self._join(websocket)
 
     def _is_thrown_out(self, frame: list[Any]) -> bool:
-        """Take what the server says; answers whether that means to join again."""
+        """Handle a frame of the server. Return whether the client has to join again."""
         join_ref, ref, _topic, event, payload = frame
         if event == "phx_reply":
             return self._replied(join_ref, ref, payload)
@@ -217,7 +217,7 @@ class ChatClient:
         elif since is not None:
             self.tally.refused += 1
         elif ref in self._given_up:
-            # It was on its way when the channel ended, and found nobody.
+            # It arrived after the channel had ended.
             self._given_up.discard(ref)
             self.tally.lost_to_errors -= 1
             self.tally.refused += 1

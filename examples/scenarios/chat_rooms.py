@@ -1,9 +1,9 @@
-"""The chat, with its whole endpoint in a simulated world: people who are thrown out, and come back.
+"""The chat, with its whole endpoint in a simulated world. Clients lose their channels and connections, and come back.
 
     ashtree simulate examples.scenarios.chat_rooms:an_evening --seeds 1-100
 
-Between a client and its channel there are the virtual network, the WebSocket, the session and the supervisors, all of
-them the real ones. Compare live_chat.py, which breaks a chat that really runs.
+Only the network is virtual. The WebSocket, the session and the supervisors are the real ones. live_chat.py breaks a
+chat on real sockets.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ CHANNELS = "/top/endpoint/UserSocket channels/*/ChannelServer"
     params={"clients": 4, "seconds": 16.0},
 )
 async def an_evening(world: World) -> None:
-    """Everybody talks; whoever is thrown out comes back; in the end everybody is in the room, and is heard."""
+    """Clients talk and come back after each fault. In the end all are in the room and hear each other."""
     endpoint = Endpoint(sockets={"/socket": UserSocket}, listen=world.network.open)
     await Supervisor.start_link([endpoint.child_spec(host="server", port=4000)], label="top")
     clients = [

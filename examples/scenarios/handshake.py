@@ -1,7 +1,7 @@
-"""The opening handshake of trio-websocket's client, with an end.
+"""The opening handshake of trio-websocket's client, with a time limit.
 
-`trio_websocket.wrap_client_stream` waits for the server's answer and for nothing else. If the connection ends before
-the answer has come, it waits for ever. `open_websocket` raises an error then.
+`trio_websocket.wrap_client_stream` waits for ever if the connection ends before the server answers. `open_websocket`
+raises an error then.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ async def open_websocket(
     """Open a WebSocket over a stream.
 
     Args:
-        nursery: runs the task that reads from the stream.
-        stream: a connection to the server.
-        host: for the header of that name.
-        path: of the socket, with its query.
-        timeout: seconds that the server has to answer.
+        nursery: Runs the task that reads from the stream.
+        stream: A connection to the server.
+        host: The `Host` header.
+        path: The path of the socket, with its query.
+        timeout: Seconds for the server to answer.
 
     Raises:
-        HandshakeError: the server did not answer in time, or the connection ended before the answer.
+        HandshakeError: The server did not answer in time, or the connection ended before the answer.
     """
     with trio.move_on_after(timeout) as handshake:
-        # Any, because the client's annotations ask for a socket, which it does not need.
+        # Any, because the annotations of the client ask for a socket, but it works without one.
         noticed: Any = _EndNoticed(stream, handshake.cancel)
         return await wrap_client_stream(nursery, noticed, host, path)
     if noticed.ended:
@@ -48,7 +48,7 @@ async def open_websocket(
 
 
 class _EndNoticed(trio.abc.Stream):
-    """Passes everything on to a stream, and calls `at_end` when the stream has ended, in whichever direction."""
+    """A wrapper of a stream that calls `at_end` as soon as one direction of the stream has ended."""
 
     def __init__(self, stream: trio.abc.Stream, at_end: Callable[[], None]) -> None:
         self.ended = False

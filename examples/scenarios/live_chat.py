@@ -1,8 +1,8 @@
-"""Chaos on the chat: many clients in one room, while channels, connections and supervisors are broken.
+"""Chaos on a live chat: many clients in one room, while faults hit channels, connections and supervisors.
 
     ashtree chaos examples.scenarios.live_chat:live_chat --seed 7 --for 60 --html report.html
 
-What the clients themselves have counted stands in the report as a note, beside what was counted from the trace.
+The report has the counts of the clients as a note, next to the counts from the trace.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ CHANNEL = f"{CHANNELS}/*/ChannelServer"
 
 
 def faults_for_a_chat(random: Random, seconds: float = 60.0) -> tuple[Fault, ...]:
-    """A plan for so many seconds: small faults all the time, and some that take a part of the tree along.
+    """Return a plan with small faults all the time, and with some that end a part of the tree.
 
     Args:
-        random: decides when, and whom it meets.
-        seconds: that the plan takes; it has about as many faults.
+        random: Decides the times and the targets.
+        seconds: The length of the plan. It has about one fault a second.
     """
 
     def some(share: float, make: Callable[[At, float], Fault]) -> list[Fault]:
@@ -71,7 +71,7 @@ def faults_for_a_chat(random: Random, seconds: float = 60.0) -> tuple[Fault, ...
 
 @scenario(faults=faults_for_a_chat, params={"clients": 50})
 async def live_chat(world: Any) -> Tally:
-    """The chat and its clients, until the experiment is over; returns what the clients have counted.
+    """Run the chat and its clients until the experiment is over, and return the counts of the clients.
 
     Parameters: `clients` (50), `host` ("127.0.0.1") and `port` (0, which takes any free one).
     """

@@ -1,8 +1,8 @@
-"""A shop: a clerk at each counter, and customers who come whatever happens to the clerks.
+"""A shop with a clerk at each counter, and with customers who come also while clerks are killed.
 
     ashtree simulate examples.scenarios.shop:opening_day --seeds 1-200
 
-How often clerks may be started again, and who is started with them, are parameters, so that policies can be compared.
+The restart strategy and the restart limit are parameters, so that policies can be compared.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Clerk(GenServer[int]):
 
 
 async def shop_around(world: World, number: int) -> None:
-    """Be a customer: go from counter to counter, and count how often somebody is there."""
+    """Go from counter to counter as a customer, and measure how often a clerk answers."""
     stream = world.random("customer", number)
     for _ in range(world.params["purchases"]):
         await trio.sleep(stream.expovariate(2.0))
@@ -54,7 +54,7 @@ async def shop_around(world: World, number: int) -> None:
 
 
 def everybody_works() -> bool:
-    """Whether there is a clerk at every counter."""
+    """Return whether there is a clerk at every counter."""
     return all(counters.whereis(counter) for counter in COUNTERS)
 
 

@@ -1,4 +1,4 @@
-"""A box office that sells a seat twice, and one that does not: the example of docs/howto/simulate-your-channel.md.
+"""A box office that sells a seat twice, and one that does not. The example of docs/howto/simulate-your-channel.md.
 
 ashtree simulate examples.scenarios.theatre:evening --params office=hasty
 ashtree simulate examples.scenarios.theatre:evening --params office=careful
@@ -25,7 +25,7 @@ __all__ = ["evening"]
 SEATS = 8
 
 Tickets = dict[int, set[str]]
-"""For each seat those who were told that it is theirs."""
+"""For each seat, the visitors who got it."""
 
 
 class Seats(GenServer[dict[int, str]]):
@@ -71,19 +71,19 @@ class CarefulBoxOffice(HastyBoxOffice):
 
 
 class HastySocket(Socket):
-    """For visitors who are served in haste."""
+    """A socket with the hasty box office."""
 
     channels = {"box_office:*": HastyBoxOffice}
 
 
 class CarefulSocket(Socket):
-    """For visitors who are served with care."""
+    """A socket with the careful box office."""
 
     channels = {"box_office:*": CarefulBoxOffice}
 
 
 async def ask(phone: WebSocketConnection, event: str, payload: dict[str, Any]) -> str:
-    """Push an event, and return the status of its reply; "phx_error" if the channel crashed of it."""
+    """Push an event. Return the status of its reply, or "phx_error" if the channel crashed."""
     await phone.send_message(json.dumps(["1", "1", "box_office:tonight", event, payload]))
     _, _, _, kind, answer = json.loads(await phone.get_message())
     return str(answer["status"] if kind == "phx_reply" else kind)

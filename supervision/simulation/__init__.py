@@ -1,6 +1,6 @@
-"""Worlds in which a program runs from a seed: virtual time, a seeded scheduler, a virtual network.
+"""Simulated worlds: a program runs from a seed, with virtual time, a seeded scheduler and a virtual network.
 
-Start with `simulate`; docs/topics/simulation.md explains what is decided by the seed, and what is not.
+Start with `simulate`. docs/topics/simulation.md explains what the seed decides and what it does not.
 """
 
 from supervision.simulation.comparing.comparison import Comparison, PairLost, Policy, compare
@@ -21,6 +21,7 @@ from supervision.simulation.knobs import Knobs
 from supervision.simulation.outcome import Outcome
 from supervision.simulation.replaying.run_file import RunFile, load_run, replay, save_run
 from supervision.simulation.replaying.self_check import check_determinism, check_many
+from supervision.simulation.replaying.story import tell
 from supervision.simulation.scenario import Settings, scenario, settings_of
 from supervision.simulation.scheduling.deviations import Deviation, Tape
 from supervision.simulation.search.corpus import Corpus, Replayed
@@ -28,10 +29,8 @@ from supervision.simulation.search.report import Failures, SweepReport
 from supervision.simulation.search.sweep import SeedResult, sweep
 from supervision.simulation.shrinking.shrink import Shrunk, shrink
 from supervision.simulation.simulate import Scenario, simulate
-from supervision.simulation.stories.story import tell
-from supervision.simulation.world.network import Connection, Network
+from supervision.simulation.world.network import Connection, Network, VirtualListener, VirtualStream
 from supervision.simulation.world.nodes import Node, Nodes
-from supervision.simulation.world.streams import VirtualListener, VirtualStream
 from supervision.simulation.world.world import World
 
 __all__ = [

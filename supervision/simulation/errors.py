@@ -1,11 +1,10 @@
-"""What can be wrong with a simulated run, besides the scenario's own exceptions."""
+"""Errors of simulated runs, besides the scenario's own exceptions."""
 
 from __future__ import annotations
 
-from typing import Any
-
 from supervision.chaos.errors import InvariantViolated, NotReached
 from supervision.errors import SupervisionError
+from supervision.simulation.pins.places import SourceLine
 
 __all__ = [
     "BudgetSpent",
@@ -27,12 +26,12 @@ class SimulationError(SupervisionError):
 
 
 class Escape(SimulationError):
-    """The program reached for something that a seed does not decide, and was stopped.
+    """The program used something that a seed does not decide, and was stopped.
 
     Attributes:
-        what: what it used, as one would write it: `socket.connect`, `time.time()`.
-        place: the file, line and function of the program that did it.
-        instead: what to write there.
+        what: The thing it used, as in source code: `socket.connect`, `time.time()`.
+        place: The file, line and function of the program.
+        instead: What to write there.
     """
 
     def __init__(self, what: str, place: str, instead: str) -> None:
@@ -49,11 +48,11 @@ class Escape(SimulationError):
 
 
 class Deadlock(SimulationError):
-    """Nothing can run, nothing waits for a time, and the scenario is not over.
+    """No task can run, no task waits for a time, and the scenario is not over.
 
     Attributes:
-        seconds: when that was, on the virtual clock.
-        waiting: a line for each task: who it is, and what it waits for.
+        seconds: The virtual time.
+        waiting: A line for each task: its name, and what it waits for.
     """
 
     def __init__(self, seconds: float, waiting: tuple[str, ...]) -> None:
@@ -62,19 +61,19 @@ class Deadlock(SimulationError):
         self.waiting = waiting
 
     def __str__(self) -> str:
-        lines = "".join(f"\n  {line}" for line in self.waiting)
         return (
-            f"deadlock at {self.seconds:g} s: nobody can go on, and nobody waits for a time{lines}"
+            f"deadlock at {self.seconds:g} s: no task can run, and none waits for a time"
+            f"{_indented(self.waiting)}"
         )
 
 
 class Livelock(SimulationError):
-    """Tasks run and run, and the time does not advance.
+    """Tasks run on and on, and the time does not advance.
 
     Attributes:
-        seconds: the moment that does not pass.
-        rounds: how many rounds of the scheduler it has taken so far.
-        busy: a line for each task that ran in the last round.
+        seconds: The virtual time.
+        rounds: How many rounds of the scheduler there were at this time.
+        busy: A line for each task that ran in the last round.
     """
 
     def __init__(self, seconds: float, rounds: int, busy: tuple[str, ...]) -> None:
@@ -84,10 +83,9 @@ class Livelock(SimulationError):
         self.busy = busy
 
     def __str__(self) -> str:
-        lines = "".join(f"\n  {line}" for line in self.busy)
         return (
             f"livelock at {self.seconds:g} s: {self.rounds} rounds of the scheduler, and the time "
-            f"stands still; these keep running{lines}"
+            f"stands still; these tasks keep running{_indented(self.busy)}"
         )
 
 
@@ -96,8 +94,8 @@ class BudgetSpent(SimulationError):
 
     Attributes:
         what: "seconds" or "steps".
-        limit: how many it had.
-        waiting: a line for each task: who it is, and what it waits for.
+        limit: The limit.
+        waiting: A line for each task: its name, and what it waits for.
     """
 
     def __init__(self, what: str, limit: float, waiting: tuple[str, ...]) -> None:
@@ -107,19 +105,19 @@ class BudgetSpent(SimulationError):
         self.waiting = waiting
 
     def __str__(self) -> str:
-        lines = "".join(f"\n  {line}" for line in self.waiting)
         return (
             f"the scenario is not over after {self.limit:g} {self.what}; let it end, or raise "
-            f"max_{self.what} of its Knobs{lines}"
+            f"max_{self.what} of its Knobs{_indented(self.waiting)}"
         )
 
 
 class SimulationFailed(SimulationError):
-    """A simulated run failed; the cause is the `__cause__`.
+    """A simulated run failed. The `__cause__` is the error.
 
     Attributes:
-        seed: what replays it, with the same program and the same knobs.
-        scenario: the scenario's name.
+        scenario: The name of the scenario.
+        seed: Replays the run, with the same program and the same knobs.
+        problem: The error as text.
     """
 
     def __init__(self, scenario: str, seed: int, problem: str) -> None:
@@ -133,16 +131,16 @@ class SimulationFailed(SimulationError):
 
 
 class Diverged(SimulationError):
-    """Two runs of the same seed were not the same run.
+    """Two runs of the same seed were different.
 
     Attributes:
-        step: the number of the first event that differs, counted from 0.
-        first: that event in one run; None if that run was over.
-        second: that event in the other.
-        before: the last events that both had.
-        said: both events in words.
-        spots: for both the line of the program that did it, where one was running when the run was repeated, as
-            `place`, and in `loop` what it iterates over that has no order.
+        step: The number of the first event that differs, from 0.
+        first: That event in one run; None if the run was over.
+        second: That event in the other run.
+        before: The last events that both have.
+        said: Both events as sentences.
+        source_lines: For each run the `SourceLine` of the program that did the event; None if no line of the program
+            was running when the run was repeated.
     """
 
     def __init__(
@@ -159,49 +157,44 @@ class Diverged(SimulationError):
         self.second = second
         self.before = before
         self.said = said
-        self.spots: tuple[Any, Any] = (None, None)
+        self.source_lines: tuple[SourceLine | None, SourceLine | None] = (None, None)
 
     def __str__(self) -> str:
         before = "".join(f"\n    {line}" for line in self.before)
-        runs = [
-            self._run(name, *about)
-            for name, *about in zip(
-                ("one run", "the other"),
-                (self.first, self.second),
-                self.said,
-                self.spots,
-                strict=True,
-            )
-        ]
+        (first_said, second_said), (first_line, second_line) = self.said, self.source_lines
         return (
-            f"two runs of one seed differ, so something in the program is decided by no seed: {self._why()}; "
-            f"the first difference is event {self.step}:\n{''.join(runs)}  before it:{before}"
+            f"two runs of one seed differ, so no seed decides something in the program: {self._why()}; "
+            f"the first difference is event {self.step}:\n"
+            f"{_run('one run', self.first, first_said, first_line)}"
+            f"{_run('the other', self.second, second_said, second_line)}"
+            f"  before it:{before}"
         )
 
-    def _run(self, name: str, event: str | None, said: str | None, spot: Any) -> str:
-        place = "" if spot is None else f"\n    at {spot.place}"
-        words = "" if said is None else f"{said}\n    "
-        return f"  {name}: {words}{event or 'it was over'}{place}\n"
-
     def _why(self) -> str:
-        for spot in self.spots:
-            if spot is not None and spot.loop is not None:
+        for line in self.source_lines:
+            if line is not None and line.loop is not None:
                 return (
-                    f"{spot.loop}, and the order of a set depends on hashes and memory addresses; "
-                    "iterate over sorted(...), or keep them in a dict, which has the order in which they were put in"
+                    f"{line.loop}, and the order of a set depends on hashes and memory addresses; "
+                    "iterate over sorted(...), or use a dict, which keeps the order of insertion"
                 )
         return (
             "perhaps it iterates over a set of processes or of strings (use a dict, or sort), or reads a memory "
-            "address, an environment variable, or what another run has left behind"
+            "address, an environment variable, or data that an earlier run has left behind"
         )
 
 
+def _run(name: str, event: str | None, said: str | None, line: SourceLine | None) -> str:
+    place = "" if line is None else f"\n    at {line.place}"
+    words = "" if said is None else f"{said}\n    "
+    return f"  {name}: {words}{event or 'it was over'}{place}\n"
+
+
 class NodeError(SimulationError):
-    """A node cannot do what was asked of it.
+    """A node cannot do this now.
 
     Attributes:
-        node: its name.
-        problem: what is in the way, and what to write instead.
+        node: The name of the node.
+        problem: The reason, and what to write instead.
     """
 
     def __init__(self, node: str, problem: str) -> None:
@@ -214,4 +207,8 @@ class NodeError(SimulationError):
 
 
 class RunFileError(SimulationError):
-    """A run file cannot be read, or what it names cannot be found. The text says which and why."""
+    """A run file cannot be read, or its scenario cannot be found. The text has the file and the reason."""
+
+
+def _indented(lines: tuple[str, ...]) -> str:
+    return "".join(f"\n  {line}" for line in lines)

@@ -1,4 +1,4 @@
-"""What can be set about a world, besides its seed."""
+"""The settings of a world besides its seed."""
 
 from __future__ import annotations
 
@@ -27,28 +27,28 @@ def _not_negative(_: object, attribute: attrs.Attribute[Any], value: float) -> N
 
 @frozen(kw_only=True)
 class Knobs:
-    """The settings of a world. Part of a run file, so a run is replayed under the same ones.
+    """The settings of a world. A run file contains them, so a replay has the same ones.
 
         simulate(scenario, seed=7, knobs=Knobs(quantum=0.02))
 
     Args:
-        quantum: seconds; virtual time advances in multiples of it, so that deadlines that are close together leave the
-            scheduler a choice. 0 is exact time, in which hardly any race is found.
-        policy: "seeded" orders the tasks of each round by chance, "canonical" by age.
-        latency: the least and the most seconds that a piece of data is on its way.
-        segment: the most bytes that travel in one piece.
-        window: bytes that may be on their way, or unread, before whoever sends has to wait.
-        connect_timeout: seconds after which a connection that finds no way is given up.
-        max_seconds: virtual seconds that the scenario may take.
-        max_steps: steps of tasks that it may take.
-        livelock_rounds: rounds of the scheduler in one moment that are taken for a livelock.
-        epoch: what `runtime.now()` says at the beginning, in seconds since the epoch.
-        messages: whether the trace has the messages in it.
-        kill_grace: as for `open_runtime`.
-        shutdown_deadline: as for `open_runtime`.
-        checked: whether the runtimes check the invariants of `open_runtime(debug=True)`.
-        invariants: names of the built-in invariants that are checked in this run; `()` for none. "all" leaves that to
-            the scenario, and is all of them if it has nothing to say.
+        quantum: Seconds. Virtual time advances in multiples of it, so that deadlines close to each other leave the
+            scheduler a choice. 0 is exact time, which finds hardly any race.
+        policy: "seeded" orders the tasks of each round at random, "canonical" by age.
+        latency: The least and the most seconds that a piece of data travels.
+        segment: The most bytes of a piece.
+        window: How many bytes may be in transit or unread before the sender has to wait.
+        connect_timeout: Seconds after which an attempt to connect fails.
+        max_seconds: The most virtual seconds of the scenario.
+        max_steps: The most steps of tasks.
+        livelock_rounds: How many rounds of the scheduler in one moment count as a livelock.
+        epoch: The result of `runtime.now()` at the beginning, in seconds since the epoch.
+        messages: Whether to record messages in the trace.
+        kill_grace: As for `open_runtime`.
+        shutdown_deadline: As for `open_runtime`.
+        checked: Whether the runtimes check the invariants of `open_runtime(debug=True)`.
+        invariants: The names of the built-in invariants to check in this run; `()` for none. "all" takes those of the
+            scenario, or all of them if it names none.
     """
 
     quantum: float = field(default=0.005, validator=_not_negative)
@@ -68,7 +68,7 @@ class Knobs:
     invariants: Literal["all"] | tuple[str, ...] = "all"
 
     def drawn(self, seed: int) -> Knobs:
-        """The same settings, with what a search should vary drawn from a seed: quantum, latency, pieces, window."""
+        """Return the settings with quantum, latency, segment and window drawn from a seed, for a search."""
         stream = Streams(seed).fresh("knobs")
         least = stream.choice((0.0, 0.001, 0.005))
         return attrs.evolve(

@@ -1,4 +1,4 @@
-"""What came of a simulated run."""
+"""The outcome of a simulated run."""
 
 from __future__ import annotations
 
@@ -24,29 +24,29 @@ __all__ = ["Outcome", "identify"]
 
 @frozen(kw_only=True)
 class Outcome:
-    """One run of one seed.
+    """The outcome of one run of one seed.
 
     Attributes:
         scenario: `module:function`.
-        seed: what decided everything.
-        knobs: the settings of the world.
-        params: what the scenario was given.
-        error: what made it fail; None if it passed.
-        seconds: virtual seconds that it took.
-        rounds: rounds of the scheduler.
-        choices: rounds in which there was a choice.
-        steps: steps of tasks.
-        events: how many events the trace has.
-        trace: the events, a JSON object each.
+        seed: The seed.
+        knobs: The settings of the world.
+        params: The parameters of the scenario.
+        error: The failure; None if the run passed.
+        seconds: The virtual seconds that it took.
+        rounds: The number of rounds of the scheduler.
+        choices: The number of rounds with a choice.
+        steps: The number of steps of tasks.
+        events: The number of events of the trace.
+        trace: The events, a JSON object each.
         digest: SHA-256 of the trace.
         steps_digest: SHA-256 of the numbers of the tasks that ran, in order.
-        deviations: how the schedule differed from the canonical one.
-        named: the same with the names of tasks, for a run that was made with `label_tasks`.
-        faults: the plan of the run.
-        fault_reports: what became of each of them.
-        sometimes: for each name that the scenario gave to `world.sometimes`, whether it ever held.
-        failed_at: how many events there were, and the virtual seconds, when the run failed. The events after that are
-            how it was ended.
+        deviations: The deviations from the canonical schedule.
+        named: The same with the names of tasks, for a run with `label_tasks`.
+        faults: The fault plan of the run.
+        fault_reports: The report of each fault.
+        sometimes: For each name that the scenario gave to `world.sometimes`, whether it ever held.
+        failed_at: The number of events and the virtual seconds when the run failed. Later events belong to the end of
+            the run.
     """
 
     scenario: str
@@ -71,14 +71,14 @@ class Outcome:
 
     @property
     def passed(self) -> bool:
-        """Whether the scenario came to its end and nothing was found."""
+        """Return whether the scenario ended without a failure."""
         return self.error is None
 
     def check(self) -> Outcome:
         """Return this outcome if the run passed.
 
         Raises:
-            SimulationFailed: with what went wrong as its cause, and the seed that replays it.
+            SimulationFailed: The run failed. The failure is its cause, and it has the seed.
         """
         if self.error is not None:
             problem = f"{type(self.error).__name__}: {self.error}"
@@ -87,11 +87,11 @@ class Outcome:
 
 
 def identify(error: BaseException | None) -> str | None:
-    """What kind of failure an error is: two runs that fail alike have the same. None for a run that passed.
+    """Return the kind of a failure, which is equal for runs that fail alike; None for no error.
 
-    A name of the program's own tells failures apart best: `invariant NAME`, `eventually NAME`. Other exceptions are
-    alike if they are of one type, and were raised by the same line of the program, if one was running at all:
-    `KeyError in line 3 of Room.handle_call`. So is what `World.check` finds, which has no name.
+    A name from the scenario tells failures apart best: `invariant NAME`, `eventually NAME`. Other exceptions are alike
+    if they have the same type and the same line of the program raised them: `KeyError in line 3 of Room.handle_call`.
+    The same holds for `World.check`, which has no name.
     """
     if error is None:
         return None

@@ -1,12 +1,12 @@
-"""For pytest: tests that are scenarios, and are run with many seeds.
+"""The pytest plugin: tests that are scenarios and run with many seeds.
 
     @pytest.mark.simulation(seeds=200)
-    async def test_nobody_is_forgotten(world):
+    async def test_every_customer_is_served(world):
         await Supervisor.start_link([Registry, Shop])
         ...
 
-pytest loads this by itself where Ashtree is installed (`-p no:ashtree-simulation` leaves it out). A failure shows the
-seed, the story and the command that repeats it, and its run file is kept: the next run of the test tries it first.
+pytest loads the plugin if Ashtree is installed; `-p no:ashtree-simulation` disables it. A failure shows the seed, the
+story and the command that repeats it. Its run file is kept, and the next run of the test tries it first.
 """
 
 from __future__ import annotations
@@ -31,45 +31,45 @@ _CLOCKS = ("autojump_clock", "mock_clock", "nursery")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Say which seeds to run, from the command line."""
+    """Add the options for seeds and for the corpus."""
     group = parser.getgroup("simulation", "simulated worlds")
     group.addoption(
         "--simulation-seeds",
         type=_count,
         metavar="COUNT",
-        help="how many seeds every simulated test runs with, whatever its marker says",
+        help="run every simulated test with so many seeds, in place of the number in its marker",
     )
     group.addoption(
         "--simulation-seed",
         type=int,
         metavar="SEED",
-        help="the one seed that simulated tests run with, in this process: to repeat a failure",
+        help="run simulated tests with this seed only, in this process: to repeat a failure",
     )
     group.addoption(
         "--simulation-corpus",
         metavar="DIR",
-        help="where run files of failures are kept; .ashtree/corpus in the root folder if not given",
+        help="keep the run files of failures here; the default is .ashtree/corpus in the root folder",
     )
 
 
 def _count(text: str) -> int:
     count = int(text)
     if count < 1:
-        # argparse makes a sentence of it, with the name of the option.
-        raise argparse.ArgumentTypeError(f"{count} seeds are no search; write a number from 1")
+        # argparse puts the name of the option in front.
+        raise argparse.ArgumentTypeError(f"{count} seeds are too few; write a number from 1")
     return count
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Make the marker known."""
+    """Register the marker."""
     config.addinivalue_line("markers", MARKER)
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put an ordinary function in the place of each simulated test.
+    """Replace each simulated test by an ordinary function.
 
-    First of all, so that whoever takes care of `async def` tests on Trio or asyncio finds none here.
+    This comes first, so that plugins for `async def` tests do not take these tests.
     """
     for item in items:
         if isinstance(item, pytest.Function) and item.get_closest_marker("simulation") is not None:
@@ -81,7 +81,7 @@ def _simulated(item: pytest.Function, function: Any) -> Any:
     def run(**arguments: Any) -> None:
         __tracebackhide__ = True
         options = _options_of(item)
-        # Not at the top: whoever runs pytest without simulations should not wait for them.
+        # Not at the top: pytest without simulated tests should not load the simulation.
         from supervision.simulation.tools.pytest_run import run_simulated  # noqa: PLC0415
 
         run_simulated(item, function, arguments, options)
@@ -91,7 +91,7 @@ def _simulated(item: pytest.Function, function: Any) -> Any:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Refuse what cannot be simulated, before any fixture is set up."""
+    """Refuse a test that cannot be simulated, before any fixture is set up."""
     if isinstance(item, pytest.Function) and item.get_closest_marker("simulation") is not None:
         problem = _problem_of(item)
         if problem is not None:
@@ -101,19 +101,19 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 def _problem_of(item: pytest.Function) -> str | None:
     function = inspect.unwrap(item.obj)
     if not inspect.iscoroutinefunction(function):
-        return "is marked with simulation, and is no coroutine function; write `async def`"
+        return "is marked with simulation, but is no coroutine function; write `async def`"
     names = item.fixturenames
     if "world" not in names:
         return (
-            "is marked with simulation, and does not ask for its world; write the argument `world`"
+            "is marked with simulation, but does not ask for its world; write the argument `world`"
         )
     for name in names:
         if name in _CLOCKS:
-            return f"asks for {name}, and is simulated: time is virtual there, and Trio runs once a seed; leave it out"
+            return f"is simulated and asks for {name}; leave it out, because time is virtual and Trio runs once a seed"
         if _is_async(item, name):
             return (
-                f"asks for the fixture {name}, which is async, and is simulated: each seed has a world of its own, "
-                f"which that fixture would be outside of; write it as an async function that the test calls"
+                f"is simulated and asks for the async fixture {name}, which would be outside of the world of a seed; "
+                f"write it as an async function that the test calls"
             )
     if item.get_closest_marker("trio") is not None:
         return "is marked with trio and with simulation; leave out trio"
@@ -121,7 +121,7 @@ def _problem_of(item: pytest.Function) -> str | None:
 
 
 def _is_async(item: pytest.Function, name: str) -> bool:
-    # What pytest-trio, pytest-asyncio and others look at, too; there is no public way to a fixture's function.
+    # There is no public way to a fixture's function. pytest-trio and pytest-asyncio use this name, too.
     definitions = item._fixtureinfo.name2fixturedefs.get(name, ())
     functions = [definition.func for definition in definitions]
     return any(map(inspect.iscoroutinefunction, functions)) or any(
@@ -152,9 +152,9 @@ def _refuse(item: pytest.Function, problem: str) -> NoReturn:
 
 @pytest.fixture
 def world(request: pytest.FixtureRequest) -> None:
-    """The world of a simulated test. Each seed gets its own; this only reserves the name."""
+    """Reserve the name of the world of a simulated test. Each seed gets its own."""
     if request.node.get_closest_marker("simulation") is None:
         pytest.fail(
-            f"{request.node.name} asks for a world, and is not simulated; mark it with pytest.mark.simulation",
+            f"{request.node.name} asks for a world, but is not simulated; mark it with pytest.mark.simulation",
             pytrace=False,
         )

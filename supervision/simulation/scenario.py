@@ -1,11 +1,11 @@
-"""Scenarios: functions that run in a world, and what they say about how they want to be run.
+"""Scenarios: functions that run in a world, with settings for their runs.
 
 @scenario(faults=Storm(["/top/store"], count=5, within=8.0), params={"clients": 3})
 async def a_day(world):
 ...
 
-simulate(a_day, seed=7)                      # five faults, which the seed draws
-simulate(a_day, seed=7, faults=())           # the same day without any
+simulate(a_day, seed=7)                      # five faults, drawn from the seed
+simulate(a_day, seed=7, faults=())           # the same day without faults
 """
 
 from __future__ import annotations
@@ -36,22 +36,22 @@ def scenario(
     knobs: Knobs | None = None,
     invariants: Chosen = "all",
 ) -> Callable[[F], F]:
-    """Say how a scenario is to be run. The function stays what it is.
+    """Attach settings to a scenario. The function itself does not change.
 
         @scenario(faults=[Kill(target="/top/store", when=At(0.5))])
         async def the_store_comes_back(world): ...
 
     Args:
-        faults: a sequence of them, a `Storm`, or a function of a `random.Random` that returns some. Chance comes from
-            a stream of its own, so that a run with other faults, or with none, is otherwise the same.
-        params: for the scenario, as `world.params`; whoever runs it may give other values to some.
-        knobs: settings of its world.
-        invariants: which are checked: "all" that are built in, or a sequence of their names, "all" among them, and of
-            classes of your own (`docs/howto/write-an-invariant.md`).
+        faults: A sequence of faults, a `Storm`, or a function of a `random.Random` that returns faults. They have a
+            stream of random numbers of their own, so that a run with other faults is otherwise the same.
+        params: For the scenario, as `world.params`. The caller of `simulate` may override them.
+        knobs: Settings of its world.
+        invariants: The invariants to check: "all" built-in ones, or a sequence of their names ("all" is one, too) and
+            of classes of your own (`docs/howto/write-an-invariant.md`).
 
     Raises:
-        BadFault: `faults` is no plan, a single fault for one.
-        TypeError: `invariants` is one name, and not a sequence of them.
+        BadFault: `faults` is no plan, for example a single fault.
+        TypeError: `invariants` is one name instead of a sequence of names.
     """
     settings = Settings(
         faults=faults,
@@ -68,7 +68,7 @@ def scenario(
 
 
 def scenario_name(scenario: Scenario) -> str:
-    """`module:function`, with which it can be found again."""
+    """Return `module:function`, by which a scenario can be imported."""
     module = getattr(scenario, "__module__", "?")
     name = getattr(scenario, "__qualname__", type(scenario).__qualname__)
     return f"{module}:{name}"

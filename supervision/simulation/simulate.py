@@ -1,16 +1,16 @@
-"""Running a scenario from a seed.
+"""Run a scenario from a seed.
 
     outcome = simulate(scenario, seed=7)
-    outcome.check()                       # raises what went wrong, if anything did
+    outcome.check()                       # raises the failure of the run, if it failed
     print(outcome.seconds, outcome.digest)
 
-The same seed, program and knobs give the same run, to the byte, in any process and on any machine. Called outside of
-Trio: it runs Trio itself, and puts back everything that it has replaced.
+The same seed, program and knobs give the same run, to the byte, in any process and on any machine. Call it outside of
+Trio: it runs Trio itself, and restores everything that it replaces.
 """
 
 from __future__ import annotations
 
-import gc
+import ctypes
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from hashlib import sha256
@@ -35,12 +35,10 @@ from supervision.simulation.outcome import Outcome
 from supervision.simulation.pins.fence import fence
 from supervision.simulation.pins.pins import pinned
 from supervision.simulation.scenario import Scenario, scenario_name, settings_of
-from supervision.simulation.scheduling.burial import bury
 from supervision.simulation.scheduling.deviations import Schedule
-from supervision.simulation.scheduling.labels import TaskLabels
 from supervision.simulation.scheduling.schedule import Scheduler
+from supervision.simulation.scheduling.tasks import SCENARIO, TaskNames
 from supervision.simulation.scheduling.trio_internals import scheduling
-from supervision.simulation.stories.waiting import busy_lines, waiting_lines
 from supervision.simulation.world.clock import VirtualClock
 from supervision.simulation.world.world import World
 
@@ -59,37 +57,39 @@ def simulate(
     label_tasks: bool = False,
     on_event: Callable[[int], None] | None = None,
 ) -> Outcome:
-    """Run a scenario in a world of its own, and say what came of it.
+    """Run a scenario in a world of its own and return the outcome.
 
         simulate(scenario, seed=7, params={"clients": 5}).check()
 
     Args:
-        scenario: an async function of one argument, the `World`.
-        seed: decides every order, number and delay.
-        knobs: settings of the world, in place of the scenario's own.
-        params: for the scenario, as `world.params`, besides its own; of types that JSON has, if the run is to be saved.
-        faults: a plan in place of the scenario's own; `()` is none. A run that passes although nothing of a plan was
-            applied ends with `InertPlan`.
-        deviations: orders for rounds of the scheduler, from `Outcome.deviations` or `Outcome.named`, or a `Tape`.
-        keep_trace: False keeps only the digest of the trace, which saves memory in long runs.
-        label_tasks: whether `Outcome.named` is wanted, which takes some time and changes nothing else.
-        on_event: called with the number of each event of the trace, where and when it happens: for debuggers.
+        scenario: An async function of one argument, the `World`.
+        seed: Decides every order, number and delay.
+        knobs: Settings of the world. They replace the scenario's own.
+        params: For the scenario, as `world.params`, in addition to its own. A run can be saved only if JSON has their
+            types.
+        faults: A plan that replaces the scenario's own; `()` is no faults. A run that passes although no fault of its
+            plan was applied ends with `InertPlan`.
+        deviations: Orders for rounds of the scheduler, from `Outcome.deviations` or `Outcome.named`, or a `Tape`.
+        keep_trace: False keeps only the digest of the trace. This saves memory in long runs.
+        label_tasks: Whether to fill `Outcome.named`. This takes some time and changes nothing else.
+        on_event: Called with the number of each event of the trace, where and when the event happens. For debuggers.
 
     Returns:
-        The outcome, also of a run that failed: whatever the scenario raises is in `Outcome.error`.
+        The outcome, also of a run that failed: `Outcome.error` has the exception.
 
     Raises:
-        RuntimeError: from within Trio.
+        RuntimeError: The caller is inside Trio.
         KeyboardInterrupt: Ctrl-C.
 
-    Not decided by the seed: see `docs/topics/simulation.md` for what a program must not depend on.
+    A run in which a node was killed leaves its tasks in memory until the process ends. See `docs/topics/simulation.md`
+    for that, and for what the seed does not decide.
     """
     if trio.lowlevel.in_trio_run():
         raise RuntimeError(
             "simulate() runs Trio itself, so it cannot be called inside of Trio; call it from "
             "ordinary code (in tests: a sync def test, not an async def one)"
         )
-    run = _Run(
+    return _Run(
         scenario,
         seed,
         knobs=knobs,
@@ -99,26 +99,24 @@ def simulate(
         keep_trace=keep_trace,
         label_tasks=label_tasks,
         on_event=on_event,
-    )
-    outcome = run.execute()
-    if run.abandoned:
-        # The collector has been shown this run's objects while they were in use, and would not soon look again.
-        del run
-        gc.collect(1)
-    return outcome
+    ).execute()
 
 
 class _Abandoned(Exception):
-    """Raised inside Trio's own loop to end a run that does not let itself be ended."""
+    """Raised inside Trio's own loop to leave a run that has tasks which never end."""
 
 
-# Tasks of abandoned runs that could not be ended without running them, see `bury`: thrown away in the middle they would
-# run their clean-ups at once, outside of Trio, where these can only fail, and loudly.
-_graveyard: list[object] = []
+def _keep_for_ever(tasks: list[trio.lowlevel.Task]) -> None:
+    """Keep tasks until the process ends, so that no `finally`, `except` or `__aexit__` of theirs runs.
+
+    Python runs the clean-ups of a coroutine as soon as nothing refers to it. Even the end of the interpreter would do
+    that to a list in a module. So the list gets one reference that is never released.
+    """
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(tasks))
 
 
 class _Run:
-    """One run: what happens between the rounds, and how it ends."""
+    """One run: the checks between its rounds, and how it ends."""
 
     def __init__(
         self,
@@ -142,13 +140,14 @@ class _Run:
         plan = settings.faults if faults is None else faults
         self.plan = draw_plan(plan, self.streams.fresh("faults"))
         self.clock = VirtualClock(knobs.quantum, settled=self._settled, stuck=self._stuck)
+        self.names = TaskNames(lambda: self.world.recorders)
         self.scheduler = Scheduler(
             knobs.policy,
             self.streams.fresh("schedule"),
             deviations=deviations,
             between=self._between,
             now=self.clock.current_time,
-            label=lambda task: TaskLabels(self.world.recorders).label(task),
+            label=self.names.path,
             naming=label_tasks,
         )
         self.on_event = on_event
@@ -163,7 +162,7 @@ class _Run:
             invariants=settings.invariants,
         )
         self._root = trio.CancelScope()
-        # Asked for in every round.
+        # These are read in every round.
         self._max_seconds, self._max_steps = knobs.max_seconds, knobs.max_steps
         self._livelock_rounds = knobs.livelock_rounds
         self._fences = ExitStack()
@@ -172,30 +171,28 @@ class _Run:
         self._steps = 0
         self._checked = False
         self._failed_at: tuple[int, float] | None = None
-        self.abandoned = False
         self._over = False
         self._raised: BaseException | None = None
 
     def execute(self) -> Outcome:
-        """Run the scenario to its end, one way or another."""
+        """Run the scenario to its end."""
         with (
             scheduling(self.scheduler),
             pinned(self.streams, self.world.environment.now, self.fail, self.world.settle),
             self._fences,
         ):
-            self.abandoned = self._run_trio()
-            outcome = self._outcome()
-            if self.abandoned:
-                tasks = self.scheduler.tasks()
-                self.scheduler.close()
-                self.world.close()
-                self._root, self._raised = trio.CancelScope(), None
-                # Here, where the collector is still off, and has not moved what is to be collected out of its reach.
-                _graveyard.extend(bury(tasks))
+            try:
+                self._run_trio()
+                outcome = self._outcome()
+            finally:
+                left = self.scheduler.tasks()
+                if left:
+                    _keep_for_ever(left)
+                    # These tasks lead to this run. Its trace, the largest part, shall belong to the outcome alone.
+                    self.trace.lines = []
         return outcome
 
-    def _run_trio(self) -> bool:
-        """Run, and answer whether the run was abandoned: then it has left tasks behind."""
+    def _run_trio(self) -> None:
         try:
             trio.run(
                 self._main,
@@ -205,17 +202,16 @@ class _Run:
             )
         except (KeyboardInterrupt, SystemExit):
             raise
-        except BaseException as error:  # whatever the scenario raises is what came of it
+        except BaseException as error:  # the outcome reports whatever the scenario raises
             escaped = self._raised if isinstance(error.__cause__, _Abandoned) else error
             if self.error is None and escaped is not None:
                 self.error = _only(escaped)
-            return isinstance(error, trio.TrioInternalError)
-        return False
 
     async def _main(self) -> None:
-        # Only here, because Trio needs a pair of sockets to begin with; and taken down by `execute`, because the task
-        # of a run that was abandoned never comes to its end.
+        # Not earlier, because Trio needs a pair of sockets to begin with. `execute` takes the fence down, because this
+        # task never ends in a run that is abandoned.
         self._fences.enter_context(fence(self.fail))
+        trio.lowlevel.current_task().name = SCENARIO
         current_environment.set(self.world.environment)
         with self._root:
             async with trio.open_nursery() as nursery:
@@ -224,10 +220,10 @@ class _Run:
                     await self._run_scenario()
                 except (
                     BaseException
-                ) as error:  # raised below, but if a node was killed this nursery is never left
+                ) as error:  # raised below, unless a killed node keeps this nursery open for ever
                     self._raised = error
                 self._over = True
-                # The nodes that are left end in the ordered way.
+                # The nodes that are left shut down in order.
                 nursery.cancel_scope.cancel()
             if self._raised is not None:
                 raise self._raised
@@ -251,7 +247,7 @@ class _Run:
             faults.close()
 
     def fail(self, error: BaseException) -> None:
-        """Make `error` what came of the run, unless there is something already, and end it."""
+        """End the run with `error`, unless it has failed already."""
         if self.error is None:
             self._failing()
             self.error = _only(error)
@@ -259,14 +255,14 @@ class _Run:
             self._root.cancel()
 
     def _failing(self) -> None:
-        """Remember when it was: what comes after it in the trace is how the run was ended."""
+        """Remember the moment of the failure. Later events of the trace belong to the end of the run."""
         if self._failed_at is None:
             self._failed_at = (self.trace.count, self.clock.now)
 
-    # Between the rounds. Nothing in here may raise, but to abandon the run: it is Trio's own loop that calls.
+    # Between the rounds. Trio's own loop calls these, so they must not raise, except to abandon the run.
 
     def _settled(self) -> bool:
-        """Nobody can run: the last thing before time passes."""
+        """Check everything once no task can run, before time passes."""
         running = self.error is None
         if running:
             self._check_all(at_rest=True)
@@ -275,9 +271,9 @@ class _Run:
 
     def _stuck(self) -> None:
         if self.error is not None or (self._over and self.world.nodes.only_dead_ones):
-            # It was cancelled already, and waits all the same; or for none but the dead, who never end.
+            # The run was cancelled and waits all the same, or it waits only for tasks of killed nodes.
             raise _Abandoned
-        self.fail(Deadlock(self.clock.now, self._who_waits()))
+        self.fail(Deadlock(self.clock.now, self._waiting()))
 
     def _between(self, batch: list[trio.lowlevel.Task]) -> None:
         self._steps += len(batch)
@@ -300,7 +296,7 @@ class _Run:
     def _check_all(self, *, at_rest: bool) -> None:
         try:
             problem = self.world.look(at_rest=at_rest)
-        except BaseException as error:  # a check that is broken is what came of the run
+        except BaseException as error:  # a broken check fails the run
             self.fail(error)
             return
         if problem is not None:
@@ -309,15 +305,14 @@ class _Run:
     def _livelocked(self, batch: list[trio.lowlevel.Task]) -> None:
         if self.error is not None:
             raise _Abandoned
-        busy = busy_lines(batch, self.world.runtimes)
-        self.fail(Livelock(self.clock.now, self._rounds_in_moment, busy))
+        self.fail(Livelock(self.clock.now, self._rounds_in_moment, self.names.busy(batch)))
 
     def _out_of(self, what: str, limit: float) -> None:
         if self.error is None:
-            self.fail(BudgetSpent(what, limit, self._who_waits()))
+            self.fail(BudgetSpent(what, limit, self._waiting()))
 
-    def _who_waits(self) -> tuple[str, ...]:
-        return waiting_lines(self.scheduler.living(), self.world.runtimes)
+    def _waiting(self) -> tuple[str, ...]:
+        return self.names.waiting(self.scheduler.living())
 
     # Records
 
@@ -363,7 +358,7 @@ class _Run:
 
 
 def _only(error: BaseException) -> BaseException:
-    """What a nursery has wrapped, if it is one thing."""
+    """Return the exception in a group of one, and any other exception as it is."""
     while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
         error = error.exceptions[0]
     return error

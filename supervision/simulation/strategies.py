@@ -1,17 +1,17 @@
-"""Hypothesis as another way to search: strategies for seeds, schedules and plans of faults.
+"""Hypothesis strategies for seeds, schedules and plans of faults.
 
     from hypothesis import given
     from supervision.simulation.strategies import worlds
 
     @given(worlds(Storm(["/top/*"], count=3)))
-    def test_everybody_comes_back(world):
+    def test_every_child_comes_back(world):
         world.simulate(scenario).check()
 
-Everything is drawn before the run begins, so that Hypothesis never has anything to say inside of it. It shrinks what
-it finds towards no faults, early ones and the canonical schedule. To search widely, sweep over seeds: Hypothesis is
-for a test among other tests of its kind, and for scenarios whose input is more than a seed.
+Everything is drawn before the run begins. Hypothesis shrinks failures by its own means, towards no faults, early faults
+and the canonical schedule. For a wide search, sweep over seeds. Use these strategies for a test among other Hypothesis
+tests, and for scenarios whose input is more than a seed.
 
-The only module that needs the package `hypothesis`.
+This is the only module that needs the package `hypothesis`.
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ _MOST_FIRST = 7
 
 @frozen(kw_only=True)
 class SimulatedWorld:
-    """One example: what decides a run.
+    """One example: the input of a run.
 
     Attributes:
-        seed: of everything but the order of tasks.
-        faults: the plan.
-        tape: the order of tasks.
-        knobs: settings of the world.
+        seed: The seed of everything except the order of tasks.
+        faults: The fault plan.
+        tape: The order of tasks.
+        knobs: Settings of the world.
     """
 
     seed: int = 0
@@ -61,11 +61,10 @@ class SimulatedWorld:
             world.simulate(scenario, params={"rooms": 3}).check()
 
         Args:
-            scenario: as for `simulate`.
-            **options: what else `simulate` takes.
+            scenario: As for `simulate`.
+            **options: Other arguments of `simulate`.
 
-        In a test, an example is rejected, as `hypothesis.assume` does it, if nothing of its plan was applied: it has
-        shown nothing then.
+        In a test, an example is rejected, as by `hypothesis.assume`, if no fault of its plan was applied.
         """
         outcome = simulate(
             scenario,
@@ -87,16 +86,15 @@ def worlds(
     seeds: SearchStrategy[int] | None = None,
     choices: int = 100,
 ) -> SearchStrategy[SimulatedWorld]:
-    """Worlds in which a scenario may run.
+    """Draw worlds for a scenario.
 
         @given(worlds(Storm(["/top/*"], kinds=["kill"], count=3, within=5.0)))
 
     Args:
-        storm: which faults there may be, and at most how many; None for none.
-        knobs: settings of all worlds.
-        seeds: of what is not drawn itself: delays, what the scenario draws. Few of them, unless told otherwise.
-        choices: how many rounds of the scheduler, at most, may have another order than the canonical one, counted from
-            the first in which there is a choice.
+        storm: The faults to draw from, and how many at most; None for no faults.
+        knobs: Settings of all worlds.
+        seeds: The seeds of delays and of the scenario's own random numbers; 0 to 9 if None.
+        choices: How many of the first rounds with a choice may deviate from the canonical order.
     """
     return st.builds(
         SimulatedWorld,
@@ -108,35 +106,35 @@ def worlds(
 
 
 def tapes(choices: int = 100) -> SearchStrategy[Tape]:
-    """Schedules: who runs first, for the first so many rounds in which there is a choice.
+    """Draw schedules: the task that runs first, for each of the first rounds with a choice.
 
         @given(tapes(50))
 
     Args:
-        choices: at most so many.
+        choices: How many rounds, at most.
     """
     first = st.just(0) | st.integers(0, _MOST_FIRST)
     return st.lists(first, max_size=choices).map(lambda some: Tape(tuple(some)))
 
 
 def plans(storm: Storm) -> SearchStrategy[tuple[Fault, ...]]:
-    """Plans with the targets and kinds of a storm, and no more faults than it has.
+    """Draw plans with the targets and kinds of a storm, and no more faults than it has.
 
         @given(plans(Storm(["/top/*"], kinds=["kill"], count=5)))
 
     Args:
-        storm: what may be drawn.
+        storm: The faults to draw from.
     """
     return st.lists(faults(storm), max_size=storm.count).map(tuple)
 
 
 def faults(storm: Storm) -> SearchStrategy[Fault]:
-    """Single faults with the targets and kinds of a storm.
+    """Draw single faults with the targets and kinds of a storm.
 
     @given(faults(Storm(["/top/*"], kinds=["kill"])))
 
     Args:
-        storm: what may be drawn.
+        storm: The faults to draw from.
     """
     return st.one_of([_faults(storm, FAULTS[kind]) for kind in dict.fromkeys(storm.kinds)])
 
@@ -159,7 +157,7 @@ def _faults(storm: Storm, kind: type[Any]) -> SearchStrategy[Any]:
 
 
 def _fields(storm: Storm) -> dict[str, SearchStrategy[Any]]:
-    """What may stand in the fields of faults."""
+    """Return the strategies for the fields of faults."""
     nodes = st.sampled_from(storm.nodes) if storm.nodes else st.none()
     return {
         "when": _times(storm.after, storm.within).map(At),
@@ -183,6 +181,6 @@ def _callbacks(kind: type[Any]) -> SearchStrategy[On]:
 
 
 def _times(least: float, most: float) -> SearchStrategy[float]:
-    """Seconds, in steps that are easy to read; the earliest is the simplest."""
+    """Draw seconds, in steps that are easy to read. The earliest is the simplest."""
     steps = max(0, int((most - least) / _STEP))
     return st.integers(0, steps).map(lambda step: round(least + step * _STEP, 6))

@@ -1,4 +1,4 @@
-"""An endpoint in a world: its own transport, Hypercorn behind it, and WebSocket clients that come back."""
+"""An endpoint in a world, with Hypercorn behind it, and WebSocket clients that come back."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ GONE = (ConnectionClosed, HandshakeError, OSError, trio.BrokenResourceError)
 
 
 class Room(Channel):
-    """Tells everybody what anybody says, and crashes by chance."""
+    """A channel that broadcasts every message, and crashes at random."""
 
     async def join(self, topic: str, payload: Any) -> None:
         await trio.sleep(current_runtime().random.uniform(0, 0.1))
@@ -29,13 +29,13 @@ class Room(Channel):
 
 
 class UserSocket(Socket):
-    """Lets everybody into every room."""
+    """A socket that allows every room."""
 
     channels = {"room:*": Room}
 
 
 async def talk(world: World, number: int) -> None:
-    """Join, say something now and then, and come back when the connection breaks."""
+    """Join, send a message now and then, and come back when the connection breaks."""
     stream = world.random("client", number)
     while True:
         try:
@@ -50,7 +50,7 @@ async def talk(world: World, number: int) -> None:
 
 
 async def say_things(world: World, websocket: WebSocketConnection, stream: Any) -> None:
-    """One connection of a client."""
+    """Run one connection of a client."""
     await websocket.send_message('["1","1","room:lobby","phx_join",{}]')
     for ref in range(2, 12):
         reply = msgspec.json.decode(await websocket.get_message())
@@ -83,14 +83,14 @@ async def chat(world: World) -> None:
 
 
 async def fetch(world: World) -> bytes:
-    """A page that is not there, from Hypercorn."""
+    """Request a page from Hypercorn that does not exist."""
     async with await world.network.connect("server", 4000, source="browser") as stream:
         await stream.send_all(b"GET /nowhere HTTP/1.1\r\nHost: server\r\nConnection: close\r\n\r\n")
         return b"".join([data async for data in stream])
 
 
 async def chat_and_tree(world: World) -> None:
-    """The chat, beside two hundred actors that crash."""
+    """The chat, next to two hundred actors that crash."""
     async with trio.open_nursery() as nursery:
         nursery.start_soon(crashing_tree, world)
         nursery.start_soon(chat, world)

@@ -1,4 +1,4 @@
-"""Runs seeds of a scenario and prints what came of each as a line of JSON, to be compared with another run of this.
+"""Run seeds of a scenario, and print a line of JSON for each, to compare it with another run of this program.
 
     python -m tests.simulation.digests chat_and_tree 0 200 --reversed --junk 50000
 
@@ -26,7 +26,7 @@ SCENARIOS: dict[str, Scenario] = {
 
 
 class Digest(msgspec.Struct, frozen=True):
-    """What must be the same: the trace, who ran when, and how the run ended."""
+    """The parts of an outcome that must be the same: the trace, the order of tasks, and the error."""
 
     seed: int
     events: int
@@ -47,7 +47,7 @@ def digests(scenario: str, seeds: Sequence[int]) -> Iterator[Digest]:
 
 
 def main() -> None:
-    """Run what the command line says."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("scenario", choices=sorted(SCENARIOS))
     parser.add_argument("first", type=int)

@@ -1,4 +1,4 @@
-"""Scenarios to which faults are done; in a module, so that their runs can be saved and repeated."""
+"""Scenarios with faults, in a module of their own, so that their runs can be saved and repeated."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ async def busy(world: World) -> None:
 
 @scenario(faults=[Kill(target="/nobody", when=At(1.0))])
 async def unharmed(world: World) -> None:
-    """Has a plan of which nothing can be done."""
+    """A scenario whose plan of faults has no target."""
     await trio.sleep(2)
 
 
@@ -117,7 +117,7 @@ async def echo(world: World) -> None:
 
 
 async def island(node: Node) -> None:
-    """A node with one worker, that notes on its disk when it was up, and what time it is."""
+    """Run one worker on a node, and write to its disk when the node was up, and the time."""
     await Supervisor.start(
         [child_spec(Worker, id="w", kwargs={"name": "w"})], name="top", max_restarts=100
     )

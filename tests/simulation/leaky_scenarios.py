@@ -1,4 +1,4 @@
-"""What must not be done in a simulation, in several ways: the order of a set is decided by no seed."""
+"""Scenarios that depend on the order of a set, which no seed decides."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ async def idle() -> None:
 
 
 class Group(GenServer[None]):
-    """Keeps its members in a set, and tells them all."""
+    """A server that keeps its members in a set, and sends to all of them."""
 
     async def init(self) -> None:
         self.members = {spawn(idle, label=f"member {number}") for number in range(30)}
@@ -36,25 +36,25 @@ async def group_in_a_server(world: World) -> None:
 
 
 async def sorted_first(world: World) -> None:
-    """What may be done: put it in order."""
+    """The set is sorted, which is allowed."""
     names = {f"member {number}" for number in range(30)}
     for name in sorted(names):
         spawn(idle, label=name)
 
 
 async def names_of_a_set(world: World) -> None:
-    """The loop is a comprehension over a set that is made on the spot."""
+    """The loop is a comprehension over a new set."""
     names = [f"member {number}" for number in range(30)]
     world.params["pids"] = len([spawn(idle, label=name) for name in set(names)])
 
 
 async def what_another_run_left(world: World) -> None:
-    """A module that remembers how many runs there were."""
+    """A module global counts the runs."""
     global runs  # noqa: PLW0603 # what is shown here
     runs += 1
     world.note("so many runs", runs=runs)
 
 
 async def hashes(world: World) -> None:
-    """Something of which no loop is to blame."""
+    """The difference is not in a loop."""
     world.note("a hash", number=hash("a text") % 1000)

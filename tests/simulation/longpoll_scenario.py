@@ -13,7 +13,7 @@ BROKEN = (OSError, trio.BrokenResourceError, trio.ClosedResourceError)
 
 
 class Room(Channel):
-    """Tells everybody what anybody says."""
+    """A channel that broadcasts every message."""
 
     async def join(self, topic: str, payload: Any) -> None:
         self.said = 0
@@ -26,7 +26,7 @@ class Room(Channel):
 
 
 class UserSocket(Socket):
-    """Lets everybody into every room."""
+    """A socket that allows every room."""
 
     channels = {"room:*": Room}
 
@@ -40,7 +40,7 @@ def room(world: World) -> Endpoint:
 
 
 class PollingClient:
-    """As much of phoenix.js's LongPoll as a test needs."""
+    """The part of phoenix.js's LongPoll that the tests need."""
 
     def __init__(self, world: World, name: str) -> None:
         self.world = world
@@ -50,7 +50,7 @@ class PollingClient:
         self.heard: list[list[Any]] = []
 
     async def ask(self, method: str, body: bytes = b"") -> dict[str, Any]:
-        """One request, and what is said in the answer."""
+        """Send one request, and return the body of the response."""
         head = (
             f"{method} {PATH} HTTP/1.1\r\nhost: server\r\nconnection: close\r\n"
             f"x-phoenix-longpoll-token: {self.token}\r\ncontent-type: application/x-ndjson\r\n"
@@ -64,7 +64,7 @@ class PollingClient:
         return msgspec.json.decode(said, type=dict[str, Any])
 
     async def poll(self) -> int:
-        """Poll once; a session that is gone is followed by another, which has joined nothing."""
+        """Poll once. A new session, which has joined nothing, replaces one that is gone."""
         said = await self.ask("GET")
         if said["status"] == 410:
             self.sessions += 1
@@ -77,7 +77,7 @@ class PollingClient:
         return int((await self.ask("POST", msgspec.json.encode(message)))["status"])
 
     async def join(self) -> bool:
-        """Begin a session and join the room; False if the session was gone before that was done."""
+        """Begin a session and join the room. Return False if the session was gone before that."""
         self.token = ""
         self.world.check(await self.poll() == 410, "without a token there is no session")
         status = await self.send("1", "1", "room:lobby", "phx_join", {})
@@ -90,12 +90,12 @@ class PollingClient:
         return True
 
     def events(self, name: str) -> list[Any]:
-        """The payloads of the events that were heard."""
+        """Return the payloads of the events that arrived."""
         return [message[4] for message in self.heard if message[3] == name]
 
 
 async def poll_through_a_hold(world: World) -> None:
-    """A client joins, is held for less than its session lives, and resumes; then for longer, and begins anew."""
+    """A client joins and resumes after a short hold, and begins a new session after a long one."""
     endpoint = room(world)
     await endpoint.start_link(host="server", port=4000)
     client = PollingClient(world, "phone")
@@ -133,7 +133,7 @@ async def keep_talking(world: World, client: PollingClient, endpoint: Endpoint) 
 
 
 async def polls_under_faults(world: World) -> None:
-    """Three clients poll while connections are reset and hosts are parted; in the end each hears what is new."""
+    """Three clients poll while connections are reset and partitions come and go. In the end each gets new messages."""
     endpoint = room(world)
     await endpoint.start_link(host="server", port=4000)
     clients = [PollingClient(world, f"phone {number}") for number in range(3)]

@@ -1,4 +1,4 @@
-"""Nodes that tell each other that they live, for tests that run them in other processes, too."""
+"""Nodes that exchange heartbeats, in a module, so that other processes can run them."""
 
 from typing import Any
 
@@ -11,11 +11,11 @@ from supervision.simulation import Node, World
 NAMES = ("a", "b", "c", "d", "e")
 
 clean_ups: list[str] = []
-"""The lives of nodes whose main has run its `finally` block; none that was ended by a kill may be in it."""
+"""The incarnations whose main ran its `finally` block. A killed one must not be among them."""
 
 
 class Peers(GenServer[dict[str, int]]):
-    """Counts what has come from whom."""
+    """A server that counts heartbeats by their sender."""
 
     async def init(self) -> None:
         self.state = {}
@@ -25,7 +25,7 @@ class Peers(GenServer[dict[str, int]]):
 
 
 async def member(node: Node, world: World) -> None:
-    """Sends a heartbeat to every other node twice a second, and says which it has lost."""
+    """Send a heartbeat to every other node twice a second, and note lost nodes."""
     life = node.label
     node.disk["boots"] = node.disk.get("boots", 0) + 1
     try:
@@ -72,7 +72,7 @@ async def _tell(world: World, node: Node, peer: str) -> None:
 
 
 async def heartbeats(world: World) -> None:
-    """Five nodes; every few seconds one of them is killed, or booted again if it is down."""
+    """Run five nodes. Every few seconds one of them is killed, or booted again if it is down."""
     for name in NAMES:
         world.nodes.start(name, member, world)
     stream = world.random("kills")

@@ -1,4 +1,4 @@
-"""Are the runs of a seed the same on every Python and every Trio that Ashtree supports? `make test-portability`.
+"""Check that the runs of a seed are the same on every supported Python and Trio. `make test-portability`.
 
     python -m tests.simulation.portability --seeds 20 python3.11 python3.13
 
@@ -26,7 +26,7 @@ CONTRACTS = ("test_trio_names.py", "test_burial.py", "test_nodes.py", "test_cloc
 
 
 def oldest_trio() -> str:
-    """The lowest version that is admitted, with its last repairs."""
+    """Return the lowest supported version, with its last patch."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     for dependency in project["dependencies"]:
         found = re.fullmatch(r"trio>=([\d.]+).*", dependency)
@@ -36,7 +36,7 @@ def oldest_trio() -> str:
 
 
 def environment(python: str, trio: str) -> Path:
-    """The Python of an environment with that Trio, which is made if it is not there."""
+    """Return the Python of an environment with that Trio, and create it if necessary."""
     folder = FOLDER / f"{Path(python).name}-{re.sub('[^0-9a-z.]+', '-', trio)}"
     inside = folder / "bin" / "python"
     if not inside.exists():
@@ -48,7 +48,7 @@ def environment(python: str, trio: str) -> Path:
 
 
 def run(command: list[str]) -> str:
-    """What a command prints; its failure ends the comparison."""
+    """Return the output of a command. Its failure ends the comparison."""
     done = subprocess.run(
         command, cwd=ROOT, capture_output=True, text=True, check=False
     )  # from the command line
@@ -58,19 +58,19 @@ def run(command: list[str]) -> str:
 
 
 def versions(python: Path) -> str:
-    """What to call it in the table."""
+    """Return its name in the table."""
     code = "import platform, trio; print('Python', platform.python_version(), 'trio', trio.__version__)"
     return run([str(python), "-c", code]).strip()
 
 
 def results(python: Path, scenario: str, seeds: int) -> list[Digest]:
-    """The seeds of a scenario, under one Python."""
+    """Run the seeds of a scenario under one Python."""
     out = run([str(python), "-m", "tests.simulation.digests", scenario, "0", str(seeds)])
     return [msgspec.json.decode(line, type=Digest) for line in out.splitlines()]
 
 
 def compare(name: str, here: list[Digest], there: list[Digest]) -> bool:
-    """Say how two lists of runs differ; answers whether their events are the same."""
+    """Print how two lists of runs differ. Return whether their events are the same."""
     events = [
         one.seed for one, other in zip(here, there, strict=True) if one.digest != other.digest
     ]

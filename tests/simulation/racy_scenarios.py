@@ -1,4 +1,4 @@
-"""A registry that forgets by name, and so forgets whoever is registered before the end of its predecessor is known."""
+"""A registry with a race: it removes by name, so a late exit of the old process removes the new one."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ from supervision.simulation.world.world import World
 
 
 class Registry(GenServer[dict[str, Pid]]):
-    """Watches over a table that others write into."""
+    """A server with a table that other processes write to."""
 
     async def init(self, table: dict[str, Pid]) -> None:
         self.state = table
@@ -41,7 +41,7 @@ async def open_room(table: dict[str, Pid], name: str) -> Pid:
 
 
 async def open_rooms(count: int) -> tuple[Pid, dict[str, Pid]]:
-    """A registry, and a supervisor with rooms; the supervisor and the table."""
+    """Start a registry and a supervisor with rooms. Return the supervisor and the table."""
     table: dict[str, Pid] = {}
     await Registry.start_link(table, name="registry")
     names = [f"room:{number}" for number in range(count)]
@@ -57,7 +57,7 @@ def check_rooms(world: World, table: dict[str, Pid], count: int) -> None:
 
 
 async def lobby(world: World) -> None:
-    """Rooms that are killed now and then, and always registered once everything is quiet."""
+    """Kill rooms now and then. They have to be registered whenever everything is quiet."""
     rooms, kills = world.params.get("rooms", 12), world.params.get("kills", 20)
     top, table = await open_rooms(rooms)
     stream = world.random("kills")

@@ -1,4 +1,4 @@
-"""Random trees of supervisors, servers and plain processes, with everything that may happen to them.
+"""Random trees of supervisors, servers and plain processes, with random actions on them.
 
 What holds for all of them is checked by the built-in invariants; the scenario itself only sees to it that there is
 something to check.
@@ -60,7 +60,7 @@ KEYS = tuple("abcdefgh")
 
 
 class Moods:
-    """What all processes of one world share: where they find each other, and their stream of chance."""
+    """The data that all processes of one world share: their pids, and their random numbers."""
 
     def __init__(self, world: World) -> None:
         self.world = world
@@ -76,7 +76,7 @@ class Moods:
         return stream.choice(pids) if pids else None
 
     def a_supervisor(self, stream: Random) -> tuple[str, Pid]:
-        """One of them, and of which kind it is."""
+        """Return one of them, and its kind."""
         found = []
         for pid in self.world.runtime.processes():
             name = str(self.world.path_of(pid)).rsplit("/", 1)[-1]
@@ -87,7 +87,7 @@ class Moods:
 
 
 class Worker(GenServer[int]):
-    """Does what it is told, and now and then what it likes."""
+    """A server that does what it is asked to, and now and then something random."""
 
     async def init(self, moods: Moods, id: Any) -> Ignore | None:
         self.state = 0
@@ -163,7 +163,7 @@ class Worker(GenServer[int]):
 
 
 async def plain(moods: Moods, id: Any) -> None:
-    """A process that is no server."""
+    """A plain process."""
     stream = moods.of(f"plain {id}")
     while stream.random() < 0.95:
         try:
@@ -175,7 +175,7 @@ async def plain(moods: Moods, id: Any) -> None:
 
 
 async def ask(moods: Moods, stream: Random) -> Any:
-    """Call somebody, who may not be there, not answer, or end."""
+    """Call a process, which may not exist, not answer, or end."""
     request = stream.choice(["x", "x", "slow", "later", "never", "crash", "stop"])
     address: Any = moods.somebody(stream)
     if stream.random() < 0.4:
@@ -189,7 +189,7 @@ async def ask(moods: Moods, stream: Random) -> Any:
 
 
 def a_tree(moods: Moods, stream: Random, depth: int) -> ChildSpec:
-    """A supervisor of random children, as a child."""
+    """Return the child spec of a supervisor with random children."""
     moods.started += 1
     number = moods.started
     if depth > 0 and stream.random() < 0.2:
@@ -251,7 +251,7 @@ def a_child(moods: Moods, stream: Random, depth: int) -> ChildSpec:
 
 
 async def harm(moods: Moods, stream: Random) -> None:
-    """One thing that happens to somebody."""
+    """Do one random thing to a random process."""
     pid = moods.somebody(stream)
     if pid is None:
         return
@@ -273,7 +273,7 @@ async def harm(moods: Moods, stream: Random) -> None:
 
 
 async def request(moods: Moods, stream: Random) -> None:
-    """Somebody asks a supervisor for something."""
+    """Send a random request to a supervisor."""
     kind, supervisor = moods.a_supervisor(stream)
     try:
         with trio.move_on_after(3):
@@ -314,7 +314,7 @@ async def client(moods: Moods, stream: Random, until: float) -> None:
 
 
 async def keep_trying(spec: ChildSpec) -> None:
-    """Start a child under a supervisor of its own. A fault may hit the start; there are only so many of them."""
+    """Start a child under a supervisor of its own. A fault may hit the start, but the number of faults is limited."""
     while True:
         try:
             await Supervisor.start([spec], max_restarts=1000)
@@ -325,7 +325,7 @@ async def keep_trying(spec: ChildSpec) -> None:
 
 @scenario(faults=Storm(["/*"], count=12, within=8.0, kinds=EVERYWHERE))
 async def runtime_sweep(world: World) -> None:
-    """A random tree, three clients, and forty things that go wrong."""
+    """Run a random tree with three clients and forty random actions."""
     moods = Moods(world)
     stream = world.random("tree")
     if stream.random() < 0.3:
@@ -343,7 +343,7 @@ async def runtime_sweep(world: World) -> None:
 
 
 async def keep_a_tree(moods: Moods, stream: Random, until: float) -> None:
-    """Start a tree, and another one when that has ended."""
+    """Start a tree, and another one when it has ended."""
     while trio.current_time() < until:
         specs = [a_tree(moods, stream, 0) for _ in range(2)]
         top = None

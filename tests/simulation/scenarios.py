@@ -8,7 +8,7 @@ from supervision.simulation.world.world import World
 
 
 class Worker(GenServer[int]):
-    """Counts, and crashes by chance."""
+    """A server that counts, and crashes at random."""
 
     async def init(self, chance: float) -> None:
         self.chance = chance
@@ -23,7 +23,7 @@ class Worker(GenServer[int]):
 
 
 async def crashing_tree(world: World) -> None:
-    """Supervisors with workers that crash, under a top that gives up on nobody."""
+    """Supervisors with workers that crash, under a supervisor that never gives up."""
     groups, each = world.params.get("groups", 10), world.params.get("workers", 20)
     chance = world.random("chance").choice((0.002, 0.01, 0.05))
     top = await Supervisor.start_link(
@@ -97,7 +97,7 @@ async def tree_and_clients(world: World) -> None:
 
 
 async def iterates_over_a_set(world: World) -> None:
-    """What must not be done: the order of a set of strings, and of processes, is decided by no seed."""
+    """A program that depends on the order of a set, which no seed decides."""
 
     async def idle() -> None:
         await receive()

@@ -1,4 +1,4 @@
-"""Scenarios that fail with some seeds, in some ways. Other processes import them, too."""
+"""Scenarios that fail with some seeds. Other processes import them, too."""
 
 import os
 import signal
@@ -10,14 +10,14 @@ from supervision.simulation.world.world import World
 
 
 class Answers:
-    """What a test can change about `changeable`, within this process."""
+    """The behaviour of `changeable`, which a test can change in this process."""
 
     problem: BaseException | None = RuntimeError("as it was")
     spared: frozenset[int] = frozenset()
 
 
 async def rarely_fails(world: World) -> None:
-    """Fails with every fifth seed or so, in one of two ways."""
+    """Fail with about every fifth seed, in one of two ways."""
     await trio.sleep(1)
     chance = world.random("chance").random()
     if chance > world.params.get("most", 0.9):
@@ -26,18 +26,18 @@ async def rarely_fails(world: World) -> None:
 
 
 FAILURES = {"ValueError in line 6 of rarely_fails", "invariant check in line 7 of rarely_fails"}
-"""What `identify` says of the ways in which `rarely_fails` fails."""
+"""The kinds of failures of `rarely_fails`, as `identify` names them."""
 
 
 async def changeable(world: World) -> None:
-    """Fails with what `Answers.problem` says, but for the seeds that are spared."""
+    """Fail with `Answers.problem`, except for the seeds that are spared."""
     world.note("changeable")
     if Answers.problem is not None and world.seed not in Answers.spared:
         raise Answers.problem
 
 
 async def ends_its_process(world: World) -> None:
-    """Ends the process in which it runs, with some seeds, and hangs with others."""
+    """End the process with some seeds, and hang with others."""
     await trio.sleep(1)
     match world.seed % 10:
         case 3:
@@ -50,7 +50,7 @@ async def ends_its_process(world: World) -> None:
 
 
 async def terminates_the_search(world: World) -> None:
-    """Sends SIGTERM to the process that searches, and never ends."""
+    """Send SIGTERM to the process of the sweep, and never end."""
     Path(world.params["file"]).write_text(str(os.getpid()))  # noqa: ASYNC240 # time stands still
     os.kill(os.getppid(), signal.SIGTERM)
     while True:
@@ -58,6 +58,6 @@ async def terminates_the_search(world: World) -> None:
 
 
 async def checks_at_every_seed(world: World) -> None:
-    """Fails always, and prints."""
+    """Fail always, and print."""
     print("what a scenario prints is not shown in a sweep")
     world.check(False, "it never holds")

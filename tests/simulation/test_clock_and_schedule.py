@@ -1,4 +1,4 @@
-"""Virtual time and seeded order, without a world around them."""
+"""The virtual clock and the scheduler, without a world."""
 
 import random
 import time

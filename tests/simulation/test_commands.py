@@ -1,4 +1,4 @@
-"""`ashtree simulate` and `ashtree replay`: what they print, what they keep, and how they end."""
+"""`ashtree simulate` and `ashtree replay`: output, files and exit codes."""
 
 import io
 import json
@@ -21,7 +21,7 @@ KEPT = "--RuntimeError-in-line-5-of-changeable"
 
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Run:
-    """Run the command in an empty folder, and return its exit code, what it printed, and what it complained of."""
+    """Run the command in an empty folder, and return its exit code, its output and its errors."""
     monkeypatch.chdir(tmp_path)
 
     def call(*arguments: str) -> tuple[int, str, str]:
@@ -255,7 +255,7 @@ def test_an_event_that_never_comes_is_no_place_to_stop_at(run: Run, tmp_path: Pa
     run("simulate", f"{HERE}:rarely_fails", "--seeds", "1-40", *QUICK)
     code, out, _ = run("replay", str(kept(tmp_path)[0]), "--at", "99999")
     assert code == 1
-    assert "there is no event 99999 to stop at; the last one is" in out
+    assert "the run has no event 99999 to stop at; its last event is" in out
 
 
 def test_a_corpus_that_cannot_be_written_is_one_sentence(
@@ -277,7 +277,7 @@ def test_a_corpus_that_cannot_be_written_is_one_sentence(
         (["compare", f"{HERE}:changeable", "--policy", "a: b", "--policy", "c=1"], "NAME=VALUE"),
         (
             ["compare", f"{HERE}:changeable", *("--policy", "a: b=1") * 2, "--policy", "c=1"],
-            "one name",
+            "same name",
         ),
         (["simulate", f"{HERE}:changeable", "--jobs", "3000"], "--jobs"),
         (["simulate", HERE], "not of the form"),

@@ -1,17 +1,25 @@
-"""Comparing policies: the same seeds, the same faults, paired."""
+"""Comparison of policies with the same seeds and the same faults."""
 
+import io
 import math
 import random
 import xml.etree.ElementTree as ET
 
 import pytest
 import trio
+from rich.console import Console
 
 from actors import GenServer
 from supervision import Supervisor, child_spec
 from supervision.chaos.faults.kinds import Kill
 from supervision.chaos.faults.moments import At
-from supervision.simulation.comparing.comparison import PairLost, Policy, compare, measures_of
+from supervision.simulation.comparing.comparison import (
+    Comparison,
+    PairLost,
+    Policy,
+    compare,
+    measures_of,
+)
 from supervision.simulation.comparing.statistics import paired, sign_test
 from supervision.simulation.knobs import Knobs
 from supervision.simulation.scenario import scenario
@@ -21,7 +29,7 @@ from tests.simulation.sweep_scenarios import ends_its_process
 
 
 class Idle(GenServer[None]):
-    """Waits."""
+    """A server that waits."""
 
 
 @scenario(
@@ -202,3 +210,14 @@ def test_the_sign_test_is_the_binomial_one() -> None:
 
 def test_no_pairs_are_no_difference() -> None:
     assert paired([], []) is None
+
+
+def test_names_are_printed_as_they_are_on_any_console() -> None:
+    name = "[bold]x[/bold] :smile:"
+    comparison = Comparison(
+        scenario=f"m:{name}", policies=("a", name), seeds=(1,), runs=({"a": {name: 1.0}, name: {}},)
+    )
+    text = io.StringIO()
+    Console(file=text, width=400).print(comparison.table())
+    for shown in (str(comparison), text.getvalue()):
+        assert shown.count(name) == 3

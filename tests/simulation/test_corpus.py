@@ -1,4 +1,4 @@
-"""A folder of failures: one file for each kind, tried again first."""
+"""The corpus: one file for each kind of failure, and its replays."""
 
 from pathlib import Path
 
@@ -52,7 +52,7 @@ def test_a_file_that_does_not_fail_any_more_does_not_stand_for_a_failure(corpus:
 
 def test_a_run_that_passed_is_no_failure(corpus: Corpus) -> None:
     passed = next(run for seed in range(99) if (run := run_of(rarely_fails, seed)).failure is None)
-    with pytest.raises(ValueError, match="a corpus is of failures"):
+    with pytest.raises(ValueError, match="a corpus holds failures"):
         corpus.keep(passed)
 
 

@@ -1,4 +1,4 @@
-"""Making things smaller, without any simulation."""
+"""Delta debugging and bisection, without a simulation."""
 
 import math
 

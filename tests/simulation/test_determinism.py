@@ -1,4 +1,4 @@
-"""The same seed is the same run: in this process, in another one, from a file, and whatever the hash seed."""
+"""The same seed gives the same run: in this process, in another one, from a file, and with any hash seed."""
 
 import os
 from pathlib import Path
@@ -72,7 +72,7 @@ def test_a_run_that_is_another_one_by_now_is_not_called_a_replay(tmp_path: Path)
     save_run(simulate(crashing_tree, 1, params=SMALL), file)
     text = file.read_text()
     file.write_text(text.replace('"seed": 1', '"seed": 2'))
-    with pytest.raises(RunFileError, match="the program itself has changed"):
+    with pytest.raises(RunFileError, match="the program has changed"):
         replay(file)
     file.write_text(text.replace('"seed": 1', '"seed": 2').replace('"trio": "', '"trio": "0'))
     with pytest.raises(RunFileError, match="trio was 0"):

@@ -1,11 +1,11 @@
-"""Deviations of a schedule that keep their meaning when other things change."""
+"""Deviations from the canonical schedule, and plans of them."""
 
 import pytest
 
 from supervision.simulation.knobs import Knobs
 from supervision.simulation.scheduling.deviations import (
     Deviation,
-    Plan,
+    SchedulePlan,
     Tape,
     distinct,
     exchange,
@@ -68,7 +68,7 @@ def test_tasks_are_named_by_their_place_in_the_tree_and_their_incarnation() -> N
 
 
 def test_a_deviation_is_found_by_its_moment_and_turn() -> None:
-    plan = Plan([ahead(0.5, 2, "b", "a")])
+    plan = SchedulePlan([ahead(0.5, 2, "b", "a")])
     assert plan.named
     assert not plan.wants(0.4)
     assert plan.wants(0.5)
@@ -78,7 +78,7 @@ def test_a_deviation_is_found_by_its_moment_and_turn() -> None:
 
 
 def test_a_deviation_whose_turn_has_passed_waits_for_its_tasks_in_the_same_moment() -> None:
-    plan = Plan([ahead(0.5, 2, "b", "a")])
+    plan = SchedulePlan([ahead(0.5, 2, "b", "a")])
     assert plan.exchanged(0.5, 2, ["a", "x", "y"]) is None
     assert plan.exchanged(0.5, 3, ["x", "b"]) is None
     assert plan.exchanged(0.5, 4, ["a", "b"]) == [1, 0]
@@ -86,20 +86,20 @@ def test_a_deviation_whose_turn_has_passed_waits_for_its_tasks_in_the_same_momen
 
 def test_a_deviation_of_any_turn_and_moment_takes_the_first_in_which_its_tasks_are_ready() -> None:
     for seconds, turn in ((0.5, None), (None, None)):
-        plan = Plan([ahead(seconds, turn, "b", "a")])
+        plan = SchedulePlan([ahead(seconds, turn, "b", "a")])
         assert plan.exchanged(0.5, 3, ["b", "c"]) is None
         assert plan.exchanged(0.5, 4, ["a", "b"]) == [1, 0]
         assert plan.exchanged(0.5, 5, ["a", "b"]) is None
 
 
 def test_another_incarnation_of_the_same_process_is_meant_too() -> None:
-    plan = Plan([ahead(0.5, 1, "/top/b#3", "/top/a#1")])
+    plan = SchedulePlan([ahead(0.5, 1, "/top/b#3", "/top/a#1")])
     assert plan.exchanged(0.5, 1, ["/top/a#1", "/top/b#2", "/top/c#1"]) == [1, 0, 2]
 
 
 def test_positions_are_what_is_left_of_a_round_of_the_same_size_with_other_tasks() -> None:
-    assert Plan([ahead(0.5, 1, "b", "a")]).exchanged(0.5, 1, ["x", "y"]) == [1, 0]
-    assert Plan([ahead(0.5, 1, "b", "a")]).exchanged(0.5, 1, ["x", "y", "z"]) is None
+    assert SchedulePlan([ahead(0.5, 1, "b", "a")]).exchanged(0.5, 1, ["x", "y"]) == [1, 0]
+    assert SchedulePlan([ahead(0.5, 1, "b", "a")]).exchanged(0.5, 1, ["x", "y", "z"]) is None
 
 
 def test_a_deviation_reads_as_a_sentence() -> None:
@@ -109,7 +109,7 @@ def test_a_deviation_reads_as_a_sentence() -> None:
 
 
 def test_a_tape_says_who_is_first_where_there_is_a_choice_and_nothing_past_its_end() -> None:
-    plan = Plan(Tape((0, 4, 1)))
+    plan = SchedulePlan(Tape((0, 4, 1)))
     assert [plan.order(number, 3) for number in (3, 5, 6, 9)] == [
         [0, 1, 2],
         [1, 0, 2],

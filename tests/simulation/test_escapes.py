@@ -1,4 +1,4 @@
-"""A scenario that reaches outside is stopped where it does, and told what to write instead."""
+"""A scenario that reaches outside of the simulation is stopped with advice."""
 
 # Doing what must not be done is what is tested.
 # ruff: noqa: ASYNC251, DTZ005

@@ -1,4 +1,4 @@
-"""The scenarios among the examples: they hold, they show what they are meant to show, and they find a bug."""
+"""The example scenarios: they pass, they reach their `sometimes`, and they find a bug."""
 
 import sys
 from pathlib import Path

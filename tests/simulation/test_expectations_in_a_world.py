@@ -1,4 +1,4 @@
-"""What a scenario expects is looked at between two rounds, and may ask the runtime all the same."""
+"""Checks that run between two rounds can use the runtime."""
 
 import pytest
 import trio
@@ -10,11 +10,11 @@ from supervision.simulation.world.world import World
 
 
 class Slow(GenServer[None]):
-    """Has its name after a while."""
+    """A server that registers its name after a while."""
 
 
 async def late(world: World) -> None:
-    """Wait for a name that nobody has yet."""
+    """Wait for a name that is not registered yet."""
 
     async def start() -> None:
         await trio.sleep(3)

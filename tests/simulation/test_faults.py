@@ -50,7 +50,7 @@ def events(outcome: Outcome, kind: str | None = None) -> list[dict[str, Any]]:
 
 
 def chain(outcome: Outcome, event: dict[str, Any]) -> list[str]:
-    """The kinds of what an event goes back to, itself first."""
+    """Return the kinds of an event and of its causes."""
     every, kinds = events(outcome), [event["kind"]]
     while (cause := event.get("cause")) is not None:
         event = every[cause]
@@ -103,7 +103,7 @@ def test_a_run_file_from_before_there_were_faults_is_read(tmp_path: Path) -> Non
 
 
 def undisturbed(full: Outcome, without: Outcome, report: FaultReport) -> None:
-    """Nothing before a fault is different in the run without it."""
+    """Check that a run without a fault is the same up to that fault."""
     when = report.fault.when
     event = len(full.trace) if report.event is None else report.event
     begin = when.seconds if isinstance(when, At) else 0.0
@@ -251,7 +251,7 @@ def test_faults_that_were_not_applicable_are_told_at_the_end() -> None:
 
 
 def took(outcome: Outcome) -> dict[float, float]:
-    """For each answer its time, and how long it took."""
+    """Return for each answer its time, and its duration."""
     return {
         event["t"]: float(event["took"])
         for event in events(outcome, "note")

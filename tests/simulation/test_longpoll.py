@@ -1,4 +1,4 @@
-"""Long polling in a world: held, resumed, lost and begun anew, and the same for the same seed."""
+"""Long polling in a world: holds, resumed and lost sessions, determinism."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The virtual network: what arrives, when, and what its faults do."""
+"""The virtual network and its faults."""
 
 from collections.abc import Awaitable, Callable
 
@@ -8,7 +8,7 @@ import trio.testing
 
 from supervision.simulation.knobs import Knobs
 from supervision.simulation.simulate import simulate
-from supervision.simulation.world.streams import VirtualListener, VirtualStream
+from supervision.simulation.world.network import VirtualListener, VirtualStream
 from supervision.simulation.world.world import World
 
 Body = Callable[[World, VirtualStream, VirtualStream], Awaitable[None]]

@@ -1,4 +1,4 @@
-"""What a program takes from the system: from the seed, or refused with the line and what to write instead."""
+"""Pins and fence: things taken from the system come from the seed, or are refused with advice."""
 
 # Reading the wall clock, and by a look-up at the time of the call, is what is tested.
 # ruff: noqa: DTZ002, DTZ003, DTZ005, DTZ011, PLW0108

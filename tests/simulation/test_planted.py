@@ -1,4 +1,4 @@
-"""Bugs that were planted on purpose are found by the invariants, and shrunk to what matters."""
+"""The invariants find planted bugs, and shrinking reduces them to what matters."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def run(bug: Planted, seed: int) -> Outcome:
 
 
 def find(bug: Planted) -> Outcome:
-    """The first run that fails in the way of the bug."""
+    """Return the first run that fails in the way of the bug."""
     for seed in range(SEEDS):
         outcome = run(bug, seed)
         if identify(outcome.error) == bug.failure:

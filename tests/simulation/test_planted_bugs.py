@@ -1,4 +1,4 @@
-"""Planted bugs are found and made small from whatever seed the search begins with, and soon.
+"""Planted bugs are found and shrunk soon, from any first seed.
 
 `test_planted` begins with the first seed that finds each of them. Here the search begins elsewhere, and goes on.
 """
@@ -27,7 +27,7 @@ FAILURES = 12 if DEEP else 2
 
 
 def failures(bug: Planted) -> Iterator[Outcome]:
-    """The runs that fail in the way of the bug, from some seed on; each has 2,000 seeds to be found with."""
+    """Yield the runs that fail in the way of the bug, from a seed on. Each has to be found within 2,000 seeds."""
     seeds = count(FIRST)
     while True:
         for seed in islice(seeds, LIMIT):

@@ -1,4 +1,4 @@
-"""The pytest plugin, in runs of pytest of its own: what a failure shows, and that nobody else takes the tests."""
+"""The pytest plugin, in separate runs of pytest: reports of failures, and other plugins."""
 
 import re
 import sys
@@ -187,7 +187,9 @@ def test_parametrized_tests_methods_and_ordinary_fixtures_are_simulated_too(run:
         ["E       see it again with: pytest test_it.py::TestIt::test_method --simulation-seed 3"]
     )
     result.stdout.fnmatch_lines(
-        ["E*there is no run file of it, since another process could not *__init__.py"]
+        [
+            "E*there is no run file, because another process cannot import this test by name*__init__.py"
+        ]
     )
     result.stdout.no_fnmatch_line("*ashtree replay*")
 
@@ -269,11 +271,11 @@ def test_what_has_no_line_of_the_test_is_shown_with_its_words(run: Run) -> None:
         ),
         (
             "@pytest.fixture\nasync def shop(): pass\n@simulated()\nasync def test_it(world, shop): pass",
-            "*asks for the fixture shop, which is async*",
+            "*asks for the async fixture shop*",
         ),
         (
             "@pytest.fixture(autouse=True)\nasync def shop(): yield\n@simulated()\nasync def test_it(world): pass",
-            "*asks for the fixture shop, which is async*",
+            "*asks for the async fixture shop*",
         ),
         ("@simulated()\n@pytest.mark.trio\nasync def test_it(world): pass", "*leave out trio"),
         ("@simulated(200)\nasync def test_it(world): pass", "*write seeds=200"),

@@ -1,4 +1,4 @@
-"""Replaying: the same run, the debugger in the middle of it, and what is said of a run that has changed."""
+"""Replay: the same run, the debugger in it, and reports of a run that has changed."""
 
 import io
 import json
@@ -22,7 +22,7 @@ SMALL = {"groups": 2, "workers": 4, "rounds": 5}
 
 
 class Adder(GenServer[int]):
-    """Adds up what it is told."""
+    """A server that adds numbers."""
 
     async def init(self) -> None:
         self.state = 0
@@ -32,7 +32,7 @@ class Adder(GenServer[int]):
 
 
 async def adds(world: World) -> None:
-    """A sum that is too great."""
+    """A sum that is too large."""
     adder = await Adder.start()
     for number in (1, 20, 300):
         cast(adder, number)
@@ -41,7 +41,7 @@ async def adds(world: World) -> None:
 
 
 async def waits_for_nobody(world: World) -> None:
-    """What never happens."""
+    """A deadlock."""
     cast(await Adder.start(), 1)
     await trio.sleep_forever()
 
@@ -72,7 +72,7 @@ def test_the_debugger_opens_where_the_program_is_about_to_do_an_event(
 ) -> None:
     outcome = simulate(adds, 1)
     save_run(outcome, file)
-    number = event(outcome.trace, kind="sent", message="Cast(message=20)")
+    number = event(outcome.trace, kind="sent", via="cast", message="20")
     typing_in(monkeypatch, "p number", "continue")
     assert replay(file, at=number).digest == outcome.digest
     out = capsys.readouterr().out
@@ -87,7 +87,7 @@ def test_the_debugger_goes_on_from_there(
 ) -> None:
     outcome = simulate(adds, 1)
     save_run(outcome, file)
-    number = event(outcome.trace, kind="sent", message="Cast(message=300)")
+    number = event(outcome.trace, kind="sent", via="cast", message="300")
     typing_in(monkeypatch, "next", "p number + 1", "continue")
     assert replay(file, at=number).digest == outcome.digest
     out = capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""The runtime and the supervisors as they are, in random trees with random faults: every invariant holds."""
+"""Every invariant holds for the runtime and the supervisors, in random trees with random faults."""
 
 from __future__ import annotations
 

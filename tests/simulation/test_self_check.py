@@ -1,11 +1,11 @@
-"""Runs are repeated in a fresh process, and what differs there is named with its line."""
+"""The self-check repeats runs in a fresh process, and reports the line of a difference."""
 
 import pytest
 
 from supervision.simulation.errors import Diverged, RunFileError
+from supervision.simulation.pins.places import SourceLine
 from supervision.simulation.replaying.run_file import describe_run
-from supervision.simulation.replaying.self_check import check_determinism, check_many
-from supervision.simulation.replaying.trace_diff import compare
+from supervision.simulation.replaying.self_check import check_determinism, check_many, compare
 from supervision.simulation.simulate import Scenario, simulate
 from supervision.simulation.world.world import World
 from tests.simulation import leaky_scenarios
@@ -27,12 +27,19 @@ def divergence(scenario: Scenario) -> Diverged:
     return caught.value
 
 
+def source_lines(error: Diverged) -> list[SourceLine]:
+    """Return the lines of the program in both runs."""
+    lines = [line for line in error.source_lines if line is not None]
+    assert len(lines) == 2
+    return lines
+
+
 def test_a_loop_over_a_set_of_processes_is_named_with_its_line_and_what_to_use_instead() -> None:
     error = divergence(iterates_over_a_set)
-    for spot in error.spots:
-        assert spot.place.startswith("simulation/scenarios.py:")
-        assert spot.place.endswith(" in iterates_over_a_set")
-        assert "of scenarios.py iterates over `waiting`, a set of 50" in spot.loop
+    for line in source_lines(error):
+        assert line.place.startswith("simulation/scenarios.py:")
+        assert line.place.endswith(" in iterates_over_a_set")
+        assert "of scenarios.py iterates over `waiting`, a set of 50" in str(line.loop)
     assert "sorted(...)" in str(error)
     assert "a dict" in str(error)
     assert all(said.startswith("the scenario sent 'stop' to /idle ") for said in error.said if said)
@@ -40,21 +47,23 @@ def test_a_loop_over_a_set_of_processes_is_named_with_its_line_and_what_to_use_i
 
 def test_a_loop_in_a_callback_over_an_attribute_is_found_from_the_function_that_it_calls() -> None:
     error = divergence(group_in_a_server)
-    spot = error.spots[0]
-    assert spot.place.endswith(" in tell")
-    assert "iterates over `list(self.members)`, a set of 30" in spot.loop
+    line = source_lines(error)[0]
+    assert line.place.endswith(" in tell")
+    assert "iterates over `list(self.members)`, a set of 30" in str(line.loop)
     assert error.said[0] is not None
     assert error.said[0].startswith("/Group sent 'stop' to /Group/member ")
 
 
 def test_a_comprehension_over_a_set_is_found() -> None:
-    assert "iterates over `set(names)`, a set" in divergence(names_of_a_set).spots[0].loop
+    line = source_lines(divergence(names_of_a_set))[0]
+    assert "iterates over `set(names)`, a set" in str(line.loop)
 
 
 def test_a_difference_for_which_no_loop_is_to_blame_is_shown_with_its_line() -> None:
     error = divergence(hashes)
-    assert error.spots[0].place.endswith(" in hashes")
-    assert error.spots[0].loop is None
+    line = source_lines(error)[0]
+    assert line.place.endswith(" in hashes")
+    assert line.loop is None
     assert "perhaps it iterates over a set" in str(error)
 
 
@@ -101,7 +110,7 @@ def test_many_runs_share_a_process_and_what_another_has_left_behind_is_noticed(
     assert problems == [None, None]
     problems = check_many([simulate(what_another_run_left, 3)])
     assert isinstance(problems[0], Diverged)
-    assert "what another run has left behind" in str(problems[0])
+    assert "an earlier run has left behind" in str(problems[0])
 
 
 def test_a_process_that_hangs_is_given_up() -> None:

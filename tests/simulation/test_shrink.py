@@ -1,4 +1,4 @@
-"""Failures are made small: the fewest faults, the least disorder, the smallest workload."""
+"""Shrinking: fewer faults, fewer deviations, a smaller workload."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,9 +13,9 @@ from supervision.simulation.errors import RunFileError
 from supervision.simulation.knobs import Knobs
 from supervision.simulation.outcome import identify
 from supervision.simulation.replaying.run_file import load_run, replay, save_run
+from supervision.simulation.replaying.story import tell
 from supervision.simulation.shrinking.shrink import shrink
 from supervision.simulation.simulate import simulate
-from supervision.simulation.stories.story import tell
 from supervision.simulation.world.world import World
 from tests.simulation.racy_scenarios import lobby, lobby_in_a_storm, open_rooms
 
@@ -190,7 +190,7 @@ def test_a_run_that_passes_is_not_shrunk() -> None:
     async def fine(world: World) -> None:
         pass
 
-    with pytest.raises(RunFileError, match="has passed now"):
+    with pytest.raises(RunFileError, match=" passes now"):
         shrink(simulate(fine, 1), scenario=fine)
 
 
@@ -200,7 +200,7 @@ def test_a_run_that_fails_otherwise_by_now_is_not_shrunk() -> None:
 
     run = shrink(simulate(scenario, 1, params={"x": 0}), scenario=scenario).run
     run.params.clear()
-    with pytest.raises(RunFileError, match="has failed with KeyError in line 2 of "):
+    with pytest.raises(RunFileError, match=" fails with KeyError in line 2 of "):
         shrink(run, scenario=scenario)
 
 

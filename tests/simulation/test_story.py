@@ -1,4 +1,4 @@
-"""Runs are told in the words of their actors."""
+"""Stories of failed runs."""
 
 from typing import Any
 
@@ -10,8 +10,8 @@ from supervision import Supervisor, child_spec, process_spec
 from supervision.chaos.faults.kinds import Crash, Fault, Kill
 from supervision.chaos.faults.moments import At, On
 from supervision.simulation.knobs import Knobs
+from supervision.simulation.replaying.story import tell
 from supervision.simulation.simulate import simulate
-from supervision.simulation.stories.story import tell
 from supervision.simulation.world.world import World
 
 
@@ -20,7 +20,7 @@ def story(scenario: Any, *, lines: int = 12, **options: Any) -> list[str]:
 
 
 class Store(GenServer[dict[str, int]]):
-    """Keeps numbers."""
+    """A server that keeps numbers."""
 
     async def init(self) -> None:
         self.state = {}
@@ -34,7 +34,7 @@ class Store(GenServer[dict[str, int]]):
 
 
 async def store_and_helper(world: World) -> None:
-    """Two that depend on each other, for ten seconds."""
+    """Two children that depend on each other, for ten seconds."""
     helper = process_spec(trio.sleep_forever, id="helper")
     store = child_spec(Store, id="store", kwargs={"name": "store"})
     await Supervisor.start([store, helper], strategy="one_for_all", max_restarts=1, name="top")
@@ -108,7 +108,7 @@ def test_where_nobody_ended_the_last_messages_are_told() -> None:
     assert told[1:4] == [
         "  0 s       /asks sent 'anybody?' to /store",
         "  0 s       /store took 'anybody?' from /asks",
-        "  0 s       deadlock at 0 s: nobody can go on, and nobody waits for a time",
+        "  0 s       deadlock at 0 s: no task can run, and none waits for a time",
     ]
     assert "asks <pid 2> waits for 'store' to answer 'anybody?'" in told[5]
 

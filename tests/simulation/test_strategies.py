@@ -1,4 +1,4 @@
-"""Hypothesis as another way to search: what it draws, and what it finds."""
+"""Hypothesis strategies: the examples that they draw, and the failures that they find."""
 
 import pytest
 from attrs import evolve

@@ -1,4 +1,4 @@
-"""Sweeps: the same results however they were run, and nothing lost on the way."""
+"""Sweeps: the same results in any number of processes, and no lost results."""
 
 import pytest
 import trio
@@ -173,7 +173,7 @@ def test_what_the_faults_came_to_is_added_up() -> None:
 
 @scenario(faults=[Kill(target="/nobody", when=At(1))])
 async def aims_at_nobody(world: World) -> None:
-    """Has a plan that does nothing."""
+    """A scenario whose plan has no target."""
     await trio.sleep(2)
 
 

@@ -1,4 +1,4 @@
-"""A run is the same whatever ran before it in its process, however strings hash, and wherever objects lie in memory.
+"""A run does not depend on earlier runs in its process, on hashes of strings, or on memory addresses.
 
 Each seed is run three ways: among others in one process; in reversed order in another, with other hashes and junk on
 the heap; and in a fresh process of its own, with other hashes again.

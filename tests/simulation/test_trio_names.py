@@ -1,4 +1,4 @@
-"""The private names of Trio that simulations need still do what they are needed for."""
+"""The private names of Trio that simulations use still work as expected."""
 
 import trio
 import trio.testing
@@ -9,7 +9,7 @@ from supervision.simulation.scheduling.trio_internals import scheduling, silence
 
 
 class Recorder:
-    """An order that leaves rounds as they come."""
+    """An order that does not change rounds."""
 
     def __init__(self, *, reverse: bool) -> None:
         self.reverse = reverse

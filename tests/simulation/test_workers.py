@@ -1,4 +1,4 @@
-"""Work in forked processes: in order, whatever is done first, and whoever dies."""
+"""Forked workers: the order of answers, and workers that die."""
 
 import os
 import signal

@@ -1,1 +1,1 @@
-"""Paired comparison of policies under the same seeds and faults."""
+"""Comparison of policies under the same seeds and faults, in pairs."""

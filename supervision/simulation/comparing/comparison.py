@@ -1,4 +1,4 @@
-"""What changes if something is done otherwise: the same seeds and the same faults under several policies, paired.
+"""Compare policies: run the same seeds with the same faults under each of them, and pair the results.
 
     comparison = compare(
         {"3 restarts": {"max_restarts": 3}, "10 restarts": {"max_restarts": 10}},
@@ -8,8 +8,8 @@
     print(comparison)
     Path("restarts.svg").write_text(comparison.to_svg())
 
-Chance makes runs differ more than most policies do. So each seed runs under every policy, with the faults that the
-first of them drew, and what is looked at is the difference within each seed.
+Chance makes runs differ more than most policies do. So each seed runs under every policy, with the faults that were
+drawn under the first. The comparison looks at the differences within each seed.
 """
 
 from __future__ import annotations
@@ -40,17 +40,17 @@ if TYPE_CHECKING:
 
 __all__ = ["Comparison", "PairLost", "Policy", "compare", "measures_of"]
 
-# That the faults found nothing to be done to says nothing about a policy.
+# A plan of which nothing was applied is no failure of a policy.
 _NO_FAILURE = (None, "InertPlan")
 _RENEW = 100  # seeds after which a worker is replaced
 
 
 class PairLost(SimulationError):
-    """The process in which a seed was compared has died, so there is nothing to compare.
+    """The process that ran a seed has died, so the seed cannot be compared.
 
     Attributes:
-        seed: which.
-        why: of what it died.
+        seed: The seed.
+        why: The reason of its death.
     """
 
     def __init__(self, seed: int, why: str) -> None:
@@ -64,13 +64,13 @@ class PairLost(SimulationError):
 
 @frozen(kw_only=True)
 class Policy:
-    """One of the ways that are compared.
+    """One of the policies to compare.
 
         Policy(params={"max_restarts": 3}, knobs=Knobs(latency=(0.1, 0.2)))
 
     Args:
-        params: for the scenario, over those that all have.
-        knobs: settings of the world; those that all have, if None.
+        params: For the scenario. They override the parameters of the comparison.
+        knobs: Settings of the world; None takes those of the comparison.
     """
 
     params: Mapping[str, Any] = field(factory=dict)
@@ -93,23 +93,21 @@ def compare(
         compare({"one_for_one": {"strategy": "one_for_one"}, "rest_for_one": {...}}, shop, seeds=range(1, 101))
 
     Args:
-        policies: what they are called, and a `Policy` each, or just its params. The first is what the others are
-            compared with.
-        scenario: reads in `world.params` which policy it is to follow. Its faults are drawn once for each seed, under
-            the first policy.
-        seeds: whole numbers; some dozens at least, if anything is to be learned.
-        params: for the scenario, under every policy.
-        knobs: settings of the worlds; the scenario's own, if None.
-        swarm: whether they are drawn anew for each seed; policies have the same in any case.
-        jobs: how many processes; as many as there are cores, if None. 0 runs everything in this one.
-        limit: real seconds that a seed may take under all policies together.
+        policies: For each name a `Policy`, or just its params. The others are compared with the first.
+        scenario: Reads its policy from `world.params`. Its faults are drawn once for each seed, under the first policy.
+        seeds: Whole numbers. Take some dozens at least.
+        params: For the scenario, under every policy.
+        knobs: Settings of the worlds; None takes the scenario's own.
+        swarm: Whether to draw the knobs anew for each seed. All policies get the same in any case.
+        jobs: The number of processes; None takes one per core, and 0 runs everything in this one.
+        limit: Real seconds for a seed under all policies together.
 
     Returns:
-        The figures, run by run: those of `measures_of`.
+        The figures of `measures_of`, run by run.
 
     Raises:
-        ValueError: fewer than two policies, or no seeds.
-        PairLost: a run has ended its process, or was not over within the limit.
+        ValueError: There are fewer than two policies, or no seeds.
+        PairLost: A run ended its process, or was not over within the limit.
     """
     if len(policies) < 2:
         raise ValueError(
@@ -137,16 +135,16 @@ def compare(
 
 
 def measures_of(outcome: Outcome) -> dict[str, float]:
-    """The figures of one run.
+    """Return the figures of one run.
 
     - `failed`: 1 if the run failed, 0 if it passed;
     - `restarts`, `gave up`: of all supervisors together;
-    - `seconds to recover`: the median over all processes that ended by a fault or a crash and came back; not there if
-      none did;
-    - `not back`: those that did not come back;
-    - `blast radius`: processes that ended because of a fault without being its target;
+    - `seconds to recover`: the median over the processes that ended by a fault or a crash and came back; left out if
+      none came back;
+    - `not back`: the processes that did not come back;
+    - `blast radius`: the processes that ended because of a fault without being its target;
     - `messages lost`: see `docs/reference/chaos.md`;
-    - what the scenario has noted with `world.measure`.
+    - each figure that the scenario noted with `world.measure`.
     """
     figures = measure(read_history(outcome.trace))
     found: dict[str, float] = {
@@ -161,7 +159,7 @@ def measures_of(outcome: Outcome) -> dict[str, float]:
         found["seconds to recover"] = figures.recovery.median
     own: dict[str, list[float]] = {}
     for line in outcome.trace:
-        # Looked for in the bytes, because most of a trace is something else.
+        # Searched in the bytes first, because most lines of a trace are something else.
         if b'"kind":"measure"' in line:
             event = msgspec.json.decode(line)
             own.setdefault(event["name"], []).append(event["value"])
@@ -195,7 +193,7 @@ class _Plan:
         return msgspec.json.encode(self.run(seed))
 
     def run(self, seed: int) -> dict[str, Figures]:
-        """One seed under each policy."""
+        """Run one seed under each policy."""
         found: dict[str, Figures] = {}
         faults: Plan = None
         for name, policy in self.policies.items():
@@ -206,7 +204,7 @@ class _Plan:
                 params={**self.params, **policy.params},
                 faults=faults,
             )
-            # Of the first; a plan that is drawn under another policy may be another one.
+            # The plan of the first policy. Another policy could draw another plan.
             faults = outcome.faults
             found[name] = measures_of(outcome)
         return found
@@ -214,13 +212,13 @@ class _Plan:
 
 @frozen(kw_only=True)
 class Comparison:
-    """What policies came to, run by run.
+    """The figures of all policies, run by run.
 
     Attributes:
-        scenario: its name.
-        policies: their names; the others are compared with the first.
-        seeds: with which each of them was run.
-        runs: for each seed the figures of each policy.
+        scenario: The name of the scenario.
+        policies: The names of the policies. The others are compared with the first.
+        seeds: The seeds that each policy ran with.
+        runs: For each seed the figures of each policy.
     """
 
     scenario: str
@@ -230,17 +228,17 @@ class Comparison:
 
     @property
     def measures(self) -> list[str]:
-        """The names of the figures of which there are any."""
+        """The names of the figures that at least one run has."""
         return list(
             dict.fromkeys(name for run in self.runs for each in run.values() for name in each)
         )
 
     def values(self, measure: str, policy: str) -> list[float]:
-        """A figure under a policy, in all runs that have it."""
+        """Return a figure under a policy, for all runs that have it."""
         return [run[policy][measure] for run in self.runs if measure in run[policy]]
 
     def difference(self, measure: str, policy: str) -> Paired | None:
-        """How a figure differs between the first policy and this one, within each seed; None if no seed has both."""
+        """Compare a figure between the first policy and this one, within each seed; None if no seed has both."""
         pairs = [
             (run[self.policies[0]][measure], run[policy][measure])
             for run in self.runs
@@ -249,21 +247,24 @@ class Comparison:
         return paired([one for one, _ in pairs], [other for _, other in pairs])
 
     def table(self) -> Table:
-        """The figures as a table: means under each policy, and the paired differences with their intervals."""
-        # Not at the top: most of those who import simulations print no tables.
+        """Return a table for Rich: the means under each policy, and the paired differences with their intervals."""
+        # Not at the top: most programs that import simulations print no tables.
         from rich.table import Table  # noqa: PLC0415
+        from rich.text import Text  # noqa: PLC0415
 
+        # Names are `Text`, so that no console takes them for markup.
         first, *others = self.policies
-        table = Table(title=f"{self.scenario}, {len(self.seeds)} seeds")
+        title = Text(f"{self.scenario}, {len(self.seeds)} seeds", style="italic")
+        table = Table(title=title)
         table.add_column("mean of", no_wrap=True)
-        table.add_column(first, justify="right")
+        table.add_column(Text(first), justify="right")
         for policy in others:
-            table.add_column(policy, justify="right")
+            table.add_column(Text(policy), justify="right")
             table.add_column("difference, 95 %", justify="right")
             table.add_column("median", justify="right")
             table.add_column("less/same/more", justify="right")
         for name in self.measures:
-            row = [name, _mean(self.values(name, first))]
+            row: list[Text | str] = [Text(name), _mean(self.values(name, first))]
             for policy in others:
                 row += [_mean(self.values(name, policy)), *self._cells(name, policy)]
             table.add_row(*row)
@@ -281,14 +282,14 @@ class Comparison:
         from rich.console import Console  # noqa: PLC0415 # see above
 
         text = io.StringIO()
-        # As wide as it has to be: whoever prints it knows how wide the window is, and can break lines.
+        # Wide enough for every row. Only the caller knows the width of the window.
         width = 100 * len(self.policies)
-        console = Console(file=text, width=width, highlight=False, markup=False)
+        console = Console(file=text, width=width, highlight=False, markup=False, emoji=False)
         console.print(self.table())
         return text.getvalue().rstrip()
 
     def as_data(self) -> dict[str, Any]:
-        """Everything as JSON has it: the summary of each figure, and the runs."""
+        """Return everything as data for JSON: the summary of each figure, and the runs."""
         return {
             "scenario": self.scenario,
             "policies": list(self.policies),
@@ -310,7 +311,7 @@ class Comparison:
         return summary
 
     def to_svg(self) -> str:
-        """A picture: all runs as dots, a row for each policy, and the differences with their intervals."""
+        """Return a picture: all runs as dots, a row for each policy, and the differences with their intervals."""
         panels = [
             Panel(
                 name=name,

@@ -1,6 +1,6 @@
-"""Paired differences: their mean with a bootstrap interval, their median, and the sign test.
+"""Paired differences: their mean with a bootstrap interval, their median, and the sign test. *pure*.
 
-The same numbers always give the same answer, the interval included.
+The same numbers always give the same results, including the interval.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ _SHARE = 0.95
 
 @frozen(kw_only=True)
 class Paired:
-    """What the differences of pairs come to.
+    """The differences of pairs.
 
     Attributes:
-        pairs: how many there are.
-        mean: of the differences.
-        low, high: between these the mean is with a confidence of 95 %, by the bootstrap.
-        median: of the differences.
-        less, same, more: in how many pairs the second was less than the first, the same, and more.
-        p: how probable it is that the signs are so uneven, or more, by chance alone.
+        pairs: The number of pairs.
+        mean: The mean of the differences.
+        low, high: The 95 % confidence interval of the mean, by the bootstrap.
+        median: The median of the differences.
+        less, same, more: In how many pairs the second value was less than the first, the same, and more.
+        p: The probability that the signs are at least so uneven by chance alone.
     """
 
     pairs: int
@@ -43,18 +43,18 @@ class Paired:
 
     @property
     def differs(self) -> bool:
-        """Whether the interval leaves out that there is no difference."""
+        """Return whether the interval excludes 0."""
         return self.low > 0 or self.high < 0
 
 
 def paired(first: Sequence[float], second: Sequence[float]) -> Paired | None:
-    """Compare values that belong together, one by one; None if there are none.
+    """Compare values pair by pair; None if there are none.
 
         paired([1.0, 2.0, 3.0], [2.0, 2.5, 3.5])
 
     Args:
-        first: what is compared with.
-        second: for each of them the value on the other side.
+        first: The first value of each pair.
+        second: The second value of each pair.
     """
     differences = [b - a for a, b in zip(first, second, strict=True)]
     if not differences:
@@ -76,7 +76,7 @@ def paired(first: Sequence[float], second: Sequence[float]) -> Paired | None:
 
 
 def _interval(values: Sequence[float]) -> tuple[float, float]:
-    """Where the mean of 95 % of the resamples is."""
+    """Return the interval that contains the means of 95 % of the resamples."""
     stream = Random(len(values))
     count = len(values)
     means = sorted(fmean(stream.choices(values, k=count)) for _ in range(_RESAMPLES))
@@ -85,7 +85,7 @@ def _interval(values: Sequence[float]) -> tuple[float, float]:
 
 
 def sign_test(less: int, more: int) -> float:
-    """The probability of signs at least so uneven, if each sign were a coin's; pairs without a difference left out."""
+    """Return the probability of signs at least so uneven for a fair coin. Pairs without a difference do not count."""
     count = less + more
     if not count:
         return 1.0

@@ -1,4 +1,4 @@
-"""The picture of a comparison: one SVG that needs nothing else, legible on light and on dark."""
+"""The picture of a comparison: one self-contained SVG, for light and dark backgrounds."""
 
 from __future__ import annotations
 
@@ -45,9 +45,9 @@ class Panel:
     """One figure.
 
     Attributes:
-        name: of the figure.
-        rows: a policy each, with its values.
-        differences: policies, and how they differ from the first.
+        name: The name of the figure.
+        rows: The policies with their values.
+        differences: The policies with their differences from the first.
     """
 
     name: str
@@ -59,8 +59,8 @@ def draw(title: str, panels: Sequence[Panel]) -> str:
     """Draw all figures, one below the other.
 
     Args:
-        title: above them.
-        panels: what is drawn.
+        title: The title of the picture.
+        panels: The figures.
     """
     parts: list[str] = []
     top = _TOP
@@ -93,7 +93,7 @@ def draw(title: str, panels: Sequence[Panel]) -> str:
 
 @frozen
 class _Scale:
-    """Values to places."""
+    """A scale from values to coordinates."""
 
     low: float
     high: float
@@ -124,7 +124,7 @@ def _row(policy: str, values: Sequence[float], scale: _Scale, y: float, index: i
     colour = f"c{index % _COLOURS}"
     parts = [f'<text x="16" y="{y + 4}">{escape(policy)}</text>', f'<g class="{colour}">']
     for number, value in enumerate(values):
-        # Spread over the height of the row, so that runs with one value are not one dot.
+        # Spread over the height of the row, so that equal values are not one dot.
         spread = round((number * 0.618 % 1 - 0.5) * 0.6 * _ROW, 1)
         parts.append(f'<circle cx="{scale(value)}" cy="{y + spread:.1f}" r="3"/>')
     parts.append("</g>")

@@ -1,1 +1,1 @@
-"""Pins and fences: hidden entropy is pinned, the real world is fenced off."""
+"""The border of a simulated run: pins for hidden entropy, and a fence around the real world."""

@@ -1,8 +1,8 @@
-"""The fence around a simulation: real sockets, name look-ups, processes, threads and sleeps are stopped.
+"""The fence around a simulation. It stops real sockets, name look-ups, processes, threads and sleeps.
 
-Python tells audit hooks about most of these before they happen. An audit hook cannot be removed, so
-there is one for all simulations, which looks at one variable and does nothing while no simulation
-runs, or in any other thread. What Python does not tell of is replaced while the simulation runs.
+Python calls audit hooks before most of these happen. An audit hook cannot be removed. So all simulations share one. It
+does nothing while no simulation runs, and in other threads. Functions without an audit event are replaced during a
+simulation.
 """
 
 from __future__ import annotations
@@ -24,15 +24,13 @@ from supervision.simulation.scheduling.trio_internals import thread_starts
 __all__ = ["OnEscape", "fence"]
 
 OnEscape = Callable[[Escape], None]
-"""Told of an escape before it is raised: a process that catches it must not hide it."""
+"""Called with an escape before it is raised, so that a process that catches it cannot hide it."""
 
 _NETWORK = (
     "use the world's network: world.network.listen(...) and world.network.connect(...); an Endpoint "
     "takes listen=world.network.open"
 )
-_PROCESS = (
-    "have the scenario do it before the simulation, or put a process of the world in its place"
-)
+_PROCESS = "do it before the simulation, or replace it by a process of the world"
 _THREAD = (
     "do the work where it is needed, since time stands still while it runs, or make it a process"
 )
@@ -64,7 +62,7 @@ _AUDITED = {
 
 
 class _Fence:
-    """The one fence of this interpreter: the thread that is inside it, and who is told."""
+    """The fence of this interpreter: the thread inside it, and the callback for escapes."""
 
     active: ClassVar[tuple[int, OnEscape] | None] = None
     installed = False
@@ -81,13 +79,13 @@ def _hook(event: str, args: tuple[Any, ...]) -> None:
 
 
 def escape(what: str, instead: str, on_escape: OnEscape) -> NoReturn:
-    """Report and raise an Escape at the innermost line of the program."""
+    """Report and raise an `Escape` at the innermost line of the program."""
     error = Escape(what, describe_frame(program_frame(2)), instead)
     on_escape(error)
     raise error
 
 
-# For the modules of Trio that start threads for something else: what the program has asked for.
+# What the program asked for, by the module of Trio that starts a thread for it.
 _MEANT = {
     "_subprocess.py": ("another program", _PROCESS),
     "_file_io.py": ("a file, for which Trio takes a thread", _FILE),
@@ -98,7 +96,7 @@ _TRIO = Path(trio.__file__).parent
 
 
 def _wanted_of_a_thread() -> tuple[str, str]:
-    """What a thread was wanted for by whoever had Trio start one, and what to write instead."""
+    """Return what the program asked Trio for when Trio started a thread, and what to write instead."""
     program, frame = program_frame(2), sys._getframe(2)
     while frame is not program and frame.f_back is not None:
         path = Path(frame.f_code.co_filename)
@@ -110,16 +108,15 @@ def _wanted_of_a_thread() -> tuple[str, str]:
 
 @contextmanager
 def fence(on_escape: OnEscape) -> Iterator[None]:
-    """Stop whatever this thread does that reaches outside, until the block is left.
+    """Stop everything in this thread that reaches outside of the simulation, in this block.
 
         with fence(escapes.append):
             ...
 
     Args:
-        on_escape: told of each escape, which is then raised where it happened.
+        on_escape: Called with each escape, which is then raised where it happened.
 
-    Not seen: what a C extension does by itself, and on Python before 3.12 a thread that is started
-    with `_thread` directly.
+    C extensions may pass the fence. On Python before 3.12, so does a thread that `_thread` starts directly.
     """
     if not _Fence.installed:
         sys.addaudithook(_hook)
@@ -133,7 +130,7 @@ def fence(on_escape: OnEscape) -> Iterator[None]:
         start(self)
 
     def sleep_for_real(seconds: Any, /) -> None:
-        # A module that was imported meanwhile may have taken this for the real one, and keeps it.
+        # A module that is imported during a simulation keeps this function, so it has to work afterwards, too.
         active = _Fence.active
         if active is not None and threading.get_ident() == active[0]:
             escape("time.sleep()", _SLEEP, active[1])

@@ -1,14 +1,17 @@
-"""Hidden entropy, pinned: what a program draws from the system comes from the seed instead.
+"""Pins for hidden entropy: everything that a program draws from the system comes from the seed instead.
 
 - `os.urandom`, and with it `secrets`, `random.SystemRandom` and `uuid.uuid4`;
 - `uuid.uuid1`; the functions of `random`; `random.Random()` without a seed;
 - `time.time`, `time.monotonic`, `time.perf_counter` and their `_ns` forms, `datetime.now`,
   `datetime.utcnow` and `datetime.today`, `date.today`: the virtual time for libraries, an `Escape`
-  for the program, which should say what it means;
-- the garbage collector: it runs finalizers at moments that depend on everything in the process.
+  for the program, which should ask its runtime;
+- the garbage collector: it is off, because it runs finalizers at moments that depend on the whole process.
 
-A function that some module has imported by its name is found there and replaced, too. Everything is
-put back on leaving. Other threads see the real things all the time.
+A function that a module has imported by its name is replaced there, too. Everything is restored at the end. Other
+threads always see the real functions.
+
+The clocks are our own code and not a library such as time-machine, because only this thread may see them, and because
+the program has to get an `Escape` where libraries get the virtual time.
 """
 
 from __future__ import annotations
@@ -23,16 +26,17 @@ import time
 import uuid
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from datetime import date as _date
+from datetime import datetime as _datetime
 from typing import Any, ClassVar
 
 import trio.testing
 
 from supervision.recording.entropy import Streams
-from supervision.simulation.pins.clocks import pinned_clocks, pinned_dates
-from supervision.simulation.pins.fence import OnEscape
+from supervision.simulation.pins.fence import OnEscape, escape
 from supervision.simulation.pins.places import is_program
 
-__all__ = ["pinned"]
+__all__ = ["pinned", "pinned_clocks", "pinned_dates"]
 
 
 @contextmanager
@@ -42,13 +46,13 @@ def pinned(
     on_escape: OnEscape,
     settle: Callable[[], Awaitable[None]] | None = None,
 ) -> Iterator[None]:
-    """Have every source of entropy in this thread come from `streams` and `now`.
+    """Let every source of entropy in this thread draw from `streams` and `now`, in this block.
 
     Args:
-        streams: of the run.
-        now: the virtual time, in seconds since the epoch.
-        on_escape: told of a program that reads the wall clock.
-        settle: what `trio.testing.wait_all_tasks_blocked` does, which is no help with a clock that jumps.
+        streams: The random streams of the run.
+        now: Return the virtual time, in seconds since the epoch.
+        on_escape: Called with the `Escape` of a program that reads the wall clock.
+        settle: Replaces `trio.testing.wait_all_tasks_blocked`, which does not work with a clock that jumps.
     """
     replacements = _entropy(streams)
     replacements.update(pinned_clocks(now, on_escape))
@@ -67,7 +71,7 @@ def pinned(
 
 
 def _entropy(streams: Streams) -> dict[int, tuple[object, object]]:
-    """For the `id` of each original: that original, and what stands in its place."""
+    """Return for the `id` of each original: the original, and its replacement."""
     thread = threading.get_ident()
     draws = streams.stream("os.urandom")
     real_urandom, real_uuid1 = os.urandom, uuid.uuid1
@@ -97,7 +101,7 @@ def _waiting_for_all(settle: Callable[[], Awaitable[None]]) -> dict[int, tuple[o
 
 @contextmanager
 def _seeded_module(streams: Streams) -> Iterator[None]:
-    """Seed the functions of `random`, and every `random.Random()` that is made without a seed."""
+    """Seed the functions of `random`, and every `random.Random()` without a seed."""
     draws = streams.stream("random.Random")
     thread = threading.get_ident()
     real_seed = random.Random.seed
@@ -136,7 +140,7 @@ _ORIGINALS = (
 
 
 class _Cache:
-    """Where the originals were found, as long as no more modules are imported."""
+    """The places of the originals, valid until another module is imported."""
 
     modules = 0
     uses: ClassVar[list[tuple[dict[str, Any], str]]] = []
@@ -145,14 +149,14 @@ class _Cache:
 def _uses(
     replacements: dict[int, tuple[object, object]],
 ) -> Iterator[tuple[dict[str, Any], str]]:
-    """Where modules have the originals, under whatever name."""
+    """Yield the module globals that hold an original, under any name."""
     if _Cache.modules != len(sys.modules):
         originals = {id(original) for original in _ORIGINALS}
         _Cache.modules = len(sys.modules)
         _Cache.uses = [
             (space, name)
             for module_name, space in _namespaces()
-            if module_name not in _SPARED
+            if module_name != __name__  # this module needs the originals
             for name, value in list(space.items())
             if id(value) in originals and not _is_type_for_others(module_name, value)
         ]
@@ -165,7 +169,7 @@ def _uses(
 def _restore_in_new_modules(
     known: set[str], replacements: dict[int, tuple[object, object]]
 ) -> None:
-    """A module that was imported meanwhile has taken stand-ins for the real things, and would keep them for ever."""
+    """Put the originals into modules that were imported meanwhile, which have the replacements."""
     originals = {id(stand_in): original for original, stand_in in replacements.values()}
     for module_name, space in _namespaces():
         if module_name not in known:
@@ -181,13 +185,105 @@ def _namespaces() -> Iterator[tuple[str, dict[str, Any]]]:
             yield name, space
 
 
-# Only these two see the real things, because they are the pins.
-_SPARED = {__name__, "supervision.simulation.pins.clocks"}
-
-
 def _is_type_for_others(module_name: str, value: object) -> bool:
-    """Whether a date type is used by a library, which may compare it by identity."""
+    """Return whether a value is a date type in a library, which may compare it by identity."""
     if not isinstance(value, type) or module_name == "datetime":
         return False
     file = getattr(sys.modules[module_name], "__file__", None)
     return file is None or not is_program(file)
+
+
+_DURATION = "for a duration write `trio.current_time()`"
+_MOMENT = "for the time of day write `current_runtime().now()`"
+
+
+def pinned_clocks(
+    now: Callable[[], float], on_escape: OnEscape
+) -> dict[int, tuple[object, object]]:
+    """Return for the `id` of each clock of `time`: the function, and its replacement."""
+    thread = threading.get_ident()
+
+    def stand_in(real: Callable[[], Any], name: str, instead: str) -> Callable[[], Any]:
+        nanoseconds = name.endswith("_ns")
+
+        def clock() -> Any:
+            if threading.get_ident() != thread:
+                return real()
+            if is_program(sys._getframe(1).f_code.co_filename):
+                escape(f"time.{name}()", instead, on_escape)
+            return round(now() * 1e9) if nanoseconds else now()
+
+        return clock
+
+    found: dict[int, tuple[object, object]] = {}
+    for name in ("time", "time_ns", "monotonic", "monotonic_ns", "perf_counter", "perf_counter_ns"):
+        real = getattr(time, name)
+        instead = _MOMENT if name.startswith("time") else _DURATION
+        found[id(real)] = (real, stand_in(real, name, instead))
+    return found
+
+
+def pinned_dates(now: Callable[[], float], on_escape: OnEscape) -> dict[int, tuple[object, object]]:
+    """Return the same for the classes of `datetime`. Only the present time is replaced."""
+    thread = threading.get_ident()
+
+    def read(what: str) -> bool:
+        """Return whether the present is virtual here; raise if the program asks for it."""
+        if threading.get_ident() != thread:
+            return False
+        if is_program(sys._getframe(2).f_code.co_filename):
+            escape(f"{what}()", _MOMENT, on_escape)
+        return True
+
+    class PinnedDatetime(_datetime, metaclass=_Pinned, real=_datetime):
+        @classmethod
+        def now(cls, tz: Any = None) -> Any:
+            if not read("datetime.now"):
+                return _datetime.now(tz)
+            return _datetime.fromtimestamp(now(), tz or dt.UTC).replace(tzinfo=tz)
+
+        @classmethod
+        def utcnow(cls) -> Any:
+            if not read("datetime.utcnow"):
+                return _datetime.now(dt.UTC).replace(tzinfo=None)
+            return _datetime.fromtimestamp(now(), dt.UTC).replace(tzinfo=None)
+
+        @classmethod
+        def today(cls) -> Any:
+            if not read("datetime.today"):
+                return _datetime.today()  # noqa: DTZ002 # what was asked for
+            return _datetime.fromtimestamp(now(), dt.UTC).replace(tzinfo=None)
+
+    class PinnedDate(_date, metaclass=_Pinned, real=_date):
+        @classmethod
+        def today(cls) -> Any:
+            if not read("date.today"):
+                return _date.today()  # noqa: DTZ011 # what was asked for
+            return _datetime.fromtimestamp(now(), dt.UTC).date()
+
+    return {id(_datetime): (_datetime, PinnedDatetime), id(_date): (_date, PinnedDate)}
+
+
+class _Pinned(type):
+    """The metaclass of a class that makes, and recognises, instances of the real class."""
+
+    _real: type
+
+    def __new__(
+        mcs, name: str, bases: tuple[type, ...], space: dict[str, Any], *, real: type
+    ) -> Any:
+        cls = super().__new__(mcs, real.__name__, bases, {**space, "__module__": real.__module__})
+        cls._real = real
+        return cls
+
+    def __init__(cls, name: str, bases: tuple[type, ...], space: dict[str, Any], **_: Any) -> None:
+        super().__init__(name, bases, space)
+
+    def __call__(cls, *args: Any, **kwargs: Any) -> Any:
+        return cls._real(*args, **kwargs)
+
+    def __instancecheck__(cls, instance: object) -> bool:
+        return isinstance(instance, cls._real)
+
+    def __subclasscheck__(cls, other: type) -> bool:
+        return issubclass(other, cls._real)

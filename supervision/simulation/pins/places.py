@@ -1,14 +1,30 @@
-"""Where in the program something happened: the innermost line that is neither Python's nor a library's."""
+"""Lines of the program: the frames that belong neither to Python, nor to a library, nor to Ashtree."""
 
 from __future__ import annotations
 
+import ast
+import linecache
 import sys
 import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType, TracebackType
+from weakref import WeakSet
 
-__all__ = ["describe_frame", "frames_inside", "is_program", "program_frame", "raised_in"]
+from attrs import frozen
+
+__all__ = [
+    "SourceLine",
+    "describe_frame",
+    "frames_inside",
+    "is_program",
+    "program_frame",
+    "raised_in",
+    "source_line_above",
+]
+
+_SETS = (set, frozenset, WeakSet)
+_UNORDERED_CALLS = {"set", "frozenset", "WeakSet"}
 
 
 def _roots() -> tuple[str, ...]:
@@ -24,7 +40,7 @@ _known: dict[str, bool] = {}
 
 
 def is_program(filename: str) -> bool:
-    """Whether a file belongs to the program itself: not to Python, a library or Ashtree."""
+    """Return whether a file belongs to the program: not to Python, a library or Ashtree."""
     known = _known.get(filename)
     if known is None:
         known = not filename.startswith((*_ROOTS, "<frozen"))
@@ -33,7 +49,7 @@ def is_program(filename: str) -> bool:
 
 
 def program_frame(depth: int = 1) -> FrameType:
-    """The innermost frame of the program, from `depth` above the caller; that one if there is none."""
+    """Return the innermost frame of the program, from `depth` above the caller; that one if there is none."""
     nearest = sys._getframe(depth + 1)
     frame: FrameType | None = nearest
     while frame is not None:
@@ -44,9 +60,9 @@ def program_frame(depth: int = 1) -> FrameType:
 
 
 def frames_inside(depth: int = 1) -> Iterator[FrameType]:
-    """The frames of the task that is running, the innermost first, from `depth` above the caller.
+    """Yield the frames of the running task, the innermost first, from `depth` above the caller.
 
-    Not those of whoever has called `simulate`, who is not inside of the simulated world.
+    The frames of the code that called `simulate` are outside of the simulated world and left out.
     """
     frame: FrameType | None = sys._getframe(depth + 1)
     while frame is not None and frame.f_code.co_name != "unrolled_run":
@@ -55,7 +71,7 @@ def frames_inside(depth: int = 1) -> Iterator[FrameType]:
 
 
 def describe_frame(frame: FrameType) -> str:
-    """`room.py:12 in Room.handle_call`, with as much of the path as says which file it is."""
+    """Return `room.py:12 in Room.handle_call`, with enough of the path to tell files apart."""
     code = frame.f_code
     path = Path(code.co_filename)
     shown = "/".join(path.parts[-2:]) if path.is_absolute() else str(path)
@@ -64,9 +80,9 @@ def describe_frame(frame: FrameType) -> str:
 
 
 def raised_in(trace: TracebackType | None) -> str | None:
-    """`line 3 of Room.handle_call`: the innermost line of the program in a traceback; None if there is none in it.
+    """Return the innermost line of the program in a traceback, as `line 3 of Room.handle_call`; None without one.
 
-    Counted from the beginning of the function, so that it stays the same when something above that is changed.
+    Lines count from the beginning of the function, so that changes above the function make no difference.
     """
     found = None
     while trace is not None:
@@ -76,3 +92,91 @@ def raised_in(trace: TracebackType | None) -> str | None:
             found = f"line {line} of {code.co_qualname.replace('<locals>.', '')}"
         trace = trace.tb_next
     return found
+
+
+# Loops over sets. Hashes and memory addresses decide the order of a set. This is nearly always the reason why two runs
+# of a seed differ.
+
+
+@frozen(kw_only=True)
+class SourceLine:
+    """A line of the program.
+
+    Attributes:
+        place: `room.py:12 in Room.handle_call`.
+        loop: The loop over something without an order around it, such as "line 11 of room.py iterates over `members`,
+            a set of 3"; None if there is none.
+    """
+
+    place: str
+    loop: str | None = None
+
+
+def source_line_above(depth: int = 1) -> SourceLine | None:
+    """Return the innermost line of the program from `depth` above the caller; None if the program is not running."""
+    inside = list(frames_inside(depth))
+    frames = [frame for frame in inside if is_program(frame.f_code.co_filename)]
+    if not frames:
+        return None
+    loops = (_loop(frame) for frame in frames)
+    return SourceLine(place=describe_frame(frames[0]), loop=next(filter(None, loops), None))
+
+
+def _loop(frame: FrameType) -> str | None:
+    """Return the loop over a set around the line of a frame, in words."""
+    file = frame.f_code.co_filename
+    try:
+        tree = ast.parse("".join(linecache.getlines(file)))
+    except (SyntaxError, ValueError):
+        # No source text, as in a console, or it has changed meanwhile.
+        return None
+    for line, source in _iterated(tree, frame.f_lineno):
+        what = _unordered(source, frame)
+        if what is not None:
+            return f"line {line} of {file.rpartition('/')[2]} iterates over {what}"
+    return None
+
+
+def _iterated(tree: ast.AST, line: int) -> Iterator[tuple[int, ast.expr]]:
+    """Yield what the loops around a line iterate over, the innermost first."""
+    loops: list[tuple[int, int, ast.expr]] = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.For | ast.AsyncFor):
+            loops.append((node.lineno, node.end_lineno or node.lineno, node.iter))
+        elif isinstance(node, ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp):
+            end = node.end_lineno or node.lineno
+            loops += [(node.lineno, end, part.iter) for part in node.generators]
+    for begin, end, source in sorted(loops, key=lambda loop: loop[1] - loop[0]):
+        if begin <= line <= end:
+            yield begin, source
+
+
+def _unordered(source: ast.expr, frame: FrameType) -> str | None:
+    """Describe the set in an expression; None if there is none, or if it is sorted."""
+    shown = ast.unparse(source)
+    for node in ast.walk(source):
+        if isinstance(node, ast.Call) and _called(node.func) == "sorted":
+            return None
+        if isinstance(node, ast.Set | ast.SetComp) or (
+            isinstance(node, ast.Call) and _called(node.func) in _UNORDERED_CALLS
+        ):
+            return f"`{shown}`, a set"
+        if isinstance(node, ast.Name | ast.Attribute):
+            value = _value(node, frame)
+            if isinstance(value, _SETS):
+                return f"`{shown}`, a {type(value).__name__} of {len(value)}"
+    return None
+
+
+def _called(function: ast.expr) -> str:
+    return ast.unparse(function).rpartition(".")[2]
+
+
+def _value(node: ast.expr, frame: FrameType) -> object:
+    """Return the value of a name or of its attribute in a frame, without calling anything of the program."""
+    if isinstance(node, ast.Name):
+        return frame.f_locals.get(node.id, frame.f_globals.get(node.id))
+    if isinstance(node, ast.Attribute):
+        owner = _value(node.value, frame)
+        return getattr(owner, "__dict__", {}).get(node.attr)
+    return None

@@ -1,1 +1,1 @@
-"""Run files, replay, and the self-check of determinism."""
+"""Failed runs: run files, replay, the self-check of determinism, and stories."""

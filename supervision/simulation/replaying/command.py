@@ -1,4 +1,4 @@
-"""Repeating the run of a run file for somebody to look at."""
+"""The command `ashtree replay`: it repeats the run of a run file and prints the result."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from supervision.simulation.outcome import Outcome
 from supervision.simulation.pins.places import is_program
 from supervision.simulation.replaying.debugger import debugger_at
 from supervision.simulation.replaying.run_file import RunFile, difference, load_run, run_again
-from supervision.simulation.stories.story import tell
+from supervision.simulation.replaying.story import tell
 
 __all__ = ["replay_file"]
 
@@ -26,18 +26,17 @@ def replay_file(
     at: int | None = None,
     html: Path | None = None,
 ) -> bool:
-    """Repeat a run and say what it does; answers whether it passed.
+    """Repeat a run and print the result. Return whether it passed.
 
     Args:
-        path: of the run file.
-        trace: whether every event is printed, as a line of JSON on standard output; what else is said goes to
-            standard error then.
-        debug: whether the debugger opens where the run failed.
-        at: the number of an event, at which the debugger opens, too.
-        html: where to write the page with the timeline of the run.
+        path: The run file.
+        trace: Whether to print every event as a line of JSON on standard output. All else goes to standard error then.
+        debug: Whether to open the debugger where the run failed.
+        at: The number of an event at which to open the debugger.
+        html: The file for a page with the timeline of the run.
 
     Raises:
-        RunFileError: the file cannot be used.
+        RunFileError: The file cannot be used.
     """
     run = load_run(path)
     said = sys.stderr if trace else sys.stdout
@@ -48,7 +47,10 @@ def replay_file(
         sys.stdout.flush()
     print(_said_of(run, outcome), file=said)
     if at is not None and at >= outcome.events:
-        print(f"there is no event {at} to stop at; the last one is {outcome.events - 1}", file=said)
+        print(
+            f"the run has no event {at} to stop at; its last event is {outcome.events - 1}",
+            file=said,
+        )
     error = outcome.error
     if html is not None:
         _write_page(run, outcome, html)
@@ -86,17 +88,17 @@ def _debug(run: RunFile, outcome: Outcome, error: BaseException) -> None:
     if trace is not None:
         pdb.post_mortem(trace)
         return
-    # A deadlock, or an invariant that was checked between two steps: the last that happened before is what there is.
+    # A deadlock, or an invariant that was checked between two steps. Open the debugger at the last event before it.
     last = (outcome.events if outcome.failed_at is None else outcome.failed_at[0]) - 1
     sys.stdout.write(
-        "no line of the program was running when this was found; the run is repeated up to the last event before it\n"
+        "no line of the program was running at the failure; repeating the run up to the last event before it\n"
     )
     sys.stdout.flush()
     run_again(run, on_event=debugger_at(last))
 
 
 def _in_program(trace: TracebackType | None) -> TracebackType | None:
-    """The traceback from where the program begins: how Trio came there is of no interest."""
+    """Return the traceback from the first line of the program on, without the frames of Trio above it."""
     found = trace
     while found is not None and not is_program(found.tb_frame.f_code.co_filename):
         found = found.tb_next
@@ -104,7 +106,7 @@ def _in_program(trace: TracebackType | None) -> TracebackType | None:
 
 
 def _program_part(trace: TracebackType | None) -> TracebackType | None:
-    """The traceback from the first to the last line of the program, which is where a debugger should open."""
+    """Return the traceback from the first to the last line of the program, for a debugger."""
     parts = []
     while trace is not None:
         parts.append(trace)

@@ -1,4 +1,4 @@
-"""Opening the debugger in the middle of a run, at an event of its trace."""
+"""The debugger in the middle of a run, at an event of its trace."""
 
 from __future__ import annotations
 
@@ -15,16 +15,15 @@ _FROM_EVENT = 3
 
 
 def debugger_at(event: int) -> Callable[[int], None]:
-    """What to call with the number of each event: opens the debugger at that one.
+    """Return an `on_event` callback for `simulate` that opens the debugger at one event.
 
-    It opens at the innermost line of the program, whatever of the runtime is between that and the event; at the
-    event itself if no line of the program is running. `next` goes on from there, `continue` and `quit` let the run go
-    on to its end: it is over soon, and can be repeated.
+    The debugger opens at the innermost line of the program, or at the event itself if the program is not running.
+    `next` goes on from there. `continue` and `quit` let the run go on to its end.
     """
 
     def look(number: int) -> None:
         if number == event:
-            # Past the calls that have led here from the event.
+            # Without the frames between the event and here.
             frames = list(frames_inside(_FROM_EVENT))
             program = (frame for frame in frames if is_program(frame.f_code.co_filename))
             _open(next(program, frames[0] if frames else sys._getframe()), event)

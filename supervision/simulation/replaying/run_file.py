@@ -1,10 +1,10 @@
-"""Run files: a run as data, to be repeated to the byte in another process, another day.
+"""Run files: a run as data, to repeat it to the byte in another process on another day.
 
     save_run(outcome, Path("failure.json"))
     replay(Path("failure.json")).check()
 
-A run file holds what decides a run (scenario, seed, knobs, parameters, schedule), what came of it, and the versions
-under which it was made. It holds no code: the program has to be there, and be the same.
+A run file holds the input of a run (scenario, seed, knobs, parameters, schedule), its outcome, and the versions of the
+packages. It holds no code: the program has to be there, unchanged.
 """
 
 from __future__ import annotations
@@ -50,16 +50,19 @@ _PACKAGES = ("ashtree", "trio", "msgspec", "websockets", "hypercorn", "wsproto",
 
 @frozen(kw_only=True)
 class RunFile:
-    """What a run file says.
+    """The content of a run file.
 
-    - `scenario`: `module:function`;
-    - `seed`, `knobs`, `params`, `deviations`: as for `simulate`;
-    - `faults`: the plan; None, from a version that knew none, is the scenario's own;
-    - `named`: the deviations with the names of the tasks, if they are known, which then count;
-    - `failure`: what kind of failure it was, None if the run passed; `problem`: its text;
-    - `digest`, `steps_digest`, `events`, `steps`: of the run that was saved;
-    - `versions`: of Python and of the packages that take part;
-    - `source`: SHA-256 of the file that the scenario is in.
+    Attributes:
+        format: The name and version of the format.
+        scenario: `module:function`.
+        seed, knobs, params, deviations: As for `simulate`.
+        faults: The fault plan; None, from an old version, is the scenario's own.
+        named: The deviations with the names of tasks. If there are any, they replace `deviations`.
+        failure: The kind of failure; None if the run passed.
+        problem: The failure as text.
+        digest, steps_digest, events, steps: Of the run that was saved.
+        versions: The versions of Python and of the packages that matter.
+        source: SHA-256 of the file of the scenario.
     """
 
     format: str = FORMAT
@@ -80,15 +83,15 @@ class RunFile:
     source: str | None = None
 
     def schedule(self) -> tuple[Deviation, ...]:
-        """How the run deviates from the schedule of its knobs."""
+        """Return the deviations from the schedule of the knobs."""
         return self.named or tuple(
             Deviation(round=number, order=order) for number, order in self.deviations.items()
         )
 
 
 def describe_run(outcome: Outcome) -> RunFile:
-    """Make a run file of an outcome."""
-    # A seeded schedule is in the seed; a canonical one is what it deviates by.
+    """Return the run file of an outcome."""
+    # The seed contains a seeded schedule. A canonical one needs its deviations.
     given = outcome.knobs.policy == "canonical"
     error = outcome.error
     return RunFile(
@@ -114,7 +117,7 @@ def save_run(outcome: Outcome, path: Path) -> RunFile:
     """Write a run file.
 
     Raises:
-        RunFileError: the parameters of the scenario are of types that JSON does not have.
+        RunFileError: The parameters of the scenario are of types that JSON does not have.
     """
     run = describe_run(outcome)
     write_run(run, path)
@@ -122,19 +125,19 @@ def save_run(outcome: Outcome, path: Path) -> RunFile:
 
 
 def write_run(run: RunFile, path: Path) -> None:
-    """Write a run file that is there as data.
+    """Write a run file.
 
     Raises:
-        RunFileError: the parameters of the scenario are of types that JSON does not have.
+        RunFileError: The parameters of the scenario are of types that JSON does not have.
     """
     path.write_bytes(encode_run(run))
 
 
 def encode_run(run: RunFile) -> bytes:
-    """What stands in a run file.
+    """Return the bytes of a run file.
 
     Raises:
-        RunFileError: the parameters of the scenario are of types that JSON does not have.
+        RunFileError: The parameters of the scenario are of types that JSON does not have.
     """
     try:
         data = msgspec.json.encode(run)
@@ -145,7 +148,7 @@ def encode_run(run: RunFile) -> bytes:
     again = msgspec.json.decode(data)["params"]
     changed = [name for name, value in run.params.items() if again.get(name) != value]
     if changed:
-        # A set or bytes would come back as something else, and the replay would be another run.
+        # A set or bytes would come back as another type, and the replay would be another run.
         raise RunFileError(
             f"the run of {run.scenario} cannot be saved: its parameter {changed[0]!r} would be read as "
             f"{again.get(changed[0])!r}; give the scenario params of types that JSON has"
@@ -157,7 +160,7 @@ def load_run(path: Path) -> RunFile:
     """Read a run file.
 
     Raises:
-        RunFileError: there is none, or it is none, or of a format that this version does not know.
+        RunFileError: The file is missing, or is no run file, or has a format that this version does not know.
     """
     try:
         data = path.read_bytes()
@@ -192,10 +195,10 @@ def _written_by(raw: dict[str, Any]) -> str:
 
 
 def find_scenario(name: str) -> Scenario:
-    """The scenario that is called `module:function`.
+    """Import the scenario `module:function`.
 
     Raises:
-        RunFileError: it cannot be found again by its name.
+        RunFileError: It cannot be imported by its name.
     """
     module, _, qualname = name.partition(":")
     if not qualname or "<" in qualname or module == "__main__":
@@ -208,8 +211,8 @@ def find_scenario(name: str) -> Scenario:
             found = getattr(found, part)
     except (ImportError, AttributeError) as error:
         raise RunFileError(
-            f"the scenario {name!r} cannot be imported: {error}; if it has another name or place by now, write that "
-            "into the file; if it is the folder that cannot be found, go where the run was made, or set PYTHONPATH"
+            f"the scenario {name!r} cannot be imported: {error}; if its name or module has changed, change the run "
+            "file, too; if Python does not find its folder, go where the run was made, or set PYTHONPATH"
         ) from error
     except Exception as error:  # the program's code may raise anything, and the message shows it
         raise RunFileError(
@@ -226,7 +229,7 @@ def run_again(
     keep_trace: bool = True,
     on_event: Callable[[int], None] | None = None,
 ) -> Outcome:
-    """Run what a run file describes, and do not compare."""
+    """Run a run file again, without comparing the results."""
     return simulate(
         scenario or find_scenario(run.scenario),
         run.seed,
@@ -244,16 +247,16 @@ def replay(path: Path, *, scenario: Scenario | None = None, at: int | None = Non
     """Repeat a run, and check that it is the same to the byte.
 
         outcome = replay(Path("failure.json"))
-        outcome.check()                        # raises what the run failed with, again
+        outcome.check()                        # raises the failure again
 
     Args:
-        path: of the run file.
-        scenario: what runs, if it is not a function of a module that can be found by its name.
-        at: the number of an event of the trace, `n` in its lines. The debugger opens there, where the program is about
-            to do it.
+        path: The run file.
+        scenario: The scenario, if it is not a function of a module that can be imported.
+        at: The number of an event of the trace, `n` in its lines. The debugger opens when the program is about to do
+            it.
 
     Raises:
-        RunFileError: the file cannot be used, or the run was another one; then the text says what has changed.
+        RunFileError: The file cannot be used, or the run is different. The text has the changes since it was saved.
     """
     run = load_run(path)
     outcome = run_again(run, scenario=scenario, on_event=None if at is None else debugger_at(at))
@@ -264,7 +267,7 @@ def replay(path: Path, *, scenario: Scenario | None = None, at: int | None = Non
 
 
 def difference(run: RunFile, outcome: Outcome) -> str | None:
-    """How an outcome differs from what a run file says, and what has changed meanwhile; None if it is the same."""
+    """Describe how an outcome differs from its run file, and what has changed meanwhile; None if nothing differs."""
     failed = identify(outcome.error)
     now = (outcome.digest, outcome.steps_digest, failed)
     if now == (run.digest, run.steps_digest, run.failure):
@@ -283,7 +286,7 @@ def _ended(failure: str | None) -> str:
 
 
 def _changed(run: RunFile) -> str:
-    """What is not as it was when a run was saved."""
+    """Describe the changes since a run was saved."""
     now = _versions()
     changed = [
         f"{name} was {then} and is {now.get(name, 'not there')}"
@@ -298,12 +301,14 @@ def _changed(run: RunFile) -> str:
         unchanged = "the versions are the same" + (
             "" if source is None else " and so is the file of the scenario"
         )
-        changed.append(f"{unchanged}, so the program itself has changed, or is decided by no seed")
+        changed.append(
+            f"{unchanged}, so the program has changed, or the seed does not decide everything in it"
+        )
     return "; ".join(changed)
 
 
 def _source_of(scenario: str) -> str | None:
-    """The digest of the file that a scenario is in; None if there is none."""
+    """Return the digest of the file of a scenario; None if there is no file."""
     file = getattr(sys.modules.get(scenario.partition(":")[0]), "__file__", None)
     try:
         return None if file is None else sha256(Path(file).read_bytes()).hexdigest()

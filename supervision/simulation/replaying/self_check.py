@@ -1,8 +1,8 @@
-"""Is a run really decided by its seed? Repeated in a fresh process, with other hashes and other memory addresses.
+"""Check that the seed decides a run: repeat it in a fresh process, with other hashes and other memory addresses.
 
     check_determinism(outcome)          # raises Diverged at the first event that differs
 
-What a program iterates over in the order of a set of strings or of processes comes in another order there, and shows.
+A program that iterates over a set of strings or of processes takes another order there, and is found.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import msgspec
 from supervision.recording.trace import read_lines
 from supervision.simulation.errors import Diverged, RunFileError, SimulationError
 from supervision.simulation.outcome import Outcome
-from supervision.simulation.replaying.child import Answer, spot_in, with_steps
+from supervision.simulation.replaying.child import RepeatedRun, source_line_in, with_steps
 from supervision.simulation.replaying.run_file import (
     RunFile,
     describe_run,
@@ -28,9 +28,9 @@ from supervision.simulation.replaying.run_file import (
     run_again,
     write_run,
 )
-from supervision.simulation.replaying.trace_diff import compare
+from supervision.simulation.replaying.story import Story
 
-__all__ = ["check_determinism", "check_many"]
+__all__ = ["check_determinism", "check_many", "compare"]
 
 _LIMIT = 600.0
 
@@ -41,15 +41,15 @@ def check_determinism(
     """Repeat a run in a fresh process, and compare event by event.
 
     Args:
-        outcome: of a run, or its run file; its scenario must be a function of a module.
+        outcome: The outcome of a run, or its run file. Its scenario must be a function of a module.
         hash_seed: PYTHONHASHSEED of that process.
-        junk: objects that are put on its heap first, so that addresses differ.
-        limit: real seconds after which the process is taken for one that hangs.
+        junk: The number of objects to put on its heap first, so that addresses differ.
+        limit: Real seconds after which the process counts as hanging.
 
     Raises:
-        Diverged: something in the program is not decided by the seed; shows the first event that differs, the line of
-            the program that did it, and the set that it iterates over, if it is one.
-        RunFileError: the run cannot be repeated elsewhere.
+        Diverged: The seed does not decide something in the program. The error has the first event that differs, the
+            line of the program that did it, and the loop over a set around it, if there is one.
+        RunFileError: The run cannot be repeated in another process.
     """
     for problem in check_many([outcome], hash_seed=hash_seed, junk=junk, limit=limit):
         if problem is not None:
@@ -67,32 +67,70 @@ def check_many(
 
         problems = check_many(outcomes)         # None for each that was the same
 
-    To start a process takes longer than most runs; so this costs little more than the runs do.
+    The start of a process takes longer than most runs, so one process for all costs little more than the runs.
 
     Args:
-        outcomes: as for `check_determinism`.
+        outcomes: As for `check_determinism`.
         hash_seed: PYTHONHASHSEED of that process.
-        junk: objects that are put on its heap first, so that addresses differ.
-        limit: real seconds after which the process is taken for one that hangs.
+        junk: The number of objects to put on its heap first, so that addresses differ.
+        limit: Real seconds after which the process counts as hanging.
 
     Returns:
-        For each what `check_determinism` would raise, or None.
+        For each run the error that `check_determinism` would raise, or None.
     """
     given = list(outcomes)
     runs = [each if isinstance(each, RunFile) else describe_run(each) for each in given]
     found: list[SimulationError | None] = [_unfit(run) for run in runs]
     fit = [number for number, problem in enumerate(found) if problem is None]
     elsewhere = _Elsewhere(hash_seed, junk, limit)
-    for number, (answer, trace) in zip(fit, elsewhere.repeat([runs[n] for n in fit]), strict=True):
-        if answer.problem is not None:
-            found[number] = RunFileError(answer.problem)
-        elif not answer.same:
+    repeated = elsewhere.repeat([runs[number] for number in fit])
+    for number, (result, trace) in zip(fit, repeated, strict=True):
+        if result.problem is not None:
+            found[number] = RunFileError(result.problem)
+        elif not result.same:
             found[number] = _diverged(given[number], runs[number], trace, elsewhere)
     return found
 
 
+def compare(first: list[bytes], second: list[bytes], *, context: int = 5) -> None:
+    """Compare two traces byte by byte.
+
+    Args:
+        first: The lines of one run.
+        second: The lines of the other.
+        context: How many events before the difference the error shows.
+
+    Raises:
+        Diverged: They differ. The error has the first event that does.
+    """
+    if first == second:
+        return
+    step = next(
+        (n for n, pair in enumerate(zip(first, second, strict=False)) if pair[0] != pair[1]),
+        min(len(first), len(second)),
+    )
+    raise Diverged(
+        step,
+        first[step].decode() if step < len(first) else None,
+        second[step].decode() if step < len(second) else None,
+        tuple(line.decode() for line in first[max(0, step - context) : step]),
+        (_said(first, step), _said(second, step)),
+    )
+
+
+def _said(lines: list[bytes], step: int) -> str | None:
+    """Return an event as a sentence; None if there is no sentence for it."""
+    if step >= len(lines):
+        return None
+    event = msgspec.json.decode(lines[step])
+    if "steps_digest" in event:
+        return "the same events, but other tasks ran, or in another order"
+    story = Story(lines[: step + 1], None)
+    return story.sentence(story.events[step], whole=True)
+
+
 def _unfit(run: RunFile) -> RunFileError | None:
-    """Why a run cannot be repeated elsewhere."""
+    """Return the reason why a run cannot be repeated in another process, if there is one."""
     try:
         find_scenario(run.scenario)
         encode_run(run)
@@ -104,14 +142,14 @@ def _unfit(run: RunFile) -> RunFileError | None:
 def _diverged(
     given: Outcome | RunFile, run: RunFile, trace: list[bytes], elsewhere: _Elsewhere
 ) -> Diverged | None:
-    """The first difference, and what did it there and here."""
+    """Return the first difference, with the lines of the program that did it there and here."""
     here = given if isinstance(given, Outcome) and given.trace else run_again(run)
     try:
         compare(with_steps(here), trace)
     except Diverged as error:
-        # Another time it may be another event; then this one's line is what there is to see.
+        # The repeated run may differ at another event. Then the line of this event is all there is.
         ((there, _),) = elsewhere.repeat([run], error.step)
-        error.spots = (spot_in(run, error.step)[1], there.spot)
+        error.source_lines = (source_line_in(run, error.step)[1], there.line)
         return error
     return None
 
@@ -126,8 +164,8 @@ class _Elsewhere:
 
     def repeat(
         self, runs: list[RunFile], event: int | None = None
-    ) -> list[tuple[Answer, list[bytes]]]:
-        """Repeat runs in one process; for each the answer, and the trace if it is another one."""
+    ) -> list[tuple[RepeatedRun, list[bytes]]]:
+        """Repeat runs in one process. Return for each the result, and the trace if it is different."""
         if not runs:
             return []
         with TemporaryDirectory() as name:
@@ -139,17 +177,9 @@ class _Elsewhere:
             return [_read(file, problem) for file in files]
 
     def _start(self, folder: Path, event: int | None) -> str:
-        """Run the process to its end; what it said on standard error."""
-        command = [
-            *(
-                sys.executable,
-                "-m",
-                "supervision.simulation.replaying.child",
-                str(folder),
-                str(self._junk),
-            ),
-            *([] if event is None else [str(event)]),
-        ]
+        """Run the process to its end, and return its standard error."""
+        module = "supervision.simulation.replaying.child"
+        command = [sys.executable, "-m", module, str(folder), str(self._junk)]
         path = os.pathsep.join(filter(None, [str(Path.cwd()), *sys.path]))
         environment = {
             **os.environ,
@@ -158,7 +188,7 @@ class _Elsewhere:
         }
         try:
             done = subprocess.run(  # noqa: S603 # this very program
-                command,
+                command if event is None else [*command, str(event)],
                 env=environment,
                 capture_output=True,
                 text=True,
@@ -171,13 +201,13 @@ class _Elsewhere:
         return done.stderr
 
 
-def _read(file: Path, problem: str) -> tuple[Answer, list[bytes]]:
-    answer, trace = file.with_suffix(".answer"), file.with_suffix(".trace")
-    if not answer.exists():
+def _read(file: Path, problem: str) -> tuple[RepeatedRun, list[bytes]]:
+    result, trace = file.with_suffix(".answer"), file.with_suffix(".trace")
+    if not result.exists():
         run = msgspec.json.decode(file.read_bytes())
         why = f"{run['scenario']} could not be repeated in a fresh process:\n{problem}"
-        return Answer(problem=why), []
+        return RepeatedRun(problem=why), []
     return (
-        msgspec.json.decode(answer.read_bytes(), type=Answer),
+        msgspec.json.decode(result.read_bytes(), type=RepeatedRun),
         read_lines(trace) if trace.exists() else [],
     )

@@ -1,1 +1,1 @@
-"""The seeded scheduler and the deviations from its canonical order."""
+"""The scheduler of simulated runs: the order of tasks, deviations from it, and the names of tasks."""

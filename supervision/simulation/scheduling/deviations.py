@@ -1,13 +1,10 @@
-"""Deviations from the canonical schedule, as data that still means something when other things change.
+"""Deviations from the canonical schedule, as data that keeps its meaning when a run changes. *pure*.
 
     Deviation(round=212, order=(1, 0), seconds=0.5, turn=3, tasks=("/top#1", "/registry#1"))
 
-says that in the third round of the moment 0.5 s the supervisor ran before the registry. The number of that round in
-the whole run, and the positions of the tasks in it, are other ones as soon as a fault or a client is taken away; the
-moment, the turn in it and the names of the tasks mostly are not. So the names count, and positions are what is left
-without them.
-
-Nothing in here knows Trio: labels are given, orders are answered.
+This one says: in the third round of the moment 0.5 s, the supervisor ran before the registry. Without a fault or a
+client, the number of the round and the positions of the tasks in it change. The moment, the turn and the names of the
+tasks mostly do not. So names count first, and positions only where there are no names.
 """
 
 from __future__ import annotations
@@ -20,8 +17,8 @@ from attrs import frozen
 __all__ = [
     "Deviation",
     "Deviations",
-    "Plan",
     "Schedule",
+    "SchedulePlan",
     "Tape",
     "distinct",
     "exchange",
@@ -30,20 +27,20 @@ __all__ = [
 ]
 
 Deviations: TypeAlias = Mapping[int, tuple[int, ...]]
-"""For numbers of rounds, the order in that round: positions in the order of spawning."""
+"""For the number of a round, its order: positions in the order of spawning."""
 
 
 @frozen(kw_only=True)
 class Deviation:
-    """One round of the scheduler whose order was not the canonical one.
+    """One round of the scheduler that was not in the canonical order.
 
     Attributes:
-        round: its number in the run in which it was recorded, from 1.
-        order: all tasks of that round in the order in which they ran, as positions in the order of spawning.
-        seconds: the moment, on the virtual clock; None for any.
-        turn: which round of that moment it was, from 1; None for the first in which all its tasks are ready.
-        tasks: the tasks that did not run at their place, in the order in which they ran: `/top/room:lobby#2` for the
-            second process at that path, the name of the function for a task that is no process.
+        round: Its number in the recorded run, from 1.
+        order: The tasks of the round in the order in which they ran, as positions in the order of spawning.
+        seconds: The moment, on the virtual clock; None for any moment.
+        turn: The number of the round within its moment, from 1; None for the first in which all its tasks are ready.
+        tasks: The tasks that changed places, in the order in which they ran: `/top/room:lobby#2` for the second process
+            at that path, or the name of the function for a task that is no process.
     """
 
     round: int
@@ -63,27 +60,27 @@ class Deviation:
 
 @frozen
 class Tape:
-    """A whole schedule as a list of numbers, which something else can search through.
+    """A whole schedule as a list of numbers, for tools that search through schedules.
 
-        Tape((0, 0, 2))             # the third time that there is a choice, the third task runs first
+        Tape((0, 0, 2))             # at the third choice, the third task runs first
 
     Args:
-        choices: for each round in which there is a choice, in turn, which task runs first: a position in the order of
-            spawning, modulo the number of tasks. 0, and whatever is past the end, is the canonical order.
+        choices: For each round with a choice, the task that runs first: a position in the order of spawning, modulo the
+            number of tasks. 0 is the canonical order, and so is every round past the end.
     """
 
     choices: tuple[int, ...]
 
 
 Schedule: TypeAlias = Deviations | Iterable[Deviation] | Tape | None
-"""All the ways to say how a run is to deviate from the policy of its knobs."""
+"""The ways to specify how a run deviates from the policy of its knobs."""
 
 
-class Plan:
-    """The deviations that a run is to have, and which of them are still to come.
+class SchedulePlan:
+    """The deviations that a run should have. Those with names are removed once they have happened.
 
     Args:
-        deviations: by number of round, or with the names of tasks, or a tape.
+        deviations: By number of round, or with the names of tasks, or a tape.
     """
 
     def __init__(self, deviations: Schedule = None) -> None:
@@ -104,13 +101,13 @@ class Plan:
 
     @property
     def named(self) -> bool:
-        """Whether tasks have to be named to know who is meant."""
+        """Return whether the plan refers to tasks by their names."""
         return bool(self._by_moment)
 
     def order(self, number: int, count: int) -> list[int] | None:
-        """The order that a round of so many tasks has by its number; None if nothing is said of it.
+        """Return the planned order of a round with `count` tasks by its number; None if there is none.
 
-        To be asked once for each round in which there is a choice.
+        Call it once for each round with a choice.
         """
         if self._tape is not None:
             first = next(self._tape, 0) % count
@@ -118,21 +115,21 @@ class Plan:
         wanted = self._orders.get(number)
         if wanted is None:
             return None
-        # What was recorded of a round that is of another size now still says whom to prefer.
+        # The round may have another size now. The recorded order still says which tasks come first.
         known = [position for position in wanted if position < count]
         return known + [position for position in range(count) if position not in known]
 
     def wants(self, seconds: float) -> bool:
-        """Whether tasks that are ready at this moment have to be named."""
+        """Return whether the plan needs the names of the tasks at this moment."""
         return _moment(seconds) in self._by_moment or None in self._by_moment
 
     def exchanged(self, seconds: float, turn: int, labels: Sequence[str]) -> list[int] | None:
-        """The order that a round has by the names of its tasks; None if nothing is said of them.
+        """Return the planned order of a round by the names of its tasks; None if there is none.
 
         Args:
-            seconds: the moment.
-            turn: which round of it, from 1.
-            labels: the tasks, in the order of spawning.
+            seconds: The moment.
+            turn: The number of the round within the moment, from 1.
+            labels: The names of its tasks, in the order of spawning.
         """
         for key in (_moment(seconds), None):
             waiting = self._by_moment.get(key)
@@ -146,18 +143,18 @@ class Plan:
 
 
 def _moment(seconds: float | None) -> float | None:
-    """Moments are sums of numbers that no float is equal to; a nanosecond is the same moment."""
+    """Round a moment to nanoseconds, because sums of floats are not exact."""
     return None if seconds is None else round(seconds, 9)
 
 
 def _due(waiting: list[Deviation], turn: int, labels: Sequence[str]) -> Deviation | None:
-    """Which of the deviations of a moment this round is meant by."""
+    """Return the deviation of a moment that belongs to this round."""
     for deviation in waiting:
         if deviation.turn == turn and _arranged(deviation, labels) is not None:
             return deviation
     present = set(labels)
     for deviation in waiting:
-        # Of any turn, or of one that has passed without its tasks, because something before it is gone.
+        # For any turn, or for a turn that has passed without its tasks.
         late = deviation.turn is None or deviation.turn < turn
         if late and present.issuperset(deviation.tasks):
             return deviation
@@ -167,7 +164,7 @@ def _due(waiting: list[Deviation], turn: int, labels: Sequence[str]) -> Deviatio
 def _arranged(deviation: Deviation, labels: Sequence[str]) -> list[int] | None:
     order = exchange(labels, deviation.tasks)
     if order is None:
-        # The same processes, but of other incarnations by now.
+        # The same paths may be of other incarnations by now.
         paths = [_path(label) for label in labels]
         wanted = [_path(label) for label in deviation.tasks]
         order = exchange(paths, wanted) if len(set(paths)) == len(paths) else None
@@ -181,11 +178,12 @@ def _path(label: str) -> str:
 
 
 def exchange(labels: Sequence[str], tasks: Sequence[str]) -> list[int] | None:
-    """Positions in `labels`, such that those of `tasks` that are there share out their own places in that order.
+    """Return positions in `labels` with the members of `tasks` exchanged among their places, in the order of `tasks`.
 
         exchange(["a", "b", "c"], ["c", "a"])       # [2, 1, 0]
 
-    None if fewer than two of them are there.
+    Returns:
+        None if fewer than two of the tasks are there.
     """
     where = {label: position for position, label in enumerate(labels)}
     wanted = [where[task] for task in tasks if task in where]
@@ -198,12 +196,12 @@ def exchange(labels: Sequence[str], tasks: Sequence[str]) -> list[int] | None:
 
 
 def moved(labels: Sequence[str], order: Sequence[int]) -> tuple[str, ...]:
-    """The names of those who do not run at their own place, in the order in which they run."""
+    """Return the names of the tasks that changed places, in the order in which they run."""
     return tuple(labels[position] for place, position in enumerate(order) if place != position)
 
 
 def distinct(labels: Iterable[str]) -> list[str]:
-    """The same names, with a number behind those that stand there twice."""
+    """Return the names with a number after each repeated one."""
     seen: dict[str, int] = {}
     found = []
     for label in labels:
@@ -213,5 +211,5 @@ def distinct(labels: Iterable[str]) -> list[str]:
 
 
 def numbered(deviations: Iterable[Deviation]) -> dict[int, tuple[int, ...]]:
-    """The same deviations as positions by number of round, which is enough to repeat the very same run."""
+    """Return the deviations as positions by number of round, which is enough to repeat the same run."""
     return {deviation.round: deviation.order for deviation in deviations}

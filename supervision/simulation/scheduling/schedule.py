@@ -1,15 +1,13 @@
-"""Who runs first: the order of the tasks in each round of the scheduler, from a seed or as recorded.
+"""The order of the tasks in each round of the scheduler, from a seed or as recorded.
 
-Trio gives every task that is ready one step per round, and leaves the order open. So exactly these
-orders are what a simulation may choose from: no task can be held back for two rounds.
+Trio gives every task that is ready one step a round, in any order. A simulation chooses among exactly these orders. So
+no task can be held back for two rounds.
 
-A schedule is a policy and *deviations*. The policy "seeded" shuffles every round; "canonical" lets
-tasks run in the order in which they were spawned. A deviation says, for one round, the order as
-positions in the canonical one, or the names of the tasks that did not run at their place; a seeded
-run is the canonical run with the deviations it reports.
+A schedule is a policy and *deviations*. The policy "seeded" shuffles every round. The policy "canonical" runs tasks in
+the order of their spawning. A deviation gives another order for one round: positions in the canonical order, or the
+names of the tasks that change places. A seeded run is the canonical run with the deviations that it reports.
 
-Naming tasks costs more than all the rest, so it is done only for the rounds in question, and if
-somebody has asked for it.
+Naming tasks costs more than everything else here. So it is done on request, and only for the rounds that need it.
 """
 
 from __future__ import annotations
@@ -21,7 +19,13 @@ from typing import Literal, TypeAlias
 
 import trio
 
-from supervision.simulation.scheduling.deviations import Deviation, Plan, Schedule, distinct, moved
+from supervision.simulation.scheduling.deviations import (
+    Deviation,
+    Schedule,
+    SchedulePlan,
+    distinct,
+    moved,
+)
 
 __all__ = ["Policy", "Scheduler"]
 
@@ -29,25 +33,25 @@ Policy: TypeAlias = Literal["seeded", "canonical"]
 
 
 class Scheduler(trio.abc.Instrument):
-    """Orders every round, and writes down who ran. An `Order` and a Trio instrument.
+    """Order every round and record which tasks ran. An `Order` and a Trio instrument.
 
     Args:
         policy: "seeded" or "canonical".
-        stream: decides, if the policy is "seeded".
-        deviations: orders that are to be taken as they are.
-        between: called with the tasks of each round before any of them runs. Must not raise.
-        now: the virtual time, without which tasks cannot be named.
-        label: the name of a task.
-        naming: whether deviations are written down with names, too.
+        stream: The random numbers of the policy "seeded".
+        deviations: Orders that replace those of the policy.
+        between: Called with the tasks of each round before any of them runs. Must not raise.
+        now: Return the virtual time. Named deviations need it.
+        label: Return the name of a task.
+        naming: Whether to record deviations with names, too.
 
     Attributes:
-        round: the number of the present round, from 1.
-        choices: rounds in which there was more than one task to choose from.
-        steps: numbers of the tasks that ran, in order; 0 ends a round.
-        taken: the deviations from the canonical order so far.
-        named: the same with names, if that was asked for.
-        numbers: of the tasks that have not ended: their positions in the order of spawning, from 1.
-        dead: tasks that never run again, as those of a node that was killed. Only ever asked for membership.
+        round: The number of the current round, from 1.
+        choices: How many rounds had more than one task to choose from.
+        steps: The numbers of the tasks that ran, in order; 0 ends a round.
+        taken: The deviations from the canonical order so far.
+        named: The same with names, if `naming` is set.
+        numbers: For each task that has not ended, its position in the order of spawning, from 1.
+        dead: Tasks that never run again, such as those of a killed node. Only ever asked for membership.
     """
 
     def __init__(
@@ -70,13 +74,13 @@ class Scheduler(trio.abc.Instrument):
         self._batch: list[trio.lowlevel.Task] = []
         self._chance = stream.random
         self.named: list[Deviation] = []
-        self._plan = Plan(deviations)
+        self._plan = SchedulePlan(deviations)
         self._between = between
         self._now = now or (lambda: 0.0)
         self._label = label or (lambda task: task.name)
         self._naming = naming
         self._unplanned = policy == "seeded" and not deviations and not naming
-        # Moments and turns are only counted for those who need them.
+        # Moments and turns are counted only where something needs them.
         self._timed = naming or self._plan.named
         self._moment = -1.0
         self._turn = 0
@@ -94,28 +98,22 @@ class Scheduler(trio.abc.Instrument):
         del self.numbers[task]
 
     def tasks(self) -> list[trio.lowlevel.Task]:
-        """The tasks that have not ended, in the order of spawning."""
+        """Return the tasks that have not ended, in the order of spawning."""
         return list(self.numbers)
 
     def living(self) -> list[trio.lowlevel.Task]:
-        """The tasks that have not ended and may run again, in the order of spawning."""
+        """Return the tasks that have not ended and may run again, in the order of spawning."""
         return [task for task in self.numbers if task not in self.dead]
 
-    def bury(self, tasks: Iterable[trio.lowlevel.Task]) -> None:
-        """Let tasks never run again: not later, and not in the present round either."""
+    def kill(self, tasks: Iterable[trio.lowlevel.Task]) -> None:
+        """Never run these tasks again, not even in the current round."""
         self.dead.update(tasks)
         self._batch[:] = [task for task in self._batch if task not in self.dead]
-
-    def close(self) -> None:
-        """The run is over: let go of every task."""
-        self.dead = set()
-        self._batch = []
-        self.numbers = {}
 
     # Order
 
     def shuffle(self, batch: list[trio.lowlevel.Task], /) -> None:
-        """Put a round in order; Trio takes tasks from the end of the list."""
+        """Put a round in order. Trio takes tasks from the end of the list."""
         self.round = number = self.round + 1
         self._batch = batch
         if self.dead:
@@ -157,7 +155,7 @@ class Scheduler(trio.abc.Instrument):
         if order is None:
             order = list(range(count))
             if self.policy == "seeded":
-                # As random.shuffle does it, in half the time.
+                # The algorithm of random.shuffle, in half its time.
                 for last in range(count - 1, 0, -1):
                     chosen = int(self._chance() * (last + 1))
                     order[last], order[chosen] = order[chosen], order[last]
@@ -182,12 +180,12 @@ class Scheduler(trio.abc.Instrument):
     def _labels(self, batch: list[trio.lowlevel.Task]) -> list[str]:
         return distinct(map(self._label, batch))
 
-    # What else Trio asks
+    # The rest of Trio's interface
 
     def random(self) -> float:
-        """Part of the interface; not asked while rounds are sorted first."""
+        """Return a number. Trio does not call this while it sorts rounds first."""
         return 0.0
 
     def uniform(self, low: float, high: float, /) -> float:
-        """Part of the interface: the offset of a clock that is not used."""
+        """Return the offset of a clock that is not used."""
         return low

@@ -1,1 +1,1 @@
-"""Sweeps: many seeds in forked processes, and what they found."""
+"""Sweeps: many seeds in forked processes, their failures, and the corpus."""

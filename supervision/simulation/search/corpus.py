@@ -1,11 +1,11 @@
-"""A folder of run files of failures: what was found once is looked at first ever after.
+"""The corpus: a folder of run files of failures, which later sweeps replay first.
 
     corpus = Corpus(Path(".ashtree/corpus"))
     corpus.keep(run)                                     # one file for each kind of failure of a scenario
     for again in corpus.replayed("shop:opening_day", jobs=0):
         print(again.path, again.status)                  # fails, fixed or changed
 
-Of runs that fail alike there is one file, called after the scenario, the failure and the seed.
+Runs that fail alike share one file. It is named after the scenario, the failure and the seed.
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ Status: TypeAlias = Literal["fails", "fixed", "changed"]
 
 @frozen(kw_only=True)
 class Replayed:
-    """What a run of the corpus comes to today.
+    """The result of replaying a run of the corpus.
 
     Attributes:
-        path: its file.
-        run: what the file says.
-        status: "fails" as it did; "fixed", it passes; "changed", it fails otherwise than it did.
-        exact: whether the run is the same to the byte.
-        problem: what went wrong now.
+        path: The run file.
+        run: Its content.
+        status: "fails" if it fails as before; "fixed" if it passes; "changed" if it fails in another way.
+        exact: Whether the run is the same to the byte.
+        problem: The failure of this replay.
     """
 
     path: Path
@@ -61,42 +61,42 @@ class Corpus:
     """The run files of a folder.
 
     Args:
-        folder: where they are; made when the first is kept.
+        folder: The folder. The first file creates it.
     """
 
     def __init__(self, folder: Path = DEFAULT_CORPUS) -> None:
         self.folder = folder
 
     def entries(self, scenario: str | None = None) -> list[tuple[Path, RunFile]]:
-        """The files in the order of their names; those of one scenario, if it is named.
+        """Return the files in the order of their names, all or those of one scenario.
 
         Raises:
-            RunFileError: a file in the folder is no run file.
+            RunFileError: A file in the folder is no run file.
         """
         found = [(path, load_run(path)) for path in sorted(self.folder.glob("*.json"))]
         return [(path, run) for path, run in found if scenario in (None, run.scenario)]
 
     def find(self, scenario: str, failure: str, *, stale: Collection[Path] = ()) -> Path | None:
-        """The file of a kind of failure, if there is one that is not stale."""
+        """Return the file of a kind of failure, if there is one that is not stale."""
         for path, run in self.entries(scenario):
             if run.failure == failure and path not in stale:
                 return path
         return None
 
     def keep(self, run: RunFile, *, stale: Collection[Path] = ()) -> Path:
-        """Have a file of this kind of failure, and answer where it is: the new one, or the one that was there.
+        """Write a file for this kind of failure unless there is one, and return its path.
 
         Args:
-            run: the failure.
-            stale: files whose runs do not fail like this any more, so that they do not stand for it.
+            run: The failure.
+            stale: Files whose runs no longer fail as they did. They do not count.
 
         Raises:
-            ValueError: the run has not failed.
-            RunFileError: another file in the folder is no run file, or the file cannot be written.
+            ValueError: The run has passed.
+            RunFileError: Another file in the folder is no run file, or the file cannot be written.
         """
         if run.failure is None:
             raise ValueError(
-                f"the run of {run.scenario} with seed {run.seed} has passed, and a corpus is of failures; keep it "
+                f"the run of {run.scenario} with seed {run.seed} has passed, and a corpus holds failures; save it "
                 "with save_run"
             )
         known = self.find(run.scenario, run.failure, stale=stale)
@@ -113,15 +113,15 @@ class Corpus:
         return path
 
     def replayed(self, scenario: str, *, jobs: int = 1, limit: float = 60.0) -> Iterator[Replayed]:
-        """Run every file of a scenario again.
+        """Replay every file of a scenario.
 
         Args:
             scenario: `module:function`.
-            jobs: how many processes; 0 runs them in this one.
-            limit: real seconds for each, unless in this process.
+            jobs: The number of processes; 0 runs them in this one.
+            limit: Real seconds for each run. There is no limit in this process.
 
         Raises:
-            RunFileError: a file is no run file, or its scenario cannot be found.
+            RunFileError: A file is no run file, or its scenario cannot be found.
         """
         entries = self.entries(scenario)
         if entries:

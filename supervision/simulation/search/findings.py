@@ -1,4 +1,4 @@
-"""A closer look at what a sweep has found: each kind of failure made small, told as a story, and kept."""
+"""The failures of a sweep, examined: each kind is shrunk, told as a story, and kept in the corpus."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from supervision.simulation.shrinking.shrink import shrink
 
 __all__ = ["Finding", "look_at"]
 
-_SECONDS = 60.0  # of real time for making one failure small
-_LIMIT = 300.0  # and for everything that belongs to it
-_MOST = 20  # kinds of failures that are made small in one sweep
+_SECONDS = 60.0  # real seconds to shrink one failure
+_LIMIT = 300.0  # real seconds for the whole examination of it
+_MOST = 20  # kinds of failures that are shrunk in one sweep
 
 
 @frozen(kw_only=True)
 class Finding:
-    """A kind of failure, and what is known about it.
+    """A kind of failure.
 
     Attributes:
-        failures: the runs that failed alike.
-        path: the run file, if there is one.
-        story: what happened, in a few lines; empty if it was not made small.
-        note: why it was not made small, if it should have been.
+        failures: The runs that failed alike.
+        path: The run file, if there is one.
+        story: The story of the shrunk run; empty if it was not shrunk.
+        note: Why it was not shrunk, if it should have been.
     """
 
     failures: Failures
@@ -42,14 +42,14 @@ class Finding:
 def look_at(
     kinds: Iterable[Failures], *, corpus: Corpus, stale: Collection[Path], small: bool, jobs: int
 ) -> Iterator[Finding]:
-    """Look at each kind of failure, and keep a run file of it.
+    """Examine each kind of failure, and keep a run file of it.
 
     Args:
-        kinds: what was found.
-        corpus: where run files go.
-        stale: files there whose runs do not fail any more as they did.
-        small: whether failures are made small first.
-        jobs: processes for that; 0 does it in this one.
+        kinds: The kinds of failures.
+        corpus: Keeps the run files.
+        stale: Files of the corpus whose runs no longer fail as they did.
+        small: Whether to shrink failures first.
+        jobs: The number of processes to shrink in; 0 shrinks in this one.
     """
     kinds = list(kinds)
     runs = [kind.first.run for kind in kinds]
@@ -59,13 +59,9 @@ def look_at(
         if run is None:
             yield Finding(failures=kind)
             continue
-        made = next(made_small, None)
-        if made is None:
-            yield Finding(failures=kind, path=corpus.keep(run, stale=stale))
-        elif made.run is None:
-            yield Finding(failures=kind, path=corpus.keep(run, stale=stale), note=made.note)
-        else:
-            yield Finding(failures=kind, path=corpus.keep(made.run, stale=stale), story=made.story)
+        made = next(made_small, _Small())
+        path = corpus.keep(made.run or run, stale=stale)
+        yield Finding(failures=kind, path=path, story=made.story, note=made.note)
 
 
 @frozen(kw_only=True)
@@ -81,7 +77,7 @@ def _all_small(runs: list[RunFile], jobs: int) -> Iterator[_Small]:
         return
     for answer in in_workers(_encoded, runs, jobs=jobs, limit=_LIMIT, renew=1):
         if isinstance(answer, Lost):
-            yield _Small(note=f"it could not be made small: {answer.why}")
+            yield _Small(note=f"it could not be shrunk: {answer.why}")
         else:
             yield msgspec.json.decode(answer, type=_Small)
 
@@ -94,5 +90,5 @@ def _small(run: RunFile) -> _Small:
     try:
         shrunk = shrink(run, max_seconds=_SECONDS)
     except SimulationError as error:
-        return _Small(note=f"it could not be made small: {error}")
+        return _Small(note=f"it could not be shrunk: {error}")
     return _Small(run=shrunk.run, story=shrunk.story)

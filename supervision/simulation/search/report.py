@@ -1,4 +1,4 @@
-"""What a sweep has come to: failures by kind, speed, what the faults did, and what was never seen to happen."""
+"""The sum of a sweep: failures by kind, what the faults did, and which `sometimes` never held."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from supervision.simulation.search.sweep import SeedResult
 __all__ = ["ENOUGH_SEEDS", "Failures", "SweepReport"]
 
 ENOUGH_SEEDS = 100
-"""Runs after which something that is declared to happen sometimes, and never did, counts as found."""
+"""The number of runs after which a `sometimes` that never held fails the sweep."""
 
-_SHOWN = 20  # seeds of a kind of failure that are remembered
+_SHOWN = 20  # seeds that are kept for each kind of failure
 
 
 @define(kw_only=True)
@@ -22,10 +22,10 @@ class Failures:
     """The runs of a sweep that failed alike.
 
     Attributes:
-        failure: what kind of failure it is.
-        first: the one with the first seed.
-        count: how many there were.
-        seeds: the first of them.
+        failure: The kind of failure.
+        first: The result with the first seed.
+        count: How many there are.
+        seeds: The first of their seeds.
     """
 
     failure: str
@@ -44,16 +44,17 @@ class SweepReport:
         print(report.passed, report.failures)
 
     Attributes:
-        scenario: its name.
-        runs: how many there were.
-        failures: by their kind, in the order in which they were found.
-        inert: the first run of whose plan nothing was applied; `inert_runs`: how many there were.
-        diverged: runs that were another run in a fresh process.
-        checked: how many were repeated in a fresh process.
-        virtual_seconds: how much time passed in all worlds together.
-        steps: of tasks, in all of them.
-        faults: how many planned faults came to what.
-        sometimes: for each thing that is declared to happen sometimes, in how many runs it did.
+        scenario: The name of the scenario.
+        runs: How many runs there were.
+        failures: The failures by kind, in the order in which they were found.
+        inert: The first run in which no fault of the plan was applied.
+        inert_runs: How many such runs there were.
+        diverged: Runs that were different in a fresh process.
+        checked: How many runs were repeated in a fresh process.
+        virtual_seconds: The virtual time of all worlds together.
+        steps: The steps of tasks in all worlds together.
+        faults: How many planned faults have each status.
+        sometimes: For each name given to `world.sometimes`, in how many runs it held.
     """
 
     scenario: str
@@ -69,7 +70,7 @@ class SweepReport:
     sometimes: dict[str, int] = field(factory=dict)
 
     def add(self, result: SeedResult) -> bool:
-        """Count a result; answers whether it is the first of its kind of failure."""
+        """Count a result. Return whether it is the first of its kind of failure."""
         self.runs += 1
         self.virtual_seconds += result.seconds
         self.steps += result.steps
@@ -96,30 +97,27 @@ class SweepReport:
 
     @property
     def failed(self) -> int:
-        """How many runs failed."""
+        """The number of runs that failed."""
         return sum(alike.count for alike in self.failures.values())
 
     @property
     def unseen(self) -> list[str]:
-        """What is declared to happen sometimes, and never did."""
+        """The names given to `world.sometimes` that never held."""
         return [name for name, count in self.sometimes.items() if not count]
 
     @property
     def passed(self) -> bool:
-        """Whether nothing was found: no failure, no divergence, and, in a sweep of enough seeds, nothing unseen.
-
-        A plan of which nothing was applied in any run is found, too.
-        """
+        """Return whether nothing failed or diverged, the plan was not inert, and enough seeds left nothing unseen."""
         unseen = self.unseen if self.runs >= ENOUGH_SEEDS else []
         return not (self.failures or self.diverged or unseen or self.is_inert)
 
     @property
     def is_inert(self) -> bool:
-        """Whether there were runs, and in none of them anything of a plan was applied."""
+        """Return whether no fault of the plan was applied in any run."""
         return 0 < self.runs == self.inert_runs
 
     def as_data(self) -> Mapping[str, Any]:
-        """The report as JSON has it, without anything that differs from one machine to another."""
+        """Return the report as data for JSON, the same on every machine."""
         return {
             "scenario": self.scenario,
             "passed": self.passed,

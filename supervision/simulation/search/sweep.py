@@ -1,10 +1,10 @@
-"""Running a scenario with many seeds, in all the processes that the machine has cores for.
+"""Run a scenario with many seeds, on all cores.
 
     for result in sweep(scenario, range(1, 1001)):
         if result.failure is not None:
             print(result.seed, result.problem)
 
-The results come in the order of the seeds, whichever was done first, so that a report of a sweep is the same each time.
+The results come in the order of the seeds, so the report of a sweep is the same each time.
 """
 
 from __future__ import annotations
@@ -37,26 +37,26 @@ _PARTS = 1_000_000
 
 @frozen(kw_only=True)
 class SeedResult:
-    """What came of one seed of a sweep.
+    """The result of one seed of a sweep.
 
     Attributes:
-        seed: which.
-        failure: what kind of failure it was, alike for all that fail alike; None if the run passed.
-        problem: what went wrong, in full.
-        inert: whether nothing of its plan of faults was applied. That is no failure here, as it is for `simulate`: of
-            plans that chance draws, some find nothing to be done to. If it is so with all seeds, the plan is wrong.
-        run: the run file of a failure. None if it passed, and if there was no end of the run to write down.
-        lost: whether the run never came to an end: its process died, or its time was up.
-        diverged: how the run differed when it was repeated in a fresh process; None if it did not, or was not.
-        checked: whether it was repeated.
-        seconds: virtual seconds that it took.
-        took: real seconds. Not part of what makes two results equal.
-        steps: steps of tasks.
-        events: events of the trace.
-        digest: of the trace.
-        faults: how many of the planned faults came to what: "applied", "not_applicable", "masked".
-        sometimes: what the scenario has declared to happen sometimes, and whether it did.
-        measures: what was measured, where a measure was asked for.
+        seed: The seed.
+        failure: The kind of failure, equal for runs that fail alike; None if the run passed.
+        problem: The failure in full.
+        inert: Whether no fault of its plan was applied. This is no failure here, unlike in `simulate`: some of the
+            plans that are drawn find no target. If it happens with all seeds, the plan is wrong.
+        run: The run file of a failure; None if the run passed, or never ended.
+        lost: Whether the run never ended: its process died, or its time was up.
+        diverged: The difference in a fresh process; None if there was none, or if the run was not repeated.
+        checked: Whether it was repeated.
+        seconds: The virtual seconds that it took.
+        took: The real seconds. Two results may be equal although these differ.
+        steps: How many steps its tasks made.
+        events: How many events the trace has.
+        digest: The digest of the trace.
+        faults: How many of the planned faults have each status: "applied", "not_applicable", "masked".
+        sometimes: For each name that the scenario gave to `world.sometimes`, whether it ever held.
+        measures: The result of `measure`.
     """
 
     seed: int
@@ -78,7 +78,7 @@ class SeedResult:
 
     @property
     def passed(self) -> bool:
-        """Whether the run came to its end, and nothing was found."""
+        """Return whether the run ended without a failure."""
         return self.failure is None
 
 
@@ -96,31 +96,31 @@ def sweep(
     renew: int = 200,
     measure: Measure | None = None,
 ) -> Generator[SeedResult, None, None]:
-    """Run a scenario with each of the seeds, in forked processes, and yield the results in the order of the seeds.
+    """Run a scenario with each seed, in forked processes, and yield the results in the order of the seeds.
 
         failures = [result for result in sweep(scenario, range(1, 201)) if not result.passed]
 
-    A worker that dies is reported with its seed, and replaced. Leaving the loop ends all workers at once.
+    A worker that dies is reported with its seed, and replaced. The system may also kill a worker for memory that
+    another process used. Leaving the loop ends all workers at once.
 
     Args:
-        scenario: as for `simulate`. What it prints is not shown.
-        seeds: whole numbers.
-        jobs: how many processes; as many as there are cores, if None. 0 runs everything in this process: for
-            debuggers and coverage, and without a limit of real time.
-        knobs: settings of the worlds; the scenario's own, if None.
-        swarm: whether the knobs are drawn anew for each seed, from `knobs` (see `Knobs.drawn`).
-        params: for the scenario; of types that JSON has.
-        faults: a plan for each run, in place of the scenario's own; `()` is none.
-        check: the share of the runs that pass that is repeated in a fresh process; each failure is, unless this is 0.
-        limit: real seconds that a run may take, its check included.
-        renew: runs after which a worker is replaced, so that memory stays bounded in long sweeps.
-        measure: asked about each outcome, for `SeedResult.measures`.
+        scenario: As for `simulate`. Its output is not shown.
+        seeds: Whole numbers.
+        jobs: The number of processes; None takes one per core. 0 runs everything in this process, without a limit of
+            real time: for debuggers and coverage.
+        knobs: Settings of the worlds; None takes the scenario's own.
+        swarm: Whether to draw the knobs anew for each seed, from `knobs` (see `Knobs.drawn`).
+        params: For the scenario; of types that JSON has.
+        faults: A plan for each run that replaces the scenario's own; `()` is no faults.
+        check: The share of passing runs that is repeated in a fresh process. Failures are always repeated, unless this
+            is 0.
+        limit: Real seconds for each run, including its check.
+        renew: The number of runs after which a worker is replaced, so that memory stays bounded in long sweeps.
+        measure: Called with each outcome, for `SeedResult.measures`.
 
     Raises:
-        ValueError: a number is out of its range.
-        RunFileError: the parameters are of types that JSON does not have.
-
-    Not guaranteed: that a process that was killed for memory was the one that used it.
+        ValueError: A number is out of its range.
+        RunFileError: The parameters are of types that JSON does not have.
     """
     if jobs is not None and jobs < 0:
         raise ValueError(
@@ -162,7 +162,7 @@ def _forked(
 
 @frozen(kw_only=True)
 class _Plan:
-    """What is the same for all seeds of a sweep."""
+    """The part of a sweep that is the same for all seeds."""
 
     scenario: Scenario
     knobs: Knobs | None
@@ -173,7 +173,7 @@ class _Plan:
     measure: Measure | None
 
     def try_to_write(self, seeds: Sequence[int]) -> None:
-        """Find out now, and not in a worker, whether runs can be written down."""
+        """Fail now, and not in a worker, if runs cannot be saved."""
         try:
             msgspec.json.encode(self.params)
         except TypeError as error:
@@ -208,7 +208,7 @@ class _Plan:
 
 
 def knobs_of(scenario: Scenario, seed: int, knobs: Knobs | None, *, swarm: bool) -> Knobs:
-    """The knobs with which a seed is run: those that are given or the scenario's own, drawn anew if it is a swarm."""
+    """Return the knobs for a seed: the given ones or the scenario's own, drawn anew in a swarm."""
     settled: Knobs = knobs or settings_of(scenario).knobs or Knobs()
     return settled.drawn(seed) if swarm else settled
 

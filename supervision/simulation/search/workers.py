@@ -1,7 +1,10 @@
-"""Work in forked processes, one item at a time in each, and the answers in the order of the items.
+"""Forked worker processes: each works on one item at a time; the answers come in the order of the items.
 
-A worker can die (a segmentation fault, no memory, a run that never ends) without taking anything else along: its item
-is answered with `Lost`, which says of what it died, and another worker takes its place.
+A worker may die of a segmentation fault, of too little memory, or of a run that never ends. Its item is answered with
+`Lost`, which has the reason, and another worker takes its place.
+
+This is our own code and not a library such as Pebble, because the work is a closure that cannot be pickled, because a
+limit of time has to end a worker that hangs in C, and because a lost item needs the last output of its worker.
 """
 
 from __future__ import annotations
@@ -9,7 +12,6 @@ from __future__ import annotations
 import faulthandler
 import gc
 import os
-import re
 import selectors
 import signal
 import struct
@@ -26,14 +28,9 @@ __all__ = ["Lost", "cores", "in_workers"]
 
 T = TypeVar("T")
 
-# How many items may be done that stand behind one that is not: what has to be remembered is bounded by it.
-_AHEAD = 1000
-_SAID = 16_000  # bytes of what a dead worker has written last
-_BROKEN = 70  # the exit code of a worker whose work raised
-
-_OUTSIDE = re.compile(
-    rf'(?:^  File "{re.escape(__file__)}", line \d+ in .*\n)(?:^  File .*\n)*(?!    )', re.MULTILINE
-)
+_AHEAD = 1000  # answers that may wait for the answer to an earlier item
+_SAID = 16_000  # bytes of the last output of a dead worker that are kept
+_BROKEN = 70  # exit code of a worker whose work raised
 
 _INDEX = struct.Struct("!Q")
 _LENGTH = struct.Struct("!Q")
@@ -41,12 +38,12 @@ _LENGTH = struct.Struct("!Q")
 
 @frozen(kw_only=True)
 class Lost:
-    """What there is of an item whose worker has died.
+    """The answer for an item whose worker has died.
 
     Attributes:
         kind: "time limit", the name of a signal, or "exit".
-        why: the same as a clause, "it was ended by SIGSEGV".
-        said: the end of what the worker wrote on standard error.
+        why: The same as a clause, such as "its process was ended by SIGSEGV".
+        said: The last output of the worker on standard error.
     """
 
     kind: str
@@ -55,7 +52,7 @@ class Lost:
 
 
 def cores() -> int:
-    """How many processes can run at once on this machine, as far as this process is allowed to use it."""
+    """Return the number of cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
@@ -69,7 +66,7 @@ def in_workers(
     limit: float,
     renew: int,
 ) -> Generator[bytes | Lost, None, None]:
-    """Have forked processes do `work` for each item, and yield the answers in the order of the items.
+    """Run `work` for each item in forked processes, and yield the answers in the order of the items.
 
         for answer in in_workers(square, range(100), jobs=2, limit=10.0, renew=50):
             ...
@@ -77,11 +74,11 @@ def in_workers(
     Leaving the loop early, or Ctrl-C, ends all workers at once.
 
     Args:
-        work: called in a worker. What it prints goes nowhere; what it writes on standard error is in `Lost.said`.
-        items: whatever can be asked for its length and for an item by its index.
-        jobs: how many workers.
-        limit: seconds of real time that an item may take.
-        renew: how many items a worker does before a new one takes its place, so that what leaks stays bounded.
+        work: Called in a worker. Its standard output is discarded. Its standard error is in `Lost.said`.
+        items: Anything with a length and an index.
+        jobs: The number of workers.
+        limit: Seconds of real time for each item.
+        renew: The number of items after which a worker is replaced, so that leaked memory stays bounded.
     """
     pool = _Pool(lambda index: work(items[index]), len(items), limit, renew)
     try:
@@ -103,7 +100,7 @@ class _Worker:
 
 
 class _Pool:
-    """The workers of one `in_workers`, seen from the process that has started them."""
+    """The workers of one `in_workers`, in the process that starts them."""
 
     def __init__(self, work: Callable[[int], bytes], count: int, limit: float, renew: int) -> None:
         self._work = work
@@ -119,7 +116,7 @@ class _Pool:
         for _ in range(min(jobs, self._count)):
             self._give(self._start())
         for index in range(self._count):
-            # No bound of its own: the workers keep the limit themselves, and the end of one is seen here.
+            # No time limit here: the workers keep the limit themselves, and the end of a worker wakes this.
             while index not in self._answered:
                 for key, _ in self._selector.select():
                     self._hear(key.data)
@@ -128,20 +125,20 @@ class _Pool:
                 self._give(worker)
 
     def stop(self) -> None:
-        """End whoever is left, at once: there is nothing in a worker that would have to be tidied up."""
+        """Kill the workers that are left. A worker has nothing to clean up."""
         while self._workers:
             worker = self._workers[-1]
             try:
                 # The group, because a worker may have started a process for a self-check.
                 os.killpg(worker.pid, signal.SIGKILL)
             except (PermissionError, ProcessLookupError):
-                # It is gone already; macOS says so in another way.
+                # It has ended already. On macOS that is a PermissionError.
                 pass
             self._forget(worker)
         self._selector.close()
 
     def _give(self, worker: _Worker) -> None:
-        """Give a worker the next item, if there is one that is not too far ahead of what was yielded."""
+        """Give a worker the next item, if there is one and not too many answers wait."""
         worker.item = -1
         if self._given >= self._count or len(self._answered) >= _AHEAD:
             return
@@ -153,13 +150,13 @@ class _Pool:
         try:
             os.write(worker.commands, _INDEX.pack(worker.item))
         except BrokenPipeError:
-            # It has died between two items; its end is heard of where its answer would be.
+            # It has died between two items. `_hear` finds that out.
             pass
 
     def _hear(self, worker: _Worker) -> None:
         data = os.read(worker.answers, 1 << 20)
         if not data:
-            self._bury(worker)
+            self._replace(worker)
             return
         worker.buffer += data
         if len(worker.buffer) < _LENGTH.size:
@@ -172,7 +169,7 @@ class _Pool:
         worker.done += 1
         self._give(worker)
 
-    def _bury(self, worker: _Worker) -> None:
+    def _replace(self, worker: _Worker) -> None:
         item = worker.item
         status = self._forget(worker)
         if item >= 0:
@@ -209,7 +206,7 @@ class _Pool:
                 limit=self._limit,
             )
         try:
-            # In both processes, because it must have happened whichever of them goes on first.
+            # In both processes, because either of them may need it first.
             os.setpgid(pid, pid)
         except (PermissionError, ProcessLookupError):
             pass
@@ -221,7 +218,7 @@ class _Pool:
         return worker
 
     def _forget(self, worker: _Worker) -> int:
-        """Close what leads to a worker, after which it ends if it has not yet; answers how it ended."""
+        """Close the pipes of a worker, which ends it, and return its exit status."""
         self._workers.remove(worker)
         self._selector.unregister(worker.answers)
         os.close(worker.commands)
@@ -243,14 +240,14 @@ def _end_of(file: IO[bytes]) -> str:
     size = file.seek(0, os.SEEK_END)
     file.seek(max(0, size - _SAID))
     said = file.read().decode(errors="replace")
-    # Of a stack that faulthandler shows, innermost first, what is outside of the worker says nothing.
-    return _OUTSIDE.sub("", said)
+    # faulthandler prints the innermost frame first. Below the frames of the work is the stack of the first process.
+    return said.partition(f'  File "{__file__}"')[0]
 
 
 def _fork() -> int:
     with warnings.catch_warnings():
-        # Python warns where there are other threads, which may hold locks that nobody opens in the new process. A
-        # worker runs simulations, which have no threads and no real I/O, and leaves without running any clean-up.
+        # Python warns if there are other threads: they may hold locks that stay locked in the new process. A worker
+        # runs simulations, which have no threads and no real I/O, and leaves without running any clean-up.
         warnings.simplefilter("ignore", DeprecationWarning)
         return os.fork()
 
@@ -269,20 +266,23 @@ def _be_a_worker(
 ) -> NoReturn:
     code = _BROKEN
     try:
-        # A group of its own: a Ctrl-C on the terminal is for the process that decides.
+        # A group of its own, so that Ctrl-C on the terminal reaches only the first process.
         os.setpgid(0, 0)
         for fd in close:
             os.close(fd)
         _redirect(errors)
-        # What is there already need not be looked at again, and stays shared with the process that it came from.
+        # Frozen objects are not collected, so their memory stays shared with the first process.
         gc.freeze()
         gc.disable()
         _serve(work, commands, answers, limit)
         code = 0
-    except BaseException:  # whatever it is, it ends this process, and nothing may run after it
-        traceback.print_exc(file=sys.stderr)
+    except BaseException as error:  # any error ends this process, and nothing may run after it
+        trace = error.__traceback__
+        while trace is not None and trace.tb_frame.f_code.co_filename == __file__:
+            trace = trace.tb_next
+        traceback.print_exception(error.with_traceback(trace), file=sys.stderr)
     finally:
-        # Not sys.exit: nothing of what was registered in the process above may run here.
+        # Not sys.exit: no exit handler of the first process may run here.
         os._exit(code)
 
 
@@ -298,7 +298,7 @@ def _redirect(errors: int) -> None:
 
 
 def _serve(work: Callable[[int], bytes], commands: int, answers: int, limit: float) -> None:
-    # First where it stands, and then the default action, which ends the process, even one that is stuck in C.
+    # SIGALRM prints the stack, and then ends the process by its default action, even if it hangs in C.
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     faulthandler.register(signal.SIGALRM, 2, chain=True)
@@ -308,7 +308,7 @@ def _serve(work: Callable[[int], bytes], commands: int, answers: int, limit: flo
         answer = work(*_INDEX.unpack(index))
         signal.setitimer(signal.ITIMER_REAL, 0)
         _write_all(answers, _LENGTH.pack(len(answer)) + answer)
-        # Off during a run, whose order it would disturb.
+        # The collector is off during a run, whose order it would disturb.
         gc.collect()
 
 

@@ -1,1 +1,1 @@
-"""Shrinking: the smallest run that still fails in the same way."""
+"""Shrinking: find the smallest run that still fails in the same way."""

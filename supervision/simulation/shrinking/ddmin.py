@@ -1,9 +1,9 @@
-"""Making something smaller that still fails: delta debugging, and bisecting to the least number.
+"""Delta debugging of sequences, and bisection of numbers. *pure*.
 
     ddmin(range(100), lambda part: {3, 70} <= set(part))         # [3, 70]
 
-Knows nothing of what the parts are; trying one out is the caller's business. After A. Zeller and R. Hildebrandt,
-"Simplifying and Isolating Failure-Inducing Input", IEEE Transactions on Software Engineering 28 (2002).
+The caller tries out the parts. After A. Zeller and R. Hildebrandt, "Simplifying and Isolating Failure-Inducing Input",
+IEEE Transactions on Software Engineering 28 (2002).
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ Item = TypeVar("Item")
 
 
 def ddmin(items: Sequence[Item], fails: Callable[[list[Item]], bool]) -> list[Item]:
-    """A part of `items` that still fails, and of which no single item can be taken away.
+    """Return a part of `items` that still fails, and that passes without any single one of its items.
 
         ddmin("a needle in a haystack", lambda part: "x" in part or len(part) > 20)
 
     Args:
-        items: all of them together fail; that is not tried again.
-        fails: whether a part of them, in their order, fails, too. It may answer False to make an end.
+        items: All of them together fail. This is not tried again.
+        fails: Return whether a part of them, in their order, fails, too. It may always return False to stop early.
 
     Returns:
-        The items that are left. Not the smallest part that fails, of which there may be several, far apart: that would
-        take an exponential number of trials. For n items of which a few matter, it takes a few times log n.
+        The items that are left. Another part that fails may be smaller: finding the smallest takes an exponential
+        number of trials. For n items of which a few matter, this takes a few times log n.
     """
     left = list(items)
     if left and fails([]):
@@ -56,12 +56,12 @@ def _split(items: list[Item], pieces: int) -> list[list[Item]]:
 def _first_that_fails(
     chunks: list[list[Item]], fails: Callable[[list[Item]], bool]
 ) -> tuple[list[Item], int] | None:
-    """A chunk, or all but one of them, that fails; and into how many pieces it is to be cut next."""
+    """Return a chunk, or all chunks but one, that fails, and the number of pieces to cut it into next."""
     for chunk in chunks:
         if fails(chunk):
             return chunk, 2
     if len(chunks) == 2:
-        # All but one of two is the other one.
+        # All chunks but one are the other chunk.
         return None
     for index in range(len(chunks)):
         rest = [item for other, chunk in enumerate(chunks) if other != index for item in chunk]
@@ -71,17 +71,17 @@ def _first_that_fails(
 
 
 def least(number: int, fails: Callable[[int], bool], *, lowest: int = 0) -> int:
-    """The least number that fails, if whatever is greater than one that fails does, too.
+    """Return the least number that fails, if every number greater than one that fails does, too.
 
         least(1000, lambda number: number >= 37)        # 37
 
     Args:
-        number: fails; that is not tried again.
-        fails: whether another one does.
-        lowest: the first one to be tried.
+        number: A number that fails. This is not tried again.
+        fails: Return whether another number fails.
+        lowest: The first number to try.
 
     Returns:
-        A number that fails, whose predecessor does not, or `lowest`. Where failures come and go with the number, there
+        A number that fails and whose predecessor passes, or `lowest`. If failures come and go with the number, there
         may be a lesser one.
     """
     if number <= lowest:

@@ -1,21 +1,20 @@
-"""Shrinking a failure: the fewest faults, the least disorder and the smallest workload that still fail alike.
+"""Shrink a failure: find fewer faults, fewer reordered rounds and a smaller workload that still fail alike.
 
     outcome = simulate(scenario, seed=7)
     shrunk = shrink(outcome)
     print(shrunk.story)
     save_run(shrunk.outcome, Path("failure.json"))
 
-A failure that was found by chance has many faults and a schedule in which nothing is where it usually is; hardly any of
-it matters. So it is run again and again with less: without some of the faults, then with tasks in their canonical order
-but for some rounds, then with smaller parameters, then with rounder numbers. What fails with the same invariant, or
-with the same type of exception from the same line of the program, is the same failure.
+A failure from a random run has many faults and a thoroughly shuffled schedule. Hardly any of it matters. So the run is
+repeated with less and less: without some of the faults, then with only some rounds out of their canonical order, then
+with smaller parameters, then with rounder numbers. Two runs fail alike if `identify` names their failures alike.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from random import Random
 from typing import Any
 
@@ -23,8 +22,11 @@ import attrs
 from attrs import field, frozen
 
 from supervision.chaos.faults.kinds import Fault
-from supervision.simulation.outcome import Outcome
+from supervision.chaos.faults.report import FaultReport
+from supervision.simulation.errors import RunFileError
+from supervision.simulation.outcome import Outcome, identify
 from supervision.simulation.replaying.run_file import RunFile, describe_run, find_scenario
+from supervision.simulation.replaying.story import tell
 from supervision.simulation.scheduling.deviations import Deviation
 from supervision.simulation.shrinking.ddmin import ddmin, least
 from supervision.simulation.shrinking.simpler import (
@@ -35,11 +37,10 @@ from supervision.simulation.shrinking.simpler import (
     rounder,
     value_of,
 )
-from supervision.simulation.shrinking.trials import Budget, Candidate, Progress, Trials
-from supervision.simulation.simulate import Scenario
-from supervision.simulation.stories.story import tell
+from supervision.simulation.simulate import Scenario, simulate
 
-__all__ = ["Shrunk", "shrink"]
+__all__ = ["Budget", "Candidate", "Shrunk", "Trials", "shrink"]
+
 
 _RESTARTS = 4
 _FEW = 3
@@ -50,15 +51,15 @@ class Shrunk:
     """The smallest failure that was found.
 
     Attributes:
-        run: its run file.
-        story: what happens in it, in a few lines.
-        runs: how many runs it took to find it.
-        seconds: how long that took, in real seconds.
-        complete: whether nothing was left untried because the budget was spent.
-        faults: what is left of the faults.
-        deviations: what is left of the disorder: each of them an order that is not the canonical one.
-        params: what is left of the workload.
-        outcome: of its run, with the trace.
+        run: Its run file.
+        story: Its story, in a few lines.
+        runs: How many runs it took to find it.
+        seconds: How many real seconds that took.
+        complete: False if the budget was spent before everything was tried.
+        faults: The faults that are left.
+        deviations: The deviations from the canonical order that are left.
+        params: The parameters that are left.
+        outcome: The outcome of its run, with the trace.
     """
 
     run: RunFile
@@ -86,22 +87,22 @@ def shrink(
         shrunk = shrink(simulate(scenario, seed=7))
 
     Args:
-        failure: what `simulate` has returned, or its run file.
-        scenario: what runs, if it is not a function of a module that can be found by its name.
-        max_runs: how many runs it may take.
-        max_seconds: how long it may take, in real seconds; a run that has begun is not broken off.
-        clock: what tells the real seconds.
-        progress: called after each run with the number of runs, and of faults and deviations that are left.
+        failure: The outcome of `simulate`, or its run file.
+        scenario: The scenario, if it is not a function of a module that can be imported.
+        max_runs: The most runs.
+        max_seconds: The most real seconds. A run that has begun is not cut short.
+        clock: Return the real seconds.
+        progress: Called after each run with the number of runs, and of the faults and deviations that are left.
 
     Returns:
-        The smallest failure, which is also the one that was given, if nothing smaller fails.
+        The smallest failure. This is the given one if nothing smaller fails.
 
     Raises:
-        RuntimeError: from within Trio.
-        RunFileError: the run has passed, or does not fail like this any more, or its scenario cannot be found.
+        RuntimeError: The caller is inside Trio.
+        RunFileError: The run passes, or fails in another way now, or its scenario cannot be found.
 
-    Not guaranteed: that there is nothing smaller. No single fault, no single deviation can be left out of what is
-    returned, unless the budget was spent; two at once perhaps can.
+    There may be a smaller failure. Without any single one of the faults or deviations that are left the run does not
+    fail (unless the budget was spent), but without two at once it may.
     """
     run = failure if isinstance(failure, RunFile) else describe_run(failure)
     budget = Budget(max_runs, max_seconds, clock)
@@ -123,7 +124,7 @@ def shrink(
 
 
 class _Shrinking:
-    """What is tried, in which order."""
+    """The order in which smaller runs are tried."""
 
     def __init__(self, trials: Trials, quantum: float) -> None:
         self.trials = trials
@@ -135,9 +136,9 @@ class _Shrinking:
         return self.trials.best
 
     def all(self) -> None:
-        """Everything, and again as long as that helps."""
+        """Try everything, and try again as long as it helps."""
         trials = self.trials
-        # Most failures need no disorder at all, and then there is nothing to do about it.
+        # Most failures happen in the canonical order, too.
         trials.fails(self.best.with_schedule(()))
         begin = self.best
         self.faults(begin.faults or ())
@@ -145,7 +146,7 @@ class _Shrinking:
         self._other_faults(begin)
 
     def _other_faults(self, begin: Candidate) -> None:
-        """Begin again with other faults: fewer may be enough, that were thrown away with others."""
+        """Start again in other orders: a smaller set of faults may have been discarded together with others."""
         trials, faults = self.trials, begin.faults or ()
         stream = Random(trials.seed)
         for attempt in range(_RESTARTS):
@@ -174,17 +175,17 @@ class _Shrinking:
     # Faults
 
     def faults(self, faults: Sequence[Fault]) -> None:
-        """Leave out faults; those that come later in `faults` are left out rather than others."""
+        """Leave out faults, preferably those that come later in `faults`."""
         order = {id(fault): number for number, fault in enumerate(self.best.faults or ())}
 
         def fails(some: list[Fault]) -> bool:
-            # In the order in which they were planned, whatever the order in which they are tried.
+            # In the order of the plan, in whatever order they are tried.
             return self._fails(faults=tuple(sorted(some, key=lambda fault: order[id(fault)])))
 
         ddmin(faults, fails)
 
     def _fails(self, **changes: Any) -> bool:
-        """Whether the best so far fails with these changes: in the same order of tasks, or in that of the seed."""
+        """Return whether the best fails with these changes, in the same order of tasks or in that of the seed."""
         changed = attrs.evolve(self.best, **changes)
         if not changed.deviations:
             return self.trials.fails(changed)
@@ -193,7 +194,7 @@ class _Shrinking:
     # Schedule
 
     def schedule(self) -> None:
-        """Let tasks run in the canonical order, but where it matters."""
+        """Put rounds into the canonical order, except where the order matters."""
         trials, all_of_it = self.trials, self.best.deviations or ()
         if not all_of_it:
             return
@@ -202,7 +203,7 @@ class _Shrinking:
         self._tasks()
         if len(self.best.deviations or ()) < 2:
             return
-        # What is left depends on what is tried first. One that is enough alone may have been thrown away with others.
+        # The result depends on the order of trying: a deviation that is enough alone may be discarded with others.
         found, stream = self.best, Random(trials.seed)
         for _ in range(_RESTARTS):
             trials.best = best
@@ -219,7 +220,7 @@ class _Shrinking:
         ddmin(some, lambda part: self.trials.fails(best.with_schedule(part)))
 
     def _tasks(self) -> None:
-        """In each round that is left, exchange no more tasks than have to be."""
+        """In each round that is left, let fewer tasks change places."""
         for index in range(len(self.best.deviations or ())):
             deviations = self.best.deviations or ()
             if index < len(deviations) and len(deviations[index].tasks) > 2:
@@ -256,12 +257,12 @@ class _Shrinking:
     # The rest of the faults
 
     def targets(self) -> None:
-        """Aim faults at what they hit, where they were aimed at a pattern, or at the so-many-th of something."""
+        """Aim faults with a pattern or a count at the process that they hit."""
         for index, fault in enumerate(self.best.faults or ()):
             report = next((each for each in self.trials.reports if each.fault == fault), None)
             if report is not None:
                 any(self._fault_fails(index, near) for near in aimed(fault, report.where))
-        # Several that only help each other have to be aimed at once.
+        # Faults that need each other have to be aimed together.
         reports = {report.fault: report.where for report in self.trials.reports}
         nearby = [list(aimed(fault, reports.get(fault))) for fault in self.best.faults or ()]
         for number in range(2 if sum(map(bool, nearby)) > 1 else 0):
@@ -277,7 +278,7 @@ class _Shrinking:
         return self._fails(faults=tuple(faults))
 
     def numbers(self) -> None:
-        """Round the times of faults, lower their counts: of those that have the same together, and of each alone."""
+        """Round the times of faults and lower their counts: first equal ones together, then each alone."""
         alike: dict[tuple[Field, float], list[int]] = {}
         for index, fault in enumerate(self.best.faults or ()):
             for where in fields_of(fault):
@@ -303,7 +304,7 @@ class _Shrinking:
             for index in indices:
                 faults[index] = replaced(faults[index], where, number)
         except (ValueError, TypeError):
-            # A fault that refuses this number.
+            # The fault refuses this number.
             return False
         changed = attrs.evolve(best, faults=tuple(faults))
         deviations = best.deviations or ()
@@ -316,7 +317,7 @@ class _Shrinking:
         )
 
     def _later(self, deviation: Deviation, before: float, now: float) -> Deviation:
-        """The same disorder after a fault that comes at another time."""
+        """Return the deviation, moved along with a fault that it follows."""
         if deviation.seconds is None or deviation.seconds < before:
             return deviation
         step = self._moment(now) - self._moment(before)
@@ -325,3 +326,150 @@ class _Shrinking:
     def _moment(self, seconds: float) -> float:
         quantum = self.quantum
         return math.ceil(seconds / quantum - 1e-6) * quantum if quantum else seconds
+
+
+Progress = Callable[[int, int, int], None]
+
+
+@frozen(kw_only=True)
+class Candidate:
+    """The parts of a run that shrinking makes smaller.
+
+    Attributes:
+        faults: The plan; None lets the scenario draw its own.
+        params: The parameters of the scenario.
+        deviations: The deviations from the canonical schedule; None for the schedule of the seed.
+    """
+
+    faults: tuple[Fault, ...] | None
+    params: Mapping[str, Any]
+    deviations: tuple[Deviation, ...] | None
+
+    def with_schedule(self, deviations: Iterable[Deviation] | None) -> Candidate:
+        """Return the same candidate with another schedule."""
+        return attrs.evolve(self, deviations=None if deviations is None else tuple(deviations))
+
+
+class Budget:
+    """The limits of shrinking.
+
+    Args:
+        runs: The most runs.
+        seconds: The most real seconds. A run that has begun is not cut short.
+        clock: Return the real seconds.
+    """
+
+    def __init__(self, runs: int, seconds: float, clock: Callable[[], float]) -> None:
+        self.used = 0
+        self._runs = runs
+        self._clock = clock
+        self._begun = clock()
+        self._ends = self._begun + seconds
+
+    @property
+    def spent(self) -> bool:
+        """Return whether the runs or the seconds are used up."""
+        return self.used >= self._runs or self._clock() >= self._ends
+
+    @property
+    def took(self) -> float:
+        """The real seconds so far."""
+        return self._clock() - self._begun
+
+
+class Trials:
+    """Run candidates, and keep the last one that failed like the first run.
+
+    Args:
+        scenario: The scenario.
+        run: The failure.
+        budget: The limits of all trials together.
+        progress: Called after each trial with the numbers of runs, faults and deviations so far.
+
+    Attributes:
+        best: The candidate that failed last, with the deviations of its run.
+        reports: The reports of the faults of the best.
+        cut_short: Whether the budget left something untried.
+    """
+
+    def __init__(
+        self, scenario: Scenario, run: RunFile, budget: Budget, progress: Progress | None
+    ) -> None:
+        self.budget = budget
+        self.seed = run.seed
+        self.knobs = run.knobs
+        self.failure = run.failure
+        self.cut_short = False
+        self._passed: set[str] = set()
+        self.reports: tuple[FaultReport, ...] = ()
+        self._scenario = scenario
+        self._progress = progress
+        self._max_steps = run.knobs.max_steps
+        schedule = run.schedule() if run.knobs.policy == "canonical" else None
+        self.best = Candidate(faults=run.faults, params=dict(run.params), deviations=schedule)
+        self._begin()
+
+    def _begin(self) -> None:
+        outcome = self.outcome(self.best)
+        failure = identify(outcome.error)
+        if failure != self.failure or failure is None:
+            raise RunFileError(
+                f"there is nothing to shrink: with seed {self.seed} the run of {outcome.scenario} "
+                f"{'passes' if failure is None else f'fails with {failure}'} now, and failed with {self.failure} "
+                "before; shrink what simulate() returned, with the program unchanged"
+            )
+        if not failure.startswith("BudgetSpent"):
+            # A candidate that runs much longer than the failure itself is not worth the time.
+            self._max_steps = min(self._max_steps, 10 * outcome.steps + 10_000)
+        self._accept(self.best, outcome)
+
+    def outcome(self, candidate: Candidate, *, whole: bool = False) -> Outcome:
+        """Run a candidate. With `whole`, run it like a replay: with all its steps, and its trace."""
+        knobs = attrs.evolve(
+            self.knobs,
+            policy="seeded" if candidate.deviations is None else "canonical",
+            max_steps=self.knobs.max_steps if whole else self._max_steps,
+        )
+        return simulate(
+            self._scenario,
+            self.seed,
+            knobs=knobs,
+            params=candidate.params,
+            faults=candidate.faults,
+            deviations=candidate.deviations,
+            keep_trace=whole,
+            label_tasks=True,
+        )
+
+    def fails(self, *candidates: Candidate) -> bool:
+        """Return whether one of the candidates fails like the first run. The first that does is the new best."""
+        for candidate in candidates:
+            if self.budget.spent:
+                self.cut_short = True
+                return False
+            # A run that has passed once will pass again.
+            key = repr(candidate)
+            if key in self._passed:
+                continue
+            self.budget.used += 1
+            outcome = self.outcome(candidate)
+            failed = identify(outcome.error) == self.failure
+            if failed:
+                self._accept(candidate, outcome)
+            else:
+                self._passed.add(key)
+            if self._progress is not None:
+                best = self.best
+                self._progress(self.budget.used, len(best.faults or ()), len(best.deviations or ()))
+            if failed:
+                return True
+        return False
+
+    def _accept(self, candidate: Candidate, outcome: Outcome) -> None:
+        self.reports = outcome.fault_reports
+        self.best = attrs.evolve(
+            candidate,
+            faults=outcome.faults,
+            params=dict(outcome.params),
+            deviations=tuple(outcome.named),
+        )

@@ -1,6 +1,6 @@
-"""Simpler values of the numbers in a fault: rounder times, smaller counts.
+"""Simpler versions of a fault: rounder times, smaller counts, one target in place of a pattern.
 
-Faults are looked at as records with numbers in them, whatever they are; so are the conditions inside of them.
+A fault of any kind is a record with numbers. So is the condition in it.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ import msgspec
 __all__ = ["Field", "aimed", "fields_of", "replaced", "rounder", "value_of"]
 
 Field: TypeAlias = tuple[str, ...]
-"""The names that lead to a number: `("when", "seconds")`."""
+"""The path to a number in a record: `("when", "seconds")`."""
 
 
 def fields_of(record: msgspec.Struct) -> Iterator[Field]:
-    """Where a record, or a record in it, has a number."""
+    """Yield the paths to the numbers in a record, and in the records in it."""
     for name in record.__struct_fields__:
         value = getattr(record, name)
         if isinstance(value, msgspec.Struct):
@@ -28,21 +28,21 @@ def fields_of(record: msgspec.Struct) -> Iterator[Field]:
 
 
 def value_of(record: Any, field: Field) -> Any:
-    """The number there."""
+    """Return the number at a path."""
     for name in field:
         record = getattr(record, name)
     return record
 
 
 def replaced(record: Any, field: Field, value: float) -> Any:
-    """The same record with another number there."""
+    """Return the record with another number at a path."""
     name, *inner = field
     new = replaced(getattr(record, name), tuple(inner), value) if inner else value
     return msgspec.structs.replace(record, **{name: new})
 
 
 def rounder(value: float) -> Iterator[float]:
-    """The numbers near `value` that have fewer digits, those with the fewest first.
+    """Yield the numbers near `value` that have fewer digits, those with the fewest first.
 
     list(rounder(0.4837))  # [0.0, 0.5, 0.48, 0.484]
     """
@@ -59,16 +59,16 @@ def rounder(value: float) -> Iterator[float]:
 
 
 def aimed(fault: Any, where: str | None) -> Iterator[Any]:
-    """The same fault for the one process or connection that it was done to, in place of a pattern or of a count.
+    """Yield the fault, aimed at the one process or connection that it hit, in place of a pattern or a count.
 
     Args:
-        fault: any.
-        where: `/top/room:lobby#2`, as reports of faults have it.
+        fault: A fault of any kind.
+        where: The target that it hit, from its report: `/top/room:lobby#2`.
     """
     names = fault.__struct_fields__
     if where is None or "target" not in names:
         return
-    # A connection's name has its number in it, a process's incarnation is a matter of `when`.
+    # The number of a connection is part of its name. The incarnation of a process belongs into `when`.
     path, _, incarnation = where.rpartition("#") if where.startswith("/") else ("", "", "")
     changes: dict[str, Any] = {"target": path or where}
     if "pick" in names:
@@ -76,7 +76,7 @@ def aimed(fault: Any, where: str | None) -> Iterator[Any]:
     changed = msgspec.structs.replace(fault, **changes)
     nearby = [changed]
     if hasattr(fault.when, "nth"):
-        # The first of a certain process, in place of the so-many-th of all that match.
+        # The first of one process, in place of the nth of all that match.
         for which in (None, int(incarnation) if incarnation.isdecimal() else None):
             when = msgspec.structs.replace(fault.when, nth=1, incarnation=which)
             nearby.insert(0, msgspec.structs.replace(changed, when=when))
@@ -86,7 +86,7 @@ def aimed(fault: Any, where: str | None) -> Iterator[Any]:
 
 
 def _intricacy(fault: Any) -> tuple[Any, ...]:
-    """How much a fault asks for; whatever is tried asks for less than what there is, or there would be no end of it."""
+    """Return how specific a fault is. Each trial has to lower this, so that shrinking ends."""
     when = fault.when
     patterned = any(sign in fault.target for sign in "*?[")
     picked = getattr(fault, "pick", None) is not None

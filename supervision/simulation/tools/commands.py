@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -15,19 +16,16 @@ from typing import Annotated, Any, NoReturn
 import msgspec
 import typer
 
+from supervision.chaos.settings import settings_of
+from supervision.command_line.arguments import load_function, parse_params
 from supervision.simulation.comparing.comparison import Comparison
 from supervision.simulation.comparing.comparison import compare as comparison_of
 from supervision.simulation.errors import SimulationError
 from supervision.simulation.replaying.command import replay_file
-from supervision.simulation.search.corpus import DEFAULT_CORPUS
-from supervision.simulation.search.progress import Sweeping
-from supervision.simulation.tools.arguments import (
-    load_scenario,
-    parse_params,
-    parse_policy,
-    parse_seeds,
-    say_unknown,
-)
+from supervision.simulation.scenario import Scenario
+from supervision.simulation.search.corpus import DEFAULT_CORPUS, Corpus
+from supervision.simulation.search.terminal import Sweeping
+from supervision.simulation.search.workers import cores
 
 __all__ = ["add_simulation_commands"]
 
@@ -37,7 +35,7 @@ Target = Annotated[
 Seeds = Annotated[str, typer.Option(metavar="SEEDS", help="Such as 7, 1-1000, or 1-10,40.")]
 Jobs = Annotated[
     int | None,
-    # More are no help, and a slip of the finger should not bring a machine down.
+    # More do not help, and a typing error must not bring a machine down.
     typer.Option(min=0, max=256, help="Processes; one per core if not given. 0: in this process."),
 ]
 Swarm = Annotated[bool, typer.Option(help="Draw the settings of the world anew for each seed.")]
@@ -49,12 +47,15 @@ JsonFile = Annotated[
     Path | None, typer.Option("--json", metavar="FILE", help="Write the figures there, too.")
 ]
 
-INTERRUPTED = 130  # what shells say of a program that Ctrl-C has ended
-TERMINATED = 143  # and of one that SIGTERM has
+INTERRUPTED = 130  # the exit code for Ctrl-C, as in shells
+TERMINATED = 143  # and for SIGTERM
+
+_SPAN = re.compile(r"(\d{1,18})(?:-(\d{1,18}))?")
+_MOST_SEEDS = 10_000_000
 
 
 def add_simulation_commands(app: typer.Typer) -> None:
-    """Put the commands into the application."""
+    """Add the commands to the application."""
     app.command(help="Run a scenario with many seeds, and show what fails.")(simulate)
     app.command(help="Repeat the run of a run file, to the byte.")(replay)
     app.command(help="Run a scenario under several policies, and compare.")(compare)
@@ -66,7 +67,7 @@ def simulate(
     seeds: Seeds = "1-100",
     jobs: Jobs = None,
     swarm: Swarm = True,
-    shrink: Annotated[bool, typer.Option(help="Make each kind of failure small.")] = True,
+    shrink: Annotated[bool, typer.Option(help="Shrink each kind of failure.")] = True,
     corpus: Annotated[
         Path, typer.Option(metavar="DIR", help="Where run files of failures are kept.")
     ] = DEFAULT_CORPUS,
@@ -85,21 +86,21 @@ def simulate(
     ] = 60.0,
     json_file: JsonFile = None,
 ) -> None:
-    """The command `ashtree simulate`: exit code 0 if nothing was found, 1 if something was, 2 for wrong input."""
+    """Run `ashtree simulate`. The exit code is 0 if all runs pass, 1 if one fails, 2 for wrong input."""
     if not limit > 0:
         raise typer.BadParameter("--limit must be more than 0 seconds")
     _check_corpus(corpus)
     if json_file is not None and not json_file.parent.is_dir():
         raise typer.BadParameter(f"--json {json_file}: there is no folder {json_file.parent}")
-    scenario, given = load_scenario(target), parse_params(params or ())
-    say_unknown(target, scenario, given)
+    scenario, given = _load_scenario(target), parse_params(params or ())
+    _warn_of_unknown(target, scenario, given)
     sweeping = Sweeping(
-        scenario,
-        parse_seeds(seeds),
-        jobs=jobs,
+        scenario=scenario,
+        seeds=_parse_seeds(seeds),
+        jobs=cores() if jobs is None else jobs,
         swarm=swarm,
         shrink=shrink,
-        corpus=corpus,
+        corpus=Corpus(corpus),
         params=given,
         stop_after=stop_after,
         check=check,
@@ -132,8 +133,8 @@ def replay(
         Path | None, typer.Option(metavar="FILE", help="Write a page with the timeline.")
     ] = None,
 ) -> None:
-    """The command `ashtree replay`: exit code 0 if the run passes, 1 if it fails, 2 if the file cannot be used."""
-    # As for a scenario that is named on the command line: what is started from a folder may import from it.
+    """Run `ashtree replay`. The exit code is 0 if the run passes, 1 if it fails, 2 if the file cannot be used."""
+    # The program may import from the current folder, as with `python -m`.
     if str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
     if html is not None and not html.absolute().parent.is_dir():
@@ -164,18 +165,16 @@ def compare(
     ] = None,
     json_file: JsonFile = None,
 ) -> None:
-    """The command `ashtree compare`: exit code 0, 1 if a run could not be compared, 2 for wrong input."""
-    named = [parse_policy(text) for text in policy or ()]
-    policies = dict(named)
-    if 2 <= len(policies) < len(named):
-        names = ", ".join(repr(name) for name, _ in named)
-        raise typer.BadParameter(f"two policies have one name, of {names}; give each its own")
-    if len(policies) < 2:
-        raise typer.BadParameter(
-            "there is nothing to compare; write --policy '3 restarts: max_restarts=3' twice or more, with other names"
-        )
-    scenario, chosen, given = load_scenario(target), parse_seeds(seeds), parse_params(params or ())
-    say_unknown(target, scenario, [*given, *(key for each in policies.values() for key in each)])
+    """Run `ashtree compare`. The exit code is 0, 1 if a run could not be compared, 2 for wrong input."""
+    policies = _parse_policies(policy or ())
+    scenario, chosen, given = (
+        _load_scenario(target),
+        _parse_seeds(seeds),
+        parse_params(params or ()),
+    )
+    _warn_of_unknown(
+        target, scenario, [*given, *(key for each in policies.values() for key in each)]
+    )
     for file in (svg, json_file):
         if file is not None and not file.parent.is_dir():
             raise typer.BadParameter(f"{file}: there is no folder {file.parent}")
@@ -219,7 +218,7 @@ def _say_failed(comparison: Comparison, policy: str, params: dict[str, Any]) -> 
 
 
 def _check_corpus(corpus: Path) -> None:
-    # Before the sweep and not when something is to be kept, which may be hours later.
+    # Checked before the sweep: the first failure may come hours later.
     place = corpus.absolute()
     while not place.exists():
         place = place.parent
@@ -233,7 +232,7 @@ def _check_corpus(corpus: Path) -> None:
 
 @contextmanager
 def _terminable() -> Iterator[None]:
-    """Let SIGTERM end the processes of a search, too, which would go on without the one that has started them."""
+    """Let SIGTERM end the worker processes, too; otherwise they would go on alone."""
 
     def leave(number: int, frame: FrameType | None) -> NoReturn:
         raise SystemExit(TERMINATED)
@@ -248,3 +247,86 @@ def _terminable() -> Iterator[None]:
 def _fail(sentence: str, code: int) -> NoReturn:
     sys.stderr.write(f"{sentence}\n")
     raise SystemExit(code)
+
+
+# Arguments
+
+
+def _load_scenario(target: str) -> Scenario:
+    """Import the scenario `module:function` as `python -m` would.
+
+    Raises:
+        typer.BadParameter: There is no such scenario. The text has what is there instead.
+    """
+    scenario: Scenario = load_function(
+        target, "scenario, which is an async function of one argument, the world"
+    )
+    return scenario
+
+
+def _warn_of_unknown(target: str, scenario: Scenario, names: Iterable[str]) -> None:
+    """Warn on standard error of parameters that a scenario does not declare: most of them are mistyped.
+
+    This is not an error, because a scenario may read parameters that it does not declare.
+    """
+    known = settings_of(scenario).params
+    unknown = [name for name in dict.fromkeys(names) if known and name not in known]
+    if unknown:
+        sys.stderr.write(
+            f"{target} declares no parameter {', '.join(map(repr, unknown))}; it has {', '.join(known)}\n"
+        )
+
+
+def _parse_seeds(text: str) -> Sequence[int]:
+    """Parse seeds such as `7`, `1-1000` or `1-10,40,50-60`.
+
+    Raises:
+        typer.BadParameter: The text is something else.
+    """
+    spans = []
+    for part in text.split(","):
+        match = _SPAN.fullmatch(part.strip())
+        if match is None:
+            raise typer.BadParameter(
+                f"{part.strip()!r} are no seeds; write a number, a span such as 1-1000, or several with commas"
+            )
+        first = int(match[1])
+        last = int(match[2] or first)
+        if last < first:
+            raise typer.BadParameter(f"{part.strip()} ends before it begins; write {last}-{first}")
+        spans.append(range(first, last + 1))
+    if sum(map(len, spans)) > _MOST_SEEDS:
+        raise typer.BadParameter(f"{text} are more than {_MOST_SEEDS} seeds; sweep them in parts")
+    if len(spans) == 1:
+        return spans[0]
+    return list(dict.fromkeys(seed for span in spans for seed in span))
+
+
+def _parse_policy(text: str) -> tuple[str, dict[str, Any]]:
+    """Parse a policy: `NAME: KEY=VALUE KEY=VALUE`, or `KEY=VALUE KEY=VALUE`, which then is its name, too.
+
+    Raises:
+        typer.BadParameter: A part of it is no parameter.
+    """
+    name, colon, rest = text.partition(":")
+    if not colon or "=" in name:
+        name = rest = text
+    return name.strip(), parse_params(rest.split())
+
+
+def _parse_policies(texts: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Parse two or more policies with different names.
+
+    Raises:
+        typer.BadParameter: There are fewer, or two have the same name.
+    """
+    named = [_parse_policy(text) for text in texts]
+    policies = dict(named)
+    if 2 <= len(policies) < len(named):
+        names = ", ".join(repr(name) for name, _ in named)
+        raise typer.BadParameter(f"two policies have the same name, of {names}; give each its own")
+    if len(policies) < 2:
+        raise typer.BadParameter(
+            "there is nothing to compare; write --policy '3 restarts: max_restarts=3' twice or more, with other names"
+        )
+    return policies

@@ -1,4 +1,4 @@
-"""Running one simulated test of pytest, and saying what is needed to see a failure again."""
+"""Run one simulated test of pytest, and tell how to repeat its failure."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ from supervision.simulation.world.world import World
 __all__ = ["run_simulated"]
 
 _NO_FILE = (
-    "there is no run file of it, since another process could not find the test by the name of a function; it can if "
-    "the test is a function that takes nothing but `world`, and its folder has an __init__.py"
+    "there is no run file, because another process cannot import this test by name; for a run file, the test has to be "
+    "a function that takes only `world`, in a folder with an __init__.py"
 )
-_SHRINKING = 10.0  # real seconds for making a failure small
+_SHRINKING = 10.0  # real seconds to shrink a failure
 
 
 def run_simulated(
@@ -41,13 +41,13 @@ def run_simulated(
     """Run a test in a world for each seed.
 
     Args:
-        item: the test, as pytest has it.
-        function: what its author wrote.
-        arguments: for it, by their names; what stands for `world` is replaced in each run.
-        options: of the marker.
+        item: The test of pytest.
+        function: The function of its author.
+        arguments: Its arguments by name. Each run replaces `world`.
+        options: The options of the marker.
 
     Raises:
-        BaseException: what the test raised in the first run that failed, with a note on how to see it again.
+        BaseException: The exception of the first run that failed, with a note on how to repeat it.
     """
     __tracebackhide__ = True
     test = _Test.of(item, function, arguments, dict(options))
@@ -64,17 +64,19 @@ def run_simulated(
 class _Test:
     """One simulated test.
 
-    - `item`: as pytest has it; `function`: what its author wrote;
-    - `scenario`: the test as a scenario;
-    - `found_again`: whether another process can import it by its name;
-    - `seeds`, `options`: of the marker and the command line;
-    - `corpus`: where its failures are kept.
+    Attributes:
+        item: The test of pytest.
+        function: The function of its author.
+        scenario: The test as a scenario.
+        importable: Whether another process can import it by its name.
+        seeds, options: From the marker and the command line.
+        corpus: Keeps its failures.
     """
 
     item: pytest.Function
     function: Any
     scenario: Scenario
-    found_again: bool
+    importable: bool
     seeds: Sequence[int]
     options: dict[str, Any]
     corpus: Corpus = field(repr=False)
@@ -97,15 +99,15 @@ class _Test:
             item=item,
             function=function,
             scenario=function if plain else _with_arguments(item, function, others),
-            found_again=plain and _can_be_imported(function, item.path),
+            importable=plain and _can_be_imported(function, item.path),
             seeds=seeds if count is None else range(1, count + 1),
             options=options,
             corpus=Corpus(Path(folder)),
         )
 
     def known_failures(self) -> list[RunFile]:
-        """Runs that failed once, to be tried first."""
-        if not self.found_again:
+        """Return the runs in the corpus. They are tried first."""
+        if not self.importable:
             return []
         return [run for _, run in self.corpus.entries(scenario_name(self.scenario))]
 
@@ -117,7 +119,7 @@ class _Test:
         results = sweep(
             self.scenario,
             self.seeds,
-            # One process is this one, where a debugger and coverage see the test.
+            # A single job runs in this process, so that debuggers and coverage see the test.
             jobs=0 if jobs == 1 else jobs,
             knobs=options.get("knobs"),
             swarm=options.get("swarm", True),
@@ -138,20 +140,20 @@ class _Test:
     def _fail_of(self, result: SeedResult) -> None:
         __tracebackhide__ = True
         if result.lost:
-            # Not repeated here, since whatever ended that process would end this one.
+            # Not repeated here, because it would end this process, too.
             pytest.fail(f"{result.problem}\n{self._again_here(result.seed)}", pytrace=False)
         if result.failure is None:
             pytest.fail(f"seed {result.seed}: {result.diverged}", pytrace=False)
         outcome = self.again(result.seed)
         self.fail_with(outcome)
         pytest.fail(
-            f"seed {result.seed} failed and then passed, so something in the test is decided by no seed; it was\n"
+            f"seed {result.seed} failed and then passed, so the seed does not decide everything in the test; it was\n"
             f"{result.problem}",
             pytrace=False,
         )
 
     def again(self, seed: int) -> Outcome:
-        """The run of a seed, with the exception itself."""
+        """Run a seed again in this process, for the exception itself."""
         options = self.options
         swarm = options.get("swarm", True)
         return simulate(
@@ -163,7 +165,7 @@ class _Test:
         )
 
     def fail_with(self, outcome: Outcome) -> None:
-        """Raise what made a run fail, with all that is known about it as a note; nothing, if it passed."""
+        """Raise the failure of a run with a note on how to repeat it; do nothing if the run passed."""
         __tracebackhide__ = True
         error = outcome.error
         if error is None:
@@ -181,13 +183,13 @@ class _Test:
                 run = shrunk.run
                 lines += ["the story:", textwrap.indent(shrunk.story, "  ")]
             except SimulationError as error:
-                lines.append(f"it could not be made small: {error}")
+                lines.append(f"it could not be shrunk: {error}")
         lines += self._how_to_repeat(outcome, run)
         return "\n".join(lines)
 
     def _how_to_repeat(self, outcome: Outcome, run: RunFile) -> list[str]:
         lines = [self._again_here(outcome.seed)]
-        if not self.found_again:
+        if not self.importable:
             return [*lines, _NO_FILE]
         try:
             check_determinism(outcome)
@@ -207,13 +209,13 @@ def _with_arguments(item: pytest.Function, function: Any, others: dict[str, Any]
 
     attach(scenario, settings_of(function))
     scenario.__module__ = function.__module__
-    # The name with its parameters, by which nobody can find it again: a replay would not know them.
+    # The name contains the arguments, so that nothing finds the test by this name: a replay would not know them.
     scenario.__qualname__ = scenario.__name__ = item.name if others else f"{item.name}()"
     return scenario
 
 
 def _can_be_imported(function: Any, file: Path) -> bool:
-    """Whether a fresh process in this folder would find the function under the name of its module."""
+    """Return whether a fresh process in this folder can import the function by its name."""
     path: Sequence[str] | None = [str(Path.cwd())]
     parts = function.__module__.split(".")
     spec = None
@@ -226,7 +228,7 @@ def _can_be_imported(function: Any, file: Path) -> bool:
 
 
 def _from_the_test(trace: TracebackType | None, function: Any) -> TracebackType | None:
-    """The traceback from the test's own line: how Trio came there is of no interest."""
+    """Return the traceback from the test's own line on, without the frames of Trio above it."""
     found = trace
     while found is not None and found.tb_frame.f_code is not function.__code__:
         found = found.tb_next

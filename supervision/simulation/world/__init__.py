@@ -1,1 +1,1 @@
-"""The world that a scenario runs in: clock, network, nodes, randomness."""
+"""The world of a scenario: clock, network, nodes, random numbers."""

@@ -1,8 +1,8 @@
-"""The virtual clock: time passes when, and only when, nobody can run.
+"""The virtual clock. Time passes only when no task can run.
 
-Then it jumps to the next deadline, rounded up to the time quantum. With a quantum, deadlines that
-are close together fall on one moment, and the scheduler has a choice of whom to let run first;
-without one, hardly any two tasks are ever ready together, and races stay unfound.
+Then it jumps to the next deadline, rounded up to the time quantum. With a quantum, deadlines close to each other fall
+on one moment, and the scheduler can choose the order of their tasks. Without one, hardly any two tasks are ever ready
+together, and races stay hidden.
 """
 
 from __future__ import annotations
@@ -21,15 +21,13 @@ class VirtualClock(trio.abc.Clock):
         trio.run(main, clock=VirtualClock(quantum=0.005))
 
     Args:
-        quantum: seconds; every moment is a multiple of it. 0 jumps to deadlines exactly.
-        settled: called when nobody can run; answers whether it has made somebody runnable, in
-            which case the time stays.
-        stuck: called when nobody can run and nobody waits for a time. It should make somebody
-            runnable, for nothing else can any more.
+        quantum: Seconds. Every moment is a multiple of it. 0 jumps to deadlines exactly.
+        settled: Called when no task can run. Return whether it has woken a task. Then the time stays.
+        stuck: Called when no task can run and none waits for a time. It should wake a task, because nothing else can.
 
     Attributes:
-        now: seconds since the beginning.
-        jumps: how often time has advanced.
+        now: Seconds since the beginning.
+        jumps: How often time has advanced.
     """
 
     def __init__(
@@ -49,21 +47,21 @@ class VirtualClock(trio.abc.Clock):
         self._looked_again = False
 
     def start_clock(self) -> None:
-        """Part of Trio's interface; there is nothing to start."""
+        """Do nothing. Part of Trio's interface."""
 
     def current_time(self) -> float:
-        """Seconds since the beginning of the run."""
+        """Return the seconds since the beginning of the run."""
         return self.now
 
     def deadline_to_sleep_time(self, deadline: float) -> float:
-        """Advance to `deadline`. Trio asks this when no task can run, and only then."""
+        """Advance to `deadline`. Trio calls this only when no task can run."""
         if self._settled is not None and self._settled():
             return 0.0
         if deadline < math.inf:
             self._looked_again = False
             self._advance(deadline)
         elif not self._looked_again:
-            # Something may have come in from outside (Ctrl-C, another thread): Trio looks next.
+            # Trio looks next whether something came in from outside, such as Ctrl-C or a call of another thread.
             self._looked_again = True
         else:
             self._looked_again = False
@@ -72,7 +70,7 @@ class VirtualClock(trio.abc.Clock):
         return 0.0
 
     def stall(self, seconds: float) -> None:
-        """Let time pass while nobody runs, as when something holds up the whole loop."""
+        """Let time pass while no task runs, as if something blocked the whole loop."""
         self.now += seconds
 
     def _advance(self, deadline: float) -> None:
@@ -80,7 +78,7 @@ class VirtualClock(trio.abc.Clock):
             return
         quantum = self.quantum
         if quantum:
-            # A division may miss a whole number by a hair; and never before the deadline.
+            # The division is not exact, and the result must not be before the deadline.
             deadline = max(deadline, math.ceil(deadline / quantum - 1e-6) * quantum)
         self.now = deadline
         self.jumps += 1

@@ -1,4 +1,4 @@
-"""Chance, identifiers and the time of day of a world, and of each node in it."""
+"""Random numbers, identifiers and the time of day of a world, and of each node in it."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ __all__ = ["SimulatedEnvironment"]
 
 
 class SimulatedEnvironment(Environment):
-    """What runtimes of a world, or of one life of one node, take in place of the real world.
+    """The environment of the runtimes of a world, or of one incarnation of a node.
 
     Args:
-        name: the node and its incarnation, `a` or `a#2`; empty for the world's own runtimes.
-        streams: of the run.
-        now: the time of day, in seconds since the epoch.
-        record: begins to record a runtime, under the name that is given with it.
+        name: The node and its incarnation, `a` or `a#2`; empty for the world's own runtimes.
+        streams: The random streams of the run.
+        now: Return the time of day, in seconds since the epoch.
+        record: Start to record a runtime under a label.
 
     Attributes:
-        recorders: of the runtimes that were opened here.
+        recorders: The recorders of the runtimes that were opened here.
     """
 
     def __init__(
@@ -61,13 +61,9 @@ class SimulatedEnvironment(Environment):
         return self._now()
 
     def _stream(self, purpose: str, process: Pid | None) -> Random:
-        """The stream of a process: of its path and incarnation, whatever its pid is."""
+        """Return the stream of a process, which depends on its path and incarnation, and not on its pid."""
         known = None if process is None else place_among(self.recorders, process)
         if known is not None:
             recorder, place = known
             return self._streams.stream(purpose, recorder.node, place.path, place.incarnation)
-        return (
-            self._streams.stream(purpose, self._name)
-            if self._name
-            else self._streams.stream(purpose)
-        )
+        return self._streams.stream(purpose, *([self._name] if self._name else []))

@@ -1,4 +1,4 @@
-"""The network of a world: listeners, connections, and what can happen to them.
+"""The network of a world: listeners, connections, streams, and faults of all of them.
 
     listener = world.network.listen("server", 4000)
     stream = await world.network.connect("server", 4000, source="phone")
@@ -7,16 +7,20 @@
     world.network.heal()
     world.network.connections[0].reset()
 
-Bytes take their time, arrive in pieces of chance sizes, in order and once; who sends more than the window holds waits.
-Streams are Trio streams, with as much of a socket as servers ask for an address. Hosts are names, and need not be
-declared; who connects says who it is.
+Bytes arrive late, in pieces of random sizes, in order and once. A sender waits if the window is full. Streams are Trio
+streams, with enough of a socket for servers that ask for addresses. Hosts are names, and need no declaration; a client
+names its own host.
 """
 
 from __future__ import annotations
 
 import itertools
+import operator
+import socket as sockets
+from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any, Literal
+from zlib import crc32
 
 import trio
 
@@ -27,21 +31,21 @@ from supervision.recording.entropy import Streams
 from supervision.recording.trace import Trace
 from supervision.simulation.knobs import Knobs
 from supervision.simulation.world.pipes import Pipe, Shape
-from supervision.simulation.world.streams import VirtualListener, VirtualStream
 
-__all__ = ["Connection", "Network", "current_host"]
+__all__ = ["Connection", "Network", "VirtualListener", "VirtualStream", "current_host"]
+
 
 Direction = Literal["both", "to_target", "to_source"]
 
 current_host: ContextVar[str] = ContextVar("simulated_host", default="client")
-"""The host that code runs on: the node's name, or "client" outside of nodes."""
+"""The host that code runs on: the name of its node, or "client" outside of nodes."""
 
 
 class Network:
-    """Made by `simulate`, as `world.network`.
+    """The network of a world. Made by `simulate`, as `world.network`.
 
     Attributes:
-        connections: those that are not closed by both sides, in the order in which they were made.
+        connections: The connections that at least one side has not closed, in the order in which they were made.
     """
 
     def __init__(self, knobs: Knobs, streams: Streams, trace: Trace) -> None:
@@ -64,11 +68,11 @@ class Network:
         """Accept connections to a host's port.
 
         Args:
-            host: any name; it is a host from now on.
-            port: 0 takes a free one.
+            host: Any name. It is a host from now on.
+            port: The port; 0 takes a free one.
 
         Raises:
-            OSError: the port is in use.
+            OSError: The port is in use.
         """
         port = port or next(self._ports)
         if (host, port) in self._listeners:
@@ -78,7 +82,7 @@ class Network:
         return listener
 
     async def open(self, host: str, port: int) -> VirtualListener:
-        """The same, for whatever waits for its listener: `Endpoint(..., listen=world.network.open)`."""
+        """Accept connections, as `listen` does, for code that awaits: `Endpoint(..., listen=world.network.open)`."""
         await trio.lowlevel.checkpoint()
         return self.listen(host, port)
 
@@ -86,13 +90,13 @@ class Network:
         """Connect to a listener.
 
         Args:
-            host: of the listener.
-            port: of the listener.
-            source: the host that connects; None is the node that the caller belongs to, "client" outside of nodes.
+            host: The host of the listener.
+            port: The port of the listener.
+            source: The host that connects; None is the node of the caller, or "client" outside of nodes.
 
         Raises:
-            ConnectionRefusedError: nobody listens there.
-            TimeoutError: there is a partition, or the host is off, for longer than the `connect_timeout` of the knobs.
+            ConnectionRefusedError: There is no listener.
+            TimeoutError: There is a partition, or the host has no power, for longer than `Knobs.connect_timeout`.
         """
         source = current_host.get() if source is None else source
         pair = (source, host)
@@ -106,7 +110,7 @@ class Network:
                 listener.offer(connection.target_end)
             await self._pass(host, source, stream.uniform(*self._knobs.latency))
             if listener is None:
-                raise ConnectionRefusedError(111, f"nobody listens on {host}:{port}")
+                raise ConnectionRefusedError(111, f"there is no listener on {host}:{port}")
             return connection.source_end
         raise TimeoutError(110, f"{host}:{port} did not answer {source}")
 
@@ -118,17 +122,17 @@ class Network:
     # Faults
 
     def partition(self, one: str, other: str) -> None:
-        """Let nothing pass between two hosts, either way."""
+        """Block both ways between two hosts."""
         self.partition_oneway(one, other)
         self.partition_oneway(other, one)
 
     def partition_oneway(self, source: str, target: str) -> None:
-        """Let nothing pass from one host to another; the other way is open."""
+        """Block the way from one host to another. The other way stays open."""
         self._cuts[source, target] = None
         self.record("partition", {"from": source, "to": target})
 
     def heal(self, one: str | None = None, other: str | None = None) -> None:
-        """End partitions: between two hosts, or all of them. What was held up is sent once more."""
+        """End the partitions between two hosts, or all of them. Data that was held up is sent again."""
         hosts = {one, other}
         healed = [cut for cut in self._cuts if one is None or hosts == set(cut)]
         for cut in healed:
@@ -139,15 +143,15 @@ class Network:
             connection.go_on()
 
     def cut(self, source: str, target: str) -> bool:
-        """Whether a partition keeps what goes from one host to another."""
+        """Return whether a partition blocks the way from one host to another."""
         return bool(self._cuts) and (source, target) in self._cuts
 
     # For nodes
 
     def host_gone(self, host: str, how: Literal["ended", "killed", "unplugged"]) -> None:
-        """Do what a kernel does when a program ends: close its connections, or reset them if it was killed.
+        """Close the connections of a host whose program has ended, as a kernel does, or reset them if it was killed.
 
-        If the machine went with it nobody does anything, and its connections are half open from then on.
+        If the machine has no power, nothing closes its connections, and they are half open.
         """
         for listener in [each for each in self._listeners.values() if each.host == host]:
             listener.close() if how != "unplugged" else self.forget_listener(listener)
@@ -162,42 +166,36 @@ class Network:
             self._dark[host] = None
 
     def power_on(self, host: str) -> None:
-        """A host is back; it knows nothing of its connections, and says so to who sends it something."""
+        """Bring a host back. It has forgotten its connections, and resets them when a peer sends something."""
         if self._dark.pop(host, host) is None:
             for connection in [each for each in self.connections if host in each.hosts]:
                 connection.forgotten(host)
             self._healed.unpark_all()
 
-    def close(self) -> None:
-        """The run is over: let go of everything."""
-        self.connections = []
-        self._listeners = {}
-        self._healed = trio.lowlevel.ParkingLot()
-
     # For connections and listeners
 
     def shape(self) -> Shape:
-        """How a new connection carries bytes."""
+        """Return the properties of a new connection."""
         knobs = self._knobs
         return Shape(latency=knobs.latency, segment=knobs.segment, window=knobs.window)
 
     def address_of(self, host: str) -> str:
-        """The address of a host: its own if it is one already."""
+        """Return the address of a host. A name that is an address stands for itself."""
         if host.replace(".", "").isdigit():
             return host
         number = len(self._addresses) + 1
         return self._addresses.setdefault(host, f"10.0.{number // 250}.{number % 250 + 1}")
 
     def next_port(self) -> int:
-        """A port for the connecting side."""
+        """Return a port for the connecting side."""
         return next(self._ports)
 
     def next_number(self) -> int:
-        """A number for a connection, from 1."""
+        """Return a number for a connection, from 1."""
         return next(self._numbers)
 
     def forget_listener(self, listener: VirtualListener) -> None:
-        """A listener was closed."""
+        """Remove a listener that was closed."""
         if self._listeners.get((listener.host, listener.port)) is listener:
             del self._listeners[listener.host, listener.port]
 
@@ -207,21 +205,21 @@ class Network:
 
     @property
     def records_data(self) -> bool:
-        """Whether every piece of data is an event."""
+        """Return whether the trace has an event for each piece of data."""
         return self._knobs.messages
 
 
 class Connection:
-    """One connection, and what may be done to it from outside.
+    """One connection, with the faults that it may have.
 
     Attributes:
-        number: its position in the order of connecting, from 1.
-        name: who has connected to whom for the how-manieth time: `phone->server#2`.
-        source: the host that connected.
-        target: the host that was connected to.
-        source_end: the stream of the first.
-        target_end: the stream of the second.
-        pid: the process that serves it, the first to read at its target; None if nobody has, or a plain task.
+        number: Its position in the order of connecting, from 1.
+        name: Its hosts and a number: `phone->server#2` is the second connection from `phone` to `server`.
+        source: The host that connected.
+        target: The host of the listener.
+        source_end: The stream of the source.
+        target_end: The stream of the target.
+        pid: The process that serves it, which is the first to read at the target; None if none has, or a plain task.
     """
 
     def __init__(
@@ -247,79 +245,79 @@ class Connection:
         network.record("connected", {"connection": self.number, "source": source, "target": target})
 
     def read_by_server(self) -> None:
-        """The target reads: the first time tells which process serves the connection."""
+        """Remember the process that reads first at the target: it serves the connection."""
         if not self._was_read:
             self._was_read = True
             try:
                 self.pid = current_pid()
             except NotAProcess:
-                # A plain task serves it, and no fault to it ends a process.
+                # A plain task serves it.
                 pass
 
     def hold(self, direction: Direction = "both") -> None:
-        """Let nothing arrive, until `release`."""
+        """Hold up all data until `release`."""
         for pipe in self._chosen(direction):
             pipe.held = True
         self._record("held", direction=direction)
 
     def release(self, direction: Direction = "both") -> None:
-        """End a `hold`: what was held up is sent once more."""
+        """End a `hold`. Data that was held up is sent again."""
         for pipe in self._chosen(direction):
             pipe.held = False
             pipe.go_on()
         self._record("released", direction=direction)
 
     def half_open(self) -> None:
-        """One side vanishes without a word: nothing ever arrives any more, and nobody is told."""
+        """Let one side vanish silently: nothing arrives any more, and no end gets an error."""
         self.hold()
 
     def reset(self) -> None:
-        """Break the connection: what is on its way is lost, and both ends fail with BrokenResourceError."""
+        """Reset the connection: data in transit is lost, and both ends fail with BrokenResourceError."""
         self._record("reset")
         for pipe in self._pipes:
             pipe.break_off("the connection was reset")
         self.closed()
 
     def slow(self, rate: float) -> None:
-        """Carry no more than so many bytes a second, each way."""
+        """Limit each way to `rate` bytes a second."""
         self.shape.rate = rate
         self._record("slowed", rate=rate)
 
     def delay(self, seconds: float) -> None:
-        """Let everything take so many seconds longer from now on; less, if it is negative."""
+        """Add `seconds` to the latency from now on. The number may be negative."""
         least, most = self.shape.latency
         self.shape.latency = (max(0.0, least + seconds), max(0.0, most + seconds))
         self._record("delayed", seconds=seconds)
 
     @property
     def hosts(self) -> tuple[str, str]:
-        """Both of them."""
+        """The source and the target."""
         return self.source, self.target
 
     def end_at(self, host: str) -> VirtualStream:
-        """The stream of one of the hosts."""
+        """Return the stream of one of the hosts."""
         return self.source_end if host == self.source else self.target_end
 
     def unplugged(self, host: str) -> None:
-        """One host has lost its power: it neither reads nor writes nor closes any more."""
+        """Cut off a host that has lost its power: it no longer reads, writes or closes."""
         self.half_open()
         self.end_at(host).closed = True
 
     def forgotten(self, host: str) -> None:
-        """A host that was without power is back, and resets what it knows nothing of when something arrives."""
+        """Reset the connection as soon as data arrives at a host that has forgotten it."""
         towards = self._pipes[0 if host == self.target else 1]
         if towards.waiting:
             self.reset()
         towards.on_write = self.reset
 
     def go_on(self) -> None:
-        """After a partition."""
+        """Go on after a partition."""
         for pipe in self._pipes:
             if not pipe.blocked:
                 pipe.go_on()
 
     def closed(self) -> None:
-        """Forget it, if both ends are closed."""
+        """Remove the connection if both ends are closed."""
         broken = self._pipes[0].broken is not None
         if (broken or (self.source_end.closed and self.target_end.closed)) and (
             self in self.network.connections
@@ -333,3 +331,164 @@ class Connection:
 
     def _record(self, kind: str, **fields: Any) -> None:
         self.network.record(kind, {"connection": self.number, **fields})
+
+
+class VirtualStream(trio.abc.HalfCloseableStream):
+    """One end of a connection: a Trio stream. Made by `Network.connect` and by listeners.
+
+    Attributes:
+        connection: The connection.
+        socket: Has `family`, `getpeername()` and `getsockname()`, which servers ask a socket for.
+        closed: Whether this end was closed.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        side: str,
+        pipes: tuple[Pipe, Pipe],
+        own: tuple[str, int],
+        peer: tuple[str, int],
+    ) -> None:
+        self.connection = connection
+        self.socket = _SocketLike(own, peer)
+        self.closed = False
+        self._side = side
+        self._incoming, self._outgoing = pipes
+        self._sending = self._receiving = False
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        """Send bytes. Returns as soon as all of them fit into the window."""
+        if self._sending:
+            raise trio.BusyResourceError("another task is sending on this stream")
+        if self.closed:
+            raise trio.ClosedResourceError("this stream was closed")
+        connection = self.connection
+        if connection.network.records_data and data:
+            fields = {"side": self._side, "size": len(data), "crc": f"{crc32(data):08x}"}
+            connection.network.record("data", {"connection": connection.number, **fields})
+        self._sending = True
+        try:
+            await self._outgoing.write(data)
+        finally:
+            self._sending = False
+
+    async def wait_send_all_might_not_block(self) -> None:
+        """Wait until there is room in the window."""
+        if self._sending:
+            raise trio.BusyResourceError("another task is sending on this stream")
+        if self.closed:
+            raise trio.ClosedResourceError("this stream was closed")
+        self._sending = True
+        try:
+            await self._outgoing.writable()
+        finally:
+            self._sending = False
+
+    async def send_eof(self) -> None:
+        """Send the end of the data."""
+        if self.closed:
+            raise trio.ClosedResourceError("this stream was closed")
+        await trio.lowlevel.checkpoint()
+        self._outgoing.finish()
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        """Receive the data that has arrived; `b""` is the end."""
+        if self._receiving:
+            raise trio.BusyResourceError("another task is receiving from this stream")
+        if max_bytes is not None and operator.index(max_bytes) < 1:
+            raise ValueError(f"max_bytes is {max_bytes!r}; write a number from 1, or None")
+        if self._side == "target":
+            self.connection.read_by_server()
+        self._receiving = True
+        try:
+            return await self._incoming.read(max_bytes, lambda: self.closed)
+        finally:
+            self._receiving = False
+
+    async def aclose(self) -> None:
+        """Close both ways. Data that was sent before still arrives."""
+        self.close()
+        await trio.lowlevel.checkpoint()
+
+    def close(self) -> None:
+        """Close both ways, without a checkpoint."""
+        if not self.closed:
+            self.closed = True
+            self._outgoing.finish()
+            self._outgoing.wake()
+            self._incoming.reader_gone()
+            self.connection.closed()
+
+
+class _SocketLike:
+    """The part of a socket that servers use."""
+
+    family = sockets.AF_INET
+
+    def __init__(self, own: tuple[str, int], peer: tuple[str, int]) -> None:
+        self._own = own
+        self._peer = peer
+
+    def getsockname(self) -> tuple[str, int]:
+        """Return the address of this end."""
+        return self._own
+
+    def getpeername(self) -> tuple[str, int]:
+        """Return the address of the other end."""
+        return self._peer
+
+
+class VirtualListener(trio.abc.Listener[VirtualStream]):
+    """A listener for virtual connections, for Trio and for endpoints. Made by `Network.listen`.
+
+    Attributes:
+        host: The host.
+        port: The port, also if it was chosen by the network.
+    """
+
+    def __init__(self, network: Network, host: str, port: int) -> None:
+        self.host = host
+        self.port = port
+        self._network = network
+        self._waiting: list[VirtualStream] = []
+        self._lot = trio.lowlevel.ParkingLot()
+        self._closed = False
+
+    def offer(self, stream: VirtualStream) -> None:
+        """Add a connection that waits to be accepted."""
+        self._waiting.append(stream)
+        self._lot.unpark(count=1)
+
+    async def accept(self) -> VirtualStream:
+        """Wait for a connection."""
+        await trio.lowlevel.checkpoint()
+        while True:
+            if self._closed:
+                raise trio.ClosedResourceError("this listener was closed")
+            if self._waiting:
+                return self._waiting.pop(0)
+            await self._lot.park()
+
+    async def main(self, on_connection: Callable[[Any], object]) -> None:
+        """Pass every connection to `on_connection`, until the listener is closed. An endpoint calls this."""
+        while not self._closed:
+            try:
+                stream = await self.accept()
+            except trio.ClosedResourceError:
+                return
+            on_connection(stream)
+
+    def close(self) -> None:
+        """Accept no more connections, and reset those that wait."""
+        if not self._closed:
+            self._closed = True
+            self._network.forget_listener(self)
+            for stream in self._waiting:
+                stream.connection.reset()
+            self._lot.unpark_all()
+
+    async def aclose(self) -> None:
+        """Close, as Trio's listeners are closed."""
+        self.close()
+        await trio.lowlevel.checkpoint()

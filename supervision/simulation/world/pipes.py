@@ -1,7 +1,7 @@
-"""One direction of a virtual connection: bytes on their way, each piece with the time at which it arrives.
+"""One direction of a virtual connection: a queue of pieces of data, each with its time of arrival.
 
-No task carries the bytes. A piece is put into a queue with its time of arrival; who reads sleeps until the first of
-them is due. Order is kept, as TCP keeps it, and nothing is lost: what a fault holds up arrives when the fault is over.
+No task carries the bytes. A reader sleeps until the first piece is due. As with TCP, pieces keep their order and none
+is lost: data that a fault holds up arrives when the fault is over.
 """
 
 from __future__ import annotations
@@ -20,12 +20,13 @@ __all__ = ["Pipe", "Shape"]
 
 @define
 class Shape:
-    """How a connection carries bytes.
+    """The properties of a connection.
 
-    - `latency`: the least and the most seconds that a piece is on its way;
-    - `segment`: the most bytes in a piece;
-    - `window`: bytes that may be on their way or unread;
-    - `rate`: bytes in a second.
+    Attributes:
+        latency: The least and the most seconds that a piece travels.
+        segment: The most bytes in a piece.
+        window: The most bytes in transit or unread.
+        rate: Bytes a second.
     """
 
     latency: tuple[float, float]
@@ -35,21 +36,21 @@ class Shape:
 
 
 class Pipe:
-    """Bytes from one end of a connection to the other.
+    """The way from one end of a connection to the other.
 
     Args:
-        shape: shared by both directions, and may change.
-        stream: decides latencies and sizes of pieces.
-        cut: whether the way is cut now, by a partition.
+        shape: The properties, shared by both directions. They may change.
+        stream: Random numbers for latencies and sizes of pieces.
+        cut: Return whether a partition blocks the way now.
     """
 
     def __init__(self, shape: Shape, stream: Random, cut: Callable[[], bool]) -> None:
         self.shape = shape
         self.held = False
         self.broken: str | None = None
-        # When the writer learns that nobody reads any more.
+        # When the writer learns that the reading end was closed.
         self.reader_gone_at = math.inf
-        # Called in place of sending something.
+        # Called before something is sent.
         self.on_write: Callable[[], None] | None = None
         self._stream = stream
         self._cut = cut
@@ -63,18 +64,18 @@ class Pipe:
 
     @property
     def blocked(self) -> bool:
-        """Whether nothing arrives at present."""
+        """Return whether nothing arrives now."""
         return self.held or self._cut()
 
     @property
     def waiting(self) -> bool:
-        """Whether something is on its way, or has not been read."""
+        """Return whether data is in transit or unread."""
         return bool(self._pieces)
 
     # Writing
 
     async def write(self, data: bytes | bytearray | memoryview) -> None:
-        """Send everything, waiting for room where there is none."""
+        """Send everything. Wait for room in the window where necessary."""
         await trio.lowlevel.checkpoint()
         rest = bytes(data)
         if self.on_write is not None:
@@ -90,13 +91,13 @@ class Pipe:
             await self._park_writer()
 
     async def writable(self) -> None:
-        """Wait until there is room."""
+        """Wait until there is room in the window."""
         await trio.lowlevel.checkpoint()
         while self._size >= self.shape.window and self.broken is None:
             await self._park_writer()
 
     def finish(self) -> None:
-        """Nothing follows."""
+        """Send the end of the data."""
         if not self._ended and self.broken is None:
             self._ended = True
             self._pieces.append((self._due(0), b""))
@@ -133,11 +134,11 @@ class Pipe:
     # Reading
 
     async def read(self, max_bytes: int | None, closed: Callable[[], bool]) -> bytes:
-        """Take what has arrived, waiting if there is nothing; `b""` is the end.
+        """Take the data that has arrived, or wait for some; `b""` is the end.
 
         Args:
-            max_bytes: at most so many; None is any number.
-            closed: whether the reading end was closed meanwhile.
+            max_bytes: The most bytes to take; None takes all.
+            closed: Return whether the reading end was closed meanwhile.
         """
         await trio.lowlevel.checkpoint()
         while True:
@@ -161,7 +162,7 @@ class Pipe:
         while pieces and pieces[0][0] <= now and wanted > 0:
             due, piece = pieces[0]
             if not piece:
-                # The end stays there, for every later read.
+                # The end stays for every later read.
                 break
             pieces.popleft()
             if len(piece) > wanted:
@@ -176,15 +177,15 @@ class Pipe:
             return data
         return b"" if pieces and pieces[0][0] <= now else None
 
-    # What happens to it
+    # Faults and the other end
 
     def wake(self) -> None:
-        """Have both ends look again, because something has changed."""
+        """Wake both ends after a change."""
         self._readers.unpark_all()
         self._writers.unpark_all()
 
     def go_on(self) -> None:
-        """After a hold: what should have arrived meanwhile is sent once more, and takes its time."""
+        """Go on after a hold. Data that was due meanwhile is sent again, with a new latency."""
         now = trio.current_time()
         if self._pieces and self._pieces[0][0] <= now:
             least = now + self._stream.uniform(*self.shape.latency)
@@ -193,13 +194,13 @@ class Pipe:
         self.wake()
 
     def break_off(self, why: str) -> None:
-        """Reset: what is on its way is lost, and both ends fail."""
+        """Reset: data in transit is lost, and both ends fail."""
         self.broken = why
         self._pieces.clear()
         self.wake()
 
     def reader_gone(self) -> None:
-        """The reading end was closed; the writer learns of it when that has travelled back."""
+        """Tell the writer, after a latency, that the reading end was closed."""
         latency = self._stream.uniform(*self.shape.latency)
         self.reader_gone_at = min(self.reader_gone_at, trio.current_time() + latency)
         self.wake()

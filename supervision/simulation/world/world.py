@@ -5,8 +5,8 @@
         await trio.sleep(60)                              # a minute that takes no time
         world.check(await call("counter", "get") >= 0, "the counter never goes below zero")
 
-Inside, everything is as it always is, except that time is virtual and chance comes from the seed. A runtime is open
-already, and is closed in the ordered way when the scenario returns.
+Everything inside works as usual, except that time is virtual and random numbers come from the seed. A runtime is open
+already. It shuts down in order when the scenario returns.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from actors.runtime import Runtime
 from supervision.chaos.errors import NotReached
 from supervision.chaos.expectations import Expectations
 from supervision.chaos.injection.injector import Injector
-from supervision.chaos.invariants.built_in import Chosen
+from supervision.chaos.invariants.base import Located, Violation, Watch
+from supervision.chaos.invariants.built_in import Chosen, choose
 from supervision.chaos.steady_state import SteadyCheck, SteadyState
 from supervision.recording.describe import describe
 from supervision.recording.entropy import Streams
@@ -32,31 +33,29 @@ from supervision.simulation.errors import InvariantViolated
 from supervision.simulation.knobs import Knobs
 from supervision.simulation.world.clock import VirtualClock
 from supervision.simulation.world.environment import SimulatedEnvironment
-from supervision.simulation.world.network import Network
+from supervision.simulation.world.network import Network, VirtualListener, VirtualStream
 from supervision.simulation.world.nodes import Nodes
-from supervision.simulation.world.streams import VirtualListener, VirtualStream
-from supervision.simulation.world.watching import Watches
 
 __all__ = ["World"]
 
 Listen: TypeAlias = Callable[[str, int], Awaitable[VirtualListener]]
 
-# Seconds in which the steady state has to come back, as in an experiment on a live system.
+# Seconds for the return to the steady state, the same as in an experiment on a live system.
 _RECOVERY = 15.0
 
 
 class World:
-    """What a scenario is given. Made by `simulate`.
+    """The argument of a scenario. Made by `simulate`.
 
     Attributes:
-        seed: of this run.
-        knobs: its settings.
-        params: what `simulate` was given for the scenario.
-        runtime: the runtime that is open for the scenario.
-        network: listeners and connections.
-        nodes: programs that can be killed and booted again.
-        faults: carries out the plan of the run.
-        trace: what has happened so far.
+        seed: The seed of this run.
+        knobs: The settings of this run.
+        params: The parameters of the scenario.
+        runtime: The runtime that is open for the scenario.
+        network: Listeners and connections.
+        nodes: Programs that can be killed and booted again.
+        faults: Carries out the fault plan of the run.
+        trace: The events so far.
     """
 
     runtime: Runtime
@@ -85,86 +84,85 @@ class World:
         self.expectations = Expectations(now=clock.current_time, heal=self.faults.heal)
         self.always = self.expectations.always
         self._steadiness = SteadyState(trace)
-        self.watches = Watches(invariants if knobs.invariants == "all" else knobs.invariants)
+        self._watches = _Watches(invariants if knobs.invariants == "all" else knobs.invariants)
         self._clock = clock
         self._streams = streams
         self.environment = self.new_environment("", lambda: knobs.epoch + clock.now)
         self._settling: list[trio.lowlevel.Task] = []
-        self._opened: list[Runtime] = []
 
     # For scenarios
 
     @property
     def seconds(self) -> float:
-        """The virtual time since the beginning, as `trio.current_time()` gives it."""
+        """The virtual time since the beginning, the same as `trio.current_time()`."""
         return self._clock.now
 
     def random(self, *purpose: object) -> Random:
-        """A stream of random numbers of the scenario's own, for one purpose.
+        """Return a stream of random numbers of the scenario's own, for one purpose.
 
             delay = world.random("crashes", "room:lobby").expovariate(1)
 
-        What one purpose draws changes nothing for another.
+        Numbers drawn for one purpose do not change those of another.
         """
         return self._streams.stream("scenario", *purpose)
 
     def note(self, text: str, **fields: Any) -> None:
-        """Add a line of the scenario's own to the trace.
+        """Add an event of the scenario's own to the trace.
 
         world.note("everybody has joined", clients=5)
         """
         self.trace.add("note", {"text": text, **{k: describe(v) for k, v in fields.items()}})
 
     def check(self, holds: object, problem: str) -> None:
-        """Fail the run if something does not hold that should.
+        """Fail the run unless `holds` is true.
 
         Raises:
-            InvariantViolated: named "check".
+            InvariantViolated: It is not. The invariant is named "check".
         """
         self.expectations.check(holds, problem)
 
     def invariant(self, name: str, check: Callable[[], str | None]) -> None:
-        """Check something between any two rounds of the scheduler, from now on.
+        """Check an invariant between any two rounds of the scheduler, from now on.
 
             world.invariant("one leader", lambda: None if leaders <= 1 else f"{leaders} leaders")
 
         Args:
-            name: of the invariant, for reports; a shrunk run has to break the same one.
-            check: answers what is wrong, or None. It must not wait, and must change nothing.
+            name: The name of the invariant, for reports. A shrunk run has to break the same one.
+            check: Return the problem, or None. It must not wait, and must change nothing.
         """
         self.expectations.invariant(name, check)
 
     async def eventually(self, name: str, holds: Callable[[], Any], *, within: float) -> Any:
-        """Wait until something holds, and return what `holds` answered.
+        """Wait until `holds` returns something true, and return that.
 
             await world.eventually("the room is back", lambda: whereis("lobby"), within=5)
 
-        Looked at between any two rounds of the scheduler, or every 50 ms if `holds` is async.
+        `holds` is called between any two rounds of the scheduler, or every 50 ms if it is async.
 
         Raises:
-            NotReached: it did not hold within so many seconds.
+            NotReached: It was not true within so many seconds.
         """
         return await self.expectations.eventually(name, holds, within=within)
 
     async def recovered(self, name: str, holds: Callable[[], Any], *, within: float) -> Any:
-        """Stop all faults, undo what they did, and wait until something holds; as `eventually`."""
+        """Stop all faults, undo their effects, and then wait as `eventually` does."""
         return await self.expectations.recovered(name, holds, within=within)
 
     def steady(self, name: str, check: SteadyCheck) -> None:
-        """Say what the system does when it does its work, as for an experiment on a live one; see `until_over`.
+        """Define the steady state of the system, as for an experiment on a live system; see `until_over`.
 
         world.steady("everybody is in the room", lambda: None if here == 50 else f"{here} of 50")
         """
         self._steadiness.add(name, check)
 
     async def until_over(self) -> None:
-        """Go on for `params["seconds"]` seconds, 60 by default; then stop the faults, and see the system recover.
+        """Wait for `params["seconds"]` seconds, 60 by default. Then stop the faults and wait for the steady state.
 
-        So that one scenario can be simulated and run live: what is given to `steady` has to hold again within 15
-        seconds after the faults, and go on for one.
+        This lets one scenario be simulated and run live. All checks of `steady` have to hold again within 15 seconds
+        after the faults, for one second.
 
         Raises:
-            NotReached: it did not.
+            NotReached: They did not.
         """
         await trio.sleep(self.params.get("seconds", 60))
         self.faults.heal()
@@ -173,21 +171,21 @@ class World:
             raise NotReached("the steady state after the faults", _RECOVERY, self.seconds, last)
 
     def sometimes(self, name: str, condition: object = True) -> None:
-        """Note whether something was the case, which over all runs of a sweep it should be, once at least.
+        """Declare a condition that at least one run of a sweep has to reach, and note whether it holds now.
 
         world.sometimes("a join found the room closing", room.closing)
         """
         self.expectations.sometimes(name, condition)
 
     def measure(self, name: str, value: float) -> None:
-        """Note a figure of the scenario's own, for `compare`; the mean, if there are several of one name.
+        """Note a figure for `compare`. Several of one name in a run count with their mean.
 
         world.measure("seconds until the answer", world.seconds - asked)
         """
         self.trace.add("measure", {"name": name, "value": float(value)})
 
     async def settle(self) -> None:
-        """Wait until nobody can go on without time passing."""
+        """Wait until no task can go on before time passes."""
         task = trio.lowlevel.current_task()
         self._settling.append(task)
 
@@ -198,81 +196,63 @@ class World:
         await trio.lowlevel.wait_task_rescheduled(abort)
 
     def stall(self, seconds: float) -> None:
-        """Let time pass while nobody can run, as when a program holds up its loop."""
+        """Let time pass while no task can run, like a program that blocks its event loop."""
         self._clock.stall(seconds)
 
     def path_of(self, pid: Pid) -> str | None:
-        """Where a living process is in its tree, as the trace names it: `/top/worker`."""
+        """Return the path of a living process in its tree, as in the trace: `/top/worker`."""
         known = place_among(self.recorders, pid)
         return None if known is None else known[1].path
 
     def find(self, path: str) -> Pid | None:
-        """The living process at a path; the newest, if there are several, and None if there is none."""
+        """Return the living process at a path. Of several the newest, None if there is none."""
         return find_process(self.recorders, path)
 
     @property
     def listen(self) -> Listen:
-        """For `Endpoint(..., listen=world.listen)`: a listener of this world's network."""
+        """A listener of this world's network, for `Endpoint(..., listen=world.listen)`."""
         return self.network.open
 
     async def connect(self, host: str, port: int, *, source: str | None = None) -> VirtualStream:
-        """Connect to a listener; `source` is the host that does. As `network.connect`, and in live worlds too."""
+        """Connect to a listener from the host `source`, as `network.connect` does. Live worlds have this, too."""
         return await self.network.connect(host, port, source=source)
 
     # For the run
 
     @property
     def runtimes(self) -> list[Runtime]:
-        """Every runtime that was opened in this world."""
+        """The runtimes of this world, without those of nodes that are down."""
         return [recorder.runtime for recorder in self.recorders]
 
     def new_environment(self, name: str, now: Callable[[], float]) -> SimulatedEnvironment:
-        """What a node takes in place of the real world, or without a name what everybody else does."""
+        """Make the environment of a node, or, with an empty name, of everything outside of nodes."""
         return SimulatedEnvironment(name, self._streams, now, self._record)
 
     def _record(self, runtime: Runtime, node: str | int) -> Recorder:
-        recorder = Recorder(runtime, self.trace, node, messages=self.knobs.messages)
-        self.recorders.append(recorder)
         name = "" if isinstance(node, int) else self.nodes.name_of(node)
+        recorder = Recorder(runtime, self.trace, node, messages=self.knobs.messages, host=name)
+        self.recorders.append(recorder)
         self.faults.add(runtime, recorder.places, node=name, recorder=recorder)
-        # The last instrument: it hears of what was not held up or refused by another.
-        self.watches.add(runtime, recorder.places)
-        self._opened.append(runtime)
+        # The last instrument, so that it sees only what no other has held up or refused.
+        self._watches.add(runtime, recorder.places)
         return recorder
 
     def forget(self, environment: SimulatedEnvironment) -> None:
-        """A node is down: nothing that was in it is found any more."""
+        """Drop the runtimes of a node that is down. Nothing in them is found any more."""
         gone = environment.recorders
         for recorder in gone:
-            self.watches.forget(recorder.runtime)
+            self._watches.forget(recorder.runtime)
             self.faults.remove(recorder.runtime)
         self.recorders = [each for each in self.recorders if each not in gone]
 
-    def close(self) -> None:
-        """The run was abandoned: let go of everything in which something of the program may be."""
-        for runtime in self._opened:
-            # Whoever holds the runtime holds nothing of the program by it.
-            runtime.table.clear()
-        self._opened = []
-        self.nodes.close()
-        self.network.close()
-        self.recorders = []
-        self.environment.recorders.clear()
-        self.expectations.clear()
-        self.watches.close()
-        self._settling = []
-        # A run that fails at once has none.
-        vars(self).pop("runtime", None)
-        del self.faults
-
     def look(self, *, at_rest: bool) -> InvariantViolated | None:
-        """The first thing that does not hold; `at_rest` if nobody can run before time passes.
+        """Return the first violation. With `at_rest`, no task can run before time passes.
 
         Raises:
-            Exception: whatever a check of the scenario raises.
+            Exception: A check of the scenario raised it.
         """
         problem = self.expectations.look()
-        violation = None if problem is not None else self.watches.look(at_rest=at_rest)
+        violation = None if problem is not None else self._watches.look(at_rest=at_rest)
         if violation is not None:
             problem = InvariantViolated(violation.name, self.seconds, violation.problem)
         if problem is not None:
@@ -281,8 +261,42 @@ class World:
         return problem
 
     def wake_settled(self) -> bool:
-        """Let those go on who wait in `settle`; answers whether there are any."""
+        """Wake the tasks in `settle`, and return whether there are any."""
         waiting, self._settling = self._settling, []
         for task in waiting:
             trio.lowlevel.reschedule(task)
         return bool(waiting)
+
+
+class _Watches:
+    """The checks of the built-in invariants: one watch for each runtime of the world.
+
+    Args:
+        chosen: The invariants to check.
+    """
+
+    def __init__(self, chosen: Chosen) -> None:
+        self._chosen: Chosen = chosen if chosen == "all" else tuple(chosen)
+        self._watches: dict[Runtime, Watch] = {}
+        # Refuse a wrong choice before the run.
+        choose(self._chosen)
+
+    def add(self, runtime: Runtime, places: Located) -> None:
+        """Watch a runtime that is new."""
+        invariants = choose(self._chosen)
+        if invariants:
+            self._watches[runtime] = Watch(runtime, invariants, places)
+
+    def forget(self, runtime: Runtime) -> None:
+        """Expect nothing more of a runtime whose node was killed."""
+        watch = self._watches.pop(runtime, None)
+        if watch is not None:
+            watch.close()
+
+    def look(self, *, at_rest: bool) -> Violation | None:
+        """Return the first violation in any of the runtimes."""
+        for watch in self._watches.values():
+            violation = watch.at_rest() if at_rest else watch.check()
+            if violation is not None:
+                return violation
+        return None

@@ -1,4 +1,4 @@
-"""The healthy ground in which bugs are planted: servers that do their work, and a tree of them."""
+"""The healthy programs in which bugs are planted: servers, and a tree of them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ __all__ = ["Worker", "busy", "grow", "worker"]
 
 
 class Worker(GenServer[list[Sender]]):
-    """Answers; at once, or when it is told to, and says good-bye properly."""
+    """A server that answers at once or on request, and terminates properly."""
 
     async def init(self, pause: float = 0.0) -> None:
         trap_exits()
@@ -50,13 +50,13 @@ class Worker(GenServer[list[Sender]]):
         await trio.sleep(self.pause)
 
     async def handle_info(self, message: Any) -> None:
-        """What else comes in is nobody's business."""
+        """Ignore other messages."""
 
 
 def worker(
     id: str, *, restart: RestartType = "permanent", pause: float = 0.0, named: bool = True
 ) -> ChildSpec:
-    """A worker as a child, with its id as its name."""
+    """Return the child spec of a worker, whose id is its name."""
     return child_spec(Worker, pause, id=id, restart=restart, kwargs={"name": id} if named else {})
 
 
@@ -66,7 +66,7 @@ async def grow(
     max_restarts: float = 100,
     max_seconds: float = 5.0,
 ) -> Any:
-    """Start a supervisor that is called top, which nobody depends on."""
+    """Start a supervisor named top, without a link to it."""
     return await Supervisor.start(
         children,
         strategy=strategy,
@@ -77,7 +77,7 @@ async def grow(
 
 
 async def busy(world: World, names: tuple[str, ...], seconds: float) -> None:
-    """Have workers asked for something until some time is over; then stop the tree, if it still is there."""
+    """Send requests to workers for some time. Then stop the tree, if it still runs."""
     chance = world.random("questions")
 
     async def ask() -> None:

@@ -23,7 +23,7 @@ TOPICS = ("room:a", "room:b", "room:full")
 
 
 class Room(Channel):
-    """Lets in who comes, slowly, but for the room that is full."""
+    """A channel that allows joins slowly, except to the room that is full."""
 
     async def join(self, topic: str, payload: Any) -> None:
         await trio.sleep(payload["pause"])
@@ -31,11 +31,11 @@ class Room(Channel):
             raise JoinRefused({"reason": "full"})
 
     async def handle_in(self, event: str, payload: Any) -> None:
-        """Whatever comes in is welcome."""
+        """Ignore the message."""
 
 
 class Members(Socket):
-    """Anybody may come."""
+    """A socket that allows everything."""
 
     channels = {"room:*": Room}
 

@@ -1,4 +1,4 @@
-"""How bugs are planted: what is replaced for the length of one run, and what a bug is known by."""
+"""Plant bugs: replace attributes for one run."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _healthy = [False]
 
 @contextmanager
 def planted(*bugs: tuple[Any, str, Any]) -> Iterator[None]:
-    """Plant bugs for the length of a block: each an owner, the name of an attribute, and what is to be there.
+    """Plant bugs in a block: each is an owner, the name of an attribute, and its replacement.
 
     A run that had to be abandoned never leaves its block: what it has left is put back before the next one begins.
     """
@@ -55,7 +55,7 @@ def _dig_up() -> None:
 
 @contextmanager
 def healthy() -> Iterator[None]:
-    """Plant nothing for the length of a block, whatever a scenario wants planted."""
+    """Plant no bugs in this block."""
     _healthy[0] = True
     try:
         yield

@@ -54,7 +54,7 @@ def _for_each_of_its_monitors(self: Monitor, pid: Pid, reason: ExitReason) -> No
 
 
 class Watcher(GenServer[dict[Any, None]]):
-    """Monitors workers when it is told to, and takes some of it back."""
+    """A server that monitors workers on request, and demonitors some."""
 
     async def init(self) -> None:
         self.state = {}
@@ -109,7 +109,7 @@ def _not_when_killed(self: Sender, pid: Pid, reason: ExitReason) -> None:
 
 @scenario(faults=Storm(WORKERS, count=6, within=10.0, kinds=("kill", "crash")))
 async def a_call_that_never_ends(world: World) -> None:
-    """Its server is killed while it waits, and it has no limit."""
+    """Call a server without a time limit; the server is killed meanwhile."""
     chance = world.random("questions")
 
     async def ask() -> None:
@@ -164,7 +164,7 @@ def _add_and_remember(
 
 
 class Mover(GenServer[Any]):
-    """Has a key of a registry, moves from one to another, and keeps one that is its own."""
+    """A server that has a key of a registry, changes it, and keeps another one."""
 
     async def init(self, rooms: Registry[str, None], own: str) -> None:
         self.state = rooms
@@ -218,7 +218,7 @@ def _after_the_mail(self: Runtime, process: Process, reason: ExitReason) -> None
 
 
 class Reader(GenServer[int]):
-    """Reads what it gets; does not trap exits."""
+    """Receive messages without trapping exits."""
 
     async def init(self) -> None:
         self.state = 0

@@ -1,0 +1,328 @@
+"""The command `ashtree simulate`: it replays the corpus, runs the seeds, examines each kind of failure, and prints it.
+
+Text of the program (names, problems, stories) is printed as it is, never as markup of the terminal.
+"""
+
+from __future__ import annotations
+
+import shlex
+import textwrap
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from attrs import define, field
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from supervision.simulation.scenario import Scenario, scenario_name
+from supervision.simulation.search.corpus import Corpus, Replayed
+from supervision.simulation.search.findings import Finding, look_at
+from supervision.simulation.search.report import ENOUGH_SEEDS, SweepReport
+from supervision.simulation.search.sweep import SeedResult, sweep
+
+__all__ = ["Sweeping"]
+
+_LINES = 10  # progress lines where there is no terminal
+_FILE_WIDTH = 120
+_REDRAW = 0.1  # seconds
+_LONG = 40  # lines of a problem that are printed
+
+
+@define(kw_only=True, eq=False)
+class Sweeping:
+    """One run of `ashtree simulate`.
+
+    Attributes:
+        scenario: The scenario.
+        seeds: The seeds.
+        jobs: The number of processes; 0 runs everything in this one.
+        swarm: Whether to draw the knobs for each seed.
+        shrink: Whether to shrink failures.
+        corpus: The folder of run files.
+        params: For the scenario.
+        stop_after: How many failures end the sweep; 0 for no such end.
+        check: The share of passing runs that is repeated in a fresh process.
+        limit: Real seconds for each run.
+        json_file: The file to write the report to, too.
+    """
+
+    scenario: Scenario
+    seeds: Sequence[int]
+    jobs: int
+    swarm: bool
+    shrink: bool
+    corpus: Corpus
+    params: dict[str, Any]
+    stop_after: int
+    check: float
+    limit: float
+    json_file: Path | None
+    report: SweepReport = field(init=False)
+    replayed: list[Replayed] = field(factory=list, init=False)
+    findings: list[Finding] = field(factory=list, init=False)
+    _out: Console = field(factory=lambda: _console(stderr=False), init=False)
+    _progress: Console = field(factory=lambda: _console(stderr=True), init=False)
+    _began: float = field(factory=time.perf_counter, init=False)
+    _took: float = field(default=0.0, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.report = SweepReport(scenario=scenario_name(self.scenario))
+
+    def run(self) -> bool:
+        """Run everything, and return whether it passed.
+
+        Raises:
+            SimulationError: A file of the corpus cannot be used, or the parameters cannot be written as JSON.
+        """
+        self._replay_corpus()
+        self._began = time.perf_counter()
+        self._sweep()
+        self._took = time.perf_counter() - self._began
+        self._examine_failures()
+        self._print()
+        return self.passed
+
+    @property
+    def passed(self) -> bool:
+        """Return whether neither the seeds nor the corpus found anything."""
+        return self.report.passed and all(again.status == "fixed" for again in self.replayed)
+
+    def interrupted(self) -> None:
+        """Print the results until Ctrl-C."""
+        self._took = self._took or time.perf_counter() - self._began
+        self._progress.print("interrupted")
+        self._print()
+
+    def _replay_corpus(self) -> None:
+        for again in self.corpus.replayed(self.report.scenario, jobs=self.jobs, limit=self.limit):
+            self.replayed.append(again)
+            _print_replayed(self._out, again)
+
+    def _sweep(self) -> None:
+        results = sweep(
+            self.scenario,
+            self.seeds,
+            jobs=self.jobs,
+            swarm=self.swarm,
+            params=self.params,
+            check=self.check,
+            limit=self.limit,
+        )
+        # Closed, so that the workers end now and not with the last reference.
+        with closing(results), self._shown_progress() as show:
+            for result in results:
+                self.report.add(result)
+                show(result)
+                if self.stop_after and self.report.failed >= self.stop_after:
+                    self._progress.print(
+                        f"stopped after {self.report.failed} failures (--stop-after)"
+                    )
+                    break
+
+    def _examine_failures(self) -> None:
+        self.findings += look_at(
+            self.report.failures.values(),
+            corpus=self.corpus,
+            stale=[again.path for again in self.replayed if again.status != "fails"],
+            small=self.shrink,
+            jobs=self.jobs,
+        )
+
+    def _print(self) -> None:
+        self._out.print()
+        self._out.print(_summary(self.report, took=self._took, jobs=self.jobs))
+        _print_inert(self._out, self.report)
+        for finding in self.findings:
+            _print_finding(self._out, self.report, finding, self.params)
+        if self.json_file is not None:
+            self._write(self.json_file)
+
+    def _write(self, path: Path) -> None:
+        data = {
+            **self.report.as_data(),
+            "passed": self.passed,
+            "corpus": [
+                {"file": str(again.path), "status": again.status, "exact": again.exact}
+                for again in self.replayed
+            ],
+            "findings": [
+                {
+                    "failure": finding.failures.failure,
+                    "file": None if finding.path is None else str(finding.path),
+                    "story": finding.story,
+                }
+                for finding in self.findings
+            ],
+        }
+        path.write_bytes(msgspec.json.format(msgspec.json.encode(data)) + b"\n")
+
+    @contextmanager
+    def _shown_progress(self) -> Iterator[Any]:
+        if not self._progress.is_terminal:
+            yield _Lines(self._progress, len(self.seeds), self.report)
+            return
+        # Without auto_refresh, whose thread would be running when workers are forked.
+        bar = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[speed]}", markup=False),
+            TimeRemainingColumn(),
+            console=self._progress,
+            auto_refresh=False,
+            transient=True,
+        )
+        with bar:
+            task = bar.add_task("all pass so far", total=len(self.seeds), speed="")
+            yield _Bar(bar, task, self.report)
+
+
+def _console(*, stderr: bool) -> Console:
+    console = Console(stderr=stderr, highlight=False, markup=False, emoji=False, soft_wrap=True)
+    if not console.is_terminal:
+        # A file has no window with a width.
+        console.width = _FILE_WIDTH
+    return console
+
+
+@define(eq=False)
+class _Bar:
+    bar: Progress
+    task: Any
+    report: SweepReport
+    began: float = field(factory=time.perf_counter)
+    drawn: float = 0.0
+
+    def __call__(self, result: SeedResult) -> None:
+        now = time.perf_counter()
+        if now - self.drawn < _REDRAW:
+            return
+        self.drawn = now
+        failed = self.report.failed
+        self.bar.update(
+            self.task,
+            completed=self.report.runs,
+            description=f"{failed} failed" if failed else "all pass so far",
+            speed=f"{self.report.runs / max(now - self.began, 1e-9):.0f}/s",
+        )
+        self.bar.refresh()
+
+
+@define(eq=False)
+class _Lines:
+    console: Console
+    total: int
+    report: SweepReport
+    tenths: int = 0
+
+    def __call__(self, result: SeedResult) -> None:
+        tenths = self.report.runs * _LINES // self.total
+        if tenths > self.tenths:
+            self.tenths = tenths
+            self.console.print(
+                f"{self.report.runs} of {self.total} seeds, {self.report.failed} failed"
+            )
+
+
+# The report
+
+
+def _summary(report: SweepReport, *, took: float, jobs: int) -> Table:
+    """Return the sweep as a table.
+
+    Args:
+        report: The results.
+        took: Real seconds.
+        jobs: The number of processes.
+    """
+    title = Text(report.scenario, style="italic")
+    table = Table(title=title, title_justify="left", show_header=False, box=None)
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    table.add_row(
+        "seeds",
+        f"{report.runs:,}, {report.runs - report.failed:,} passed, {report.failed:,} failed",
+    )
+    for alike in report.failures.values():
+        seeds = ", ".join(map(str, alike.seeds[:8])) + (", ..." if alike.count > 8 else "")
+        table.add_row("", Text(f"{alike.count:,} x {alike.failure} (seeds {seeds})"))
+    if took > 0:
+        where = f"in {jobs} processes" if jobs > 1 else "in one process"
+        table.add_row(
+            "speed",
+            f"{report.runs / took:,.0f} seeds/s, {report.virtual_seconds / took:,.0f} virtual seconds/s, "
+            f"{report.steps / took:,.0f} steps/s, {where}",
+        )
+    if report.faults:
+        faults = sorted(report.faults.items())
+        counts = (f"{count:,} {status.replace('_', ' ')}" for status, count in faults)
+        table.add_row("faults", ", ".join(counts))
+    if report.inert_runs:
+        table.add_row("", f"in {report.inert_runs:,} of {report.runs:,} runs none was applied")
+    for name, count in report.sometimes.items():
+        table.add_row("sometimes", Text(f"{name}: {_seen(count, report.runs)}"))
+    differ = f"{len(report.diverged)} were another run" if report.diverged else "all the same"
+    if report.checked:
+        table.add_row("self-check", f"{report.checked:,} repeated in a fresh process, {differ}")
+    return table
+
+
+def _seen(count: int, runs: int) -> str:
+    if count:
+        return f"in {count:,} of {runs:,} runs"
+    if runs < ENOUGH_SEEDS:
+        return f"never, in only {runs} runs"
+    return "never: the scenario does not reach what it is meant to show"
+
+
+def _print_replayed(console: Console, again: Replayed) -> None:
+    now = (again.problem or "").partition("\n")[0]
+    how = {
+        "fails": f"still fails ({again.run.failure})" + ("" if again.exact else ", in another way"),
+        "fixed": f"is fixed ({again.run.failure} before)",
+        "changed": f"has changed: it was {again.run.failure}, and now is {now}",
+    }
+    console.print(f"{again.path} {how[again.status]}")
+
+
+def _print_inert(console: Console, report: SweepReport) -> None:
+    if report.is_inert and report.inert is not None:
+        console.print("\nthe plan of faults did nothing in any run", style="bold")
+        console.print(textwrap.indent(report.inert.problem or "", "  "))
+
+
+def _print_finding(
+    console: Console, report: SweepReport, finding: Finding, params: Mapping[str, Any]
+) -> None:
+    first = finding.failures.first
+    console.print(f"\n{finding.failures.failure}, first with seed {first.seed}", style="bold")
+    lines = (first.problem or "").splitlines()
+    shown = [*lines[:_LONG], *(["..."] if len(lines) > _LONG else [])]
+    console.print(textwrap.indent("\n".join(shown), "  "))
+    if finding.story:
+        console.print("  the story:")
+        console.print(textwrap.indent(finding.story, "    "))
+    if finding.note is not None:
+        console.print(f"  {finding.note}")
+    if first.diverged is not None:
+        console.print("  it is another run in a fresh process:")
+        console.print(textwrap.indent(first.diverged, "    "))
+    console.print(f"  see it again with: {_command(report, finding, params)}")
+
+
+def _command(report: SweepReport, finding: Finding, params: Mapping[str, Any]) -> str:
+    if finding.path is not None:
+        return shlex.join(["ashtree", "replay", str(finding.path)])
+    given = [
+        part
+        for name, value in params.items()
+        for part in ("--params", f"{name}={msgspec.json.encode(value).decode()}")
+    ]
+    seed = str(finding.failures.first.seed)
+    return shlex.join(["ashtree", "simulate", report.scenario, "--seeds", seed, *given])

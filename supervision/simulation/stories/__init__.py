@@ -1,1 +1,0 @@
-"""Failed runs told in the words of their processes."""
