@@ -296,9 +296,9 @@ async def test_a_key_of_a_copy_that_is_not_running_raises(runtime: Runtime) -> N
 async def test_a_partition_address_cannot_be_registered(runtime: Runtime) -> None:
     await start(2)
     address = partition("echoes", 1)
-    with pytest.raises(TypeError, match="cannot be given to a process"):
+    with pytest.raises(TypeError, match="cannot be the name of a process"):
         await Echo.start(name=address)
-    with pytest.raises(TypeError, match="cannot be given to a process"):
+    with pytest.raises(TypeError, match="cannot be the name of a process"):
         register(address, which_partition("echoes", 1))
     with pytest.raises(TypeError):
         unregister(address)
