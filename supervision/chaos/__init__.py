@@ -48,7 +48,7 @@ from supervision.chaos.invariants.built_in import BUILT_IN
 from supervision.chaos.live.outcome import LiveOutcome
 from supervision.chaos.live.run import live, run_live
 from supervision.chaos.live.world import LiveWorld
-from supervision.chaos.reports.history_reader import read_history
+from supervision.chaos.reports.history import read_history
 from supervision.chaos.reports.measures import Measures, measure
 from supervision.chaos.reports.page import write_page
 

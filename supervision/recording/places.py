@@ -23,7 +23,7 @@ from actors.runtime import Runtime
 from supervision.events import CHILD_STARTING
 from supervision.recording.describe import describe, without_addresses
 
-__all__ = ["Place", "Places"]
+__all__ = ["Place", "Places", "component_of"]
 
 REMEMBERED = 10_000
 """Ended processes whose places are still known."""
@@ -34,14 +34,19 @@ class Place:
     """Where a process is, or was.
 
     Attributes:
-        path: of the process: `/top/room:lobby`.
-        incarnation: how many processes have had this path, this one included.
-        cause: the number of the last event that reached it, for a recorder.
-        held: how many faults hold a callback of it up now.
+        path: the path of the process, such as `/top/room:lobby`.
+        incarnation: the number of processes that have had this path, including this one.
+        role: the path that a replacement of this process has. For a process without a child id it has `*` in place of
+            the numbers of partitions, because the replacement may run in another partition.
+        pattern: the path with `*` in place of the numbers of partitions.
+        cause: the number of the last event that reached the process, for a recorder.
+        held: the number of faults that now hold up a callback of the process.
     """
 
     path: str
     incarnation: int
+    role: str
+    pattern: str
     cause: int | None = None
     held: int = 0
 
@@ -124,13 +129,16 @@ class Places(Instrument):
 
     def process_spawned(self, pid: Pid, parent: Pid, label: str) -> None:
         above = self.living.get(parent)
-        if parent in self._starting:
-            component = _text(self._starting.pop(parent))
-        else:
-            component = _unquoted(without_addresses(label))
+        has_id = parent in self._starting
+        id = self._starting.pop(parent) if has_id else None
+        component = component_of(id) if has_id else self._name_or_label(pid, label)
         path = f"{'' if above is None else above.path}/{component}"
+        # Only partitions have numbers as ids.
+        pattern = (
+            f"{'' if above is None else above.pattern}/{'*' if type(id) is int else component}"
+        )
         incarnation = self._incarnations[path] = self._incarnations.get(path, 0) + 1
-        self.living[pid] = Place(path, incarnation)
+        self.living[pid] = Place(path, incarnation, path if has_id else pattern, pattern)
 
     def process_exited(self, pid: Pid, reason: ExitReason) -> None:
         self._starting.pop(pid, None)
@@ -141,16 +149,17 @@ class Places(Instrument):
             if len(ended) > REMEMBERED:
                 del ended[next(iter(ended))]
 
+    def _name_or_label(self, pid: Pid, label: str) -> str:
+        info = self.runtime.process_info(pid)
+        name = None if info is None else info["name"]
+        return name if isinstance(name, str) else without_addresses(label)
+
     def _child_starting(
         self, event: tuple[str, ...], measurements: Mapping[str, Any], metadata: Mapping[str, Any]
     ) -> None:
         self._starting[metadata["supervisor"]] = metadata["id"]
 
 
-def _text(id: object) -> str:
+def component_of(id: object) -> str:
+    """Return the part of a path that stands for a child id."""
     return id if isinstance(id, str) else describe(id)
-
-
-def _unquoted(label: str) -> str:
-    """A name is text, mostly, and is shown in the quotes that it has in a program."""
-    return label[1:-1] if len(label) > 2 and label[0] == label[-1] == "'" else label

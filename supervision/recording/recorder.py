@@ -8,7 +8,7 @@ from json.encoder import encode_basestring
 from typing import Any
 
 from actors.exits import ExitReason
-from actors.instrumentation.instrument import Instrument
+from actors.instrumentation.instrument import Instrument, payload_of
 from actors.messages import Down, Exit
 from actors.refs import Pid
 from actors.runtime import Runtime
@@ -21,7 +21,8 @@ from supervision.events import (
     GAVE_UP,
 )
 from supervision.recording.describe import describe, without_addresses
-from supervision.recording.places import REMEMBERED, Place, Places
+from supervision.recording.places import REMEMBERED, Place, Places, component_of
+from supervision.recording.schema import exit_class, message_kind, transport_of
 from supervision.recording.trace import Trace
 
 __all__ = ["Recorder", "find_process", "place_among"]
@@ -52,7 +53,8 @@ class Recorder(Instrument):
         runtime: what to record.
         trace: where to.
         node: the number of the runtime in its world, from 0, or its label: `a`, the name of the node that it is in.
-        messages: whether messages are recorded, which are most of what happens.
+        messages: record messages too, which are most of the events.
+        host: the name of the node that the runtime is in, if it is in one.
 
     Attributes:
         places: where the processes are.
@@ -60,10 +62,13 @@ class Recorder(Instrument):
         because: the event that causes what is done from outside of all processes, while a tool does something.
     """
 
-    def __init__(self, runtime: Runtime, trace: Trace, node: int | str, *, messages: bool) -> None:
+    def __init__(
+        self, runtime: Runtime, trace: Trace, node: int | str, *, messages: bool, host: str = ""
+    ) -> None:
         self.runtime = runtime
         self.trace = trace
         self.node = node
+        self._host = {"host": host} if host else {}
         self.messages = messages
         # Not an instrument of its own: a process has its place before its spawning is recorded, and until its end is.
         self.places = Places(runtime, watch=False)
@@ -119,14 +124,20 @@ class Recorder(Instrument):
         place.cause = self._add(
             "spawned",
             pid,
-            {"parent": parent.number, "path": place.path, "inc": place.incarnation},
+            {
+                "parent": parent.number,
+                "path": place.path,
+                "inc": place.incarnation,
+                "role": place.role,
+                **self._host,
+            },
             above.cause if above else None,
         )
 
     def process_exited(self, pid: Pid, reason: ExitReason) -> None:
         place = self._living[pid]
         self._on_the_way.pop(pid, None)
-        fields = {"path": place.path, "inc": place.incarnation, "reason": describe(reason)}
+        fields = {"path": place.path, "inc": place.incarnation, **_reason(reason)}
         ended = self.ended
         ended[pid] = self._add("exited", pid, fields, place.cause)
         if len(ended) > REMEMBERED:
@@ -142,7 +153,7 @@ class Recorder(Instrument):
         caused = "" if cause is None else f',"cause":{cause}'
         number = self.trace.add_text(
             "sent",
-            f'"pid":{pid},"to":{receiver.number},"message":{quoted(describe(message))}{self._tail}{caused}',
+            f'"pid":{pid},"to":{receiver.number},{_message_text(message)}{self._tail}{caused}',
         )
         waiting = self._on_the_way.get(receiver)
         if waiting is None:
@@ -155,8 +166,8 @@ class Recorder(Instrument):
             return
         place = self._living.get(pid)
         cause = self._taken(pid, message)
-        # What a message says is written down once, where it was sent.
-        said = f',"message":{quoted(describe(message))}' if cause is None else ""
+        # A message is described once, where it was sent.
+        said = f",{_message_text(message)}" if cause is None else ""
         caused = "" if cause is None else f',"cause":{cause}'
         number = self.trace.add_text("received", f'"pid":{pid.number}{said}{self._tail}{caused}')
         if place is not None:
@@ -165,7 +176,7 @@ class Recorder(Instrument):
     def signal_sent(self, sender: Pid, receiver: Pid, reason: ExitReason, linked: bool) -> None:
         place = self._living.get(sender)
         cause = place.cause if place is not None else self.ended.get(sender, self.because)
-        fields = {"to": receiver.number, "reason": describe(reason), "linked": linked}
+        fields = {"to": receiver.number, **_reason(reason), "linked": linked}
         number = self._add("signal", sender, fields, cause)
         target = self._living.get(receiver)
         if target is not None:
@@ -193,10 +204,11 @@ class Recorder(Instrument):
     ) -> None:
         fields = {
             "id": describe(metadata["id"]),
+            "component": component_of(metadata["id"]),
             "child": None if metadata["pid"] is None else metadata["pid"].number,
         }
         if "reason" in metadata:
-            fields["reason"] = describe(metadata["reason"])
+            fields |= _reason(metadata["reason"])
         if "restarts" in measurements:
             fields["restarts"] = measurements["restarts"]
         supervisor = metadata["supervisor"]
@@ -206,19 +218,25 @@ class Recorder(Instrument):
     def _process_event(
         self, event: tuple[str, ...], measurements: Mapping[str, Any], metadata: Mapping[str, Any]
     ) -> None:
+        exception = metadata["exception"]
         fields = {
             "process": without_addresses(metadata["process"]),
-            "reason": describe(metadata["reason"]),
-            "error": describe(metadata["exception"]),
+            **_reason(metadata["reason"]),
+            "error": describe(exception),
+            "exception": None if exception is None else type(exception).__qualname__,
         }
         self._add(event[-1], metadata["pid"], fields, None)
 
     def _dead_letter(
         self, event: tuple[str, ...], measurements: Mapping[str, Any], metadata: Mapping[str, Any]
     ) -> None:
+        address, message = metadata["address"], metadata["message"]
         fields = {
-            "to": describe(metadata["address"]),
-            "message": describe(metadata["message"]),
+            "to": describe(address),
+            "to_pid": address.number if isinstance(address, Pid) else None,
+            "via": transport_of(message),
+            "message_kind": message_kind(message),
+            "message": describe(payload_of(message)),
         }
         self._add("dead_letter", None, fields, None)
 
@@ -229,6 +247,16 @@ class Recorder(Instrument):
         if cause is not None:
             event["cause"] = cause
         return self.trace.add(kind, event)
+
+
+def _reason(reason: ExitReason) -> dict[str, str]:
+    return {"reason": describe(reason), "exit": exit_class(reason)}
+
+
+def _message_text(message: Any) -> str:
+    """Return the fields of a message as `Trace.add_text` takes them."""
+    via, kind = transport_of(message), quoted(message_kind(message))
+    return f'"via":"{via}","message_kind":{kind},"message":{quoted(describe(payload_of(message)))}'
 
 
 def place_among(recorders: Iterable[Recorder], pid: Pid) -> tuple[Recorder, Place] | None:

@@ -23,8 +23,9 @@ from supervision.chaos.faults.kinds import Fault, Kill, plan_to_json
 from supervision.chaos.faults.moments import At
 from supervision.chaos.live.outcome import LiveOutcome
 from supervision.chaos.live.run import run_live
-from supervision.chaos.reports.history_reader import read_history
+from supervision.chaos.reports.history import read_history
 from supervision.chaos.reports.measures import PathMeasure, measure, percentile
+from supervision.recording.trace import read_lines
 from supervision.simulation import simulate
 from tests.integration.servers import ROOT
 from tests.patience import PATIENCE, wait_until
@@ -161,7 +162,7 @@ def test_the_command_writes_its_reports(ashtree: Command, tmp_path: Path) -> Non
     assert (report["seed"], report["verdict"]) == (3, "held")
     assert [fault["target"] for fault in report["plan"]] == [poller] * 2
     assert (tmp_path / "report.html").stat().st_size > 10_000
-    first, *_ = (tmp_path / "trace.ndjson").read_text().splitlines()
+    first, *_ = read_lines(tmp_path / "trace.ndjson")
     assert json.loads(first)["n"] == 0
 
 

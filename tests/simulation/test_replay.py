@@ -72,7 +72,7 @@ def test_the_debugger_opens_where_the_program_is_about_to_do_an_event(
 ) -> None:
     outcome = simulate(adds, 1)
     save_run(outcome, file)
-    number = event(outcome.trace, kind="sent", message="Cast(message=20)")
+    number = event(outcome.trace, kind="sent", via="cast", message="20")
     typing_in(monkeypatch, "p number", "continue")
     assert replay(file, at=number).digest == outcome.digest
     out = capsys.readouterr().out
@@ -87,7 +87,7 @@ def test_the_debugger_goes_on_from_there(
 ) -> None:
     outcome = simulate(adds, 1)
     save_run(outcome, file)
-    number = event(outcome.trace, kind="sent", message="Cast(message=300)")
+    number = event(outcome.trace, kind="sent", via="cast", message="300")
     typing_in(monkeypatch, "next", "p number + 1", "continue")
     assert replay(file, at=number).digest == outcome.digest
     out = capsys.readouterr().out

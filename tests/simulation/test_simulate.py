@@ -104,7 +104,8 @@ def test_the_trace_tells_what_happened_and_why() -> None:
     assert ended["path"] == "/Supervisor/1"
     received = json.loads(outcome.trace[ended["cause"]])
     assert received["kind"] == "received"
-    assert json.loads(outcome.trace[received["cause"]])["message"] == "Cast(message='crash')"
+    sent = json.loads(outcome.trace[received["cause"]])
+    assert (sent["via"], sent["message"]) == ("cast", "'crash'")
     assert events(outcome, "child_restarted")
     assert [json.loads(line)["n"] for line in outcome.trace] == list(range(outcome.events))
 

@@ -103,7 +103,7 @@ class Ledger:
             self._tell(planned, spot, {})
         else:
             planned.status, planned.why = "masked", why
-            self._event("fault_over", planned, spot, {})
+            self._event("fault_over", planned, spot, {"fault_event": planned.event})
 
     def missed(self, planned: Planned, why: str) -> None:
         """There is nothing to do a fault to."""

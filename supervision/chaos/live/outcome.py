@@ -12,7 +12,7 @@ from attrs import field, frozen
 from supervision.chaos.errors import ChaosFailed
 from supervision.chaos.faults.kinds import Fault
 from supervision.chaos.faults.report import FaultReport
-from supervision.chaos.reports.history_reader import read_history
+from supervision.chaos.reports.history import read_history
 from supervision.chaos.reports.measures import Measures, measure
 from supervision.chaos.reports.page import write_page
 

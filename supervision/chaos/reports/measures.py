@@ -14,16 +14,12 @@ from collections import Counter
 from collections.abc import Iterable
 
 import msgspec
+from attrs import define
 
-from supervision.chaos.reports.history import FaultMark, History, Letter, Life, kind_of_text
-from supervision.chaos.reports.steadiness import (
-    Broken,
-    SteadyMeasure,
-    broken_invariants,
-    steadiness,
-)
+from supervision.chaos.reports.history import FaultRecord, History, ProcessRecord
 
 __all__ = [
+    "Broken",
     "Bucket",
     "FaultMeasure",
     "Measures",
@@ -32,6 +28,7 @@ __all__ = [
     "PhaseMeasure",
     "ProcessMeasures",
     "RecoveryMeasures",
+    "SteadyMeasure",
     "measure",
     "percentile",
 ]
@@ -142,6 +139,32 @@ class PathMeasure(msgspec.Struct, frozen=True, kw_only=True):
     missing_seconds: float
 
 
+class SteadyMeasure(msgspec.Struct, frozen=True, kw_only=True):
+    """One steady-state check: for which share of the time it held.
+
+    `availability` is of all the time from the first answer on, `availability_during` of the phase with the faults;
+    `outages` is how often it ceased to hold, `longest_outage` and `outage_seconds` are how long it then took.
+    `problem` is what it last had to say, `holds_at_end` whether it held when the run was closed.
+    """
+
+    name: str
+    availability: float
+    availability_during: float | None
+    outages: int
+    outage_seconds: float
+    longest_outage: float
+    holds_at_end: bool
+    problem: str | None
+
+
+class Broken(msgspec.Struct, frozen=True, kw_only=True):
+    """An invariant that did not hold."""
+
+    name: str
+    seconds: float
+    problem: str
+
+
 class Measures(msgspec.Struct, frozen=True, kw_only=True):
     """All figures of one run. `problems` is empty if it went well: one sentence for each thing that did not."""
 
@@ -173,8 +196,12 @@ def measure(history: History) -> Measures:
     Args:
         history: of the run; from `read_history`.
     """
-    lives = [life for life in history.lives if not history.is_closing(life.born)]
-    ends = [life for life in lives if life.ended is not None and not history.is_closing(life.ended)]
+    processes = [process for process in history.processes if not history.is_closing(process.born)]
+    ends = [
+        process
+        for process in processes
+        if process.ended is not None and not history.is_closing(process.ended)
+    ]
     faults = [_fault(mark, history) for mark in history.faults]
     status = Counter(fault.status for fault in faults)
     blasts = [float(len(fault.took_along)) for fault in faults if fault.ended]
@@ -188,8 +215,8 @@ def measure(history: History) -> Measures:
         applied=status["applied"],
         masked=status["masked"],
         not_applicable=status["not_applicable"],
-        processes=_processes(history, lives, ends),
-        recovery=_recovery([life for life in ends if _is_trouble(life)]),
+        processes=_processes(history, processes, ends),
+        recovery=_recovery([process for process in ends if process.in_trouble]),
         messages=_messages(history, ends),
         blast_median=percentile(blasts, 0.5),
         blast_largest=int(max(blasts, default=0)),
@@ -216,18 +243,14 @@ def percentile(values: Iterable[float], share: float) -> float | None:
     return ordered[max(position, 1) - 1]
 
 
-def _is_trouble(life: Life) -> bool:
-    return life.fault is not None or life.crashed or life.reason == "Reason.KILLED"
-
-
-def _fault(mark: FaultMark, history: History) -> FaultMeasure:
+def _fault(mark: FaultRecord, history: History) -> FaultMeasure:
     first = mark.ended[0] if mark.ended else None
     times = [
-        life.back.born - life.ended
-        for life in mark.ended
-        if life.back is not None and life.ended is not None
+        process.back.born - process.ended
+        for process in mark.ended
+        if process.back is not None and process.ended is not None
     ]
-    others = [life.path for life in mark.ended if life is not first]
+    others = [process.path for process in mark.ended if process is not first]
     return FaultMeasure(
         seconds=mark.seconds,
         fault=mark.text,
@@ -243,15 +266,17 @@ def _fault(mark: FaultMark, history: History) -> FaultMeasure:
     )
 
 
-def _processes(history: History, lives: list[Life], ends: list[Life]) -> ProcessMeasures:
+def _processes(
+    history: History, processes: list[ProcessRecord], ends: list[ProcessRecord]
+) -> ProcessMeasures:
     kinds = Counter(e["kind"] for e in history.events if not history.is_closing(e["t"]))
     return ProcessMeasures(
-        started=len(lives),
+        started=len(processes),
         ended=len(ends),
-        ended_by_faults=sum(life.fault is not None for life in ends),
-        crashed=sum(life.crashed for life in ends),
-        killed=sum(life.reason == "Reason.KILLED" for life in ends),
-        troubled=sum(life.fault is None and _is_trouble(life) for life in ends),
+        ended_by_faults=sum(process.fault is not None for process in ends),
+        crashed=sum(process.crashed for process in ends),
+        killed=sum(process.killed for process in ends),
+        troubled=sum(process.fault is None and process.in_trouble for process in ends),
         restarted=kinds["child_restarted"],
         failed_starts=kinds["child_start_failed"],
         gave_up=kinds["gave_up"],
@@ -259,7 +284,7 @@ def _processes(history: History, lives: list[Life], ends: list[Life]) -> Process
     )
 
 
-def _recovery(troubles: list[Life]) -> RecoveryMeasures:
+def _recovery(troubles: list[ProcessRecord]) -> RecoveryMeasures:
     times = _times(troubles)
     bounds = (*_BOUNDS, None)
     counts = [0] * len(bounds)
@@ -275,27 +300,24 @@ def _recovery(troubles: list[Life]) -> RecoveryMeasures:
     )
 
 
-def _times(lives: list[Life]) -> list[float]:
-    return [after for life in lives if (after := life.recovered_after) is not None]
+def _times(processes: list[ProcessRecord]) -> list[float]:
+    return [after for process in processes if (after := process.recovered_after) is not None]
 
 
-def _messages(history: History, ends: list[Life]) -> MessageMeasures:
+def _messages(history: History, ends: list[ProcessRecord]) -> MessageMeasures:
     dead = [
-        kind_of_text(event["message"])
+        event["message_kind"]
         for event in history.events
         if event["kind"] == "dead_letter" and not history.is_closing(event["t"])
     ]
-    unread = [
-        letter.kind
-        for letter in history.letters
-        if letter.received is None and not letter.dropped and _ended_unread(letter, history)
-    ]
+    messages = history.messages
+    unread = [each.kind for each in messages if history.was_left_unread(each)]
     in_hand = _in_hand(history, ends)
-    dropped = [letter.kind for letter in history.letters if letter.dropped]
+    dropped = [each.kind for each in messages if each.dropped]
     kinds = Counter([*dead, *unread, *in_hand, *dropped])
     return MessageMeasures(
-        sent=len(history.letters),
-        received=sum(letter.received is not None for letter in history.letters),
+        sent=len(messages),
+        received=sum(each.received is not None for each in messages),
         lost=kinds.total(),
         to_the_dead=len(dead),
         in_mailboxes=len(unread),
@@ -306,54 +328,50 @@ def _messages(history: History, ends: list[Life]) -> MessageMeasures:
     )
 
 
-def _ended_unread(letter: Letter, history: History) -> bool:
-    receiver = letter.receiver
-    return (
-        receiver is not None
-        and receiver.ended is not None
-        and not history.is_closing(receiver.ended)
-    )
+def _in_hand(history: History, ends: list[ProcessRecord]) -> list[str]:
+    """Return the kinds of the messages that processes were handling when they ended.
 
-
-def _in_hand(history: History, ends: list[Life]) -> list[str]:
-    """Messages that a process was handling when it ended: those that led to its crash, or that a fault held up."""
+    The process crashed because of the message, or a fault held up the callback that handled it.
+    """
     events = {event["n"]: event for event in history.events}
-    letters = {letter.received_event: letter for letter in history.letters}
-    cut_short = {(e["pid"], e["fault"]) for e in history.events if e["kind"] == "fault_over"}
+    received = {message.received_event: message for message in history.messages}
+    faults = {fault.event: fault for fault in history.faults}
     kinds = []
-    for life in ends:
-        if life.ended_event is None:
+    for process in ends:
+        if process.ended_event is None:
             continue
-        handling = life.crashed
-        event = events.get(events[life.ended_event].get("cause", -1))
+        handling = process.crashed
+        event = events.get(events[process.ended_event].get("cause", -1))
         while event is not None and event["kind"] in {"exited", "fault", "fault_over", "signal"}:
-            if event.get("type") in _HOLDING:
-                is_hung = event["type"] == "hang"
-                handling = handling or is_hung or (event["pid"], event["fault"]) in cut_short
+            fault = faults.get(event["n"])
+            if fault is not None and fault.type in _HOLDING:
+                handling = handling or fault.type == "hang" or fault.cut_short
             event = events.get(event.get("cause", -1))
-        if event is not None and event["kind"] == "received" and event["pid"] == life.key[1]:
-            letter = letters.get(event["n"])
-            if handling and letter is not None:
-                kinds.append(letter.kind)
+        if event is not None and event["kind"] == "received" and event["pid"] == process.key[1]:
+            message = received.get(event["n"])
+            if handling and message is not None:
+                kinds.append(message.kind)
     return kinds
 
 
-def _paths(ends: list[Life]) -> list[PathMeasure]:
-    troubles: dict[str, list[Life]] = {}
-    for life in ends:
-        if _is_trouble(life):
-            troubles.setdefault(life.role, []).append(life)
+def _paths(ends: list[ProcessRecord]) -> list[PathMeasure]:
+    troubles: dict[str, list[ProcessRecord]] = {}
+    for process in ends:
+        if process.in_trouble:
+            troubles.setdefault(process.role, []).append(process)
     found = [
         PathMeasure(
             path=path,
-            ended=len(lives),
-            ended_by_faults=sum(life.fault is not None for life in lives),
-            median_back=percentile(_times(lives), 0.5),
-            longest_back=max(_times(lives), default=None),
-            restarted=sum(life.back is not None and life.back.restarted for life in lives),
-            missing_seconds=sum(life.recovered_after or 0.0 for life in lives),
+            ended=len(processes),
+            ended_by_faults=sum(process.fault is not None for process in processes),
+            median_back=percentile(_times(processes), 0.5),
+            longest_back=max(_times(processes), default=None),
+            restarted=sum(
+                process.back is not None and process.back.restarted for process in processes
+            ),
+            missing_seconds=sum(process.recovered_after or 0.0 for process in processes),
         )
-        for path, lives in troubles.items()
+        for path, processes in troubles.items()
     ]
     return sorted(found, key=lambda measure: (-measure.ended, measure.path))[:_MANY]
 
@@ -371,3 +389,73 @@ def _problems(history: History, steady: list[SteadyMeasure], broken: list[Broken
     ]
     problems += [event["problem"] for event in history.events if event["kind"] == "problem"]
     return list(dict.fromkeys(problems))
+
+
+# The steady state
+
+
+@define
+class _Span:
+    """A time in which a check gave one answer."""
+
+    begin: float
+    end: float
+    holds: bool
+    problem: str | None
+
+    def overlap(self, begin: float, end: float) -> float:
+        return max(0.0, min(self.end, end) - max(self.begin, begin))
+
+
+def steadiness(history: History) -> list[SteadyMeasure]:
+    """What each check of the steady state has answered over time."""
+    end = history.seconds if history.closing is None else history.closing
+    spans: dict[str, list[_Span]] = {}
+    for event in history.events:
+        if event["kind"] != "steady" or event["t"] > end:
+            continue
+        of_check = spans.setdefault(event["name"], [])
+        if of_check:
+            of_check[-1].end = event["t"]
+        of_check.append(_Span(event["t"], end, event["holds"], event.get("problem")))
+    during = next((phase for phase in history.phases if phase.name == "during"), None)
+    return [
+        _measure(name, of_check, None if during is None else (during.begin, during.end))
+        for name, of_check in spans.items()
+    ]
+
+
+def _measure(name: str, spans: list[_Span], during: tuple[float, float] | None) -> SteadyMeasure:
+    # What did not hold before it held for the first time is the boot, and no outage.
+    first = next((number for number, span in enumerate(spans) if span.holds), None)
+    counted = spans if first is None else spans[first:]
+    outages = [span for span in counted if not span.holds]
+    lengths = [span.end - span.begin for span in outages]
+    problems = [span.problem for span in counted if span.problem is not None]
+    return SteadyMeasure(
+        name=name,
+        availability=_share(counted, counted[0].begin, counted[-1].end),
+        availability_during=None if during is None else _share(counted, *during),
+        outages=len(outages),
+        outage_seconds=sum(lengths),
+        longest_outage=max(lengths, default=0.0),
+        holds_at_end=counted[-1].holds,
+        problem=problems[-1] if problems else None,
+    )
+
+
+def _share(spans: list[_Span], begin: float, end: float) -> float:
+    known = sum(span.overlap(begin, end) for span in spans)
+    held = sum(span.overlap(begin, end) for span in spans if span.holds)
+    if known == 0.0:
+        return 1.0 if spans[-1].holds else 0.0
+    return held / known
+
+
+def broken_invariants(history: History) -> list[Broken]:
+    """The invariants that broke, in the order in which they did."""
+    return [
+        Broken(name=event["name"], seconds=event["t"], problem=event["problem"])
+        for event in history.events
+        if event["kind"] == "invariant"
+    ]

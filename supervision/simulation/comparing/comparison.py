@@ -23,7 +23,7 @@ import msgspec
 from attrs import field, frozen
 
 from supervision.chaos.faults.plan import Plan
-from supervision.chaos.reports.history_reader import read_history
+from supervision.chaos.reports.history import read_history
 from supervision.chaos.reports.measures import measure
 from supervision.simulation.comparing.statistics import Paired, paired
 from supervision.simulation.comparing.svg import Panel, draw

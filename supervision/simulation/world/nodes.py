@@ -172,7 +172,8 @@ class Nodes:
         A task of the node that kills its own node has run until its next checkpoint, and never comes back from that.
         """
         node = self._running(name)
-        self._world.trace.add("node_killed", {"node": node.label, "power": power})
+        fields = {"node": node.label, "host": node.name, "power": power}
+        self._world.trace.add("node_killed", fields)
         silence(node.tasks, self._world_scope)
         self._scheduler.bury(node.tasks)
         self._down(node)

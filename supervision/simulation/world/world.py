@@ -233,9 +233,9 @@ class World:
         return SimulatedEnvironment(name, self._streams, now, self._record)
 
     def _record(self, runtime: Runtime, node: str | int) -> Recorder:
-        recorder = Recorder(runtime, self.trace, node, messages=self.knobs.messages)
-        self.recorders.append(recorder)
         name = "" if isinstance(node, int) else self.nodes.name_of(node)
+        recorder = Recorder(runtime, self.trace, node, messages=self.knobs.messages, host=name)
+        self.recorders.append(recorder)
         self.faults.add(runtime, recorder.places, node=name, recorder=recorder)
         # The last instrument: it hears of what was not held up or refused by another.
         self.watches.add(runtime, recorder.places)

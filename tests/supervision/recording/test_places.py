@@ -3,7 +3,7 @@
 import pytest
 
 from actors import KILL, Agent, GenServer, Pid, Runtime, is_alive, kill, send_exit, spawn, wait_exit
-from supervision import DynamicSupervisor, Supervisor, child_spec
+from supervision import DynamicSupervisor, PartitionSupervisor, Supervisor, child_spec
 from supervision.errors import ChildStartFailed
 from supervision.recording.places import REMEMBERED, Places
 from tests.supervision.workers import settle
@@ -144,3 +144,27 @@ async def test_of_those_that_have_ended_only_so_many_are_remembered(runtime: Run
     await settle()
     assert places.was_at(pid) is None
     assert places.living == {}
+
+
+async def test_a_replacement_may_come_back_in_another_partition_unless_it_has_an_id(
+    runtime: Runtime,
+) -> None:
+    places = Places(runtime)
+    rooms = DynamicSupervisor.child_spec(id="rooms")
+    await PartitionSupervisor.start(rooms, name="pool", partitions=2)
+    pid = places.find("/pool/1")
+    assert pid is not None
+    await DynamicSupervisor.start_child(pid, child_spec(Worker))
+    assert {place.path: place.role for place in places.living.values()} == {
+        "/pool": "/pool",
+        "/pool/0": "/pool/0",
+        "/pool/1": "/pool/1",
+        "/pool/1/Worker": "/pool/*/Worker",
+    }
+
+
+async def test_a_name_with_quotes_keeps_them_in_the_path(runtime: Runtime) -> None:
+    places = Places(runtime)
+    await Worker.start(name="'quoted'")
+    await Worker.start(name=("a", 1))
+    assert paths(places) == ["/'quoted'#1", "/('a', 1)#1"]

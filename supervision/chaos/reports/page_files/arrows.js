@@ -20,8 +20,8 @@ function drawMessages() {
 
 function wantsMessage(message, near, searched) {
   if (searched && view.found.has(message.index)) return true
-  if (view.hover?.life !== undefined && view.hover.life >= 0) {
-    if (message.from === view.hover.life || message.to === view.hover.life) return view.messages !== "none"
+  if (view.hover?.process !== undefined && view.hover.process >= 0) {
+    if (message.from === view.hover.process || message.to === view.hover.process) return view.messages !== "none"
   }
   if (view.messages === "all") return true
   if (view.messages === "none") return false
@@ -90,7 +90,7 @@ function drawBlast() {
     if (y === undefined || index === fault.target) continue
     pen.beginPath()
     pen.moveTo(xOf(fault.time), top)
-    pen.quadraticCurveTo(xOf(fault.time) - 24, (top + y) / 2, xOf(lives[index].ended), y)
+    pen.quadraticCurveTo(xOf(fault.time) - 24, (top + y) / 2, xOf(processes[index].ended), y)
     pen.stroke()
   }
 }

@@ -27,7 +27,7 @@ from supervision.chaos.faults.kinds import (
 )
 from supervision.chaos.faults.moments import At, On
 from supervision.chaos.injection.injector import Injector
-from supervision.chaos.reports.history_reader import read_history
+from supervision.chaos.reports.history import read_history
 from supervision.recording.places import Places
 from supervision.recording.trace import Trace
 from tests.supervision.workers import settle

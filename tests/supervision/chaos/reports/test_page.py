@@ -7,10 +7,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from supervision.chaos.reports.history_reader import read_history
+from supervision.chaos.reports.history import read_history
 from supervision.chaos.reports.measures import measure
-from supervision.chaos.reports.page import render_page, write_page
-from supervision.chaos.reports.page_data import MESSAGES_SHOWN, page_data
+from supervision.chaos.reports.page import MESSAGES_SHOWN, page_data, render_page, write_page
 from tests.supervision.chaos.traces import CRASH, HandMade
 
 HOSTILE = "</script><script>alert(1)</script><!--&\u2028"
@@ -40,7 +39,7 @@ class Page(HTMLParser):
 def crashing(label: str = "room") -> HandMade:
     trace = HandMade()
     trace.spawned(0, 1, f"/{label}")
-    trace.sent(1, 1, f"'{label}'")
+    trace.sent(1, 1, label)
     trace.fault(2, f"crash /{label}", pid=1, path=f"/{label}", type="crash")
     trace.exited(2, 1, CRASH)
     trace.spawned(3, 2, f"/{label}", inc=2)
@@ -77,7 +76,7 @@ def test_the_data_has_lives_faults_messages_and_notes() -> None:
     history = read_history(crashing().lines)
     data = page_data(history, measure(history))
     texts = data["texts"]
-    first, second = data["lives"]
+    first, second = data["processes"]
     path, incarnation, parent, born, ended, manner, reason, fault, back, *_ = first
     assert (texts[path], incarnation, parent, born, ended) == ("/room", 1, -1, 0, 2000)
     assert (manner, texts[reason], fault, back) == (2, CRASH, 0, 1)
@@ -97,7 +96,7 @@ def test_of_very_many_messages_a_share_is_shown_and_all_that_were_lost() -> None
     for number in range(MESSAGES_SHOWN + 10):
         sent = trace.sent(1, 2, f"{number}")
         if number % 1000 == 1:
-            trace.sent(1, 1, "'lost'")
+            trace.sent(1, 1, "lost")
         trace.received(1, 2, cause=sent)
     trace.exited(2, 1, CRASH)
     history = read_history(trace.lines)

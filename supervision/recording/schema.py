@@ -1,0 +1,176 @@
+"""The events of a trace: every kind, its fields and their types, and the version of this format.
+
+Every event has these fields:
+
+| field | type | meaning |
+|---|---|---|
+| `n` | int | number of the event, from 0; an event that was left out keeps its number |
+| `t` | float | seconds since the start of the run |
+| `round` | int | round of the scheduler; 0 in a live run |
+| `task` | int | number of the task that caused the event; 0 outside of tasks and in a live run |
+| `kind` | str | a key of `EVENTS` |
+
+Any event may also have `cause`, the number of the event that led to it, and `node`. `node` is the number of its
+runtime, or the label of its node (`a`, and `a#2` after a reboot). It is left out for the first runtime, number 0.
+
+An `exit` field has an exit class, see `exit_class`. Its neighbour `reason` is text for people. A program must not parse
+`reason`, `message`, `error` or any other text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, Final
+
+from actors.exits import Crash, ExitReason, Reason, Shutdown
+from actors.instrumentation.instrument import callback_for, payload_of
+from actors.messages import Down, Exit
+
+__all__ = [
+    "CLEAN_EXITS",
+    "EVENTS",
+    "SCHEMA_VERSION",
+    "exit_class",
+    "message_kind",
+    "transport_of",
+]
+
+SCHEMA_VERSION: Final = 1
+"""Version of the trace format. It grows when a field changes its meaning or disappears, and not for a new field."""
+
+CLEAN_EXITS: Final = frozenset(("normal", "shutdown", "shutdown_detail"))
+"""The exit classes for which a supervisor does not restart a transient child."""
+
+_KIND_LENGTH: Final = 40
+
+_MESSAGE: Final = {"via": str, "message_kind": str, "message": str}
+_CHILD: Final = {"pid": int, "id": str, "component": str, "child": int | None}
+_PROBLEM: Final = {"pid": int, "process": str, "reason": str, "exit": str, "error": str}
+_FAULT: Final = {
+    "pid": int | None,
+    "path": str,
+    "fault": str,
+    "type": str,
+    "status": str,
+    "inc?": int,
+    "why?": str,
+}
+_CONNECTION: Final = {"connection": int | str, "pid?": int | None}
+
+EVENTS: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
+    {
+        # Processes. `role` is the path with * in place of the numbers of partitions, for a process without a child id.
+        # `host` is the name of the node.
+        "spawned": {
+            "pid": int,
+            "parent": int,
+            "path": str,
+            "inc": int,
+            "role": str,
+            "host?": str,
+        },
+        "exited": {"pid": int, "path": str, "inc": int, "reason": str, "exit": str},
+        "signal": {"pid": int, "to": int, "reason": str, "exit": str, "linked": bool},
+        # `exception` is the class of the exception, or None if the exit carried no exception.
+        "crash": {**_PROBLEM, "exception": str | None},
+        "zombie": {**_PROBLEM, "exception": str | None},
+        "cleanup_failed": {**_PROBLEM, "exception": str | None},
+        # Messages. `via` is what `transport_of` returns. `message` is without the envelope of a call or a cast.
+        # A received message is described only if the event of its sending is not its cause.
+        "sent": {"pid": int | None, "to": int, **_MESSAGE},
+        "received": {"pid": int, "via?": str, "message_kind?": str, "message?": str},
+        "dead_letter": {"pid": None, "to": str, "to_pid": int | None, **_MESSAGE},
+        # Supervisors. `pid` is the supervisor, `component` the last part of the child's path if the id is part of it.
+        "child_started": _CHILD,
+        "child_restarted": {**_CHILD, "reason": str, "exit": str, "restarts": int},
+        "child_terminated": {**_CHILD, "reason": str, "exit": str},
+        "child_start_failed": {**_CHILD, "reason": str, "exit": str},
+        "child_stop_failed": {**_CHILD, "reason": str, "exit": str},
+        "gave_up": {**_CHILD, "reason": str, "exit": str, "restarts": int},
+        # Faults. `type` is the tag of the fault, `message` the number of the event that sent the affected message.
+        # `fault_event` is the number of the `fault` event that was masked later.
+        "fault": {**_FAULT, "message?": int},
+        "fault_over": {**_FAULT, "fault_event": int | None},
+        "heal": {"pid": None},
+        # Experiments and scenarios. `phase` is "before", "during", "after" or "closing". A note has further fields of
+        # its own, each of them text.
+        "phase": {"pid": None, "phase": str},
+        "steady": {"pid": None, "name": str, "holds": bool, "problem?": str},
+        "invariant": {"pid": None, "name": str, "problem": str},
+        "problem": {"pid?": None, "problem": str},
+        "note": {"text": str, "*": str},
+        "measure": {"name": str, "value": float},
+        "omitted": {"pid": None, "omitted": int},
+        # Connections: by number in a simulated world, by name on a live system. `pid` is the process that serves it.
+        "listening": {"host": str, "port": int},
+        "connected": {**_CONNECTION, "source?": str, "target?": str},
+        "serves": _CONNECTION,
+        "disconnected": _CONNECTION,
+        "reset": _CONNECTION,
+        "held": {**_CONNECTION, "direction": str},
+        "released": {**_CONNECTION, "direction": str},
+        "slowed": {**_CONNECTION, "rate": float | None},
+        "delayed": {**_CONNECTION, "seconds": float},
+        "data": {**_CONNECTION, "*": object},
+        "partition": {"from": str, "to": str},
+        "healed": {"ways": list},
+        # Nodes of a simulated world.
+        "node_started": {"node": str},
+        "node_killed": {"node": str, "host": str, "power": bool},
+        "node_skewed": {"node": str, "seconds": float},
+        "node_ended": {"node": str},
+    }
+)
+"""The fields of each kind of event, besides those that every event has. A name that ends with `?` may be missing."""
+
+
+def exit_class(reason: ExitReason) -> str:
+    """Return the class of an exit reason.
+
+        exit_class(KILLED)      # "killed"
+
+    Returns:
+        The value of a `Reason`, such as "normal" or "noproc"; "shutdown_detail" for a `Shutdown`; "crash" for a
+        `Crash`; "other" for any reason of an application's own.
+    """
+    if isinstance(reason, Reason):
+        return reason.value
+    if isinstance(reason, Crash):
+        return "crash"
+    return "shutdown_detail" if isinstance(reason, Shutdown) else "other"
+
+
+def message_kind(message: Any) -> str:
+    """Return a short name for a message, by which reports group messages.
+
+        message_kind(("join", "lobby"))      # "join"
+
+    Text is its own kind, and a tuple has the kind of its first item. Anything else has the name of its class, followed
+    by its `event` if it has one that is text.
+    """
+    content = payload_of(message)
+    while type(content) is tuple and content:
+        content = content[0]
+    if isinstance(content, str):
+        return content[:_KIND_LENGTH]
+    event = getattr(content, "event", None)
+    name = type(content).__qualname__
+    return f"{name} {event[:_KIND_LENGTH]}" if isinstance(event, str) else name
+
+
+def transport_of(message: Any) -> str:
+    """Return how a message travels: "call", "cast", "info", "exit", "down" or "system"."""
+    if type(message) is Exit:
+        return "exit"
+    if type(message) is Down:
+        return "down"
+    return _TRANSPORTS[callback_for(message)]
+
+
+_TRANSPORTS: Final = {
+    "handle_call": "call",
+    "handle_cast": "cast",
+    "handle_info": "info",
+    None: "system",
+}
