@@ -20,14 +20,8 @@ from actors.refs import Pid
 from actors.servers.gen_server import GenServer, Sender
 from actors.servers.results import Reply, Stop
 from supervision._core.deadlock import ask
-from supervision._core.dynamic import Pool, PoolSetup, TryAgain
-from supervision._core.requests import (
-    CountChildren,
-    StartDynamicChild,
-    TerminateDynamicChild,
-    WhichChildren,
-    refuse,
-)
+from supervision._core.dynamic import Pool
+from supervision._core.requests import refuse
 from supervision.backoff import Backoff, check_backoff
 from supervision.child_spec import (
     ChildCounts,
@@ -39,6 +33,14 @@ from supervision.child_spec import (
 )
 from supervision.errors import BadSupervisorOption
 from supervision.intensity import RestartIntensity
+from supervision.messages import (
+    CountChildren,
+    PoolSetup,
+    StartDynamicChild,
+    TerminateDynamicChild,
+    TryAgain,
+    WhichChildren,
+)
 from supervision.strategy import check_significance
 
 __all__ = ["DynamicSupervisor"]

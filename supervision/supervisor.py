@@ -29,17 +29,8 @@ from actors.refs import Pid
 from actors.servers.gen_server import GenServer, Sender
 from actors.servers.results import Reply, Stop
 from supervision._core.deadlock import ask
-from supervision._core.fixed import Setup, Tree, TryAgain
-from supervision._core.requests import (
-    CountChildren,
-    DeleteChild,
-    GetChildSpec,
-    RestartChild,
-    StartChild,
-    TerminateChild,
-    WhichChildren,
-    refuse,
-)
+from supervision._core.fixed import Tree
+from supervision._core.requests import refuse
 from supervision.backoff import Backoff, check_backoff
 from supervision.child_spec import (
     ChildCounts,
@@ -56,6 +47,17 @@ from supervision.errors import (
     SupervisionError,
 )
 from supervision.intensity import RestartIntensity
+from supervision.messages import (
+    CountChildren,
+    DeleteChild,
+    GetChildSpec,
+    RestartChild,
+    Setup,
+    StartChild,
+    TerminateChild,
+    TryAgain,
+    WhichChildren,
+)
 from supervision.strategy import (
     AutoShutdown,
     Strategy,

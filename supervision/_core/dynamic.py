@@ -9,17 +9,16 @@ from __future__ import annotations
 from typing import Any, final
 
 import trio
-from attrs import frozen
 
 from actors.exits import SHUTDOWN, ExitReason
 from actors.process import current_pid, is_alive, send
-from actors.refs import Pid, TimerRef
+from actors.refs import Pid
 from actors.servers.results import Stop
 from actors.timers import cancel_timer, send_after
 from supervision._core.children import Failed, start, stop, stop_together, stopped_as_asked
 from supervision._core.deadlock import Waiting
 from supervision._core.reports import Reports
-from supervision.backoff import Backoff, Delays
+from supervision.backoff import Delays
 from supervision.child_spec import (
     RESTARTING,
     ChildCounts,
@@ -31,19 +30,10 @@ from supervision.child_spec import (
 )
 from supervision.errors import ChildNotFound, MaxChildren
 from supervision.intensity import RestartIntensity
+from supervision.messages import PoolSetup, TryAgain
 from supervision.strategy import Fate, fate
 
-__all__ = ["Pool", "PoolSetup", "TryAgain"]
-
-
-@frozen(kw_only=True)
-class PoolSetup:
-    """A dynamic supervisor's options, checked."""
-
-    max_children: float
-    max_restarts: float
-    max_seconds: float
-    backoff: Backoff | None = None
+__all__ = ["Pool"]
 
 
 @final
@@ -65,17 +55,6 @@ class _Child:
         # Set while it is between two restarts; it is then known by the pid that it had before.
         self.retry: TryAgain | None = None
         self.delays: Delays | None = None
-
-
-class TryAgain:
-    """What a supervisor sends itself when a restart failed or has to wait, so that it answers others in between."""
-
-    __slots__ = ("pid", "reason", "timer")
-
-    def __init__(self, pid: Pid, reason: ExitReason) -> None:
-        self.pid = pid
-        self.reason = reason
-        self.timer: TimerRef | None = None
 
 
 @final
@@ -109,10 +88,10 @@ class Pool:
 
     async def try_again(self, message: TryAgain) -> Stop | None:
         """Try once more to restart a child, if that is still wanted."""
-        child = self._children.get(message.pid)
+        child = self._children.get(message.child)
         if child is None or child.retry is not message:
             return None
-        return await self._restart(child, message.pid, message.reason)
+        return await self._restart(child, message.child, message.reason)
 
     async def _restart(self, child: _Child, pid: Pid, reason: ExitReason) -> Stop | None:
         """Start a child again that had the pid `pid`, or give up."""

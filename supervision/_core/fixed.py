@@ -9,18 +9,17 @@ from collections.abc import Sequence
 from typing import Any, final
 
 import trio
-from attrs import define, frozen
 
 from actors.errors import AlreadyStarted
 from actors.exits import SHUTDOWN, ExitReason
 from actors.process import current_pid, is_alive, send
-from actors.refs import Pid, TimerRef
+from actors.refs import Pid
 from actors.servers.results import Stop
 from actors.timers import cancel_timer, send_after
 from supervision._core.children import Failed, start, stop, stopped_as_asked
 from supervision._core.deadlock import Waiting
 from supervision._core.reports import Reports
-from supervision.backoff import Backoff, Delays
+from supervision.backoff import Delays
 from supervision.child_spec import RESTARTING, ChildCounts, ChildInfo, ChildSpec
 from supervision.errors import (
     ChildAlreadyPresent,
@@ -32,38 +31,16 @@ from supervision.errors import (
     ChildStartFailed,
 )
 from supervision.intensity import RestartIntensity
+from supervision.messages import Setup, TryAgain
 from supervision.strategy import (
-    AutoShutdown,
     Fate,
-    Strategy,
     check_significance,
     ends_supervisor,
     fate,
     plan_restart,
 )
 
-__all__ = ["Setup", "Tree", "TryAgain"]
-
-
-@frozen(kw_only=True)
-class Setup:
-    """A supervisor's children and options, checked."""
-
-    specs: tuple[ChildSpec, ...]
-    strategy: Strategy
-    auto_shutdown: AutoShutdown
-    max_restarts: float
-    max_seconds: float
-    backoff: Backoff | None = None
-
-
-@define(eq=False)
-class TryAgain:
-    """What a supervisor sends itself when a restart failed or has to wait, so that it answers others in between."""
-
-    id: Any
-    reason: ExitReason
-    timer: TimerRef | None = None
+__all__ = ["Tree"]
 
 
 @final
@@ -134,7 +111,7 @@ class Tree:
 
     async def try_again(self, message: TryAgain) -> Stop | None:
         """Try once more to restart a child, if that is still wanted."""
-        child = self._children.get(message.id)
+        child = self._children.get(message.child)
         if child is None or child.retry is not message:
             return None
         return await self._restart(child, message.reason)

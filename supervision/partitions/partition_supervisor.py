@@ -23,10 +23,10 @@ from actors.refs import Pid
 from actors.servers.gen_server import Sender
 from actors.servers.results import Reply
 from supervision._core.deadlock import ask
-from supervision._core.requests import ResizePartitions
 from supervision.backoff import Backoff
 from supervision.child_spec import ChildSpec, RestartType, Supervised, child_spec
 from supervision.errors import BadSupervisorOption, ChildNotFound, SupervisionError
+from supervision.messages import ResizePartitions
 from supervision.partitions.partition import Table, keep, require
 from supervision.strategy import Strategy
 from supervision.supervisor import Supervisor

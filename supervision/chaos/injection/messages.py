@@ -14,8 +14,6 @@ import trio
 
 from actors.instrumentation.instrument import callback_for, deliver
 from actors.refs import Pid
-from supervision._core import dynamic as _pool
-from supervision._core import fixed as _tree
 from supervision.chaos.faults.kinds import (
     DelayMessage,
     DropMessage,
@@ -28,6 +26,7 @@ from supervision.chaos.injection.agenda import Agenda
 from supervision.chaos.injection.junk import Junk
 from supervision.chaos.injection.ledger import Ledger, Planned
 from supervision.chaos.injection.site import Site, Spot, fits
+from supervision.messages import TryAgain
 
 __all__ = ["MessageFaults"]
 
@@ -35,7 +34,7 @@ PATIENCE = 1.0
 """Seconds that a message waits for another one to overtake it."""
 
 # What supervisors remind themselves with, by a timer: lost, it would be a mistake of ours and not of a network.
-_OWN = (Junk, _pool.TryAgain, _tree.TryAgain)
+_OWN = (Junk, TryAgain)
 
 
 class _Held:

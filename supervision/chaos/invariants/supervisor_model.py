@@ -18,16 +18,6 @@ from actors.instrumentation.telemetry import Event
 from actors.messages import Exit
 from actors.refs import Pid
 from actors.runtime import Runtime
-from supervision._core.dynamic import PoolSetup
-from supervision._core.dynamic import TryAgain as TryPoolAgain
-from supervision._core.fixed import Setup, TryAgain
-from supervision._core.requests import (
-    DeleteChild,
-    StartChild,
-    StartDynamicChild,
-    TerminateChild,
-    TerminateDynamicChild,
-)
 from supervision.chaos.invariants.base import Feed, Invariant
 from supervision.child_spec import ChildSpec, RestartType
 from supervision.events import (
@@ -37,6 +27,16 @@ from supervision.events import (
     CHILD_STARTING,
     CHILD_TERMINATED,
     GAVE_UP,
+)
+from supervision.messages import (
+    DeleteChild,
+    PoolSetup,
+    Setup,
+    StartChild,
+    StartDynamicChild,
+    TerminateChild,
+    TerminateDynamicChild,
+    TryAgain,
 )
 
 __all__ = ["Forest", "Kid", "Shadow", "Supervised"]
@@ -216,10 +216,9 @@ class Forest(Feed):
             pivot = shadow.by_pid.get(message.pid)
             if pivot is not None and not pivot.again:
                 doing = "ended"
-        elif callback == "handle_info" and type(message) in (TryAgain, TryPoolAgain):
-            pivot = (
-                shadow.by_pid.get(message.pid) if shadow.dynamic else shadow.kids.get(message.id)
-            )
+        elif callback == "handle_info" and type(message) is TryAgain:
+            known: Mapping[Any, Kid] = shadow.by_pid if shadow.dynamic else shadow.kids
+            pivot = known.get(message.child)
             if pivot is not None and pivot.again:
                 doing = "again"
         shadow.doing, shadow.since, shadow.request = doing, trio.current_time(), message

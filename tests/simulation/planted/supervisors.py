@@ -16,12 +16,13 @@ from supervision import strategy as strategies
 from supervision._core import fixed as _tree
 from supervision._core.children import Failed
 from supervision._core.children import start as start_child
-from supervision._core.fixed import Tree, TryAgain
+from supervision._core.fixed import Tree
 from supervision.chaos.faults.kinds import Crash, Fault, Kill, Slow
 from supervision.chaos.faults.moments import At, On
 from supervision.chaos.faults.plan import Storm
 from supervision.child_spec import ChildSpec
 from supervision.intensity import RestartIntensity
+from supervision.messages import TryAgain
 from supervision.simulation.scenario import scenario
 from supervision.simulation.world.world import World
 from supervision.strategy import Plan
@@ -181,7 +182,7 @@ async def _leave_when_full() -> None:
 
 
 async def _unconditionally(self: Tree, message: TryAgain) -> Any:
-    child = self._children.get(message.id)
+    child = self._children.get(message.child)
     return None if child is None else await self._restart(child, message.reason)
 
 

@@ -1,0 +1,156 @@
+"""Start arguments and messages of supervisors, for code that watches them.
+
+An `Instrument` sees these in the callbacks of a supervisor: a setup in `init`, a request in `handle_call`, a
+`TryAgain` in `handle_info`. Programs do not send them. They use the functions of the supervisor classes.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from attrs import define, frozen
+
+from actors.exits import ExitReason
+from actors.refs import Pid, TimerRef
+from supervision.backoff import Backoff
+from supervision.child_spec import ChildSpec
+from supervision.strategy import AutoShutdown, Strategy
+
+__all__ = [
+    "CountChildren",
+    "DeleteChild",
+    "GetChildSpec",
+    "OneChild",
+    "PoolSetup",
+    "ResizePartitions",
+    "RestartChild",
+    "Setup",
+    "StartChild",
+    "StartDynamicChild",
+    "TerminateChild",
+    "TerminateDynamicChild",
+    "TryAgain",
+    "WhichChildren",
+]
+
+
+# Arguments of `init`
+
+
+@frozen(kw_only=True)
+class Setup:
+    """The checked children and options of a `Supervisor`."""
+
+    specs: tuple[ChildSpec, ...]
+    strategy: Strategy
+    auto_shutdown: AutoShutdown
+    max_restarts: float
+    max_seconds: float
+    backoff: Backoff | None = None
+
+
+@frozen(kw_only=True)
+class PoolSetup:
+    """The checked options of a `DynamicSupervisor`."""
+
+    max_children: float
+    max_restarts: float
+    max_seconds: float
+    backoff: Backoff | None = None
+
+
+# Requests that every supervisor answers
+
+
+@define
+class WhichChildren:
+    """List the children."""
+
+
+@define
+class CountChildren:
+    """Count the children."""
+
+
+# Requests to supervisors whose children have ids
+
+
+@define
+class StartChild:
+    """Add a child and start it."""
+
+    spec: ChildSpec
+
+
+@define
+class OneChild:
+    """A request about the child with this id."""
+
+    id: Any
+
+
+class TerminateChild(OneChild):
+    """Stop the child."""
+
+
+class RestartChild(OneChild):
+    """Start the child again."""
+
+
+class DeleteChild(OneChild):
+    """Forget the child."""
+
+
+class GetChildSpec(OneChild):
+    """Return the spec of the child."""
+
+
+@define
+class ResizePartitions:
+    """Change the number of partitions."""
+
+    partitions: int
+
+
+# Requests to dynamic supervisors
+
+
+class StartDynamicChild:
+    """Start a child with further arguments.
+
+    Not an attrs class: a dynamic supervisor gets one for every child, and this is faster to make.
+    """
+
+    __slots__ = ("extra", "spec")
+
+    def __init__(self, spec: ChildSpec, extra: tuple[Any, ...]) -> None:
+        self.spec = spec
+        self.extra = extra
+
+    def __repr__(self) -> str:
+        return f"start_child({self.spec.id!r})"
+
+
+@define
+class TerminateDynamicChild:
+    """Stop the child with this pid."""
+
+    pid: Pid
+
+
+# What supervisors send to themselves
+
+
+@define(eq=False)
+class TryAgain:
+    """Restart a child whose restart failed or has to wait.
+
+    A supervisor sends it to itself, so that it answers other messages in between.
+    """
+
+    child: Any
+    """The id of the child; under a dynamic supervisor the pid that it had before."""
+    reason: ExitReason
+    """The reason that the child ended with, or that its restart failed with."""
+    timer: TimerRef | None = None
+    """The timer of the wait, if there is a backoff."""
