@@ -9,13 +9,7 @@ from typing import Final, Literal, TypeAlias
 from supervision.chaos.invariants.base import Invariant
 from supervision.chaos.invariants.names import Names
 from supervision.chaos.invariants.processes import Calls, DeadHandleNothing, Monitors
-from supervision.chaos.invariants.trees import (
-    Intensity,
-    NoOrphan,
-    OneIncarnation,
-    RestartOrder,
-    ShutdownOrder,
-)
+from supervision.chaos.invariants.trees import NoOrphan, OneIncarnation
 
 __all__ = ["BUILT_IN", "Chosen", "choose", "offer"]
 
@@ -25,9 +19,6 @@ _made: dict[str, type[Invariant]] = {
         NoOrphan,
         OneIncarnation,
         Names,
-        RestartOrder,
-        ShutdownOrder,
-        Intensity,
         Monitors,
         DeadHandleNothing,
         Calls,

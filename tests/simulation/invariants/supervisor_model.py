@@ -1,6 +1,6 @@
 """What each supervisor should be doing, told from what happens to it, and from nothing that it says of itself.
 
-A *shadow* knows what a supervisor was set up with, which children it was asked to have, in which order, and what it is
+A *model* knows what a supervisor was set up with, which children it was asked to have, in which order, and what it is
 doing now: the callback that it runs, and for which child. Supervisors tell when they begin to start a child, and which
 process it became; all else (who ended, when and why, whom the supervisor told to stop) is what the runtime shows.
 """
@@ -39,7 +39,7 @@ from supervision.messages import (
     TryAgain,
 )
 
-__all__ = ["Forest", "Kid", "Shadow", "Supervised"]
+__all__ = ["ChildModel", "Supervised", "SupervisorModel", "SupervisorModels"]
 
 Measures: TypeAlias = Mapping[str, Any]
 
@@ -49,7 +49,7 @@ again; stops; anything else."""
 
 
 @define(eq=False)
-class Kid:
+class ChildModel:
     """One child, as its supervisor should know it."""
 
     id: Any
@@ -72,7 +72,7 @@ class Kid:
 
 
 @define(eq=False)
-class Shadow:
+class SupervisorModel:
     """One supervisor.
 
     Attributes:
@@ -86,11 +86,11 @@ class Shadow:
 
     pid: Pid
     setup: Setup | PoolSetup
-    kids: dict[Any, Kid] = field(factory=dict)
-    by_pid: dict[Pid, Kid] = field(factory=dict)
+    children: dict[Any, ChildModel] = field(factory=dict)
+    by_pid: dict[Pid, ChildModel] = field(factory=dict)
     doing: Doing = "boot"
     since: float = 0.0
-    pivot: Kid | None = None
+    pivot: ChildModel | None = None
     reason: ExitReason = None
     wanted: bool = False
     group: tuple[Any, ...] = ()
@@ -99,7 +99,7 @@ class Shadow:
     gave_up: bool = False
     request: Any = None
     # The child whose start has begun, until it is known how that went.
-    starting: Kid | None = None
+    starting: ChildModel | None = None
     # Processes that it has spawned and that have ended before they were anybody.
     unclaimed: dict[Pid, ExitReason] = field(factory=dict)
 
@@ -113,14 +113,14 @@ class Shadow:
         """Who is restarted with a child."""
         return "one_for_one" if isinstance(self.setup, PoolSetup) else self.setup.strategy
 
-    def group_of(self, pivot: Kid) -> tuple[Any, ...]:
+    def group_of(self, pivot: ChildModel) -> tuple[Any, ...]:
         """Who is to be started, in order, when `pivot` is started again."""
         if self.dynamic or self.strategy == "one_for_one":
             return (pivot.id,)
-        ids = list(self.kids)
+        ids = list(self.children)
         first = ids.index(pivot.id) if self.strategy == "rest_for_one" else 0
         return tuple(
-            id for id in ids[first:] if id == pivot.id or self.kids[id].restart != "temporary"
+            id for id in ids[first:] if id == pivot.id or self.children[id].restart != "temporary"
         )
 
     def restarts(self) -> bool:
@@ -130,20 +130,20 @@ class Shadow:
         return self.doing == "ended" and self.wanted and self.setup.backoff is None
 
 
-class Forest(Feed):
-    """The shadows of the supervisors that were started since it began, and what they do, for its listeners.
+class SupervisorModels(Feed):
+    """The models of the supervisors that were started since it began, and what they do, for its listeners.
 
     Attributes:
-        shadows: of the living supervisors.
+        models: of the living supervisors.
     """
 
     listeners: list[Supervised]
 
     def __init__(self, runtime: Runtime) -> None:
         super().__init__(runtime)
-        self.shadows: dict[Pid, Shadow] = {}
+        self.models: dict[Pid, SupervisorModel] = {}
         # For each process that a supervisor has spawned: that supervisor.
-        self._above: dict[Pid, Shadow] = {}
+        self._above: dict[Pid, SupervisorModel] = {}
         attach = runtime.telemetry.attach
         self._detach = [
             attach(CHILD_STARTING, self._starting),
@@ -157,7 +157,7 @@ class Forest(Feed):
     def add(self, invariant: Invariant) -> None:
         super().add(invariant)
         if isinstance(invariant, Supervised):
-            invariant.shadows = self.shadows
+            invariant.models = self.models
 
     def close(self) -> None:
         for detach in self._detach:
@@ -166,213 +166,213 @@ class Forest(Feed):
     # What the runtime shows
 
     def callback_started(self, pid: Pid, callback: str, message: Any) -> None:
-        shadow = self.shadows.get(pid)
-        if shadow is not None:
-            self._is_done(shadow, crashed=callback == "terminate" and type(message) is Crash)
-            self._begins(shadow, callback, message)
+        model = self.models.get(pid)
+        if model is not None:
+            self._is_done(model, crashed=callback == "terminate" and type(message) is Crash)
+            self._begins(model, callback, message)
         elif callback == "init":
             setup = next((each for each in message if type(each) in (Setup, PoolSetup)), None)
             if setup is not None:
-                self.shadows[pid] = Shadow(pid, setup, since=trio.current_time())
+                self.models[pid] = SupervisorModel(pid, setup, since=trio.current_time())
 
     def process_spawned(self, pid: Pid, parent: Pid, label: str) -> None:
-        shadow = self.shadows.get(parent)
-        if shadow is not None:
-            self._above[pid] = shadow
-            if shadow.dynamic:
-                self._starts(shadow, None)
+        model = self.models.get(parent)
+        if model is not None:
+            self._above[pid] = model
+            if model.dynamic:
+                self._starts(model, None)
 
     def process_exited(self, pid: Pid, reason: ExitReason) -> None:
         above = self._above.pop(pid, None)
         if above is not None:
-            kid = above.by_pid.get(pid)
-            if kid is not None:
-                kid.alive, kid.reason = False, reason
+            child = above.by_pid.get(pid)
+            if child is not None:
+                child.alive, child.reason = False, reason
             else:
                 above.unclaimed[pid] = reason
-        shadow = self.shadows.pop(pid, None)
-        if shadow is not None:
+        model = self.models.pop(pid, None)
+        if model is not None:
             for each in self.listeners:
-                each.ends(shadow, reason)
+                each.ends(model, reason)
 
     def signal_sent(self, sender: Pid, receiver: Pid, reason: ExitReason, linked: bool) -> None:
-        shadow = None if linked else self.shadows.get(sender)
-        kid = None if shadow is None else shadow.by_pid.get(receiver)
-        if shadow is not None and kid is not None:
+        model = None if linked else self.models.get(sender)
+        child = None if model is None else model.by_pid.get(receiver)
+        if model is not None and child is not None:
             for each in self.listeners:
-                each.stops(shadow, kid)
+                each.stops(model, child)
 
     # What a supervisor does
 
-    def _begins(self, shadow: Shadow, callback: str, message: Any) -> None:
+    def _begins(self, model: SupervisorModel, callback: str, message: Any) -> None:
         doing: Doing = "other"
-        pivot: Kid | None = None
+        pivot: ChildModel | None = None
         if callback == "handle_call":
             doing = "request"
-            _note_request(shadow, message)
+            _note_request(model, message)
         elif callback == "terminate":
             doing = "terminate"
         elif callback == "handle_info" and type(message) is Exit:
-            pivot = shadow.by_pid.get(message.pid)
+            pivot = model.by_pid.get(message.pid)
             if pivot is not None and not pivot.again:
                 doing = "ended"
         elif callback == "handle_info" and type(message) is TryAgain:
-            known: Mapping[Any, Kid] = shadow.by_pid if shadow.dynamic else shadow.kids
+            known: Mapping[Any, ChildModel] = model.by_pid if model.dynamic else model.children
             pivot = known.get(message.child)
             if pivot is not None and pivot.again:
                 doing = "again"
-        shadow.doing, shadow.since, shadow.request = doing, trio.current_time(), message
-        shadow.pivot = pivot if doing in ("ended", "again") else None
-        shadow.group = () if shadow.pivot is None else shadow.group_of(shadow.pivot)
+        model.doing, model.since, model.request = doing, trio.current_time(), message
+        model.pivot = pivot if doing in ("ended", "again") else None
+        model.group = () if model.pivot is None else model.group_of(model.pivot)
         if pivot is not None:
-            shadow.reason, shadow.wanted = pivot.reason, pivot.comes_back
-            for id in shadow.group:
+            model.reason, model.wanted = pivot.reason, pivot.comes_back
+            for id in model.group:
                 # Those that waited to be tried again by themselves wait no more.
-                if id in shadow.kids and id != pivot.id and shadow.wanted:
-                    shadow.kids[id].again = False
-        shadow.starts, shadow.failed = [], False
+                if id in model.children and id != pivot.id and model.wanted:
+                    model.children[id].again = False
+        model.starts, model.failed = [], False
 
-    def _is_done(self, shadow: Shadow, *, crashed: bool) -> None:
-        _resolve(shadow)
-        shadow.unclaimed.clear()
+    def _is_done(self, model: SupervisorModel, *, crashed: bool) -> None:
+        _resolve(model)
+        model.unclaimed.clear()
         for each in self.listeners:
-            each.is_done(shadow, crashed)
-        pivot = shadow.pivot
-        if shadow.doing == "ended" and pivot is not None and shadow.wanted:
+            each.is_done(model, crashed)
+        pivot = model.pivot
+        if model.doing == "ended" and pivot is not None and model.wanted:
             # With a backoff it is started later.
-            pivot.again = pivot.again or shadow.setup.backoff is not None
-        if shadow.doing == "request" and type(shadow.request) is DeleteChild:
-            kid = shadow.kids.get(shadow.request.id)
-            if kid is not None and kid.pid is None and not kid.again:
-                del shadow.kids[kid.id]
+            pivot.again = pivot.again or model.setup.backoff is not None
+        if model.doing == "request" and type(model.request) is DeleteChild:
+            child = model.children.get(model.request.id)
+            if child is not None and child.pid is None and not child.again:
+                del model.children[child.id]
 
-    def _starts(self, shadow: Shadow, id: Any) -> None:
-        shadow.starts.append(id)
+    def _starts(self, model: SupervisorModel, id: Any) -> None:
+        model.starts.append(id)
         for each in self.listeners:
-            each.starts(shadow, id)
+            each.starts(model, id)
 
     # What supervisors say
 
     def _starting(self, event: Event, measurements: Measures, metadata: Measures) -> None:
-        shadow = self.shadows.get(metadata["supervisor"])
-        if shadow is None:
+        model = self.models.get(metadata["supervisor"])
+        if model is None:
             return
-        _resolve(shadow)
+        _resolve(model)
         id = metadata["id"]
-        kid = shadow.kids.get(id)
-        shadow.starting = kid = Kid(id, _restart_of(shadow, id)) if kid is None else kid
-        kid.again = False
-        self._starts(shadow, id)
+        child = model.children.get(id)
+        model.starting = child = ChildModel(id, _restart_of(model, id)) if child is None else child
+        child.again = False
+        self._starts(model, id)
 
     def _started(self, event: Event, measurements: Measures, metadata: Measures) -> None:
-        shadow = self.shadows.get(metadata["supervisor"])
-        if shadow is None:
+        model = self.models.get(metadata["supervisor"])
+        if model is None:
             return
         id, pid = metadata["id"], metadata["pid"]
-        if shadow.dynamic:
-            known = shadow.pivot if event is CHILD_RESTARTED else None
+        if model.dynamic:
+            known = model.pivot if event is CHILD_RESTARTED else None
         else:
-            known = shadow.starting
+            known = model.starting
             if known is None or known.id != id:
-                known = shadow.kids.get(id)
-            shadow.starting = None
-        kid = Kid(id, _restart_of(shadow, id)) if known is None else known
-        if not shadow.dynamic:
-            shadow.kids.setdefault(id, kid)
-        before = kid.last if kid.alive else None
-        if kid.last is not None:
-            shadow.by_pid.pop(kid.last, None)
-        kid.pid = kid.last = pid
-        kid.again = False
-        kid.alive = pid not in shadow.unclaimed
-        kid.reason = shadow.unclaimed.pop(pid, None)
-        shadow.by_pid[pid] = kid
+                known = model.children.get(id)
+            model.starting = None
+        child = ChildModel(id, _restart_of(model, id)) if known is None else known
+        if not model.dynamic:
+            model.children.setdefault(id, child)
+        before = child.last if child.alive else None
+        if child.last is not None:
+            model.by_pid.pop(child.last, None)
+        child.pid = child.last = pid
+        child.again = False
+        child.alive = pid not in model.unclaimed
+        child.reason = model.unclaimed.pop(pid, None)
+        model.by_pid[pid] = child
         for each in self.listeners:
-            each.runs(shadow, kid, before)
+            each.runs(model, child, before)
 
     def _start_failed(self, event: Event, measurements: Measures, metadata: Measures) -> None:
-        shadow = self.shadows.get(metadata["supervisor"])
-        if shadow is None:
+        model = self.models.get(metadata["supervisor"])
+        if model is None:
             return
-        kid = shadow.pivot if shadow.dynamic else shadow.kids.get(metadata["id"])
-        shadow.starting = None
+        child = model.pivot if model.dynamic else model.children.get(metadata["id"])
+        model.starting = None
         if metadata["restart"]:
-            if shadow.dynamic and not shadow.starts:
+            if model.dynamic and not model.starts:
                 # It failed before there was a process.
-                self._starts(shadow, None)
-            shadow.failed = True
-            if kid is not None:
-                kid.again = True
+                self._starts(model, None)
+            model.failed = True
+            if child is not None:
+                child.again = True
 
     def _terminated(self, event: Event, measurements: Measures, metadata: Measures) -> None:
-        shadow = self.shadows.get(metadata["supervisor"])
-        kid = None if shadow is None else shadow.by_pid.get(metadata["pid"])
-        if shadow is None or kid is None:
+        model = self.models.get(metadata["supervisor"])
+        child = None if model is None else model.by_pid.get(metadata["pid"])
+        if model is None or child is None:
             return
-        kid.pid = None
-        if kid.restart == "temporary":
-            shadow.kids.pop(kid.id, None)
-        if metadata["stopped"] or not (shadow.dynamic and kid.comes_back):
-            del shadow.by_pid[metadata["pid"]]
-            kid.last = None
+        child.pid = None
+        if child.restart == "temporary":
+            model.children.pop(child.id, None)
+        if metadata["stopped"] or not (model.dynamic and child.comes_back):
+            del model.by_pid[metadata["pid"]]
+            child.last = None
 
     def _gave_up(self, event: Event, measurements: Measures, metadata: Measures) -> None:
-        shadow = self.shadows.get(metadata["supervisor"])
-        if shadow is not None:
-            shadow.gave_up = True
+        model = self.models.get(metadata["supervisor"])
+        if model is not None:
+            model.gave_up = True
             for each in self.listeners:
-                each.gives_up(shadow)
+                each.gives_up(model)
 
 
-def _resolve(shadow: Shadow) -> None:
+def _resolve(model: SupervisorModel) -> None:
     """A start that neither gave a process nor failed: the child did not want to run, and is kept nevertheless."""
-    kid, shadow.starting = shadow.starting, None
-    if kid is not None and kid.restart != "temporary":
-        shadow.kids.setdefault(kid.id, kid)
+    child, model.starting = model.starting, None
+    if child is not None and child.restart != "temporary":
+        model.children.setdefault(child.id, child)
 
 
-def _note_request(shadow: Shadow, request: Any) -> None:
+def _note_request(model: SupervisorModel, request: Any) -> None:
     """Whom somebody wants stopped is not tried again."""
-    kid = None
+    child = None
     if type(request) is TerminateChild:
-        kid = shadow.kids.get(request.id)
+        child = model.children.get(request.id)
     elif type(request) is TerminateDynamicChild:
-        kid = shadow.by_pid.get(request.pid)
-    if kid is not None:
-        kid.again = False
+        child = model.by_pid.get(request.pid)
+    if child is not None:
+        child.again = False
 
 
-def _restart_of(shadow: Shadow, id: Any) -> RestartType:
+def _restart_of(model: SupervisorModel, id: Any) -> RestartType:
     """The restart type of a child that is not known yet: of whom it was asked to start."""
-    request = shadow.request
+    request = model.request
     if isinstance(request, StartChild | StartDynamicChild):
         return request.spec.restart
-    specs: tuple[ChildSpec, ...] = () if isinstance(shadow.setup, PoolSetup) else shadow.setup.specs
+    specs: tuple[ChildSpec, ...] = () if isinstance(model.setup, PoolSetup) else model.setup.specs
     return next((spec.restart for spec in specs if spec.id == id), "permanent")
 
 
 class Supervised(Invariant):
     """An invariant of supervisors. Override what you need; nothing is known of those that were there before."""
 
-    feed: ClassVar[type[Feed] | None] = Forest
+    feed: ClassVar[type[Feed] | None] = SupervisorModels
 
-    shadows: dict[Pid, Shadow]
+    models: dict[Pid, SupervisorModel]
     """Of the living supervisors."""
 
-    def starts(self, shadow: Shadow, id: Any) -> None:
+    def starts(self, model: SupervisorModel, id: Any) -> None:
         """It begins to start a child; a dynamic supervisor has spawned a process, for an id that is not told."""
 
-    def runs(self, shadow: Shadow, kid: Kid, before: Pid | None) -> None:
+    def runs(self, model: SupervisorModel, child: ChildModel, before: Pid | None) -> None:
         """A child has started; `before` is the living process that the child was until now, if there is one."""
 
-    def stops(self, shadow: Shadow, kid: Kid) -> None:
+    def stops(self, model: SupervisorModel, child: ChildModel) -> None:
         """It tells a child to stop, or kills it."""
 
-    def gives_up(self, shadow: Shadow) -> None:
+    def gives_up(self, model: SupervisorModel) -> None:
         """It says that it gives up."""
 
-    def is_done(self, shadow: Shadow, crashed: bool) -> None:
+    def is_done(self, model: SupervisorModel, crashed: bool) -> None:
         """What it was doing is over; `crashed` if it failed in the middle."""
 
-    def ends(self, shadow: Shadow, reason: ExitReason) -> None:
+    def ends(self, model: SupervisorModel, reason: ExitReason) -> None:
         """It has ended."""
