@@ -17,7 +17,7 @@ from supervision.chaos.errors import BadFault
 from supervision.chaos.experiment import Phases
 from supervision.chaos.faults.kinds import Fault, plan_from_json
 from supervision.chaos.faults.moments import At
-from supervision.chaos.faults.plan import Plan, draw_plan
+from supervision.chaos.faults.plan import FaultPlan, draw_plan
 from supervision.chaos.invariants.built_in import choose
 from supervision.chaos.live.outcome import LiveOutcome
 from supervision.chaos.live.run import LiveScenario, run_live
@@ -179,7 +179,7 @@ def _plan(file: Path) -> tuple[Fault, ...]:
         ) from None
 
 
-def _check(target: str, scenario: LiveScenario, plan: Plan, seed: int) -> None:
+def _check(target: str, scenario: LiveScenario, plan: FaultPlan, seed: int) -> None:
     settings = settings_of(scenario)
     try:
         draw_plan(settings.faults if plan is None else plan, Random(seed))

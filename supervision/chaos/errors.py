@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from supervision.errors import SupervisionError
-
-if TYPE_CHECKING:
-    from supervision.chaos.faults.report import FaultReport
 
 __all__ = [
     "BadFault",
     "ChaosFailed",
-    "InertPlan",
     "InjectedCrash",
     "InvariantViolated",
     "NotReached",
@@ -38,24 +32,6 @@ class BadFault(SupervisionError, ValueError):
 
     def __str__(self) -> str:
         return f"{self.kind}({self.field}={self.value!r}) cannot be; {self.advice}"
-
-
-class InertPlan(SupervisionError):
-    """A plan was to break something, and nothing of it was done: the run has shown nothing.
-
-    Attributes:
-        reports: for each fault why it was not.
-    """
-
-    def __init__(self, reports: tuple[FaultReport, ...]) -> None:
-        super().__init__(reports)
-        self.reports = reports
-
-    def __str__(self) -> str:
-        lines = [f"none of the {len(self.reports)} planned faults was applied:"]
-        lines += [f"  {report.text}: {report.why}" for report in self.reports]
-        lines.append("aim at processes that are there, and at moments that come; or plan no faults")
-        return "\n".join(lines)
 
 
 class InjectedCrash(Exception):

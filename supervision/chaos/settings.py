@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from attrs import Attribute, field, frozen
 
-from supervision.chaos.faults.plan import Plan, Storm, checked
+from supervision.chaos.faults.plan import FaultPlan, Storm, checked
 from supervision.chaos.invariants.built_in import Chosen, choose
 
 __all__ = ["Settings", "attach", "settings_of"]
@@ -15,7 +15,7 @@ __all__ = ["Settings", "attach", "settings_of"]
 _ATTRIBUTE: Final = "__ashtree_scenario__"
 
 
-def _check_plan(settings: object, attribute: Attribute[Any], plan: Plan) -> None:
+def _check_plan(settings: object, attribute: Attribute[Any], plan: FaultPlan) -> None:
     # Where it is written, and not where it is drawn. One that is drawn by a function is looked at then.
     if plan is not None and not isinstance(plan, Storm) and not callable(plan):
         checked(plan)
@@ -44,7 +44,7 @@ class Settings:
         TypeError: `invariants` is one name.
     """
 
-    faults: Plan = field(default=None, validator=_check_plan)
+    faults: FaultPlan = field(default=None, validator=_check_plan)
     params: Mapping[str, Any] = field(factory=dict)
     knobs: Any = None
     invariants: Chosen = field(default="all", converter=_kept)

@@ -27,7 +27,6 @@ PURE = (
     "supervision.chaos.faults.plan",
     "supervision.chaos.faults.report",
     "supervision.chaos.settings",
-    "supervision.chaos.faults.targets",
     "supervision.intensity",
     "supervision.simulation.shrinking.ddmin",
     "supervision.simulation.scheduling.deviations",

@@ -88,7 +88,7 @@ def test_the_report_agrees_with_what_the_clients_have_counted(tmp_path: Path) ->
 def test_without_broken_connections_every_lost_message_is_accounted_for() -> None:
     def faults(random: Random) -> list[Fault]:
         plan = faults_for_a_chat(random, seconds=4.0)
-        return [each for each in plan if type(each).__name__ in {"Crash", "DropMessage"}]
+        return [each for each in plan if type(each).__name__ in {"Raise", "DropMessage"}]
 
     outcome = run_live(
         live_chat,

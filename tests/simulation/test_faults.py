@@ -11,9 +11,7 @@ import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from supervision.chaos.errors import InertPlan
 from supervision.chaos.faults.kinds import (
-    Crash,
     DelayMessage,
     DropMessage,
     Fault,
@@ -24,13 +22,14 @@ from supervision.chaos.faults.kinds import (
     Kill,
     KillNode,
     Partition,
+    Raise,
     ResetConnection,
     SkewClock,
     Slow,
     SlowConnection,
 )
 from supervision.chaos.faults.moments import At, On
-from supervision.chaos.faults.report import FaultReport
+from supervision.chaos.faults.report import FaultReport, InertPlan
 from supervision.simulation.errors import SimulationFailed
 from supervision.simulation.knobs import Knobs
 from supervision.simulation.outcome import Outcome
@@ -198,7 +197,7 @@ def test_a_fault_is_an_event_and_what_it_does_goes_back_to_it() -> None:
 
 
 def test_a_crash_goes_back_to_its_fault_and_that_to_the_message() -> None:
-    outcome = simulate(busy, 1, faults=[Crash(target=STORE, when=On("handle_cast", nth=2))])
+    outcome = simulate(busy, 1, faults=[Raise(target=STORE, when=On("handle_cast", nth=2))])
     exited = next(event for event in events(outcome, "exited") if event["path"] == STORE)
     assert chain(outcome, exited)[:4] == ["exited", "fault", "received", "sent"]
 

@@ -7,7 +7,7 @@ from types import NoneType
 import pytest
 
 from actors.errors import StartError
-from supervision.chaos.errors import InertPlan
+from supervision.chaos.faults.report import InertPlan
 from supervision.chaos.invariants.built_in import BUILT_IN
 from supervision.simulation.knobs import Knobs
 from supervision.simulation.outcome import Outcome, identify

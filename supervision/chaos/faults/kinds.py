@@ -2,7 +2,7 @@
 
     plan = (
         Kill(target="/top/room:lobby", when=At(0.5)),
-        Crash(target="/top/store", when=On("handle_call", nth=3)),
+        Raise(target="/top/store", when=On("handle_call", nth=3)),
         Partition(one="phone", other="server", seconds=2.0, when=At(1.0)),
     )
 
@@ -20,14 +20,22 @@ from collections.abc import Sequence
 from typing import Any, Final, TypeAlias
 
 import msgspec
+from attrs import frozen
 
 from supervision.chaos.errors import BadFault
-from supervision.chaos.faults.moments import At, check_at_least, describe_moment
-from supervision.chaos.faults.targets import BaseFault, ConnectionFault, MessageFault, ProcessFault
+from supervision.chaos.faults.moments import (
+    MESSAGES,
+    At,
+    Moment,
+    On,
+    check_at_least,
+    describe_moment,
+)
 
 __all__ = [
     "FAULTS",
-    "Crash",
+    "BaseFault",
+    "ConnectionFault",
     "DelayMessage",
     "DropMessage",
     "DuplicateMessage",
@@ -37,9 +45,13 @@ __all__ = [
     "HalfOpen",
     "Hang",
     "HoldConnection",
+    "Junk",
     "Kill",
     "KillNode",
+    "MessageFault",
     "Partition",
+    "ProcessFault",
+    "Raise",
     "ReorderMessage",
     "ResetConnection",
     "SkewClock",
@@ -56,7 +68,102 @@ MOST_MESSAGES: Final = 1_000_000
 """The most that a mailbox may be filled with."""
 
 
-# To processes
+# The parts that faults share
+
+
+def _tag(name: str) -> str:
+    return "".join(f"_{c.lower()}" if c.isupper() else c for c in name).lstrip("_")
+
+
+class BaseFault(
+    msgspec.Struct,
+    frozen=True,
+    kw_only=True,
+    tag=_tag,
+    forbid_unknown_fields=True,
+    omit_defaults=True,
+):
+    """What all faults have."""
+
+    def check(self, field: str, least: float) -> None:
+        """Raise BadFault unless a field is a number from `least`."""
+        check_at_least(type(self).__name__, field, getattr(self, field), least)
+
+    def check_text(self, field: str, what: str) -> None:
+        """Raise BadFault unless a field is text that says something."""
+        value = getattr(self, field)
+        if not isinstance(value, str) or not value:
+            raise BadFault(type(self).__name__, field, value, f"write {what}")
+
+
+class ProcessFault(BaseFault, frozen=True, kw_only=True):
+    """Done to one process.
+
+    - `target`: its path, or a pattern;
+    - `when`: `At(seconds)`, or `On(callback)` of any process that matches. What can only be done to a callback is, with
+      `At`, done to the first one that begins after that time, `terminate` excepted;
+    - `pick`: which one of several that match at a time: 0.0 is the oldest, anything up to 1.0 a later one; None is the
+      newest. With `On`, and where a callback is waited for, it says nothing.
+    """
+
+    target: str
+    when: Moment
+    pick: float | None = None
+
+    def __post_init__(self) -> None:
+        self.check_text("target", "the path of a process, or a pattern such as /top/room:*")
+        _check_pick(type(self).__name__, self.pick)
+
+
+class MessageFault(BaseFault, frozen=True, kw_only=True):
+    """Done to one message on its way to a process: what was sent to it, called or cast.
+
+    Never to signals, to what the runtime itself tells (`Down`, `Exit`), to answers of calls, nor to what a process
+    sends itself.
+
+    - `target`: the path of the receiver, or a pattern;
+    - `kind`: which messages, a pattern of `fnmatch`, see `kind_of`;
+    - `when`: `At` is the first such message from then on; `On` the nth one of the calls ("handle_call"), the casts
+      ("handle_cast"), what is neither ("handle_info" or "receive"), or of all ("message").
+    """
+
+    target: str
+    when: Moment
+    kind: str = "*"
+
+    def __post_init__(self) -> None:
+        self.check_text("target", "the path of a process, or a pattern such as /top/room:*")
+        self.check_text("kind", "a pattern of kinds of messages, * for any")
+        when = self.when
+        if isinstance(when, On) and when.callback not in {*MESSAGES, "message", "receive"}:
+            advice = f"write one of {', '.join(sorted(MESSAGES))}, message, receive in its On"
+            raise BadFault(type(self).__name__, "when", when, advice)
+
+
+class ConnectionFault(BaseFault, frozen=True, kw_only=True):
+    """Done to one connection.
+
+    - `target`: the name of a connection, or a pattern: `phone->server#2` is the second that the host `phone` has made
+      to the host `server`;
+    - `when`: a time;
+    - `pick`: which of several, as in `ProcessFault`.
+    """
+
+    target: str = "*"
+    when: At
+    pick: float | None = None
+
+    def __post_init__(self) -> None:
+        self.check_text("target", "the name of a connection, or a pattern such as phone->*")
+        _check_pick(type(self).__name__, self.pick)
+
+
+def _check_pick(kind: str, pick: float | None) -> None:
+    if pick is not None and not 0.0 <= pick <= 1.0:
+        raise BadFault(kind, "pick", pick, "write a number from 0.0 (the oldest) to 1.0, or None")
+
+
+# Faults of processes
 
 
 class Kill(ProcessFault, frozen=True, kw_only=True):
@@ -76,7 +183,7 @@ class ExitWith(ProcessFault, frozen=True, kw_only=True):
         self.check_text("reason", '"normal", "shutdown", "kill" or any text')
 
 
-class Crash(ProcessFault, frozen=True, kw_only=True):
+class Raise(ProcessFault, frozen=True, kw_only=True, tag="crash"):
     """Make a callback raise `InjectedCrash`, before any of its own code runs."""
 
 
@@ -120,7 +227,14 @@ class FillMailbox(ProcessFault, frozen=True, kw_only=True):
             raise BadFault(type(self).__name__, "messages", self.messages, advice)
 
 
-# To messages
+@frozen
+class Junk:
+    """A message without meaning to any process, from the fault `FillMailbox`. They are numbered from 1."""
+
+    number: int
+
+
+# Faults of messages
 
 
 class DropMessage(MessageFault, frozen=True, kw_only=True):
@@ -145,7 +259,7 @@ class ReorderMessage(MessageFault, frozen=True, kw_only=True):
     """Let the next message to the same process overtake this one; if none follows within a second, nothing happens."""
 
 
-# To connections
+# Faults of connections
 
 
 class ResetConnection(ConnectionFault, frozen=True, kw_only=True):
@@ -178,7 +292,7 @@ class HalfOpen(ConnectionFault, frozen=True, kw_only=True):
     """Let nothing arrive any more, and tell nobody; until the faults are healed."""
 
 
-# To hosts, nodes, clocks and the loop
+# Faults of hosts, nodes, clocks and the event loop
 
 
 class Partition(BaseFault, frozen=True, kw_only=True):
@@ -244,7 +358,7 @@ class StallLoop(BaseFault, frozen=True, kw_only=True):
 Fault: TypeAlias = (
     Kill
     | ExitWith
-    | Crash
+    | Raise
     | Hang
     | Slow
     | SwallowCancellation
@@ -270,7 +384,7 @@ FAULTS: Final[dict[str, type[Any]]] = {each.__struct_config__.tag: each for each
 _WORDS: Final[dict[type[Any], str]] = {
     Kill: "kill {target}",
     ExitWith: "end {target} with {reason!r}",
-    Crash: "crash {target}",
+    Raise: "crash {target}",
     Hang: "hang {target}",
     Slow: "slow {target} down for {seconds:g} s",
     SwallowCancellation: "keep {target} from ending for {seconds:g} s",

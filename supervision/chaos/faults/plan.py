@@ -14,16 +14,15 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from attrs import Attribute, field, frozen
 
 from supervision.chaos.errors import BadFault
-from supervision.chaos.faults.kinds import FAULTS, Fault
+from supervision.chaos.faults.kinds import FAULTS, Fault, MessageFault, ProcessFault
 from supervision.chaos.faults.moments import At, Moment, On, check_at_least
-from supervision.chaos.faults.targets import MessageFault, ProcessFault
 
 if TYPE_CHECKING:
     from random import Random
 
-__all__ = ["EVERYWHERE", "Plan", "Storm", "checked", "draw_plan"]
+__all__ = ["EVERYWHERE", "FaultPlan", "Storm", "checked", "draw_plan"]
 
-Plan: TypeAlias = "Storm | Sequence[Fault] | Callable[[Random], Sequence[Fault]] | None"
+FaultPlan: TypeAlias = "Storm | Sequence[Fault] | Callable[[Random], Sequence[Fault]] | None"
 """What a scenario may plan: faults, how to draw them by chance, or nothing."""
 
 EVERYWHERE: Final = (
@@ -171,7 +170,7 @@ def _time_of(fault: Fault) -> float:
     return fault.when.seconds if isinstance(fault.when, At) else 0.0
 
 
-def draw_plan(plan: Plan, random: Random) -> tuple[Fault, ...]:
+def draw_plan(plan: FaultPlan, random: Random) -> tuple[Fault, ...]:
     """The faults of a plan, whatever way it is written.
 
     Args:

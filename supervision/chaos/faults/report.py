@@ -7,8 +7,9 @@ from typing import Literal, TypeAlias
 import msgspec
 
 from supervision.chaos.faults.kinds import Fault, describe_fault
+from supervision.errors import SupervisionError
 
-__all__ = ["FaultReport", "Status", "is_inert"]
+__all__ = ["FaultReport", "InertPlan", "Status", "is_inert"]
 
 Status: TypeAlias = Literal["applied", "not_applicable", "masked"]
 
@@ -48,3 +49,21 @@ class FaultReport(msgspec.Struct, frozen=True, kw_only=True):
 def is_inert(reports: tuple[FaultReport, ...]) -> bool:
     """Whether there was a plan, and nothing of it was applied."""
     return bool(reports) and all(report.status != "applied" for report in reports)
+
+
+class InertPlan(SupervisionError):
+    """A plan was to break something, and nothing of it was done: the run has shown nothing.
+
+    Attributes:
+        reports: for each fault why it was not.
+    """
+
+    def __init__(self, reports: tuple[FaultReport, ...]) -> None:
+        super().__init__(reports)
+        self.reports = reports
+
+    def __str__(self) -> str:
+        lines = [f"none of the {len(self.reports)} planned faults was applied:"]
+        lines += [f"  {report.text}: {report.why}" for report in self.reports]
+        lines.append("aim at processes that are there, and at moments that come; or plan no faults")
+        return "\n".join(lines)

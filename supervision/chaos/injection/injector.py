@@ -15,39 +15,42 @@ in production, and knows of nothing.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
+from typing import Any
 
 import trio
 
+from actors.exits import ExitReason
+from actors.instrumentation.instrument import Instrument
+from actors.refs import Pid
 from actors.runtime import Runtime
+from actors.timers import TimerQueue
 from supervision.chaos.errors import BadFault
 from supervision.chaos.faults.kinds import (
-    Crash,
     Fault,
     Hang,
+    MessageFault,
+    ProcessFault,
+    Raise,
     Slow,
     SwallowCancellation,
 )
 from supervision.chaos.faults.moments import At
 from supervision.chaos.faults.plan import checked
 from supervision.chaos.faults.report import FaultReport
-from supervision.chaos.faults.targets import MessageFault, ProcessFault
-from supervision.chaos.injection.agenda import Agenda
-from supervision.chaos.injection.callbacks import CallbackFaults
 from supervision.chaos.injection.ledger import Ledger, Planned
 from supervision.chaos.injection.messages import MessageFaults
-from supervision.chaos.injection.processes import do_to_process
-from supervision.chaos.injection.seams import Connections, NodeControl
-from supervision.chaos.injection.site import Site, Spot, choose
-from supervision.chaos.injection.surroundings import Surroundings
+from supervision.chaos.injection.points import InjectionPoint, TargetRuntime, choose
+from supervision.chaos.injection.processes import CallbackFaults, apply_to_process
+from supervision.chaos.injection.surroundings import Connections, NodeControl, Surroundings
 from supervision.recording.places import Places
 from supervision.recording.recorder import Recorder
 from supervision.recording.trace import Trace
 
 __all__ = ["Injector"]
 
-_TO_CALLBACKS = (Crash, Hang, Slow, SwallowCancellation)
+_TO_CALLBACKS = (Raise, Hang, Slow, SwallowCancellation)
 
 
 class Injector:
@@ -80,14 +83,15 @@ class Injector:
     ) -> None:
         self._began: float | None = None
         self._closed = False
-        self._sites: list[Site] = []
+        self._targets: list[TargetRuntime] = []
+        self._detach: dict[TargetRuntime, Callable[[], None]] = {}
         self._waiters = trio.lowlevel.ParkingLot()
         self._ledger = Ledger(trace, self._seconds)
-        self._agenda = Agenda(self._something_changed)
+        self._timers = TimerQueue()
         self._callbacks = CallbackFaults(self._ledger, self._something_changed)
-        self._messages = MessageFaults(self._ledger, self._agenda)
+        self._messages = MessageFaults(self._ledger, self._at)
         self._surroundings = Surroundings(
-            self._ledger, self._agenda, connections, nodes, stall=stall, sites=self._sites
+            self._ledger, self._at, connections, nodes, stall=stall, targets=self._targets
         )
         if runtime is not None:
             self.add(runtime, places or Places(runtime), recorder=recorder)
@@ -105,22 +109,16 @@ class Injector:
             node: the name of the node that it is in, with which its paths begin then: `b/top/store`.
             recorder: that of the runtime, if it has one.
         """
-        site = Site(
-            runtime,
-            places,
-            recorder,
-            node=node,
-            callbacks=self._callbacks,
-            messages=self._messages,
-        )
-        self._sites.append(site)
+        target = TargetRuntime(runtime, places, recorder, node)
+        self._targets.append(target)
+        instrument = _FaultPoints(target, self._callbacks, self._messages)
+        self._detach[target] = runtime.add_instrument(instrument)
 
     def remove(self, runtime: Runtime) -> None:
         """Let go of a runtime, which is closed or will be."""
-        for site in [each for each in self._sites if each.runtime is runtime]:
-            site.remove()
-            self._sites.remove(site)
-            self._callbacks.drop(site)
+        for target in [each for each in self._targets if each.runtime is runtime]:
+            self._leave(target)
+            self._callbacks.drop(target)
         self._something_changed()
 
     # The plan
@@ -142,11 +140,11 @@ class Injector:
             raise BadFault("Injector", "plan", tuple(plan), "write one plan for each Injector")
         self._ledger.planned = [Planned(fault) for fault in checked(plan)]
         self._began = trio.current_time()
-        self._agenda.start()
+        trio.lowlevel.spawn_system_task(self._timers.run, name="faults")
         for planned in self._ledger.planned:
             when = planned.fault.when
             if isinstance(when, At):
-                self._agenda.at(self._began + when.seconds, partial(self._due, planned))
+                self._at(self._began + when.seconds, partial(self._due, planned))
             else:
                 self._wait_for(planned)
 
@@ -163,7 +161,7 @@ class Injector:
         Faults that wait for a callback or a message are not waited for: nobody knows whether there will be one. Nor
         are hung callbacks, which only `heal` ends. So the wait takes no longer than the plan.
         """
-        while self._agenda or self._callbacks.held:
+        while self._timers or self._callbacks.held:
             await self._waiters.park()
 
     def heal(self) -> None:
@@ -183,14 +181,13 @@ class Injector:
             return
         self._closed = True
         self._undo_everything("the run was over before it was due", boot=False)
-        self._ledger.tell_what_was_not()
-        self._agenda.stop()
-        for site in self._sites:
-            site.remove()
-        self._sites.clear()
+        self._ledger.record_inapplicable()
+        for target in tuple(self._targets):
+            self._leave(target)
 
     def _undo_everything(self, why: str, *, boot: bool) -> None:
-        self._agenda.clear()
+        # Nothing is planned after this: a healed injector has nothing more to do.
+        self._timers.stop()
         self._ledger.decide(why)
         self._messages.heal()
         self._callbacks.heal()
@@ -198,6 +195,20 @@ class Injector:
         self._something_changed()
 
     # Doing it
+
+    def _at(self, time: float, action: Callable[[], object]) -> None:
+        """Do something at a time of `trio.current_time`."""
+
+        def act() -> None:
+            action()
+            self._something_changed()
+
+        self._timers.at(time, act)
+
+    def _leave(self, target: TargetRuntime) -> None:
+        target.gone = True
+        self._detach.pop(target)()
+        self._targets.remove(target)
 
     def _seconds(self) -> float:
         return trio.current_time() - (self._began or 0.0)
@@ -226,8 +237,33 @@ class Injector:
             self._ledger.failed(planned, f"it could not be done: {type(error).__name__}: {error}")
 
     def _do_to_a_process(self, planned: Planned, fault: ProcessFault) -> None:
-        found = [Spot(site, pid) for site in self._sites for pid in site.matching(fault.target)]
+        found = [
+            InjectionPoint(target, pid)
+            for target in self._targets
+            for pid in target.matching(fault.target)
+        ]
         if not found:
             self._ledger.missed(planned, "there was no such process at that time")
             return
-        do_to_process(self._ledger, planned, choose(found, fault.pick))
+        apply_to_process(self._ledger, planned, choose(found, fault.pick))
+
+
+class _FaultPoints(Instrument):
+    """The instrument that offers the callbacks and the messages of one runtime to the faults that wait for them."""
+
+    def __init__(
+        self, target: TargetRuntime, callbacks: CallbackFaults, messages: MessageFaults
+    ) -> None:
+        self._target = target
+        self._callbacks = callbacks
+        self._messages = messages
+
+    def callback_started(self, pid: Pid, callback: str, message: Any) -> Awaitable[None] | None:
+        return self._callbacks.started(self._target, pid, callback, message)
+
+    def message_sent(self, sender: Pid | None, receiver: Pid, message: Any) -> bool | None:
+        return self._messages.sent(self._target, sender, receiver, message)
+
+    def process_exited(self, pid: Pid, reason: ExitReason) -> None:
+        self._callbacks.forget(pid)
+        self._messages.forget(pid)

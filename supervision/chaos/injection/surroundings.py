@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import trio
 
@@ -12,6 +12,7 @@ from actors.instrumentation.environment import Environment
 from actors.refs import Pid
 from actors.runtime import Runtime
 from supervision.chaos.faults.kinds import (
+    ConnectionFault,
     HalfOpen,
     HoldConnection,
     KillNode,
@@ -21,13 +22,63 @@ from supervision.chaos.faults.kinds import (
     SlowConnection,
     StallLoop,
 )
-from supervision.chaos.faults.targets import ConnectionFault
-from supervision.chaos.injection.agenda import Agenda
 from supervision.chaos.injection.ledger import Ledger, Planned
-from supervision.chaos.injection.seams import Breakable, Connections, NodeControl
-from supervision.chaos.injection.site import Site, Spot, choose, fits
+from supervision.chaos.injection.points import InjectionPoint, TargetRuntime, choose, fits
 
-__all__ = ["Surroundings"]
+__all__ = ["Breakable", "Connections", "NodeControl", "Surroundings"]
+
+
+class Breakable(Protocol):
+    """One open connection. It may have a `pid` besides: that of the process that serves it, for the trace."""
+
+    @property
+    def name(self) -> str:
+        """Who has connected to whom, and which of these connections it is: `phone->server#2`."""
+
+    def reset(self) -> None:
+        """Break it; both ends are told."""
+
+    def hold(self) -> None:
+        """Let nothing arrive, until `release`; nothing is lost."""
+
+    def release(self) -> None:
+        """End a `hold`."""
+
+    def delay(self, seconds: float) -> None:
+        """Let everything take so much longer from now on; less, if it is negative."""
+
+
+class Connections(Protocol):
+    """A network."""
+
+    @property
+    def connections(self) -> Sequence[Breakable]:
+        """Those that are open, the oldest first."""
+
+    def partition_oneway(self, source: str, target: str) -> None:
+        """Let nothing pass from one host to another."""
+
+    def heal(self, one: str | None = None, other: str | None = None) -> None:
+        """End partitions between two hosts, or all of them."""
+
+
+class NodeControl(Protocol):
+    """Nodes that can be killed."""
+
+    def names(self) -> Sequence[str]:
+        """All nodes, up or down."""
+
+    def is_up(self, name: str) -> bool:
+        """Whether a node runs."""
+
+    def kill(self, name: str) -> None:
+        """Kill a node that is up, as `kill -9` does."""
+
+    def boot(self, name: str) -> object:
+        """Start a node that is down anew."""
+
+    def skew(self, name: str, seconds: float) -> None:
+        """Put a node's clock forward."""
 
 
 class Surroundings:
@@ -35,29 +86,29 @@ class Surroundings:
 
     Args:
         ledger: of the plan.
-        agenda: of the injector.
+        at: does something at a time of `trio.current_time`.
         connections: the network, if there is one.
         nodes: the nodes, if there are any.
         stall: holds up the loop for so many seconds.
-        sites: the runtimes.
+        targets: the runtimes.
     """
 
     def __init__(
         self,
         ledger: Ledger,
-        agenda: Agenda,
+        at: Callable[[float, Callable[[], object]], None],
         connections: Connections | None,
         nodes: NodeControl | None,
         *,
         stall: Callable[[float], None],
-        sites: Sequence[Site],
+        targets: Sequence[TargetRuntime],
     ) -> None:
         self._ledger = ledger
-        self._agenda = agenda
+        self._at = at
         self._connections = connections
         self._nodes = nodes
         self._stall = stall
-        self._sites = sites
+        self._targets = targets
         # What will have to be undone: a key for each thing that was done, and how. Two faults may do the same thing,
         # and it ends with the later of them.
         self._undo: dict[Planned, tuple[object, Callable[[], None]]] = {}
@@ -112,12 +163,12 @@ class Surroundings:
             # A key of its own: latencies add up.
             self._until(planned, fault.seconds, planned, faster)
 
-    def _server_of(self, connection: Breakable) -> Spot | str:
+    def _server_of(self, connection: Breakable) -> InjectionPoint | str:
         """The process that serves a connection, if the network knows it: what it does next is because of the fault."""
         pid = getattr(connection, "pid", None)
-        for site in self._sites:
-            if pid is not None and site.places.place_of(pid) is not None:
-                return Spot(site, pid)
+        for target in self._targets:
+            if pid is not None and target.places.place_of(pid) is not None:
+                return InjectionPoint(target, pid)
         return connection.name
 
     def _hold(self, planned: Planned, connection: Breakable, seconds: float | None) -> None:
@@ -172,12 +223,12 @@ class Surroundings:
             self._until(planned, None, planned, partial(self._nodes.skew, name, -seconds))
 
     def _skew_runtimes(self, seconds: float) -> None:
-        for site in self._sites:
-            if not site.node:
-                environment = site.runtime.environment
+        for target in self._targets:
+            if not target.node:
+                environment = target.runtime.environment
                 if not isinstance(environment, _SkewedEnvironment):
                     environment = _SkewedEnvironment(environment)
-                    site.runtime.environment = environment
+                    target.runtime.environment = environment
                 environment.seconds += seconds
 
     # What lasts
@@ -187,7 +238,7 @@ class Surroundings:
     ) -> None:
         self._undo[planned] = (key, undo)
         if seconds is not None:
-            self._agenda.at(trio.current_time() + seconds, partial(self._over, planned))
+            self._at(trio.current_time() + seconds, partial(self._over, planned))
 
     def _over(self, planned: Planned) -> None:
         entry = self._undo.pop(planned, None)

@@ -22,7 +22,7 @@ from actors.instrumentation.environment import current_environment
 from actors.runtime import Runtime, open_runtime
 from supervision.chaos.experiment import Experiment, Phases
 from supervision.chaos.faults.kinds import Fault
-from supervision.chaos.faults.plan import Plan, draw_plan
+from supervision.chaos.faults.plan import FaultPlan, draw_plan
 from supervision.chaos.injection.injector import Injector
 from supervision.chaos.invariants.base import Invariant, Watch
 from supervision.chaos.invariants.built_in import Chosen, choose
@@ -97,7 +97,7 @@ async def live(
     seed: int,
     *,
     seconds: float,
-    faults: Plan = None,
+    faults: FaultPlan = None,
     params: Mapping[str, Any] | None = None,
     phases: Phases | None = None,
     network: Network | None = None,
@@ -173,7 +173,7 @@ class _Run:
         scenario: LiveScenario,
         seed: int,
         *,
-        plan: Plan,
+        plan: FaultPlan,
         params: Mapping[str, Any],
         network: Network | None,
         trace_bounds: dict[str, int],

@@ -14,7 +14,7 @@ from actors.refs import Pid
 from actors.runtime import Runtime
 from supervision.chaos.expectations import Expectations
 from supervision.chaos.injection.injector import Injector
-from supervision.chaos.injection.seams import Connections
+from supervision.chaos.injection.surroundings import Connections
 from supervision.chaos.steady_state import SteadyCheck, SteadyState
 from supervision.recording.describe import describe
 from supervision.recording.entropy import Streams

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from attrs import field, frozen
 
-from supervision.chaos.faults.plan import Plan
+from supervision.chaos.faults.plan import FaultPlan
 from supervision.chaos.reports.history import read_history
 from supervision.chaos.reports.measures import measure
 from supervision.simulation.comparing.statistics import Paired, paired
@@ -197,7 +197,7 @@ class _Plan:
     def run(self, seed: int) -> dict[str, Figures]:
         """One seed under each policy."""
         found: dict[str, Figures] = {}
-        faults: Plan = None
+        faults: FaultPlan = None
         for name, policy in self.policies.items():
             outcome = simulate(
                 self.scenario,

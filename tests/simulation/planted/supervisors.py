@@ -17,7 +17,7 @@ from supervision._core import fixed as _tree
 from supervision._core.children import Failed
 from supervision._core.children import start as start_child
 from supervision._core.fixed import Tree
-from supervision.chaos.faults.kinds import Crash, Fault, Kill, Slow
+from supervision.chaos.faults.kinds import Fault, Kill, Raise, Slow
 from supervision.chaos.faults.moments import At, On
 from supervision.chaos.faults.plan import Storm
 from supervision.child_spec import ChildSpec
@@ -196,7 +196,7 @@ def _kills_and_failed_starts(random: Random) -> list[Fault]:
     ]
     return [
         *plan,
-        *(Crash(target="/top/b", when=On("init", nth=random.randint(4, 9))) for _ in range(3)),
+        *(Raise(target="/top/b", when=On("init", nth=random.randint(4, 9))) for _ in range(3)),
     ]
 
 

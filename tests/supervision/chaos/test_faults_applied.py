@@ -7,7 +7,6 @@ import pytest
 
 from actors import KILLED, SHUTDOWN, CallTimeout, ServerExit
 from supervision.chaos.faults.kinds import (
-    Crash,
     DelayMessage,
     DropMessage,
     DuplicateMessage,
@@ -15,7 +14,9 @@ from supervision.chaos.faults.kinds import (
     Fault,
     FillMailbox,
     Hang,
+    Junk,
     Kill,
+    Raise,
     ReorderMessage,
     SkewClock,
     Slow,
@@ -23,7 +24,6 @@ from supervision.chaos.faults.kinds import (
     SwallowCancellation,
 )
 from supervision.chaos.faults.moments import At, On
-from supervision.chaos.injection.junk import Junk
 from tests.supervision.chaos.stage import Seen, is_injected, live, simulated
 
 STORE, EAR = "/top/store", "/top/ear"
@@ -218,22 +218,22 @@ APPLIED: dict[str, tuple[Sequence[Fault], Callable[[Seen], None]]] = {
     "exit as by kill": ([ExitWith(target=STORE, reason="kill", when=At(1))], ended_as_by_kill),
     "exit as by shutdown": ([ExitWith(target=STORE, reason="shutdown", when=At(1))], shut_down),
     "crash in a cast": (
-        [Crash(target=STORE, when=On("message", nth=3, kind="put"))],
+        [Raise(target=STORE, when=On("message", nth=3, kind="put"))],
         crashed_in_the_third_put,
     ),
     "crash in a call": (
-        [Crash(target=STORE, when=On("handle_call", nth=2, kind="g*"))],
+        [Raise(target=STORE, when=On("handle_call", nth=2, kind="g*"))],
         crashed_in_a_call,
     ),
-    "crash after a time": ([Crash(target=STORE, when=At(1))], crashed_after_its_time),
+    "crash after a time": ([Raise(target=STORE, when=At(1))], crashed_after_its_time),
     "crash in terminate": (
         [
-            Crash(target=STORE, when=On("terminate")),
-            Crash(target=STORE, when=At(1)),
+            Raise(target=STORE, when=On("terminate")),
+            Raise(target=STORE, when=At(1)),
         ],
         crashed_in_terminate,
     ),
-    "crash of a plain process": ([Crash(target=EAR, when=On("receive", nth=3))], ear_crashed),
+    "crash of a plain process": ([Raise(target=EAR, when=On("receive", nth=3))], ear_crashed),
     "hang": ([Hang(target=STORE, when=On("handle_cast", nth=10))], hung_until_healed),
     "slow": ([Slow(target=STORE, seconds=0.7, when=On("handle_cast", nth=3))], slowed),
     "fill": ([FillMailbox(target=STORE, messages=50, when=At(1))], full_of_junk),
@@ -271,14 +271,14 @@ APPLIED: dict[str, tuple[Sequence[Fault], Callable[[Seen], None]]] = {
     "crash a supervisor": (
         [
             FillMailbox(target="/top/inner", messages=1, when=At(1)),
-            Crash(target="/top/inner", when=On("handle_info")),
+            Raise(target="/top/inner", when=On("handle_info")),
         ],
         supervisor_crashed,
     ),
     "crash in the next init": (
         [
-            Crash(target=STORE, when=On("init", incarnation=3)),
-            Crash(target=STORE, when=On("init", incarnation=2)),
+            Raise(target=STORE, when=On("init", incarnation=3)),
+            Raise(target=STORE, when=On("init", incarnation=2)),
             Kill(target=STORE, when=At(1)),
         ],
         lambda seen: crashed_in_the_next_init(
@@ -287,7 +287,7 @@ APPLIED: dict[str, tuple[Sequence[Fault], Callable[[Seen], None]]] = {
     ),
     "crash of a plain process that begins again": (
         [
-            Crash(target=EAR, when=On("run", incarnation=2)),
+            Raise(target=EAR, when=On("run", incarnation=2)),
             Kill(target=EAR, when=At(1)),
         ],
         ear_crashed_as_it_began_again,
@@ -388,7 +388,7 @@ NOT_APPLICABLE: dict[str, tuple[Fault, str]] = {
         "no such message was sent after that time",
     ),
     "nobody there whose callback could be": (
-        Crash(target="/nobody", when=At(1)),
+        Raise(target="/nobody", when=At(1)),
         "no such callback began after that time",
     ),
     "no such moment": (Kill(target=STORE, when=On("handle_continue")), "its moment never came"),
@@ -401,7 +401,7 @@ NOT_APPLICABLE: dict[str, tuple[Fault, str]] = {
         "its moment never came",
     ),
     "not such an incarnation": (
-        Crash(target=STORE, when=On("handle_cast", incarnation=2)),
+        Raise(target=STORE, when=On("handle_cast", incarnation=2)),
         "its moment never came",
     ),
     "too late": (
@@ -427,7 +427,7 @@ def test_several_faults_may_befall_one_callback(play: Play) -> None:
             Slow(target=STORE, seconds=0.2, when=third),
             FillMailbox(target=STORE, messages=2, when=third),
             Slow(target=STORE, seconds=0.3, when=third),
-            Crash(target=STORE, when=third),
+            Raise(target=STORE, when=third),
             Slow(target=STORE, seconds=9.0, when=third),
         ]
     )
@@ -449,7 +449,7 @@ def test_what_a_process_sends_itself_is_not_lost(play: Play) -> None:
     # A supervisor that tries a start again reminds itself; it would wait for ever.
     plan = [
         DropMessage(target="/top", when=At(0.5)),
-        Crash(target=STORE, when=On("init", incarnation=2)),
+        Raise(target=STORE, when=On("init", incarnation=2)),
         Kill(target=STORE, when=At(1)),
     ]
     seen = play(plan)

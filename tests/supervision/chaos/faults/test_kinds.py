@@ -8,7 +8,6 @@ import pytest
 from supervision.chaos.errors import BadFault
 from supervision.chaos.faults.kinds import (
     FAULTS,
-    Crash,
     DelayMessage,
     DropMessage,
     ExitWith,
@@ -17,6 +16,7 @@ from supervision.chaos.faults.kinds import (
     Kill,
     KillNode,
     Partition,
+    Raise,
     ResetConnection,
     SkewClock,
     Slow,
@@ -48,7 +48,7 @@ def test_a_fault_is_the_same_after_a_round_trip_through_json(fault: Fault) -> No
 
 
 def test_a_plan_is_readable_json() -> None:
-    plan = (Kill(target=STORE, when=At(0.5)), Crash(target=STORE, when=On("init")))
+    plan = (Kill(target=STORE, when=At(0.5)), Raise(target=STORE, when=On("init")))
     assert msgspec.json.decode(plan_to_json(plan)) == [
         {"type": "kill", "target": STORE, "when": {"type": "at", "seconds": 0.5}},
         {"type": "crash", "target": STORE, "when": {"type": "on", "callback": "init"}},

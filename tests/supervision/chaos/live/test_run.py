@@ -31,7 +31,7 @@ from actors import (
 )
 from supervision import Supervisor, child_spec
 from supervision.chaos.errors import BadFault, ChaosFailed
-from supervision.chaos.faults.kinds import Crash, Hang, Kill, ResetConnection, StallLoop
+from supervision.chaos.faults.kinds import Hang, Kill, Raise, ResetConnection, StallLoop
 from supervision.chaos.faults.moments import At
 from supervision.chaos.faults.plan import Storm
 from supervision.chaos.invariants.base import Invariant
@@ -320,7 +320,7 @@ async def test_a_stalled_loop_really_is_one() -> None:
 
 
 async def test_a_report_says_what_was_planned_and_what_came_of_it() -> None:
-    outcome = await live(counting, 7, seconds=5, faults=[Crash(target="/top/a", when=At(1))])
+    outcome = await live(counting, 7, seconds=5, faults=[Raise(target="/top/a", when=At(1))])
     report = msgspec.json.decode(outcome.to_json())
     assert report["format"] == 1
     assert report["scenario"] == f"{__name__}:counting"
