@@ -19,9 +19,17 @@ import msgspec
 from supervision.errors import SupervisionError
 from supervision.recording.schema import SCHEMA_VERSION
 
-__all__ = ["BadTraceFile", "Trace", "file_lines", "read_lines", "write_lines"]
+__all__ = [
+    "BadTraceFile",
+    "BoundedTrace",
+    "Trace",
+    "file_lines",
+    "read_lines",
+    "write_lines",
+]
 
 _encode = msgspec.json.Encoder().encode
+_MESSAGES = frozenset(("sent", "received"))
 
 
 class BadTraceFile(SupervisionError, ValueError):
@@ -111,6 +119,57 @@ class Trace:
             self.lines.append(line)
         else:
             self._hash.update(line)
+
+
+class BoundedTrace(Trace):
+    """A trace with a bound on its memory, for live runs.
+
+    Most events are messages, so messages are left out first. An event that is left out still takes a number, so that
+    causes stay correct. A last event of the kind `omitted` has their number.
+
+    Args:
+        now: returns the seconds since the start of the run.
+        max_messages: the number of events about messages to keep.
+        max_events: the number of events to keep.
+
+    Attributes:
+        omitted: the number of events that were left out.
+    """
+
+    __slots__ = ("_max_events", "_max_messages", "_messages", "omitted")
+
+    def __init__(
+        self, now: Callable[[], float], *, max_messages: int = 200_000, max_events: int = 500_000
+    ) -> None:
+        super().__init__(lambda: (round(now(), 6), 0, 0))
+        self.omitted = 0
+        self._messages = 0
+        self._max_messages = max_messages
+        self._max_events = max_events
+
+    def add(self, kind: str, fields: dict[str, Any]) -> int:
+        return super().add(kind, fields) if self._has_room(kind) else self._omit()
+
+    def add_text(self, kind: str, fields: str) -> int:
+        return super().add_text(kind, fields) if self._has_room(kind) else self._omit()
+
+    def _has_room(self, kind: str) -> bool:
+        if kind in _MESSAGES:
+            self._messages += 1
+            if self._messages > self._max_messages:
+                return False
+        return len(self.lines) < self._max_events
+
+    def _omit(self) -> int:
+        number = self.count
+        self.count = number + 1
+        self.omitted += 1
+        return number
+
+    def finish(self) -> None:
+        """Add the number of omitted events, if there are any."""
+        if self.omitted:
+            super().add("omitted", {"pid": None, "omitted": self.omitted})
 
 
 def file_lines(lines: Iterable[bytes]) -> Iterator[bytes]:

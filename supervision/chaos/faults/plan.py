@@ -9,20 +9,18 @@ Each fault of a storm is drawn from numbers of its own: a storm of 30 has the fa
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from attrs import Attribute, field, frozen
 
 from supervision.chaos.errors import BadFault
 from supervision.chaos.faults.kinds import FAULTS, Fault, MessageFault, ProcessFault
 from supervision.chaos.faults.moments import At, Moment, On, check_at_least
-
-if TYPE_CHECKING:
-    from random import Random
+from supervision.recording.entropy import Chance
 
 __all__ = ["EVERYWHERE", "FaultPlan", "Storm", "checked", "draw_plan"]
 
-FaultPlan: TypeAlias = "Storm | Sequence[Fault] | Callable[[Random], Sequence[Fault]] | None"
+FaultPlan: TypeAlias = "Storm | Sequence[Fault] | Callable[[Chance], Sequence[Fault]] | None"
 """What a scenario may plan: faults, how to draw them by chance, or nothing."""
 
 EVERYWHERE: Final = (
@@ -80,7 +78,7 @@ _PROCESSES: Final = frozenset(
 
 @frozen
 class Storm:
-    """Random faults.
+    """Chance faults.
 
         Storm(["/top/store"], kinds=["kill", "crash"], count=5, within=10.0)
 
@@ -114,7 +112,7 @@ class Storm:
         converter=tuple[str, ...], default=("kill", "crash"), kw_only=True, validator=_check_kinds
     )
 
-    def draw(self, random: Random) -> tuple[Fault, ...]:
+    def draw(self, random: Chance) -> tuple[Fault, ...]:
         """Draw a plan, the earliest faults first.
 
             Storm(["/top/*"], count=3).draw(Random(7))
@@ -127,7 +125,7 @@ class Storm:
         sources = [new(random.getrandbits(64)) for _ in range(self.count)]
         return tuple(sorted((self._fault(source) for source in sources), key=_time_of))
 
-    def _fault(self, random: Random) -> Fault:
+    def _fault(self, random: Chance) -> Fault:
         kind = FAULTS[random.choice(self.kinds)]
         names = set(kind.__struct_fields__)
         at = At(round(random.uniform(self.after, self.within), 3))
@@ -147,7 +145,7 @@ class Storm:
             values["one"], values["other"] = random.sample(sorted(set(self.hosts)), 2)
         return kind(**values)  # type: ignore[no-any-return] # one of FAULTS
 
-    def _callback(self, random: Random, kind: type[Any]) -> Moment:
+    def _callback(self, random: Chance, kind: type[Any]) -> Moment:
         callback = "message" if issubclass(kind, MessageFault) else random.choice(_CALLBACKS)
         if callback == "init":
             # Not the first one: then the system would never be up, and the other faults would find nothing.
@@ -155,7 +153,7 @@ class Storm:
         return On(callback, nth=random.choice((1, 1, 2, 3, 5, 8, 13)))
 
 
-_DRAWN: Final[dict[str, Callable[[Storm, Random], Any]]] = {
+_DRAWN: Final[dict[str, Callable[[Storm, Chance], Any]]] = {
     "seconds": lambda storm, random: round(storm.longest * random.random() ** 2, 3),
     "latency": lambda storm, random: round(storm.longest * random.random() / 4, 3),
     "reason": lambda storm, random: random.choice(_REASONS) or "empty",
@@ -170,7 +168,7 @@ def _time_of(fault: Fault) -> float:
     return fault.when.seconds if isinstance(fault.when, At) else 0.0
 
 
-def draw_plan(plan: FaultPlan, random: Random) -> tuple[Fault, ...]:
+def draw_plan(plan: FaultPlan, random: Chance) -> tuple[Fault, ...]:
     """The faults of a plan, whatever way it is written.
 
     Args:

@@ -27,11 +27,11 @@ from supervision.chaos.injection.injector import Injector
 from supervision.chaos.invariants.base import Invariant, Watch
 from supervision.chaos.invariants.built_in import Chosen, choose
 from supervision.chaos.live.outcome import LiveOutcome
-from supervision.chaos.live.trace import LiveTrace
 from supervision.chaos.live.world import LiveEnvironment, LiveWorld, Network
 from supervision.chaos.settings import settings_of
 from supervision.chaos.steady_state import SteadyState
 from supervision.recording.entropy import Streams
+from supervision.recording.trace import BoundedTrace
 
 __all__ = ["LiveScenario", "live", "run_live"]
 
@@ -183,7 +183,7 @@ class _Run:
         self.seed = seed
         self.began = trio.current_time()
         self.streams = Streams(seed)
-        self.trace = LiveTrace(self.now, **trace_bounds)
+        self.trace = BoundedTrace(self.now, **trace_bounds)
         self.plan: tuple[Fault, ...] = draw_plan(plan, self.streams.fresh("faults"))
         self.network = network
         self.steadiness = SteadyState(self.trace)
