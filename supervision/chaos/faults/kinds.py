@@ -1,4 +1,4 @@
-"""Faults as data: what to break, where, and when. *pure*: nothing happens by making one.
+"""Faults as data: what to break, where, and when. *pure*: a fault only describes, an injector acts.
 
     plan = (
         Kill(target="/top/room:lobby", when=At(0.5)),
@@ -6,12 +6,12 @@
         Partition(one="phone", other="server", seconds=2.0, when=At(1.0)),
     )
 
-A plan is any sequence of faults. An `Injector` carries it out, in a simulation or on a live system, and says of each
-fault what became of it.
+A plan is a sequence of faults. An `Injector` carries it out, in a simulation or on a live system, and reports the
+outcome of each fault.
 
-`target` is the path of a process, as `supervision.recording.places` has them, or a pattern of `fnmatch` for several,
-of which a fault takes the newest, or the one that `pick` says. In a world with nodes, a path begins with the node's
-name: `b/top/store`.
+`target` is the path of a process (see `supervision.recording.places`) or an `fnmatch` pattern. If several processes
+match, the fault takes the newest one, or the one that `pick` selects. In a world with nodes, a path begins with the
+name of the node: `b/top/store`.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ __all__ = [
 ]
 
 MOST_MESSAGES: Final = 1_000_000
-"""The most that a mailbox may be filled with."""
+"""The most messages that `FillMailbox` may send."""
 
 
 # The parts that faults share
@@ -83,27 +83,28 @@ class BaseFault(
     forbid_unknown_fields=True,
     omit_defaults=True,
 ):
-    """What all faults have."""
+    """The base of all faults."""
 
     def check(self, field: str, least: float) -> None:
-        """Raise BadFault unless a field is a number from `least`."""
+        """Raise BadFault unless a field is a finite number, `least` or more."""
         check_at_least(type(self).__name__, field, getattr(self, field), least)
 
     def check_text(self, field: str, what: str) -> None:
-        """Raise BadFault unless a field is text that says something."""
+        """Raise BadFault unless a field is text and not empty."""
         value = getattr(self, field)
         if not isinstance(value, str) or not value:
             raise BadFault(type(self).__name__, field, value, f"write {what}")
 
 
 class ProcessFault(BaseFault, frozen=True, kw_only=True):
-    """Done to one process.
+    """A fault of one process.
 
-    - `target`: its path, or a pattern;
-    - `when`: `At(seconds)`, or `On(callback)` of any process that matches. What can only be done to a callback is, with
-      `At`, done to the first one that begins after that time, `terminate` excepted;
-    - `pick`: which one of several that match at a time: 0.0 is the oldest, anything up to 1.0 a later one; None is the
-      newest. With `On`, and where a callback is waited for, it says nothing.
+    Attributes:
+        target: the path of the process, or a pattern.
+        when: `At(seconds)`, or `On(callback)` of any matching process. A fault of a callback with `At` takes the first
+            callback that begins after that time, except `terminate`.
+        pick: selects one of several matching processes: 0.0 is the oldest, 1.0 the newest; None is the newest. It has
+            no effect for a fault that waits for a callback.
     """
 
     target: str
@@ -116,15 +117,15 @@ class ProcessFault(BaseFault, frozen=True, kw_only=True):
 
 
 class MessageFault(BaseFault, frozen=True, kw_only=True):
-    """Done to one message on its way to a process: what was sent to it, called or cast.
+    """A fault of one message on its way to a process: a call, a cast or a plain message.
 
-    Never to signals, to what the runtime itself tells (`Down`, `Exit`), to answers of calls, nor to what a process
-    sends itself.
+    It never affects signals, `Down` and `Exit` messages, replies, or messages that a process sends to itself.
 
-    - `target`: the path of the receiver, or a pattern;
-    - `kind`: which messages, a pattern of `fnmatch`, see `kind_of`;
-    - `when`: `At` is the first such message from then on; `On` the nth one of the calls ("handle_call"), the casts
-      ("handle_cast"), what is neither ("handle_info" or "receive"), or of all ("message").
+    Attributes:
+        target: the path of the receiver, or a pattern.
+        kind: the kind of the message, an `fnmatch` pattern, see `kind_of`.
+        when: `At` takes the first such message after that time. `On` takes the nth one of the calls ("handle_call"),
+            the casts ("handle_cast"), the plain messages ("handle_info" or "receive"), or all of them ("message").
     """
 
     target: str
@@ -141,12 +142,13 @@ class MessageFault(BaseFault, frozen=True, kw_only=True):
 
 
 class ConnectionFault(BaseFault, frozen=True, kw_only=True):
-    """Done to one connection.
+    """A fault of one connection.
 
-    - `target`: the name of a connection, or a pattern: `phone->server#2` is the second that the host `phone` has made
-      to the host `server`;
-    - `when`: a time;
-    - `pick`: which of several, as in `ProcessFault`.
+    Attributes:
+        target: the name of a connection, or a pattern. `phone->server#2` is the second connection of the host `phone`
+            to the host `server`.
+        when: a time.
+        pick: selects one of several matching connections, as in `ProcessFault`.
     """
 
     target: str = "*"
@@ -167,13 +169,14 @@ def _check_pick(kind: str, pick: float | None) -> None:
 
 
 class Kill(ProcessFault, frozen=True, kw_only=True):
-    """Kill a process: `KILL`, which cannot be trapped. Kill(target="/top/store", when=At(0.5))."""
+    """Kill a process with `KILL`, which cannot be trapped: `Kill(target="/top/store", when=At(0.5))`."""
 
 
 class ExitWith(ProcessFault, frozen=True, kw_only=True):
-    """Send a process an exit signal, as anybody might: one that traps exits gets it as a message.
+    """Send a process an exit signal. A process that traps exits gets it as a message.
 
-    - `reason`: "normal", "shutdown" and "kill" are the reasons of those names; any other text is a reason itself.
+    Attributes:
+        reason: "normal", "shutdown" and "kill" are the reasons of those names. Any other text is the reason itself.
     """
 
     reason: str
@@ -184,15 +187,15 @@ class ExitWith(ProcessFault, frozen=True, kw_only=True):
 
 
 class Raise(ProcessFault, frozen=True, kw_only=True, tag="crash"):
-    """Make a callback raise `InjectedCrash`, before any of its own code runs."""
+    """Make a callback raise `InjectedCrash` before any of its own code runs. Its type in JSON is "crash"."""
 
 
 class Hang(ProcessFault, frozen=True, kw_only=True):
-    """Have a callback hang before it begins, until the faults are healed or its process ends."""
+    """Make a callback hang before it begins, until the faults are healed or its process ends."""
 
 
 class Slow(ProcessFault, frozen=True, kw_only=True):
-    """Hold a callback up for `seconds` before it begins."""
+    """Delay a callback for `seconds` before it begins."""
 
     seconds: float
 
@@ -202,9 +205,9 @@ class Slow(ProcessFault, frozen=True, kw_only=True):
 
 
 class SwallowCancellation(ProcessFault, frozen=True, kw_only=True):
-    """Hold a callback up for `seconds`, and let nothing end it meanwhile: no kill, no cancellation.
+    """Delay a callback for `seconds`, and let neither a kill nor a cancellation end it in that time.
 
-    A process that is killed in that time becomes a zombie if it takes longer than the runtime's `kill_grace`.
+    A process that is killed in that time becomes a zombie if the delay lasts longer than the runtime's `kill_grace`.
     """
 
     seconds: float
@@ -215,7 +218,7 @@ class SwallowCancellation(ProcessFault, frozen=True, kw_only=True):
 
 
 class FillMailbox(ProcessFault, frozen=True, kw_only=True):
-    """Put so many messages into a mailbox that mean nothing to anybody: `Junk`."""
+    """Send a process `messages` messages of the class `Junk`."""
 
     messages: int
 
@@ -229,7 +232,7 @@ class FillMailbox(ProcessFault, frozen=True, kw_only=True):
 
 @frozen
 class Junk:
-    """A message without meaning to any process, from the fault `FillMailbox`. They are numbered from 1."""
+    """A message of the fault `FillMailbox`, without meaning to the process. They are numbered from 1."""
 
     number: int
 
@@ -238,11 +241,11 @@ class Junk:
 
 
 class DropMessage(MessageFault, frozen=True, kw_only=True):
-    """Lose a message. Who has called waits until its time limit."""
+    """Lose a message. The caller of a lost call waits until its timeout."""
 
 
 class DelayMessage(MessageFault, frozen=True, kw_only=True):
-    """Let a message arrive `seconds` later; others overtake it."""
+    """Let a message arrive `seconds` later. Other messages overtake it."""
 
     seconds: float
 
@@ -256,18 +259,18 @@ class DuplicateMessage(MessageFault, frozen=True, kw_only=True):
 
 
 class ReorderMessage(MessageFault, frozen=True, kw_only=True):
-    """Let the next message to the same process overtake this one; if none follows within a second, nothing happens."""
+    """Let the next message to the same process overtake this one, if it is sent within a second."""
 
 
 # Faults of connections
 
 
 class ResetConnection(ConnectionFault, frozen=True, kw_only=True):
-    """Break a connection: what is on its way is lost, and both ends are told."""
+    """Reset a connection: data on its way is lost, and both ends get an error."""
 
 
 class HoldConnection(ConnectionFault, frozen=True, kw_only=True):
-    """Let nothing arrive for `seconds`; nothing is lost."""
+    """Hold all data of a connection back for `seconds`. Nothing is lost."""
 
     seconds: float
 
@@ -277,7 +280,7 @@ class HoldConnection(ConnectionFault, frozen=True, kw_only=True):
 
 
 class SlowConnection(ConnectionFault, frozen=True, kw_only=True):
-    """Let everything take `latency` seconds longer, for `seconds`."""
+    """Add `latency` seconds to the transit time of a connection, for `seconds`."""
 
     seconds: float
     latency: float
@@ -289,17 +292,19 @@ class SlowConnection(ConnectionFault, frozen=True, kw_only=True):
 
 
 class HalfOpen(ConnectionFault, frozen=True, kw_only=True):
-    """Let nothing arrive any more, and tell nobody; until the faults are healed."""
+    """Hold all data of a connection back without an error, until the faults are healed."""
 
 
 # Faults of hosts, nodes, clocks and the event loop
 
 
 class Partition(BaseFault, frozen=True, kw_only=True):
-    """Let nothing pass between two hosts for `seconds`; nothing is lost. Partition(one="a", other="b", ...).
+    """Let no data pass between two hosts for `seconds`. Nothing is lost.
 
-    - `one`, `other`: the hosts;
-    - `both`: False cuts only the way from `one` to `other`.
+    Attributes:
+        one: a host.
+        other: the other host.
+        both: False cuts only the direction from `one` to `other`.
     """
 
     one: str
@@ -315,10 +320,11 @@ class Partition(BaseFault, frozen=True, kw_only=True):
 
 
 class KillNode(BaseFault, frozen=True, kw_only=True):
-    """Kill a node as `kill -9` does: nothing of its code runs any more.
+    """Kill a node as `kill -9` does: none of its code runs any more.
 
-    - `node`: its name;
-    - `reboot_after`: seconds until it is booted again; None leaves it dead.
+    Attributes:
+        node: the name of the node.
+        reboot_after: seconds until the node boots again; None leaves it dead.
     """
 
     node: str
@@ -332,9 +338,10 @@ class KillNode(BaseFault, frozen=True, kw_only=True):
 
 
 class SkewClock(BaseFault, frozen=True, kw_only=True):
-    """Put the clock forward by `seconds`, or back: what `runtime.now()` says. Durations stay what they are.
+    """Set the clock forward by `seconds`, or back if negative. It changes `runtime.now()`, and no durations.
 
-    - `node`: whose clock; None is the clock of everything that is not in a node.
+    Attributes:
+        node: the node whose clock is set; None for everything outside of nodes.
     """
 
     seconds: float
@@ -346,7 +353,7 @@ class SkewClock(BaseFault, frozen=True, kw_only=True):
 
 
 class StallLoop(BaseFault, frozen=True, kw_only=True):
-    """Hold up the whole loop for `seconds`: time passes, and nobody runs. On a live system, this really happens."""
+    """Block the whole event loop for `seconds`. On a live system this really blocks it."""
 
     seconds: float
     when: At
@@ -379,7 +386,7 @@ Fault: TypeAlias = (
 """Any fault."""
 
 FAULTS: Final[dict[str, type[Any]]] = {each.__struct_config__.tag: each for each in Fault.__args__}
-"""Every class of faults, by what its `type` is in JSON: `FAULTS["kill"]` is `Kill`."""
+"""Every class of faults by its `type` in JSON: `FAULTS["kill"]` is `Kill`."""
 
 _WORDS: Final[dict[type[Any], str]] = {
     Kill: "kill {target}",
@@ -407,7 +414,7 @@ _ENVELOPES: Final = {"handle_call": "call", "handle_cast": "cast", "handle_info"
 
 
 def describe_fault(fault: Fault) -> str:
-    """A fault in the words of a story: "kill /top/room:lobby at 0.5 s"."""
+    """Return a fault in words: "kill /top/room:lobby at 0.5 s"."""
     words: dict[str, Any] = {name: getattr(fault, name) for name in fault.__struct_fields__}
     if isinstance(fault, MessageFault):
         return _WORDS[type(fault)].format(message=_message(fault), **words)
@@ -441,17 +448,17 @@ def _message(fault: MessageFault) -> str:
 
 
 def plan_to_json(plan: Sequence[Fault]) -> bytes:
-    """A plan as JSON: a list of objects, each with its `type`."""
+    """Return a plan as JSON: a list of objects, each with its `type`."""
     return msgspec.json.encode(list(plan))
 
 
 def plan_from_json(data: bytes | str) -> tuple[Fault, ...]:
-    """Read what `plan_to_json` has written, or somebody by hand.
+    """Read a plan from JSON, as `plan_to_json` returns it.
 
         plan_from_json('[{"type": "kill", "target": "/top/store", "when": {"type": "at", "seconds": 0.5}}]')
 
     Raises:
-        BadFault: it is no JSON, or not that of a plan; says where.
+        BadFault: it is not JSON or not a plan. The advice names the place.
     """
     try:
         return msgspec.json.decode(data, type=tuple[Fault, ...])

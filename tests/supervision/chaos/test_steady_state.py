@@ -4,7 +4,7 @@ import msgspec
 import pytest
 import trio
 
-from supervision.chaos.live.trace import LiveTrace
+from supervision.recording.trace import BoundedTrace
 from supervision.chaos.steady_state import SteadyCheck, SteadyState
 
 
@@ -20,7 +20,7 @@ def changing(*times: float) -> Callable[[], str | None]:
 
 
 def steady(check: SteadyCheck, **options: float) -> SteadyState:
-    state = SteadyState(LiveTrace(trio.current_time), **options)
+    state = SteadyState(BoundedTrace(trio.current_time), **options)
     state.add("it works", check)
     return state
 
@@ -54,7 +54,7 @@ async def test_what_has_held_for_long_has_to_go_on_for_as_long_again() -> None:
 
 
 async def test_a_system_without_checks_is_steady() -> None:
-    state = SteadyState(LiveTrace(trio.current_time))
+    state = SteadyState(BoundedTrace(trio.current_time))
     assert not state
     assert await state.holds(1.0, within=0.0)
 
@@ -92,7 +92,7 @@ async def test_a_check_that_answers_something_else_is_told_what_to_answer() -> N
 
 
 async def test_only_changes_are_written_down() -> None:
-    trace = LiveTrace(trio.current_time)
+    trace = BoundedTrace(trio.current_time)
     state = SteadyState(trace, every=0.5)
     state.add("it works", changing(2.0, 4.0))
     with trio.move_on_after(10):

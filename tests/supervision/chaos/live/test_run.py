@@ -336,7 +336,7 @@ async def test_a_report_says_what_was_planned_and_what_came_of_it() -> None:
     ("wrong", "error", "words"),
     [
         ({"faults": StallLoop(seconds=1, when=At(1))}, BadFault, "write a sequence of faults"),
-        ({"faults": ["kill"]}, BadFault, "plan(faults='kill') cannot be"),
+        ({"faults": ["kill"]}, BadFault, "plan(faults='kill') is invalid"),
         ({"faults": lambda random: "kill"}, BadFault, "write a sequence of faults"),
         ({"invariants": "no_orphan"}, TypeError, "('no_orphan',)"),
         ({"invariants": ["no_orphans"]}, ValueError, "there are no_orphan"),
