@@ -308,7 +308,7 @@ def test_a_hold_within_a_hold_ends_with_the_later_one() -> None:
 def test_a_connection_that_is_not_there_is_not_applicable() -> None:
     plan = [ResetConnection(target="nobody->*", when=At(3.0)), ResetConnection(when=At(4.0))]
     outcome = simulate(echo, 1, faults=plan).check()
-    assert outcome.fault_reports[0].why == "there was no such connection at that time"
+    assert outcome.fault_reports[0].why == "no such connection was open at that time"
 
 
 # Nodes
@@ -345,7 +345,7 @@ def test_a_node_that_is_down_masks_its_killing_and_none_is_not_applicable() -> N
     outcome = simulate(islands, 1, faults=plan)
     assert [(report.status, report.why) for report in outcome.fault_reports] == [
         ("applied", None),
-        ("masked", "the node was down already"),
+        ("masked", "the node was already down"),
         ("not_applicable", "there is no node c here"),
     ]
 
@@ -370,7 +370,7 @@ def test_processes_in_nodes_are_addressed_by_the_node_and_their_path() -> None:
         (Slow(target="a/top/w", seconds=60.0, when=At(0.5)), None),
         (
             DelayMessage(target="a/top/w", seconds=3.0, when=At(0.5)),
-            "its receiver had ended before the message arrived",
+            "its receiver ended before the message arrived",
         ),
         (Hang(target="a/top/w", when=At(0.5)), None),
     ],

@@ -1,4 +1,4 @@
-"""Carrying out a plan of faults, in a simulation or on a live system.
+"""The injector: it carries out a fault plan, in a simulation or on a live system.
 
     injector = Injector(runtime, Places(runtime))
     injector.start([Kill(target="/top/store", when=At(0.5))])
@@ -7,9 +7,8 @@
         print(report)
     injector.close()
 
-It is an instrument of the runtime and a task that keeps time. What it does, it does from outside, as an operator, a
-network or a bug would: signals, messages that are lost, callbacks that fail. The code under test is the code that runs
-in production, and knows of nothing.
+An injector is an instrument of the runtime with a timer task. It acts from outside, as an operator, a network or a bug
+would: it sends signals, loses messages and makes callbacks fail. The code under test is the production code, unchanged.
 """
 
 from __future__ import annotations
@@ -54,20 +53,20 @@ _TO_CALLBACKS = (Raise, Hang, Slow, SwallowCancellation)
 
 
 class Injector:
-    """Breaks what a plan says, and reports what became of each fault. Has to be made within Trio.
+    """Carries out a fault plan and reports the outcome of each fault. Create it within Trio.
 
         injector = Injector(runtime, places)
 
     Args:
-        runtime: whose processes faults are for; None if there is none yet, see `add`.
-        places: where its processes are.
-        trace: where events go, of the kinds `fault`, `fault_over` and `heal`; None writes none.
-        recorder: that of the runtime, if it has one: the events in which a fault shows then have it as their cause.
-        connections: the network that connection faults are for; without it they are not applicable.
-        nodes: the nodes that can be killed; without them that is not applicable.
-        stall: holds up the loop for so many seconds; by default it really does.
+        runtime: the runtime whose processes the faults target; None if there is none yet, see `add`.
+        places: the places of its processes.
+        trace: the trace for events of the kinds `fault`, `fault_over` and `heal`; None for no events.
+        recorder: the recorder of the runtime, if it has one. The effects of a fault then have the fault as their cause.
+        connections: the network for connection faults; without one they are not applicable.
+        nodes: the nodes for `KillNode`; without them it is not applicable.
+        stall: blocks the event loop for some seconds. The default really blocks it.
 
-    Not guaranteed: that answers of calls can be broken. They are no messages, and go straight to who waits.
+    Replies to calls cannot be faulted. They are not messages, but go directly to the caller.
     """
 
     def __init__(
@@ -101,13 +100,13 @@ class Injector:
     def add(
         self, runtime: Runtime, places: Places, *, node: str = "", recorder: Recorder | None = None
     ) -> None:
-        """Reach the processes of another runtime, too.
+        """Reach the processes of another runtime too.
 
         Args:
             runtime: the runtime.
-            places: where its processes are.
-            node: the name of the node that it is in, with which its paths begin then: `b/top/store`.
-            recorder: that of the runtime, if it has one.
+            places: the places of its processes.
+            node: the name of its node. Its paths then begin with that name: `b/top/store`.
+            recorder: its recorder, if it has one.
         """
         target = TargetRuntime(runtime, places, recorder, node)
         self._targets.append(target)
@@ -115,7 +114,7 @@ class Injector:
         self._detach[target] = runtime.add_instrument(instrument)
 
     def remove(self, runtime: Runtime) -> None:
-        """Let go of a runtime, which is closed or will be."""
+        """Leave a runtime that is closed or about to be closed."""
         for target in [each for each in self._targets if each.runtime is runtime]:
             self._leave(target)
             self._callbacks.drop(target)
@@ -125,19 +124,19 @@ class Injector:
 
     @property
     def plan(self) -> tuple[Fault, ...]:
-        """The faults that were started, in their order."""
+        """The faults of the plan, in order."""
         return tuple(planned.fault for planned in self._ledger.planned)
 
     def start(self, plan: Sequence[Fault]) -> None:
-        """Begin to carry out a plan; its times count from now.
+        """Start to carry out a plan. Its times count from now.
 
             injector.start([Kill(target="/top/store", when=At(0.5))])
 
         Raises:
-            BadFault: there is a plan already: an injector carries out one; or it is no plan.
+            BadFault: the injector has a plan already, or this is not a plan.
         """
         if self._began is not None or self._closed:
-            raise BadFault("Injector", "plan", tuple(plan), "write one plan for each Injector")
+            raise BadFault("Injector", "plan", tuple(plan), "make an Injector for each plan")
         self._ledger.planned = [Planned(fault) for fault in checked(plan)]
         self._began = trio.current_time()
         trio.lowlevel.spawn_system_task(self._timers.run, name="faults")
@@ -149,44 +148,44 @@ class Injector:
                 self._wait_for(planned)
 
     def report(self) -> tuple[FaultReport, ...]:
-        """What has become of each fault so far, in the order of the plan.
+        """Return the report of each fault so far, in the order of the plan.
 
-        A fault whose moment has not come counts as not applicable, with that as the reason.
+        A fault whose moment has not come is reported as not applicable, with that reason.
         """
-        return tuple(planned.report(None) for planned in self._ledger.planned)
+        return tuple(planned.report() for planned in self._ledger.planned)
 
     async def finished(self) -> None:
-        """Wait until all faults that have a time are done, and all those that last for a time are over.
+        """Wait until all faults with a time are applied, and all faults with a duration are over.
 
-        Faults that wait for a callback or a message are not waited for: nobody knows whether there will be one. Nor
-        are hung callbacks, which only `heal` ends. So the wait takes no longer than the plan.
+        It does not wait for faults that wait for a callback or a message, because that may never come. It does not wait
+        for hung callbacks either, because only `heal` ends them. So the wait takes no longer than the plan.
         """
         while self._timers or self._callbacks.held:
             await self._waiters.park()
 
     def heal(self) -> None:
-        """Do nothing more, and undo what lasts.
+        """Stop the plan, and undo every effect that lasts.
 
-        Callbacks that hang or are held up go on, messages that were held back arrive, held connections and partitions
-        are open again, clocks are set right, nodes that were to be booted are. What is lost or dead stays so.
+        Delayed callbacks continue, and held messages arrive. Held connections and partitions open again. Clocks are
+        reset, and nodes that would have been booted later are booted. Lost data and dead processes stay so.
         """
         if self._began is None:
             return
         self._ledger.note("heal")
-        self._undo_everything("the faults were healed before it was due", boot=True)
+        self._stop("the faults were healed before it was due", boot=True)
 
     def close(self) -> None:
-        """Heal, but boot nothing, and take the injector off its runtimes. The report stays."""
+        """Heal without booting nodes, and leave all runtimes. The report stays available."""
         if self._closed:
             return
         self._closed = True
-        self._undo_everything("the run was over before it was due", boot=False)
+        self._stop("the run was over before it was due", boot=False)
         self._ledger.record_inapplicable()
         for target in tuple(self._targets):
             self._leave(target)
 
-    def _undo_everything(self, why: str, *, boot: bool) -> None:
-        # Nothing is planned after this: a healed injector has nothing more to do.
+    def _stop(self, why: str, *, boot: bool) -> None:
+        # A healed injector sets no more timers.
         self._timers.stop()
         self._ledger.decide(why)
         self._messages.heal()
@@ -194,10 +193,10 @@ class Injector:
         self._surroundings.heal(boot=boot)
         self._something_changed()
 
-    # Doing it
+    # Applying faults
 
     def _at(self, time: float, action: Callable[[], object]) -> None:
-        """Do something at a time of `trio.current_time`."""
+        """Call a function at a time of `trio.current_time`."""
 
         def act() -> None:
             action()
@@ -224,19 +223,21 @@ class Injector:
             self._callbacks.add(planned)
 
     def _due(self, planned: Planned) -> None:
-        """The time of a fault has come."""
+        """Apply a fault whose time has come, or let it wait for its callback or message."""
         fault = planned.fault
         try:
             if isinstance(fault, (*_TO_CALLBACKS, MessageFault)):
                 self._wait_for(planned)
             elif isinstance(fault, ProcessFault):
-                self._do_to_a_process(planned, fault)
+                self._apply_to_a_process(planned, fault)
             else:
                 self._surroundings.do(planned)
-        except Exception as error:  # an adapter's mistake is what became of this fault, and no more
-            self._ledger.failed(planned, f"it could not be done: {type(error).__name__}: {error}")
+        except Exception as error:  # a mistake of an adapter concerns this fault only
+            self._ledger.failed(
+                planned, f"it could not be applied: {type(error).__name__}: {error}"
+            )
 
-    def _do_to_a_process(self, planned: Planned, fault: ProcessFault) -> None:
+    def _apply_to_a_process(self, planned: Planned, fault: ProcessFault) -> None:
         found = [
             InjectionPoint(target, pid)
             for target in self._targets

@@ -1,6 +1,6 @@
-"""Faults that are done to a message on its way into a mailbox.
+"""Faults of messages on their way into a mailbox.
 
-Of the messages themselves nothing is kept but those that are held back now, of which each fault has one at most.
+Each fault keeps at most one message, and only while it holds the message back.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ from supervision.messages import TryAgain
 __all__ = ["MessageFaults"]
 
 PATIENCE = 1.0
-"""Seconds that a message waits for another one to overtake it."""
+"""Seconds that a reordered message waits for another message to overtake it."""
 
-# What supervisors remind themselves with, by a timer: lost, it would be a mistake of ours and not of a network.
+# Never faulted: a supervisor sends itself TryAgain by a timer, and no network could lose that.
 _OWN = (Junk, TryAgain)
 
 
 class _Held:
-    """A message that waits for the next one to the same process."""
+    """A message that waits for the next message to the same process."""
 
     def __init__(self, planned: Planned, point: InjectionPoint, message: Any) -> None:
         self.planned = planned
@@ -49,8 +49,8 @@ class MessageFaults:
     """The faults of a plan that wait for a message.
 
     Args:
-        ledger: of the plan.
-        at: does something at a time of `trio.current_time`.
+        ledger: the ledger of the plan.
+        at: calls a function at a time of `trio.current_time`.
     """
 
     def __init__(self, ledger: Ledger, at: Callable[[float, Callable[[], object]], None]) -> None:
@@ -59,33 +59,33 @@ class MessageFaults:
         self._waiting: list[Planned] = []
         self._relevant: dict[Pid, tuple[Planned, ...]] = {}
         self._overtaken: dict[Pid, list[_Held]] = {}
-        # What is to be delivered later: done at once if the faults are healed.
+        # The deliveries that are due later. `heal` does them at once.
         self._later: dict[Planned, Callable[[], None]] = {}
 
     def add(self, planned: Planned) -> None:
-        """Wait for a message."""
+        """Let a fault wait for a message."""
         self._waiting.append(planned)
         self._relevant.clear()
 
     def heal(self) -> None:
-        """Wait no longer, and let everything arrive that was held back."""
+        """Drop all waiting faults, and deliver all messages that are held back."""
         self._waiting.clear()
         self._relevant.clear()
         for deliver_now in list(self._later.values()):
             deliver_now()
 
     def forget(self, pid: Pid) -> None:
-        """A process has ended."""
+        """Forget a process that has ended."""
         self._relevant.pop(pid, None)
 
     def sent(
         self, target: TargetRuntime, sender: Pid | None, receiver: Pid, message: Any
     ) -> bool | None:
-        """A message is about to enter a mailbox; False keeps it out."""
+        """Apply the faults of a message that is about to enter a mailbox. Return False to keep it out."""
         keep_out = self._go_through(target, sender, receiver, message) if self._waiting else None
         if keep_out is not None or receiver not in self._overtaken:
             return keep_out
-        # The order is turned round: this one enters first, by hand, and then those that it overtakes.
+        # Deliver this message first, and then the messages that it overtakes.
         deliver(receiver, message)
         for held in self._overtaken.pop(receiver):
             self._arrive(held.planned, held.point, held.message)
@@ -104,12 +104,12 @@ class MessageFaults:
         if callback_for(message) is None:
             return None
         point = InjectionPoint(target, receiver)
-        # All of them count, but only one can have it.
+        # Every fault counts this message, but only one can be applied.
         hits = [each for each in relevant if each.status is None and _is_now(each, point, message)]
         for planned in hits:
             self._waiting.remove(planned)
         for planned in hits[1:]:
-            self._ledger.masked(planned, point, "another fault had the same message")
+            self._ledger.masked(planned, point, "another fault was applied to the same message")
         return self._do(hits[0], point, message) if hits else None
 
     def _for(self, target: TargetRuntime, receiver: Pid) -> tuple[Planned, ...]:
@@ -129,7 +129,7 @@ class MessageFaults:
                 recorder.lost(receiver, message)
             return False
         if isinstance(fault, DuplicateMessage):
-            # This one comes first, and then the original.
+            # The copy arrives first, then the original.
             deliver(receiver, message)
             return None
         if isinstance(fault, DelayMessage):
@@ -158,27 +158,27 @@ class MessageFaults:
             if not overtaken:
                 del self._overtaken[receiver]
         if self._arrive(planned, point, message) and isinstance(planned.fault, ReorderMessage):
-            why = f"no other message came to its receiver within {PATIENCE:g} s"
+            why = f"no other message to its receiver followed within {PATIENCE:g} s"
             self._ledger.masked(planned, point, why)
 
     def _arrive(self, planned: Planned, point: InjectionPoint, message: Any) -> bool:
         self._later.pop(planned, None)
-        # Of a node that was killed, nothing is told that its processes are gone.
+        # The processes of a killed node still look alive.
         arrived = not point.target.gone and deliver(point.pid, message)
         if not arrived:
-            why = "its receiver had ended before the message arrived"
+            why = "its receiver ended before the message arrived"
             self._ledger.masked(planned, point, why)
         return arrived
 
 
 def _of(planned: Planned) -> MessageFault:
     fault = planned.fault
-    assert isinstance(fault, MessageFault)  # nothing else is added
+    assert isinstance(fault, MessageFault)  # `add` gets no others
     return fault
 
 
 def _is_now(planned: Planned, point: InjectionPoint, message: Any) -> bool:
-    """Whether a message is the one that a fault waits for; counts it, if it is one of those that count."""
+    """Count a message for a fault, and return True if the fault waits for this one."""
     fault, kind = _of(planned), kind_of(message)
     if not fnmatchcase(kind, fault.kind):
         return False
@@ -186,7 +186,7 @@ def _is_now(planned: Planned, point: InjectionPoint, message: Any) -> bool:
     if not isinstance(when, On):
         return True
     callback = callback_for(message) or ""
-    # A plain process receives what a server handles as info.
+    # A plain process receives what a server gets in handle_info.
     if not when.is_about(callback) and (when.callback, callback) != ("receive", "handle_info"):
         return False
     if when.kind is not None and not fnmatchcase(kind, when.kind):

@@ -1,4 +1,4 @@
-"""Faults that wait for a callback to begin, and what is done to it then."""
+"""Faults of processes: those that wait for a callback, and those that are applied at once."""
 
 from __future__ import annotations
 
@@ -37,61 +37,60 @@ class CallbackFaults:
     """The faults of a plan that wait for a callback.
 
     Args:
-        ledger: of the plan.
-        changed: called whenever a callback goes on that was held up.
-
+        ledger: the ledger of the plan.
+        changed: called whenever a delayed callback continues.
     """
 
     def __init__(self, ledger: Ledger, changed: Callable[[], None]) -> None:
-        # For each runtime, how many callbacks are held up for a time.
+        # For each runtime the number of callbacks that are delayed for a limited time.
         self._held: dict[TargetRuntime, int] = {}
         self._ledger = ledger
         self._changed = changed
         self._waiting: list[Planned] = []
-        # For each process that has run a callback, those that may be for it. Thrown away when one is added.
+        # For each process that has run a callback: the faults that may apply to it. Cleared when a fault is added.
         self._relevant: dict[Pid, tuple[Planned, ...]] = {}
         self._healed = trio.Event()
 
     @property
     def held(self) -> int:
-        """How many callbacks are held up for a time."""
+        """The number of callbacks that are delayed for a limited time."""
         return sum(self._held.values())
 
     def drop(self, target: TargetRuntime) -> None:
-        """A runtime is gone, and what was held up in it never goes on."""
+        """Forget a runtime that is gone. Its delayed callbacks never continue."""
         self._held.pop(target, None)
 
     def add(self, planned: Planned) -> None:
-        """Wait for a callback."""
+        """Let a fault wait for a callback."""
         self._waiting.append(planned)
         self._relevant.clear()
 
     def heal(self) -> None:
-        """Wait no longer, and let those go on that are held up."""
+        """Drop all waiting faults, and let all delayed callbacks continue."""
         self._waiting.clear()
         self._relevant.clear()
         self._healed.set()
         self._healed = trio.Event()
 
     def forget(self, pid: Pid) -> None:
-        """A process has ended."""
+        """Forget a process that has ended."""
         self._relevant.pop(pid, None)
 
     def started(
         self, target: TargetRuntime, pid: Pid, callback: str, message: Any
     ) -> Awaitable[None] | None:
-        """A callback begins. Raises what it is to crash with; returns what is to hold it up."""
+        """Apply the faults of a callback that begins. Raise its injected crash, or return the delay to await."""
         if not self._waiting:
             return None
         relevant = self._relevant.get(pid)
         if relevant is None:
             relevant = self._relevant[pid] = self._for(target, pid)
-        # All of them count, whatever becomes of the callback by the first that is done to it.
+        # Every fault counts this callback, even if the first fault ends it.
         hits = [each for each in relevant if not each.taken and _is_now(each, callback, message)]
         if not hits:
             return None
         for planned in hits:
-            # From here on it is this callback's, also while another fault holds that up.
+            # The fault keeps this callback while another fault delays it.
             planned.taken = True
             self._waiting.remove(planned)
         return self._do_all(hits, InjectionPoint(target, pid))
@@ -112,7 +111,7 @@ class CallbackFaults:
     def _do_all(self, hits: Sequence[Planned], point: InjectionPoint) -> Awaitable[None] | None:
         for position, planned in enumerate(hits):
             if planned.status is not None:
-                # The faults were healed while another one held the callback up.
+                # The faults were healed while another fault delayed the callback.
                 continue
             if point.is_ending:
                 self._too_late(hits[position:], point)
@@ -141,7 +140,7 @@ class CallbackFaults:
     def _too_late(self, others: Sequence[Planned], point: InjectionPoint) -> None:
         for planned in others:
             if planned.status is None:
-                self._ledger.masked(planned, point, "another fault had ended the callback before")
+                self._ledger.masked(planned, point, "another fault ended the callback first")
 
     def _do(self, planned: Planned, point: InjectionPoint) -> Awaitable[None] | None:
         fault = planned.fault
@@ -169,12 +168,12 @@ class CallbackFaults:
         if timed:
             self._held[target] = self._held.get(target, 0) + 1
         try:
-            # Shielded if the fault is to be deaf to being ended. Bounded by its seconds, and ended by `heal`.
+            # SwallowCancellation must survive a kill, so it is shielded. Its seconds and `heal` bound it.
             with trio.CancelScope(deadline=trio.current_time() + seconds, shield=stubborn):
                 await self._healed.wait()
         except trio.Cancelled:
             if timed:
-                why = "the callback was cut short, because its process was ended"
+                why = "the process ended during the delay"
                 self._ledger.masked(planned, point, why)
             raise
         finally:
@@ -186,10 +185,10 @@ class CallbackFaults:
 
 
 def _is_now(planned: Planned, callback: str, message: Any) -> bool:
-    """Whether a callback is the one that a fault waits for; counts it, if it is one of those that count."""
+    """Count a callback for a fault, and return True if the fault waits for this one."""
     when = planned.fault.when
     if not isinstance(when, On):
-        # Who terminates is over already.
+        # A process in `terminate` is ending already.
         return callback != "terminate"
     if not when.is_about(callback):
         return False
@@ -206,10 +205,10 @@ REASONS: Final[dict[str, ExitReason]] = {"normal": NORMAL, "shutdown": SHUTDOWN,
 
 
 def apply_to_process(ledger: Ledger, planned: Planned, point: InjectionPoint) -> None:
-    """Kill a living process, send it a signal, or fill its mailbox."""
+    """Apply `Kill`, `ExitWith` or `FillMailbox` to a living process."""
     fault, pid = planned.fault, point.pid
     if point.is_ending:
-        ledger.masked(planned, point, "the process was ending already")
+        ledger.masked(planned, point, "the process was already ending")
         return
     if isinstance(fault, Kill):
         _signal(ledger, planned, point, KILL)
@@ -217,14 +216,14 @@ def apply_to_process(ledger: Ledger, planned: Planned, point: InjectionPoint) ->
         reason = REASONS.get(fault.reason, fault.reason)
         info = point.target.runtime.process_info(pid)
         if reason is NORMAL and info is not None and not info["trap_exits"]:
-            why = "it does not trap exits, and then a signal with NORMAL does nothing"
+            why = "the process does not trap exits, so a signal with NORMAL has no effect"
             ledger.masked(planned, point, why)
             return
         _signal(ledger, planned, point, reason)
     elif isinstance(fault, FillMailbox):
         ledger.applied(planned, point)
         with ledger.because(planned, point):
-            # In a context of its own: it is nobody who sends, also where a process runs just now.
+            # In an empty context, so that the messages have no sender even if a process runs now.
             Context().run(_fill, pid, fault.messages)
 
 
@@ -232,7 +231,7 @@ def _signal(ledger: Ledger, planned: Planned, point: InjectionPoint, reason: Exi
     ledger.applied(planned, point)
     with ledger.because(planned, point):
         runtime = point.target.runtime
-        # From a stranger: what comes from the runtime itself, roots of trees obey.
+        # Not from the runtime itself, because the roots of trees obey the runtime even if they trap exits.
         runtime.signal(Pid(-1, runtime), point.pid, reason, linked=False)
 
 

@@ -1,4 +1,4 @@
-"""The invariants that hold for every program, by their names."""
+"""The built-in invariants, which hold for every program."""
 
 from __future__ import annotations
 
@@ -26,25 +26,25 @@ _made: dict[str, type[Invariant]] = {
 }
 
 BUILT_IN: Final = MappingProxyType(_made)
-"""For each name the class, an instance of which watches one runtime."""
+"""The class of each built-in invariant by its name. An instance watches one runtime."""
 
 Chosen: TypeAlias = Literal["all"] | Iterable["str | Callable[[], Invariant]"]
-"""Which invariants: all that are built in; or names of these, "all" among them, and factories of others."""
+"""A choice of invariants: "all" built-in ones, or a sequence of names, "all" and factories of others."""
 
 
 def offer(make: type[Invariant]) -> None:
-    """Build an invariant in that is about a layer above this one."""
+    """Add an invariant of a higher layer to the built-in ones."""
     _made[make.name] = make
 
 
 def choose(chosen: Chosen) -> list[Invariant]:
-    """New invariants, one of each that was chosen.
+    """Create the chosen invariants.
 
         choose(["all", NoCrash])
 
     Raises:
-        ValueError: there is none of that name.
-        TypeError: one name, and not a sequence of them.
+        ValueError: an invariant of that name does not exist.
+        TypeError: `chosen` is a single name and not a sequence.
     """
     if chosen == "all":
         return [make() for make in BUILT_IN.values()]

@@ -94,11 +94,11 @@ class _OfSupervisors(Invariant):
 
 
 class NoOrphan(_OfSupervisors):
-    """No process that a supervisor has spawned lives on without it.
+    """No process outlives the supervisor that spawned it.
 
-    One that was told of the end of its supervisor (by a link, or by an exit signal before) and traps exits may take
-    `grace` seconds to clean up, and as long before that as a fault holds up itself or somebody below it, whom it may
-    have to wait for; one that was not told is an orphan at once.
+    A process that got an exit signal and traps exits has `grace` seconds to clean up after the end of its supervisor.
+    The time during which a fault delays it, or a process below it, does not count. A process that got no signal is an
+    orphan at once.
     """
 
     name: ClassVar[str] = "no_orphan"
@@ -107,11 +107,11 @@ class NoOrphan(_OfSupervisors):
 
     def __init__(self) -> None:
         super().__init__()
-        # The living processes that each living supervisor has spawned, and whether an exit signal has reached them.
+        # The living processes that each living supervisor has spawned, and those that got an exit signal.
         self._spawned: dict[Pid, dict[Pid, None]] = {}
         self._parents: dict[Pid, Pid] = {}
-        self._told: dict[Pid, None] = {}
-        # Those whose supervisor has ended, and since when they could clean up; None while a fault holds them up.
+        self._signalled: dict[Pid, None] = {}
+        # The processes whose supervisor has ended, and when their grace began; None while a fault delays them.
         self._left: dict[Pid, tuple[Pid, float | None]] = {}
 
     def process_spawned(self, pid: Pid, parent: Pid, label: str) -> None:
@@ -121,12 +121,12 @@ class NoOrphan(_OfSupervisors):
 
     def signal_sent(self, sender: Pid, receiver: Pid, reason: ExitReason, linked: bool) -> None:
         if receiver in self._parents and reason is not NORMAL:
-            self._told[receiver] = None
+            self._signalled[receiver] = None
 
     def process_exited(self, pid: Pid, reason: ExitReason) -> None:
         parent = self._parents.pop(pid, None)
         if parent is not None:
-            self._told.pop(pid, None)
+            self._signalled.pop(pid, None)
             self._left.pop(pid, None)
             self._spawned.get(parent, {}).pop(pid, None)
         left = self._spawned.pop(pid, None)
@@ -136,17 +136,20 @@ class NoOrphan(_OfSupervisors):
 
     def at_rest(self) -> str | None:
         for pid, (supervisor, since) in self._left.items():
-            if pid not in self._told:
-                return f"{self.who(pid)} lives, was not told, and its supervisor {self.who(supervisor)} has ended"
+            if pid not in self._signalled:
+                return (
+                    f"{self.who(pid)} lives and got no exit signal, but its supervisor "
+                    f"{self.who(supervisor)} has ended"
+                )
             if self._is_held_up(pid):
-                # It begins to clean up, or goes on with it, when that is let go: at the next rest at the latest.
+                # Its clean-up continues when the fault is over, so the grace starts then.
                 self._left[pid] = (supervisor, None)
             elif since is None:
                 self._left[pid] = (supervisor, self.now())
             elif self.now() - since > self.grace:
                 return (
                     f"{self.who(pid)} lives {self.now() - since:g} s after the end of its supervisor "
-                    f"{self.who(supervisor)}, of which it was told"
+                    f"{self.who(supervisor)}, which sent it an exit signal"
                 )
         return None
 
@@ -155,18 +158,18 @@ class NoOrphan(_OfSupervisors):
 
 
 class OneIncarnation(_OfSupervisors):
-    """A child of a supervisor is one living process at most."""
+    """A child of a supervisor has at most one living process."""
 
     name: ClassVar[str] = "one_incarnation"
 
     def __init__(self) -> None:
         super().__init__()
-        # For each supervisor, by the id that it was starting and the label: a start function may have helpers of its
-        # own, but not two of the same kind.
+        # By supervisor, id of the child that was starting, and label. A start function may spawn helpers, but not two
+        # with one label.
         self._living: dict[tuple[Pid, Any, str], Pid] = {}
         self._keys: dict[Pid, tuple[Pid, Any, str]] = {}
         self._alive: dict[Pid, None] = {}
-        # The living process of each child: a start function may return one that somebody else has spawned.
+        # The living process of each child. A start function may return a process that something else has spawned.
         self._children: dict[tuple[Pid, Any], Pid] = {}
         self._children_of: dict[Pid, tuple[Pid, Any]] = {}
 
@@ -202,6 +205,6 @@ class OneIncarnation(_OfSupervisors):
 
     def _twice(self, supervisor: Pid, id: Any, pid: Pid, other: Pid) -> None:
         self.violated(
-            f"{self.who(supervisor)} has started its child {id!r} as {self.who(pid)}, and {self.who(other)}, "
+            f"{self.who(supervisor)} started its child {id!r} as {self.who(pid)}, but {self.who(other)}, "
             "which is the same child, lives"
         )

@@ -36,7 +36,7 @@ async def test_what_does_not_come_is_said_with_what_was_seen_last(autojump_clock
     error = caught.value
     assert (error.name, error.within, error.seconds, error.last) == ("all are here", 4, 4, "[]")
     assert str(error) == (
-        "'all are here' did not come about within 4 s, by 4 s; its condition was [] at last"
+        "'all are here' did not become true within 4 s, by 4 s; its condition last returned []"
     )
     assert identify(error) == "eventually all are here"
 

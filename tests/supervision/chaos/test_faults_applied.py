@@ -334,12 +334,12 @@ MASKED: dict[str, tuple[Sequence[Fault], str, dict[str, Any]]] = {
             Kill(target=STORE, when=At(1)),
             Kill(target=STORE, when=At(1.5)),
         ],
-        "the process was ending already",
+        "the process was already ending",
         {},
     ),
     "a clean reason for who does not trap exits": (
         [ExitWith(target=STORE, reason="normal", when=At(1))],
-        "it does not trap exits, and then a signal with NORMAL does nothing",
+        "the process does not trap exits, so a signal with NORMAL has no effect",
         {},
     ),
     "a callback that is cut short": (
@@ -347,7 +347,7 @@ MASKED: dict[str, tuple[Sequence[Fault], str, dict[str, Any]]] = {
             Kill(target=STORE, when=At(1)),
             Slow(target=STORE, seconds=5, when=On("handle_cast", nth=3)),
         ],
-        "the callback was cut short, because its process was ended",
+        "the process ended during the delay",
         {},
     ),
     "a late message to who has ended": (
@@ -355,7 +355,7 @@ MASKED: dict[str, tuple[Sequence[Fault], str, dict[str, Any]]] = {
             Kill(target=STORE, when=At(1)),
             DelayMessage(target=STORE, seconds=1, when=On("handle_cast", nth=3)),
         ],
-        "its receiver had ended before the message arrived",
+        "its receiver ended before the message arrived",
         {},
     ),
     "a message that nothing overtakes": (
@@ -363,7 +363,7 @@ MASKED: dict[str, tuple[Sequence[Fault], str, dict[str, Any]]] = {
             ReorderMessage(target=EAR, kind="nothing", when=At(1)),
             ReorderMessage(target="/top/inner", when=On("handle_info")),
         ],
-        "no other message came to its receiver within 1 s",
+        "no other message to its receiver followed within 1 s",
         {},
     ),
 }
@@ -432,7 +432,7 @@ def test_several_faults_may_befall_one_callback(play: Play) -> None:
         ]
     )
     assert [report.status for report in seen.reports] == [*["applied"] * 4, "masked"]
-    assert seen.reports[4].why == "another fault had ended the callback before"
+    assert seen.reports[4].why == "another fault ended the callback first"
     assert is_injected(seen.exits[0][2])
     assert seen.exits[0][0] == pytest.approx(0.3 + 0.5)
 
@@ -441,7 +441,7 @@ def test_several_faults_may_befall_one_message_in_turn(play: Play) -> None:
     plan = [DropMessage(target=STORE, kind="put", when=On("message", nth=n)) for n in (3, 3, 4)]
     seen = play(plan)
     assert [report.status for report in seen.reports] == ["applied", "masked", "applied"]
-    assert seen.reports[1].why == "another fault had the same message"
+    assert seen.reports[1].why == "another fault was applied to the same message"
     assert puts(seen)[:3] == [1, 2, 5]
 
 
