@@ -85,10 +85,10 @@ async def test_a_check_that_raises_does_not_hold() -> None:
     assert state.problems == {"it works": "the check raised ZeroDivisionError('division by zero')"}
 
 
-async def test_a_check_that_answers_something_else_is_told_what_to_answer() -> None:
+async def test_a_check_that_returns_another_type_is_a_problem() -> None:
     state = steady(lambda: True)  # type: ignore[arg-type, return-value]
     await state.look()
-    assert "answered True; answer None, or a text" in state.problems["it works"]
+    assert "returned True; return None, or the problem" in state.problems["it works"]
 
 
 async def test_only_changes_are_written_down() -> None:

@@ -245,14 +245,14 @@ async def test_a_scenario_may_end_its_faults_itself() -> None:
     assert outcome.seconds < 20
 
 
-async def test_a_scenario_that_returns_among_the_faults_has_not_seen_what_comes_of_them() -> None:
+async def test_a_scenario_that_returns_during_the_faults_is_a_problem() -> None:
     async def hasty(world: LiveWorld) -> None:
         await world.eventually("there are faults", world.faults.report, within=60)
         await trio.sleep(2)
 
     outcome = await live(hasty, 7, seconds=60, faults=[StallLoop(seconds=0.0, when=At(1))])
     (problem,) = outcome.problems
-    assert "nobody has seen whether the system came back" in problem
+    assert "so its recovery was not checked" in problem
     assert "`await world.recovered(...)`" in problem
 
 
@@ -263,7 +263,7 @@ async def test_faults_that_are_healed_before_they_begin_do_not_begin_later() -> 
 
     faults = [Kill(target="/top/a", when=At(time)) for time in (0, 1)]
     outcome = await live(early, 7, seconds=60, faults=faults)
-    assert "before there were faults" in outcome.problems[0]
+    assert "before the faults began" in outcome.problems[0]
     assert outcome.measures.processes.ended == 0
     happened = [kind for kind in kinds(outcome) if kind[0] != "fault"]
     assert happened[1:4] == [("phase", "during"), ("phase", "after"), ("heal", None)]
