@@ -1,6 +1,6 @@
-"""Breaking a system on purpose: faults as data, what carries them out, and what is expected meanwhile.
+"""Chaos engineering: faults as data, the injector that applies them, and the expectations of a run.
 
-The same plan does the same to a simulated world and to a live system; docs/reference/chaos.md has the names.
+A plan works the same in a simulated world and on a live system. docs/reference/chaos.md has the names.
 """
 
 from supervision.chaos.errors import (

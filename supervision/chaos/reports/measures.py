@@ -1,11 +1,10 @@
-"""What a run has cost: faults, ends, restarts, times to recover, lost messages, blast radius, availability.
+"""The figures of a run: faults, ends, restarts, recovery times, lost messages, blast radius, availability.
 
     measures = measure(read_history(lines))
-    print(measures.recovery.median, "s until what had ended was back")
+    print(measures.recovery.median, "s until an ended process was replaced")
     Path("report.json").write_bytes(measures.to_json())
 
-*pure*, over the history of a trace, whether the run was a simulated or a live one. docs/reference/chaos.md says what
-each figure means and how it is counted.
+*pure*: the only input is the history of a simulated or a live run. docs/reference/live-chaos.md defines each figure.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ _HOLDING = frozenset(("hang", "slow", "swallow_cancellation"))
 
 
 class PhaseMeasure(msgspec.Struct, frozen=True, kw_only=True):
-    """A phase of the experiment, with when it began and ended."""
+    """A phase of the experiment, with its start and its end."""
 
     name: str
     begin: float
@@ -47,11 +46,11 @@ class PhaseMeasure(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class FaultMeasure(msgspec.Struct, frozen=True, kw_only=True):
-    """One planned fault and what came of it.
+    """One planned fault and its effects.
 
-    `took_along` has the paths of the other processes that ended because of it: its blast radius. `target_back` is how
-    long it took until the first that ended was back, `all_back` until all were; None if nothing ended, or not all
-    came back.
+    `took_along` has the paths of the other processes that ended because of it: its blast radius. `target_back` is the
+    time until the first ended process was replaced, and `all_back` the time until all were. They are None if nothing
+    ended, or if a process was not replaced.
     """
 
     seconds: float
@@ -70,9 +69,9 @@ class FaultMeasure(msgspec.Struct, frozen=True, kw_only=True):
 class ProcessMeasures(msgspec.Struct, frozen=True, kw_only=True):
     """Processes that started and ended before the run was closed.
 
-    `ended_by_faults` are those whose end goes back to a fault; `crashed` ended by an exception, `killed` by a kill,
-    whether or not a fault was behind it; `troubled` crashed or were killed without one. `restarted` counts restarts by
-    supervisors, `gave_up` supervisors that reached their limit.
+    A fault caused the end of the `ended_by_faults`. `crashed` ended by an exception and `killed` by a kill, with or
+    without a fault. `troubled` crashed or were killed without a fault. `restarted` counts restarts by supervisors, and
+    `gave_up` counts supervisors that reached their limit.
     """
 
     started: int
@@ -88,14 +87,14 @@ class ProcessMeasures(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Bucket(msgspec.Struct, frozen=True, kw_only=True):
-    """How many took at most `up_to` seconds (None: any time) and more than the bucket before."""
+    """The number of times that took at most `up_to` seconds (None: any time) and more than the bucket before."""
 
     up_to: float | None
     count: int
 
 
 class RecoveryMeasures(msgspec.Struct, frozen=True, kw_only=True):
-    """Seconds from an end, by a fault or a crash, to the start of the process that took its place."""
+    """Seconds from the end of a process by a fault, a crash or a kill to the start of its replacement."""
 
     count: int
     not_back: int
@@ -108,9 +107,9 @@ class RecoveryMeasures(msgspec.Struct, frozen=True, kw_only=True):
 class MessageMeasures(msgspec.Struct, frozen=True, kw_only=True):
     """Messages between processes.
 
-    Lost are: those `to_the_dead`, sent to a process that had ended; `in_mailboxes` of processes when these ended;
-    `in_hand`, being handled by a process that crashed of them or over them; and `dropped` by a fault. `by_kind` has
-    the lost ones by their kinds. `omitted` were not recorded, since the trace was full.
+    Messages are lost in four ways. `to_the_dead` were sent to a process that had ended. `in_mailboxes` were unread when
+    their process ended. `in_hand` were being handled when their process ended. A fault dropped the `dropped`. `by_kind`
+    counts the lost messages by kind. `omitted` messages were not recorded, because the trace was full.
     """
 
     sent: int
@@ -125,9 +124,9 @@ class MessageMeasures(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PathMeasure(msgspec.Struct, frozen=True, kw_only=True):
-    """A place in the tree that had trouble: how often a process ended there, and how long it was missing.
+    """A path at which processes ended by faults, crashes or kills, and how long they were missing.
 
-    The partitions of a pool are one place, written as `*`.
+    The partitions of a pool share one path, with `*` for their number.
     """
 
     path: str
@@ -140,11 +139,11 @@ class PathMeasure(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SteadyMeasure(msgspec.Struct, frozen=True, kw_only=True):
-    """One steady-state check: for which share of the time it held.
+    """One steady-state check, and the share of the time for which it held.
 
-    `availability` is of all the time from the first answer on, `availability_during` of the phase with the faults;
-    `outages` is how often it ceased to hold, `longest_outage` and `outage_seconds` are how long it then took.
-    `problem` is what it last had to say, `holds_at_end` whether it held when the run was closed.
+    `availability` is the share of the time since it first held, and `availability_during` the share of the phase with
+    the faults. `outages` counts how often it stopped holding. `outage_seconds` is the total time of the outages,
+    `longest_outage` the longest. `problem` is its last problem. `holds_at_end` is True if it held when the run closed.
     """
 
     name: str
@@ -158,7 +157,7 @@ class SteadyMeasure(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Broken(msgspec.Struct, frozen=True, kw_only=True):
-    """An invariant that did not hold."""
+    """An invariant that was violated."""
 
     name: str
     seconds: float
@@ -166,7 +165,7 @@ class Broken(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Measures(msgspec.Struct, frozen=True, kw_only=True):
-    """All figures of one run. `problems` is empty if it went well: one sentence for each thing that did not."""
+    """All figures of one run. `problems` has one sentence for each problem, and is empty if the run went well."""
 
     format: int
     seconds: float
@@ -186,15 +185,15 @@ class Measures(msgspec.Struct, frozen=True, kw_only=True):
     problems: list[str]
 
     def to_json(self) -> bytes:
-        """The figures as a JSON object, one field for each attribute."""
+        """Return the figures as a JSON object with one field for each attribute."""
         return msgspec.json.format(msgspec.json.encode(self), indent=2)
 
 
 def measure(history: History) -> Measures:
-    """Count.
+    """Compute the figures of a run.
 
     Args:
-        history: of the run; from `read_history`.
+        history: the history of the run, from `read_history`.
     """
     processes = [process for process in history.processes if not history.is_closing(process.born)]
     ends = [
@@ -228,13 +227,13 @@ def measure(history: History) -> Measures:
 
 
 def percentile(values: Iterable[float], share: float) -> float | None:
-    """The smallest of the values that at least that share of them does not exceed; None of none.
+    """Return the smallest value that at least this share of the values does not exceed; None without values.
 
         percentile([1, 2, 3, 4], 0.5)      # 2
 
     Args:
-        values: in any order.
-        share: 0.5 for the median.
+        values: the values, in any order.
+        share: the share, such as 0.5 for the median.
     """
     ordered = sorted(values)
     if not ordered:
@@ -377,7 +376,7 @@ def _paths(ends: list[ProcessRecord]) -> list[PathMeasure]:
 
 
 def _problems(history: History, steady: list[SteadyMeasure], broken: list[Broken]) -> list[str]:
-    # A live run says itself whether the steady state came back, and how long it had.
+    # A live run reports itself if the steady state did not come back.
     problems = [
         f"the steady state {each.name!r} did not hold at the end: {each.problem}"
         for each in steady
@@ -396,7 +395,7 @@ def _problems(history: History, steady: list[SteadyMeasure], broken: list[Broken
 
 @define
 class _Span:
-    """A time in which a check gave one answer."""
+    """A span of time in which the result of a check did not change."""
 
     begin: float
     end: float
@@ -408,7 +407,7 @@ class _Span:
 
 
 def steadiness(history: History) -> list[SteadyMeasure]:
-    """What each check of the steady state has answered over time."""
+    """Compute the availability of each steady-state check."""
     end = history.seconds if history.closing is None else history.closing
     spans: dict[str, list[_Span]] = {}
     for event in history.events:
@@ -426,7 +425,7 @@ def steadiness(history: History) -> list[SteadyMeasure]:
 
 
 def _measure(name: str, spans: list[_Span], during: tuple[float, float] | None) -> SteadyMeasure:
-    # What did not hold before it held for the first time is the boot, and no outage.
+    # The time before a check holds for the first time is the start of the system, not an outage.
     first = next((number for number, span in enumerate(spans) if span.holds), None)
     counted = spans if first is None else spans[first:]
     outages = [span for span in counted if not span.holds]
@@ -453,7 +452,7 @@ def _share(spans: list[_Span], begin: float, end: float) -> float:
 
 
 def broken_invariants(history: History) -> list[Broken]:
-    """The invariants that broke, in the order in which they did."""
+    """Return the violated invariants, in order."""
     return [
         Broken(name=event["name"], seconds=event["t"], problem=event["problem"])
         for event in history.events

@@ -1,4 +1,4 @@
-"""The page of a run: one HTML file that needs nothing else, made of the template files beside this module."""
+"""The HTML page of a run: one file that needs no other file, made from the templates beside this module."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ __all__ = ["MESSAGES_SHOWN", "page_data", "render_page", "write_page"]
 _SCRIPTS = ("model.js", "view.js", "draw.js", "arrows.js", "head.js", "panels.js", "main.js")
 
 MESSAGES_SHOWN = 20_000
-"""Messages on a page; of more, those that were lost are kept, and every so many of the others."""
+"""The most messages on a page. Beyond it, the page has all lost messages and a regular sample of the others."""
 
 _TEXT = 200
 _WORDS = 1000
 
-# How a process ended, by its number in the page.
+# The ways in which a process ends, as numbers in the page.
 RUNNING, CLEAN, CRASHED, KILLED, FAILED = range(5)
 
 
@@ -48,17 +48,16 @@ def write_page(
         write_page(outcome.trace, "out.html", title="chat", subtitle="seed 7")
 
     Args:
-        trace_lines: the run's trace.
-        path: of the file; one that exists is replaced.
-        title: what was run.
-        subtitle: what else to say beside it: the seed, above all.
-        problems: what went wrong, if the trace does not say it: what a simulated run has failed with.
+        trace_lines: the trace of the run.
+        path: the file. An existing file is replaced.
+        title: the title, such as the name of the scenario.
+        subtitle: the subtitle, such as the seed.
+        problems: problems that are not in the trace, such as the failure of a simulated run.
 
     Raises:
         OSError: the file cannot be written.
 
-    The file asks for nothing else: no other file, no network. Everything that comes from the run is data in it, never
-    markup.
+    The page loads no other file and uses no network. Text from the run is data in the page, never markup.
     """
     page = render_page(trace_lines, title=title, subtitle=subtitle, problems=problems)
     Path(path).write_text(page, "utf-8")
@@ -71,7 +70,7 @@ def render_page(
     subtitle: str = "",
     problems: Iterable[str] = (),
 ) -> str:
-    """The text of what `write_page` writes."""
+    """Return the text of the page."""
     history = read_history(trace_lines)
     last = history.events[-1]["n"] if history.events else 0
     for number, problem in enumerate(problems, last + 1):
@@ -86,7 +85,7 @@ def render_page(
         "data": _script_data(msgspec.json.encode(data).decode()),
     }
     page = _template("page.html")
-    # The pieces between the placeholders are put together once, so that nothing in a piece is taken for a placeholder.
+    # Each placeholder is replaced once, so that text from the run is never taken for a placeholder.
     first, *rest = page.split("{{")
     pieces = [first]
     for piece in rest:
@@ -96,7 +95,7 @@ def render_page(
 
 
 def _script_data(text: str) -> str:
-    """JSON that no HTML parser mistakes for the end of its script element, or for a comment in it."""
+    """Escape JSON so that no HTML parser finds the end of its script element or a comment in it."""
     for character in "<>&\u2028\u2029":
         text = text.replace(character, f"\\u{ord(character):04x}")
     return text
@@ -111,7 +110,7 @@ def _template(name: str) -> str:
 
 @define
 class _Table:
-    """Texts, each once."""
+    """A table of texts without duplicates."""
 
     texts: list[str] = field(factory=list)
     _numbers: dict[str, int] = field(factory=dict)
@@ -125,11 +124,14 @@ class _Table:
 
 
 def page_data(history: History, measures: Measures) -> dict[str, Any]:
-    """Everything that the page shows, of types that JSON has.
+    """Return the data of the page, in JSON types.
+
+    A page may have tens of thousands of messages. So each kind of item is a list of short rows, times are milliseconds,
+    and paths and texts are indices into one table.
 
     Args:
-        history: of the run.
-        measures: of the same run.
+        history: the history of the run.
+        measures: the figures of the run.
     """
     table = _Table()
     processes = {id(process): number for number, process in enumerate(history.processes)}
@@ -236,7 +238,7 @@ def _messages(history: History, processes: dict[int, int], table: _Table) -> lis
 
 
 def _mark(event: Event, table: _Table) -> list[Any] | None:
-    """An event that concerns the whole run, as kind, time and words."""
+    """Return an event of the whole run as time, kind and words; None for any other event."""
     kind = event["kind"]
     if kind == "note":
         more = ", ".join(
@@ -253,7 +255,7 @@ def _mark(event: Event, table: _Table) -> list[Any] | None:
     elif kind == "gave_up":
         words = f"a supervisor gave up because of {event['id']}"
     elif kind == "heal":
-        words = "faults end, and what they have broken is repaired"
+        words = "the faults are undone"
     elif kind == "problem":
         words = event["problem"]
     elif kind in {"partition", "healed"}:

@@ -44,10 +44,10 @@ def test_it_has_what_was_done_and_what_came_of_it() -> None:
     assert "1.50 s" in text
     assert "top/room [red]" in text
     assert "250 ms" in text
-    assert "7 not done (there was no such process): kill /b0; kill /b1; kill /b2" in text
+    assert "7 not applied (there was no such process): kill /b0; kill /b1; kill /b2" in text
     assert "kill /b4; and 2 more" in text
     assert "1 applied, 0 masked, 7 not applicable" in text
-    assert "shop:day, seed 7: nothing went wrong, but nobody has said with world.steady" in text
+    assert "shop:day, seed 7: no problem was found, but the scenario has no steady state" in text
 
 
 def test_that_a_steady_state_came_back_is_said_if_there_was_one() -> None:
@@ -59,7 +59,7 @@ def test_that_a_steady_state_came_back_is_said_if_there_was_one() -> None:
 def test_it_says_what_went_wrong() -> None:
     text = printed(outcome(HandMade(), problems=("nobody [came] back",), interrupted=True))
     assert "✗ nobody [came] back" in text
-    assert "shop:day, seed 7: failed. It was ended early." in text
+    assert "shop:day, seed 7: failed. The run was ended early." in text
 
 
 def test_of_very_many_faults_those_that_took_most_along_are_shown() -> None:
