@@ -87,11 +87,11 @@ class Recorder(Instrument):
         runtime.telemetry.attach(_DEAD_LETTER, self._dead_letter)
 
     def place_of(self, pid: Pid) -> Place | None:
-        """Where a living process is; None for one that has ended, or is not of this runtime."""
+        """Return the place of a living process; None if it has ended or belongs to another runtime."""
         return self.places.place_of(pid)
 
     def find(self, pattern: str) -> Pid | None:
-        """The living process at such a path; the newest, if there are several."""
+        """Return the newest living process whose path matches."""
         return self.places.find(pattern)
 
     # For tools that act on processes

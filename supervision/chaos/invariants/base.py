@@ -3,7 +3,7 @@
     watch = Watch(runtime, [make() for make in BUILT_IN.values()], places)
     ...
     violation = watch.check()           # between two steps of any task
-    violation = watch.at_rest()         # when nobody can run
+    violation = watch.at_rest()         # when no task can run
 
 An invariant is an instrument. It builds its own picture from what it observes, and does not ask the parts that it
 checks. It notes a violation, which `check` returns later. Raising inside the observed operation would change the run.

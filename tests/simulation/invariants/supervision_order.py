@@ -16,7 +16,7 @@ __all__ = ["CHECKED", "OF_SUPERVISORS", "Intensity", "RestartOrder", "ShutdownOr
 
 
 class RestartOrder(Supervised):
-    """Children are started in their order, and those restarted whom restart type and strategy say, in theirs."""
+    """Children start in order. A restart starts the children that restart type and strategy select, in order."""
 
     name: ClassVar[str] = "restart_order"
 
@@ -27,8 +27,8 @@ class RestartOrder(Supervised):
             self.violated(f"{self.who(model.pid)} is stopping, and starts a child{_named(id)}")
         elif model.doing == "other":
             self.violated(
-                f"{self.who(model.pid)} starts a child{_named(id)} that nobody has asked for, and none has ended "
-                f"that is to be started again: it handles {model.request!r}"
+                f"{self.who(model.pid)} starts a child{_named(id)} without a request or an end that calls for it: "
+                f"it handles {model.request!r}"
             )
         elif model.doing == "boot" and not model.dynamic:
             self._in_order(model, tuple(spec.id for spec in _specs(model)), "boots")
@@ -55,7 +55,7 @@ class RestartOrder(Supervised):
             )
 
     def is_done(self, model: SupervisorModel, crashed: bool) -> None:
-        # A pool does not say whose start it begins, so one whose child did not want to run looks like one that forgot.
+        # A dynamic supervisor announces no starts, so an ignored start looks like a missing one.
         if crashed or model.doing != "ended" or model.dynamic or not model.restarts():
             return
         missing = model.group[len(model.starts) :]
@@ -67,10 +67,10 @@ class RestartOrder(Supervised):
 
 
 class ShutdownOrder(Supervised):
-    """Children are stopped in the reverse of their order, each when those after it have ended.
+    """Children stop in reverse order, each after the later ones have ended.
 
-    In a restart only those that the strategy says; in the end all of them, before their supervisor ends, unless that is
-    killed or crashes.
+    A restart stops only the children that the strategy selects. A supervisor stops all children before it ends, unless
+    it is killed or crashes.
     """
 
     name: ClassVar[str] = "shutdown_order"
@@ -105,13 +105,13 @@ class ShutdownOrder(Supervised):
 
 
 class Intensity(Supervised):
-    """A supervisor gives up at the restart that is one too many within its window: not before, and not after."""
+    """A supervisor gives up exactly at the first restart beyond its limit within its window."""
 
     name: ClassVar[str] = "intensity"
 
     def __init__(self) -> None:
         super().__init__()
-        # For each supervisor when it has tried to restart somebody.
+        # For each supervisor the times of its restarts.
         self._attempts: dict[Pid, list[float]] = {}
 
     def starts(self, model: SupervisorModel, id: Any) -> None:
@@ -122,7 +122,7 @@ class Intensity(Supervised):
         if crashed or not model.dynamic or model.starts or model.gave_up:
             return
         if model.restarts():
-            # Its child did not want to run, and there was no process.
+            # The start of its child was ignored, so there was no process.
             self._count(model)
 
     def gives_up(self, model: SupervisorModel) -> None:
@@ -141,7 +141,7 @@ class Intensity(Supervised):
         limit = model.setup.max_restarts
         if len(recent) > limit:
             self.violated(
-                f"{self.who(model.pid)} restarts a child for the {len(recent)}. time within "
+                f"{self.who(model.pid)} makes restart {len(recent)} of a child within "
                 f"{model.setup.max_seconds:g} s; it may do so {limit} times, and should have given up"
             )
 
@@ -151,7 +151,7 @@ class Intensity(Supervised):
 
 
 def _is_stopped_with(model: SupervisorModel, child: ChildModel, pivot: ChildModel) -> bool:
-    """Whether a sibling is stopped when a child is restarted."""
+    """Return True if the restart of a child stops this sibling."""
     if model.strategy == "one_for_one":
         return False
     ids = list(model.children)
@@ -169,11 +169,11 @@ def _named(id: Any) -> str:
 
 
 def _listed(ids: Any) -> str:
-    return ", ".join(map(repr, ids)) or "nobody"
+    return ", ".join(map(repr, ids)) or "no child"
 
 
 OF_SUPERVISORS = (RestartOrder, ShutdownOrder, Intensity)
 """The invariants of this module."""
 
 CHECKED = ("all", *OF_SUPERVISORS)
-"""What the sweeps of this project check: the built-in invariants, and those of supervisors."""
+"""The built-in invariants and those of supervisors, for the sweeps of this project."""

@@ -1,8 +1,8 @@
-"""What each supervisor should be doing, told from what happens to it, and from nothing that it says of itself.
+"""A model of each supervisor, which follows what a correct supervisor would do.
 
-A *model* knows what a supervisor was set up with, which children it was asked to have, in which order, and what it is
-doing now: the callback that it runs, and for which child. Supervisors tell when they begin to start a child, and which
-process it became; all else (who ended, when and why, whom the supervisor told to stop) is what the runtime shows.
+A model knows the setup of its supervisor, the children in order, and the callback that the supervisor runs now. It
+takes the starts of children from the events of the supervisor. It observes everything else (ends, reasons, stop
+signals) in the runtime.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ __all__ = ["ChildModel", "Supervised", "SupervisorModel", "SupervisorModels"]
 Measures: TypeAlias = Mapping[str, Any]
 
 Doing: TypeAlias = Literal["boot", "request", "ended", "again", "terminate", "other"]
-"""What a supervisor does: starts its first children; answers somebody; deals with the end of a child; tries a child
-again; stops; anything else."""
+"""The current activity: start the first children, answer a request, handle the end of a child, retry a restart, stop,
+or anything else."""
 
 
 @define(eq=False)
@@ -54,18 +54,18 @@ class ChildModel:
 
     id: Any
     restart: RestartType
-    # Its process, as long as the supervisor takes it for running; `last` also while it is being restarted.
+    # Its process while it runs. `last` also keeps it during a restart.
     pid: Pid | None = None
     last: Pid | None = None
     alive: bool = False
-    # Why the process that it last was has ended.
+    # The exit reason of its last process.
     reason: ExitReason = None
-    # Whether it is to be tried again.
+    # True if its restart will be retried.
     again: bool = False
 
     @property
     def comes_back(self) -> bool:
-        """Whether it is to be started again, by its restart type and how it ended."""
+        """True if its restart type and exit reason call for a restart."""
         if self.restart == "transient":
             return not is_normal_exit(self.reason)
         return self.restart == "permanent"
@@ -76,12 +76,12 @@ class SupervisorModel:
     """One supervisor.
 
     Attributes:
-        doing, since, pivot: what it does, since when, and the child that this is about.
-        reason, wanted: why that child has ended, and whether it is to be started again.
-        group: the ids that are to be started, in order, if it restarts anybody.
-        starts: the ids whose start has begun since it does this.
-        failed: whether one of them did not start.
-        gave_up: whether it has said so.
+        doing, since, pivot: its activity, when that began, and the child concerned.
+        reason, wanted: the exit reason of that child, and True if it should be restarted.
+        group: the ids that a restart should start, in order.
+        starts: the ids whose start has begun during this activity.
+        failed: True if one of them did not start.
+        gave_up: True if the supervisor gave up.
     """
 
     pid: Pid
@@ -98,23 +98,23 @@ class SupervisorModel:
     failed: bool = False
     gave_up: bool = False
     request: Any = None
-    # The child whose start has begun, until it is known how that went.
+    # The child whose start has begun and has no result yet.
     starting: ChildModel | None = None
-    # Processes that it has spawned and that have ended before they were anybody.
+    # Processes that it spawned and that ended before they were reported as a child.
     unclaimed: dict[Pid, ExitReason] = field(factory=dict)
 
     @property
     def dynamic(self) -> bool:
-        """Whether children are known by their pids, and independent."""
+        """True for a dynamic supervisor."""
         return isinstance(self.setup, PoolSetup)
 
     @property
     def strategy(self) -> str:
-        """Who is restarted with a child."""
+        """The restart strategy."""
         return "one_for_one" if isinstance(self.setup, PoolSetup) else self.setup.strategy
 
     def group_of(self, pivot: ChildModel) -> tuple[Any, ...]:
-        """Who is to be started, in order, when `pivot` is started again."""
+        """Return the ids that a restart of `pivot` should start, in order."""
         if self.dynamic or self.strategy == "one_for_one":
             return (pivot.id,)
         ids = list(self.children)
@@ -124,17 +124,17 @@ class SupervisorModel:
         )
 
     def restarts(self) -> bool:
-        """Whether what it does now is a restart, or should be one."""
+        """Return True if the current activity is or should be a restart."""
         if self.doing == "again":
             return True
         return self.doing == "ended" and self.wanted and self.setup.backoff is None
 
 
 class SupervisorModels(Feed):
-    """The models of the supervisors that were started since it began, and what they do, for its listeners.
+    """The models of the supervisors that started under observation.
 
     Attributes:
-        models: of the living supervisors.
+        models: the models of the living supervisors.
     """
 
     listeners: list[Supervised]
@@ -142,7 +142,7 @@ class SupervisorModels(Feed):
     def __init__(self, runtime: Runtime) -> None:
         super().__init__(runtime)
         self.models: dict[Pid, SupervisorModel] = {}
-        # For each process that a supervisor has spawned: that supervisor.
+        # For each process that a supervisor has spawned: the model of that supervisor.
         self._above: dict[Pid, SupervisorModel] = {}
         attach = runtime.telemetry.attach
         self._detach = [
@@ -163,7 +163,7 @@ class SupervisorModels(Feed):
         for detach in self._detach:
             detach()
 
-    # What the runtime shows
+    # Events of the runtime
 
     def callback_started(self, pid: Pid, callback: str, message: Any) -> None:
         model = self.models.get(pid)
@@ -202,7 +202,7 @@ class SupervisorModels(Feed):
             for each in self.listeners:
                 each.stops(model, child)
 
-    # What a supervisor does
+    # Activities of supervisors
 
     def _begins(self, model: SupervisorModel, callback: str, message: Any) -> None:
         doing: Doing = "other"
@@ -227,7 +227,7 @@ class SupervisorModels(Feed):
         if pivot is not None:
             model.reason, model.wanted = pivot.reason, pivot.comes_back
             for id in model.group:
-                # Those that waited to be tried again by themselves wait no more.
+                # The restart of the group replaces their own retries.
                 if id in model.children and id != pivot.id and model.wanted:
                     model.children[id].again = False
         model.starts, model.failed = [], False
@@ -239,7 +239,7 @@ class SupervisorModels(Feed):
             each.is_done(model, crashed)
         pivot = model.pivot
         if model.doing == "ended" and pivot is not None and model.wanted:
-            # With a backoff it is started later.
+            # With a backoff, it starts later.
             pivot.again = pivot.again or model.setup.backoff is not None
         if model.doing == "request" and type(model.request) is DeleteChild:
             child = model.children.get(model.request.id)
@@ -251,7 +251,7 @@ class SupervisorModels(Feed):
         for each in self.listeners:
             each.starts(model, id)
 
-    # What supervisors say
+    # Events of supervisors
 
     def _starting(self, event: Event, measurements: Measures, metadata: Measures) -> None:
         model = self.models.get(metadata["supervisor"])
@@ -325,14 +325,14 @@ class SupervisorModels(Feed):
 
 
 def _resolve(model: SupervisorModel) -> None:
-    """A start that neither gave a process nor failed: the child did not want to run, and is kept nevertheless."""
+    """Keep a child whose start was ignored."""
     child, model.starting = model.starting, None
     if child is not None and child.restart != "temporary":
         model.children.setdefault(child.id, child)
 
 
 def _note_request(model: SupervisorModel, request: Any) -> None:
-    """Whom somebody wants stopped is not tried again."""
+    """Cancel the retry of a child that a request stops."""
     child = None
     if type(request) is TerminateChild:
         child = model.children.get(request.id)
@@ -343,7 +343,7 @@ def _note_request(model: SupervisorModel, request: Any) -> None:
 
 
 def _restart_of(model: SupervisorModel, id: Any) -> RestartType:
-    """The restart type of a child that is not known yet: of whom it was asked to start."""
+    """Return the restart type of a new child, from the request or the setup."""
     request = model.request
     if isinstance(request, StartChild | StartDynamicChild):
         return request.spec.restart
@@ -352,27 +352,27 @@ def _restart_of(model: SupervisorModel, id: Any) -> RestartType:
 
 
 class Supervised(Invariant):
-    """An invariant of supervisors. Override what you need; nothing is known of those that were there before."""
+    """An invariant of supervisors that start under observation. Override the methods that you need."""
 
     feed: ClassVar[type[Feed] | None] = SupervisorModels
 
     models: dict[Pid, SupervisorModel]
-    """Of the living supervisors."""
+    """The models of the living supervisors."""
 
     def starts(self, model: SupervisorModel, id: Any) -> None:
-        """It begins to start a child; a dynamic supervisor has spawned a process, for an id that is not told."""
+        """Handle the start of a child. For a dynamic supervisor, the id is None."""
 
     def runs(self, model: SupervisorModel, child: ChildModel, before: Pid | None) -> None:
-        """A child has started; `before` is the living process that the child was until now, if there is one."""
+        """Handle a child that runs. `before` is its earlier process, if that still lives."""
 
     def stops(self, model: SupervisorModel, child: ChildModel) -> None:
-        """It tells a child to stop, or kills it."""
+        """Handle a stop signal or a kill to a child."""
 
     def gives_up(self, model: SupervisorModel) -> None:
-        """It says that it gives up."""
+        """Handle a supervisor that gives up."""
 
     def is_done(self, model: SupervisorModel, crashed: bool) -> None:
-        """What it was doing is over; `crashed` if it failed in the middle."""
+        """Handle the end of an activity. `crashed` if it raised."""
 
     def ends(self, model: SupervisorModel, reason: ExitReason) -> None:
-        """It has ended."""
+        """Handle the end of a supervisor."""

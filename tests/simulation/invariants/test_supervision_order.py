@@ -14,13 +14,13 @@ from supervision._core.dynamic import Pool
 from supervision._core.fixed import Tree
 from supervision.backoff import Backoff
 from supervision.chaos.errors import InvariantViolated
-from supervision.simulation.knobs import Knobs
+from supervision.simulation.scenario import scenario
 from supervision.simulation.simulate import simulate
 from supervision.simulation.world.world import World
 from tests.simulation.invariants.supervision_order import CHECKED
 from tests.simulation.planted.planting import planted
 
-KNOBS = Knobs(invariants=CHECKED)
+checked = scenario(invariants=CHECKED)
 
 
 class Worker(GenServer[None]):
@@ -44,17 +44,17 @@ def workers(*ids: str, ends: list[Any] | None = None, **fields: Any) -> list[Chi
     ]
 
 
-def found(scenario: Any) -> str:
-    error = simulate(scenario, seed=1, knobs=KNOBS).error
+def found(program: Any) -> str:
+    error = simulate(checked(program), seed=1).error
     assert isinstance(error, InvariantViolated), error
     return f"{error.invariant}: {error.problem}"
 
 
-# Mistakes
+# Violations
 
 
 async def _forgets(self: Tree, pivot: Any, reason: ExitReason, pid: Any = None) -> None:
-    """It reports the end, and leaves it at that."""
+    """Report the end, and restart nothing."""
 
 
 async def _skips_the_first(self: Tree, pivot: Any) -> Any:
@@ -104,10 +104,8 @@ _stop_group, _restart, _stop_all = Tree._stop_group, Tree._restart, Tree.stop_al
         ("stop_all", _starts_at_the_end, "restart_order: /top#1 <pid 1> is stopping, and starts"),
     ],
 )
-def test_a_group_that_is_not_restarted_as_it_should_is_found(
-    name: str, broken: Any, part: str
-) -> None:
-    async def scenario(world: World) -> None:
+def test_a_group_that_is_restarted_wrongly_is_found(name: str, broken: Any, part: str) -> None:
+    async def program(world: World) -> None:
         with planted((Tree, name, broken)):
             ends: list[Any] = [None]
             specs = workers("a", "b", "c", ends=ends)
@@ -117,21 +115,21 @@ def test_a_group_that_is_not_restarted_as_it_should_is_found(
             await trio.sleep(1)
             await stop("top")
 
-    assert part in found(scenario)
+    assert part in found(program)
 
 
-def test_whom_one_for_one_stops_besides_is_found() -> None:
-    async def scenario(world: World) -> None:
+def test_a_sibling_that_one_for_one_stops_is_found() -> None:
+    async def program(world: World) -> None:
         with planted((Tree, "_restart", _stops_all_first)):
             await Supervisor.start(workers("a", "b"), name="top")
             cast("b", "crash")
             await trio.sleep(1)
 
-    assert "shutdown_order: /top#1 <pid 1> stops 'a' because 'b' has ended" in found(scenario)
+    assert "shutdown_order: /top#1 <pid 1> stops 'a' because 'b' has ended" in found(program)
 
 
 def test_a_pool_that_restarts_too_often_is_found() -> None:
-    async def scenario(world: World) -> None:
+    async def program(world: World) -> None:
         async def again(self: Pool, child: Any, pid: Pid, reason: ExitReason) -> Any:
             self._intensity._attempts.clear()
             return await _pool_restart(self, child, pid, reason)
@@ -143,22 +141,20 @@ def test_a_pool_that_restarts_too_often_is_found() -> None:
                 cast("w", "crash")
                 await trio.sleep(0.1)
 
-    assert "intensity: /pool#1 <pid 1> restarts a child for the 2. time" in found(scenario)
+    assert "intensity: /pool#1 <pid 1> makes restart 2 of a child within" in found(program)
 
 
-# No mistakes
+# Correct behaviour
 
 
-def passes(scenario: Any) -> None:
-    simulate(scenario, seed=1, knobs=KNOBS).check()
+def passes(program: Any) -> None:
+    simulate(checked(program), seed=1).check()
 
 
 @pytest.mark.parametrize("strategy", ["one_for_one", "one_for_all", "rest_for_one"])
 @pytest.mark.parametrize("backoff", [None, Backoff(0.5, 2.0)])
-def test_children_that_do_not_start_or_do_not_want_to_are_no_mistake(
-    strategy: Any, backoff: Any
-) -> None:
-    async def scenario(world: World) -> None:
+def test_failed_and_ignored_starts_are_no_violation(strategy: Any, backoff: Any) -> None:
+    async def program(world: World) -> None:
         ends: list[Any] = [None]
         await Supervisor.start(
             workers("a", "b", "c", ends=ends), strategy=strategy, backoff=backoff, name="top"
@@ -170,11 +166,11 @@ def test_children_that_do_not_start_or_do_not_want_to_are_no_mistake(
                 await trio.sleep(20)
         await stop("top")
 
-    passes(scenario)
+    passes(program)
 
 
-def test_what_is_asked_of_a_supervisor_is_no_mistake() -> None:
-    async def scenario(world: World) -> None:
+def test_requests_to_a_supervisor_are_no_violation() -> None:
+    async def program(world: World) -> None:
         top = await Supervisor.start(workers("a", "b", "c"), strategy="one_for_all", name="top")
         await Supervisor.terminate_child(top, "a")
         await Supervisor.delete_child(top, "a")
@@ -189,11 +185,11 @@ def test_what_is_asked_of_a_supervisor_is_no_mistake() -> None:
         await trio.sleep(1)
         await stop(top)
 
-    passes(scenario)
+    passes(program)
 
 
-def test_a_supervisor_that_is_killed_leaves_nothing_to_complain_of() -> None:
-    async def scenario(world: World) -> None:
+def test_a_killed_supervisor_is_no_violation() -> None:
+    async def program(world: World) -> None:
         inner = Supervisor.child_spec(workers("a", "b"), id="inner")
         await Supervisor.start([inner], name="top", max_restarts=10)
         for _ in range(3):
@@ -202,7 +198,7 @@ def test_a_supervisor_that_is_killed_leaves_nothing_to_complain_of() -> None:
             kill(pid)
             await trio.sleep(1)
 
-    passes(scenario)
+    passes(program)
 
 
 def test_a_start_function_may_have_helpers() -> None:
@@ -210,11 +206,11 @@ def test_a_start_function_may_have_helpers() -> None:
         spawn_link(receive, label="helper")
         return await Worker.start_link([])
 
-    async def scenario(world: World) -> None:
+    async def program(world: World) -> None:
         await Supervisor.start([ChildSpec("a", start)], name="top")
         await stop("top")
 
-    passes(scenario)
+    passes(program)
 
 
 def test_a_start_that_takes_too_long_is_tried_again() -> None:
@@ -222,7 +218,7 @@ def test_a_start_that_takes_too_long_is_tried_again() -> None:
         async def init(self, pauses: list[float]) -> None:
             await trio.sleep(pauses.pop(0) if pauses else 0)
 
-    async def scenario(world: World) -> None:
+    async def program(world: World) -> None:
         pauses: list[float] = []
         spec = child_spec(Slow, pauses, id="slow", start_timeout=1.0)
         await Supervisor.start([spec], name="top")
@@ -233,4 +229,4 @@ def test_a_start_that_takes_too_long_is_tried_again() -> None:
         await trio.sleep(5)
         assert world.find("/top/slow") is not None
 
-    passes(scenario)
+    passes(program)

@@ -310,7 +310,7 @@ APPLIED: dict[str, tuple[Sequence[Fault], Callable[[Seen], None]]] = {
 
 
 @pytest.mark.parametrize(("plan", "check"), APPLIED.values(), ids=APPLIED)
-def test_a_fault_that_is_applied_does_what_it_says(
+def test_an_applied_fault_has_its_documented_effect(
     play: Play, plan: Sequence[Fault], check: Callable[[Seen], None]
 ) -> None:
     seen = play(
@@ -370,7 +370,7 @@ MASKED: dict[str, tuple[Sequence[Fault], str, dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize(("plan", "why", "options"), MASKED.values(), ids=MASKED)
-def test_a_fault_that_could_do_nothing_is_masked_and_says_why(
+def test_a_fault_without_effect_is_masked_with_a_reason(
     play: Play, plan: Sequence[Fault], why: str, options: dict[str, Any]
 ) -> None:
     seen = play(plan, **options)
@@ -412,7 +412,7 @@ NOT_APPLICABLE: dict[str, tuple[Fault, str]] = {
 
 
 @pytest.mark.parametrize(("fault", "why"), NOT_APPLICABLE.values(), ids=NOT_APPLICABLE)
-def test_a_fault_whose_moment_never_comes_is_not_applicable_and_says_why(
+def test_a_fault_whose_moment_never_comes_is_not_applicable_with_a_reason(
     play: Play, fault: Fault, why: str
 ) -> None:
     report = play([fault]).report
@@ -420,7 +420,7 @@ def test_a_fault_whose_moment_never_comes_is_not_applicable_and_says_why(
     assert (report.seconds, report.where) == (None, None)
 
 
-def test_several_faults_may_befall_one_callback(play: Play) -> None:
+def test_several_faults_may_apply_to_one_callback(play: Play) -> None:
     third = On("handle_cast", nth=3)
     seen = play(
         [
@@ -437,7 +437,7 @@ def test_several_faults_may_befall_one_callback(play: Play) -> None:
     assert seen.exits[0][0] == pytest.approx(0.3 + 0.5)
 
 
-def test_several_faults_may_befall_one_message_in_turn(play: Play) -> None:
+def test_several_faults_may_apply_to_one_message_in_turn(play: Play) -> None:
     plan = [DropMessage(target=STORE, kind="put", when=On("message", nth=n)) for n in (3, 3, 4)]
     seen = play(plan)
     assert [report.status for report in seen.reports] == ["applied", "masked", "applied"]
@@ -445,7 +445,7 @@ def test_several_faults_may_befall_one_message_in_turn(play: Play) -> None:
     assert puts(seen)[:3] == [1, 2, 5]
 
 
-def test_what_a_process_sends_itself_is_not_lost(play: Play) -> None:
+def test_a_message_of_a_process_to_itself_is_never_faulted(play: Play) -> None:
     # A supervisor that tries a start again reminds itself; it would wait for ever.
     plan = [
         DropMessage(target="/top", when=At(0.5)),
@@ -457,7 +457,7 @@ def test_what_a_process_sends_itself_is_not_lost(play: Play) -> None:
     assert len(seen.ends(STORE)) == 3
 
 
-def test_everything_goes_on_when_the_faults_are_healed(play: Play) -> None:
+def test_everything_continues_when_the_faults_are_healed(play: Play) -> None:
     seen = play(
         [
             Hang(target=STORE, when=At(1)),

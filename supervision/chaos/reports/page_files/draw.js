@@ -1,4 +1,4 @@
-// The timeline, drawn to one canvas as big as what can be seen of it.
+// The timeline on one canvas of the size of its visible part.
 
 const canvas = document.getElementById("canvas")
 const pen = canvas.getContext("2d")
@@ -87,7 +87,7 @@ function drawRow(row) {
   else for (const process of row.processes) drawProcess(row, process)
 }
 
-// Whether something else was picked: what a fault has ended stays bright, and what took its place.
+// Dim a process unless the picked fault ended it or it replaced such a process.
 function dimmed(process) {
   if (view.picked?.fault === undefined) return false
   const fault = faults[view.picked.fault]
@@ -144,7 +144,7 @@ function cross(x, y, color) {
   pen.stroke()
 }
 
-// The time in which there was nobody.
+// The time without a process.
 function missing(from, to, y) {
   if (to - from < 3) return
   pen.strokeStyle = colors.crash
@@ -186,7 +186,7 @@ function drawCrowd(row) {
   for (const process of row.processes) drawInCrowd(process, yOf(row) + 2)
 }
 
-// Ends and comings back in a crowd, as ticks above it.
+// Ends and replacements in a crowd, as ticks above it.
 function drawInCrowd(process, y) {
   const came = xOf(process.born)
   if (process.replaces >= 0 && came >= LABELS && came <= view.width) {
@@ -234,7 +234,7 @@ function deepPlaces(place) {
   return place.below.reduce((sum, each) => sum + 1 + deepPlaces(each), 0)
 }
 
-// A text that fits, with its middle left out if it must be.
+// A text that fits, shortened in its middle if necessary.
 function short(words, room) {
   const width = pen.measureText(words).width
   if (width <= room) return words

@@ -1,4 +1,4 @@
-// The page at work: what keys, the pointer and the buttons do.
+// Input: keys, pointer and buttons.
 
 const timeline = byId("timeline")
 

@@ -3,8 +3,8 @@
 const RUN = JSON.parse(document.getElementById("run").textContent)
 const text = (number) => (number === null || number < 0 ? "" : RUN.texts[number])
 const END = Math.max(RUN.seconds * 1000, 1)
-const MANY = 6 // processes at a time in one place, above which they are drawn as a crowd
-const ROOM = 48 // rows, above which places are folded to begin with
+const MANY = 6 // more processes at once in one place are drawn as a crowd
+const ROOM = 48 // with more rows, places are folded at first
 
 const processes = RUN.processes.map(
   ([path, incarnation, parent, born, ended, ending, reason, fault, back, restarted, pid, node], index) => ({
@@ -26,7 +26,7 @@ const messages = RUN.messages.map(([sent, from, to, received, words, lost], inde
 const marks = RUN.marks.map(([time, kind, words]) => ({ time, kind, words: text(words) }))
 const notes = marks.filter((mark) => mark.kind !== "steady" && mark.kind !== "unsteady")
 
-// For each check of the steady state the spans of time in which it held, and in which it did not.
+// The spans of each steady-state check in which it held and did not hold.
 const checks = RUN.measures.steady.map(({ name }) => {
   const own = marks.filter((mark) => mark.kind.endsWith("steady") && mark.words.startsWith(`${name}: `))
   const until = RUN.closing ?? END
@@ -67,7 +67,7 @@ function below(place) {
   return place.below.flatMap((each) => [...each.processes, ...below(each)])
 }
 
-// How many of these live at a time: steps of [time, number], and the highest number.
+// The number of living processes over time, as steps of [time, number], and its maximum.
 function crowdOf(group) {
   const changes = []
   for (const process of group) {
@@ -87,7 +87,7 @@ function crowdOf(group) {
   return { steps, peak }
 }
 
-// Lives into as few lines as there are at a time; one that came back goes where there was room the longest.
+// Arrange processes in as few lines as possible. A replacement takes the line that was free the longest.
 function linesOf(group) {
   const lines = []
   for (const process of group) {
@@ -121,7 +121,7 @@ function countRows(place) {
   return linesIn(place) + place.below.reduce((sum, each) => sum + countRows(each), 0)
 }
 
-// Fold what is biggest until the rest can be looked at.
+// Fold the largest places until the rest fits.
 function foldAtFirst() {
   const deep = [...places.values()].filter((place) => place.below.length > 0)
   for (;;) {
@@ -129,7 +129,7 @@ function foldAtFirst() {
     if (rows <= ROOM) return
     const open = deep.filter((place) => !place.folded && countRows(place) > 3)
     if (open.length === 0) return
-    // The deepest first, because what is further up says more.
+    // The deepest first, because higher places say more.
     const deepest = Math.max(...open.map((place) => place.depth))
     const here = open.filter((place) => place.depth === deepest)
     here.sort((one, other) => countRows(other) - countRows(one))
@@ -137,7 +137,7 @@ function foldAtFirst() {
   }
 }
 
-// The rows to draw, from the top; `wanted` says which places are looked for, null if none are.
+// The rows to draw, from the top. `wanted` has the places of a search, or is null.
 function makeRows(wanted) {
   const rows = []
   const visit = (place) => {

@@ -1,4 +1,4 @@
-// What stands beside the timeline: the figures, the tree at a moment, what is picked, the list of faults.
+// The panels beside the timeline: figures, the tree at a moment, the picked item, the list of faults.
 
 const byId = (id) => document.getElementById(id)
 
@@ -74,7 +74,7 @@ function recoveryFigure(recovery) {
   return made
 }
 
-// The tree at the moment.
+// The tree at the selected moment.
 
 const FRESH = 1000
 
@@ -101,7 +101,7 @@ function treeLines(place, depth, lines) {
   if (below.length > 14) lines.push(treeLine("more", depth + 1, `… ${below.length - 14} more`))
 }
 
-// Ended a moment ago, or not replaced yet.
+// Ended a short time ago, or not replaced yet.
 function isMissing(process, time) {
   if (process.ended === null || process.ended > time) return false
   if (process.fault < 0 && process.ending < 2) return false
@@ -144,7 +144,7 @@ function goneLine(process, name, depth, time) {
   return line
 }
 
-// What is picked.
+// The picked item.
 
 function showDetail() {
   const picked = view.picked
@@ -175,7 +175,7 @@ function processFacts(process) {
   ]
 }
 
-// Each of these once, with how often it is there.
+// Each item once, with its number of occurrences.
 function counted(words) {
   const numbers = new Map()
   for (const each of words) numbers.set(each, (numbers.get(each) ?? 0) + 1)
@@ -213,7 +213,7 @@ function showFaults() {
   byId("faults").replaceChildren(faults.length ? table : element("p", "", "None were planned."))
 }
 
-// The words of a fault, with no more of a path than its end.
+// A fault in words, with only the end of its path.
 function shortWords(fault) {
   return fault.words.replace(/\/.*?(?= at | before | down for | from | with | for | as incarnation |$)/, (path) => {
     const parts = path.split("/")
@@ -232,7 +232,7 @@ function faultCell(fault) {
   return cell
 }
 
-// Where it hurt most, and what the scenario had to say.
+// The most affected paths, and the notes of the scenario.
 function showPlaces() {
   const table = element("table", "", undefined,
     element("tr", "", undefined, element("th", "", "ended"), element("th", "", "place"), element("th", "", "back (longest)")))
@@ -254,7 +254,7 @@ function showPlaces() {
 }
 
 function showLegend() {
-  const entries = [["▮", "box", "a process"], ["✕", "fault", "ended by a fault"], ["✕", "crash", "crashed by itself"], ["▮", "again", "took its place"], ["┄", "crash", "nobody there"], ["●", "crash", "message lost"]]
+  const entries = [["▮", "box", "a process"], ["✕", "fault", "ended by a fault"], ["✕", "crash", "crashed without a fault"], ["▮", "again", "took its place"], ["┄", "crash", "no process"], ["●", "crash", "message lost"]]
   byId("legend").replaceChildren(...entries.map(([sign, color, words]) => {
     const mark = element("b", "", sign)
     mark.style.color = `var(--${color})`

@@ -1,6 +1,6 @@
-// What is looked at: which stretch of time, which rows, which moment, what is picked and what is looked for.
+// The view: the visible time and rows, the selected moment, the picked item and the search.
 
-let LABELS = 264 // less where there is less room
+let LABELS = 264 // smaller on narrow pages
 const PHASES = 18
 const AXIS = 20
 const FAULTS = 24
@@ -95,7 +95,7 @@ function seconds(milliseconds, digits = 3) {
   return `${(milliseconds / 1000).toFixed(digits)} s`
 }
 
-// A length of time in as few characters as tell it.
+// A duration as short text.
 function length(inSeconds) {
   if (inSeconds === null || inSeconds === undefined) return "–"
   if (inSeconds < 0.0001) return "0 ms"

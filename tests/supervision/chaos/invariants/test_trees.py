@@ -68,7 +68,7 @@ def test_a_child_that_cleans_up_is_no_orphan_until_it_takes_too_long(
     assert "no_orphan: /top/slow#1 <pid 2> lives 11 s after the end" in found(ticking)
 
 
-def test_who_hangs_by_a_fault_is_no_orphan_until_it_was_let_go_and_takes_too_long(
+def test_the_grace_of_an_orphan_starts_when_no_fault_delays_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(NoOrphan, "grace", 10.0)
@@ -102,7 +102,7 @@ def test_who_hangs_by_a_fault_is_no_orphan_until_it_was_let_go_and_takes_too_lon
     assert error.seconds == pytest.approx(42, abs=1.5)
 
 
-def test_a_supervisor_that_waits_for_who_hangs_by_a_fault_is_no_orphan(
+def test_a_supervisor_that_waits_for_a_delayed_child_is_no_orphan(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(NoOrphan, "grace", 10.0)

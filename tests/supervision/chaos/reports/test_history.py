@@ -6,7 +6,7 @@ def ended_by(history: History, fault: int = 0) -> list[str]:
     return [life.path for life in history.faults[fault].ended]
 
 
-def test_a_life_has_its_place_its_times_and_its_reason() -> None:
+def test_a_process_has_its_place_its_times_and_its_reason() -> None:
     trace = HandMade()
     trace.spawned(0.0, 1, "/top")
     trace.spawned(0.5, 2, "/top/store", parent=1, inc=3)
@@ -17,7 +17,7 @@ def test_a_life_has_its_place_its_times_and_its_reason() -> None:
     assert (store.born, store.ended, store.crashed) == (0.5, 2.0, True)
 
 
-def test_what_a_chain_of_causes_leads_to_was_ended_by_the_fault() -> None:
+def test_a_fault_ends_every_process_along_its_chain_of_causes() -> None:
     trace = HandMade()
     trace.spawned(0, 1, "/top")
     trace.spawned(0, 2, "/top/a", parent=1)
@@ -31,7 +31,7 @@ def test_what_a_chain_of_causes_leads_to_was_ended_by_the_fault() -> None:
     assert [life.fault is not None for life in history.processes] == [False, True, True]
 
 
-def test_whom_a_supervisor_stops_because_of_a_fault_is_ended_by_it() -> None:
+def test_a_fault_ends_the_processes_that_a_supervisor_stops_for_it() -> None:
     trace = HandMade()
     trace.spawned(0, 1, "/top")
     trace.spawned(0, 2, "/top/group", parent=1)
@@ -54,7 +54,7 @@ def test_a_masked_fault_has_ended_nothing() -> None:
     assert history.faults[0].why == "it was ending already"
 
 
-def test_a_process_that_was_started_again_begins_a_new_life() -> None:
+def test_the_fault_does_not_explain_the_later_acts_of_a_restarted_process() -> None:
     trace = HandMade()
     trace.spawned(0, 1, "/top")
     trace.spawned(0, 2, "/top/a", parent=1)
@@ -68,7 +68,7 @@ def test_a_process_that_was_started_again_begins_a_new_life() -> None:
     assert ended_by(read_history(trace.lines)) == ["/top/a"]
 
 
-def test_a_process_that_fails_to_start_again_does_so_because_of_the_fault() -> None:
+def test_a_fault_explains_a_restart_that_fails() -> None:
     trace = HandMade()
     trace.spawned(0, 2, "/top/a")
     kill = trace.fault(1, "kill /top/a", pid=2)
@@ -78,7 +78,7 @@ def test_a_process_that_fails_to_start_again_does_so_because_of_the_fault() -> N
     assert ended_by(read_history(trace.lines)) == ["/top/a", "/top/a"]
 
 
-def test_an_end_without_a_chain_is_its_targets_fault_unless_it_is_a_clean_one() -> None:
+def test_an_unclean_end_without_a_chain_is_due_to_a_fault_of_its_target() -> None:
     trace = HandMade()
     trace.spawned(0, 1, "/a")
     trace.spawned(0, 2, "/b")
@@ -91,7 +91,7 @@ def test_an_end_without_a_chain_is_its_targets_fault_unless_it_is_a_clean_one() 
     assert ended_by(history, 1) == []
 
 
-def test_a_reset_connection_ends_whoever_serves_it() -> None:
+def test_a_reset_connection_ends_the_process_that_serves_it() -> None:
     trace = HandMade()
     trace.spawned(0, 1, "/connection")
     trace.add(0, "serves", pid=1, connection="phone->server#1")
@@ -100,7 +100,7 @@ def test_a_reset_connection_ends_whoever_serves_it() -> None:
     assert ended_by(read_history(trace.lines)) == ["/connection"]
 
 
-def test_who_comes_next_at_a_path_takes_the_place_of_who_ended_first() -> None:
+def test_a_new_process_replaces_the_first_that_ended_at_its_path() -> None:
     trace = HandMade()
     for pid in (1, 2, 3):
         trace.spawned(0, pid, "/room", inc=pid)
@@ -113,7 +113,7 @@ def test_who_comes_next_at_a_path_takes_the_place_of_who_ended_first() -> None:
     assert lives[1].back is None
 
 
-def test_nobody_takes_the_place_of_who_left_in_order() -> None:
+def test_a_process_that_ended_cleanly_has_no_replacement() -> None:
     trace = HandMade()
     trace.spawned(0, 1, "/room")
     trace.exited(1, 1, NORMAL)
@@ -143,7 +143,7 @@ def test_a_restart_by_a_supervisor_is_known_as_one() -> None:
     assert [life.restarted for life in read_history(trace.lines).processes] == [False, True]
 
 
-def test_a_message_is_known_with_who_got_it_and_when() -> None:
+def test_a_message_has_its_sender_its_receiver_and_its_times() -> None:
     trace = HandMade()
     trace.spawned(0, 1, "/a")
     trace.spawned(0, 2, "/b")
@@ -158,7 +158,7 @@ def test_a_message_is_known_with_who_got_it_and_when() -> None:
     assert (second.sender, second.kind) == (None, "join")
 
 
-def test_ends_while_the_run_is_closed_are_nobodys_fault() -> None:
+def test_ends_during_the_shutdown_of_a_run_have_no_fault() -> None:
     trace = HandMade()
     trace.spawned(0, 1, "/a")
     kill = trace.fault(1, "kill /a", pid=1)
@@ -195,7 +195,7 @@ def test_the_processes_of_a_killed_node_end_with_it() -> None:
     assert ended_by(history) == ["/top"]
 
 
-def test_a_fault_that_came_to_nothing_is_masked_afterwards() -> None:
+def test_a_fault_that_turns_out_to_have_no_effect_is_masked() -> None:
     trace = HandMade()
     trace.spawned(0, 1, "/a")
     slow = trace.fault(1, "slow /a", pid=1, type="slow")

@@ -30,7 +30,7 @@ def three_faults() -> HandMade:
     return trace
 
 
-def test_a_fault_is_measured_by_what_it_took_along_and_how_long_it_took_to_repair() -> None:
+def test_a_fault_is_measured_by_its_blast_radius_and_recovery_time() -> None:
     kill, crash, inert = measured(three_faults()).faults
     assert (kill.ended, kill.took_along) == (2, ["/top/b"])
     assert (kill.target_back, kill.all_back, kill.not_back) == (0.25, 0.5, 0)
@@ -71,7 +71,7 @@ def test_a_time_on_the_border_of_two_buckets_is_in_the_lower_one() -> None:
     assert counted == {0.5: 1, None: 1}
 
 
-def test_a_crash_without_a_fault_is_trouble_of_its_own() -> None:
+def test_a_crash_without_a_fault_is_counted_apart() -> None:
     trace = HandMade()
     trace.spawned(0, 1, "/a")
     trace.exited(1, 1, CRASH)
@@ -102,7 +102,7 @@ def test_messages_are_lost_in_four_ways() -> None:
     assert mail.by_kind == {"late": 1, "unread": 1, "deadly": 1, "dropped": 1}
 
 
-def test_a_message_that_a_fault_held_up_is_lost_with_its_receiver() -> None:
+def test_a_delayed_message_is_lost_with_its_receiver() -> None:
     trace = HandMade()
     for pid in (1, 2, 3):
         trace.spawned(0, pid, f"/{pid}")
@@ -127,7 +127,7 @@ def test_a_process_that_is_killed_while_it_waits_loses_no_message() -> None:
     assert measured(trace).messages.lost == 0
 
 
-def test_what_is_unread_when_the_run_closes_is_not_lost() -> None:
+def test_messages_unread_when_the_run_closes_are_not_lost() -> None:
     trace = HandMade()
     trace.spawned(0, 1, "/a")
     trace.sent(1, 1, "unread")

@@ -32,7 +32,7 @@ def printed(told: LiveOutcome) -> str:
     return file.getvalue()
 
 
-def test_it_has_what_was_done_and_what_came_of_it() -> None:
+def test_the_report_has_the_faults_and_their_effects() -> None:
     trace = HandMade()
     trace.spawned(0, 1, "/top/room [red]")
     kill = trace.fault(1.5, "kill", pid=1, path="/top/room [red]")
@@ -50,19 +50,19 @@ def test_it_has_what_was_done_and_what_came_of_it() -> None:
     assert "shop:day, seed 7: no problem was found, but the scenario has no steady state" in text
 
 
-def test_that_a_steady_state_came_back_is_said_if_there_was_one() -> None:
+def test_the_report_mentions_recovery_only_with_a_steady_state() -> None:
     trace = HandMade()
     trace.add(1.0, "steady", pid=None, name="all serve", holds=True)
     assert "shop:day, seed 7: the steady state came back." in printed(outcome(trace))
 
 
-def test_it_says_what_went_wrong() -> None:
+def test_the_report_has_the_problems() -> None:
     text = printed(outcome(HandMade(), problems=("nobody [came] back",), interrupted=True))
     assert "✗ nobody [came] back" in text
     assert "shop:day, seed 7: failed. The run was ended early." in text
 
 
-def test_of_very_many_faults_those_that_took_most_along_are_shown() -> None:
+def test_the_report_shows_the_faults_with_the_largest_blast_radius() -> None:
     trace = HandMade()
     for pid in range(1, 101):
         trace.spawned(0, pid, f"/{pid}")
