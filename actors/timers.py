@@ -11,10 +11,11 @@ from typing import Any
 import trio
 
 from actors._kernel.current import require_runtime
+from actors._kernel.timer_queue import TimerQueue
 from actors.arguments import check_address
 from actors.refs import Pid, ProcessLike, RuntimeLike, TimerRef
 
-__all__ = ["cancel_timer", "read_timer", "send_after", "send_every"]
+__all__ = ["TimerQueue", "cancel_timer", "read_timer", "send_after", "send_every"]
 
 
 def send_after(address: object, message: Any, seconds: float) -> TimerRef:

@@ -18,11 +18,11 @@ from channels import Endpoint
 from examples.chat.server import UserSocket
 from examples.scenarios.chat_client import ChatClient, Tally
 from supervision.chaos.faults.kinds import (
-    Crash,
     DropMessage,
     Fault,
     HoldConnection,
     Kill,
+    Raise,
     ResetConnection,
     Slow,
     StallLoop,
@@ -53,7 +53,7 @@ def faults_for_a_chat(random: Random, seconds: float = 60.0) -> tuple[Fault, ...
 
     return (
         *some(0.35, lambda when, pick: Kill(target=CHANNEL, when=when, pick=pick)),
-        *some(0.2, lambda when, pick: Crash(target=CHANNEL, when=when)),
+        *some(0.2, lambda when, pick: Raise(target=CHANNEL, when=when)),
         *some(0.2, lambda when, pick: ResetConnection(target="client *", when=when, pick=pick)),
         *some(
             0.08,

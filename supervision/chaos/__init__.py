@@ -1,19 +1,17 @@
-"""Breaking a system on purpose: faults as data, what carries them out, and what is expected meanwhile.
+"""Chaos engineering: faults as data, the injector that applies them, and the expectations of a run.
 
-The same plan does the same to a simulated world and to a live system; docs/reference/chaos.md has the names.
+A plan works the same in a simulated world and on a live system. docs/reference/chaos.md has the names.
 """
 
 from supervision.chaos.errors import (
     BadFault,
     ChaosFailed,
-    InertPlan,
     InjectedCrash,
     InvariantViolated,
     NotReached,
 )
 from supervision.chaos.experiment import Phases
 from supervision.chaos.faults.kinds import (
-    Crash,
     DelayMessage,
     DropMessage,
     DuplicateMessage,
@@ -23,9 +21,11 @@ from supervision.chaos.faults.kinds import (
     HalfOpen,
     Hang,
     HoldConnection,
+    Junk,
     Kill,
     KillNode,
     Partition,
+    Raise,
     ReorderMessage,
     ResetConnection,
     SkewClock,
@@ -38,17 +38,16 @@ from supervision.chaos.faults.kinds import (
     plan_to_json,
 )
 from supervision.chaos.faults.moments import At, Moment, On, kind_of
-from supervision.chaos.faults.plan import EVERYWHERE, Plan, Storm
-from supervision.chaos.faults.report import FaultReport
+from supervision.chaos.faults.plan import EVERYWHERE, FaultPlan, Storm
+from supervision.chaos.faults.report import FaultReport, InertPlan
 from supervision.chaos.injection.injector import Injector
-from supervision.chaos.injection.junk import Junk
-from supervision.chaos.injection.seams import Breakable, Connections, NodeControl
+from supervision.chaos.injection.surroundings import Breakable, Connections, NodeControl
 from supervision.chaos.invariants.base import Invariant, Violation, Watch
 from supervision.chaos.invariants.built_in import BUILT_IN
 from supervision.chaos.live.outcome import LiveOutcome
 from supervision.chaos.live.run import live, run_live
 from supervision.chaos.live.world import LiveWorld
-from supervision.chaos.reports.history_reader import read_history
+from supervision.chaos.reports.history import read_history
 from supervision.chaos.reports.measures import Measures, measure
 from supervision.chaos.reports.page import write_page
 
@@ -60,12 +59,12 @@ __all__ = [
     "Breakable",
     "ChaosFailed",
     "Connections",
-    "Crash",
     "DelayMessage",
     "DropMessage",
     "DuplicateMessage",
     "ExitWith",
     "Fault",
+    "FaultPlan",
     "FaultReport",
     "FillMailbox",
     "HalfOpen",
@@ -88,7 +87,7 @@ __all__ = [
     "On",
     "Partition",
     "Phases",
-    "Plan",
+    "Raise",
     "ReorderMessage",
     "ResetConnection",
     "SkewClock",

@@ -17,7 +17,7 @@ from supervision.chaos.errors import BadFault
 from supervision.chaos.experiment import Phases
 from supervision.chaos.faults.kinds import Fault, plan_from_json
 from supervision.chaos.faults.moments import At
-from supervision.chaos.faults.plan import Plan, draw_plan
+from supervision.chaos.faults.plan import FaultPlan, draw_plan
 from supervision.chaos.invariants.built_in import choose
 from supervision.chaos.live.outcome import LiveOutcome
 from supervision.chaos.live.run import LiveScenario, run_live
@@ -31,18 +31,18 @@ __all__ = ["add_chaos_command"]
 
 _PHASES = {
     "before": "Waiting for the steady state ...",
-    "during": "Steady. Breaking things for {seconds:g} s (Ctrl-C ends it early) ...",
+    "during": "Steady. Applying faults for {seconds:g} s (Ctrl-C ends it early) ...",
     "after": "Faults are over. Waiting for the steady state ...",
 }
 
-INTERRUPTED = 130  # what shells say of a program that Ctrl-C has ended
+INTERRUPTED = 130  # the exit code of a program that Ctrl-C has ended
 
 Target: TypeAlias = Annotated[
     str, typer.Argument(metavar="MODULE:SCENARIO", help="Such as shop.chaos:opening_day.")
 ]
-Seed: TypeAlias = Annotated[int, typer.Option(min=0, help="Decides about the faults.")]
+Seed: TypeAlias = Annotated[int, typer.Option(min=0, help="Decides the faults.")]
 For: TypeAlias = Annotated[
-    float, typer.Option("--for", metavar="SECONDS", help="How long to break things.")
+    float, typer.Option("--for", metavar="SECONDS", help="How long to apply faults.")
 ]
 Html: TypeAlias = Annotated[
     Path | None, typer.Option(metavar="FILE", help="Write a page with the timeline.")
@@ -51,41 +51,45 @@ Json: TypeAlias = Annotated[
     Path | None, typer.Option("--json", metavar="FILE", help="Write the figures as JSON.")
 ]
 TraceFile: TypeAlias = Annotated[
-    Path | None, typer.Option(metavar="FILE", help="Write every event, as lines of JSON.")
+    Path | None, typer.Option(metavar="FILE", help="Write every event as a line of JSON.")
 ]
 Faults: TypeAlias = Annotated[
     Path | None,
-    typer.Option(metavar="FILE", help="A plan as JSON, in place of the scenario's own."),
+    typer.Option(metavar="FILE", help="A plan as JSON, in place of the plan of the scenario."),
 ]
 Port: TypeAlias = Annotated[
-    int | None, typer.Option(min=0, max=65535, help="The scenario's parameter `port`.")
+    int | None, typer.Option(min=0, max=65535, help="The parameter `port` of the scenario.")
 ]
 Params: TypeAlias = Annotated[
     list[str] | None,
-    typer.Option(metavar="NAME=VALUE", help="For the scenario; the value is JSON, or text."),
+    typer.Option(
+        metavar="NAME=VALUE", help="A parameter of the scenario. The value is JSON or text."
+    ),
 ]
 SteadyFor: TypeAlias = Annotated[
     float,
-    typer.Option(metavar="SECONDS", help="That the steady state has to hold, before and after."),
+    typer.Option(metavar="SECONDS", help="How long the steady state must hold, before and after."),
 ]
 RecoverWithin: TypeAlias = Annotated[
     float,
-    typer.Option(metavar="SECONDS", help="For the steady state to come back after the faults."),
+    typer.Option(
+        metavar="SECONDS", help="How long the steady state may take to come back after the faults."
+    ),
 ]
 LogLevel: TypeAlias = Annotated[
-    str, typer.Option(help="Log this and everything worse; crashes are errors.")
+    str, typer.Option(help="Log this level and above. Crashes are errors.")
 ]
 
 
 def add_chaos_command(app: typer.Typer, network: Callable[[], Network]) -> None:
-    """Put the command into the application.
+    """Add the command to the application.
 
     Args:
         app: the application.
-        network: makes what scenarios listen and connect with.
+        network: creates the network with which scenarios listen and connect.
     """
     command = app.command(
-        help="Break a live system on purpose, and report what came of it.",
+        help="Apply faults to a live system, and report the effects.",
         context_settings={"obj": network},
     )
     command(chaos)
@@ -107,9 +111,11 @@ def chaos(
     recover_within: RecoverWithin = 15.0,
     log_level: LogLevel = "critical",
 ) -> None:
-    """Exit code 0 if the steady state came back and no invariant broke, 1 if not, 2 for wrong input."""
+    """Run `ashtree chaos`. Exit with 0 if the run went well, 1 if it failed, 2 for wrong input."""
     if not min(seconds, steady_for, recover_within) > 0:
-        raise typer.BadParameter("every number of seconds must be more than 0")
+        raise typer.BadParameter(
+            "--for, --steady-for and --recover-within must be more than 0 seconds"
+        )
     for file in (html, json_file, trace):
         _check_folder(file)
     scenario = load_function(
@@ -134,11 +140,11 @@ def chaos(
             on_phase=lambda name: _say(_PHASES[name].format(seconds=seconds)),
         )
     except KeyboardInterrupt:
-        # The second one: there was no time for a report.
+        # A second Ctrl-C leaves no time for a report.
         raise SystemExit(INTERRUPTED) from None
     _write(outcome, html=html, json_file=json_file, trace=trace)
     if outcome.fault_reports and not outcome.interrupted:
-        _tell_of_late(outcome.faults, seconds)
+        _mention_late_faults(outcome.faults, seconds)
     raise SystemExit(1 if outcome.failed else 0)
 
 
@@ -155,13 +161,13 @@ def _write(
         write_lines(trace, outcome.trace)
 
 
-def _tell_of_late(plan: Sequence[Fault], seconds: float) -> None:
+def _mention_late_faults(plan: Sequence[Fault], seconds: float) -> None:
     times = [fault.when.seconds for fault in plan if isinstance(fault.when, At)]
     late = [time for time in times if time >= seconds]
     if late:
         _say(
-            f"{len(late)} of {len(plan)} planned faults come after {seconds:g} s, and were not done; "
-            f"write --for {math.floor(max(late)) + 1} for all of them"
+            f"{len(late)} of {len(plan)} planned faults are due after {seconds:g} s, so they were not applied; "
+            f"write --for {math.floor(max(late)) + 1} to apply all of them"
         )
 
 
@@ -174,12 +180,12 @@ def _plan(file: Path) -> tuple[Fault, ...]:
         ) from None
     except BadFault as error:
         raise typer.BadParameter(
-            f"--faults {file} is no plan: {error.advice if error.kind == 'plan' else error}; write a list such as "
+            f"--faults {file} is not a plan: {error.advice if error.kind == 'plan' else error}; write a list such as "
             '[{"type": "kill", "target": "/top/store", "when": {"type": "at", "seconds": 0.5}}]'
         ) from None
 
 
-def _check(target: str, scenario: LiveScenario, plan: Plan, seed: int) -> None:
+def _check(target: str, scenario: LiveScenario, plan: FaultPlan, seed: int) -> None:
     settings = settings_of(scenario)
     try:
         draw_plan(settings.faults if plan is None else plan, Random(seed))
@@ -189,9 +195,11 @@ def _check(target: str, scenario: LiveScenario, plan: Plan, seed: int) -> None:
 
 
 def _check_folder(file: Path | None) -> None:
-    # Before the run and not after it, when its report would be lost.
+    # Checked before the run, because a report that cannot be written is lost.
     if file is not None and not file.absolute().parent.is_dir():
-        raise typer.BadParameter(f"{file}: there is no folder {file.parent}; make it first")
+        raise typer.BadParameter(
+            f"{file}: the folder {file.parent} does not exist; create it first"
+        )
 
 
 def _log(level: str) -> None:

@@ -1,18 +1,12 @@
-"""What can be wrong with a plan of faults, and what can be found."""
+"""Errors of fault plans, and the problems that a run finds."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from supervision.errors import SupervisionError
-
-if TYPE_CHECKING:
-    from supervision.chaos.faults.report import FaultReport
 
 __all__ = [
     "BadFault",
     "ChaosFailed",
-    "InertPlan",
     "InjectedCrash",
     "InvariantViolated",
     "NotReached",
@@ -20,12 +14,12 @@ __all__ = [
 
 
 class BadFault(SupervisionError, ValueError):
-    """A fault, a moment or a plan cannot be, as it is written.
+    """A fault, a moment or a plan has an invalid value.
 
     Attributes:
-        kind: the class that was to be made: `Slow`.
-        field: which part of it is wrong.
-        value: what was written.
+        kind: the class with the invalid value, such as "Slow".
+        field: the name of the field.
+        value: the value.
         advice: what to write instead.
     """
 
@@ -37,29 +31,11 @@ class BadFault(SupervisionError, ValueError):
         self.advice = advice
 
     def __str__(self) -> str:
-        return f"{self.kind}({self.field}={self.value!r}) cannot be; {self.advice}"
-
-
-class InertPlan(SupervisionError):
-    """A plan was to break something, and nothing of it was done: the run has shown nothing.
-
-    Attributes:
-        reports: for each fault why it was not.
-    """
-
-    def __init__(self, reports: tuple[FaultReport, ...]) -> None:
-        super().__init__(reports)
-        self.reports = reports
-
-    def __str__(self) -> str:
-        lines = [f"none of the {len(self.reports)} planned faults was applied:"]
-        lines += [f"  {report.text}: {report.why}" for report in self.reports]
-        lines.append("aim at processes that are there, and at moments that come; or plan no faults")
-        return "\n".join(lines)
+        return f"{self.kind}({self.field}={self.value!r}) is invalid; {self.advice}"
 
 
 class InjectedCrash(Exception):
-    """A callback was made to crash, by a fault and not by a mistake of the program.
+    """The exception that the fault `Raise` raises in a callback.
 
     Attributes:
         fault: the fault, in words.
@@ -71,12 +47,12 @@ class InjectedCrash(Exception):
 
 
 class InvariantViolated(SupervisionError):
-    """Something that must always hold did not.
+    """An invariant did not hold.
 
     Attributes:
-        invariant: its name.
-        seconds: when, on the clock of the run.
-        problem: what was seen.
+        invariant: the name of the invariant.
+        seconds: the time of the run at which it was found.
+        problem: what was observed.
     """
 
     def __init__(self, invariant: str, seconds: float, problem: str) -> None:
@@ -90,13 +66,13 @@ class InvariantViolated(SupervisionError):
 
 
 class NotReached(SupervisionError):
-    """Something that should have come about did not.
+    """A condition did not become true in time.
 
     Attributes:
-        name: what should have.
-        within: seconds that it had.
-        seconds: when they were over, on the clock of the run.
-        last: what the condition said last.
+        name: the name of the condition.
+        within: the seconds that it had.
+        seconds: the time of the run at which they were over.
+        last: the last answer of the condition, as text.
     """
 
     def __init__(self, name: str, within: float, seconds: float, last: str) -> None:
@@ -108,18 +84,18 @@ class NotReached(SupervisionError):
 
     def __str__(self) -> str:
         return (
-            f"{self.name!r} did not come about within {self.within:g} s, by {self.seconds:g} s; "
-            f"its condition was {self.last} at last"
+            f"{self.name!r} did not become true within {self.within:g} s, by {self.seconds:g} s; "
+            f"its condition last returned {self.last}"
         )
 
 
 class ChaosFailed(SupervisionError):
-    """An experiment on a live system has found something.
+    """An experiment on a live system found problems.
 
     Attributes:
-        scenario: which, as `module:function`.
-        seed: of the run.
-        problems: one sentence for each thing that went wrong.
+        scenario: the scenario, as `module:function`.
+        seed: the seed of the run.
+        problems: one sentence for each problem.
     """
 
     def __init__(self, scenario: str, seed: int, problems: tuple[str, ...]) -> None:

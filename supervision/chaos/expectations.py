@@ -1,12 +1,12 @@
-"""What a scenario expects of the system that it runs: always, eventually, after the faults, and at least once.
+"""The expectations of a scenario: always, eventually, after the faults, and at least once.
 
     world.invariant("one leader", lambda: None if leaders <= 1 else f"{leaders} leaders")
     await world.eventually("everybody is in", lambda: len(present) == 50, within=10)
     await world.recovered("everybody is back", lambda: len(present) == 50, within=30)
     world.sometimes("two joined at once", racing)
 
-The same in a simulation and on a live system. Only when is looked differs: between any two rounds of the scheduler, or,
-where nobody can look then, again and again.
+They are the same in a simulation and on a live system. A simulation checks them between any two rounds of the
+scheduler, a live run at intervals.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from supervision.recording.describe import describe
 __all__ = ["CHECK", "Expectations"]
 
 CHECK = "check"
-"""The name of the invariant of all that has none: what `check` is given."""
+"""The name of the invariant that a failed `check` violates."""
 
 _PAUSE = 0.05
-"""Seconds between two looks at a condition that has to be awaited, each of which is work for somebody."""
+"""Seconds between two checks of an async condition."""
 
 
 class _Waiting:
-    """Somebody who waits for a condition to hold."""
+    """A task that waits for a condition."""
 
     def __init__(self, holds: Callable[[], Any]) -> None:
         self.holds = _here(holds)
@@ -45,14 +45,14 @@ class _Waiting:
             self.value = self.holds()
         except (
             BaseException
-        ) as error:  # it is the scenario's own, and raised where the scenario waits
+        ) as error:  # it belongs to the scenario, and is raised where the scenario waits
             self.failure = error
         if self.value or self.failure is not None:
             self.event.set()
 
 
 def _here(function: Callable[[], Any]) -> Callable[[], Any]:
-    """The same, called from anywhere as if from here: who looks between two rounds is in no runtime."""
+    """Return the function bound to this context, because the check between two rounds runs in no runtime."""
     return partial(copy_context().run, function)
 
 
@@ -60,14 +60,13 @@ class Expectations:
     """The expectations of one run.
 
     Args:
-        now: seconds, on the clock of the run.
-        heal: stops the faults and undoes what they did, for `recovered`.
-        every: seconds between two looks at a condition that somebody waits for; None if whoever runs the scheduler
-            calls `look` between any two rounds.
+        now: returns the seconds of the run.
+        heal: stops the faults and undoes them, for `recovered`.
+        every: seconds between two checks of a condition; None if the scheduler calls `look` between any two rounds.
 
     Attributes:
-        always: the invariants, by name, in the order in which they were given.
-        seen: for each name that `sometimes` was called with, whether its condition was ever true.
+        always: the invariants with their names, in order.
+        seen: for each name passed to `sometimes`, True if its condition was ever true.
     """
 
     def __init__(
@@ -87,30 +86,30 @@ class Expectations:
     # For scenarios
 
     def invariant(self, name: str, check: Callable[[], str | None]) -> None:
-        """Check something for as long as the run lasts.
+        """Check something for the rest of the run.
 
         Args:
-            name: for reports; a shrunk run has to break the same one.
-            check: answers what is wrong, or None. It must not wait, and must change nothing.
+            name: the name for reports. A shrunk run must break the same invariant.
+            check: returns a problem or None. It must not wait and must change nothing.
         """
         self.always.append((name, _here(check)))
 
     def check(self, holds: object, problem: str) -> None:
-        """Fail the run if something does not hold that should.
+        """Fail the run unless something holds.
 
         Raises:
-            InvariantViolated: named "check".
+            InvariantViolated: it does not hold. Its `invariant` is "check".
         """
         if not holds:
             raise InvariantViolated(CHECK, self._now(), problem)
 
     def sometimes(self, name: str, condition: object = True) -> None:
-        """Note whether something was the case: over all runs of a sweep it should have been, once at least.
+        """Record that something happened, which should happen at least once in a sweep.
 
             world.sometimes("a join found the room closing", room.closing)
 
-        Call it where it could be the case, also when it is not: a name that was never true is reported, one that was
-        never called is not known.
+        Call it wherever the condition may be true, also when it is false. A sweep reports names that were never true.
+        It knows only names that were passed to a call.
         """
         self.seen[name] = self.seen.get(name, False) or bool(condition)
 
@@ -120,16 +119,16 @@ class Expectations:
             await world.eventually("the room is back", lambda: whereis("lobby"), within=5)
 
         Args:
-            name: for reports.
-            holds: answers anything that is true when it holds; it may be async, and is then asked every 50 ms. It must
-                change nothing.
-            within: seconds that it may take.
+            name: the name for reports.
+            holds: returns a true value when it holds, and must change nothing. It may be async, and is then called
+                every 50 ms.
+            within: the time limit in seconds.
 
         Returns:
-            What `holds` answered.
+            The true value that `holds` returned.
 
         Raises:
-            NotReached: it did not hold in time; with what was seen last.
+            NotReached: it did not hold in time. Its `last` is the last value.
         """
         deadline = self._now() + within
         while True:
@@ -147,11 +146,11 @@ class Expectations:
                 return seen
 
     async def recovered(self, name: str, holds: Callable[[], Any], *, within: float) -> Any:
-        """Stop the faults, undo what they did, and wait until something holds: the system comes back by itself.
+        """Stop the faults, undo them, and wait until the system has recovered.
 
             await world.recovered("all rooms answer", all_answer, within=30)
 
-        Args, Returns and Raises: as `eventually`.
+        Arguments, result and errors are those of `eventually`.
         """
         if self._heal is not None:
             healing = self._heal()
@@ -160,9 +159,9 @@ class Expectations:
         return await self.eventually(name, holds, within=within)
 
     async def _until(self, holds: Callable[[], Any], left: float) -> Any:
-        """Wait until it holds, as who looks between the rounds says, or the time is up; return what it answered.
+        """Wait until `look` finds that it holds, or the time is over, and return the last value.
 
-        It need not hold any more when whoever waits gets to run.
+        It may no longer hold when the waiting task runs.
         """
         waiting = _Waiting(holds)
         self._waiting.append(waiting)
@@ -179,10 +178,10 @@ class Expectations:
     # For the run
 
     def look(self) -> InvariantViolated | None:
-        """Look at every invariant, and at what somebody waits for; return the first invariant that does not hold.
+        """Check every invariant and every awaited condition, and return the first violation.
 
         Raises:
-            Exception: whatever a check raises.
+            Exception: a check of an invariant raised it.
         """
         for name, check in self.always:
             problem = check()
@@ -195,7 +194,7 @@ class Expectations:
         return None
 
     def clear(self) -> None:
-        """Expect nothing any more."""
-        # In place: whoever shows this list shows this one.
+        """Drop all expectations."""
+        # In place, because others hold this list.
         self.always.clear()
         self._waiting.clear()

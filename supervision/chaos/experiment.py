@@ -1,4 +1,4 @@
-"""The course of an experiment: steady before, faults, steady after."""
+"""The phases of an experiment: steady before, faults, steady after."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from supervision.recording.trace import Trace
 __all__ = ["Experiment", "Phases"]
 
 _ROUNDS = 3
-"""Of the scheduler, before the invariants are looked at: so many it takes until a call whose time is up has ended. In a
-program that is held up, a pause alone may be over in one."""
+"""Scheduler rounds before a check of the invariants. A call whose timeout is over needs this many to end, and after a
+stall a sleep may be over in one round."""
 
 
 @frozen(kw_only=True)
 class Phases:
-    """How long the parts of an experiment take, in seconds.
+    """The durations and time limits of an experiment, in seconds.
 
     Args:
-        before: the steady state has to hold for so long before anything is broken.
-        start_within: until it has to have begun to hold, from the start of the scenario on.
-        after: for so long it has to hold when the faults are over.
-        recover_within: until it has to have begun to hold again, after the faults were undone.
-        finish_within: for the scenario to return when the experiment is over, before it is cancelled.
+        before: how long the steady state must hold before the faults.
+        start_within: the limit for the steady state to begin to hold, from the start of the scenario.
+        after: how long the steady state must hold after the faults.
+        recover_within: the limit for the steady state to begin to hold again, after the faults were undone.
+        finish_within: the limit for the scenario to return after the experiment, before it is cancelled.
     """
 
     before: float = 5.0
@@ -42,20 +42,20 @@ class Phases:
 
 
 class Experiment:
-    """One experiment, while it lasts.
+    """A running experiment.
 
     Args:
-        world: of the scenario.
+        world: the world of the scenario.
         steadiness: the checks of its steady state.
-        trace: where phases are written.
+        trace: the trace for phases and problems.
         plan: the faults.
-        seconds: how long the phase of the faults takes.
-        phases: how long the others take.
+        seconds: the duration of the phase with the faults.
+        phases: the durations of the other phases.
         on_phase: called with the name of each phase that begins.
 
     Attributes:
-        problems: what went wrong.
-        interrupted: whether `interrupt` was called.
+        problems: the problems so far.
+        interrupted: True if `interrupt` was called.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class Experiment:
         self._on_phase = on_phase
         self._begun = False
         self._watch_broke = False
-        # Whether the faults are over, and whether it was the scenario that has ended them.
+        # True once the faults are over, and once the scenario has ended them.
         self._undone = False
         self._asked = False
         self._waits = trio.CancelScope()
@@ -89,25 +89,25 @@ class Experiment:
     # From outside
 
     def heal(self) -> None:
-        """End the phase of the faults: the scenario has asked for it."""
+        """End the phase of the faults for the scenario."""
         if not self._begun and not self.interrupted and not self._asked:
             self.problem(
-                "the scenario asked for its recovery (world.recovered) before there were faults, so there will be "
-                "none; let it work for longer before that, or shorten the phase before (--steady-for)"
+                "the scenario called world.recovered before the faults began, so no fault was applied; call it "
+                "later, or shorten the phase before (--steady-for)"
             )
         self._asked = True
         self._undo()
         self.healed.set()
 
     def interrupt(self) -> None:
-        """End the experiment early, and in order: what was broken is undone, and the steady state looked at."""
+        """End the experiment early: undo the faults, and check the steady state."""
         self.interrupted = True
         self.healed.set()
         if not self._begun:
             self._waits.cancel()
 
     def scenario_returned(self) -> None:
-        """There is nothing left to break."""
+        """Note that the scenario has returned."""
         if self.interrupted or self._world.over.is_set():
             return
         if not self._begun:
@@ -117,26 +117,26 @@ class Experiment:
             )
         elif not self._asked:
             self.problem(
-                "the scenario returned before the experiment was over, and nobody has seen whether the system came "
-                "back; let it end with `await world.until_over()`, or with `await world.recovered(...)`"
+                "the scenario returned before the experiment was over, so its recovery was not checked; let it end "
+                "with `await world.until_over()` or `await world.recovered(...)`"
             )
 
     def look_back(self) -> None:
-        """Say at the end, however it came about, if nothing was broken."""
+        """Note a problem at the end if no fault was applied."""
         reports = self._world.faults.report()
         if self._begun and not self.interrupted and is_inert(reports):
             first = f"{reports[0].text}: {reports[0].why}"
             self.problem(f"none of the {len(reports)} planned faults was applied; {first}")
 
     def problem(self, text: str) -> None:
-        """Note what went wrong."""
+        """Note a problem."""
         self.problems.append(text)
         self._trace.add("problem", {"pid": None, "problem": text})
 
     # The course
 
     async def run(self) -> None:
-        """Go through the phases, then tell the scenario that it is over."""
+        """Go through the phases, then set `world.over`."""
         try:
             with self._waits:
                 await self._go()
@@ -148,8 +148,8 @@ class Experiment:
         self._phase("before")
         if not await self._steadiness.holds(phases.before, within=phases.start_within):
             self.problem(
-                f"the experiment did not begin: within {phases.start_within:g} s there was no "
-                f"steady state that held for {phases.before:g} s; {self._what_is_wrong()}"
+                f"the experiment did not begin: no steady state of {phases.before:g} s began within "
+                f"{phases.start_within:g} s; {self._what_is_wrong()}"
             )
             return
         self._begun = True
@@ -164,7 +164,7 @@ class Experiment:
         if not await self._steadiness.holds(after, within=phases.recover_within):
             self.problem(
                 f"the steady state did not come back within {phases.recover_within:g} s after the "
-                f"faults, to hold for {after:g} s; {self._what_is_wrong()}"
+                f"faults and hold for {after:g} s; {self._what_is_wrong()}"
             )
 
     def _undo(self) -> None:
@@ -181,7 +181,7 @@ class Experiment:
         return "; ".join(wrong) or "it did not hold long enough"
 
     async def watch_invariants(self, watch: Watch | None, every: float) -> None:
-        """Look at the invariants again and again; each that breaks is a problem, once."""
+        """Check the invariants at intervals. Each broken one is a problem once."""
         expectations = self._world.expectations
         while True:
             await trio.sleep(every)
@@ -189,12 +189,11 @@ class Experiment:
                 await trio.lowlevel.checkpoint()
             try:
                 violation = expectations.look()
-            except (
-                Exception
-            ) as error:  # a check that is broken says nothing about the system any more
+            except Exception as error:  # a broken check says nothing about the system
                 expectations.always.clear()
                 self.problem(
-                    f"a check of an invariant raised {describe(error)}; none is checked any more"
+                    f"the check of an invariant raised {describe(error)}; the invariants of the scenario "
+                    "are no longer checked"
                 )
                 continue
             if violation is not None:
@@ -202,13 +201,13 @@ class Experiment:
                     each for each in expectations.always if each[0] != violation.invariant
                 ]
                 self._broken(violation.invariant, violation.problem)
-            # Nobody rests on a live system, but between two looks everybody has had its turns.
+            # A live system is never at rest, but between two checks every task has run.
             if watch is not None:
                 self.look_at(watch.check)
                 self.look_at(watch.at_rest)
 
     def look_at(self, check: Callable[[], Violation | None]) -> None:
-        """Look once at the invariants of a `Watch`. The first that breaks is told; the rest may follow of it."""
+        """Check the invariants of a `Watch`. Only the first violation is noted, because others may follow from it."""
         found = None if self._watch_broke else check()
         if found is not None:
             self._watch_broke = True

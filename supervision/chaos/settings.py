@@ -1,4 +1,4 @@
-"""What a scenario says about how it is to be run, whoever runs it."""
+"""The settings of a scenario, for simulated and for live runs."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from attrs import Attribute, field, frozen
 
-from supervision.chaos.faults.plan import Plan, Storm, checked
+from supervision.chaos.faults.plan import FaultPlan, Storm, checked
 from supervision.chaos.invariants.built_in import Chosen, choose
 
 __all__ = ["Settings", "attach", "settings_of"]
@@ -15,15 +15,15 @@ __all__ = ["Settings", "attach", "settings_of"]
 _ATTRIBUTE: Final = "__ashtree_scenario__"
 
 
-def _check_plan(settings: object, attribute: Attribute[Any], plan: Plan) -> None:
-    # Where it is written, and not where it is drawn. One that is drawn by a function is looked at then.
+def _check_plan(settings: object, attribute: Attribute[Any], plan: FaultPlan) -> None:
+    # Check the plan where it is written. A plan that a function draws is checked when it is drawn.
     if plan is not None and not isinstance(plan, Storm) and not callable(plan):
         checked(plan)
 
 
 def _kept(invariants: Chosen) -> Chosen:
     if isinstance(invariants, str):
-        # "all", or an error. The names in a sequence are looked up in a run: by then all of them are there.
+        # "all", or an error. The names in a sequence are checked in a run, when all invariants are offered.
         choose(invariants)
         return invariants
     return tuple(invariants)
@@ -31,20 +31,20 @@ def _kept(invariants: Chosen) -> Chosen:
 
 @frozen(kw_only=True)
 class Settings:
-    """The settings of one scenario, with which it is run unless a run says otherwise.
+    """The settings of one scenario. The arguments of a run override them.
 
     Attributes:
-        faults: its plan.
-        params: what it is given.
-        knobs: of its simulated worlds, `supervision.simulation.Knobs`; None are the defaults.
-        invariants: which are checked: "all" that are built in, or a sequence of names and of classes of its own.
+        faults: its fault plan.
+        params: its parameters.
+        knobs: the `supervision.simulation.Knobs` of its simulated worlds; None for the defaults.
+        invariants: the invariants to check: "all" built-in ones, or a sequence of names and classes.
 
     Raises:
-        BadFault: the plan is none.
-        TypeError: `invariants` is one name.
+        BadFault: the plan is not valid.
+        TypeError: `invariants` is a single name.
     """
 
-    faults: Plan = field(default=None, validator=_check_plan)
+    faults: FaultPlan = field(default=None, validator=_check_plan)
     params: Mapping[str, Any] = field(factory=dict)
     knobs: Any = None
     invariants: Chosen = field(default="all", converter=_kept)
@@ -54,11 +54,11 @@ _NONE: Final = Settings()
 
 
 def attach(scenario: Callable[..., Any], settings: Settings) -> None:
-    """Give a scenario its settings."""
+    """Set the settings of a scenario."""
     setattr(scenario, _ATTRIBUTE, settings)
 
 
 def settings_of(scenario: Callable[..., Any]) -> Settings:
-    """The settings of a scenario; the defaults, if it has none."""
+    """Return the settings of a scenario, or the defaults."""
     found = getattr(scenario, _ATTRIBUTE, None)
     return found if isinstance(found, Settings) else _NONE

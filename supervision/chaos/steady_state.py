@@ -1,4 +1,4 @@
-"""The steady state: what is true of a system that does its work, looked at again and again while it is being broken.
+"""The steady state: checks of a working system, repeated while faults are applied.
 
 steady.add("everybody is in the room", lambda: None if len(present) == 50 else f"{len(present)} of 50")
 """
@@ -17,20 +17,20 @@ from supervision.recording.trace import Trace
 __all__ = ["SteadyCheck", "SteadyState"]
 
 SteadyCheck: TypeAlias = Callable[[], str | Awaitable[str | None] | None]
-"""Answers what is wrong, or None; at once, or after having asked somebody."""
+"""A function that returns a problem or None. It may be async."""
 
 
 class SteadyState:
-    """The checks of one run, with what they last had to say.
+    """The checks of one run, with their last results.
 
     Args:
-        trace: where a changed answer is written, as an event of the kind `steady`.
-        every: seconds between two looks.
-        limit: seconds that an asynchronous check may take; one that takes longer does not hold.
+        trace: the trace for changed results, as events of the kind `steady`.
+        every: seconds between two checks.
+        limit: the time limit of an async check in seconds. A check that takes longer does not hold.
 
     Attributes:
-        problems: what is wrong now, by the names of the checks; empty while the state is steady.
-        since: since when it has been so, in Trio's time.
+        problems: the current problems by the names of the checks; empty while the state is steady.
+        since: the time of Trio's clock at which the state became steady.
     """
 
     def __init__(self, trace: Trace, *, every: float = 0.05, limit: float = 5.0) -> None:
@@ -43,31 +43,31 @@ class SteadyState:
         self._known: dict[str, str | None] = {}
 
     def add(self, name: str, check: SteadyCheck) -> None:
-        """Look at this too, from the next look on. A name that is there already gets another check."""
+        """Add a check, or replace the check of that name."""
         self._checks[name] = check
-        self.problems.setdefault(name, "it was not looked at yet")
+        self.problems.setdefault(name, "it was not checked yet")
         self.since = trio.current_time()
 
     def __bool__(self) -> bool:
         return bool(self._checks)
 
     async def watch(self) -> None:
-        """Look, for as long as this runs."""
+        """Check at intervals until cancelled."""
         while True:
             await self.look()
             await trio.sleep(self._every)
 
     async def look(self) -> None:
-        """Ask every check once."""
+        """Call every check once."""
         for name, check in list(self._checks.items()):
             self._answered(name, await self._ask(check))
 
     async def holds(self, seconds: float, *, within: float) -> bool:
-        """Wait until the state has been steady for some seconds; False if it is not so in time.
+        """Wait until the state has been steady for some seconds. Return False if it is not steady in time.
 
         Args:
-            seconds: that it has to hold without a break, from now on.
-            within: seconds until it has to begin to.
+            seconds: how long it must hold without a break, from now on.
+            within: the limit in seconds for it to begin to hold.
         """
         began = trio.current_time()
         deadline = began + within
@@ -86,11 +86,11 @@ class SteadyState:
                 answer = check()
                 if inspect.isawaitable(answer):
                     answer = await answer
-            except Exception as error:  # a check that raises has not found what it looks for
+            except Exception as error:  # a check that raises does not hold
                 return f"the check raised {describe(error)}"
             if answer is None or isinstance(answer, str):
                 return answer
-            return f"the check answered {describe(answer)}; answer None, or a text that says what is wrong"
+            return f"the check returned {describe(answer)}; return None, or the problem as text"
         return f"the check took longer than {self._limit:g} s" if limit.cancelled_caught else None
 
     def _answered(self, name: str, problem: str | None) -> None:

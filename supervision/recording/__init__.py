@@ -1,1 +1,1 @@
-"""Writing down what happens in a runtime: the trace, where every process is in its tree, values as stable text."""
+"""Recording of runs: the trace, the places of processes in their trees, and values as stable text."""

@@ -1,7 +1,7 @@
 """Values as text that is the same in every run of a seed: no memory addresses, no order of sets.
 
-Not a `repr`: of an object whose class says nothing about its fields, only the class is shown, for what its own
-`__repr__` would print may depend on anything.
+It does not call the `__repr__` of an application's class, which may print anything. If a class does not declare its
+fields, only the class is shown.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ Writer = Callable[[Any, int], str]
 
 
 def describe(value: object, depth: int = _DEEP) -> str:
-    """Say what a value is.
+    """Return a value as stable text.
 
         describe({"body": "hello"})        # {'body': 'hello'}
 
     Args:
-        value: anything.
-        depth: how far to look into what it contains.
+        value: any value.
+        depth: how many levels of its content to show.
     """
     writer = _WRITERS.get(type(value))
     if writer is None:
@@ -47,7 +47,7 @@ def describe(value: object, depth: int = _DEEP) -> str:
 
 
 def _short(value: object, depth: int) -> str:
-    """The same as `describe`, without a call for what most messages are made of."""
+    """Return the same as `describe`, faster for what most messages consist of."""
     cls = type(value)
     if cls is int or (cls is str and len(value) <= _LONG):  # type: ignore[arg-type] # a str has a length
         return repr(value)
@@ -56,7 +56,7 @@ def _short(value: object, depth: int) -> str:
 
 
 def without_addresses(text: str) -> str:
-    """The same text without what `object.__repr__` says about places in memory."""
+    """Return a text without the memory addresses of `object.__repr__`."""
     return _ADDRESS.sub("", text) if " at 0x" in text else text
 
 
@@ -97,7 +97,7 @@ def _mapping(value: Mapping[Any, Any], depth: int) -> str:
         return f"{{... ({len(value)})}}" if value else "{}"
     shown = []
     for key, each in islice(value.items(), _MANY):
-        # Text and numbers first: they are most of it, and this is called for every message.
+        # Text and numbers first: they are the most common, and this runs for every message.
         name = repr(key) if type(key) is str and len(key) <= _LONG else _short(key, depth - 1)
         content = repr(each) if type(each) is int else _short(each, depth - 1)
         shown.append(f"{name}: {content}")
@@ -124,10 +124,9 @@ def _partial(value: partial[Any], depth: int) -> str:
 def _exception(value: BaseException, depth: int) -> str:
     args = value.args
     if isinstance(value, AssertionError) and args and isinstance(args[0], str):
-        # pytest writes an explanation behind what the program says, with addresses and line breaks in it, and a run
-        # without pytest is to be the same run.
-        said = _EXPLANATION.sub("", args[0])
-        args = (said, *args[1:]) if said else args[1:]
+        # pytest appends an explanation with addresses to the message. A run without pytest must give the same text.
+        message = _EXPLANATION.sub("", args[0])
+        args = (message, *args[1:]) if message else args[1:]
     inside = _items(args, len(args), depth)
     return f"{type(value).__qualname__}({without_addresses(inside)})"
 
@@ -142,7 +141,7 @@ def _named_fields(names: tuple[str, ...]) -> Writer:
             try:
                 parts.append(f"{field}={_short(getattr(value, field), depth - 1)}")
             except AttributeError:
-                # A slot that was never set.
+                # The slot was never set.
                 continue
         return f"{name}({', '.join(parts)})"
 
@@ -179,7 +178,7 @@ _BASES: tuple[tuple[type, Writer], ...] = (
 
 
 def _writer_for(cls: type) -> Writer:
-    """How to write instances of a class that was not seen before."""
+    """Return the function that writes instances of a class."""
     if attrs.has(cls):
         return _named_fields(tuple(field.name for field in attrs.fields(cls) if field.repr))
     if issubclass(cls, msgspec.Struct):

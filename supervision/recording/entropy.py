@@ -1,49 +1,53 @@
-"""Streams of random numbers, each with a name: what one of them gives changes no other.
+"""Named streams of random numbers. Drawing from one stream changes no other.
 
     streams = Streams(7)
     streams.stream("crashes", "top/worker", 2).random()
 
-The name says what for: a purpose, a path in the tree, an incarnation. So a run without one of its
-faults, or with one process less, draws the same numbers everywhere else.
+The name of a stream says what it is for: a purpose, a path in the tree, an incarnation. So a run without one of its
+faults, or with one process fewer, draws the same numbers everywhere else.
 """
 
 from __future__ import annotations
 
 import random
 from hashlib import blake2b
+from typing import TypeAlias
 
-__all__ = ["Streams", "derive"]
+__all__ = ["Chance", "Streams", "derive"]
+
+Chance: TypeAlias = random.Random
+"""A source of random numbers. Pure modules take one as an argument."""
 
 
 def derive(seed: int, *name: object) -> int:
-    """A seed for the purpose `name`, the same on every machine and in every version of Python.
+    """Return a seed for one purpose, the same on every machine and in every version of Python.
 
     Args:
-        seed: of the whole run.
-        *name: strings and numbers; their `str` counts.
+        seed: the seed of the run.
+        *name: strings and numbers that name the purpose. Their `str` counts.
     """
     text = "\x1f".join(map(str, (seed, *name)))
     return int.from_bytes(blake2b(text.encode(), digest_size=16).digest(), "big")
 
 
 class Streams:
-    """The streams of one run.
+    """The random streams of one run.
 
     Args:
-        seed: of the run.
+        seed: the seed of the run.
     """
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
-        self._streams: dict[tuple[object, ...], random.Random] = {}
+        self._streams: dict[tuple[object, ...], Chance] = {}
 
-    def stream(self, *name: object) -> random.Random:
-        """The stream of that name; the same object every time."""
+    def stream(self, *name: object) -> Chance:
+        """Return the stream of that name, the same object every time."""
         stream = self._streams.get(name)
         if stream is None:
-            stream = self._streams[name] = random.Random(derive(self.seed, *name))
+            stream = self._streams[name] = self.fresh(*name)
         return stream
 
-    def fresh(self, *name: object) -> random.Random:
-        """A stream of that name from its beginning, which is not kept."""
+    def fresh(self, *name: object) -> Chance:
+        """Return a new stream of that name, at its beginning."""
         return random.Random(derive(self.seed, *name))

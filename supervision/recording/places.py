@@ -1,11 +1,11 @@
-"""Where in its tree every process of a runtime is.
+"""The place of every process of a runtime in its tree.
 
     places = Places(runtime)
     places.find("/top/room:*")              # the newest living process at such a path
 
-A process's *path* is its parent's path and a component of its own: its id, if a supervisor started it as a child that
-has one, otherwise its name or its label. Its *incarnation* says how many processes have had this path, itself included.
-Both are the same in every run of a seed, which pids are only as long as nothing else changes.
+The *path* of a process is the path of its parent and one more part. That part is its child id if a supervisor started
+it under an id, otherwise its name or its label. Its *incarnation* is the number of processes that have had this path,
+including itself. Paths and incarnations are the same in every run of a seed. Pids change with every other process.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from supervision.recording.describe import describe, without_addresses
 __all__ = ["Place", "Places", "component_of"]
 
 REMEMBERED = 10_000
-"""Ended processes whose places are still known."""
+"""The number of ended processes whose places are kept."""
 
 
 @define(eq=False)
 class Place:
-    """Where a process is, or was.
+    """The place of a process in its tree.
 
     Attributes:
         path: the path of the process, such as `/top/room:lobby`.
@@ -55,22 +55,20 @@ class Place:
 
 
 class Places(Instrument):
-    """The places of one runtime's processes, from now on.
+    """The places of the processes of one runtime, from now on.
 
         Places(runtime).find("/top/store")
 
-    Those that live already are given places, too, by their labels: the ids that their supervisors know them by are not
-    told a second time.
+    Processes that live already get places by their names or labels, because their ids are not announced again.
 
-    Patterns are those of `fnmatch`: `*` stands for any characters, a slash too, `?` for one, `[ab]` for one of several;
-    a path that is written out stands for itself.
+    Patterns are those of `fnmatch`: `*` matches any characters, also slashes, `?` matches one, `[ab]` one of several. A
+    complete path matches itself.
 
     Args:
-        runtime: whose processes.
-        watch: False if whoever made this calls its methods, because they have to be called in between of other things.
+        runtime: the runtime.
+        watch: False if the owner calls the methods of this instrument itself, in an order of its own.
 
-    Not guaranteed: room. Every path that there ever was is counted, so it is for runs and experiments, not for the life
-    of a server.
+    Its memory grows with the number of paths, so use it for runs and experiments and not in a long-lived server.
     """
 
     def __init__(self, runtime: Runtime, *, watch: bool = True) -> None:
@@ -78,7 +76,7 @@ class Places(Instrument):
         self.living: dict[Pid, Place] = {}
         self._ended: dict[Pid, Place] = {}
         self._incarnations: dict[str, int] = {}
-        # For supervisors that are starting a child: its id, until the process is there.
+        # For supervisors that are starting a child: its id, until the process is spawned.
         self._starting: dict[Pid, Any] = {}
         for pid in runtime.processes():
             info = runtime.process_info(pid)
@@ -88,7 +86,7 @@ class Places(Instrument):
         self._remove = runtime.add_instrument(self) if watch else None
 
     def close(self) -> None:
-        """Follow the runtime no longer."""
+        """Stop observing the runtime."""
         self._detach()
         if self._remove is not None:
             self._remove()
@@ -96,21 +94,21 @@ class Places(Instrument):
     # Questions
 
     def place_of(self, pid: Pid) -> Place | None:
-        """Where a living process is; None for one that has ended, or is not of this runtime."""
+        """Return the place of a living process; None if it has ended or belongs to another runtime."""
         return self.living.get(pid)
 
     def was_at(self, pid: Pid) -> Place | None:
-        """Where a process is, or was when it ended, if it is one of the last ten thousand that have."""
+        """Return the place of a living process or of one of the last `REMEMBERED` that ended."""
         place = self.living.get(pid)
         return self._ended.get(pid) if place is None else place
 
     def is_held(self, pid: Pid) -> bool:
-        """Whether a fault holds up a living process, which can do nothing for that long."""
+        """Return True if a fault delays a callback of a living process."""
         place = self.living.get(pid)
         return place is not None and place.held > 0
 
     def find(self, pattern: str) -> Pid | None:
-        """The living process at such a path; the newest, if there are several."""
+        """Return the newest living process whose path matches."""
         for pid in reversed(self.living):
             path = self.living[pid].path
             if path == pattern or fnmatchcase(path, pattern):
@@ -118,14 +116,14 @@ class Places(Instrument):
         return None
 
     def matching(self, pattern: str) -> list[Pid]:
-        """The living processes at such paths, in the order in which they were spawned."""
+        """Return the living processes whose paths match, in the order of their spawning."""
         return [
             pid
             for pid, place in self.living.items()
             if place.path == pattern or fnmatchcase(place.path, pattern)
         ]
 
-    # What happens
+    # The instrument
 
     def process_spawned(self, pid: Pid, parent: Pid, label: str) -> None:
         above = self.living.get(parent)

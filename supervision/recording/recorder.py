@@ -1,4 +1,4 @@
-"""Writes down what happens in one runtime, with causes, as events of a trace."""
+"""The recorder: it writes the events of one runtime to a trace, with their causes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from supervision.recording.trace import Trace
 
 __all__ = ["Recorder", "find_process", "place_among"]
 
-# In C, like all of the encoder, but annotated nowhere.
+# A C function without annotations.
 quoted: Callable[[str], str] = encode_basestring
 _NOTHING: deque[tuple[Any, int]] = deque()
 
@@ -47,19 +47,19 @@ _CHILD_EVENTS = {
 
 
 class Recorder(Instrument):
-    """The instrument of one runtime.
+    """The instrument that records one runtime.
 
     Args:
-        runtime: what to record.
-        trace: where to.
-        node: the number of the runtime in its world, from 0, or its label: `a`, the name of the node that it is in.
+        runtime: the runtime.
+        trace: the trace.
+        node: the number of the runtime in its world, from 0, or the label of its node, such as `a#2`.
         messages: record messages too, which are most of the events.
         host: the name of the node that the runtime is in, if it is in one.
 
     Attributes:
-        places: where the processes are.
-        ended: for each of the last ten thousand processes that have ended, the event of its end.
-        because: the event that causes what is done from outside of all processes, while a tool does something.
+        places: the places of the processes.
+        ended: for each of the last `REMEMBERED` processes that ended, the event of its end.
+        because: the event that causes the actions of a tool outside of processes.
     """
 
     def __init__(
@@ -70,14 +70,14 @@ class Recorder(Instrument):
         self.node = node
         self._host = {"host": host} if host else {}
         self.messages = messages
-        # Not an instrument of its own: a process has its place before its spawning is recorded, and until its end is.
+        # Not its own instrument: a process needs its place before its start is recorded and until its end is.
         self.places = Places(runtime, watch=False)
         self.ended: dict[Pid, int] = {}
         self.because: int | None = None
         self._living = self.places.living
-        # For each receiver the messages on their way, oldest first, with the events of their sending.
-        self._on_the_way: dict[Pid, deque[tuple[Any, int]]] = {}
-        # What lines end with that are about a runtime other than the first.
+        # For each receiver the messages in its mailbox, oldest first, with the events of their sending.
+        self._unread: dict[Pid, deque[tuple[Any, int]]] = {}
+        # The end of every line about a runtime other than the first.
         self._tail = f',"node":{quoted(node) if isinstance(node, str) else node}' if node else ""
         runtime.add_instrument(self)
         for event in _CHILD_EVENTS:
@@ -87,17 +87,17 @@ class Recorder(Instrument):
         runtime.telemetry.attach(_DEAD_LETTER, self._dead_letter)
 
     def place_of(self, pid: Pid) -> Place | None:
-        """Where a living process is; None for one that has ended, or is not of this runtime."""
+        """Return the place of a living process; None if it has ended or belongs to another runtime."""
         return self.places.place_of(pid)
 
     def find(self, pattern: str) -> Pid | None:
-        """The living process at such a path; the newest, if there are several."""
+        """Return the newest living process whose path matches."""
         return self.places.find(pattern)
 
-    # For tools that do something to processes
+    # For tools that act on processes
 
     def add(self, kind: str, pid: Pid, fields: dict[str, Any], *, causes: bool) -> int:
-        """Add an event about a process. With `causes`, what the process does next has that as its cause."""
+        """Add an event about a process. With `causes`, it is the cause of what the process does next."""
         place = self._living.get(pid)
         number = self._add(kind, pid, fields, None if place is None else place.cause)
         if causes and place is not None:
@@ -105,15 +105,15 @@ class Recorder(Instrument):
         return number
 
     def sent_as(self, receiver: Pid, message: Any) -> int | None:
-        """The event in which a message was sent that is on its way now."""
+        """Return the event in which an unread message was sent."""
         number: int
-        for sent, number in reversed(self._on_the_way.get(receiver, _NOTHING)):
+        for sent, number in reversed(self._unread.get(receiver, _NOTHING)):
             if sent is message:
                 return number
         return None
 
     def lost(self, receiver: Pid, message: Any) -> None:
-        """A message will never arrive."""
+        """Forget a message that will never arrive."""
         self._taken(receiver, message)
 
     # The instrument
@@ -136,7 +136,7 @@ class Recorder(Instrument):
 
     def process_exited(self, pid: Pid, reason: ExitReason) -> None:
         place = self._living[pid]
-        self._on_the_way.pop(pid, None)
+        self._unread.pop(pid, None)
         fields = {"path": place.path, "inc": place.incarnation, **_reason(reason)}
         ended = self.ended
         ended[pid] = self._add("exited", pid, fields, place.cause)
@@ -155,9 +155,9 @@ class Recorder(Instrument):
             "sent",
             f'"pid":{pid},"to":{receiver.number},{_message_text(message)}{self._tail}{caused}',
         )
-        waiting = self._on_the_way.get(receiver)
+        waiting = self._unread.get(receiver)
         if waiting is None:
-            waiting = self._on_the_way[receiver] = deque()
+            waiting = self._unread[receiver] = deque()
         waiting.append((message, number))
         return None
 
@@ -183,12 +183,12 @@ class Recorder(Instrument):
             target.cause = number
 
     def _taken(self, pid: Pid, message: Any) -> int | None:
-        """The event that brought a message."""
-        waiting = self._on_the_way.get(pid)
+        """Return the event in which a received message was sent, and forget the message."""
+        waiting = self._unread.get(pid)
         if waiting:
             if waiting[0][0] is message:
                 return waiting.popleft()[1]
-            # It was taken out of turn.
+            # The process received it out of order.
             for position, (sent, number) in enumerate(waiting):
                 if sent is message:
                     del waiting[position]
@@ -260,7 +260,7 @@ def _message_text(message: Any) -> str:
 
 
 def place_among(recorders: Iterable[Recorder], pid: Pid) -> tuple[Recorder, Place] | None:
-    """Which of several recorders knows a living process, and where it is; None if none does."""
+    """Return the recorder that knows a living process, and its place; None if no recorder does."""
     for recorder in recorders:
         place = recorder.place_of(pid)
         if place is not None:
@@ -269,7 +269,7 @@ def place_among(recorders: Iterable[Recorder], pid: Pid) -> tuple[Recorder, Plac
 
 
 def find_process(recorders: Iterable[Recorder], path: str) -> Pid | None:
-    """The living process at a path, or a pattern of paths, that the first of several recorders knows."""
+    """Return the newest living process whose path matches, from the first recorder that has one."""
     for recorder in recorders:
         pid = recorder.find(path)
         if pid is not None:

@@ -1,36 +1,68 @@
-"""Everything that happened in a run, in order, one JSON object a line.
+"""The trace of a run: every event in order, one JSON object a line.
 
-    {"n":12,"t":0.5,"round":40,"task":9,"kind":"exited","pid":4,"path":"/top/store","inc":1,"reason":...,"cause":11}
+    {"n":12,"t":0.5,"round":40,"task":9,"kind":"exited","pid":4,"path":"/top/store","inc":1,"exit":"crash",...}
 
-`n` counts events from 0; `t` is the virtual time; `round` the scheduler's; `task` the number of the task that did it
-(0 outside of tasks); `cause` the event without which it would not have happened, where that is known. No line has
-anything in it that differs between two runs of one seed: that is what the digest is good for.
+`supervision.recording.schema` lists the kinds of events and their fields. No field differs between two runs of the same
+seed, so two runs are equal if their digests are. A trace file begins with a header line that carries the version of
+the format.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-__all__ = ["Trace", "read_lines", "write_lines"]
+from supervision.errors import SupervisionError
+from supervision.recording.schema import SCHEMA_VERSION
+
+__all__ = [
+    "BadTraceFile",
+    "BoundedTrace",
+    "Trace",
+    "file_lines",
+    "read_lines",
+    "write_lines",
+]
 
 _encode = msgspec.json.Encoder().encode
+_MESSAGES = frozenset(("sent", "received"))
+
+
+class BadTraceFile(SupervisionError, ValueError):
+    """A file is not a trace that this version of Ashtree reads.
+
+    Attributes:
+        path: the file.
+        schema: the version of its format; None if the file has no header.
+    """
+
+    def __init__(self, path: Path, schema: object) -> None:
+        super().__init__(path, schema)
+        self.path = path
+        self.schema = schema
+
+    def __str__(self) -> str:
+        if self.schema is None:
+            found = 'does not begin with a trace header such as {"trace_schema":1}'
+        else:
+            found = f"has trace schema {self.schema!r}"
+        return f"{self.path} {found}; this version of Ashtree reads schema {SCHEMA_VERSION}, so record the run again"
 
 
 class Trace:
-    """The events of one run, as they happen.
+    """The events of one run.
 
     Args:
-        moment: answers time, round and number of the running task.
-        keep: whether lines are kept; the digest is there in any case.
+        moment: returns the time, the round and the number of the running task.
+        keep: keep the lines. The digest is available in any case.
 
     Attributes:
         lines: the events, each a JSON object without a line end.
-        count: how many there were.
+        count: the number of events.
     """
 
     __slots__ = ("_hash", "_keep", "_moment", "count", "lines")
@@ -43,48 +75,131 @@ class Trace:
         self._hash = sha256()
 
     def add(self, kind: str, fields: dict[str, Any]) -> int:
-        """Add an event; returns its number, for the `cause` of others."""
+        """Add an event and return its number, which other events give as their `cause`."""
         number = self.count
         self.count = number + 1
         time, round_number, task = self._moment()
-        line = _encode(
-            {"n": number, "t": time, "round": round_number, "task": task, "kind": kind, **fields}
+        self._append(
+            _encode(
+                {
+                    "n": number,
+                    "t": time,
+                    "round": round_number,
+                    "task": task,
+                    "kind": kind,
+                    **fields,
+                }
+            )
         )
-        if self._keep:
-            self.lines.append(line)
-        else:
-            self._hash.update(line)
         return number
 
     def add_text(self, kind: str, fields: str) -> int:
-        """The same for those who add most of the events: `fields` is what `add` would make of them, `"pid":4,"to":5`.
+        """Add an event whose fields are JSON already, such as `"pid":4,"to":5`.
 
-        Building a dict, merging it and encoding it costs twice as much.
+        Most events are messages, and this takes half the time of `add`.
         """
         number = self.count
         self.count = number + 1
         time, round_number, task = self._moment()
-        line = (
-            f'{{"n":{number},"t":{time!r},"round":{round_number},"task":{task},"kind":"{kind}",{fields}}}'
-        ).encode()
-        if self._keep:
-            self.lines.append(line)
-        else:
-            self._hash.update(line)
+        self._append(
+            (
+                f'{{"n":{number},"t":{time!r},"round":{round_number},"task":{task},"kind":"{kind}",{fields}}}'
+            ).encode()
+        )
         return number
 
     def digest(self) -> str:
-        """SHA-256 of all lines so far."""
+        """Return the SHA-256 of all lines so far."""
         whole = self._hash.copy()
         whole.update(b"".join(self.lines))
         return whole.hexdigest()
 
+    def _append(self, line: bytes) -> None:
+        if self._keep:
+            self.lines.append(line)
+        else:
+            self._hash.update(line)
+
+
+class BoundedTrace(Trace):
+    """A trace with a bound on its memory, for live runs.
+
+    Most events are messages, so messages are left out first. An event that is left out still takes a number, so that
+    causes stay correct. A last event of the kind `omitted` has their number.
+
+    Args:
+        now: returns the seconds since the start of the run.
+        max_messages: the number of events about messages to keep.
+        max_events: the number of events to keep.
+
+    Attributes:
+        omitted: the number of events that were left out.
+    """
+
+    __slots__ = ("_max_events", "_max_messages", "_messages", "omitted")
+
+    def __init__(
+        self, now: Callable[[], float], *, max_messages: int = 200_000, max_events: int = 500_000
+    ) -> None:
+        super().__init__(lambda: (round(now(), 6), 0, 0))
+        self.omitted = 0
+        self._messages = 0
+        self._max_messages = max_messages
+        self._max_events = max_events
+
+    def add(self, kind: str, fields: dict[str, Any]) -> int:
+        return super().add(kind, fields) if self._has_room(kind) else self._omit()
+
+    def add_text(self, kind: str, fields: str) -> int:
+        return super().add_text(kind, fields) if self._has_room(kind) else self._omit()
+
+    def _has_room(self, kind: str) -> bool:
+        if kind in _MESSAGES:
+            self._messages += 1
+            if self._messages > self._max_messages:
+                return False
+        return len(self.lines) < self._max_events
+
+    def _omit(self) -> int:
+        number = self.count
+        self.count = number + 1
+        self.omitted += 1
+        return number
+
+    def finish(self) -> None:
+        """Add the number of omitted events, if there are any."""
+        if self.omitted:
+            super().add("omitted", {"pid": None, "omitted": self.omitted})
+
+
+def file_lines(lines: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield the lines of a trace file: a header with the version of the format, then the events."""
+    yield _encode({"trace_schema": SCHEMA_VERSION})
+    yield from lines
+
 
 def write_lines(path: Path, lines: Iterable[bytes]) -> None:
-    """Write a trace to a file, one event a line."""
-    path.write_bytes(b"".join(line + b"\n" for line in lines))
+    """Write the events of a trace to a file, with a header."""
+    path.write_bytes(b"".join(line + b"\n" for line in file_lines(lines)))
 
 
 def read_lines(path: Path) -> list[bytes]:
-    """Read what `write_lines` has written."""
-    return path.read_bytes().splitlines()
+    """Read the events from a file that `write_lines` has written.
+
+    Raises:
+        BadTraceFile: the file has no header, or one with another version of the format.
+        OSError: the file cannot be read.
+    """
+    header, *lines = path.read_bytes().splitlines() or [b""]
+    schema = _schema_of(header)
+    if schema != SCHEMA_VERSION:
+        raise BadTraceFile(path, schema)
+    return lines
+
+
+def _schema_of(header: bytes) -> object:
+    try:
+        found = msgspec.json.decode(header)
+    except msgspec.DecodeError:
+        return None
+    return found.get("trace_schema") if isinstance(found, dict) else None

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
-from supervision.chaos.faults.plan import Plan
+from supervision.chaos.faults.plan import FaultPlan
 from supervision.chaos.invariants.built_in import Chosen
 from supervision.chaos.settings import Settings, attach, settings_of
 from supervision.simulation.knobs import Knobs
@@ -31,7 +31,7 @@ F = TypeVar("F", bound=Callable[..., Awaitable[object]])
 
 def scenario(
     *,
-    faults: Plan = None,
+    faults: FaultPlan = None,
     params: Mapping[str, Any] | None = None,
     knobs: Knobs | None = None,
     invariants: Chosen = "all",

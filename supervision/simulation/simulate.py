@@ -20,9 +20,8 @@ import trio
 
 from actors.instrumentation.environment import current_environment
 from actors.runtime import open_runtime
-from supervision.chaos.errors import InertPlan
-from supervision.chaos.faults.plan import Plan, draw_plan
-from supervision.chaos.faults.report import is_inert
+from supervision.chaos.faults.plan import FaultPlan, draw_plan
+from supervision.chaos.faults.report import InertPlan, is_inert
 from supervision.recording.entropy import Streams
 from supervision.recording.trace import Trace
 from supervision.simulation.errors import (
@@ -51,7 +50,7 @@ def simulate(
     *,
     knobs: Knobs | None = None,
     params: Mapping[str, Any] | None = None,
-    faults: Plan = None,
+    faults: FaultPlan = None,
     deviations: Schedule = None,
     keep_trace: bool = True,
     label_tasks: bool = False,
@@ -125,7 +124,7 @@ class _Run:
         *,
         knobs: Knobs | None,
         params: Mapping[str, Any],
-        faults: Plan,
+        faults: FaultPlan,
         deviations: Schedule,
         keep_trace: bool,
         label_tasks: bool,

@@ -23,11 +23,10 @@ from hypothesis import currently_in_test_context, reject
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
-from supervision.chaos.errors import InertPlan
-from supervision.chaos.faults.kinds import FAULTS, Fault
+from supervision.chaos.faults.kinds import FAULTS, ConnectionFault, Fault, MessageFault
 from supervision.chaos.faults.moments import At, On
 from supervision.chaos.faults.plan import Storm
-from supervision.chaos.faults.targets import ConnectionFault, MessageFault
+from supervision.chaos.faults.report import InertPlan
 from supervision.simulation.knobs import Knobs
 from supervision.simulation.outcome import Outcome
 from supervision.simulation.scheduling.deviations import Tape

@@ -23,8 +23,9 @@ from supervision.chaos.faults.kinds import Fault, Kill, plan_to_json
 from supervision.chaos.faults.moments import At
 from supervision.chaos.live.outcome import LiveOutcome
 from supervision.chaos.live.run import run_live
-from supervision.chaos.reports.history_reader import read_history
+from supervision.chaos.reports.history import read_history
 from supervision.chaos.reports.measures import PathMeasure, measure, percentile
+from supervision.recording.trace import read_lines
 from supervision.simulation import simulate
 from tests.integration.servers import ROOT
 from tests.patience import PATIENCE, wait_until
@@ -87,7 +88,7 @@ def test_the_report_agrees_with_what_the_clients_have_counted(tmp_path: Path) ->
 def test_without_broken_connections_every_lost_message_is_accounted_for() -> None:
     def faults(random: Random) -> list[Fault]:
         plan = faults_for_a_chat(random, seconds=4.0)
-        return [each for each in plan if type(each).__name__ in {"Crash", "DropMessage"}]
+        return [each for each in plan if type(each).__name__ in {"Raise", "DropMessage"}]
 
     outcome = run_live(
         live_chat,
@@ -156,12 +157,12 @@ def test_the_command_writes_its_reports(ashtree: Command, tmp_path: Path) -> Non
     assert code == 0, err
     assert "1 applied" in out
     assert "the steady state came back" in out
-    assert "1 of 2 planned faults come after 1 s, and were not done; write --for 6" in out
+    assert "1 of 2 planned faults are due after 1 s, so they were not applied; write --for 6" in out
     report = json.loads((tmp_path / "report.json").read_text())
     assert (report["seed"], report["verdict"]) == (3, "held")
     assert [fault["target"] for fault in report["plan"]] == [poller] * 2
     assert (tmp_path / "report.html").stat().st_size > 10_000
-    first, *_ = (tmp_path / "trace.ndjson").read_text().splitlines()
+    first, *_ = read_lines(tmp_path / "trace.ndjson")
     assert json.loads(first)["n"] == 0
 
 
@@ -202,7 +203,7 @@ def test_ctrl_c_ends_a_run_in_order_and_it_has_a_report(tmp_path: Path) -> None:
         if process.poll() is None:
             process.kill()
             process.wait(PATIENCE)
-    assert "It was ended early." in log.read_text()
+    assert "The run was ended early." in log.read_text()
     report = json.loads((tmp_path / "report.json").read_text())
     assert report["interrupted"] is True
     assert (tmp_path / "report.html").is_file()
@@ -215,7 +216,7 @@ def test_a_second_ctrl_c_ends_a_run_at_once(tmp_path: Path) -> None:
             [*PROGRAM, *options(tmp_path, "--for", "3600")], cwd=ROOT, stdout=file, stderr=file
         )
     try:
-        wait_for(process, "Breaking things", log)
+        wait_for(process, "Applying faults", log)
         # The system makes one of two that are the same if the program is slow to take the first; each counts as Ctrl-C.
         for signum in (signal.SIGINT, signal.SIGTERM):
             os.kill(process.pid, signum)
@@ -246,7 +247,7 @@ def test_a_scenario_that_cannot_be_run_is_said_in_one_sentence(
     ("wrong", "words"),
     [
         (("--faults", "gone/plan.json"), "gone/plan.json"),
-        (("--html", "gone/a.html"), "there is no folder"),
+        (("--html", "gone/a.html"), "does not exist; create it first"),
         (("--for", "0"), "more than 0"),
         (("--log-level", "loud"), "write debug, info"),
     ],

@@ -1,7 +1,6 @@
 """Random trees of supervisors, servers and plain processes, with random actions on them.
 
-What holds for all of them is checked by the built-in invariants; the scenario itself only sees to it that there is
-something to check.
+The built-in invariants and those of supervisors check the run. The scenario itself only makes things happen.
 """
 
 from __future__ import annotations
@@ -55,6 +54,7 @@ from supervision.backoff import Backoff
 from supervision.chaos.faults.plan import EVERYWHERE, Storm
 from supervision.simulation.scenario import scenario
 from supervision.simulation.world.world import World
+from tests.simulation.invariants.supervision_order import CHECKED
 
 KEYS = tuple("abcdefgh")
 
@@ -323,7 +323,7 @@ async def keep_trying(spec: ChildSpec) -> None:
         return
 
 
-@scenario(faults=Storm(["/*"], count=12, within=8.0, kinds=EVERYWHERE))
+@scenario(faults=Storm(["/*"], count=12, within=8.0, kinds=EVERYWHERE), invariants=CHECKED)
 async def runtime_sweep(world: World) -> None:
     """Run a random tree with three clients and forty random actions."""
     moods = Moods(world)

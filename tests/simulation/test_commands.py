@@ -302,7 +302,7 @@ def test_a_corpus_that_cannot_be_written_is_one_sentence(
         (["replay", "a-list"], "a-list is no run file: it has no format"),
         (["replay", "a-file", "--at", "-1"], "--at"),
         (["chaos", f"{HERE}:changeable", "--faults", "gone.json"], "name a file with a plan"),
-        (["chaos", f"{HERE}:changeable", "--faults", "a-list"], "a-list is no plan: Expected"),
+        (["chaos", f"{HERE}:changeable", "--faults", "a-list"], "a-list is not a plan: Expected"),
     ],
 )
 def test_a_mistake_is_one_sentence(

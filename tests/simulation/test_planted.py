@@ -8,11 +8,13 @@ from types import NoneType
 import pytest
 
 from actors.errors import StartError
-from supervision.chaos.errors import InertPlan
+from supervision.chaos.faults.report import InertPlan
+from supervision.chaos.invariants.built_in import BUILT_IN
 from supervision.simulation.knobs import Knobs
 from supervision.simulation.outcome import Outcome, identify
 from supervision.simulation.shrinking.shrink import shrink
 from supervision.simulation.simulate import simulate
+from tests.simulation.invariants.supervision_order import OF_SUPERVISORS
 from tests.simulation.planted import joins, processes, programs, supervisors
 from tests.simulation.planted.planting import Planted, healthy
 
@@ -51,8 +53,7 @@ def test_where_nothing_is_planted_nothing_is_found(bug: Planted) -> None:
     assert found <= {NoneType, InertPlan, StartError}
 
 
-def test_every_built_in_invariant_finds_something_that_was_planted() -> None:
-    from supervision.chaos.invariants.built_in import BUILT_IN
-
+def test_every_invariant_finds_a_bug_that_was_planted() -> None:
     found = {bug.failure for bug in IN_ASHTREE}
-    assert {f"invariant {name}" for name in BUILT_IN} <= found
+    names = {*BUILT_IN, *(each.name for each in OF_SUPERVISORS)}
+    assert {f"invariant {name}" for name in names} <= found

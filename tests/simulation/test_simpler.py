@@ -3,10 +3,10 @@
 import pytest
 
 from supervision.chaos.faults.kinds import (
-    Crash,
     Fault,
     FillMailbox,
     Kill,
+    Raise,
     ResetConnection,
     Slow,
     StallLoop,
@@ -76,8 +76,8 @@ def test_rounder_numbers_come_with_the_fewest_digits_first(
                 ("/top/room", On("handle_cast", nth=5, incarnation=2)),
             ],
         ),
-        (Crash(target="/top", when=On("init")), "/top#1", []),
-        (Crash(target="/top", when=On("init", incarnation=2)), "/top#2", [("/top", On("init"))]),
+        (Raise(target="/top", when=On("init")), "/top#1", []),
+        (Raise(target="/top", when=On("init", incarnation=2)), "/top#2", [("/top", On("init"))]),
     ],
 )
 def test_a_fault_is_aimed_at_what_it_hit_and_asks_for_less_each_time(

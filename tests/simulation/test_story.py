@@ -7,7 +7,7 @@ import trio
 
 from actors import GenServer, NoReply, call, cast, receive, send, spawn, wait_exit
 from supervision import Supervisor, child_spec, process_spec
-from supervision.chaos.faults.kinds import Crash, Fault, Kill
+from supervision.chaos.faults.kinds import Fault, Kill, Raise
 from supervision.chaos.faults.moments import At, On
 from supervision.simulation.knobs import Knobs
 from supervision.simulation.replaying.story import tell
@@ -61,7 +61,7 @@ def test_a_crash_is_told_with_its_error_and_the_message_after_which_it_came() ->
 def test_faults_are_told_with_what_they_have_left_open_and_what_came_after_them() -> None:
     faults: tuple[Fault, ...] = (
         Kill(target="/top/h*", when=At(2.0)),
-        Crash(target="/top/store", when=On("init", incarnation=3)),
+        Raise(target="/top/store", when=On("init", incarnation=3)),
         Kill(target="/nobody", when=At(3.0)),
     )
     told = story(store_and_helper, faults=faults)

@@ -5,10 +5,10 @@ from attrs import evolve
 from hypothesis import find, given, settings
 from hypothesis import strategies as st
 
-from supervision.chaos.errors import InertPlan
 from supervision.chaos.faults.kinds import FAULTS, Fault, Kill, plan_from_json, plan_to_json
 from supervision.chaos.faults.moments import At
 from supervision.chaos.faults.plan import Storm
+from supervision.chaos.faults.report import InertPlan
 from supervision.simulation.outcome import identify
 from supervision.simulation.scheduling.deviations import Tape
 from supervision.simulation.strategies import SimulatedWorld, faults, plans, tapes, worlds

@@ -1,1 +1,1 @@
-"""Faults as data: kinds, targets, moments, plans, and reports."""
+"""Faults as data: their kinds, moments, plans and reports."""

@@ -1,17 +1,17 @@
-"""Faults as data: what to break, where, and when. *pure*: nothing happens by making one.
+"""Faults as data: what to break, where, and when. *pure*: a fault only describes, an injector acts.
 
     plan = (
         Kill(target="/top/room:lobby", when=At(0.5)),
-        Crash(target="/top/store", when=On("handle_call", nth=3)),
+        Raise(target="/top/store", when=On("handle_call", nth=3)),
         Partition(one="phone", other="server", seconds=2.0, when=At(1.0)),
     )
 
-A plan is any sequence of faults. An `Injector` carries it out, in a simulation or on a live system, and says of each
-fault what became of it.
+A plan is a sequence of faults. An `Injector` carries it out, in a simulation or on a live system, and reports the
+outcome of each fault.
 
-`target` is the path of a process, as `supervision.recording.places` has them, or a pattern of `fnmatch` for several,
-of which a fault takes the newest, or the one that `pick` says. In a world with nodes, a path begins with the node's
-name: `b/top/store`.
+`target` is the path of a process (see `supervision.recording.places`) or an `fnmatch` pattern. If several processes
+match, the fault takes the newest one, or the one that `pick` selects. In a world with nodes, a path begins with the
+name of the node: `b/top/store`.
 """
 
 from __future__ import annotations
@@ -20,14 +20,22 @@ from collections.abc import Sequence
 from typing import Any, Final, TypeAlias
 
 import msgspec
+from attrs import frozen
 
 from supervision.chaos.errors import BadFault
-from supervision.chaos.faults.moments import At, check_at_least, describe_moment
-from supervision.chaos.faults.targets import BaseFault, ConnectionFault, MessageFault, ProcessFault
+from supervision.chaos.faults.moments import (
+    MESSAGES,
+    At,
+    Moment,
+    On,
+    check_at_least,
+    describe_moment,
+)
 
 __all__ = [
     "FAULTS",
-    "Crash",
+    "BaseFault",
+    "ConnectionFault",
     "DelayMessage",
     "DropMessage",
     "DuplicateMessage",
@@ -37,9 +45,13 @@ __all__ = [
     "HalfOpen",
     "Hang",
     "HoldConnection",
+    "Junk",
     "Kill",
     "KillNode",
+    "MessageFault",
     "Partition",
+    "ProcessFault",
+    "Raise",
     "ReorderMessage",
     "ResetConnection",
     "SkewClock",
@@ -53,20 +65,118 @@ __all__ = [
 ]
 
 MOST_MESSAGES: Final = 1_000_000
-"""The most that a mailbox may be filled with."""
+"""The most messages that `FillMailbox` may send."""
 
 
-# To processes
+# The parts that faults share
+
+
+def _tag(name: str) -> str:
+    return "".join(f"_{c.lower()}" if c.isupper() else c for c in name).lstrip("_")
+
+
+class BaseFault(
+    msgspec.Struct,
+    frozen=True,
+    kw_only=True,
+    tag=_tag,
+    forbid_unknown_fields=True,
+    omit_defaults=True,
+):
+    """The base of all faults."""
+
+    def check(self, field: str, least: float) -> None:
+        """Raise BadFault unless a field is a finite number, `least` or more."""
+        check_at_least(type(self).__name__, field, getattr(self, field), least)
+
+    def check_text(self, field: str, what: str) -> None:
+        """Raise BadFault unless a field is text and not empty."""
+        value = getattr(self, field)
+        if not isinstance(value, str) or not value:
+            raise BadFault(type(self).__name__, field, value, f"write {what}")
+
+
+class ProcessFault(BaseFault, frozen=True, kw_only=True):
+    """A fault of one process.
+
+    Attributes:
+        target: the path of the process, or a pattern.
+        when: `At(seconds)`, or `On(callback)` of any matching process. A fault of a callback with `At` takes the first
+            callback that begins after that time, except `terminate`.
+        pick: selects one of several matching processes: 0.0 is the oldest, 1.0 the newest; None is the newest. It has
+            no effect for a fault that waits for a callback.
+    """
+
+    target: str
+    when: Moment
+    pick: float | None = None
+
+    def __post_init__(self) -> None:
+        self.check_text("target", "the path of a process, or a pattern such as /top/room:*")
+        _check_pick(type(self).__name__, self.pick)
+
+
+class MessageFault(BaseFault, frozen=True, kw_only=True):
+    """A fault of one message on its way to a process: a call, a cast or a plain message.
+
+    It never affects signals, `Down` and `Exit` messages, replies, or messages that a process sends to itself.
+
+    Attributes:
+        target: the path of the receiver, or a pattern.
+        kind: the kind of the message, an `fnmatch` pattern, see `kind_of`.
+        when: `At` takes the first such message after that time. `On` takes the nth one of the calls ("handle_call"),
+            the casts ("handle_cast"), the plain messages ("handle_info" or "receive"), or all of them ("message").
+    """
+
+    target: str
+    when: Moment
+    kind: str = "*"
+
+    def __post_init__(self) -> None:
+        self.check_text("target", "the path of a process, or a pattern such as /top/room:*")
+        self.check_text("kind", "a pattern of kinds of messages, * for any")
+        when = self.when
+        if isinstance(when, On) and when.callback not in {*MESSAGES, "message", "receive"}:
+            advice = f"write one of {', '.join(sorted(MESSAGES))}, message, receive in its On"
+            raise BadFault(type(self).__name__, "when", when, advice)
+
+
+class ConnectionFault(BaseFault, frozen=True, kw_only=True):
+    """A fault of one connection.
+
+    Attributes:
+        target: the name of a connection, or a pattern. `phone->server#2` is the second connection of the host `phone`
+            to the host `server`.
+        when: a time.
+        pick: selects one of several matching connections, as in `ProcessFault`.
+    """
+
+    target: str = "*"
+    when: At
+    pick: float | None = None
+
+    def __post_init__(self) -> None:
+        self.check_text("target", "the name of a connection, or a pattern such as phone->*")
+        _check_pick(type(self).__name__, self.pick)
+
+
+def _check_pick(kind: str, pick: float | None) -> None:
+    if pick is not None and not 0.0 <= pick <= 1.0:
+        raise BadFault(kind, "pick", pick, "write a number from 0.0 (the oldest) to 1.0, or None")
+
+
+# Faults of processes
 
 
 class Kill(ProcessFault, frozen=True, kw_only=True):
-    """Kill a process: `KILL`, which cannot be trapped. Kill(target="/top/store", when=At(0.5))."""
+    """Kill a process with `KILL`, which cannot be trapped: `Kill(target="/top/store", when=At(0.5))`."""
 
 
 class ExitWith(ProcessFault, frozen=True, kw_only=True):
-    """Send a process an exit signal, as anybody might: one that traps exits gets it as a message.
+    """Send a process an exit signal. A process that traps exits gets it as a message.
 
-    - `reason`: "normal", "shutdown" and "kill" are the reasons of those names; any other text is a reason itself.
+    Attributes:
+        reason: "normal", "shutdown" and "kill" are the reasons of those names. Any other text is the reason itself.
     """
 
     reason: str
@@ -76,16 +186,16 @@ class ExitWith(ProcessFault, frozen=True, kw_only=True):
         self.check_text("reason", '"normal", "shutdown", "kill" or any text')
 
 
-class Crash(ProcessFault, frozen=True, kw_only=True):
-    """Make a callback raise `InjectedCrash`, before any of its own code runs."""
+class Raise(ProcessFault, frozen=True, kw_only=True, tag="crash"):
+    """Make a callback raise `InjectedCrash` before any of its own code runs. Its type in JSON is "crash"."""
 
 
 class Hang(ProcessFault, frozen=True, kw_only=True):
-    """Have a callback hang before it begins, until the faults are healed or its process ends."""
+    """Make a callback hang before it begins, until the faults are healed or its process ends."""
 
 
 class Slow(ProcessFault, frozen=True, kw_only=True):
-    """Hold a callback up for `seconds` before it begins."""
+    """Delay a callback for `seconds` before it begins."""
 
     seconds: float
 
@@ -95,9 +205,9 @@ class Slow(ProcessFault, frozen=True, kw_only=True):
 
 
 class SwallowCancellation(ProcessFault, frozen=True, kw_only=True):
-    """Hold a callback up for `seconds`, and let nothing end it meanwhile: no kill, no cancellation.
+    """Delay a callback for `seconds`, and let neither a kill nor a cancellation end it in that time.
 
-    A process that is killed in that time becomes a zombie if it takes longer than the runtime's `kill_grace`.
+    A process that is killed in that time becomes a zombie if the delay lasts longer than the runtime's `kill_grace`.
     """
 
     seconds: float
@@ -108,7 +218,7 @@ class SwallowCancellation(ProcessFault, frozen=True, kw_only=True):
 
 
 class FillMailbox(ProcessFault, frozen=True, kw_only=True):
-    """Put so many messages into a mailbox that mean nothing to anybody: `Junk`."""
+    """Send a process `messages` messages of the class `Junk`."""
 
     messages: int
 
@@ -120,15 +230,22 @@ class FillMailbox(ProcessFault, frozen=True, kw_only=True):
             raise BadFault(type(self).__name__, "messages", self.messages, advice)
 
 
-# To messages
+@frozen
+class Junk:
+    """A message of the fault `FillMailbox`, without meaning to the process. They are numbered from 1."""
+
+    number: int
+
+
+# Faults of messages
 
 
 class DropMessage(MessageFault, frozen=True, kw_only=True):
-    """Lose a message. Who has called waits until its time limit."""
+    """Lose a message. The caller of a lost call waits until its timeout."""
 
 
 class DelayMessage(MessageFault, frozen=True, kw_only=True):
-    """Let a message arrive `seconds` later; others overtake it."""
+    """Let a message arrive `seconds` later. Other messages overtake it."""
 
     seconds: float
 
@@ -142,18 +259,18 @@ class DuplicateMessage(MessageFault, frozen=True, kw_only=True):
 
 
 class ReorderMessage(MessageFault, frozen=True, kw_only=True):
-    """Let the next message to the same process overtake this one; if none follows within a second, nothing happens."""
+    """Let the next message to the same process overtake this one, if it is sent within a second."""
 
 
-# To connections
+# Faults of connections
 
 
 class ResetConnection(ConnectionFault, frozen=True, kw_only=True):
-    """Break a connection: what is on its way is lost, and both ends are told."""
+    """Reset a connection: data on its way is lost, and both ends get an error."""
 
 
 class HoldConnection(ConnectionFault, frozen=True, kw_only=True):
-    """Let nothing arrive for `seconds`; nothing is lost."""
+    """Hold all data of a connection back for `seconds`. Nothing is lost."""
 
     seconds: float
 
@@ -163,7 +280,7 @@ class HoldConnection(ConnectionFault, frozen=True, kw_only=True):
 
 
 class SlowConnection(ConnectionFault, frozen=True, kw_only=True):
-    """Let everything take `latency` seconds longer, for `seconds`."""
+    """Add `latency` seconds to the transit time of a connection, for `seconds`."""
 
     seconds: float
     latency: float
@@ -175,17 +292,19 @@ class SlowConnection(ConnectionFault, frozen=True, kw_only=True):
 
 
 class HalfOpen(ConnectionFault, frozen=True, kw_only=True):
-    """Let nothing arrive any more, and tell nobody; until the faults are healed."""
+    """Hold all data of a connection back without an error, until the faults are healed."""
 
 
-# To hosts, nodes, clocks and the loop
+# Faults of hosts, nodes, clocks and the event loop
 
 
 class Partition(BaseFault, frozen=True, kw_only=True):
-    """Let nothing pass between two hosts for `seconds`; nothing is lost. Partition(one="a", other="b", ...).
+    """Let no data pass between two hosts for `seconds`. Nothing is lost.
 
-    - `one`, `other`: the hosts;
-    - `both`: False cuts only the way from `one` to `other`.
+    Attributes:
+        one: a host.
+        other: the other host.
+        both: False cuts only the direction from `one` to `other`.
     """
 
     one: str
@@ -201,10 +320,11 @@ class Partition(BaseFault, frozen=True, kw_only=True):
 
 
 class KillNode(BaseFault, frozen=True, kw_only=True):
-    """Kill a node as `kill -9` does: nothing of its code runs any more.
+    """Kill a node as `kill -9` does: none of its code runs any more.
 
-    - `node`: its name;
-    - `reboot_after`: seconds until it is booted again; None leaves it dead.
+    Attributes:
+        node: the name of the node.
+        reboot_after: seconds until the node boots again; None leaves it dead.
     """
 
     node: str
@@ -218,9 +338,10 @@ class KillNode(BaseFault, frozen=True, kw_only=True):
 
 
 class SkewClock(BaseFault, frozen=True, kw_only=True):
-    """Put the clock forward by `seconds`, or back: what `runtime.now()` says. Durations stay what they are.
+    """Set the clock forward by `seconds`, or back if negative. It changes `runtime.now()`, and no durations.
 
-    - `node`: whose clock; None is the clock of everything that is not in a node.
+    Attributes:
+        node: the node whose clock is set; None for everything outside of nodes.
     """
 
     seconds: float
@@ -232,7 +353,7 @@ class SkewClock(BaseFault, frozen=True, kw_only=True):
 
 
 class StallLoop(BaseFault, frozen=True, kw_only=True):
-    """Hold up the whole loop for `seconds`: time passes, and nobody runs. On a live system, this really happens."""
+    """Block the whole event loop for `seconds`. On a live system this really blocks it."""
 
     seconds: float
     when: At
@@ -244,7 +365,7 @@ class StallLoop(BaseFault, frozen=True, kw_only=True):
 Fault: TypeAlias = (
     Kill
     | ExitWith
-    | Crash
+    | Raise
     | Hang
     | Slow
     | SwallowCancellation
@@ -265,12 +386,12 @@ Fault: TypeAlias = (
 """Any fault."""
 
 FAULTS: Final[dict[str, type[Any]]] = {each.__struct_config__.tag: each for each in Fault.__args__}
-"""Every class of faults, by what its `type` is in JSON: `FAULTS["kill"]` is `Kill`."""
+"""Every class of faults by its `type` in JSON: `FAULTS["kill"]` is `Kill`."""
 
 _WORDS: Final[dict[type[Any], str]] = {
     Kill: "kill {target}",
     ExitWith: "end {target} with {reason!r}",
-    Crash: "crash {target}",
+    Raise: "crash {target}",
     Hang: "hang {target}",
     Slow: "slow {target} down for {seconds:g} s",
     SwallowCancellation: "keep {target} from ending for {seconds:g} s",
@@ -293,7 +414,7 @@ _ENVELOPES: Final = {"handle_call": "call", "handle_cast": "cast", "handle_info"
 
 
 def describe_fault(fault: Fault) -> str:
-    """A fault in the words of a story: "kill /top/room:lobby at 0.5 s"."""
+    """Return a fault in words: "kill /top/room:lobby at 0.5 s"."""
     words: dict[str, Any] = {name: getattr(fault, name) for name in fault.__struct_fields__}
     if isinstance(fault, MessageFault):
         return _WORDS[type(fault)].format(message=_message(fault), **words)
@@ -327,17 +448,17 @@ def _message(fault: MessageFault) -> str:
 
 
 def plan_to_json(plan: Sequence[Fault]) -> bytes:
-    """A plan as JSON: a list of objects, each with its `type`."""
+    """Return a plan as JSON: a list of objects, each with its `type`."""
     return msgspec.json.encode(list(plan))
 
 
 def plan_from_json(data: bytes | str) -> tuple[Fault, ...]:
-    """Read what `plan_to_json` has written, or somebody by hand.
+    """Read a plan from JSON, as `plan_to_json` returns it.
 
         plan_from_json('[{"type": "kill", "target": "/top/store", "when": {"type": "at", "seconds": 0.5}}]')
 
     Raises:
-        BadFault: it is no JSON, or not that of a plan; says where.
+        BadFault: it is not JSON or not a plan. The advice names the place.
     """
     try:
         return msgspec.json.decode(data, type=tuple[Fault, ...])

@@ -1,8 +1,8 @@
-"""When a fault happens: at a time, or when a process is about to do something for the nth time. *pure*.
+"""The moment of a fault: a time, or the nth time that a callback is about to run. *pure*.
 
 At(0.5)                                            # half a second after the plan was started
-On("handle_cast", nth=3, kind="join")              # before the third cast that says "join" is handled
-On("init", incarnation=2)                          # in the init of the process that was started in its place
+On("handle_cast", nth=3, kind="join")              # before the third cast of the kind "join"
+On("init", incarnation=2)                          # in the init of the first restarted process
 """
 
 from __future__ import annotations
@@ -18,25 +18,25 @@ from supervision.chaos.errors import BadFault
 __all__ = ["CALLBACKS", "At", "Moment", "On", "check_at_least", "describe_moment", "kind_of"]
 
 MESSAGES: Final = frozenset(("handle_call", "handle_cast", "handle_info"))
-"""What "message" stands for."""
+"""The callbacks that "message" stands for."""
 
 CALLBACKS: Final = (
     *("init", "handle_call", "handle_cast", "handle_info", "handle_continue", "terminate"),
     *("message", "run", "receive"),
 )
-"""What `On` may name."""
+"""The callbacks that `On` accepts."""
 
 
 class At(msgspec.Struct, frozen=True, tag="at", forbid_unknown_fields=True):
-    """At a time.
+    """A moment at a time.
 
         At(0.5)
 
     Args:
-        seconds: after the plan was started; in a simulation, after the beginning of the run.
+        seconds: time after the start of the plan; in a simulation, after the start of the run.
 
     Raises:
-        BadFault: `seconds` is negative, or no number.
+        BadFault: `seconds` is negative or not a number.
     """
 
     seconds: float
@@ -46,20 +46,20 @@ class At(msgspec.Struct, frozen=True, tag="at", forbid_unknown_fields=True):
 
 
 class On(msgspec.Struct, frozen=True, tag="on", forbid_unknown_fields=True, omit_defaults=True):
-    """When a callback of the target is about to run.
+    """The moment before a callback of the target runs.
 
         On("message", nth=5)
 
     Args:
-        callback: of a server "init", "handle_call", "handle_cast", "handle_info", "handle_continue", "terminate", or
-            "message" for any of the three that handle one; of a plain process "run", before its function, or
-            "receive", when it takes a message. Supervisors and channels are servers.
-        nth: which of them, from 1, counted over all processes that match.
-        kind: only messages of such a kind count; a pattern of `fnmatch`, see `kind_of`.
-        incarnation: only processes count that are the so-many-th at their path.
+        callback: the callback. Servers, which include supervisors and channels, have "init", "handle_call",
+            "handle_cast", "handle_info", "handle_continue" and "terminate"; "message" is any of the three that handle
+            a message. A plain process has "run", before its function, and "receive", when it takes a message.
+        nth: the number of the callback, from 1, counted over all matching processes.
+        kind: count only messages of this kind; an `fnmatch` pattern, see `kind_of`.
+        incarnation: count only processes that are this incarnation of their path.
 
     Raises:
-        BadFault: there is no such callback, or a number is below 1.
+        BadFault: the callback does not exist, or a number is below 1.
     """
 
     callback: str
@@ -77,34 +77,34 @@ class On(msgspec.Struct, frozen=True, tag="on", forbid_unknown_fields=True, omit
             check_at_least("On", "incarnation", self.incarnation, 1)
 
     def is_about(self, callback: str) -> bool:
-        """Whether it may be this callback."""
+        """Return True if this moment waits for that callback."""
         return self.callback == callback or (self.callback == "message" and callback in MESSAGES)
 
 
 Moment: TypeAlias = At | On
-"""When a fault happens."""
+"""The moment of a fault."""
 
 
 def kind_of(message: Any) -> str:
-    """What kind of message it is, for patterns: what it says, if it is text, and otherwise its tag.
+    """Return the kind of a message, which the patterns of faults match.
 
         kind_of("stop")                       # "stop"
         kind_of(("join", "lobby"))            # "join"
 
-    Text is its own kind; a tuple has the kind of its first item; anything with an `event` that is text has that; what
-    is left has the name of its class. Of calls and casts it is what they carry that counts.
+    Text is its own kind. A tuple has the kind of its first item. An object with a text `event` has that event as its
+    kind. Any other object has the name of its class. The envelope of a call or a cast does not count.
     """
-    said = payload_of(message)
-    while type(said) is tuple and said:
-        said = said[0]
-    if isinstance(said, str):
-        return said
-    event = getattr(said, "event", None)
-    return event if isinstance(event, str) else type(said).__name__
+    content = payload_of(message)
+    while type(content) is tuple and content:
+        content = content[0]
+    if isinstance(content, str):
+        return content
+    event = getattr(content, "event", None)
+    return event if isinstance(event, str) else type(content).__name__
 
 
 def describe_moment(moment: Moment) -> str:
-    """A moment in words: "at 0.5 s", "before its 3rd handle_cast of join"."""
+    """Return a moment in words: "at 0.5 s", "before its 3rd handle_cast of join"."""
     if isinstance(moment, At):
         return f"at {moment.seconds:g} s"
     what = "message" if moment.callback == "message" else moment.callback
@@ -120,10 +120,10 @@ def _ordinal(number: int) -> str:
 
 
 def check_at_least(kind: str, field: str, value: float, least: float) -> None:
-    """Raise BadFault unless a value is a finite number from `least`."""
+    """Raise BadFault unless a value is a finite number, `least` or more."""
     if (
         isinstance(value, bool)
         or not isinstance(value, int | float)
         or not least <= value < math.inf
     ):
-        raise BadFault(kind, field, value, f"write a finite number from {least:g}")
+        raise BadFault(kind, field, value, f"write a finite number, {least:g} or more")

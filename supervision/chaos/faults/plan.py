@@ -1,39 +1,36 @@
-"""Plans made by chance. *pure*: chance is an argument.
+"""Random fault plans. *pure*: the random source is an argument.
 
     storm = Storm(["/top/room:*", "/top"], count=30, within=20.0)
     plan = storm.draw(random.Random(7))
 
-Each fault of a storm is drawn from numbers of its own: a storm of 30 has the faults of one of 29, and another one.
+Each fault is drawn from random numbers of its own, so a storm of 30 faults has the 29 faults of a storm of 29.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from attrs import Attribute, field, frozen
 
 from supervision.chaos.errors import BadFault
-from supervision.chaos.faults.kinds import FAULTS, Fault
+from supervision.chaos.faults.kinds import FAULTS, Fault, MessageFault, ProcessFault
 from supervision.chaos.faults.moments import At, Moment, On, check_at_least
-from supervision.chaos.faults.targets import MessageFault, ProcessFault
+from supervision.recording.entropy import Chance
 
-if TYPE_CHECKING:
-    from random import Random
+__all__ = ["EVERYWHERE", "FaultPlan", "Storm", "checked", "draw_plan"]
 
-__all__ = ["EVERYWHERE", "Plan", "Storm", "checked", "draw_plan"]
-
-Plan: TypeAlias = "Storm | Sequence[Fault] | Callable[[Random], Sequence[Fault]] | None"
-"""What a scenario may plan: faults, how to draw them by chance, or nothing."""
+FaultPlan: TypeAlias = "Storm | Sequence[Fault] | Callable[[Chance], Sequence[Fault]] | None"
+"""The faults of a scenario: a sequence, a way to draw one, or None for no faults."""
 
 EVERYWHERE: Final = (
     *("kill", "exit_with", "crash", "hang", "slow", "swallow_cancellation", "fill_mailbox"),
     *("drop_message", "delay_message", "duplicate_message", "reorder_message", "stall_loop"),
 )
-"""The kinds of faults that need nothing but processes."""
+"""The kinds of faults that need only processes."""
 
 _CALLBACKS: Final = ("message", "message", "message", "init", "terminate")
-# What a stranger may send as a reason; among them the text of reasons that mean something.
+# Reasons that any process may send, among them the names of those with a meaning.
 _REASONS: Final = ("normal", "shutdown", "kill", "bored", "", "\x00", "x" * 300)
 
 
@@ -57,7 +54,7 @@ def _check_longest(storm: Storm, attribute: Attribute[float], value: float) -> N
 
 def _check_callbacks(storm: Storm, attribute: Attribute[float], value: float) -> None:
     if not 0.0 <= value <= 1.0:
-        raise BadFault("Storm", "callbacks", value, "write a share, from 0.0 to 1.0")
+        raise BadFault("Storm", "callbacks", value, "write a share from 0.0 to 1.0")
 
 
 def _check_kinds(storm: Storm, attribute: Attribute[Any], value: tuple[str, ...]) -> None:
@@ -67,7 +64,7 @@ def _check_kinds(storm: Storm, attribute: Attribute[Any], value: tuple[str, ...]
         if kind not in FAULTS:
             raise BadFault("Storm", "kinds", kind, f"write some of {', '.join(FAULTS)}")
         if kind in _PROCESSES and not storm.targets:
-            raise BadFault("Storm", "targets", (), f"write whom a {kind} may be for: /top/*")
+            raise BadFault("Storm", "targets", (), f"write the targets of {kind}, such as /top/*")
         if kind == "partition" and len(set(storm.hosts)) < 2:
             raise BadFault("Storm", "hosts", storm.hosts, "write the names of two hosts or more")
         if kind == "kill_node" and not storm.nodes:
@@ -81,24 +78,25 @@ _PROCESSES: Final = frozenset(
 
 @frozen
 class Storm:
-    """Random faults.
+    """Chance faults.
 
         Storm(["/top/store"], kinds=["kill", "crash"], count=5, within=10.0)
 
     Args:
-        targets: paths of processes, or patterns; each fault takes one of them.
-        kinds: of faults, by their names in JSON ("drop_message"); one that is named twice comes twice as often.
-        count: how many faults.
-        within: seconds; they happen before that.
-        after: seconds; they happen after that.
-        longest: the most seconds that a fault which lasts may last.
-        callbacks: the share of faults to processes that happen when a callback begins, and not at a time: 0.0 to 1.0.
+        targets: paths of processes, or patterns. Each fault takes one of them.
+        kinds: kinds of faults, by their JSON names ("drop_message"). A kind that is listed twice is drawn twice as
+            often.
+        count: the number of faults.
+        within: the faults happen before this time, in seconds.
+        after: the faults happen after this time, in seconds.
+        longest: the longest duration of a fault, in seconds.
+        callbacks: the share of process faults that wait for a callback instead of a time, from 0.0 to 1.0.
         connections: names of connections, or patterns.
-        hosts: that may be cut off from each other.
-        nodes: that may be killed.
+        hosts: hosts between which partitions may be made.
+        nodes: nodes that may be killed.
 
     Raises:
-        BadFault: a kind does not exist, or needs something that the storm does not name.
+        BadFault: a kind does not exist, or needs something that the storm does not list.
     """
 
     targets: tuple[str, ...] = field(converter=tuple[str, ...], default=())
@@ -110,25 +108,25 @@ class Storm:
     connections: tuple[str, ...] = field(converter=tuple[str, ...], default=("*",), kw_only=True)
     hosts: tuple[str, ...] = field(converter=tuple[str, ...], default=(), kw_only=True)
     nodes: tuple[str, ...] = field(converter=tuple[str, ...], default=(), kw_only=True)
-    # The last, because it is checked against the others.
+    # Last, because its check reads the other fields.
     kinds: tuple[str, ...] = field(
         converter=tuple[str, ...], default=("kill", "crash"), kw_only=True, validator=_check_kinds
     )
 
-    def draw(self, random: Random) -> tuple[Fault, ...]:
+    def draw(self, random: Chance) -> tuple[Fault, ...]:
         """Draw a plan, the earliest faults first.
 
             Storm(["/top/*"], count=3).draw(Random(7))
 
         Args:
-            random: what decides.
+            random: the random source.
         """
-        # Each fault from a source of its own, so that how many numbers one takes is no matter of the others.
+        # Each fault has its own source, so the numbers that one fault draws do not change the others.
         new = type(random)
         sources = [new(random.getrandbits(64)) for _ in range(self.count)]
         return tuple(sorted((self._fault(source) for source in sources), key=_time_of))
 
-    def _fault(self, random: Random) -> Fault:
+    def _fault(self, random: Chance) -> Fault:
         kind = FAULTS[random.choice(self.kinds)]
         names = set(kind.__struct_fields__)
         at = At(round(random.uniform(self.after, self.within), 3))
@@ -148,15 +146,15 @@ class Storm:
             values["one"], values["other"] = random.sample(sorted(set(self.hosts)), 2)
         return kind(**values)  # type: ignore[no-any-return] # one of FAULTS
 
-    def _callback(self, random: Random, kind: type[Any]) -> Moment:
+    def _callback(self, random: Chance, kind: type[Any]) -> Moment:
         callback = "message" if issubclass(kind, MessageFault) else random.choice(_CALLBACKS)
         if callback == "init":
-            # Not the first one: then the system would never be up, and the other faults would find nothing.
+            # Never the first init: the system would not start, and the other faults would have no target.
             return On("init", incarnation=random.choice((2, 3)))
         return On(callback, nth=random.choice((1, 1, 2, 3, 5, 8, 13)))
 
 
-_DRAWN: Final[dict[str, Callable[[Storm, Random], Any]]] = {
+_DRAWN: Final[dict[str, Callable[[Storm, Chance], Any]]] = {
     "seconds": lambda storm, random: round(storm.longest * random.random() ** 2, 3),
     "latency": lambda storm, random: round(storm.longest * random.random() / 4, 3),
     "reason": lambda storm, random: random.choice(_REASONS) or "empty",
@@ -171,15 +169,15 @@ def _time_of(fault: Fault) -> float:
     return fault.when.seconds if isinstance(fault.when, At) else 0.0
 
 
-def draw_plan(plan: Plan, random: Random) -> tuple[Fault, ...]:
-    """The faults of a plan, whatever way it is written.
+def draw_plan(plan: FaultPlan, random: Chance) -> tuple[Fault, ...]:
+    """Return the faults of a plan of any form.
 
     Args:
-        plan: faults, a storm, a function of a `Random` that returns faults, or None for none.
-        random: what decides, if there is something to decide.
+        plan: faults, a storm, a function of a `Random` that returns faults, or None for no faults.
+        random: the random source.
 
     Raises:
-        BadFault: it is something else, or has something else in it.
+        BadFault: the plan is something else, or contains something else.
     """
     if plan is None:
         return ()
@@ -189,10 +187,10 @@ def draw_plan(plan: Plan, random: Random) -> tuple[Fault, ...]:
 
 
 def checked(plan: Sequence[Fault]) -> tuple[Fault, ...]:
-    """The same faults.
+    """Return the faults of a sequence.
 
     Raises:
-        BadFault: they are none.
+        BadFault: it is not a sequence, or an item is not a fault.
     """
     if isinstance(plan, str | bytes) or not isinstance(plan, Iterable):
         raise BadFault("plan", "faults", plan, _ADVICE)

@@ -1,4 +1,4 @@
-"""What became of a planned fault. *pure*."""
+"""The report of a planned fault. *pure*."""
 
 from __future__ import annotations
 
@@ -7,22 +7,23 @@ from typing import Literal, TypeAlias
 import msgspec
 
 from supervision.chaos.faults.kinds import Fault, describe_fault
+from supervision.errors import SupervisionError
 
-__all__ = ["FaultReport", "Status", "is_inert"]
+__all__ = ["FaultReport", "InertPlan", "Status", "is_inert"]
 
 Status: TypeAlias = Literal["applied", "not_applicable", "masked"]
 
 
 class FaultReport(msgspec.Struct, frozen=True, kw_only=True):
-    """One planned fault, and what became of it.
+    """The outcome of one planned fault.
 
     Attributes:
-        fault: as it was planned.
-        status: "applied"; "not_applicable": its moment never came, or there was nothing to do it to; "masked": it was
-            done, or was about to be, and something else had made it pointless.
-        seconds: when it was applied or masked, after the beginning of the plan; None if it never was.
-        where: to what: `/top/room:lobby#2`, a connection, a node.
-        why: of any status but "applied".
+        fault: the fault.
+        status: "applied"; "not_applicable" if its moment never came or its target did not exist; "masked" if something
+            else had already caused the same effect or prevented it.
+        seconds: the time after the start of the plan at which it was applied or masked; None if it was neither.
+        where: the process, connection or node, such as `/top/room:lobby#2`.
+        why: the reason for any status but "applied".
         event: the number of its event in the trace, if there is a trace.
     """
 
@@ -35,7 +36,7 @@ class FaultReport(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def text(self) -> str:
-        """The fault, in words."""
+        """The fault in words."""
         return describe_fault(self.fault)
 
     def __str__(self) -> str:
@@ -46,5 +47,23 @@ class FaultReport(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def is_inert(reports: tuple[FaultReport, ...]) -> bool:
-    """Whether there was a plan, and nothing of it was applied."""
+    """Return True if a plan had faults and none of them was applied."""
     return bool(reports) and all(report.status != "applied" for report in reports)
+
+
+class InertPlan(SupervisionError):
+    """No fault of a plan was applied, so the run has tested nothing.
+
+    Attributes:
+        reports: the report of each fault, with the reason.
+    """
+
+    def __init__(self, reports: tuple[FaultReport, ...]) -> None:
+        super().__init__(reports)
+        self.reports = reports
+
+    def __str__(self) -> str:
+        lines = [f"none of the {len(self.reports)} planned faults was applied:"]
+        lines += [f"  {report.text}: {report.why}" for report in self.reports]
+        lines.append("name processes that exist and moments that come, or plan no faults")
+        return "\n".join(lines)

@@ -1,1 +1,1 @@
-"""The injector, which carries out a plan of faults in one or more runtimes."""
+"""The injector, which carries out a fault plan in one or more runtimes."""

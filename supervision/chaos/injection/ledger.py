@@ -1,32 +1,29 @@
-"""What has become of each planned fault so far, and the events that tell of it."""
+"""The state of each planned fault while a plan is carried out, and the trace events about it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from supervision.chaos.faults.kinds import Fault, describe_fault
+from supervision.chaos.faults.kinds import Fault, MessageFault, describe_fault
 from supervision.chaos.faults.moments import At
 from supervision.chaos.faults.report import FaultReport, Status
-from supervision.chaos.faults.targets import MessageFault
+from supervision.chaos.injection.points import InjectionPoint
 from supervision.recording.trace import Trace
-
-if TYPE_CHECKING:
-    from supervision.chaos.injection.site import Spot
 
 __all__ = ["Ledger", "Planned"]
 
 
 class Planned:
-    """One fault of a plan, while the plan is carried out.
+    """One fault of a plan that is being carried out.
 
     Attributes:
-        fault: as it was planned.
-        count: how often its moment has nearly come: callbacks or messages that count, of which the nth is wanted.
-        waits: whether its time has come, and it now waits for a callback or a message.
-        taken: whether it has found its callback, which another fault may hold up before it is done.
-        status, seconds, where, why, event: as in `FaultReport`; a status of None is still to be decided.
+        fault: the fault.
+        count: the number of callbacks or messages so far that count for its `On(nth=...)`.
+        waits: True once its time has come and it waits for a callback or a message.
+        taken: True once it has its callback. Another fault may hold up that callback first.
+        status, seconds, where, why, event: as in `FaultReport`; a status of None is not decided yet.
     """
 
     __slots__ = ("count", "event", "fault", "seconds", "status", "taken", "waits", "where", "why")
@@ -42,8 +39,8 @@ class Planned:
         self.why: str | None = None
         self.event: int | None = None
 
-    def report(self, why: str | None) -> FaultReport:
-        """What is known now; `why` is said of a fault that is still to be decided."""
+    def report(self, why: str | None = None) -> FaultReport:
+        """Return the report so far. `why` is the reason for a fault that is not decided yet."""
         undecided = self.status is None
         return FaultReport(
             fault=self.fault,
@@ -72,8 +69,8 @@ class Ledger:
     """The faults of a plan, and their events.
 
     Args:
-        trace: where events go; None if there is none.
-        now: seconds since the beginning of the plan.
+        trace: the trace for the events; None for no events.
+        now: returns the seconds since the start of the plan.
     """
 
     def __init__(self, trace: Trace | None, now: Callable[[], float]) -> None:
@@ -82,47 +79,52 @@ class Ledger:
         self._now = now
 
     def applied(
-        self, planned: Planned, spot: Spot | str, *, where: str | None = None, **fields: Any
+        self,
+        planned: Planned,
+        point: InjectionPoint | str,
+        *,
+        where: str | None = None,
+        **fields: Any,
     ) -> None:
-        """A fault is being done to something; what that does from here on has its event as its cause.
+        """Note that a fault is being applied. Its event is the cause of what the process does next.
 
         Args:
             planned: the fault.
-            spot: the process that it is done to, or whatever else.
-            where: what the report says it was done to, if that is not the process.
-            fields: for its event.
+            point: the process that it is applied to, or the name of anything else.
+            where: the place for the report, if it is not the process.
+            fields: further fields of the event.
         """
         self._decide(planned, "applied", None)
-        self._tell(planned, spot, fields)
+        self._record(planned, point, fields)
         planned.where = where or planned.where
 
-    def masked(self, planned: Planned, spot: Spot | str, why: str) -> None:
-        """A fault was to be done, or has been, and was pointless."""
+    def masked(self, planned: Planned, point: InjectionPoint | str, why: str) -> None:
+        """Note that a fault had no effect, before or after it was applied."""
         if planned.status is None:
             self._decide(planned, "masked", why)
-            self._tell(planned, spot, {})
+            self._record(planned, point, {})
         else:
             planned.status, planned.why = "masked", why
-            self._event("fault_over", planned, spot, {})
+            self._event("fault_over", planned, point, {"fault_event": planned.event})
 
     def missed(self, planned: Planned, why: str) -> None:
-        """There is nothing to do a fault to."""
+        """Note that there is nothing to apply a fault to."""
         planned.status, planned.why = "not_applicable", why
 
     def failed(self, planned: Planned, why: str) -> None:
-        """A fault could not be done, whether or not it has been told of already."""
+        """Note that a fault could not be applied, or could not be undone."""
         if planned.status is None:
             self.missed(planned, why)
         else:
             self.masked(planned, planned.where or "", why)
 
     def decide(self, why: str) -> None:
-        """The faults whose moment has not come are not applicable any more: that is over, or `why`."""
+        """Make every undecided fault not applicable, because its moment did not come or because of `why`."""
         for planned in self.planned:
             if planned.status is None:
                 self.missed(planned, planned.report(why).why or why)
 
-    def tell_what_was_not(self) -> None:
+    def record_inapplicable(self) -> None:
         """Add the events of the faults that were not applicable."""
         for planned in self.planned:
             if planned.status == "not_applicable" and planned.event is None:
@@ -135,9 +137,9 @@ class Ledger:
             self._trace.add(kind, {"pid": None})
 
     @contextmanager
-    def because(self, planned: Planned, spot: Spot) -> Iterator[None]:
-        """What is done to processes in this block is done because of a fault."""
-        recorder = spot.site.recorder
+    def because(self, planned: Planned, point: InjectionPoint) -> Iterator[None]:
+        """Record a fault as the cause of everything that this block does to processes."""
+        recorder = point.target.recorder
         if recorder is None:
             yield
             return
@@ -151,21 +153,19 @@ class Ledger:
         planned.status, planned.why = status, why
         planned.seconds = self._now()
 
-    def _tell(self, planned: Planned, spot: Spot | str, fields: dict[str, Any]) -> None:
-        planned.where = str(spot)
-        planned.event = self._event("fault", planned, spot, fields)
+    def _record(
+        self, planned: Planned, point: InjectionPoint | str, fields: dict[str, Any]
+    ) -> None:
+        planned.where = str(point)
+        planned.event = self._event("fault", planned, point, fields)
 
     def _event(
-        self, kind: str, planned: Planned, spot: Spot | str, fields: dict[str, Any]
+        self, kind: str, planned: Planned, point: InjectionPoint | str, fields: dict[str, Any]
     ) -> int | None:
         if self._trace is None:
             return None
-        pid = None if isinstance(spot, str) else spot.pid
-        place = None if isinstance(spot, str) else spot.site.places.was_at(spot.pid)
-        about: dict[str, Any] = {"path": str(spot)}
-        if place is not None:
-            about = {"path": place.path, "inc": place.incarnation}
-        about |= {
+        about: dict[str, Any] = {
+            "path": str(point),
             "fault": describe_fault(planned.fault),
             "type": planned.fault.__struct_config__.tag,
             "status": planned.status,
@@ -173,8 +173,13 @@ class Ledger:
         }
         if planned.why is not None:
             about["why"] = planned.why
-        if not isinstance(spot, str) and spot.site.recorder is not None:
-            # What is done to a message is not done to its receiver.
-            causes = kind == "fault" and not isinstance(planned.fault, MessageFault)
-            return spot.site.recorder.add(kind, spot.pid, about, causes=causes)
-        return self._trace.add(kind, {"pid": None if pid is None else pid.number, **about})
+        if isinstance(point, str):
+            return self._trace.add(kind, {"pid": None, **about})
+        place = point.target.places.was_at(point.pid)
+        if place is not None:
+            about |= {"path": place.path, "inc": place.incarnation}
+        if point.target.recorder is None:
+            return self._trace.add(kind, {"pid": point.pid.number, **about})
+        # A fault of a message is not the cause of what its receiver does.
+        causes = kind == "fault" and not isinstance(planned.fault, MessageFault)
+        return point.target.recorder.add(kind, point.pid, about, causes=causes)

@@ -1,6 +1,6 @@
-"""Faults that are done to a message on its way into a mailbox.
+"""Faults of messages on their way into a mailbox.
 
-Of the messages themselves nothing is kept but those that are held back now, of which each fault has one at most.
+Each fault keeps at most one message, and only while it holds the message back.
 """
 
 from __future__ import annotations
@@ -18,31 +18,30 @@ from supervision.chaos.faults.kinds import (
     DelayMessage,
     DropMessage,
     DuplicateMessage,
+    Junk,
+    MessageFault,
     ReorderMessage,
 )
 from supervision.chaos.faults.moments import On, kind_of
-from supervision.chaos.faults.targets import MessageFault
-from supervision.chaos.injection.agenda import Agenda
-from supervision.chaos.injection.junk import Junk
 from supervision.chaos.injection.ledger import Ledger, Planned
-from supervision.chaos.injection.site import Site, Spot, fits
+from supervision.chaos.injection.points import InjectionPoint, TargetRuntime, fits
 from supervision.messages import TryAgain
 
 __all__ = ["MessageFaults"]
 
 PATIENCE = 1.0
-"""Seconds that a message waits for another one to overtake it."""
+"""Seconds that a reordered message waits for another message to overtake it."""
 
-# What supervisors remind themselves with, by a timer: lost, it would be a mistake of ours and not of a network.
+# Never faulted: a supervisor sends itself TryAgain by a timer, and no network could lose that.
 _OWN = (Junk, TryAgain)
 
 
 class _Held:
-    """A message that waits for the next one to the same process."""
+    """A message that waits for the next message to the same process."""
 
-    def __init__(self, planned: Planned, spot: Spot, message: Any) -> None:
+    def __init__(self, planned: Planned, point: InjectionPoint, message: Any) -> None:
         self.planned = planned
-        self.spot = spot
+        self.point = point
         self.message = message
 
 
@@ -50,132 +49,136 @@ class MessageFaults:
     """The faults of a plan that wait for a message.
 
     Args:
-        ledger: of the plan.
-        agenda: of the injector.
+        ledger: the ledger of the plan.
+        at: calls a function at a time of `trio.current_time`.
     """
 
-    def __init__(self, ledger: Ledger, agenda: Agenda) -> None:
+    def __init__(self, ledger: Ledger, at: Callable[[float, Callable[[], object]], None]) -> None:
         self._ledger = ledger
-        self._agenda = agenda
+        self._at = at
         self._waiting: list[Planned] = []
         self._relevant: dict[Pid, tuple[Planned, ...]] = {}
         self._overtaken: dict[Pid, list[_Held]] = {}
-        # What is to be delivered later: done at once if the faults are healed.
+        # The deliveries that are due later. `heal` does them at once.
         self._later: dict[Planned, Callable[[], None]] = {}
 
     def add(self, planned: Planned) -> None:
-        """Wait for a message."""
+        """Let a fault wait for a message."""
         self._waiting.append(planned)
         self._relevant.clear()
 
     def heal(self) -> None:
-        """Wait no longer, and let everything arrive that was held back."""
+        """Drop all waiting faults, and deliver all messages that are held back."""
         self._waiting.clear()
         self._relevant.clear()
         for deliver_now in list(self._later.values()):
             deliver_now()
 
     def forget(self, pid: Pid) -> None:
-        """A process has ended."""
+        """Forget a process that has ended."""
         self._relevant.pop(pid, None)
 
-    def sent(self, site: Site, sender: Pid | None, receiver: Pid, message: Any) -> bool | None:
-        """A message is about to enter a mailbox; False keeps it out."""
-        keep_out = self._go_through(site, sender, receiver, message) if self._waiting else None
+    def sent(
+        self, target: TargetRuntime, sender: Pid | None, receiver: Pid, message: Any
+    ) -> bool | None:
+        """Apply the faults of a message that is about to enter a mailbox. Return False to keep it out."""
+        keep_out = self._go_through(target, sender, receiver, message) if self._waiting else None
         if keep_out is not None or receiver not in self._overtaken:
             return keep_out
-        # The order is turned round: this one enters first, by hand, and then those that it overtakes.
+        # Deliver this message first, and then the messages that it overtakes.
         deliver(receiver, message)
         for held in self._overtaken.pop(receiver):
-            self._arrive(held.planned, held.spot, held.message)
+            self._arrive(held.planned, held.point, held.message)
         return False
 
     def _go_through(
-        self, site: Site, sender: Pid | None, receiver: Pid, message: Any
+        self, target: TargetRuntime, sender: Pid | None, receiver: Pid, message: Any
     ) -> bool | None:
         if sender is receiver or type(message) in _OWN:
             return None
         relevant = self._relevant.get(receiver)
         if relevant is None:
-            relevant = self._relevant[receiver] = self._for(site, receiver)
+            relevant = self._relevant[receiver] = self._for(target, receiver)
         if not relevant:
             return None
         if callback_for(message) is None:
             return None
-        spot = Spot(site, receiver)
-        # All of them count, but only one can have it.
-        hits = [each for each in relevant if each.status is None and _is_now(each, spot, message)]
+        point = InjectionPoint(target, receiver)
+        # Every fault counts this message, but only one can be applied.
+        hits = [each for each in relevant if each.status is None and _is_now(each, point, message)]
         for planned in hits:
             self._waiting.remove(planned)
         for planned in hits[1:]:
-            self._ledger.masked(planned, spot, "another fault had the same message")
-        return self._do(hits[0], spot, message) if hits else None
+            self._ledger.masked(planned, point, "another fault was applied to the same message")
+        return self._do(hits[0], point, message) if hits else None
 
-    def _for(self, site: Site, receiver: Pid) -> tuple[Planned, ...]:
-        place = site.places.place_of(receiver)
+    def _for(self, target: TargetRuntime, receiver: Pid) -> tuple[Planned, ...]:
+        place = target.places.place_of(receiver)
         if place is None:
             return ()
-        address = site.address(place)
+        address = target.address(place)
         return tuple(each for each in self._waiting if fits(address, _of(each).target))
 
-    def _do(self, planned: Planned, spot: Spot, message: Any) -> bool | None:
-        fault, receiver, recorder = planned.fault, spot.pid, spot.site.recorder
+    def _do(self, planned: Planned, point: InjectionPoint, message: Any) -> bool | None:
+        fault, receiver, recorder = planned.fault, point.pid, point.target.recorder
         sent_as = None if recorder is None else recorder.sent_as(receiver, message)
         fields: dict[str, Any] = {} if sent_as is None else {"message": sent_as}
-        self._ledger.applied(planned, spot, **fields)
+        self._ledger.applied(planned, point, **fields)
         if isinstance(fault, DropMessage):
             if recorder is not None:
                 recorder.lost(receiver, message)
             return False
         if isinstance(fault, DuplicateMessage):
-            # This one comes first, and then the original.
+            # The copy arrives first, then the original.
             deliver(receiver, message)
             return None
         if isinstance(fault, DelayMessage):
-            self._hold_back(planned, fault.seconds, spot, message)
+            self._hold_back(planned, fault.seconds, point, message)
             return False
         assert isinstance(fault, ReorderMessage)
-        held = _Held(planned, spot, message)
+        held = _Held(planned, point, message)
         self._overtaken.setdefault(receiver, []).append(held)
-        self._hold_back(planned, PATIENCE, spot, message)
+        self._hold_back(planned, PATIENCE, point, message)
         return False
 
-    def _hold_back(self, planned: Planned, seconds: float, spot: Spot, message: Any) -> None:
-        arrive = partial(self._give_up_waiting, planned, spot, message)
+    def _hold_back(
+        self, planned: Planned, seconds: float, point: InjectionPoint, message: Any
+    ) -> None:
+        arrive = partial(self._give_up_waiting, planned, point, message)
         self._later[planned] = arrive
-        self._agenda.at(trio.current_time() + seconds, arrive)
+        self._at(trio.current_time() + seconds, arrive)
 
-    def _give_up_waiting(self, planned: Planned, spot: Spot, message: Any) -> None:
+    def _give_up_waiting(self, planned: Planned, point: InjectionPoint, message: Any) -> None:
         if planned not in self._later:
             return
-        receiver = spot.pid
+        receiver = point.pid
         overtaken = self._overtaken.get(receiver)
         if overtaken is not None:
             overtaken[:] = [held for held in overtaken if held.planned is not planned]
             if not overtaken:
                 del self._overtaken[receiver]
-        if self._arrive(planned, spot, message) and isinstance(planned.fault, ReorderMessage):
-            why = f"no other message came to its receiver within {PATIENCE:g} s"
-            self._ledger.masked(planned, spot, why)
+        if self._arrive(planned, point, message) and isinstance(planned.fault, ReorderMessage):
+            why = f"no other message to its receiver followed within {PATIENCE:g} s"
+            self._ledger.masked(planned, point, why)
 
-    def _arrive(self, planned: Planned, spot: Spot, message: Any) -> bool:
+    def _arrive(self, planned: Planned, point: InjectionPoint, message: Any) -> bool:
         self._later.pop(planned, None)
-        # Of a node that was killed, nothing is told that its processes are gone.
-        arrived = not spot.site.gone and deliver(spot.pid, message)
+        # The processes of a killed node still look alive.
+        arrived = not point.target.gone and deliver(point.pid, message)
         if not arrived:
-            why = "its receiver had ended before the message arrived"
-            self._ledger.masked(planned, spot, why)
+            why = "its receiver ended before the message arrived"
+            self._ledger.masked(planned, point, why)
         return arrived
 
 
 def _of(planned: Planned) -> MessageFault:
     fault = planned.fault
-    assert isinstance(fault, MessageFault)  # nothing else is added
+    assert isinstance(fault, MessageFault)  # `add` gets no others
     return fault
 
 
-def _is_now(planned: Planned, spot: Spot, message: Any) -> bool:
-    """Whether a message is the one that a fault waits for; counts it, if it is one of those that count."""
+def _is_now(planned: Planned, point: InjectionPoint, message: Any) -> bool:
+    """Count a message for a fault, and return True if the fault waits for this one."""
     fault, kind = _of(planned), kind_of(message)
     if not fnmatchcase(kind, fault.kind):
         return False
@@ -183,13 +186,13 @@ def _is_now(planned: Planned, spot: Spot, message: Any) -> bool:
     if not isinstance(when, On):
         return True
     callback = callback_for(message) or ""
-    # A plain process receives what a server handles as info.
+    # A plain process receives what a server gets in handle_info.
     if not when.is_about(callback) and (when.callback, callback) != ("receive", "handle_info"):
         return False
     if when.kind is not None and not fnmatchcase(kind, when.kind):
         return False
     if when.incarnation is not None:
-        place = spot.site.places.place_of(spot.pid)
+        place = point.target.places.place_of(point.pid)
         if place is None or place.incarnation != when.incarnation:
             return False
     planned.count += 1

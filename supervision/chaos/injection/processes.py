@@ -1,52 +1,238 @@
-"""Faults that are done to a process at once, whatever it is doing."""
+"""Faults of processes: those that wait for a callback, and those that are applied at once."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Awaitable, Callable, Sequence
 from contextvars import Context
-from typing import Final
+from fnmatch import fnmatchcase
+from typing import Any, Final
+
+import trio
 
 from actors.exits import KILL, NORMAL, SHUTDOWN, ExitReason
 from actors.process import send
 from actors.refs import Pid
-from supervision.chaos.faults.kinds import ExitWith, FillMailbox, Kill
-from supervision.chaos.injection.junk import Junk
+from supervision.chaos.errors import InjectedCrash
+from supervision.chaos.faults.kinds import (
+    ExitWith,
+    FillMailbox,
+    Hang,
+    Junk,
+    Kill,
+    ProcessFault,
+    Raise,
+    Slow,
+    SwallowCancellation,
+    describe_fault,
+)
+from supervision.chaos.faults.moments import On, kind_of
 from supervision.chaos.injection.ledger import Ledger, Planned
-from supervision.chaos.injection.site import Spot
+from supervision.chaos.injection.points import InjectionPoint, TargetRuntime, fits
 
-__all__ = ["do_to_process"]
+__all__ = ["CallbackFaults", "apply_to_process"]
+
+
+class CallbackFaults:
+    """The faults of a plan that wait for a callback.
+
+    Args:
+        ledger: the ledger of the plan.
+        changed: called whenever a delayed callback continues.
+    """
+
+    def __init__(self, ledger: Ledger, changed: Callable[[], None]) -> None:
+        # For each runtime the number of callbacks that are delayed for a limited time.
+        self._held: dict[TargetRuntime, int] = {}
+        self._ledger = ledger
+        self._changed = changed
+        self._waiting: list[Planned] = []
+        # For each process that has run a callback: the faults that may apply to it. Cleared when a fault is added.
+        self._relevant: dict[Pid, tuple[Planned, ...]] = {}
+        self._healed = trio.Event()
+
+    @property
+    def held(self) -> int:
+        """The number of callbacks that are delayed for a limited time."""
+        return sum(self._held.values())
+
+    def drop(self, target: TargetRuntime) -> None:
+        """Forget a runtime that is gone. Its delayed callbacks never continue."""
+        self._held.pop(target, None)
+
+    def add(self, planned: Planned) -> None:
+        """Let a fault wait for a callback."""
+        self._waiting.append(planned)
+        self._relevant.clear()
+
+    def heal(self) -> None:
+        """Drop all waiting faults, and let all delayed callbacks continue."""
+        self._waiting.clear()
+        self._relevant.clear()
+        self._healed.set()
+        self._healed = trio.Event()
+
+    def forget(self, pid: Pid) -> None:
+        """Forget a process that has ended."""
+        self._relevant.pop(pid, None)
+
+    def started(
+        self, target: TargetRuntime, pid: Pid, callback: str, message: Any
+    ) -> Awaitable[None] | None:
+        """Apply the faults of a callback that begins. Raise its injected crash, or return the delay to await."""
+        if not self._waiting:
+            return None
+        relevant = self._relevant.get(pid)
+        if relevant is None:
+            relevant = self._relevant[pid] = self._for(target, pid)
+        # Every fault counts this callback, even if the first fault ends it.
+        hits = [each for each in relevant if not each.taken and _is_now(each, callback, message)]
+        if not hits:
+            return None
+        for planned in hits:
+            # The fault keeps this callback while another fault delays it.
+            planned.taken = True
+            self._waiting.remove(planned)
+        return self._do_all(hits, InjectionPoint(target, pid))
+
+    def _for(self, target: TargetRuntime, pid: Pid) -> tuple[Planned, ...]:
+        place = target.places.place_of(pid)
+        if place is None:
+            return ()
+        address, found = target.address(place), []
+        for planned in self._waiting:
+            fault = planned.fault
+            assert isinstance(fault, ProcessFault)
+            wanted = fault.when.incarnation if isinstance(fault.when, On) else None
+            if wanted in (None, place.incarnation) and fits(address, fault.target):
+                found.append(planned)
+        return tuple(found)
+
+    def _do_all(self, hits: Sequence[Planned], point: InjectionPoint) -> Awaitable[None] | None:
+        for position, planned in enumerate(hits):
+            if planned.status is not None:
+                # The faults were healed while another fault delayed the callback.
+                continue
+            if point.is_ending:
+                self._too_late(hits[position:], point)
+                return None
+            try:
+                wait = self._do(planned, point)
+            except InjectedCrash:
+                self._too_late(hits[position + 1 :], point)
+                raise
+            if wait is not None:
+                return self._after(wait, hits[position + 1 :], point)
+        return None
+
+    async def _after(
+        self, wait: Awaitable[None], others: Sequence[Planned], point: InjectionPoint
+    ) -> None:
+        try:
+            await wait
+        except trio.Cancelled:
+            self._too_late(others, point)
+            raise
+        following = self._do_all(others, point)
+        if following is not None:
+            await following
+
+    def _too_late(self, others: Sequence[Planned], point: InjectionPoint) -> None:
+        for planned in others:
+            if planned.status is None:
+                self._ledger.masked(planned, point, "another fault ended the callback first")
+
+    def _do(self, planned: Planned, point: InjectionPoint) -> Awaitable[None] | None:
+        fault = planned.fault
+        if isinstance(fault, Raise):
+            self._ledger.applied(planned, point)
+            raise InjectedCrash(describe_fault(fault))
+        if isinstance(fault, Hang):
+            self._ledger.applied(planned, point)
+            return self._hold(planned, point, math.inf, stubborn=False)
+        if isinstance(fault, Slow | SwallowCancellation):
+            self._ledger.applied(planned, point)
+            stubborn = isinstance(fault, SwallowCancellation)
+            return self._hold(planned, point, fault.seconds, stubborn=stubborn)
+        apply_to_process(self._ledger, planned, point)
+        return None
+
+    async def _hold(
+        self, planned: Planned, point: InjectionPoint, seconds: float, *, stubborn: bool
+    ) -> None:
+        timed = seconds < math.inf
+        target = point.target
+        place = target.places.place_of(point.pid)
+        if place is not None:
+            place.held += 1
+        if timed:
+            self._held[target] = self._held.get(target, 0) + 1
+        try:
+            # SwallowCancellation must survive a kill, so it is shielded. Its seconds and `heal` bound it.
+            with trio.CancelScope(deadline=trio.current_time() + seconds, shield=stubborn):
+                await self._healed.wait()
+        except trio.Cancelled:
+            if timed:
+                why = "the process ended during the delay"
+                self._ledger.masked(planned, point, why)
+            raise
+        finally:
+            if place is not None:
+                place.held -= 1
+            if timed and target in self._held:
+                self._held[target] -= 1
+            self._changed()
+
+
+def _is_now(planned: Planned, callback: str, message: Any) -> bool:
+    """Count a callback for a fault, and return True if the fault waits for this one."""
+    when = planned.fault.when
+    if not isinstance(when, On):
+        # A process in `terminate` is ending already.
+        return callback != "terminate"
+    if not when.is_about(callback):
+        return False
+    if when.kind is not None and not fnmatchcase(kind_of(message), when.kind):
+        return False
+    planned.count += 1
+    return planned.count >= when.nth
+
+
+# Faults that are applied at once
+
 
 REASONS: Final[dict[str, ExitReason]] = {"normal": NORMAL, "shutdown": SHUTDOWN, "kill": KILL}
 
 
-def do_to_process(ledger: Ledger, planned: Planned, spot: Spot) -> None:
-    """Kill a living process, send it a signal, or fill its mailbox."""
-    fault, pid = planned.fault, spot.pid
-    if spot.is_ending:
-        ledger.masked(planned, spot, "the process was ending already")
+def apply_to_process(ledger: Ledger, planned: Planned, point: InjectionPoint) -> None:
+    """Apply `Kill`, `ExitWith` or `FillMailbox` to a living process."""
+    fault, pid = planned.fault, point.pid
+    if point.is_ending:
+        ledger.masked(planned, point, "the process was already ending")
         return
     if isinstance(fault, Kill):
-        _signal(ledger, planned, spot, KILL)
+        _signal(ledger, planned, point, KILL)
     elif isinstance(fault, ExitWith):
         reason = REASONS.get(fault.reason, fault.reason)
-        info = spot.site.runtime.process_info(pid)
+        info = point.target.runtime.process_info(pid)
         if reason is NORMAL and info is not None and not info["trap_exits"]:
-            why = "it does not trap exits, and then a signal with NORMAL does nothing"
-            ledger.masked(planned, spot, why)
+            why = "the process does not trap exits, so a signal with NORMAL has no effect"
+            ledger.masked(planned, point, why)
             return
-        _signal(ledger, planned, spot, reason)
+        _signal(ledger, planned, point, reason)
     elif isinstance(fault, FillMailbox):
-        ledger.applied(planned, spot)
-        with ledger.because(planned, spot):
-            # In a context of its own: it is nobody who sends, also where a process runs just now.
+        ledger.applied(planned, point)
+        with ledger.because(planned, point):
+            # In an empty context, so that the messages have no sender even if a process runs now.
             Context().run(_fill, pid, fault.messages)
 
 
-def _signal(ledger: Ledger, planned: Planned, spot: Spot, reason: ExitReason) -> None:
-    ledger.applied(planned, spot)
-    with ledger.because(planned, spot):
-        runtime = spot.site.runtime
-        # From a stranger: what comes from the runtime itself, roots of trees obey.
-        runtime.signal(Pid(-1, runtime), spot.pid, reason, linked=False)
+def _signal(ledger: Ledger, planned: Planned, point: InjectionPoint, reason: ExitReason) -> None:
+    ledger.applied(planned, point)
+    with ledger.because(planned, point):
+        runtime = point.target.runtime
+        # Not from the runtime itself, because the roots of trees obey the runtime even if they trap exits.
+        runtime.signal(Pid(-1, runtime), point.pid, reason, linked=False)
 
 
 def _fill(pid: Pid, messages: int) -> None:

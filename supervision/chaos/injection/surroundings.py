@@ -1,10 +1,13 @@
-"""Faults that are done to what is around the processes: connections, hosts, nodes, clocks and the loop."""
+"""Faults of connections, hosts, nodes, clocks and the event loop, and the interfaces that they need.
+
+A simulation provides these interfaces. On a live system, give the injector adapters of your own.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import trio
 
@@ -12,6 +15,7 @@ from actors.instrumentation.environment import Environment
 from actors.refs import Pid
 from actors.runtime import EnvironmentLike, Runtime
 from supervision.chaos.faults.kinds import (
+    ConnectionFault,
     HalfOpen,
     HoldConnection,
     KillNode,
@@ -21,52 +25,102 @@ from supervision.chaos.faults.kinds import (
     SlowConnection,
     StallLoop,
 )
-from supervision.chaos.faults.targets import ConnectionFault
-from supervision.chaos.injection.agenda import Agenda
 from supervision.chaos.injection.ledger import Ledger, Planned
-from supervision.chaos.injection.seams import Breakable, Connections, NodeControl
-from supervision.chaos.injection.site import Site, Spot, choose, fits
+from supervision.chaos.injection.points import InjectionPoint, TargetRuntime, choose, fits
 
-__all__ = ["Surroundings"]
+__all__ = ["Breakable", "Connections", "NodeControl", "Surroundings"]
+
+
+class Breakable(Protocol):
+    """An open connection. An optional `pid` names the process that serves it, for the trace."""
+
+    @property
+    def name(self) -> str:
+        """The hosts and the number of this connection between them: `phone->server#2`."""
+
+    def reset(self) -> None:
+        """Break the connection, with an error at both ends."""
+
+    def hold(self) -> None:
+        """Hold all data back until `release`."""
+
+    def release(self) -> None:
+        """End a `hold`."""
+
+    def delay(self, seconds: float) -> None:
+        """Add seconds to the transit time from now on; a negative number subtracts them."""
+
+
+class Connections(Protocol):
+    """A network whose connections can be broken."""
+
+    @property
+    def connections(self) -> Sequence[Breakable]:
+        """The open connections, the oldest first."""
+
+    def partition_oneway(self, source: str, target: str) -> None:
+        """Let no data pass from one host to another."""
+
+    def heal(self, one: str | None = None, other: str | None = None) -> None:
+        """End the partitions between two hosts, or all partitions."""
+
+
+class NodeControl(Protocol):
+    """Nodes that can be killed."""
+
+    def names(self) -> Sequence[str]:
+        """Return the names of all nodes, up or down."""
+
+    def is_up(self, name: str) -> bool:
+        """Return True if a node runs."""
+
+    def kill(self, name: str) -> None:
+        """Kill a node that is up, as `kill -9` does."""
+
+    def boot(self, name: str) -> object:
+        """Start a node that is down."""
+
+    def skew(self, name: str, seconds: float) -> None:
+        """Set the clock of a node forward."""
 
 
 class Surroundings:
-    """What an injector reaches besides processes.
+    """The faults of everything outside of processes.
 
     Args:
-        ledger: of the plan.
-        agenda: of the injector.
+        ledger: the ledger of the plan.
+        at: calls a function at a time of `trio.current_time`.
         connections: the network, if there is one.
         nodes: the nodes, if there are any.
-        stall: holds up the loop for so many seconds.
-        sites: the runtimes.
+        stall: blocks the event loop for some seconds.
+        targets: the runtimes.
     """
 
     def __init__(
         self,
         ledger: Ledger,
-        agenda: Agenda,
+        at: Callable[[float, Callable[[], object]], None],
         connections: Connections | None,
         nodes: NodeControl | None,
         *,
         stall: Callable[[float], None],
-        sites: Sequence[Site],
+        targets: Sequence[TargetRuntime],
     ) -> None:
         self._ledger = ledger
-        self._agenda = agenda
+        self._at = at
         self._connections = connections
         self._nodes = nodes
         self._stall = stall
-        self._sites = sites
-        # What will have to be undone: a key for each thing that was done, and how. Two faults may do the same thing,
-        # and it ends with the later of them.
+        self._targets = targets
+        # For each fault that lasts: a key for its effect, and the function that undoes it. An effect of two faults ends
+        # with the later fault.
         self._undo: dict[Planned, tuple[object, Callable[[], None]]] = {}
 
     def heal(self, *, boot: bool) -> None:
-        """Undo everything that lasts.
+        """Undo every effect that lasts.
 
         Args:
-            boot: whether nodes are booted that were to be booted later.
+            boot: boot the nodes that would have been booted later.
         """
         for planned in list(self._undo):
             if boot or not isinstance(planned.fault, KillNode):
@@ -74,7 +128,7 @@ class Surroundings:
         self._undo.clear()
 
     def do(self, planned: Planned) -> None:
-        """Do a fault to whatever it is for."""
+        """Apply a fault."""
         fault = planned.fault
         if isinstance(fault, ConnectionFault):
             self._to_connection(planned, fault)
@@ -92,11 +146,11 @@ class Surroundings:
 
     def _to_connection(self, planned: Planned, fault: ConnectionFault) -> None:
         if self._connections is None:
-            self._ledger.missed(planned, "there is no network here whose connections can be broken")
+            self._ledger.missed(planned, "the injector has no network")
             return
         found = [each for each in self._connections.connections if fits(each.name, fault.target)]
         if not found:
-            self._ledger.missed(planned, "there was no such connection at that time")
+            self._ledger.missed(planned, "no such connection was open at that time")
             return
         connection = choose(found, fault.pick)
         self._ledger.applied(planned, self._server_of(connection), where=connection.name)
@@ -109,15 +163,15 @@ class Surroundings:
         elif isinstance(fault, SlowConnection):
             connection.delay(fault.latency)
             faster = partial(self._if_open, connection, partial(connection.delay, -fault.latency))
-            # A key of its own: latencies add up.
+            # Each fault has its own key, because latencies add up.
             self._until(planned, fault.seconds, planned, faster)
 
-    def _server_of(self, connection: Breakable) -> Spot | str:
-        """The process that serves a connection, if the network knows it: what it does next is because of the fault."""
+    def _server_of(self, connection: Breakable) -> InjectionPoint | str:
+        """Return the process that serves a connection, so that the fault is the cause of what it does next."""
         pid = getattr(connection, "pid", None)
-        for site in self._sites:
-            if pid is not None and site.places.place_of(pid) is not None:
-                return Spot(site, pid)
+        for target in self._targets:
+            if pid is not None and target.places.place_of(pid) is not None:
+                return InjectionPoint(target, pid)
         return connection.name
 
     def _hold(self, planned: Planned, connection: Breakable, seconds: float | None) -> None:
@@ -132,7 +186,7 @@ class Surroundings:
     def _cut(self, planned: Planned, fault: Partition) -> None:
         network = self._connections
         if network is None:
-            self._ledger.missed(planned, "there is no network here that can be parted")
+            self._ledger.missed(planned, "the injector has no network")
             return
         one, other = fault.one, fault.other
         arrow = "<->" if fault.both else "->"
@@ -150,7 +204,7 @@ class Surroundings:
         if nodes is None or name not in nodes.names():
             self._ledger.missed(planned, f"there is no node {name} here")
         elif not nodes.is_up(name):
-            self._ledger.masked(planned, name, "the node was down already")
+            self._ledger.masked(planned, name, "the node was already down")
         else:
             self._ledger.applied(planned, name)
             nodes.kill(name)
@@ -172,22 +226,22 @@ class Surroundings:
             self._until(planned, None, planned, partial(self._nodes.skew, name, -seconds))
 
     def _skew_runtimes(self, seconds: float) -> None:
-        for site in self._sites:
-            if not site.node:
-                environment = site.runtime.environment
+        for target in self._targets:
+            if not target.node:
+                environment = target.runtime.environment
                 if not isinstance(environment, _SkewedEnvironment):
                     environment = _SkewedEnvironment(environment)
-                    site.runtime.environment = environment
+                    target.runtime.environment = environment
                 environment.seconds += seconds
 
-    # What lasts
+    # Faults that last
 
     def _until(
         self, planned: Planned, seconds: float | None, key: object, undo: Callable[[], None]
     ) -> None:
         self._undo[planned] = (key, undo)
         if seconds is not None:
-            self._agenda.at(trio.current_time() + seconds, partial(self._over, planned))
+            self._at(trio.current_time() + seconds, partial(self._over, planned))
 
     def _over(self, planned: Planned) -> None:
         entry = self._undo.pop(planned, None)
@@ -195,19 +249,19 @@ class Surroundings:
             return
         try:
             entry[1]()
-        except Exception as error:  # an adapter's mistake must not stop the task that keeps time
+        except Exception as error:  # a mistake of an adapter must not stop the timers
             problem = f"it could not be undone: {type(error).__name__}: {error}"
             self._ledger.masked(planned, planned.where or "", problem)
 
 
 def _boot(nodes: NodeControl, name: str) -> None:
-    # Somebody may have been faster.
+    # The scenario may have booted it already.
     if not nodes.is_up(name):
         nodes.boot(name)
 
 
 class _SkewedEnvironment(Environment):
-    """Whatever a runtime had, but for the time of day."""
+    """The environment of a runtime with another time of day."""
 
     def __init__(self, inner: EnvironmentLike) -> None:
         self.inner = inner

@@ -1,1 +1,1 @@
-"""What always holds for processes, supervisors, names, monitors and calls, checked from outside."""
+"""Invariants of processes, supervision trees, names, monitors and calls."""

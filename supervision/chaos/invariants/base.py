@@ -1,13 +1,12 @@
-"""What an invariant is, and how a set of them watches a runtime.
+"""The base class of invariants, and the watch that checks a set of them.
 
     watch = Watch(runtime, [make() for make in BUILT_IN.values()], places)
     ...
     violation = watch.check()           # between two steps of any task
-    violation = watch.at_rest()         # when nobody can run
+    violation = watch.at_rest()         # when no task can run
 
-An invariant hears what happens as an instrument does, and keeps what it needs to know what should happen next; it asks
-nobody whose work it checks. What it finds it writes down, and `check` says it: raising inside of what is observed would
-change it.
+An invariant is an instrument. It builds its own picture from what it observes, and does not ask the parts that it
+checks. It notes a violation, which `check` returns later. Raising inside the observed operation would change the run.
 """
 
 from __future__ import annotations
@@ -26,103 +25,103 @@ __all__ = ["Feed", "Invariant", "Located", "Violation", "Watch"]
 
 
 class Located(Protocol):
-    """Knows where processes are: `supervision.recording.places.Places`."""
+    """The places of processes, as `supervision.recording.places.Places` has them."""
 
     def was_at(self, pid: Pid) -> object:
-        """What stands for the place of a process that lives or has ended, as text; None if it is not known."""
+        """Return the place of a process that lives or has ended; None if it is unknown."""
 
     def is_held(self, pid: Pid) -> bool:
-        """Whether a fault holds up a living process."""
+        """Return True if a fault delays a callback of a living process."""
 
 
 @frozen
 class Violation:
-    """Something that must always hold did not."""
+    """A violation of an invariant."""
 
     name: str
-    """Of the invariant."""
+    """The name of the invariant."""
     problem: str
-    """Who did what, and what was expected."""
+    """The process, what it did, and what was expected."""
 
 
 class Invariant(Instrument):
-    """Something that always holds. Subclass it; see `docs/howto/write-an-invariant.md`.
+    """A property that always holds. Subclass it; see `docs/howto/write-an-invariant.md`.
 
     class NoCrash(Invariant):
         name = "no_crash"
 
         def process_exited(self, pid, reason):
             if isinstance(reason, Crash):
-                self.violated(f"{self.who(pid)} crashed; nothing here may")
+                self.violated(f"{self.who(pid)} crashed; no process here may crash")
 
     Attributes:
-        name: how it is switched on and off, and called in reports.
-        runtime: what it watches.
+        name: its name in settings and reports.
+        runtime: the runtime that it watches.
     """
 
     name: ClassVar[str] = ""
 
     feed: ClassVar[type[Feed] | None] = None
-    """What makes more of what happens, before this hears of it; one for all invariants that name it."""
+    """A shared observer that this invariant needs. It observes every event before the invariant does."""
 
     runtime: Runtime
 
     def __init__(self) -> None:
         self._places: Located | None = None
-        # Shared with the watch that this belongs to, so that nobody has to be asked as long as nothing is wrong.
+        # Shared with the watch, so that the watch asks no invariant as long as the list is empty.
         self._findings: list[Violation] = []
 
     def attach(self, runtime: Runtime, places: Located | None = None) -> None:
-        """Begin to watch a runtime, whose instrument this now is, by way of a `Watch`.
+        """Start to observe a runtime. A `Watch` calls this.
 
         Args:
-            runtime: one that nothing has happened in yet; what has happened before is not known.
-            places: for the names of processes in reports.
+            runtime: the runtime. What happened in it before is unknown.
+            places: the places of processes, for reports.
         """
         self.runtime = runtime
         self._places = places
 
     def check(self) -> str | None:
-        """What is wrong, or None. Called between any two rounds of the scheduler, so it must cost next to nothing.
+        """Return a problem, or None. Called between any two rounds of the scheduler, so it must be very cheap.
 
-        Only for what can be told between two rounds alone; what `violated` was told is known already.
+        Use it for problems that only show between rounds. Report all others with `violated`.
         """
         return None
 
     def at_rest(self) -> str | None:
-        """What is wrong, or None, now that nobody can run before time passes. May look at everything."""
+        """Return a problem, or None. Called when no task can run before time passes, so it may be expensive."""
         return None
 
     def share(self, findings: list[Violation]) -> None:
-        """Write what is found into this list, from now on."""
+        """Add violations to this list from now on."""
         self._findings = findings
 
     def violated(self, problem: str) -> None:
-        """Write down what is wrong, from within what is observed; the first finding counts."""
+        """Note a problem from within an observed operation. The first one is reported."""
         self._findings.append(Violation(self.name, problem))
 
     def who(self, pid: Pid | None) -> str:
-        """A process as reports call it: by its place, if that is known, and its pid."""
+        """Return the name of a process for reports: its place, if known, and its pid."""
         if pid is None:
-            return "a task that is no process"
+            return "a task outside of processes"
         place = None if self._places is None else self._places.was_at(pid)
         return repr(pid) if place is None else f"{place} {pid!r}"
 
     def is_held(self, pid: Pid) -> bool:
-        """Whether a fault holds a callback of a process up now: that it does nothing then is no mistake of its own."""
+        """Return True if a fault delays a callback of a process now, so that the process cannot act."""
         return self._places is not None and self._places.is_held(pid)
 
     def now(self) -> float:
-        """The time on Trio's clock."""
+        """Return the time of Trio's clock."""
         return trio.current_time()
 
 
 class Feed(Instrument):
-    """Follows something for several invariants at once, which it tells in words of its own.
+    """An observer that several invariants share.
 
     Attributes:
-        runtime: what it follows.
-        listeners: whom it tells.
+        runtime: the runtime that it observes.
+        listeners: the invariants that it informs.
     """
 
     def __init__(self, runtime: Runtime) -> None:
@@ -130,11 +129,11 @@ class Feed(Instrument):
         self.listeners: list[Any] = []
 
     def add(self, invariant: Invariant) -> None:
-        """Tell one more."""
+        """Inform one more invariant."""
         self.listeners.append(invariant)
 
     def close(self) -> None:
-        """Follow no longer."""
+        """Stop observing."""
 
 
 _SEEN = tuple(
@@ -143,16 +142,16 @@ _SEEN = tuple(
 
 
 class Watch(Instrument):
-    """Several invariants as one instrument: each hears only what it has a method for.
+    """Several invariants as one instrument. Each gets only the events that it has a method for.
 
         watch = Watch(runtime, [Monitors(), Calls()])
 
-    Add it after every instrument that holds callbacks up or fails them, so that what it hears is what happens.
+    Create it after every instrument that delays callbacks or makes them fail.
 
     Args:
-        runtime: to be watched, from its beginning.
-        invariants: not attached to anything yet.
-        places: where processes are.
+        runtime: the runtime, from its start.
+        invariants: new invariants, used by no other watch.
+        places: the places of processes, for reports.
     """
 
     def __init__(
@@ -163,12 +162,12 @@ class Watch(Instrument):
         self._feeds: dict[type[Feed], Feed] = {}
         for invariant in self.invariants:
             self._attach(invariant, runtime, places)
-        # Feeds first: when an invariant hears of something, they know it.
+        # Feeds come first, so that they are up to date when an invariant gets the event.
         parts: list[Instrument] = [*self._feeds.values(), *self.invariants]
         for name in _SEEN:
-            hearers = [getattr(part, name) for part in parts if _has(part, name, Instrument)]
-            if hearers:
-                setattr(self, name, hearers[0] if len(hearers) == 1 else _all_of(hearers))
+            handlers = [getattr(part, name) for part in parts if _has(part, name, Instrument)]
+            if handlers:
+                setattr(self, name, handlers[0] if len(handlers) == 1 else _all_of(handlers))
         for pid in runtime.processes():
             info = runtime.process_info(pid)
             if info is not None:
@@ -187,7 +186,7 @@ class Watch(Instrument):
         invariant.attach(runtime, places)
 
     def check(self) -> Violation | None:
-        """What is wrong, between two rounds of the scheduler."""
+        """Return the first violation, between two rounds of the scheduler."""
         if self._findings:
             return self._findings[0]
         for invariant in self._checks:
@@ -197,7 +196,7 @@ class Watch(Instrument):
         return None
 
     def at_rest(self) -> Violation | None:
-        """What is wrong, when nobody can run."""
+        """Return the first violation, when no task can run."""
         if self._findings:
             return self._findings[0]
         for invariant in self._rests:
@@ -207,7 +206,7 @@ class Watch(Instrument):
         return None
 
     def close(self) -> None:
-        """Watch no longer."""
+        """Stop watching."""
         self._remove()
         for feed in self._feeds.values():
             feed.close()
@@ -217,9 +216,9 @@ def _has(part: Instrument, name: str, base: type) -> bool:
     return getattr(type(part), name) is not getattr(base, name)
 
 
-def _all_of(hearers: list[Callable[..., Any]]) -> Callable[..., None]:
+def _all_of(handlers: list[Callable[..., Any]]) -> Callable[..., None]:
     def tell(*args: Any) -> None:
-        for hear in hearers:
-            hear(*args)
+        for handle in handlers:
+            handle(*args)
 
     return tell

@@ -1,4 +1,4 @@
-"""The invariants that hold for every program, by their names."""
+"""The built-in invariants, which hold for every program."""
 
 from __future__ import annotations
 
@@ -9,13 +9,7 @@ from typing import Final, Literal, TypeAlias
 from supervision.chaos.invariants.base import Invariant
 from supervision.chaos.invariants.names import Names
 from supervision.chaos.invariants.processes import Calls, DeadHandleNothing, Monitors
-from supervision.chaos.invariants.trees import (
-    Intensity,
-    NoOrphan,
-    OneIncarnation,
-    RestartOrder,
-    ShutdownOrder,
-)
+from supervision.chaos.invariants.trees import NoOrphan, OneIncarnation
 
 __all__ = ["BUILT_IN", "Chosen", "choose", "offer"]
 
@@ -25,9 +19,6 @@ _made: dict[str, type[Invariant]] = {
         NoOrphan,
         OneIncarnation,
         Names,
-        RestartOrder,
-        ShutdownOrder,
-        Intensity,
         Monitors,
         DeadHandleNothing,
         Calls,
@@ -35,25 +26,25 @@ _made: dict[str, type[Invariant]] = {
 }
 
 BUILT_IN: Final = MappingProxyType(_made)
-"""For each name the class, an instance of which watches one runtime."""
+"""The class of each built-in invariant by its name. An instance watches one runtime."""
 
 Chosen: TypeAlias = Literal["all"] | Iterable["str | Callable[[], Invariant]"]
-"""Which invariants: all that are built in; or names of these, "all" among them, and factories of others."""
+"""A choice of invariants: "all" built-in ones, or a sequence of names, "all" and factories of others."""
 
 
 def offer(make: type[Invariant]) -> None:
-    """Build an invariant in that is about a layer above this one."""
+    """Add an invariant of a higher layer to the built-in ones."""
     _made[make.name] = make
 
 
 def choose(chosen: Chosen) -> list[Invariant]:
-    """New invariants, one of each that was chosen.
+    """Create the chosen invariants.
 
         choose(["all", NoCrash])
 
     Raises:
-        ValueError: there is none of that name.
-        TypeError: one name, and not a sequence of them.
+        ValueError: an invariant of that name does not exist.
+        TypeError: `chosen` is a single name and not a sequence.
     """
     if chosen == "all":
         return [make() for make in BUILT_IN.values()]

@@ -1,4 +1,4 @@
-"""Names and registries lead to whom they should, and to nobody who has ended."""
+"""The invariant of names and registries: every entry leads to the living process that registered it."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ AnyRegistry: TypeAlias = Registry[Any, Any]
 
 
 class Names(Invariant):
-    """Names, and the keys of registries, lead to the living processes that were given them, and to no others.
+    """Every name and registry key leads to the living process that registered it.
 
-    It keeps a table of its own, of what it saw given and taken away, and looks at rest whether the runtime agrees.
+    The invariant keeps its own table of the entries that it observed, and compares it with the runtime at rest.
     """
 
     name: ClassVar[str] = "names"
@@ -26,12 +26,12 @@ class Names(Invariant):
         super().__init__()
         self._names: dict[object, Pid] = {}
         self._keys: dict[AnyRegistry, dict[Pid, list[object]]] = {}
-        # Who has a unique key, told apart by its type too, as the registry does it: 1 and True are two.
+        # The holders of unique keys, by type and key, because a registry takes 1 and True for two keys.
         self._holders: dict[AnyRegistry, dict[tuple[type, object], Pid]] = {}
-        # What each process has to lose.
+        # The entries of each process.
         self._names_of: dict[Pid, dict[object, None]] = {}
         self._registries_of: dict[Pid, dict[AnyRegistry, None]] = {}
-        # What may be other than it was when it was last looked at.
+        # The tables that changed since the last check.
         self._names_changed = False
         self._changed: dict[AnyRegistry, None] = {}
 
@@ -59,7 +59,7 @@ class Names(Invariant):
 
     def _taken_already(self, holder: Pid | None, pid: Pid, what: str) -> None:
         if holder is not None:
-            self.violated(f"{self.who(pid)} was given {what}, which {self.who(holder)} has")
+            self.violated(f"{self.who(pid)} got {what}, which {self.who(holder)} already has")
 
     def unregistered(self, pid: Pid, key: object, registry: object) -> None:
         if isinstance(registry, Registry):
@@ -104,11 +104,11 @@ class Names(Invariant):
         for name, pid in self._names.items():
             found = runtime.names.get(name)
             if found is None or found.pid is not pid:
-                leads = "nobody" if found is None else self.who(found.pid)
-                return f"the name {name!r} was given to {self.who(pid)}, which lives, and leads to {leads}"
+                leads = "no process" if found is None else self.who(found.pid)
+                return f"{self.who(pid)} lives and has the name {name!r}, but the name leads to {leads}"
         for name, process in runtime.names.items():
             if name not in self._names:
-                return f"the name {name!r} leads to {self.who(process.pid)}, which has ended or was never given it"
+                return f"the name {name!r} leads to {self.who(process.pid)}, which has ended or never had it"
         return None
 
     def _wrong_key(self, registry: AnyRegistry) -> str | None:
@@ -120,12 +120,12 @@ class Names(Invariant):
             missing = [key for key in keys if key not in found.get(pid, ())]
             if missing:
                 return (
-                    f"{self.who(pid)} lives, has registered {missing[0]!r} in {registry!r}, "
-                    "and is not found under it"
+                    f"{self.who(pid)} lives and has registered {missing[0]!r} in {registry!r}, "
+                    "but is not found under that key"
                 )
         for pid, keys in found.items():
             left = [key for key in keys if key not in expected.get(pid, ())]
             if left or len(keys) != len(expected.get(pid, ())):
                 key = left[0] if left else keys[0]
-                return f"{key!r} in {registry!r} leads to {self.who(pid)}, which has ended or has it no more"
+                return f"{key!r} in {registry!r} leads to {self.who(pid)}, which has ended or no longer has it"
         return None

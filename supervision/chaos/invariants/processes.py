@@ -1,4 +1,4 @@
-"""Monitors fire exactly once, calls end, and the dead handle nothing."""
+"""Invariants of processes: monitors fire once, calls end, and ended processes handle nothing."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["Calls", "DeadHandleNothing", "Monitors"]
 
 @define(eq=False)
 class _Watching:
-    """One monitor, from its making until its `Down` is read or can be read no more."""
+    """A monitor, until its `Down` message is received or can no longer be received."""
 
     watcher: Pid
     target: Pid | None
@@ -25,7 +25,7 @@ class _Watching:
 
 
 class Monitors(Invariant):
-    """A monitor fires once: when its target ends, or at once if there is none; never after it was taken back."""
+    """A monitor fires once, when its target ends or at once without one, and never after demonitor."""
 
     name: ClassVar[str] = "monitors"
 
@@ -34,12 +34,12 @@ class Monitors(Invariant):
         self._monitors: dict[Ref, _Watching] = {}
         self._of: dict[Pid, dict[Ref, None]] = {}
         self._on: dict[Pid, dict[Ref, None]] = {}
-        # Those whose target has ended, and who must have fired when the step is over.
+        # The monitors whose target has ended. They must fire before the step is over.
         self._due: dict[Ref, None] = {}
 
     def monitored(self, pid: Pid, ref: Ref, target: Pid | None) -> None:
         if ref in self._monitors:
-            self.violated(f"{self.who(pid)} was given {ref!r} for a second monitor")
+            self.violated(f"{self.who(pid)} got {ref!r} for a second monitor")
         self._monitors[ref] = _Watching(pid, target)
         self._of.setdefault(pid, {})[ref] = None
         if target is None or target not in self._on:
@@ -56,7 +56,7 @@ class Monitors(Invariant):
         watching = self._monitors.get(ref)
         if watching is None:
             self.violated(
-                f"the monitor {ref!r} of {self.who(pid)} fires, and there is none: it has fired or was taken back"
+                f"the monitor {ref!r} of {self.who(pid)} fires, but it has fired before or was removed"
             )
         elif watching.sent:
             self.violated(
@@ -64,21 +64,21 @@ class Monitors(Invariant):
             )
         elif ref not in self._due:
             self.violated(
-                f"the monitor {ref!r} of {self.who(pid)} fires, and {self.who(watching.target)} has not ended"
+                f"the monitor {ref!r} of {self.who(pid)} fires, but {self.who(watching.target)} has not ended"
             )
         else:
             watching.sent = True
             del self._due[ref]
 
     def message_received(self, pid: Pid, message: Any) -> None:
-        # Nothing that an instrument sees tells what enters a mailbox but what leaves it.
+        # An instrument sees `Down` messages only when they leave the mailbox.
         if type(message) is not Down:
             return
         watching = self._monitors.get(message.ref)
         if watching is None or not watching.sent:
             self.violated(
-                f"{self.who(pid)} got a Down of {message.ref!r} that it should not have: that monitor has "
-                + ("fired before, or was taken back" if watching is None else "not fired")
+                f"{self.who(pid)} received a Down of {message.ref!r}, but that monitor has "
+                + ("fired before, or was removed" if watching is None else "not fired")
             )
             return
         self._forget(message.ref, watching)
@@ -117,12 +117,12 @@ class _Call:
     caller: Pid | None
     server: Pid
     deadline: float
-    # Why it should be over since the last rest.
+    # The reason that the call should have ended, noted at the last rest.
     late: str | None = None
 
 
 class Calls(Invariant):
-    """Every call ends: with an answer, with the end of its server, or when its time is up."""
+    """Every call ends: with a reply, with the end of its server, or at its timeout."""
 
     name: ClassVar[str] = "calls_end"
 
@@ -141,13 +141,13 @@ class Calls(Invariant):
             self.violated(f"a call ended a second time, {how}")
         elif how == "server_ended" and ended.server in self._living:
             self.violated(
-                f"the call of {self.who(ended.caller)} to {self.who(ended.server)} ended as if that had, "
-                "and it lives"
+                f"the call of {self.who(ended.caller)} to {self.who(ended.server)} ended as if the server had ended, "
+                "but it lives"
             )
         elif how == "timeout" and self.now() < ended.deadline:
             self.violated(
                 f"the call of {self.who(ended.caller)} to {self.who(ended.server)} timed out "
-                f"{ended.deadline - self.now():g} s before its time"
+                f"{ended.deadline - self.now():g} s too early"
             )
 
     def process_spawned(self, pid: Pid, parent: Pid, label: str) -> None:
@@ -159,24 +159,27 @@ class Calls(Invariant):
     def at_rest(self) -> str | None:
         for call in self._calls.values():
             if call.late is not None:
-                return f"the call of {self.who(call.caller)} to {self.who(call.server)} does not end: {call.late}"
-            # What became due in this very moment is given until the next rest: it has been scheduled, no more.
+                return (
+                    f"the call of {self.who(call.caller)} to {self.who(call.server)} does not end, "
+                    f"although {call.late}"
+                )
+            # A call that became due just now has until the next rest, because its end is only scheduled.
             if call.server not in self._living:
                 call.late = "its server has ended"
             elif call.deadline <= self.now():
-                call.late = "its time is up"
+                call.late = "its timeout is over"
         return None
 
 
 class DeadHandleNothing(Invariant):
-    """After its end, and after a fatal exit signal, a process takes no message and begins no callback."""
+    """A process that has ended or got a fatal exit signal receives no message and begins no callback."""
 
     name: ClassVar[str] = "dead_handle_nothing"
 
     def __init__(self) -> None:
         super().__init__()
         self._living: dict[Pid, None] = {}
-        # Of those that were hit by a fatal signal and still unwind: which.
+        # The fatal signals of processes that have not ended yet.
         self._doomed: dict[Pid, ExitReason] = {}
 
     def process_spawned(self, pid: Pid, parent: Pid, label: str) -> None:
@@ -200,7 +203,7 @@ class DeadHandleNothing(Invariant):
 
     def message_received(self, pid: Pid, message: Any) -> None:
         if pid not in self._living or pid in self._doomed:
-            self._report(pid, f"took the message {message!r}")
+            self._report(pid, f"received {message!r}")
 
     def callback_started(self, pid: Pid, callback: str, message: Any) -> None:
         if pid not in self._living or pid in self._doomed:
@@ -208,5 +211,5 @@ class DeadHandleNothing(Invariant):
 
     def _report(self, pid: Pid, what: str) -> None:
         reason = self._doomed.get(pid)
-        since = "it had ended" if reason is None else f"a fatal exit signal, {reason!r}"
+        since = "its end" if reason is None else f"the fatal exit signal {reason!r}"
         self.violated(f"{self.who(pid)} {what} after {since}")

@@ -1,1 +1,1 @@
-"""Chaos on a live system: real time and real sockets."""
+"""Chaos on a live system, with real time and real sockets."""

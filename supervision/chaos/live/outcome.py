@@ -1,4 +1,4 @@
-"""What came of an experiment on a live system."""
+"""The outcome of an experiment on a live system."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from attrs import field, frozen
 from supervision.chaos.errors import ChaosFailed
 from supervision.chaos.faults.kinds import Fault
 from supervision.chaos.faults.report import FaultReport
-from supervision.chaos.reports.history_reader import read_history
+from supervision.chaos.reports.history import read_history
 from supervision.chaos.reports.measures import Measures, measure
 from supervision.chaos.reports.page import write_page
 
@@ -23,21 +23,21 @@ FORMAT = 1
 
 @frozen(kw_only=True, slots=False)
 class LiveOutcome:
-    """An experiment that is over.
+    """The outcome of an experiment.
 
     Attributes:
-        scenario: as `module:function`.
-        seed: of the run.
-        params: what the scenario was given.
-        seconds: how long it took.
+        scenario: the scenario, as `module:function`.
+        seed: the seed of the run.
+        params: the parameters of the scenario.
+        seconds: how long the run took.
         faults: the plan.
-        fault_reports: what became of each fault.
-        sometimes: for each name that the scenario's `sometimes` was called with, whether it was ever so.
-        problems: one sentence for each thing that went wrong; empty if nothing did.
-        error: what the scenario raised; None if it did not.
-        interrupted: whether somebody ended it early.
-        result: what the scenario returned; None if it did not.
-        trace: what happened, one JSON object a line.
+        fault_reports: the report of each fault.
+        sometimes: for each name that the scenario passed to `sometimes`, True if the condition was ever true.
+        problems: one sentence for each problem; empty if the run went well.
+        error: the exception that the scenario raised, or None.
+        interrupted: True if the run was ended early.
+        result: the value that the scenario returned, or None.
+        trace: the events, one JSON object a line.
     """
 
     scenario: str
@@ -55,26 +55,26 @@ class LiveOutcome:
 
     @property
     def failed(self) -> bool:
-        """Whether the steady state, an invariant or the scenario failed."""
+        """True if the steady state, an invariant or the scenario failed."""
         return bool(self.problems)
 
     @cached_property
     def measures(self) -> Measures:
-        """The figures of the run, counted from its trace."""
+        """The figures of the run, computed from its trace."""
         return measure(read_history(self.trace))
 
     def check(self) -> LiveOutcome:
-        """Return itself, if nothing went wrong.
+        """Return this outcome if the run went well.
 
         Raises:
-            ChaosFailed: something did; caused by what the scenario raised, if that was it.
+            ChaosFailed: there are problems. Its cause is the exception of the scenario, if there is one.
         """
         if self.failed:
             raise ChaosFailed(self.scenario, self.seed, self.problems) from self.error
         return self
 
     def to_json(self) -> bytes:
-        """The report as one JSON object; docs/reference/chaos.md says what is in it."""
+        """Return the report as a JSON object, which docs/reference/live-chaos.md describes."""
         report = {
             "format": FORMAT,
             "scenario": self.scenario,
@@ -90,7 +90,7 @@ class LiveOutcome:
         return msgspec.json.format(msgspec.json.encode(report, enc_hook=str), indent=2)
 
     def write_page(self, path: Path | str) -> None:
-        """Write the page with the timeline.
+        """Write the HTML page with the timeline.
 
         Raises:
             OSError: the file cannot be written.

@@ -1,12 +1,12 @@
-"""Breaking a live system on purpose: the scenario and the faults of a simulation, on real time and real sockets.
+"""Experiments on a live system: the scenario and the faults of a simulation, in real time and on real sockets.
 
     outcome = run_live(scenario, seed=7, seconds=60)
     outcome.write_page("report.html")
-    outcome.check()                         # raises if the steady state did not come back
+    outcome.check()                         # raises if there were problems
 
-An experiment has three phases. Before: what the scenario calls its steady state (`world.steady`) has to hold for a
-while, otherwise nothing is broken. During: the faults. After: they are undone, and the steady state has to come back
-within a bound. What the faults are is decided by the seed, as in a simulation; what comes of them is not.
+An experiment has three phases. Before: the steady state of the scenario (`world.steady`) must hold for a while. During:
+the faults. After: the faults are undone, and the steady state must return in time. The seed decides the faults, as in a
+simulation. It does not decide their effects.
 """
 
 from __future__ import annotations
@@ -22,43 +22,43 @@ from actors.instrumentation.environment import current_environment
 from actors.runtime import Runtime, open_runtime
 from supervision.chaos.experiment import Experiment, Phases
 from supervision.chaos.faults.kinds import Fault
-from supervision.chaos.faults.plan import Plan, draw_plan
+from supervision.chaos.faults.plan import FaultPlan, draw_plan
 from supervision.chaos.injection.injector import Injector
 from supervision.chaos.invariants.base import Invariant, Watch
 from supervision.chaos.invariants.built_in import Chosen, choose
 from supervision.chaos.live.outcome import LiveOutcome
-from supervision.chaos.live.trace import LiveTrace
 from supervision.chaos.live.world import LiveEnvironment, LiveWorld, Network
 from supervision.chaos.settings import settings_of
 from supervision.chaos.steady_state import SteadyState
 from supervision.recording.entropy import Streams
+from supervision.recording.trace import BoundedTrace
 
 __all__ = ["LiveScenario", "live", "run_live"]
 
 LiveScenario: TypeAlias = Callable[[Any], Awaitable[object]]
-"""An async function of one argument, a `LiveWorld`. One that uses nothing else may be simulated, too."""
+"""An async function of one argument, a `LiveWorld`. If it uses nothing else, it can also be simulated."""
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 def run_live(scenario: LiveScenario, seed: int, **options: Any) -> LiveOutcome:
-    """Run an experiment as a program of its own: what `live` does, and Ctrl-C ends it in order. Blocks.
+    """Run an experiment as a program: call `live`, and let Ctrl-C end it in order. Blocks.
 
         run_live(scenario, seed=7, seconds=60, network=LiveNetwork()).check()
 
-    SIGINT or SIGTERM ends the phase of the faults: they are undone, the steady state is looked at, the scenario and its
-    processes are stopped in order, and there is an outcome all the same. A second one cuts all of that short.
+    SIGINT or SIGTERM ends the phase of the faults. The run then undoes them, checks the steady state, stops the
+    scenario and its processes in order, and returns an outcome. A second signal cancels all of that.
 
     Args:
         scenario: as for `live`.
         seed: as for `live`.
-        **options: those of `live`.
+        **options: the options of `live`.
 
     Raises:
-        RuntimeError: from within Trio, or not in the main thread.
+        RuntimeError: called within Trio, or not in the main thread.
     """
     if trio.lowlevel.in_trio_run():
-        raise RuntimeError("run_live() runs Trio itself; within Trio write `await live(...)`")
+        raise RuntimeError("run_live() runs Trio itself; within Trio, write `await live(...)`")
     main = partial(_with_signals, scenario, seed, options)
     return trio.run(main, restrict_keyboard_interrupt_to_checkpoints=True)
 
@@ -67,7 +67,7 @@ async def _with_signals(scenario: LiveScenario, seed: int, options: dict[str, An
     stop = trio.Event()
     listening, everything = trio.CancelScope(), trio.CancelScope()
     with trio.open_signal_receiver(*_SIGNALS) as received:
-        # A system task, because a nursery here would wrap what `live` raises.
+        # A system task, because a nursery would wrap the exceptions of `live` in a group.
         trio.lowlevel.spawn_system_task(_listen, received, stop, listening, everything)
         try:
             with everything:
@@ -84,7 +84,7 @@ async def _listen(
     everything: trio.CancelScope,
 ) -> None:
     with listening:
-        # Before this has begun, it may be over already.
+        # The run may be over before this task starts.
         await trio.lowlevel.checkpoint_if_cancelled()
         async for _ in received:
             if stop.is_set():
@@ -97,7 +97,7 @@ async def live(
     seed: int,
     *,
     seconds: float,
-    faults: Plan = None,
+    faults: FaultPlan = None,
     params: Mapping[str, Any] | None = None,
     phases: Phases | None = None,
     network: Network | None = None,
@@ -111,38 +111,38 @@ async def live(
     stop: trio.Event | None = None,
     on_phase: Callable[[str], object] = lambda name: None,
 ) -> LiveOutcome:
-    """Run a scenario on the real clock, break it as planned, and say what came of it.
+    """Run a scenario on the real clock, carry out a fault plan, and return the outcome.
 
         outcome = await live(scenario, 7, seconds=10, faults=Storm(["/top/*"], count=5, within=8.0))
 
     Args:
-        scenario: an async function of one argument, the `LiveWorld`. It starts a system and puts it to work, says with
-            `world.steady` what it does when it is well, and ends with `await world.until_over()`.
-        seed: decides about the plan, and about chance in the scenario and in the processes' `runtime.random`.
-        seconds: how long the phase with the faults lasts; times of faults count from its beginning.
-        faults: the plan, or how to draw it; None takes the scenario's own.
-        params: for the scenario, as `world.params`, over those that it has of its own.
-        phases: how long the others last.
-        network: what `world.listen` and `world.connect` are, and connection faults are done to: a `LiveNetwork`.
-        invariants: "all" that are built in, or names of these and factories of your own; None takes the scenario's.
-        messages: whether messages are recorded.
-        max_messages: events about messages that are kept; of more only the number is known.
-        max_events: events of any kind that are kept.
+        scenario: an async function of one argument, the `LiveWorld`. It starts a system and puts it to work, describes
+            its steady state with `world.steady`, and ends with `await world.until_over()`.
+        seed: decides the plan and the random numbers of the scenario and of `runtime.random` in processes.
+        seconds: the duration of the phase with the faults. Times of faults count from its start.
+        faults: the plan, or a way to draw it; None takes the plan of the scenario.
+        params: parameters for `world.params`. They override those of the scenario.
+        phases: the durations of the other phases.
+        network: the network for `world.listen`, `world.connect` and connection faults: a `LiveNetwork`.
+        invariants: "all" built-in ones, or names of these and factories of your own; None takes those of the scenario.
+        messages: record messages.
+        max_messages: the number of events about messages to keep. The others are only counted.
+        max_events: the number of events to keep.
         kill_grace: as for `open_runtime`.
         shutdown_deadline: as for `open_runtime`.
-        log: attach the logger of crashes.
-        stop: set it to end the experiment early, in order.
+        log: log crashes.
+        stop: an event that ends the experiment early and in order.
         on_phase: called with the name of each phase that begins.
 
     Returns:
-        The outcome, also of a run that failed: whatever the scenario raises is in `LiveOutcome.error`.
+        The outcome, also of a failed run. An exception of the scenario is in `LiveOutcome.error`.
 
     Raises:
-        BadFault: `faults` is no plan.
-        ValueError: there is no invariant of a name that was given.
-        TypeError: `invariants` is one name, and not a sequence of them.
+        BadFault: `faults` is not a plan.
+        ValueError: an invariant of a given name does not exist.
+        TypeError: `invariants` is a single name and not a sequence.
 
-    Not guaranteed: that a run can be repeated. The seed decides what is done and when, and the machine the rest.
+    A run cannot be repeated exactly. The seed decides the faults and their times, and the machine decides the rest.
     """
     settings = settings_of(scenario)
     chosen = choose(settings.invariants if invariants is None else invariants)
@@ -166,14 +166,14 @@ async def live(
 
 
 class _Run:
-    """One run: its world, and everything that watches it."""
+    """One run, with its world and its observers."""
 
     def __init__(
         self,
         scenario: LiveScenario,
         seed: int,
         *,
-        plan: Plan,
+        plan: FaultPlan,
         params: Mapping[str, Any],
         network: Network | None,
         trace_bounds: dict[str, int],
@@ -183,7 +183,7 @@ class _Run:
         self.seed = seed
         self.began = trio.current_time()
         self.streams = Streams(seed)
-        self.trace = LiveTrace(self.now, **trace_bounds)
+        self.trace = BoundedTrace(self.now, **trace_bounds)
         self.plan: tuple[Fault, ...] = draw_plan(plan, self.streams.fresh("faults"))
         self.network = network
         self.steadiness = SteadyState(self.trace)
@@ -206,7 +206,7 @@ class _Run:
         self.experiment.heal()
 
     def now(self) -> float:
-        """Seconds since the beginning."""
+        """Return the seconds since the start."""
         return trio.current_time() - self.began
 
     async def execute(
@@ -219,7 +219,7 @@ class _Run:
         stop: trio.Event,
         on_phase: Callable[[str], object],
     ) -> LiveOutcome:
-        """Run the scenario and the experiment side by side, then close everything in order."""
+        """Run the scenario beside the experiment, then close everything in order."""
         experiment = self.experiment = Experiment(
             self.world,
             self.steadiness,
@@ -236,7 +236,7 @@ class _Run:
                     await self._attach_network(around, self.network)
                 async with open_runtime(**runtime) as opened:
                     watch = await self._within(opened, experiment, invariants, stop, phases)
-                # What ends in the end has its order, too.
+                # The invariants also hold while the runtime closes.
                 experiment.look_at(watch.check)
                 around.cancel_scope.cancel()
         finally:
@@ -278,7 +278,7 @@ class _Run:
                 beside.cancel_scope.cancel()
         finally:
             self.world.faults.close()
-            # Everything that ends from here on ends because the run is over.
+            # The processes that end after this end because the run is over.
             self.trace.add("phase", {"pid": None, "phase": "closing"})
         return watch
 
@@ -289,7 +289,7 @@ class _Run:
             try:
                 with scope:
                     self.result = await self.scenario(self.world)
-            except Exception as error:  # whatever the scenario raises is what came of the run
+            except Exception as error:  # any exception of the scenario belongs to the outcome
                 self.error = _only(error)
                 name = type(self.error).__name__
                 experiment.problem(f"the scenario raised {name}: {self.error}")
@@ -328,14 +328,14 @@ async def _interrupt_when(stop: trio.Event, experiment: Experiment) -> None:
 
 
 def scenario_name(scenario: LiveScenario) -> str:
-    """`module:function`, with which it can be found again."""
+    """Return the name of a scenario, as `module:function`."""
     module = getattr(scenario, "__module__", "?")
     name = getattr(scenario, "__qualname__", type(scenario).__qualname__)
     return f"{module}:{name}"
 
 
 def _only(error: BaseException) -> BaseException:
-    """What a nursery has wrapped, if it is one thing."""
+    """Return the exception in a group of one."""
     while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
         error = error.exceptions[0]
     return error

@@ -1,1 +1,1 @@
-"""Reports of a run: history, measures, the table and the page."""
+"""Reports of a run: its history, its figures, the table and the page."""

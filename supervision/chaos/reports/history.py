@@ -1,70 +1,74 @@
-"""A trace, put together again: lives of processes, messages and what became of them, faults and what they ended.
+"""The history of a run: its processes, its messages and its faults, put together from a trace.
 
-    history = read_history(lines)
-    history.lives[0].path                 # "/top"
-    history.faults[0].ended               # the lives that ended because of it
+    history = read_history(outcome.trace)
+    history.processes[0].path             # "/top"
+    history.faults[0].ended               # the processes that ended because of this fault
 
-*pure*: nothing but the lines of a trace (see `supervision.recording.trace`), of a simulated run or of a live one.
+*pure*: its only input is the lines of a trace, of a simulated run or of a live one.
 
-Whose fault an end is, is found along the causes in the trace: from the event in which a process ended back to an
-applied fault. A chain does not lead through the start of another process, because a process that was started again
-begins a new life: what it does later is its own doing, unless it ends before it has received anything. An end that no
-chain explains is still the fault's if the fault was done to this very process and the end is not a clean one.
+An end is attributed to a fault along the causes in the trace, from the end of the process back to an applied fault.
+The chain stops at the start of another process: a restarted process acts on its own, unless it ends before it has
+received anything. An end without such a chain is attributed to a fault that was applied to the same process, unless
+the process ended cleanly.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Iterable, Mapping
+from itertools import pairwise
 from typing import Any, TypeAlias
 
+import msgspec
 from attrs import define, field
+
+from supervision.recording.schema import CLEAN_EXITS
 
 __all__ = [
     "Event",
-    "FaultMark",
+    "FaultRecord",
     "History",
     "Key",
-    "Letter",
-    "Life",
+    "MessageRecord",
     "Phase",
-    "is_clean",
-    "kind_of_text",
-    "role_of",
+    "ProcessRecord",
+    "read_history",
 ]
 
 Event: TypeAlias = Mapping[str, Any]
-"""One line of a trace, decoded."""
+"""A decoded line of a trace."""
 
 Key: TypeAlias = tuple[int | str, int]
-"""A process: its node, and its number there."""
+"""A process: the label of its runtime, and its number there."""
 
-_PARTITION = re.compile(r"/\d+(?=/)")
-_EVENT = re.compile(r"\bevent='([^']*)'")
-_INSIDE = re.compile(r"^(?:CallRequest|Cast|Call|Info)\((?:request|message)=(.*)$", re.DOTALL)
+# These faults end a process in a way that looks clean.
+_CLEAN_FAULTS = frozenset(("reset_connection", "half_open", "exit_with", "partition"))
 
 
 @define(eq=False, kw_only=True)
-class Life:
+class ProcessRecord:
     """One process, from its start to its end.
 
     Attributes:
-        key: node and number.
-        path: in the tree; several lives, one after the other or at a time, may have the same.
-        incarnation: how many have had this path before it, and itself.
-        parent: the key of the process that started it; its number is 0 if that is none.
-        born, ended: seconds; `ended` is None for one that lived on when the trace ended.
-        reason: why it ended, as text.
+        key: the label of its runtime, and its number there.
+        host: the name of its node; None outside of nodes.
+        path: its path in the tree. Several processes may have the same path, one after another or at once.
+        role: the path that its replacement has: `/pool/*/Room` for a process that may restart in another partition.
+        incarnation: the number of processes that have had this path, including this one.
+        parent: the key of the process that started it; number 0 if no process did.
+        born, ended: seconds; `ended` is None for a process that outlived the trace.
         born_event, ended_event: the numbers of these events.
-        fault: the fault because of which it ended.
-        crashed: whether it ended by an exception of its own.
-        back: the life that took its place.
-        restarted: whether a supervisor started it in the place of another.
-        has_id: whether a supervisor knows it by an id, which is then the last part of its path.
+        reason: why it ended, as text.
+        exit: its exit class, see `supervision.recording.schema.exit_class`; "node_killed" if its node was killed.
+        fault: the fault that ended it.
+        back: the process that took its place.
+        restarted: True if a supervisor started it in the place of another one.
     """
 
     key: Key
+    host: str | None = None
     path: str
+    role: str
     incarnation: int
     parent: Key
     born: float
@@ -72,37 +76,52 @@ class Life:
     ended: float | None = None
     ended_event: int | None = None
     reason: str | None = None
-    fault: FaultMark | None = None
-    crashed: bool = False
-    back: Life | None = None
+    exit: str | None = None
+    fault: FaultRecord | None = None
+    back: ProcessRecord | None = None
     restarted: bool = False
-    has_id: bool = False
 
     @property
-    def role(self) -> str:
-        """What it was there for: its path. One without an id may as well run in another partition of its pool."""
-        return self.path if self.has_id else role_of(self.path)
+    def crashed(self) -> bool:
+        """True if the process ended by an exception of its own."""
+        return self.exit == "crash"
+
+    @property
+    def killed(self) -> bool:
+        """True if the process was killed."""
+        return self.exit == "killed"
+
+    @property
+    def ended_cleanly(self) -> bool:
+        """True if the process ended normally or by a shutdown."""
+        return self.exit in CLEAN_EXITS
+
+    @property
+    def in_trouble(self) -> bool:
+        """True if the process ended by a fault, a crash or a kill."""
+        return self.fault is not None or self.crashed or self.killed
 
     @property
     def recovered_after(self) -> float | None:
-        """Seconds from its end until another had taken its place; None if none has."""
+        """Seconds from the end of the process to the start of its replacement; None without a replacement."""
         return None if self.back is None or self.ended is None else self.back.born - self.ended
 
 
 @define(eq=False, kw_only=True)
-class FaultMark:
+class FaultRecord:
     """One planned fault.
 
     Attributes:
         event: the number of its event.
-        seconds: when.
-        text: the fault, in words.
-        type: the tag of its class: "kill".
+        seconds: when it was applied.
+        text: the fault in words.
+        type: the tag of its class, such as "kill".
         status: "applied", "masked" or "not_applicable".
-        why: of a status that is not "applied".
-        target: whom it was done to, if that was one process.
-        path: of the target, or where else it was.
-        ended: what ended because of it, in order.
+        why: the reason for any status but "applied".
+        target: the process that it was applied to, if any.
+        path: the path of the target, or the connection or node.
+        ended: the processes that ended because of it, in order.
+        cut_short: True if the process ended while the fault held it up.
     """
 
     event: int
@@ -113,27 +132,29 @@ class FaultMark:
     why: str | None
     target: Key | None
     path: str | None
-    ended: list[Life] = field(factory=list)
+    ended: list[ProcessRecord] = field(factory=list)
+    cut_short: bool = False
 
 
 @define(eq=False, kw_only=True)
-class Letter:
+class MessageRecord:
     """One message.
 
     Attributes:
         event: the number of the event in which it was sent.
-        sent, received: seconds; `received` is None if it never was.
-        sender: the life that has sent it; None if no process has.
-        receiver: whom it was for; None if that had ended before.
-        kind: its kind, see `kind_of_text`.
-        text: what it says.
-        dropped: whether a fault has taken it out of the world.
+        sent, received: seconds; `received` is None for a message that was never received.
+        received_event: the number of the event in which it was received.
+        sender: the process that sent it; None for a task outside of processes.
+        receiver: the process that it was sent to; None if that had ended before.
+        kind: its kind, see `supervision.recording.schema.message_kind`.
+        text: its content.
+        dropped: True if a fault dropped it.
     """
 
     event: int
     sent: float
-    sender: Life | None
-    receiver: Life | None
+    sender: ProcessRecord | None
+    receiver: ProcessRecord | None
     kind: str
     text: str
     received: float | None = None
@@ -143,7 +164,7 @@ class Letter:
 
 @define(kw_only=True)
 class Phase:
-    """A part of an experiment: its name, and when it began and ended, in seconds."""
+    """A phase of an experiment: its name, and the seconds at which it began and ended."""
 
     name: str
     begin: float
@@ -152,55 +173,242 @@ class Phase:
 
 @define(eq=False, kw_only=True)
 class History:
-    """All of a run.
+    """The history of one run.
 
     Attributes:
-        events: by their numbers.
-        lives: in the order of their starts.
-        letters: in the order of their sending.
-        faults: in the order in which they were done.
-        phases: before, during, after; empty if the run has none, as a simulated one.
-        closing: when the ordered end of the run began; ends after that are no news.
-        seconds: of the last event.
+        events: the events, in order.
+        processes: the processes, in the order of their starts.
+        messages: the messages, in the order in which they were sent.
+        faults: the faults, in the order in which they were applied.
+        phases: before, during and after; empty for a simulated run.
+        closing: when the orderly shutdown of the run began. Later ends do not count.
+        seconds: the time of the last event.
     """
 
     events: list[Event]
-    lives: list[Life] = field(factory=list)
-    letters: list[Letter] = field(factory=list)
-    faults: list[FaultMark] = field(factory=list)
+    processes: list[ProcessRecord] = field(factory=list)
+    messages: list[MessageRecord] = field(factory=list)
+    faults: list[FaultRecord] = field(factory=list)
     phases: list[Phase] = field(factory=list)
     closing: float | None = None
     seconds: float = 0.0
 
     def is_closing(self, seconds: float) -> bool:
-        """Whether the run was being closed at that time."""
+        """Return True if the run was shutting down at that time."""
         return self.closing is not None and seconds >= self.closing
 
+    def was_left_unread(self, message: MessageRecord) -> bool:
+        """Return True if a message was still in the mailbox when its receiver ended."""
+        ended = None if message.receiver is None else message.receiver.ended
+        return (
+            message.received is None
+            and not message.dropped
+            and ended is not None
+            and not self.is_closing(ended)
+        )
 
-def is_clean(reason: str | None) -> bool:
-    """Whether a reason, as traces write it, is one of a clean end: normal, shutdown, or a shutdown with a detail."""
-    return reason in {"Reason.NORMAL", "Reason.SHUTDOWN"} or (reason or "").startswith("Shutdown(")
 
+def read_history(lines: Iterable[bytes]) -> History:
+    """Put the history of a run together from the lines of its trace.
 
-def kind_of_text(text: str) -> str:
-    """What kind of message it is, of which a trace has the text: its class, and its event if it has one.
-
-    kind_of_text("Message(join_ref='1', topic='room:lobby', event='say', payload={})")     # "Message say"
+    Args:
+        lines: the lines of `Trace.lines` or from `read_lines`. The numbers may have gaps, because a live trace leaves
+            out messages when it is full.
     """
-    inside = _INSIDE.match(text)
-    if inside is not None:
-        return kind_of_text(inside[1])
-    if text.startswith(("'", '"')):
-        return text[1:40].partition(text[0])[0]
-    if text.startswith("("):
-        return kind_of_text(text[1:])
-    if text.startswith(("b'", 'b"')):
-        return "bytes"
-    name = re.match(r"[A-Za-z_][\w.]*", text)
-    event = _EVENT.search(text)
-    return " ".join([name[0] if name else text[:20], *([event[1]] if event else [])])
+    decode = msgspec.json.Decoder().decode
+    reader = _Reader([decode(line) for line in lines])
+    for event in reader.history.events:
+        reader.take(event)
+    return reader.finish()
 
 
-def role_of(path: str) -> str:
-    """A path without the numbers of partitions: `/pool/1/room` is `/pool/*/room`."""
-    return _PARTITION.sub("/*", path)
+class _Reader:
+    """Reads the events of a trace, once and in order."""
+
+    def __init__(self, events: list[Event]) -> None:
+        self.history = History(events=events)
+        self.living: dict[Key, ProcessRecord] = {}
+        self.known: dict[Key, ProcessRecord] = {}
+        # For each event the applied fault that led to it, and the process that it started.
+        self.fault_of: dict[int, FaultRecord] = {}
+        self.births: dict[int, ProcessRecord] = {}
+        self.applied: dict[Key, FaultRecord] = {}
+        # For each process the last signal that reached it.
+        self.signals: dict[Key, int] = {}
+        # For each role the processes that have no replacement yet.
+        self.missing: dict[str, deque[ProcessRecord]] = {}
+        self.sent: dict[int, MessageRecord] = {}
+        # For each connection, by name, the process that serves it.
+        self.servers: dict[str, Key] = {}
+        self.faults: dict[int, FaultRecord] = {}
+        self.takers = {
+            "spawned": self.spawned,
+            "exited": self.exited,
+            "sent": self.message_sent,
+            "received": self.message_received,
+            "signal": self.signal,
+            "child_restarted": self.child_restarted,
+            "node_killed": self.node_killed,
+            "serves": self.serves,
+            "fault": self.fault,
+            "fault_over": self.fault_over,
+            "phase": self.phase,
+        }
+
+    def take(self, event: Event) -> None:
+        self.history.seconds = max(self.history.seconds, event["t"])
+        self._inherit_fault(event)
+        taker = self.takers.get(event["kind"])
+        if taker is not None:
+            taker(event)
+
+    def finish(self) -> History:
+        phases = self.history.phases
+        for phase, following in pairwise(phases):
+            phase.end = following.begin
+        if phases:
+            closing = self.history.closing
+            phases[-1].end = self.history.seconds if closing is None else closing
+        return self.history
+
+    # Causes
+
+    def _inherit_fault(self, event: Event) -> None:
+        cause: int = event.get("cause", -1)
+        if cause < 0 and event["kind"] == "received" and event.get("via") == "exit":
+            # An Exit message from a living process, such as a supervisor that stops a child: its signal is the cause.
+            cause = self.signals.get(self._key(event), -1)
+        fault = self.fault_of.get(cause)
+        if fault is None:
+            return
+        if cause in self.births and event["kind"] != "exited":
+            return
+        self.fault_of[event["n"]] = fault
+
+    def _key(self, event: Event, name: str = "pid") -> Key:
+        return event.get("node", 0), event.get(name) or 0
+
+    # Processes
+
+    def spawned(self, event: Event) -> None:
+        key = self._key(event)
+        process = ProcessRecord(
+            key=key,
+            host=event.get("host"),
+            path=event["path"],
+            role=event["role"],
+            incarnation=event["inc"],
+            parent=self._key(event, "parent"),
+            born=event["t"],
+            born_event=event["n"],
+        )
+        self.history.processes.append(process)
+        self.living[key] = self.known[key] = self.births[event["n"]] = process
+        missing = self.missing.get(process.role)
+        if missing:
+            missing.popleft().back = process
+
+    def exited(self, event: Event) -> None:
+        process = self.living.pop(self._key(event), None)
+        if process is not None:
+            self._end(process, event, event["reason"], event["exit"])
+
+    def _end(self, process: ProcessRecord, event: Event, reason: str, exit: str) -> None:
+        process.ended, process.ended_event = event["t"], event["n"]
+        process.reason, process.exit = reason, exit
+        if self.history.closing is not None:
+            return
+        fault = self.fault_of.get(event["n"]) or self._applied_to(process)
+        if fault is not None:
+            self.fault_of[event["n"]] = process.fault = fault
+            fault.ended.append(process)
+        if fault is not None or not process.ended_cleanly:
+            self.missing.setdefault(process.role, deque()).append(process)
+
+    def node_killed(self, event: Event) -> None:
+        # Nothing in the node runs any more, so its processes have no events of their own for their ends.
+        host = event["host"]
+        for key in [key for key, process in self.living.items() if process.host == host]:
+            self._end(self.living.pop(key), event, "the node was killed", "node_killed")
+
+    def _applied_to(self, process: ProcessRecord) -> FaultRecord | None:
+        fault = self.applied.get(process.key)
+        if fault is not None and (fault.type in _CLEAN_FAULTS or not process.ended_cleanly):
+            return fault
+        return None
+
+    def child_restarted(self, event: Event) -> None:
+        process = self.known.get(self._key(event, "child"))
+        if process is not None:
+            process.restarted = True
+
+    def signal(self, event: Event) -> None:
+        self.signals[self._key(event, "to")] = event["n"]
+        # The runtime itself asks the top processes to stop when its block is left.
+        asked = self._key(event)[1] == 0 and event["exit"] == "shutdown"
+        if asked and event.get("cause") is None and not event["linked"]:
+            self._close(event["t"])
+
+    def _close(self, seconds: float) -> None:
+        if self.history.closing is None:
+            self.history.closing = seconds
+
+    # Messages
+
+    def message_sent(self, event: Event) -> None:
+        is_from_process = event.get("pid") is not None
+        message = MessageRecord(
+            event=event["n"],
+            sent=event["t"],
+            sender=self.known.get(self._key(event)) if is_from_process else None,
+            receiver=self.living.get(self._key(event, "to")),
+            kind=event["message_kind"],
+            text=event["message"],
+        )
+        self.history.messages.append(message)
+        self.sent[event["n"]] = message
+
+    def message_received(self, event: Event) -> None:
+        message = self.sent.get(event.get("cause", -1))
+        if message is not None:
+            message.received, message.received_event = event["t"], event["n"]
+
+    # The experiment
+
+    def serves(self, event: Event) -> None:
+        self.servers[event["connection"]] = self._key(event)
+
+    def fault(self, event: Event) -> None:
+        target = self.servers.get(event["path"]) if event.get("pid") is None else self._key(event)
+        fault = FaultRecord(
+            event=event["n"],
+            seconds=event["t"],
+            text=event["fault"],
+            type=event["type"],
+            status=event["status"],
+            why=event.get("why"),
+            target=target,
+            path=event.get("path"),
+        )
+        self.history.faults.append(fault)
+        self.faults[fault.event] = fault
+        if fault.status == "applied":
+            self.fault_of[event["n"]] = fault
+            if fault.target is not None:
+                self.applied[fault.target] = fault
+            dropped = self.sent.get(event.get("message", -1))
+            if dropped is not None and fault.type == "drop_message":
+                dropped.dropped = True
+
+    def fault_over(self, event: Event) -> None:
+        # The fault was applied and had no effect.
+        fault = self.faults.get(event["fault_event"])
+        if fault is not None:
+            fault.status, fault.why, fault.cut_short = event["status"], event.get("why"), True
+
+    def phase(self, event: Event) -> None:
+        if event["phase"] == "closing":
+            self._close(event["t"])
+            return
+        begin = event["t"]
+        self.history.phases.append(Phase(name=event["phase"], begin=begin, end=begin))

@@ -1,11 +1,10 @@
-"""What a run has cost: faults, ends, restarts, times to recover, lost messages, blast radius, availability.
+"""The figures of a run: faults, ends, restarts, recovery times, lost messages, blast radius, availability.
 
     measures = measure(read_history(lines))
-    print(measures.recovery.median, "s until what had ended was back")
+    print(measures.recovery.median, "s until an ended process was replaced")
     Path("report.json").write_bytes(measures.to_json())
 
-*pure*, over the history of a trace, whether the run was a simulated or a live one. docs/reference/chaos.md says what
-each figure means and how it is counted.
+*pure*: the only input is the history of a simulated or a live run. docs/reference/live-chaos.md defines each figure.
 """
 
 from __future__ import annotations
@@ -14,16 +13,12 @@ from collections import Counter
 from collections.abc import Iterable
 
 import msgspec
+from attrs import define
 
-from supervision.chaos.reports.history import FaultMark, History, Letter, Life, kind_of_text
-from supervision.chaos.reports.steadiness import (
-    Broken,
-    SteadyMeasure,
-    broken_invariants,
-    steadiness,
-)
+from supervision.chaos.reports.history import FaultRecord, History, ProcessRecord
 
 __all__ = [
+    "Broken",
     "Bucket",
     "FaultMeasure",
     "Measures",
@@ -32,6 +27,7 @@ __all__ = [
     "PhaseMeasure",
     "ProcessMeasures",
     "RecoveryMeasures",
+    "SteadyMeasure",
     "measure",
     "percentile",
 ]
@@ -42,7 +38,7 @@ _HOLDING = frozenset(("hang", "slow", "swallow_cancellation"))
 
 
 class PhaseMeasure(msgspec.Struct, frozen=True, kw_only=True):
-    """A phase of the experiment, with when it began and ended."""
+    """A phase of the experiment, with its start and its end."""
 
     name: str
     begin: float
@@ -50,11 +46,11 @@ class PhaseMeasure(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class FaultMeasure(msgspec.Struct, frozen=True, kw_only=True):
-    """One planned fault and what came of it.
+    """One planned fault and its effects.
 
-    `took_along` has the paths of the other processes that ended because of it: its blast radius. `target_back` is how
-    long it took until the first that ended was back, `all_back` until all were; None if nothing ended, or not all
-    came back.
+    `took_along` has the paths of the other processes that ended because of it: its blast radius. `target_back` is the
+    time until the first ended process was replaced, and `all_back` the time until all were. They are None if nothing
+    ended, or if a process was not replaced.
     """
 
     seconds: float
@@ -73,9 +69,9 @@ class FaultMeasure(msgspec.Struct, frozen=True, kw_only=True):
 class ProcessMeasures(msgspec.Struct, frozen=True, kw_only=True):
     """Processes that started and ended before the run was closed.
 
-    `ended_by_faults` are those whose end goes back to a fault; `crashed` ended by an exception, `killed` by a kill,
-    whether or not a fault was behind it; `troubled` crashed or were killed without one. `restarted` counts restarts by
-    supervisors, `gave_up` supervisors that reached their limit.
+    A fault caused the end of the `ended_by_faults`. `crashed` ended by an exception and `killed` by a kill, with or
+    without a fault. `troubled` crashed or were killed without a fault. `restarted` counts restarts by supervisors, and
+    `gave_up` counts supervisors that reached their limit.
     """
 
     started: int
@@ -91,14 +87,14 @@ class ProcessMeasures(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Bucket(msgspec.Struct, frozen=True, kw_only=True):
-    """How many took at most `up_to` seconds (None: any time) and more than the bucket before."""
+    """The number of times that took at most `up_to` seconds (None: any time) and more than the bucket before."""
 
     up_to: float | None
     count: int
 
 
 class RecoveryMeasures(msgspec.Struct, frozen=True, kw_only=True):
-    """Seconds from an end, by a fault or a crash, to the start of the process that took its place."""
+    """Seconds from the end of a process by a fault, a crash or a kill to the start of its replacement."""
 
     count: int
     not_back: int
@@ -111,9 +107,9 @@ class RecoveryMeasures(msgspec.Struct, frozen=True, kw_only=True):
 class MessageMeasures(msgspec.Struct, frozen=True, kw_only=True):
     """Messages between processes.
 
-    Lost are: those `to_the_dead`, sent to a process that had ended; `in_mailboxes` of processes when these ended;
-    `in_hand`, being handled by a process that crashed of them or over them; and `dropped` by a fault. `by_kind` has
-    the lost ones by their kinds. `omitted` were not recorded, since the trace was full.
+    Messages are lost in four ways. `to_the_dead` were sent to a process that had ended. `in_mailboxes` were unread when
+    their process ended. `in_hand` were being handled when their process ended. A fault dropped the `dropped`. `by_kind`
+    counts the lost messages by kind. `omitted` messages were not recorded, because the trace was full.
     """
 
     sent: int
@@ -128,9 +124,9 @@ class MessageMeasures(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PathMeasure(msgspec.Struct, frozen=True, kw_only=True):
-    """A place in the tree that had trouble: how often a process ended there, and how long it was missing.
+    """A path at which processes ended by faults, crashes or kills, and how long they were missing.
 
-    The partitions of a pool are one place, written as `*`.
+    The partitions of a pool share one path, with `*` for their number.
     """
 
     path: str
@@ -142,8 +138,34 @@ class PathMeasure(msgspec.Struct, frozen=True, kw_only=True):
     missing_seconds: float
 
 
+class SteadyMeasure(msgspec.Struct, frozen=True, kw_only=True):
+    """One steady-state check, and the share of the time for which it held.
+
+    `availability` is the share of the time since it first held, and `availability_during` the share of the phase with
+    the faults. `outages` counts how often it stopped holding. `outage_seconds` is the total time of the outages,
+    `longest_outage` the longest. `problem` is its last problem. `holds_at_end` is True if it held when the run closed.
+    """
+
+    name: str
+    availability: float
+    availability_during: float | None
+    outages: int
+    outage_seconds: float
+    longest_outage: float
+    holds_at_end: bool
+    problem: str | None
+
+
+class Broken(msgspec.Struct, frozen=True, kw_only=True):
+    """An invariant that was violated."""
+
+    name: str
+    seconds: float
+    problem: str
+
+
 class Measures(msgspec.Struct, frozen=True, kw_only=True):
-    """All figures of one run. `problems` is empty if it went well: one sentence for each thing that did not."""
+    """All figures of one run. `problems` has one sentence for each problem, and is empty if the run went well."""
 
     format: int
     seconds: float
@@ -163,18 +185,22 @@ class Measures(msgspec.Struct, frozen=True, kw_only=True):
     problems: list[str]
 
     def to_json(self) -> bytes:
-        """The figures as a JSON object, one field for each attribute."""
+        """Return the figures as a JSON object with one field for each attribute."""
         return msgspec.json.format(msgspec.json.encode(self), indent=2)
 
 
 def measure(history: History) -> Measures:
-    """Count.
+    """Compute the figures of a run.
 
     Args:
-        history: of the run; from `read_history`.
+        history: the history of the run, from `read_history`.
     """
-    lives = [life for life in history.lives if not history.is_closing(life.born)]
-    ends = [life for life in lives if life.ended is not None and not history.is_closing(life.ended)]
+    processes = [process for process in history.processes if not history.is_closing(process.born)]
+    ends = [
+        process
+        for process in processes
+        if process.ended is not None and not history.is_closing(process.ended)
+    ]
     faults = [_fault(mark, history) for mark in history.faults]
     status = Counter(fault.status for fault in faults)
     blasts = [float(len(fault.took_along)) for fault in faults if fault.ended]
@@ -188,8 +214,8 @@ def measure(history: History) -> Measures:
         applied=status["applied"],
         masked=status["masked"],
         not_applicable=status["not_applicable"],
-        processes=_processes(history, lives, ends),
-        recovery=_recovery([life for life in ends if _is_trouble(life)]),
+        processes=_processes(history, processes, ends),
+        recovery=_recovery([process for process in ends if process.in_trouble]),
         messages=_messages(history, ends),
         blast_median=percentile(blasts, 0.5),
         blast_largest=int(max(blasts, default=0)),
@@ -201,13 +227,13 @@ def measure(history: History) -> Measures:
 
 
 def percentile(values: Iterable[float], share: float) -> float | None:
-    """The smallest of the values that at least that share of them does not exceed; None of none.
+    """Return the smallest value that at least this share of the values does not exceed; None without values.
 
         percentile([1, 2, 3, 4], 0.5)      # 2
 
     Args:
-        values: in any order.
-        share: 0.5 for the median.
+        values: the values, in any order.
+        share: the share, such as 0.5 for the median.
     """
     ordered = sorted(values)
     if not ordered:
@@ -216,18 +242,14 @@ def percentile(values: Iterable[float], share: float) -> float | None:
     return ordered[max(position, 1) - 1]
 
 
-def _is_trouble(life: Life) -> bool:
-    return life.fault is not None or life.crashed or life.reason == "Reason.KILLED"
-
-
-def _fault(mark: FaultMark, history: History) -> FaultMeasure:
+def _fault(mark: FaultRecord, history: History) -> FaultMeasure:
     first = mark.ended[0] if mark.ended else None
     times = [
-        life.back.born - life.ended
-        for life in mark.ended
-        if life.back is not None and life.ended is not None
+        process.back.born - process.ended
+        for process in mark.ended
+        if process.back is not None and process.ended is not None
     ]
-    others = [life.path for life in mark.ended if life is not first]
+    others = [process.path for process in mark.ended if process is not first]
     return FaultMeasure(
         seconds=mark.seconds,
         fault=mark.text,
@@ -243,15 +265,17 @@ def _fault(mark: FaultMark, history: History) -> FaultMeasure:
     )
 
 
-def _processes(history: History, lives: list[Life], ends: list[Life]) -> ProcessMeasures:
+def _processes(
+    history: History, processes: list[ProcessRecord], ends: list[ProcessRecord]
+) -> ProcessMeasures:
     kinds = Counter(e["kind"] for e in history.events if not history.is_closing(e["t"]))
     return ProcessMeasures(
-        started=len(lives),
+        started=len(processes),
         ended=len(ends),
-        ended_by_faults=sum(life.fault is not None for life in ends),
-        crashed=sum(life.crashed for life in ends),
-        killed=sum(life.reason == "Reason.KILLED" for life in ends),
-        troubled=sum(life.fault is None and _is_trouble(life) for life in ends),
+        ended_by_faults=sum(process.fault is not None for process in ends),
+        crashed=sum(process.crashed for process in ends),
+        killed=sum(process.killed for process in ends),
+        troubled=sum(process.fault is None and process.in_trouble for process in ends),
         restarted=kinds["child_restarted"],
         failed_starts=kinds["child_start_failed"],
         gave_up=kinds["gave_up"],
@@ -259,7 +283,7 @@ def _processes(history: History, lives: list[Life], ends: list[Life]) -> Process
     )
 
 
-def _recovery(troubles: list[Life]) -> RecoveryMeasures:
+def _recovery(troubles: list[ProcessRecord]) -> RecoveryMeasures:
     times = _times(troubles)
     bounds = (*_BOUNDS, None)
     counts = [0] * len(bounds)
@@ -275,27 +299,24 @@ def _recovery(troubles: list[Life]) -> RecoveryMeasures:
     )
 
 
-def _times(lives: list[Life]) -> list[float]:
-    return [after for life in lives if (after := life.recovered_after) is not None]
+def _times(processes: list[ProcessRecord]) -> list[float]:
+    return [after for process in processes if (after := process.recovered_after) is not None]
 
 
-def _messages(history: History, ends: list[Life]) -> MessageMeasures:
+def _messages(history: History, ends: list[ProcessRecord]) -> MessageMeasures:
     dead = [
-        kind_of_text(event["message"])
+        event["message_kind"]
         for event in history.events
         if event["kind"] == "dead_letter" and not history.is_closing(event["t"])
     ]
-    unread = [
-        letter.kind
-        for letter in history.letters
-        if letter.received is None and not letter.dropped and _ended_unread(letter, history)
-    ]
+    messages = history.messages
+    unread = [each.kind for each in messages if history.was_left_unread(each)]
     in_hand = _in_hand(history, ends)
-    dropped = [letter.kind for letter in history.letters if letter.dropped]
+    dropped = [each.kind for each in messages if each.dropped]
     kinds = Counter([*dead, *unread, *in_hand, *dropped])
     return MessageMeasures(
-        sent=len(history.letters),
-        received=sum(letter.received is not None for letter in history.letters),
+        sent=len(messages),
+        received=sum(each.received is not None for each in messages),
         lost=kinds.total(),
         to_the_dead=len(dead),
         in_mailboxes=len(unread),
@@ -306,60 +327,56 @@ def _messages(history: History, ends: list[Life]) -> MessageMeasures:
     )
 
 
-def _ended_unread(letter: Letter, history: History) -> bool:
-    receiver = letter.receiver
-    return (
-        receiver is not None
-        and receiver.ended is not None
-        and not history.is_closing(receiver.ended)
-    )
+def _in_hand(history: History, ends: list[ProcessRecord]) -> list[str]:
+    """Return the kinds of the messages that processes were handling when they ended.
 
-
-def _in_hand(history: History, ends: list[Life]) -> list[str]:
-    """Messages that a process was handling when it ended: those that led to its crash, or that a fault held up."""
+    The process crashed because of the message, or a fault held up the callback that handled it.
+    """
     events = {event["n"]: event for event in history.events}
-    letters = {letter.received_event: letter for letter in history.letters}
-    cut_short = {(e["pid"], e["fault"]) for e in history.events if e["kind"] == "fault_over"}
+    received = {message.received_event: message for message in history.messages}
+    faults = {fault.event: fault for fault in history.faults}
     kinds = []
-    for life in ends:
-        if life.ended_event is None:
+    for process in ends:
+        if process.ended_event is None:
             continue
-        handling = life.crashed
-        event = events.get(events[life.ended_event].get("cause", -1))
+        handling = process.crashed
+        event = events.get(events[process.ended_event].get("cause", -1))
         while event is not None and event["kind"] in {"exited", "fault", "fault_over", "signal"}:
-            if event.get("type") in _HOLDING:
-                is_hung = event["type"] == "hang"
-                handling = handling or is_hung or (event["pid"], event["fault"]) in cut_short
+            fault = faults.get(event["n"])
+            if fault is not None and fault.type in _HOLDING:
+                handling = handling or fault.type == "hang" or fault.cut_short
             event = events.get(event.get("cause", -1))
-        if event is not None and event["kind"] == "received" and event["pid"] == life.key[1]:
-            letter = letters.get(event["n"])
-            if handling and letter is not None:
-                kinds.append(letter.kind)
+        if event is not None and event["kind"] == "received" and event["pid"] == process.key[1]:
+            message = received.get(event["n"])
+            if handling and message is not None:
+                kinds.append(message.kind)
     return kinds
 
 
-def _paths(ends: list[Life]) -> list[PathMeasure]:
-    troubles: dict[str, list[Life]] = {}
-    for life in ends:
-        if _is_trouble(life):
-            troubles.setdefault(life.role, []).append(life)
+def _paths(ends: list[ProcessRecord]) -> list[PathMeasure]:
+    troubles: dict[str, list[ProcessRecord]] = {}
+    for process in ends:
+        if process.in_trouble:
+            troubles.setdefault(process.role, []).append(process)
     found = [
         PathMeasure(
             path=path,
-            ended=len(lives),
-            ended_by_faults=sum(life.fault is not None for life in lives),
-            median_back=percentile(_times(lives), 0.5),
-            longest_back=max(_times(lives), default=None),
-            restarted=sum(life.back is not None and life.back.restarted for life in lives),
-            missing_seconds=sum(life.recovered_after or 0.0 for life in lives),
+            ended=len(processes),
+            ended_by_faults=sum(process.fault is not None for process in processes),
+            median_back=percentile(_times(processes), 0.5),
+            longest_back=max(_times(processes), default=None),
+            restarted=sum(
+                process.back is not None and process.back.restarted for process in processes
+            ),
+            missing_seconds=sum(process.recovered_after or 0.0 for process in processes),
         )
-        for path, lives in troubles.items()
+        for path, processes in troubles.items()
     ]
     return sorted(found, key=lambda measure: (-measure.ended, measure.path))[:_MANY]
 
 
 def _problems(history: History, steady: list[SteadyMeasure], broken: list[Broken]) -> list[str]:
-    # A live run says itself whether the steady state came back, and how long it had.
+    # A live run reports itself if the steady state did not come back.
     problems = [
         f"the steady state {each.name!r} did not hold at the end: {each.problem}"
         for each in steady
@@ -371,3 +388,73 @@ def _problems(history: History, steady: list[SteadyMeasure], broken: list[Broken
     ]
     problems += [event["problem"] for event in history.events if event["kind"] == "problem"]
     return list(dict.fromkeys(problems))
+
+
+# The steady state
+
+
+@define
+class _Span:
+    """A span of time in which the result of a check did not change."""
+
+    begin: float
+    end: float
+    holds: bool
+    problem: str | None
+
+    def overlap(self, begin: float, end: float) -> float:
+        return max(0.0, min(self.end, end) - max(self.begin, begin))
+
+
+def steadiness(history: History) -> list[SteadyMeasure]:
+    """Compute the availability of each steady-state check."""
+    end = history.seconds if history.closing is None else history.closing
+    spans: dict[str, list[_Span]] = {}
+    for event in history.events:
+        if event["kind"] != "steady" or event["t"] > end:
+            continue
+        of_check = spans.setdefault(event["name"], [])
+        if of_check:
+            of_check[-1].end = event["t"]
+        of_check.append(_Span(event["t"], end, event["holds"], event.get("problem")))
+    during = next((phase for phase in history.phases if phase.name == "during"), None)
+    return [
+        _measure(name, of_check, None if during is None else (during.begin, during.end))
+        for name, of_check in spans.items()
+    ]
+
+
+def _measure(name: str, spans: list[_Span], during: tuple[float, float] | None) -> SteadyMeasure:
+    # The time before a check holds for the first time is the start of the system, not an outage.
+    first = next((number for number, span in enumerate(spans) if span.holds), None)
+    counted = spans if first is None else spans[first:]
+    outages = [span for span in counted if not span.holds]
+    lengths = [span.end - span.begin for span in outages]
+    problems = [span.problem for span in counted if span.problem is not None]
+    return SteadyMeasure(
+        name=name,
+        availability=_share(counted, counted[0].begin, counted[-1].end),
+        availability_during=None if during is None else _share(counted, *during),
+        outages=len(outages),
+        outage_seconds=sum(lengths),
+        longest_outage=max(lengths, default=0.0),
+        holds_at_end=counted[-1].holds,
+        problem=problems[-1] if problems else None,
+    )
+
+
+def _share(spans: list[_Span], begin: float, end: float) -> float:
+    known = sum(span.overlap(begin, end) for span in spans)
+    held = sum(span.overlap(begin, end) for span in spans if span.holds)
+    if known == 0.0:
+        return 1.0 if spans[-1].holds else 0.0
+    return held / known
+
+
+def broken_invariants(history: History) -> list[Broken]:
+    """Return the violated invariants, in order."""
+    return [
+        Broken(name=event["name"], seconds=event["t"], problem=event["problem"])
+        for event in history.events
+        if event["kind"] == "invariant"
+    ]

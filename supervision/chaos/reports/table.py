@@ -1,4 +1,4 @@
-"""The report of a run for a terminal."""
+"""The report of a run on a terminal."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from supervision.chaos.reports.measures import FaultMeasure, Measures, RecoveryM
 
 __all__ = ["print_report"]
 
-_UNASKED = "nothing went wrong, but nobody has said with world.steady what is right"
+_UNASKED = "no problem was found, but the scenario has no steady state to check; describe it with world.steady"
 _BAR = 24
 _ROWS = 40
 _NAMED = 5
 
 
 def print_report(outcome: LiveOutcome, console: Console) -> None:
-    """Print the figures of a run, its faults, and what went wrong.
+    """Print the faults, the figures and the problems of a run.
 
     Args:
-        outcome: of the run.
-        console: where to.
+        outcome: the outcome of the run.
+        console: the terminal.
     """
     measures = outcome.measures
     console.print(_faults(measures))
@@ -34,7 +34,7 @@ def print_report(outcome: LiveOutcome, console: Console) -> None:
         console.print(Text(f"✗ {problem}", style="bold red"), soft_wrap=True)
     held = "the steady state came back" if measures.steady else _UNASKED
     what = "failed" if outcome.failed else held
-    early = " It was ended early." if outcome.interrupted else ""
+    early = " The run was ended early." if outcome.interrupted else ""
     console.print(
         Text(
             f"{outcome.scenario}, seed {outcome.seed}: {what}.{early}",
@@ -52,7 +52,7 @@ def _faults(measures: Measures) -> Table:
     table.add_column("took along", justify="right")
     table.add_column("all back after", justify="right")
     happened = [fault for fault in measures.faults if fault.status != "not_applicable"]
-    # In a table that is cut, those that took most along are what to look at.
+    # If there are too many rows, show the faults with the largest blast radius.
     shown = sorted(happened, key=lambda fault: -len(fault.took_along))[:_ROWS]
     for fault in sorted(shown, key=lambda fault: fault.seconds):
         table.add_row(*_row(fault), style="" if fault.status == "applied" else "dim")
@@ -62,7 +62,7 @@ def _faults(measures: Measures) -> Table:
 
 
 def _not_done(measures: Measures) -> list[str]:
-    """The faults that were not done, by the reason."""
+    """Return one line for each reason for which faults were not applied."""
     by_reason: dict[str, list[str]] = {}
     for fault in measures.faults:
         if fault.status == "not_applicable":
@@ -71,18 +71,18 @@ def _not_done(measures: Measures) -> list[str]:
     for why, faults in sorted(by_reason.items(), key=lambda entry: -len(entry[1])):
         more = len(faults) - _NAMED
         named = "; ".join(faults[:_NAMED]) + (f"; and {more} more" if more > 0 else "")
-        lines.append(f"{len(faults)} not done ({why}): {named}")
+        lines.append(f"{len(faults)} not applied ({why}): {named}")
     return lines
 
 
 def _row(fault: FaultMeasure) -> tuple[Text, ...]:
-    # The end of a path says most; all of it is in the other reports.
+    # The end of a path says most. The other reports have all of it.
     where = "/".join((fault.path or "").split("/")[-2:])
     if fault.status != "applied":
         where += f" ({fault.status}: {fault.why})"
     back = "" if not fault.ended else _length(fault.all_back)
     along = str(len(fault.took_along)) if fault.took_along else ""
-    # As Text, since a path or a reason may have brackets, which are markup otherwise.
+    # As Text, because brackets in a path or a reason would be markup.
     words = (f"{fault.seconds:.2f} s", fault.type.replace("_", " "), where, along, back)
     return tuple(map(Text, words))
 
@@ -156,7 +156,7 @@ def _histogram(recovery: RecoveryMeasures) -> Table:
 
 
 def _length(seconds: float | None) -> str:
-    """A length of time in as few characters as tell it."""
+    """Return a duration as short text."""
     if seconds is None:
         return "never"
     if seconds < 1.0:

@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from attrs import field, frozen
 
-from supervision.chaos.faults.plan import Plan
-from supervision.chaos.reports.history_reader import read_history
+from supervision.chaos.faults.plan import FaultPlan
+from supervision.chaos.reports.history import read_history
 from supervision.chaos.reports.measures import measure
 from supervision.simulation.comparing.statistics import Paired, paired
 from supervision.simulation.comparing.svg import Panel, draw
@@ -195,7 +195,7 @@ class _Plan:
     def run(self, seed: int) -> dict[str, Figures]:
         """Run one seed under each policy."""
         found: dict[str, Figures] = {}
-        faults: Plan = None
+        faults: FaultPlan = None
         for name, policy in self.policies.items():
             outcome = simulate(
                 self.scenario,

@@ -16,8 +16,8 @@ from typing import Any
 import msgspec
 from attrs import evolve, field, frozen
 
-from supervision.chaos.errors import InertPlan
-from supervision.chaos.faults.plan import Plan
+from supervision.chaos.faults.plan import FaultPlan
+from supervision.chaos.faults.report import InertPlan
 from supervision.recording.entropy import derive
 from supervision.simulation.errors import Diverged, RunFileError
 from supervision.simulation.knobs import Knobs
@@ -90,7 +90,7 @@ def sweep(
     knobs: Knobs | None = None,
     swarm: bool = True,
     params: Mapping[str, Any] | None = None,
-    faults: Plan = None,
+    faults: FaultPlan = None,
     check: float = 0.01,
     limit: float = 60.0,
     renew: int = 200,
@@ -168,7 +168,7 @@ class _Plan:
     knobs: Knobs | None
     swarm: bool
     params: dict[str, Any]
-    faults: Plan
+    faults: FaultPlan
     check: float
     measure: Measure | None
 

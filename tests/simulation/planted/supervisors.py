@@ -19,7 +19,7 @@ from supervision._core.base import SupervisorBase
 from supervision._core.children import Failed
 from supervision._core.children import start as start_child
 from supervision._core.fixed import Tree
-from supervision.chaos.faults.kinds import Crash, Fault, Kill, Slow
+from supervision.chaos.faults.kinds import Fault, Kill, Raise, Slow
 from supervision.chaos.faults.moments import At, On
 from supervision.chaos.faults.plan import Storm
 from supervision.child_spec import ChildSpec
@@ -29,6 +29,7 @@ from supervision.simulation.scenario import scenario
 from supervision.simulation.world.world import World
 from supervision.strategy import RestartPlan
 from supervision.supervisor import Supervisor
+from tests.simulation.invariants.supervision_order import CHECKED
 from tests.simulation.planted.ground import busy, grow, worker
 from tests.simulation.planted.planting import Planted, planted
 
@@ -48,7 +49,7 @@ def _backwards(children: Any, pivot: int, strategy: Any) -> RestartPlan[Any]:
     return plan
 
 
-@scenario(faults=Storm(WORKERS, count=8, within=8.0))
+@scenario(faults=Storm(WORKERS, count=8, within=8.0), invariants=CHECKED)
 async def rest_for_one_in_the_wrong_order(world: World) -> None:
     with planted((_tree, "plan_restart", _backwards)):
         await grow(*map(worker, THREE), strategy="rest_for_one")
@@ -64,7 +65,7 @@ def _everybody(children: Any, pivot: int, strategy: Any) -> RestartPlan[Any]:
     )
 
 
-@scenario(faults=Storm(WORKERS, count=8, within=8.0))
+@scenario(faults=Storm(WORKERS, count=8, within=8.0), invariants=CHECKED)
 async def rest_for_one_takes_everybody(world: World) -> None:
     with planted((_tree, "plan_restart", _everybody)):
         await grow(*map(worker, THREE), strategy="rest_for_one")
@@ -79,7 +80,7 @@ def _never_pruned(self: RestartIntensity, now: float) -> bool:
     return len(self._attempts) <= self.max_restarts
 
 
-@scenario(faults=Storm(WORKERS, count=8, within=30.0))
+@scenario(faults=Storm(WORKERS, count=8, within=30.0), invariants=CHECKED)
 async def a_window_that_is_never_pruned(world: World) -> None:
     with planted((RestartIntensity, "admit", _never_pruned)):
         await grow(*map(worker, THREE), max_restarts=2, max_seconds=2.0)
@@ -93,7 +94,7 @@ def _one_too_many(self: RestartIntensity, now: float) -> bool:
     return len(self._attempts) <= self.max_restarts + 1
 
 
-@scenario(faults=Storm(WORKERS, count=8, within=20.0))
+@scenario(faults=Storm(WORKERS, count=8, within=20.0), invariants=CHECKED)
 async def an_intensity_that_is_off_by_one(world: World) -> None:
     with planted((RestartIntensity, "admit", _one_too_many)):
         await grow(*map(worker, THREE), max_restarts=2, max_seconds=4.0)
@@ -108,7 +109,7 @@ async def _in_start_order(self: Tree) -> None:
         await self._stop(child)
 
 
-@scenario(faults=Storm(WORKERS, count=8, within=20.0))
+@scenario(faults=Storm(WORKERS, count=8, within=20.0), invariants=CHECKED)
 async def shutdown_in_start_order(world: World) -> None:
     with planted((Tree, "stop_all", _in_start_order)):
         await grow(*map(worker, THREE), max_restarts=1, max_seconds=4.0)
@@ -120,7 +121,7 @@ async def _terminate_unless_it_gave_up(self: Supervisor, reason: ExitReason) -> 
         await self.state.stop_all()
 
 
-@scenario(faults=Storm(WORKERS, count=8, within=20.0))
+@scenario(faults=Storm(WORKERS, count=8, within=20.0), invariants=CHECKED)
 async def a_terminate_that_is_skipped(world: World) -> None:
     with planted((SupervisorBase, "terminate", _terminate_unless_it_gave_up)):
         await grow(*map(worker, THREE), max_restarts=1, max_seconds=4.0)
@@ -157,7 +158,7 @@ def _kills_and_slow_starts(random: Random) -> list[Fault]:
     ]
 
 
-@scenario(faults=_kills_and_slow_starts)
+@scenario(faults=_kills_and_slow_starts, invariants=CHECKED)
 async def a_child_that_is_started_twice(world: World) -> None:
     with planted((_children, "start", _impatient)):
         await grow(*(worker(name, named=False) for name in THREE))
@@ -170,7 +171,9 @@ def _clean_ends_are_crashes(restart: Any, reason: ExitReason) -> strategies.Fate
     return strategies.fate(restart, reason)
 
 
-@scenario(faults=Storm(["/top/visitor"], count=4, within=8.0, kinds=("fill_mailbox",)))
+@scenario(
+    faults=Storm(["/top/visitor"], count=4, within=8.0, kinds=("fill_mailbox",)), invariants=CHECKED
+)
 async def a_clean_end_that_counts_as_a_crash(world: World) -> None:
     with planted((_tree, "fate", _clean_ends_are_crashes)):
         visitor = process_spec(_leave_when_full, id="visitor", restart="transient")
@@ -195,11 +198,11 @@ def _kills_and_failed_starts(random: Random) -> list[Fault]:
     ]
     return [
         *plan,
-        *(Crash(target="/top/b", when=On("init", nth=random.randint(4, 9))) for _ in range(3)),
+        *(Raise(target="/top/b", when=On("init", nth=random.randint(4, 9))) for _ in range(3)),
     ]
 
 
-@scenario(faults=_kills_and_failed_starts)
+@scenario(faults=_kills_and_failed_starts, invariants=CHECKED)
 async def a_retry_of_a_child_that_was_stopped(world: World) -> None:
     """Somebody stops a child between its restart that failed and the next."""
     chance = world.random("managers")

@@ -1,7 +1,6 @@
 """One fault of each kind, for tests that go through all of them."""
 
 from supervision.chaos.faults.kinds import (
-    Crash,
     DelayMessage,
     DropMessage,
     DuplicateMessage,
@@ -14,6 +13,7 @@ from supervision.chaos.faults.kinds import (
     Kill,
     KillNode,
     Partition,
+    Raise,
     ReorderMessage,
     ResetConnection,
     SkewClock,
@@ -29,7 +29,7 @@ STORE = "/top/store"
 STORIES: dict[str, Fault] = {
     "kill /top/store at 0.5 s": Kill(target=STORE, when=At(0.5)),
     "end /top/store with 'bored' at 1 s": ExitWith(target=STORE, reason="bored", when=At(1)),
-    "crash /top/store before its 3rd handle_call of join": Crash(
+    "crash /top/store before its 3rd handle_call of join": Raise(
         target=STORE, when=On("handle_call", nth=3, kind="join")
     ),
     "hang /top/store before its first init as incarnation 2": Hang(

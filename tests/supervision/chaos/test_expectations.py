@@ -10,13 +10,15 @@ from supervision.simulation.simulate import simulate
 from supervision.simulation.world.world import World
 
 
-async def test_what_holds_at_once_is_returned_without_a_wait(autojump_clock: object) -> None:
+async def test_a_condition_that_holds_at_once_returns_without_a_wait(
+    autojump_clock: object,
+) -> None:
     expectations = Expectations(every=1.0)
     assert await expectations.eventually("a value", lambda: [7], within=0) == [7]
     assert trio.current_time() == 0
 
 
-async def test_a_condition_is_looked_at_again_and_again(autojump_clock: object) -> None:
+async def test_a_condition_is_checked_at_intervals(autojump_clock: object) -> None:
     expectations = Expectations(every=0.5)
     assert await expectations.eventually("late", lambda: trio.current_time() >= 3.2, within=5)
     assert trio.current_time() == 3.5
@@ -30,13 +32,15 @@ async def test_a_condition_may_be_async(autojump_clock: object) -> None:
     assert await Expectations().eventually("late", late, within=5) > 1
 
 
-async def test_what_does_not_come_is_said_with_what_was_seen_last(autojump_clock: object) -> None:
+async def test_a_condition_that_does_not_hold_in_time_reports_its_last_value(
+    autojump_clock: object,
+) -> None:
     with pytest.raises(NotReached) as caught:
         await Expectations(every=1.0).eventually("all are here", list[int], within=4)
     error = caught.value
     assert (error.name, error.within, error.seconds, error.last) == ("all are here", 4, 4, "[]")
     assert str(error) == (
-        "'all are here' did not come about within 4 s, by 4 s; its condition was [] at last"
+        "'all are here' did not become true within 4 s, by 4 s; its condition last returned []"
     )
     assert identify(error) == "eventually all are here"
 
@@ -68,7 +72,7 @@ def test_sometimes_is_true_once_it_ever_was() -> None:
     assert expectations.seen == {"never": False, "once": True, "here": True}
 
 
-def test_the_first_invariant_that_does_not_hold_is_the_one_that_is_told() -> None:
+def test_the_first_violated_invariant_is_reported() -> None:
     expectations = Expectations(now=lambda: 3.0)
     wrong: list[str] = []
     expectations.invariant("right", lambda: None)
@@ -83,7 +87,7 @@ def test_the_first_invariant_that_does_not_hold_is_the_one_that_is_told() -> Non
         expectations.check([], "no")
 
 
-def test_in_a_simulation_a_condition_is_seen_between_two_rounds() -> None:
+def test_a_simulation_checks_a_condition_between_two_rounds() -> None:
     """What holds for one round of the scheduler alone is seen, which no polling would."""
     seen: list[float] = []
 
@@ -107,7 +111,7 @@ def test_in_a_simulation_a_condition_is_seen_between_two_rounds() -> None:
     assert outcome.sometimes == {"it was dark": True}
 
 
-def test_in_a_simulation_what_a_condition_raises_is_raised_where_it_is_waited_for() -> None:
+def test_a_simulation_raises_the_error_of_a_condition_where_it_is_awaited() -> None:
     async def scenario(world: World) -> None:
         def holds() -> bool:
             if world.seconds > 1:
@@ -130,7 +134,7 @@ def test_in_a_simulation_what_a_condition_raises_is_raised_where_it_is_waited_fo
     simulate(with_ticks, seed=1).check()
 
 
-def test_in_a_simulation_the_time_is_up_also_when_nothing_happens() -> None:
+def test_a_condition_times_out_in_a_simulation_without_events() -> None:
     async def scenario(world: World) -> None:
         await world.eventually("the end of days", lambda: 0, within=7)
 

@@ -7,7 +7,7 @@ from tests.architecture.facades import facade_problems
 from tests.architecture.sources import ROOT, report, source
 
 
-def test_the_facade_of_chaos_holds_names_and_nothing_else() -> None:
+def test_the_facade_of_chaos_has_only_names() -> None:
     path = "supervision/chaos/__init__.py"
     report(facade_problems(source(path, (ROOT / path).read_text())))
 

@@ -7,7 +7,6 @@ import pytest
 
 from actors import KILLED, SHUTDOWN, CallTimeout, ServerExit
 from supervision.chaos.faults.kinds import (
-    Crash,
     DelayMessage,
     DropMessage,
     DuplicateMessage,
@@ -15,7 +14,9 @@ from supervision.chaos.faults.kinds import (
     Fault,
     FillMailbox,
     Hang,
+    Junk,
     Kill,
+    Raise,
     ReorderMessage,
     SkewClock,
     Slow,
@@ -23,7 +24,6 @@ from supervision.chaos.faults.kinds import (
     SwallowCancellation,
 )
 from supervision.chaos.faults.moments import At, On
-from supervision.chaos.injection.junk import Junk
 from tests.supervision.chaos.stage import Seen, is_injected, live, simulated
 
 STORE, EAR = "/top/store", "/top/ear"
@@ -218,22 +218,22 @@ APPLIED: dict[str, tuple[Sequence[Fault], Callable[[Seen], None]]] = {
     "exit as by kill": ([ExitWith(target=STORE, reason="kill", when=At(1))], ended_as_by_kill),
     "exit as by shutdown": ([ExitWith(target=STORE, reason="shutdown", when=At(1))], shut_down),
     "crash in a cast": (
-        [Crash(target=STORE, when=On("message", nth=3, kind="put"))],
+        [Raise(target=STORE, when=On("message", nth=3, kind="put"))],
         crashed_in_the_third_put,
     ),
     "crash in a call": (
-        [Crash(target=STORE, when=On("handle_call", nth=2, kind="g*"))],
+        [Raise(target=STORE, when=On("handle_call", nth=2, kind="g*"))],
         crashed_in_a_call,
     ),
-    "crash after a time": ([Crash(target=STORE, when=At(1))], crashed_after_its_time),
+    "crash after a time": ([Raise(target=STORE, when=At(1))], crashed_after_its_time),
     "crash in terminate": (
         [
-            Crash(target=STORE, when=On("terminate")),
-            Crash(target=STORE, when=At(1)),
+            Raise(target=STORE, when=On("terminate")),
+            Raise(target=STORE, when=At(1)),
         ],
         crashed_in_terminate,
     ),
-    "crash of a plain process": ([Crash(target=EAR, when=On("receive", nth=3))], ear_crashed),
+    "crash of a plain process": ([Raise(target=EAR, when=On("receive", nth=3))], ear_crashed),
     "hang": ([Hang(target=STORE, when=On("handle_cast", nth=10))], hung_until_healed),
     "slow": ([Slow(target=STORE, seconds=0.7, when=On("handle_cast", nth=3))], slowed),
     "fill": ([FillMailbox(target=STORE, messages=50, when=At(1))], full_of_junk),
@@ -271,14 +271,14 @@ APPLIED: dict[str, tuple[Sequence[Fault], Callable[[Seen], None]]] = {
     "crash a supervisor": (
         [
             FillMailbox(target="/top/inner", messages=1, when=At(1)),
-            Crash(target="/top/inner", when=On("handle_info")),
+            Raise(target="/top/inner", when=On("handle_info")),
         ],
         supervisor_crashed,
     ),
     "crash in the next init": (
         [
-            Crash(target=STORE, when=On("init", incarnation=3)),
-            Crash(target=STORE, when=On("init", incarnation=2)),
+            Raise(target=STORE, when=On("init", incarnation=3)),
+            Raise(target=STORE, when=On("init", incarnation=2)),
             Kill(target=STORE, when=At(1)),
         ],
         lambda seen: crashed_in_the_next_init(
@@ -287,7 +287,7 @@ APPLIED: dict[str, tuple[Sequence[Fault], Callable[[Seen], None]]] = {
     ),
     "crash of a plain process that begins again": (
         [
-            Crash(target=EAR, when=On("run", incarnation=2)),
+            Raise(target=EAR, when=On("run", incarnation=2)),
             Kill(target=EAR, when=At(1)),
         ],
         ear_crashed_as_it_began_again,
@@ -310,7 +310,7 @@ APPLIED: dict[str, tuple[Sequence[Fault], Callable[[Seen], None]]] = {
 
 
 @pytest.mark.parametrize(("plan", "check"), APPLIED.values(), ids=APPLIED)
-def test_a_fault_that_is_applied_does_what_it_says(
+def test_an_applied_fault_has_its_documented_effect(
     play: Play, plan: Sequence[Fault], check: Callable[[Seen], None]
 ) -> None:
     seen = play(
@@ -334,12 +334,12 @@ MASKED: dict[str, tuple[Sequence[Fault], str, dict[str, Any]]] = {
             Kill(target=STORE, when=At(1)),
             Kill(target=STORE, when=At(1.5)),
         ],
-        "the process was ending already",
+        "the process was already ending",
         {},
     ),
     "a clean reason for who does not trap exits": (
         [ExitWith(target=STORE, reason="normal", when=At(1))],
-        "it does not trap exits, and then a signal with NORMAL does nothing",
+        "the process does not trap exits, so a signal with NORMAL has no effect",
         {},
     ),
     "a callback that is cut short": (
@@ -347,7 +347,7 @@ MASKED: dict[str, tuple[Sequence[Fault], str, dict[str, Any]]] = {
             Kill(target=STORE, when=At(1)),
             Slow(target=STORE, seconds=5, when=On("handle_cast", nth=3)),
         ],
-        "the callback was cut short, because its process was ended",
+        "the process ended during the delay",
         {},
     ),
     "a late message to who has ended": (
@@ -355,7 +355,7 @@ MASKED: dict[str, tuple[Sequence[Fault], str, dict[str, Any]]] = {
             Kill(target=STORE, when=At(1)),
             DelayMessage(target=STORE, seconds=1, when=On("handle_cast", nth=3)),
         ],
-        "its receiver had ended before the message arrived",
+        "its receiver ended before the message arrived",
         {},
     ),
     "a message that nothing overtakes": (
@@ -363,14 +363,14 @@ MASKED: dict[str, tuple[Sequence[Fault], str, dict[str, Any]]] = {
             ReorderMessage(target=EAR, kind="nothing", when=At(1)),
             ReorderMessage(target="/top/inner", when=On("handle_info")),
         ],
-        "no other message came to its receiver within 1 s",
+        "no other message to its receiver followed within 1 s",
         {},
     ),
 }
 
 
 @pytest.mark.parametrize(("plan", "why", "options"), MASKED.values(), ids=MASKED)
-def test_a_fault_that_could_do_nothing_is_masked_and_says_why(
+def test_a_fault_without_effect_is_masked_with_a_reason(
     play: Play, plan: Sequence[Fault], why: str, options: dict[str, Any]
 ) -> None:
     seen = play(plan, **options)
@@ -388,7 +388,7 @@ NOT_APPLICABLE: dict[str, tuple[Fault, str]] = {
         "no such message was sent after that time",
     ),
     "nobody there whose callback could be": (
-        Crash(target="/nobody", when=At(1)),
+        Raise(target="/nobody", when=At(1)),
         "no such callback began after that time",
     ),
     "no such moment": (Kill(target=STORE, when=On("handle_continue")), "its moment never came"),
@@ -401,7 +401,7 @@ NOT_APPLICABLE: dict[str, tuple[Fault, str]] = {
         "its moment never came",
     ),
     "not such an incarnation": (
-        Crash(target=STORE, when=On("handle_cast", incarnation=2)),
+        Raise(target=STORE, when=On("handle_cast", incarnation=2)),
         "its moment never came",
     ),
     "too late": (
@@ -412,7 +412,7 @@ NOT_APPLICABLE: dict[str, tuple[Fault, str]] = {
 
 
 @pytest.mark.parametrize(("fault", "why"), NOT_APPLICABLE.values(), ids=NOT_APPLICABLE)
-def test_a_fault_whose_moment_never_comes_is_not_applicable_and_says_why(
+def test_a_fault_whose_moment_never_comes_is_not_applicable_with_a_reason(
     play: Play, fault: Fault, why: str
 ) -> None:
     report = play([fault]).report
@@ -420,36 +420,36 @@ def test_a_fault_whose_moment_never_comes_is_not_applicable_and_says_why(
     assert (report.seconds, report.where) == (None, None)
 
 
-def test_several_faults_may_befall_one_callback(play: Play) -> None:
+def test_several_faults_may_apply_to_one_callback(play: Play) -> None:
     third = On("handle_cast", nth=3)
     seen = play(
         [
             Slow(target=STORE, seconds=0.2, when=third),
             FillMailbox(target=STORE, messages=2, when=third),
             Slow(target=STORE, seconds=0.3, when=third),
-            Crash(target=STORE, when=third),
+            Raise(target=STORE, when=third),
             Slow(target=STORE, seconds=9.0, when=third),
         ]
     )
     assert [report.status for report in seen.reports] == [*["applied"] * 4, "masked"]
-    assert seen.reports[4].why == "another fault had ended the callback before"
+    assert seen.reports[4].why == "another fault ended the callback first"
     assert is_injected(seen.exits[0][2])
     assert seen.exits[0][0] == pytest.approx(0.3 + 0.5)
 
 
-def test_several_faults_may_befall_one_message_in_turn(play: Play) -> None:
+def test_several_faults_may_apply_to_one_message_in_turn(play: Play) -> None:
     plan = [DropMessage(target=STORE, kind="put", when=On("message", nth=n)) for n in (3, 3, 4)]
     seen = play(plan)
     assert [report.status for report in seen.reports] == ["applied", "masked", "applied"]
-    assert seen.reports[1].why == "another fault had the same message"
+    assert seen.reports[1].why == "another fault was applied to the same message"
     assert puts(seen)[:3] == [1, 2, 5]
 
 
-def test_what_a_process_sends_itself_is_not_lost(play: Play) -> None:
+def test_a_message_of_a_process_to_itself_is_never_faulted(play: Play) -> None:
     # A supervisor that tries a start again reminds itself; it would wait for ever.
     plan = [
         DropMessage(target="/top", when=At(0.5)),
-        Crash(target=STORE, when=On("init", incarnation=2)),
+        Raise(target=STORE, when=On("init", incarnation=2)),
         Kill(target=STORE, when=At(1)),
     ]
     seen = play(plan)
@@ -457,7 +457,7 @@ def test_what_a_process_sends_itself_is_not_lost(play: Play) -> None:
     assert len(seen.ends(STORE)) == 3
 
 
-def test_everything_goes_on_when_the_faults_are_healed(play: Play) -> None:
+def test_everything_continues_when_the_faults_are_healed(play: Play) -> None:
     seen = play(
         [
             Hang(target=STORE, when=At(1)),

@@ -4,8 +4,8 @@ import msgspec
 import pytest
 import trio
 
-from supervision.chaos.live.trace import LiveTrace
 from supervision.chaos.steady_state import SteadyCheck, SteadyState
+from supervision.recording.trace import BoundedTrace
 
 
 def changing(*times: float) -> Callable[[], str | None]:
@@ -20,32 +20,32 @@ def changing(*times: float) -> Callable[[], str | None]:
 
 
 def steady(check: SteadyCheck, **options: float) -> SteadyState:
-    state = SteadyState(LiveTrace(trio.current_time), **options)
+    state = SteadyState(BoundedTrace(trio.current_time), **options)
     state.add("it works", check)
     return state
 
 
-async def test_it_holds_once_it_has_held_for_so_long() -> None:
+async def test_a_state_that_held_long_enough_holds() -> None:
     state = steady(changing(3.0))
     began = trio.current_time()
     assert await state.holds(5.0, within=4.0)
     assert trio.current_time() - began == pytest.approx(8.0, abs=0.1)
 
 
-async def test_it_does_not_hold_if_it_begins_too_late() -> None:
+async def test_a_state_that_begins_too_late_does_not_hold() -> None:
     state = steady(changing(3.0))
     assert not await state.holds(1.0, within=2.0)
     assert state.problems == {"it works": "not now"}
 
 
-async def test_an_interruption_begins_the_wait_anew() -> None:
+async def test_an_interruption_restarts_the_wait() -> None:
     state = steady(changing(0.0, 2.0, 3.0))
     began = trio.current_time()
     assert await state.holds(5.0, within=10.0)
     assert trio.current_time() - began == pytest.approx(8.0, abs=0.1)
 
 
-async def test_what_has_held_for_long_has_to_go_on_for_as_long_again() -> None:
+async def test_time_before_the_wait_does_not_count() -> None:
     state = steady(lambda: None)
     assert await state.holds(1.0, within=1.0)
     began = trio.current_time()
@@ -54,12 +54,12 @@ async def test_what_has_held_for_long_has_to_go_on_for_as_long_again() -> None:
 
 
 async def test_a_system_without_checks_is_steady() -> None:
-    state = SteadyState(LiveTrace(trio.current_time))
+    state = SteadyState(BoundedTrace(trio.current_time))
     assert not state
     assert await state.holds(1.0, within=0.0)
 
 
-async def test_a_check_may_ask_somebody_but_not_for_ever() -> None:
+async def test_an_async_check_has_a_time_limit() -> None:
     async def slow() -> str | None:
         await trio.sleep(10)
         return None
@@ -69,7 +69,7 @@ async def test_a_check_may_ask_somebody_but_not_for_ever() -> None:
     assert state.problems == {"it works": "the check took longer than 5 s"}
 
 
-async def test_a_check_that_is_slow_and_holds_holds() -> None:
+async def test_a_slow_check_that_holds_in_time_holds() -> None:
     async def slow() -> str | None:
         await trio.sleep(4)
         return None
@@ -85,14 +85,14 @@ async def test_a_check_that_raises_does_not_hold() -> None:
     assert state.problems == {"it works": "the check raised ZeroDivisionError('division by zero')"}
 
 
-async def test_a_check_that_answers_something_else_is_told_what_to_answer() -> None:
+async def test_a_check_that_returns_another_type_is_a_problem() -> None:
     state = steady(lambda: True)  # type: ignore[arg-type, return-value]
     await state.look()
-    assert "answered True; answer None, or a text" in state.problems["it works"]
+    assert "returned True; return None, or the problem" in state.problems["it works"]
 
 
-async def test_only_changes_are_written_down() -> None:
-    trace = LiveTrace(trio.current_time)
+async def test_only_changed_results_are_recorded() -> None:
+    trace = BoundedTrace(trio.current_time)
     state = SteadyState(trace, every=0.5)
     state.add("it works", changing(2.0, 4.0))
     with trio.move_on_after(10):

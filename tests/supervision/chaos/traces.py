@@ -19,16 +19,34 @@ class HandMade:
         self.lines.append(msgspec.json.encode(event))
         return number
 
-    def spawned(self, t: float, pid: int, path: str, *, parent: int = 0, inc: int = 1) -> int:
-        return self.add(t, "spawned", pid=pid, parent=parent, path=path, inc=inc)
+    def spawned(
+        self,
+        t: float,
+        pid: int,
+        path: str,
+        *,
+        parent: int = 0,
+        inc: int = 1,
+        role: str | None = None,
+        **more: Any,
+    ) -> int:
+        role = path if role is None else role
+        return self.add(t, "spawned", pid=pid, parent=parent, path=path, inc=inc, role=role, **more)
 
     def exited(self, t: float, pid: int, reason: str, *, cause: int | None = None) -> int:
         # A reader takes the path from the start of the process.
         more = {} if cause is None else {"cause": cause}
-        return self.add(t, "exited", pid=pid, path="", inc=1, reason=reason, **more)
+        return self.add(
+            t, "exited", pid=pid, path="", inc=1, reason=reason, exit=EXITS[reason], **more
+        )
 
-    def sent(self, t: float, to: int, message: str, *, pid: int | None = None, **more: Any) -> int:
-        return self.add(t, "sent", pid=pid, to=to, message=message, **more)
+    def signal(self, t: float, pid: int, to: int, reason: str, **fields: Any) -> int:
+        return self.add(t, "signal", pid=pid, to=to, reason=reason, exit=EXITS[reason], **fields)
+
+    def sent(self, t: float, to: int, message: str, *, pid: int | None = None) -> int:
+        """A message, whose text is its kind, too."""
+        about = {"via": "info", "message_kind": message, "message": repr(message)}
+        return self.add(t, "sent", pid=pid, to=to, **about)
 
     def received(self, t: float, pid: int, *, cause: int) -> int:
         return self.add(t, "received", pid=pid, cause=cause)
@@ -38,7 +56,7 @@ class HandMade:
         return self.add(t, "fault", fault=text, **about)
 
     def child(self, t: float, kind: str, child: int, id: str) -> int:
-        return self.add(t, kind, pid=1, id=f"'{id}'", child=child)
+        return self.add(t, kind, pid=1, id=f"'{id}'", component=id, child=child)
 
     def phases(self, *begins: float) -> None:
         """All three phases, and the closing, at these times. To be called at the end."""
@@ -54,3 +72,11 @@ CRASH = "Crash(exception=RuntimeError('no'))"
 KILLED = "Reason.KILLED"
 NORMAL = "Reason.NORMAL"
 SHUTDOWN = "Reason.SHUTDOWN"
+CLOSED = "Shutdown(detail='closed')"
+EXITS = {
+    CRASH: "crash",
+    KILLED: "killed",
+    NORMAL: "normal",
+    SHUTDOWN: "shutdown",
+    CLOSED: "shutdown_detail",
+}

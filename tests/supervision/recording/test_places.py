@@ -3,7 +3,7 @@
 import pytest
 
 from actors import KILL, Agent, GenServer, Pid, Runtime, is_alive, kill, send_exit, spawn, wait_exit
-from supervision import DynamicSupervisor, Supervisor, child_spec
+from supervision import DynamicSupervisor, PartitionSupervisor, Supervisor, child_spec
 from supervision.errors import ChildStartFailed
 from supervision.recording.places import REMEMBERED, Places
 from tests.supervision.workers import settle
@@ -34,7 +34,7 @@ def paths(places: Places) -> list[str]:
     return [str(place) for place in places.living.values()]
 
 
-async def test_a_path_is_made_of_the_ids_of_children_and_else_of_names_and_labels(
+async def test_a_path_consists_of_child_ids_names_and_labels(
     runtime: Runtime,
 ) -> None:
     places = Places(runtime)
@@ -76,13 +76,13 @@ async def test_each_restart_is_the_next_incarnation_of_the_same_path(runtime: Ru
         assert places.was_at(pid) is place
 
 
-async def test_an_id_that_is_not_text_is_written_as_it_is_described(runtime: Runtime) -> None:
+async def test_an_id_that_is_not_text_is_described(runtime: Runtime) -> None:
     places = Places(runtime)
     await Supervisor.start([child_spec(Worker, id=("shard", 3))], name="top")
     assert paths(places) == ["/top#1", "/top/('shard', 3)#1"]
 
 
-async def test_a_start_that_spawns_nothing_names_nobody_else(runtime: Runtime) -> None:
+async def test_a_failed_start_names_no_other_process(runtime: Runtime) -> None:
     places = Places(runtime)
 
     async def refuse() -> Pid:
@@ -112,13 +112,13 @@ async def test_patterns_find_the_newest_and_match_in_the_order_of_spawning(
     assert places.matching("/nobody") == []
 
 
-async def test_a_path_that_looks_like_a_pattern_stands_for_itself_too(runtime: Runtime) -> None:
+async def test_a_path_that_looks_like_a_pattern_matches_itself(runtime: Runtime) -> None:
     places = Places(runtime)
     await Supervisor.start([child_spec(Worker, id="x[1]")], name="top")
     assert places.find("/top/x[1]") is not None
 
 
-async def test_those_that_live_already_are_known_by_their_labels(runtime: Runtime) -> None:
+async def test_processes_that_live_already_have_their_labels(runtime: Runtime) -> None:
     await tree()
     places = Places(runtime)
     assert paths(places) == ["/top#1", "/top/Worker#1", "/top/bee#1", "/top/DynamicSupervisor#1"]
@@ -127,7 +127,7 @@ async def test_those_that_live_already_are_known_by_their_labels(runtime: Runtim
     assert len(places.living) == 4
 
 
-async def test_of_those_that_have_ended_only_so_many_are_remembered(runtime: Runtime) -> None:
+async def test_the_number_of_remembered_places_is_bounded(runtime: Runtime) -> None:
     places = Places(runtime)
     pid = await Worker.start()
     place = places.place_of(pid)
@@ -144,3 +144,27 @@ async def test_of_those_that_have_ended_only_so_many_are_remembered(runtime: Run
     await settle()
     assert places.was_at(pid) is None
     assert places.living == {}
+
+
+async def test_a_replacement_may_come_back_in_another_partition_unless_it_has_an_id(
+    runtime: Runtime,
+) -> None:
+    places = Places(runtime)
+    rooms = DynamicSupervisor.child_spec(id="rooms")
+    await PartitionSupervisor.start(rooms, name="pool", partitions=2)
+    pid = places.find("/pool/1")
+    assert pid is not None
+    await DynamicSupervisor.start_child(pid, child_spec(Worker))
+    assert {place.path: place.role for place in places.living.values()} == {
+        "/pool": "/pool",
+        "/pool/0": "/pool/0",
+        "/pool/1": "/pool/1",
+        "/pool/1/Worker": "/pool/*/Worker",
+    }
+
+
+async def test_a_name_with_quotes_keeps_them_in_the_path(runtime: Runtime) -> None:
+    places = Places(runtime)
+    await Worker.start(name="'quoted'")
+    await Worker.start(name=("a", 1))
+    assert paths(places) == ["/'quoted'#1", "/('a', 1)#1"]

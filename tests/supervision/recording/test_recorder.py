@@ -14,7 +14,7 @@ async def nothing() -> None:
     await trio.lowlevel.checkpoint()
 
 
-async def test_of_those_that_have_ended_only_the_last_are_known(
+async def test_the_number_of_remembered_ends_is_bounded(
     runtime: Runtime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "REMEMBERED", 3)

@@ -1,7 +1,7 @@
-// What goes across rows: messages, the lines of faults, and what a fault has ended.
+// Arrows across rows: messages, fault lines, and the processes that a fault ended.
 
-const SHOWN = 1500 // arrows at a time; more are a wall
-const NEAR = 40 // the same for those near the line
+const SHOWN = 1500 // arrows at a time; more would cover the page
+const NEAR = 40 // the same limit near the time line
 
 function drawMessages() {
   const near = ((view.to - view.from) / Math.max(view.width - LABELS, 1)) * 14
@@ -20,8 +20,8 @@ function drawMessages() {
 
 function wantsMessage(message, near, searched) {
   if (searched && view.found.has(message.index)) return true
-  if (view.hover?.life !== undefined && view.hover.life >= 0) {
-    if (message.from === view.hover.life || message.to === view.hover.life) return view.messages !== "none"
+  if (view.hover?.process !== undefined && view.hover.process >= 0) {
+    if (message.from === view.hover.process || message.to === view.hover.process) return view.messages !== "none"
   }
   if (view.messages === "all") return true
   if (view.messages === "none") return false
@@ -73,7 +73,7 @@ function drawFaultLines() {
   }
 }
 
-// The target of each fault, and lines from the one that is picked to everything that it has ended.
+// The target of each fault, and lines from the picked fault to every process that it ended.
 function drawBlast() {
   for (const fault of happened) {
     const y = centre(fault.target)
@@ -90,7 +90,7 @@ function drawBlast() {
     if (y === undefined || index === fault.target) continue
     pen.beginPath()
     pen.moveTo(xOf(fault.time), top)
-    pen.quadraticCurveTo(xOf(fault.time) - 24, (top + y) / 2, xOf(lives[index].ended), y)
+    pen.quadraticCurveTo(xOf(fault.time) - 24, (top + y) / 2, xOf(processes[index].ended), y)
     pen.stroke()
   }
 }

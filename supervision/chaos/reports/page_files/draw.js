@@ -1,4 +1,4 @@
-// The timeline, drawn to one canvas as big as what can be seen of it.
+// The timeline on one canvas of the size of its visible part.
 
 const canvas = document.getElementById("canvas")
 const pen = canvas.getContext("2d")
@@ -84,44 +84,44 @@ function drawPhases(top, bottom) {
 
 function drawRow(row) {
   if (row.crowd) drawCrowd(row)
-  else for (const life of row.lives) drawLife(row, life)
+  else for (const process of row.processes) drawProcess(row, process)
 }
 
-// Whether something else was picked: what a fault has ended stays bright, and what took its place.
-function dimmed(life) {
+// Dim a process unless the picked fault ended it or it replaced such a process.
+function dimmed(process) {
   if (view.picked?.fault === undefined) return false
   const fault = faults[view.picked.fault]
-  if (fault.target === life.index || life.fault === fault.index) return false
-  return life.replaces < 0 || lives[life.replaces].fault !== fault.index
+  if (fault.target === process.index || process.fault === fault.index) return false
+  return process.replaces < 0 || processes[process.replaces].fault !== fault.index
 }
 
-function drawLife(row, life) {
-  const left = xOf(life.born)
-  const right = Math.max(xOf(endOf(life)), left + 2)
-  const gone = life.back >= 0 ? xOf(lives[life.back].born) : right
+function drawProcess(row, process) {
+  const left = xOf(process.born)
+  const right = Math.max(xOf(endOf(process)), left + 2)
+  const gone = process.back >= 0 ? xOf(processes[process.back].born) : right
   if (gone < LABELS || left > view.width) return
   const y = yOf(row) + 3
   const height = row.height - 6
   const begin = Math.max(left, LABELS - 4)
   const end = Math.min(right, view.width + 4)
-  pen.globalAlpha = dimmed(life) ? 0.3 : 1
+  pen.globalAlpha = dimmed(process) ? 0.3 : 1
   pen.fillStyle = colors.box
   pen.fillRect(begin, y, end - begin, height)
-  if (life.replaces >= 0) edge(left, y, height, colors.again, 1)
-  if (life.ended !== null) {
-    const color = life.fault >= 0 ? colors.fault : life.manner >= 2 ? colors.crash : colors.ended
+  if (process.replaces >= 0) edge(left, y, height, colors.again, 1)
+  if (process.ended !== null) {
+    const color = process.fault >= 0 ? colors.fault : process.ending >= 2 ? colors.crash : colors.ended
     edge(right, y, height, color, -1)
-    if (life.manner >= 2 || life.fault >= 0) cross(right, y + height / 2, color)
-    if (life.back >= 0) missing(right, gone, y + height / 2)
+    if (process.ending >= 2 || process.fault >= 0) cross(right, y + height / 2, color)
+    if (process.back >= 0) missing(right, gone, y + height / 2)
   }
-  if (end - begin > 34 && life.incarnation > 1) {
+  if (end - begin > 34 && process.incarnation > 1) {
     pen.fillStyle = colors["box-ink"]
     pen.font = "11px system-ui, sans-serif"
     pen.textBaseline = "middle"
-    pen.fillText(`#${life.incarnation}`, Math.max(begin, LABELS) + 6, y + height / 2 + 0.5)
+    pen.fillText(`#${process.incarnation}`, Math.max(begin, LABELS) + 6, y + height / 2 + 0.5)
   }
-  if (view.picked?.life === life.index || view.hover?.life === life.index) {
-    pen.strokeStyle = view.picked?.life === life.index ? colors.pick : colors.ink
+  if (view.picked?.process === process.index || view.hover?.process === process.index) {
+    pen.strokeStyle = view.picked?.process === process.index ? colors.pick : colors.ink
     pen.lineWidth = 2
     pen.strokeRect(begin, y, end - begin, height)
   }
@@ -144,7 +144,7 @@ function cross(x, y, color) {
   pen.stroke()
 }
 
-// The time in which there was nobody.
+// The time without a process.
 function missing(from, to, y) {
   if (to - from < 3) return
   pen.strokeStyle = colors.crash
@@ -183,22 +183,22 @@ function drawCrowd(row) {
   pen.strokeStyle = colors.box
   pen.lineWidth = 1.5
   pen.stroke()
-  for (const life of row.lives) drawInCrowd(life, yOf(row) + 2)
+  for (const process of row.processes) drawInCrowd(process, yOf(row) + 2)
 }
 
-// Ends and comings back in a crowd, as ticks above it.
-function drawInCrowd(life, y) {
-  const came = xOf(life.born)
-  if (life.replaces >= 0 && came >= LABELS && came <= view.width) {
-    pen.globalAlpha = dimmed(life) ? 0.25 : 1
+// Ends and replacements in a crowd, as ticks above it.
+function drawInCrowd(process, y) {
+  const came = xOf(process.born)
+  if (process.replaces >= 0 && came >= LABELS && came <= view.width) {
+    pen.globalAlpha = dimmed(process) ? 0.25 : 1
     pen.fillStyle = colors.again
     pen.fillRect(came, y + 6, 2, 6)
   }
-  if (life.ended !== null && (life.manner >= 2 || life.fault >= 0)) {
-    const x = xOf(life.ended)
+  if (process.ended !== null && (process.ending >= 2 || process.fault >= 0)) {
+    const x = xOf(process.ended)
     if (x >= LABELS && x <= view.width) {
-      pen.globalAlpha = dimmed(life) ? 0.25 : 1
-      pen.fillStyle = life.fault >= 0 ? colors.fault : colors.crash
+      pen.globalAlpha = dimmed(process) ? 0.25 : 1
+      pen.fillStyle = process.fault >= 0 ? colors.fault : colors.crash
       pen.fillRect(x - 1, y, 2.5, 8)
     }
   }
@@ -234,7 +234,7 @@ function deepPlaces(place) {
   return place.below.reduce((sum, each) => sum + 1 + deepPlaces(each), 0)
 }
 
-// A text that fits, with its middle left out if it must be.
+// A text that fits, shortened in its middle if necessary.
 function short(words, room) {
   const width = pen.measureText(words).width
   if (width <= room) return words

@@ -1,4 +1,4 @@
-// The head of the timeline, which stays where it is: phases, time, faults, the steady state, notes, and the moment.
+// The fixed head of the timeline: phases, time, faults, steady state, notes, and the selected moment.
 
 function drawHead() {
   pen.fillStyle = colors.panel
@@ -58,11 +58,11 @@ function drawAxis(y) {
   }
 }
 
-const WIDE = 5 // processes that a fault took along, from which on it is marked as a big one
+const WIDE = 5 // blast radius from which a fault is marked as large
 const tookAlong = (fault) => RUN.measures.faults[fault.index].took_along.length
 
 function drawFaultMarks(y) {
-  // The big ones last, on top of the others.
+  // Large faults last, on top of the others.
   for (const fault of [...happened].sort((one, other) => tookAlong(one) - tookAlong(other))) {
     const x = xOf(fault.time)
     if (x < LABELS - 8 || x > view.width + 8) continue

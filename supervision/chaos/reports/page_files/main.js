@@ -1,11 +1,11 @@
-// The page at work: what keys, the pointer and the buttons do.
+// Input: keys, pointer and buttons.
 
 const timeline = byId("timeline")
 
 function pick(what) {
   view.picked = what
   if (what?.fault !== undefined) setMoment(faults[what.fault].time, true)
-  else if (what?.life !== undefined) bringIntoView(lives[what.life].born)
+  else if (what?.process !== undefined) bringIntoView(processes[what.process].born)
   showDetail()
   showFaults()
   redraw()
@@ -83,12 +83,12 @@ canvas.addEventListener("pointerup", (event) => {
   if (was === null || was.moved || was.scrub) return
   const fault = faultAt(x, y)
   const row = rowAt(y)
-  const life = lifeAt(x, y)
+  const process = processAt(x, y)
   if (fault) pick({ fault: fault.index })
   else if (row && x < LABELS) toggle(row)
   else {
     if (x >= LABELS) setMoment(timeAt(x))
-    pick(life ? { life: life.index } : null)
+    pick(process ? { process: process.index } : null)
   }
 })
 
@@ -100,10 +100,10 @@ canvas.addEventListener("pointerleave", () => {
 
 function hover(event, x, y) {
   const fault = faultAt(x, y)
-  const life = fault ? undefined : lifeAt(x, y)
-  const words = fault ? faultWords(fault) : life ? lifeWords(life) : elseWords(x, y)
-  const changed = view.hover?.life !== life?.index
-  view.hover = life ? { life: life.index } : null
+  const process = fault ? undefined : processAt(x, y)
+  const words = fault ? faultWords(fault) : process ? processWords(process) : elseWords(x, y)
+  const changed = view.hover?.process !== process?.index
+  view.hover = process ? { process: process.index } : null
   const tip = byId("tip")
   tip.hidden = !words
   tip.textContent = words
@@ -117,9 +117,9 @@ function faultWords(fault) {
   return `${seconds(fault.time)}: ${fault.words} (${fault.status}${took})`
 }
 
-function lifeWords(life) {
-  const end = life.ended === null ? "" : `\nended at ${seconds(life.ended)}: ${life.reason}`
-  return `${life.path} #${life.incarnation}\nfrom ${seconds(life.born)}${end}`
+function processWords(process) {
+  const end = process.ended === null ? "" : `\nended at ${seconds(process.ended)}: ${process.reason}`
+  return `${process.path} #${process.incarnation}\nfrom ${seconds(process.born)}${end}`
 }
 
 function elseWords(x, y) {
@@ -127,7 +127,7 @@ function elseWords(x, y) {
   if (row && x < LABELS) return row.place.path + (row.deeper ? " and below" : "")
   if (row?.crowd) {
     const time = timeAt(x)
-    return `${row.lives.filter((life) => aliveAt(life, time)).length} at ${seconds(time)}`
+    return `${row.processes.filter((process) => aliveAt(process, time)).length} at ${seconds(time)}`
   }
   if (x < LABELS) return ""
   const note = noteAt(x, y)

@@ -1,18 +1,18 @@
-// The run as objects: lives of processes, the places in the tree where they were, and the rows to draw them in.
+// The run as objects: its processes, their places in the tree, and the rows to draw them in.
 
 const RUN = JSON.parse(document.getElementById("run").textContent)
 const text = (number) => (number === null || number < 0 ? "" : RUN.texts[number])
 const END = Math.max(RUN.seconds * 1000, 1)
-const MANY = 6 // lives at a time in one place, above which they are drawn as a crowd
-const ROOM = 48 // rows, above which places are folded to begin with
+const MANY = 6 // more processes at once in one place are drawn as a crowd
+const ROOM = 48 // with more rows, places are folded at first
 
-const lives = RUN.lives.map(
-  ([path, incarnation, parent, born, ended, manner, reason, fault, back, restarted, pid, node], index) => ({
-    index, path: (node ? `/node ${node}` : "") + text(path), incarnation, parent, born, ended, manner,
+const processes = RUN.processes.map(
+  ([path, incarnation, parent, born, ended, ending, reason, fault, back, restarted, pid, node], index) => ({
+    index, path: (node ? `/node ${node}` : "") + text(path), incarnation, parent, born, ended, ending,
     reason: text(reason), fault, back, restarted, pid, replaces: -1,
   }),
 )
-for (const life of lives) if (life.back >= 0) lives[life.back].replaces = life.index
+for (const process of processes) if (process.back >= 0) processes[process.back].replaces = process.index
 
 const faults = RUN.faults.map(([time, words, status, why, target, ended, path, type], index) => ({
   index, time, words: text(words), status, why: text(why), target, ended, path: text(path), type,
@@ -26,7 +26,7 @@ const messages = RUN.messages.map(([sent, from, to, received, words, lost], inde
 const marks = RUN.marks.map(([time, kind, words]) => ({ time, kind, words: text(words) }))
 const notes = marks.filter((mark) => mark.kind !== "steady" && mark.kind !== "unsteady")
 
-// For each check of the steady state the spans of time in which it held, and in which it did not.
+// The spans of each steady-state check in which it held and did not hold.
 const checks = RUN.measures.steady.map(({ name }) => {
   const own = marks.filter((mark) => mark.kind.endsWith("steady") && mark.words.startsWith(`${name}: `))
   const until = RUN.closing ?? END
@@ -38,25 +38,25 @@ const checks = RUN.measures.steady.map(({ name }) => {
   }
 })
 
-const endOf = (life) => life.ended ?? END
-const aliveAt = (life, time) => life.born <= time && (life.ended === null || life.ended > time)
+const endOf = (process) => process.ended ?? END
+const aliveAt = (process, time) => process.born <= time && (process.ended === null || process.ended > time)
 
 // Places: one for each path, below the place of its parent.
 
 function makePlaces() {
   const byPath = new Map()
   const roots = []
-  for (const life of lives) {
-    let place = byPath.get(life.path)
+  for (const process of processes) {
+    let place = byPath.get(process.path)
     if (place === undefined) {
-      const above = life.parent >= 0 ? byPath.get(lives[life.parent].path) : undefined
+      const above = process.parent >= 0 ? byPath.get(processes[process.parent].path) : undefined
       const start = above === undefined ? 0 : above.path.length
-      const name = life.path.slice(start).replace(/^\//, "")
-      place = { path: life.path, name, above, depth: above ? above.depth + 1 : 0, lives: [], below: [], folded: false, open: false }
-      byPath.set(life.path, place)
+      const name = process.path.slice(start).replace(/^\//, "")
+      place = { path: process.path, name, above, depth: above ? above.depth + 1 : 0, processes: [], below: [], folded: false, open: false }
+      byPath.set(process.path, place)
       ;(above ? above.below : roots).push(place)
     }
-    place.lives.push(life)
+    place.processes.push(process)
   }
   return { byPath, roots }
 }
@@ -64,15 +64,15 @@ function makePlaces() {
 const { byPath: places, roots } = makePlaces()
 
 function below(place) {
-  return place.below.flatMap((each) => [...each.lives, ...below(each)])
+  return place.below.flatMap((each) => [...each.processes, ...below(each)])
 }
 
-// How many of these live at a time: steps of [time, number], and the highest number.
+// The number of living processes over time, as steps of [time, number], and its maximum.
 function crowdOf(group) {
   const changes = []
-  for (const life of group) {
-    changes.push([life.born, 1])
-    if (life.ended !== null) changes.push([life.ended, -1])
+  for (const process of group) {
+    changes.push([process.born, 1])
+    if (process.ended !== null) changes.push([process.ended, -1])
   }
   changes.sort((one, other) => one[0] - other[0] || one[1] - other[1])
   const steps = []
@@ -87,27 +87,27 @@ function crowdOf(group) {
   return { steps, peak }
 }
 
-// Lives into as few lines as there are at a time; one that came back goes where there was room the longest.
+// Arrange processes in as few lines as possible. A replacement takes the line that was free the longest.
 function linesOf(group) {
   const lines = []
-  for (const life of group) {
+  for (const process of group) {
     let best = null
     for (const line of lines) {
-      if (line.free <= life.born && (best === null || line.free < best.free)) best = line
+      if (line.free <= process.born && (best === null || line.free < best.free)) best = line
     }
     if (best === null) {
-      best = { free: 0, lives: [] }
+      best = { free: 0, processes: [] }
       lines.push(best)
     }
-    best.lives.push(life)
-    best.free = endOf(life)
-    if (life.ended === null) best.free = Infinity
+    best.processes.push(process)
+    best.free = endOf(process)
+    if (process.ended === null) best.free = Infinity
   }
-  return lines.map((line) => line.lives)
+  return lines.map((line) => line.processes)
 }
 
 for (const place of places.values()) {
-  place.crowd = crowdOf(place.lives)
+  place.crowd = crowdOf(place.processes)
   place.crowded = place.crowd.peak > MANY
 }
 
@@ -121,7 +121,7 @@ function countRows(place) {
   return linesIn(place) + place.below.reduce((sum, each) => sum + countRows(each), 0)
 }
 
-// Fold what is biggest until the rest can be looked at.
+// Fold the largest places until the rest fits.
 function foldAtFirst() {
   const deep = [...places.values()].filter((place) => place.below.length > 0)
   for (;;) {
@@ -129,7 +129,7 @@ function foldAtFirst() {
     if (rows <= ROOM) return
     const open = deep.filter((place) => !place.folded && countRows(place) > 3)
     if (open.length === 0) return
-    // The deepest first, because what is further up says more.
+    // The deepest first, because higher places say more.
     const deepest = Math.max(...open.map((place) => place.depth))
     const here = open.filter((place) => place.depth === deepest)
     here.sort((one, other) => countRows(other) - countRows(one))
@@ -137,20 +137,20 @@ function foldAtFirst() {
   }
 }
 
-// The rows to draw, from the top; `wanted` says which places are looked for, null if none are.
+// The rows to draw, from the top. `wanted` has the places of a search, or is null.
 function makeRows(wanted) {
   const rows = []
   const visit = (place) => {
     const shown = wanted === null || wanted.has(place)
     if (!shown) return
     const crowd = place.crowded && !place.open
-    const lines = crowd ? [place.lives] : linesOf(place.lives)
+    const lines = crowd ? [place.processes] : linesOf(place.processes)
     lines.forEach((line, number) => {
-      rows.push({ place, first: number === 0, crowd: crowd ? place.crowd : null, lives: line, height: crowd ? 42 : 20, deeper: false })
+      rows.push({ place, first: number === 0, crowd: crowd ? place.crowd : null, processes: line, height: crowd ? 42 : 20, deeper: false })
     })
     if (place.folded && place.below.length && wanted === null) {
       const group = below(place)
-      rows.push({ place, first: false, crowd: crowdOf(group), lives: group, height: 42, deeper: true })
+      rows.push({ place, first: false, crowd: crowdOf(group), processes: group, height: 42, deeper: true })
     } else place.below.forEach(visit)
   }
   roots.forEach(visit)

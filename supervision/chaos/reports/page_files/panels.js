@@ -1,4 +1,4 @@
-// What stands beside the timeline: the figures, the tree at a moment, what is picked, the list of faults.
+// The panels beside the timeline: figures, the tree at a moment, the picked item, the list of faults.
 
 const byId = (id) => document.getElementById(id)
 
@@ -74,7 +74,7 @@ function recoveryFigure(recovery) {
   return made
 }
 
-// The tree at the moment.
+// The tree at the selected moment.
 
 const FRESH = 1000
 
@@ -88,29 +88,29 @@ function showTree() {
 
 function treeLines(place, depth, lines) {
   const time = view.moment
-  const alive = place.lives.filter((life) => aliveAt(life, time))
-  const gone = place.lives.filter((life) => isMissing(life, time))
-  if (!alive.length && !gone.length && !livesBelow(place, time)) return
+  const alive = place.processes.filter((process) => aliveAt(process, time))
+  const gone = place.processes.filter((process) => isMissing(process, time))
+  if (!alive.length && !gone.length && !processesBelow(place, time)) return
   if (alive.length > 1) lines.push(crowdLine(place, depth, alive, gone))
   else {
-    for (const life of alive) lines.push(lifeLine(life, place.name, depth, time))
-    for (const life of gone.slice(0, 3)) lines.push(goneLine(life, place.name, depth, time))
+    for (const process of alive) lines.push(processLine(process, place.name, depth, time))
+    for (const process of gone.slice(0, 3)) lines.push(goneLine(process, place.name, depth, time))
   }
-  const below = place.below.filter((each) => livesBelow(each, time))
+  const below = place.below.filter((each) => processesBelow(each, time))
   below.slice(0, 14).forEach((each) => treeLines(each, depth + 1, lines))
   if (below.length > 14) lines.push(treeLine("more", depth + 1, `… ${below.length - 14} more`))
 }
 
-// Ended a moment ago, or not replaced yet.
-function isMissing(life, time) {
-  if (life.ended === null || life.ended > time) return false
-  if (life.fault < 0 && life.manner < 2) return false
-  const back = life.back >= 0 ? lives[life.back].born : life.ended + FRESH * 3
+// Ended a short time ago, or not replaced yet.
+function isMissing(process, time) {
+  if (process.ended === null || process.ended > time) return false
+  if (process.fault < 0 && process.ending < 2) return false
+  const back = process.back >= 0 ? processes[process.back].born : process.ended + FRESH * 3
   return time < back
 }
 
-function livesBelow(place, time) {
-  return place.lives.some((life) => aliveAt(life, time) || isMissing(life, time)) || place.below.some((each) => livesBelow(each, time))
+function processesBelow(place, time) {
+  return place.processes.some((process) => aliveAt(process, time) || isMissing(process, time)) || place.below.some((each) => processesBelow(each, time))
 }
 
 function treeLine(classes, depth, words, remark) {
@@ -130,26 +130,26 @@ function crowdLine(place, depth, alive, gone) {
   return line
 }
 
-function lifeLine(life, name, depth, time) {
-  const fresh = life.replaces >= 0 && time - life.born < FRESH
-  const number = life.incarnation > 1 ? ` #${life.incarnation}` : ""
-  const line = treeLine(fresh ? "fresh" : "", depth, `${name}${number}`, fresh ? `back for ${seconds(time - life.born, 2)}` : "")
-  line.onclick = () => pick({ life: life.index })
+function processLine(process, name, depth, time) {
+  const fresh = process.replaces >= 0 && time - process.born < FRESH
+  const number = process.incarnation > 1 ? ` #${process.incarnation}` : ""
+  const line = treeLine(fresh ? "fresh" : "", depth, `${name}${number}`, fresh ? `back for ${seconds(time - process.born, 2)}` : "")
+  line.onclick = () => pick({ process: process.index })
   return line
 }
 
-function goneLine(life, name, depth, time) {
-  const line = treeLine("gone", depth, name, `gone for ${seconds(time - life.ended, 2)}`)
-  line.onclick = () => pick({ life: life.index })
+function goneLine(process, name, depth, time) {
+  const line = treeLine("gone", depth, name, `gone for ${seconds(time - process.ended, 2)}`)
+  line.onclick = () => pick({ process: process.index })
   return line
 }
 
-// What is picked.
+// The picked item.
 
 function showDetail() {
   const picked = view.picked
   if (picked === null) byId("detail").replaceChildren()
-  else if (picked.life !== undefined) byId("detail").replaceChildren(element("h2", "", lives[picked.life].path), facts(lifeFacts(lives[picked.life])))
+  else if (picked.process !== undefined) byId("detail").replaceChildren(element("h2", "", processes[picked.process].path), facts(processFacts(processes[picked.process])))
   else byId("detail").replaceChildren(element("h2", "", faults[picked.fault].words), facts(faultFacts(faults[picked.fault])))
 }
 
@@ -159,23 +159,23 @@ function facts(pairs) {
   return list
 }
 
-function lifeFacts(life) {
-  const back = life.back >= 0 ? lives[life.back] : null
-  const before = life.replaces >= 0 ? lives[life.replaces] : null
-  const sent = messages.filter((message) => message.from === life.index).length
-  const got = messages.filter((message) => message.to === life.index)
+function processFacts(process) {
+  const back = process.back >= 0 ? processes[process.back] : null
+  const before = process.replaces >= 0 ? processes[process.replaces] : null
+  const sent = messages.filter((message) => message.from === process.index).length
+  const got = messages.filter((message) => message.to === process.index)
   return [
-    ["process", `${life.pid}, incarnation ${life.incarnation}`],
-    ["started", seconds(life.born) + (before ? `, ${length((life.born - before.ended) / 1000)} after the one before it had ended` : "")],
-    ["ended", life.ended === null ? "" : seconds(life.ended)],
-    ["reason", life.reason],
-    ["because of", life.fault >= 0 ? faults[life.fault].words : ""],
-    ["replaced", back ? `after ${length((back.born - life.ended) / 1000)}${back.restarted ? ", by its supervisor" : ""}` : life.fault >= 0 ? "never" : ""],
+    ["process", `${process.pid}, incarnation ${process.incarnation}`],
+    ["started", seconds(process.born) + (before ? `, ${length((process.born - before.ended) / 1000)} after the one before it had ended` : "")],
+    ["ended", process.ended === null ? "" : seconds(process.ended)],
+    ["reason", process.reason],
+    ["because of", process.fault >= 0 ? faults[process.fault].words : ""],
+    ["replaced", back ? `after ${length((back.born - process.ended) / 1000)}${back.restarted ? ", by its supervisor" : ""}` : process.fault >= 0 ? "never" : ""],
     ["messages", `${sent} sent, ${got.length} received, ${got.filter((message) => message.lost).length} lost`],
   ]
 }
 
-// Each of these once, with how often it is there.
+// Each item once, with its number of occurrences.
 function counted(words) {
   const numbers = new Map()
   for (const each of words) numbers.set(each, (numbers.get(each) ?? 0) + 1)
@@ -188,7 +188,7 @@ function faultFacts(fault) {
   return [
     ["at", seconds(fault.time)],
     ["status", fault.status.replace("_", " ") + (fault.why ? `: ${fault.why}` : "")],
-    ["where", fault.target >= 0 ? lives[fault.target].path : fault.path],
+    ["where", fault.target >= 0 ? processes[fault.target].path : fault.path],
     ["ended", fault.ended.length ? plural(fault.ended.length, "process", "processes") : "nothing"],
     ["took along", counted(along).slice(0, 12).join(", ")],
     ["target back", fault.ended.length ? (figures.target_back === null ? "never" : `after ${length(figures.target_back)}`) : ""],
@@ -213,7 +213,7 @@ function showFaults() {
   byId("faults").replaceChildren(faults.length ? table : element("p", "", "None were planned."))
 }
 
-// The words of a fault, with no more of a path than its end.
+// A fault in words, with only the end of its path.
 function shortWords(fault) {
   return fault.words.replace(/\/.*?(?= at | before | down for | from | with | for | as incarnation |$)/, (path) => {
     const parts = path.split("/")
@@ -225,14 +225,14 @@ function faultCell(fault) {
   const cell = element("td", "", shortWords(fault))
   cell.title = fault.words
   const along = RUN.measures.faults[fault.index].took_along.length
-  const where = fault.target >= 0 ? `${lives[fault.target].path} #${lives[fault.target].incarnation}` : fault.path
+  const where = fault.target >= 0 ? `${processes[fault.target].path} #${processes[fault.target].incarnation}` : fault.path
   const more = [
     where && fault.status === "applied" ? `→ ${where.split("/").slice(-2).join("/")}` : "", fault.why, along ? `took along ${along}` : ""]
   cell.append(element("div", "where", more.filter(Boolean).join(", ")))
   return cell
 }
 
-// Where it hurt most, and what the scenario had to say.
+// The most affected paths, and the notes of the scenario.
 function showPlaces() {
   const table = element("table", "", undefined,
     element("tr", "", undefined, element("th", "", "ended"), element("th", "", "place"), element("th", "", "back (longest)")))
@@ -254,7 +254,7 @@ function showPlaces() {
 }
 
 function showLegend() {
-  const entries = [["▮", "box", "a process"], ["✕", "fault", "ended by a fault"], ["✕", "crash", "crashed by itself"], ["▮", "again", "took its place"], ["┄", "crash", "nobody there"], ["●", "crash", "message lost"]]
+  const entries = [["▮", "box", "a process"], ["✕", "fault", "ended by a fault"], ["✕", "crash", "crashed without a fault"], ["▮", "again", "took its place"], ["┄", "crash", "no process"], ["●", "crash", "message lost"]]
   byId("legend").replaceChildren(...entries.map(([sign, color, words]) => {
     const mark = element("b", "", sign)
     mark.style.color = `var(--${color})`

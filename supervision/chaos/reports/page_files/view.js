@@ -1,6 +1,6 @@
-// What is looked at: which stretch of time, which rows, which moment, what is picked and what is looked for.
+// The view: the visible time and rows, the selected moment, the picked item and the search.
 
-let LABELS = 264 // less where there is less room
+let LABELS = 264 // smaller on narrow pages
 const PHASES = 18
 const AXIS = 20
 const FAULTS = 24
@@ -37,9 +37,9 @@ function layOut() {
       for (let each = place; each; each = each.above) wanted.add(each)
     }
     for (const index of view.found) {
-      for (const life of [messages[index].from, messages[index].to]) {
-        if (life < 0) continue
-        for (let each = places.get(lives[life].path); each; each = each.above) wanted.add(each)
+      for (const process of [messages[index].from, messages[index].to]) {
+        if (process < 0) continue
+        for (let each = places.get(processes[process].path); each; each = each.above) wanted.add(each)
       }
     }
   }
@@ -47,7 +47,7 @@ function layOut() {
   view.rows = rows
   view.total = height
   view.rowOf = new Map()
-  for (const row of rows) for (const life of row.lives) view.rowOf.set(life.index, row)
+  for (const row of rows) for (const process of row.processes) view.rowOf.set(process.index, row)
 }
 
 function zoom(factor, around) {
@@ -72,12 +72,12 @@ function rowAt(y) {
   return y < HEAD ? undefined : view.rows.find((row) => inside >= row.y && inside < row.y + row.height)
 }
 
-function lifeAt(x, y) {
+function processAt(x, y) {
   const row = rowAt(y)
   if (row === undefined || x < LABELS || row.crowd) return undefined
   const slack = ((view.to - view.from) / view.width) * 3
   const time = timeAt(x)
-  return row.lives.find((life) => time >= life.born - slack && time <= endOf(life) + slack)
+  return row.processes.find((process) => time >= process.born - slack && time <= endOf(process) + slack)
 }
 
 function faultAt(x, y) {
@@ -95,7 +95,7 @@ function seconds(milliseconds, digits = 3) {
   return `${(milliseconds / 1000).toFixed(digits)} s`
 }
 
-// A length of time in as few characters as tell it.
+// A duration as short text.
 function length(inSeconds) {
   if (inSeconds === null || inSeconds === undefined) return "–"
   if (inSeconds < 0.0001) return "0 ms"

@@ -8,7 +8,6 @@ import pytest
 from supervision.chaos.errors import BadFault
 from supervision.chaos.faults.kinds import (
     FAULTS,
-    Crash,
     DelayMessage,
     DropMessage,
     ExitWith,
@@ -17,6 +16,7 @@ from supervision.chaos.faults.kinds import (
     Kill,
     KillNode,
     Partition,
+    Raise,
     ResetConnection,
     SkewClock,
     Slow,
@@ -33,11 +33,13 @@ from tests.supervision.chaos.plans import STORE, STORIES
 
 
 @pytest.mark.parametrize(("story", "fault"), STORIES.items())
-def test_every_fault_says_in_words_what_it_does_to_whom_and_when(story: str, fault: Fault) -> None:
+def test_a_fault_in_words_has_its_effect_its_target_and_its_moment(
+    story: str, fault: Fault
+) -> None:
     assert describe_fault(fault) == story
 
 
-def test_the_words_are_tried_for_every_kind_of_fault() -> None:
+def test_every_kind_of_fault_is_tested_in_words() -> None:
     assert {type(fault) for fault in STORIES.values()} == set(FAULTS.values())
     assert FAULTS["kill"] is Kill
 
@@ -48,7 +50,7 @@ def test_a_fault_is_the_same_after_a_round_trip_through_json(fault: Fault) -> No
 
 
 def test_a_plan_is_readable_json() -> None:
-    plan = (Kill(target=STORE, when=At(0.5)), Crash(target=STORE, when=On("init")))
+    plan = (Kill(target=STORE, when=At(0.5)), Raise(target=STORE, when=On("init")))
     assert msgspec.json.decode(plan_to_json(plan)) == [
         {"type": "kill", "target": STORE, "when": {"type": "at", "seconds": 0.5}},
         {"type": "crash", "target": STORE, "when": {"type": "on", "callback": "init"}},
@@ -80,7 +82,7 @@ def test_a_plan_is_readable_json() -> None:
         (StallLoop, "seconds", -2, {"seconds": -2, "when": At(1)}),
     ],
 )
-def test_what_cannot_be_is_refused_with_the_field_and_what_to_write(
+def test_an_invalid_fault_is_refused_with_its_field_and_advice(
     kind: Any, field: str, value: object, arguments: dict[str, Any]
 ) -> None:
     with pytest.raises(BadFault) as caught:
@@ -104,12 +106,12 @@ def test_what_cannot_be_is_refused_with_the_field_and_what_to_write(
         '[{"type": "kill_node", "node": "a", "when": {"type": "on", "callback": "init"}}]',
     ],
 )
-def test_json_that_is_no_plan_is_refused(text: str) -> None:
+def test_json_that_is_not_a_plan_is_refused(text: str) -> None:
     with pytest.raises(BadFault, match="plan"):
         plan_from_json(text)
 
 
-def test_a_report_says_what_became_of_a_fault() -> None:
+def test_a_report_in_words_has_the_status_and_the_reason() -> None:
     fault = Kill(target=STORE, when=At(0.5))
     applied = FaultReport(fault=fault, status="applied", seconds=0.505, where="/top/store#2")
     assert str(applied) == "kill /top/store at 0.5 s: applied to /top/store#2 at 0.505 s"
@@ -117,7 +119,7 @@ def test_a_report_says_what_became_of_a_fault() -> None:
     assert str(missed) == "kill /top/store at 0.5 s: not applicable: nobody was there"
 
 
-def test_a_plan_is_inert_if_there_is_one_and_nothing_of_it_was_applied() -> None:
+def test_a_plan_is_inert_if_none_of_its_faults_was_applied() -> None:
     fault = Kill(target=STORE, when=At(0.5))
     applied = FaultReport(fault=fault, status="applied")
     missed = FaultReport(fault=fault, status="not_applicable", why="nobody was there")

@@ -37,13 +37,11 @@ class Plain:
         (["join"], "list"),
     ],
 )
-def test_a_message_has_the_kind_that_it_names_and_else_that_of_its_class(
-    message: object, kind: str
-) -> None:
+def test_a_message_has_the_kind_of_its_tag_or_of_its_class(message: object, kind: str) -> None:
     assert kind_of(message) == kind
 
 
-async def test_of_a_cast_it_is_the_message_that_has_a_kind(runtime: Runtime) -> None:
+async def test_the_kind_of_a_cast_is_that_of_its_message(runtime: Runtime) -> None:
 
     class Sent(Instrument):
         def message_sent(self, sender: Pid | None, receiver: Pid, message: Any) -> None:
@@ -93,7 +91,7 @@ def test_a_moment_in_words(moment: At | On, words: str) -> None:
         (lambda: On("init", incarnation=0), "incarnation"),
     ],
 )
-def test_moments_that_cannot_be_are_refused(make: Any, field: str) -> None:
+def test_an_invalid_moment_is_refused(make: Any, field: str) -> None:
     with pytest.raises(BadFault) as caught:
         make()
     assert caught.value.field == field

@@ -52,7 +52,7 @@ def test_faults_happen_within_the_time_of_the_storm_the_earliest_first(seed: int
     assert 2.0 <= times[0] <= times[-1] <= 5.0
 
 
-def test_a_storm_gets_around_to_every_kind_that_it_names() -> None:
+def test_a_storm_draws_every_kind_that_it_lists() -> None:
     kinds = {type(fault) for fault in everything(count=400).draw(Random(1))}
     assert kinds == set(FAULTS.values())
     assert set(EVERYWHERE) < set(FAULTS)
@@ -79,13 +79,13 @@ def test_the_share_of_callbacks_is_kept() -> None:
         ("callbacks", {"targets": ["x"], "callbacks": 2.0}),
     ],
 )
-def test_storms_that_cannot_be_are_refused(field: str, options: dict[str, Any]) -> None:
+def test_an_invalid_storm_is_refused(field: str, options: dict[str, Any]) -> None:
     with pytest.raises(BadFault) as caught:
         Storm(**options)
     assert caught.value.field == field
 
 
-def test_a_plan_may_be_written_in_any_way() -> None:
+def test_a_plan_may_have_any_documented_form() -> None:
     faults = (Kill(target="/top", when=At(1)),)
     storm = Storm(["/top"], count=3)
     assert draw_plan(None, Random(1)) == ()

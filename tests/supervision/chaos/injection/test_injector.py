@@ -27,7 +27,7 @@ from supervision.chaos.faults.kinds import (
 )
 from supervision.chaos.faults.moments import At, On
 from supervision.chaos.injection.injector import Injector
-from supervision.chaos.reports.history_reader import read_history
+from supervision.chaos.reports.history import read_history
 from supervision.recording.places import Places
 from supervision.recording.trace import Trace
 from tests.supervision.workers import settle
@@ -50,7 +50,7 @@ async def store(runtime: Runtime) -> Pid:
     return pid
 
 
-async def test_a_plan_is_over_when_what_has_a_time_is_done_and_what_lasts_has_passed(
+async def test_a_plan_is_finished_when_all_timed_faults_are_over(
     runtime: Runtime,
 ) -> None:
     injector = Injector(runtime)
@@ -89,7 +89,7 @@ async def test_the_times_of_a_plan_count_from_its_start(runtime: Runtime) -> Non
     injector.close()
 
 
-async def test_what_lives_already_is_reached_by_its_label(runtime: Runtime) -> None:
+async def test_processes_that_live_already_are_reached_by_their_labels(runtime: Runtime) -> None:
     pid = await store(runtime)
     injector = Injector(runtime)
     injector.start([Kill(target="/top/store", when=At(0.0))])
@@ -103,12 +103,12 @@ async def test_an_injector_carries_out_one_plan(runtime: Runtime) -> None:
     plan = [Kill(target="/nobody", when=At(1.0))]
     injector.start(plan)
     assert injector.plan == tuple(plan)
-    with pytest.raises(BadFault, match="one plan for each Injector"):
+    with pytest.raises(BadFault, match="make an Injector for each plan"):
         injector.start(plan)
     injector.close()
 
 
-async def test_what_hangs_goes_on_when_the_faults_are_healed_and_nothing_more_is_done(
+async def test_healing_ends_hangs_and_stops_the_plan(
     runtime: Runtime,
 ) -> None:
     injector = Injector(runtime)
@@ -131,7 +131,7 @@ async def test_what_hangs_goes_on_when_the_faults_are_healed_and_nothing_more_is
     injector.close()
 
 
-async def test_a_fault_behind_one_that_holds_its_callback_up_is_for_no_other_callback(
+async def test_a_fault_behind_a_delay_keeps_its_callback(
     runtime: Runtime,
 ) -> None:
     injector = Injector(runtime)
@@ -165,7 +165,7 @@ async def _ask_and_fail(name: str) -> None:
         await call(name, "when")
 
 
-async def test_what_was_to_follow_a_held_up_callback_is_not_done_once_the_faults_are_healed(
+async def test_healing_drops_the_faults_behind_a_delay(
     runtime: Runtime,
 ) -> None:
     injector = Injector(runtime)
@@ -184,7 +184,7 @@ async def test_what_was_to_follow_a_held_up_callback_is_not_done_once_the_faults
     injector.close()
 
 
-async def test_a_closed_injector_has_left_the_runtime_and_has_undone_what_lasts(
+async def test_closing_undoes_lasting_faults_and_leaves_the_runtime(
     runtime: Runtime,
 ) -> None:
     before = runtime.instruments
@@ -212,7 +212,7 @@ async def test_a_closed_injector_has_left_the_runtime_and_has_undone_what_lasts(
     assert injector.report()[1].why == "the run was over before it was due"
 
 
-async def test_an_injector_that_was_closed_leaves_nothing_that_waits(runtime: Runtime) -> None:
+async def test_a_closed_injector_leaves_no_waiting_task(runtime: Runtime) -> None:
     injector = Injector(runtime)
     injector.start([Kill(target="/nobody", when=At(1e6))])
     async with trio.open_nursery() as nursery:
@@ -240,7 +240,7 @@ async def test_several_runtimes_are_reached_by_their_nodes(runtime: Runtime) -> 
         injector.close()
 
 
-async def test_what_is_not_there_cannot_be_broken(runtime: Runtime) -> None:
+async def test_faults_without_a_target_are_not_applicable(runtime: Runtime) -> None:
     injector = Injector(runtime)
     injector.start(
         [
@@ -252,8 +252,8 @@ async def test_what_is_not_there_cannot_be_broken(runtime: Runtime) -> None:
     )
     await injector.finished()
     assert [report.why for report in injector.report()] == [
-        "there is no network here whose connections can be broken",
-        "there is no network here that can be parted",
+        "the injector has no network",
+        "the injector has no network",
         "there is no node a here",
         "there is no node a here",
     ]
@@ -288,7 +288,7 @@ class BrittleNetwork:
         raise OSError("there is no such host")
 
 
-async def test_the_mistake_of_an_adapter_is_what_became_of_the_fault(runtime: Runtime) -> None:
+async def test_an_exception_of_an_adapter_is_reported_for_its_fault(runtime: Runtime) -> None:
     trace = Trace(lambda: (0.0, 0, 0))
     injector = Injector(runtime, connections=BrittleNetwork(), trace=trace)
     injector.start(
@@ -302,7 +302,7 @@ async def test_the_mistake_of_an_adapter_is_what_became_of_the_fault(runtime: Ru
     reset, hold, kill = injector.report()
     assert (reset.status, reset.why) == (
         "masked",
-        "it could not be done: OSError: the proxy is gone",
+        "it could not be applied: OSError: the proxy is gone",
     )
     assert (hold.status, hold.why) == (
         "masked",
@@ -316,7 +316,7 @@ async def test_the_mistake_of_an_adapter_is_what_became_of_the_fault(runtime: Ru
     ]
 
 
-async def test_on_a_live_system_the_loop_is_really_held_up(runtime: Runtime) -> None:
+async def test_a_live_stall_really_blocks_the_loop(runtime: Runtime) -> None:
     stalls: list[float] = []
     injector = Injector(runtime, stall=stalls.append)
     injector.start([StallLoop(seconds=0.25, when=At(1.0))])
@@ -325,7 +325,7 @@ async def test_on_a_live_system_the_loop_is_really_held_up(runtime: Runtime) -> 
     injector.close()
 
 
-async def test_a_fault_is_done_by_nobody_who_could_be_obeyed(runtime: Runtime) -> None:
+async def test_an_injected_signal_does_not_come_from_the_runtime(runtime: Runtime) -> None:
     # The root of a tree obeys the runtime, which is its parent.
     class Signals(Instrument):
         def signal_sent(self, sender: Pid, receiver: Pid, reason: object, linked: bool) -> None:

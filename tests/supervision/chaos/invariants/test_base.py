@@ -70,7 +70,7 @@ class Quiet(Invariant):
         return self.resting
 
 
-async def test_what_is_found_is_said_and_stays_said(runtime: Runtime) -> None:
+async def test_a_violation_is_returned_by_every_later_check(runtime: Runtime) -> None:
     watch = Watch(runtime, [Quiet(), Few()], Places(runtime))
     for _ in range(2):
         spawn(receive, label="reader")
@@ -81,7 +81,7 @@ async def test_what_is_found_is_said_and_stays_said(runtime: Runtime) -> None:
     assert watch.check() == watch.at_rest() == found
 
 
-async def test_each_is_asked_in_its_turn(runtime: Runtime) -> None:
+async def test_checks_run_between_rounds_and_at_rest(runtime: Runtime) -> None:
     quiet = Quiet()
     watch = Watch(runtime, [Few(), quiet])
     quiet.between = "not between"
@@ -92,14 +92,14 @@ async def test_each_is_asked_in_its_turn(runtime: Runtime) -> None:
     assert watch.at_rest() == Violation("quiet", "not at rest")
 
 
-async def test_what_lives_already_is_told_of(runtime: Runtime) -> None:
+async def test_processes_that_live_already_are_announced(runtime: Runtime) -> None:
     pid = spawn(receive)
     few = Few()
     Watch(runtime, [few])
     assert few.living == [pid]
 
 
-async def test_a_feed_hears_first_and_serves_all_who_name_it(runtime: Runtime) -> None:
+async def test_a_feed_observes_first_and_serves_all_its_invariants(runtime: Runtime) -> None:
     one, other = Few(), Few()
     watch = Watch(runtime, [one, other])
     pid = spawn(receive)
@@ -113,7 +113,7 @@ async def test_a_feed_hears_first_and_serves_all_who_name_it(runtime: Runtime) -
     assert one.heard == [1, "end"]
 
 
-async def test_nobody_is_called_for_what_it_does_not_want_to_hear(runtime: Runtime) -> None:
+async def test_an_invariant_gets_only_events_that_it_handles(runtime: Runtime) -> None:
     watch = Watch(runtime, [Quiet()])
     heard = [name for name in vars(Instrument) if name in vars(watch)]
     assert heard == []
@@ -138,7 +138,7 @@ async def crowded(world: World) -> None:
         await trio.sleep(1)
 
 
-def test_a_scenario_says_what_is_checked_and_the_knobs_of_a_run_say_less() -> None:
+def test_the_knobs_of_a_run_override_the_invariants_of_a_scenario() -> None:
     error = simulate(crowded, seed=1).error
     assert isinstance(error, InvariantViolated)
     assert (error.invariant, error.seconds) == ("few", 2)
@@ -146,7 +146,7 @@ def test_a_scenario_says_what_is_checked_and_the_knobs_of_a_run_say_less() -> No
     simulate(crowded, seed=1, knobs=Knobs(invariants=())).check()
 
 
-def test_checking_changes_nothing_but_that_it_finds_something() -> None:
+def test_checking_does_not_change_a_run() -> None:
     async def harmless(world: World) -> None:
         for _ in range(3):
             kill(spawn(receive))

@@ -30,7 +30,7 @@ class Told:
         return violation.problem
 
 
-async def test_a_monitor_may_fire_once_and_when_its_target_has_ended(runtime: Runtime) -> None:
+async def test_a_monitor_fires_once_and_after_the_end_of_its_target(runtime: Runtime) -> None:
     monitors = Monitors()
     told = Told(monitors, runtime)
     one, other, _ = told.pids
@@ -45,7 +45,7 @@ async def test_a_monitor_may_fire_once_and_when_its_target_has_ended(runtime: Ru
     monitors.message_received(one, Down(ref, other, NORMAL))
     assert told.findings == []
     monitors.message_received(one, Down(ref, other, NORMAL))
-    assert "that it should not have" in told.found()
+    assert "received a Down of" in told.found()
 
 
 @pytest.mark.parametrize(
@@ -53,14 +53,14 @@ async def test_a_monitor_may_fire_once_and_when_its_target_has_ended(runtime: Ru
     [
         (["monitored", "down"], "has not ended"),
         (["monitored", "exit", "down", "down"], "a second time"),
-        (["down"], "there is none"),
-        (["monitored", "back", "exit", "down"], "was taken back"),
+        (["down"], "has fired before or was removed"),
+        (["monitored", "back", "exit", "down"], "was removed"),
         (["monitored", "read"], "has not fired"),
         (["monitored", "monitored"], "a second monitor"),
-        (["monitored", "exit", "down", "flushed", "read"], "was taken back"),
+        (["monitored", "exit", "down", "flushed", "read"], "was removed"),
     ],
 )
-async def test_whatever_else_a_monitor_does_is_found(
+async def test_a_monitor_that_fires_wrongly_is_found(
     runtime: Runtime, events: list[str], part: str
 ) -> None:
     monitors = Monitors()
@@ -81,7 +81,7 @@ async def test_whatever_else_a_monitor_does_is_found(
     assert part in told.found()
 
 
-async def test_who_ends_has_no_monitors_any_more(runtime: Runtime) -> None:
+async def test_a_process_that_ends_loses_its_monitors(runtime: Runtime) -> None:
     monitors = Monitors()
     told = Told(monitors, runtime)
     one, other, third = told.pids
@@ -109,15 +109,15 @@ async def test_a_call_may_end_in_three_ways(runtime: Runtime, autojump_clock: ob
     assert told.findings == []
 
 
-async def test_a_call_that_outlives_its_server_or_its_time_is_found_at_the_second_rest(
+async def test_a_call_beyond_its_server_or_its_timeout_is_found_at_the_second_rest(
     runtime: Runtime, autojump_clock: object
 ) -> None:
-    for what in ("its server has ended", "its time is up"):
+    for what in ("its server has ended", "its timeout is over"):
         calls = Calls()
         _, server, _ = Told(calls, runtime).pids
         calls.call_started(None, server, "call", 1.0)
         assert calls.at_rest() is calls.at_rest() is None
-        if what == "its time is up":
+        if what == "its timeout is over":
             await trio.sleep(1)
         else:
             calls.process_exited(server, NORMAL)
@@ -126,7 +126,7 @@ async def test_a_call_that_outlives_its_server_or_its_time_is_found_at_the_secon
 
 
 @pytest.mark.parametrize(
-    ("how", "part"), [("server_ended", "and it lives"), ("timeout", "1 s before its time")]
+    ("how", "part"), [("server_ended", "but it lives"), ("timeout", "1 s too early")]
 )
 async def test_a_call_that_ends_for_no_reason_is_found(
     runtime: Runtime, how: str, part: str
@@ -138,7 +138,7 @@ async def test_a_call_that_ends_for_no_reason_is_found(
     assert part in told.found()
 
 
-async def test_a_name_is_given_to_one(runtime: Runtime) -> None:
+async def test_a_name_that_two_processes_have_is_found(runtime: Runtime) -> None:
     names = Names()
     told = Told(names, runtime)
     one, other, _ = told.pids
@@ -149,10 +149,10 @@ async def test_a_name_is_given_to_one(runtime: Runtime) -> None:
     names.registered(one, "name", None)
     assert told.findings == []
     names.registered(other, "name", None)
-    assert "was given the name 'name', which <pid 1> has" in told.found()
+    assert "got the name 'name', which <pid 1> already has" in told.found()
 
 
-async def test_a_key_is_given_to_one_if_it_is_unique(runtime: Runtime) -> None:
+async def test_a_unique_key_that_two_processes_have_is_found(runtime: Runtime) -> None:
     names = Names()
     told = Told(names, runtime)
     one, other, _ = told.pids
@@ -164,25 +164,25 @@ async def test_a_key_is_given_to_one_if_it_is_unique(runtime: Runtime) -> None:
     names.registered(other, True, single)
     assert told.findings == []
     names.registered(other, 1, single)
-    assert "was given the key 1" in told.found()
+    assert "got the key 1" in told.found()
 
 
-async def test_names_that_lead_elsewhere_are_found_at_rest(runtime: Runtime) -> None:
+async def test_names_that_lead_to_another_process_are_found_at_rest(runtime: Runtime) -> None:
     names = Names()
     one, _, _ = Told(names, runtime).pids
     assert names.at_rest() is None
     names.registered(one, "name", None)
-    assert "leads to nobody" in str(names.at_rest())
+    assert "leads to no process" in str(names.at_rest())
     names.process_exited(one, NORMAL)
     assert names.at_rest() is None
     registry: Registry[str, None] = Registry("unique", name="rooms")
     names.registered(one, "key", registry)
-    assert "is not found under it" in str(names.at_rest())
+    assert "is not found under that key" in str(names.at_rest())
     names.registry_closed(registry)
     assert names.at_rest() is None
 
 
-async def test_what_the_killed_begin_is_found(runtime: Runtime) -> None:
+async def test_a_callback_after_a_kill_is_found(runtime: Runtime) -> None:
     dead = DeadHandleNothing()
     told = Told(dead, runtime)
     one, other, _ = told.pids
@@ -191,4 +191,4 @@ async def test_what_the_killed_begin_is_found(runtime: Runtime) -> None:
     assert told.findings == []
     dead.signal_sent(other, one, KILL, False)
     dead.callback_started(one, "handle_info", "hello")
-    assert "began handle_info with 'hello' after a fatal exit signal, KILL" in told.found()
+    assert "began handle_info with 'hello' after the fatal exit signal KILL" in told.found()

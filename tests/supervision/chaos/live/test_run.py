@@ -31,7 +31,7 @@ from actors import (
 )
 from supervision import Supervisor, child_spec
 from supervision.chaos.errors import BadFault, ChaosFailed
-from supervision.chaos.faults.kinds import Crash, Hang, Kill, ResetConnection, StallLoop
+from supervision.chaos.faults.kinds import Hang, Kill, Raise, ResetConnection, StallLoop
 from supervision.chaos.faults.moments import At
 from supervision.chaos.faults.plan import Storm
 from supervision.chaos.invariants.base import Invariant
@@ -105,14 +105,14 @@ async def test_a_system_that_is_supervised_comes_back() -> None:
     assert outcome.seconds == pytest.approx(30, abs=0.5)
 
 
-async def test_there_are_faults_in_their_phase_alone() -> None:
+async def test_faults_happen_only_in_their_phase() -> None:
     happened = kinds(await live(counting, 7, seconds=20))
     assert happened[:2] == [("phase", "before"), ("phase", "during")]
     assert happened[2:-3] == [("fault", None)] * 8
     assert happened[-3:] == [("phase", "after"), ("heal", None), ("phase", "closing")]
 
 
-async def test_the_seed_decides_about_the_faults() -> None:
+async def test_the_seed_decides_the_faults() -> None:
     one, same, other = [(await live(counting, seed, seconds=1)).faults for seed in (7, 7, 8)]
     assert one == same != other
 
@@ -149,7 +149,7 @@ async def test_a_steady_state_that_does_not_come_back_fails_the_run() -> None:
         outcome.check()
 
 
-async def test_what_hangs_is_let_go_when_the_faults_are_over() -> None:
+async def test_hung_callbacks_continue_when_the_faults_are_over() -> None:
     outcome = await live(counting, 7, seconds=5, faults=[Hang(target="/top/a", when=At(1))])
     assert not outcome.failed
     (all_answer,) = outcome.measures.steady
@@ -174,7 +174,7 @@ class LastWords(Invariant):
             self.violated(f"{self.who(pid)} was stopped")
 
 
-async def test_what_breaks_while_the_run_is_closed_fails_it_as_well() -> None:
+async def test_a_violation_during_shutdown_fails_the_run() -> None:
     outcome = await live(counting, 7, seconds=1, faults=(), invariants=["all", LastWords])
     (problem,) = outcome.problems
     assert problem.startswith("the invariant 'last_words' was broken: /top/c#1")
@@ -186,7 +186,7 @@ class Silent(GenServer[None]):
         return NoReply()
 
 
-async def test_who_is_late_because_the_whole_program_is_breaks_no_invariant() -> None:
+async def test_a_stall_of_the_whole_program_breaks_no_invariant() -> None:
     clock = trio.lowlevel.current_clock()
     assert isinstance(clock, trio.testing.MockClock)
 
@@ -209,7 +209,7 @@ async def test_who_is_late_because_the_whole_program_is_breaks_no_invariant() ->
     (await live(dragging, 7, seconds=30)).check()
 
 
-async def test_what_a_scenario_raises_is_what_came_of_the_run() -> None:
+async def test_an_exception_of_the_scenario_is_in_the_outcome() -> None:
     async def failing(world: LiveWorld) -> None:
         await trio.sleep(8)
         world.check(False, "nobody answered")
@@ -223,7 +223,7 @@ async def test_what_a_scenario_raises_is_what_came_of_the_run() -> None:
     assert caught.value.__cause__ is outcome.error
 
 
-async def test_a_scenario_that_returns_too_early_is_told_how_to_end() -> None:
+async def test_a_scenario_that_returns_too_early_is_a_problem_with_advice() -> None:
     async def hasty(world: LiveWorld) -> None:
         pass
 
@@ -245,14 +245,14 @@ async def test_a_scenario_may_end_its_faults_itself() -> None:
     assert outcome.seconds < 20
 
 
-async def test_a_scenario_that_returns_among_the_faults_has_not_seen_what_comes_of_them() -> None:
+async def test_a_scenario_that_returns_during_the_faults_is_a_problem() -> None:
     async def hasty(world: LiveWorld) -> None:
         await world.eventually("there are faults", world.faults.report, within=60)
         await trio.sleep(2)
 
     outcome = await live(hasty, 7, seconds=60, faults=[StallLoop(seconds=0.0, when=At(1))])
     (problem,) = outcome.problems
-    assert "nobody has seen whether the system came back" in problem
+    assert "so its recovery was not checked" in problem
     assert "`await world.recovered(...)`" in problem
 
 
@@ -263,7 +263,7 @@ async def test_faults_that_are_healed_before_they_begin_do_not_begin_later() -> 
 
     faults = [Kill(target="/top/a", when=At(time)) for time in (0, 1)]
     outcome = await live(early, 7, seconds=60, faults=faults)
-    assert "before there were faults" in outcome.problems[0]
+    assert "before the faults began" in outcome.problems[0]
     assert outcome.measures.processes.ended == 0
     happened = [kind for kind in kinds(outcome) if kind[0] != "fault"]
     assert happened[1:4] == [("phase", "during"), ("phase", "after"), ("heal", None)]
@@ -272,12 +272,12 @@ async def test_faults_that_are_healed_before_they_begin_do_not_begin_later() -> 
 UNMET = "none of the 1 planned faults was applied; kill /nowhere at 1 s: there was no such process at that time"
 
 
-async def test_a_plan_of_which_nothing_was_done_fails_the_run() -> None:
+async def test_a_run_without_an_applied_fault_fails() -> None:
     faults = [Kill(target="/nowhere", when=At(1))]
     assert (await live(counting, 7, seconds=2, faults=faults)).problems == (UNMET,)
 
 
-async def test_that_nothing_was_done_is_said_as_well_if_the_scenario_ends_the_faults() -> None:
+async def test_a_run_without_an_applied_fault_fails_also_after_recovered() -> None:
     async def knowing(world: LiveWorld) -> None:
         await world.eventually("there are faults", world.faults.report, within=60)
         await trio.sleep(2)
@@ -314,13 +314,13 @@ async def test_faults_to_connections_need_a_network() -> None:
     assert not outcome.failed
 
 
-async def test_a_stalled_loop_really_is_one() -> None:
+async def test_a_stall_really_blocks_the_loop() -> None:
     outcome = await live(counting, 7, seconds=1, faults=[StallLoop(seconds=0.05, when=At(0.5))])
     assert [report.status for report in outcome.fault_reports] == ["applied"]
 
 
-async def test_a_report_says_what_was_planned_and_what_came_of_it() -> None:
-    outcome = await live(counting, 7, seconds=5, faults=[Crash(target="/top/a", when=At(1))])
+async def test_a_report_has_the_plan_and_its_outcome() -> None:
+    outcome = await live(counting, 7, seconds=5, faults=[Raise(target="/top/a", when=At(1))])
     report = msgspec.json.decode(outcome.to_json())
     assert report["format"] == 1
     assert report["scenario"] == f"{__name__}:counting"
@@ -336,13 +336,13 @@ async def test_a_report_says_what_was_planned_and_what_came_of_it() -> None:
     ("wrong", "error", "words"),
     [
         ({"faults": StallLoop(seconds=1, when=At(1))}, BadFault, "write a sequence of faults"),
-        ({"faults": ["kill"]}, BadFault, "plan(faults='kill') cannot be"),
+        ({"faults": ["kill"]}, BadFault, "plan(faults='kill') is invalid"),
         ({"faults": lambda random: "kill"}, BadFault, "write a sequence of faults"),
         ({"invariants": "no_orphan"}, TypeError, "('no_orphan',)"),
         ({"invariants": ["no_orphans"]}, ValueError, "there are no_orphan"),
     ],
 )
-def test_what_cannot_be_run_is_said_at_once(
+def test_invalid_arguments_are_refused_at_once(
     wrong: dict[str, Any], error: type[Exception], words: str
 ) -> None:
     with pytest.raises(error, match=re.escape(words)):
@@ -350,7 +350,7 @@ def test_what_cannot_be_run_is_said_at_once(
 
 
 @pytest.mark.parametrize("wrong", [{"faults": StallLoop(seconds=1, when=At(1))}, {"faults": [7]}])
-def test_a_scenario_cannot_have_a_plan_that_is_none(wrong: dict[str, Any]) -> None:
+def test_a_scenario_with_an_invalid_plan_is_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(BadFault, match="write a sequence of faults"):
         scenario(**wrong)
 
@@ -360,12 +360,12 @@ def test_a_scenario_takes_several_invariants() -> None:
         scenario(invariants="no_orphan")
 
 
-async def test_it_cannot_be_run_as_a_program_within_trio() -> None:
+async def test_run_live_is_refused_within_trio() -> None:
     with pytest.raises(RuntimeError, match=r"write `await live\(\.\.\.\)`"):
         run_live(counting, 7, seconds=1)
 
 
-async def test_chance_is_that_of_a_simulation_with_the_same_seed() -> None:
+async def test_random_numbers_are_those_of_a_simulation_with_the_same_seed() -> None:
     drawn: list[tuple[float, ...]] = []
 
     class Gambler(GenServer[float]):
@@ -392,7 +392,7 @@ async def test_chance_is_that_of_a_simulation_with_the_same_seed() -> None:
     assert drawn[0] == drawn[1] != drawn[2]
 
 
-async def test_the_chance_of_processes_that_have_ended_is_not_kept(
+async def test_random_streams_of_ended_processes_are_not_kept(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(places, "REMEMBERED", 3)
@@ -430,7 +430,7 @@ async def test_figures_and_notes_of_the_scenario_are_in_the_trace() -> None:
     assert outcome.sometimes == {"somebody was": False}
 
 
-async def test_a_run_can_be_ended_before_anything_was_broken() -> None:
+async def test_a_run_can_be_ended_before_its_faults() -> None:
     stop = trio.Event()
     stop.set()
     outcome = await live(counting, 7, seconds=60, stop=stop)

@@ -1,7 +1,7 @@
 import msgspec
 import pytest
 
-from supervision.chaos.reports.history_reader import read_history
+from supervision.chaos.reports.history import read_history
 from supervision.chaos.reports.measures import Measures, measure, percentile
 from tests.supervision.chaos.traces import CRASH, KILLED, NORMAL, HandMade
 
@@ -30,7 +30,7 @@ def three_faults() -> HandMade:
     return trace
 
 
-def test_a_fault_is_measured_by_what_it_took_along_and_how_long_it_took_to_repair() -> None:
+def test_a_fault_is_measured_by_its_blast_radius_and_recovery_time() -> None:
     kill, crash, inert = measured(three_faults()).faults
     assert (kill.ended, kill.took_along) == (2, ["/top/b"])
     assert (kill.target_back, kill.all_back, kill.not_back) == (0.25, 0.5, 0)
@@ -71,7 +71,7 @@ def test_a_time_on_the_border_of_two_buckets_is_in_the_lower_one() -> None:
     assert counted == {0.5: 1, None: 1}
 
 
-def test_a_crash_without_a_fault_is_trouble_of_its_own() -> None:
+def test_a_crash_without_a_fault_is_counted_apart() -> None:
     trace = HandMade()
     trace.spawned(0, 1, "/a")
     trace.exited(1, 1, CRASH)
@@ -86,50 +86,51 @@ def test_messages_are_lost_in_four_ways() -> None:
     trace = HandMade()
     trace.spawned(0, 1, "/a")
     trace.spawned(0, 2, "/b")
-    handled = trace.sent(1, 1, "'handled'")
+    handled = trace.sent(1, 1, "handled")
     trace.received(1, 1, cause=handled)
-    deadly = trace.sent(2, 1, "'deadly'")
+    deadly = trace.sent(2, 1, "deadly")
     heard = trace.received(2, 1, cause=deadly)
-    trace.sent(2, 1, "'unread'")
+    trace.sent(2, 1, "unread")
     trace.exited(2, 1, CRASH, cause=heard)
-    trace.add(3, "dead_letter", pid=None, to="<pid 1>", message="'late'")
-    dropped = trace.sent(4, 2, "'dropped'")
+    trace.add(3, "dead_letter", pid=None, to="<pid 1>", message_kind="late", message="'late'")
+    dropped = trace.sent(4, 2, "dropped")
     trace.fault(4, "drop", pid=2, type="drop_message", message=dropped)
-    trace.sent(5, 2, "'waiting'")
+    trace.sent(5, 2, "waiting")
     mail = measured(trace).messages
     assert (mail.in_hand, mail.in_mailboxes, mail.to_the_dead, mail.dropped) == (1, 1, 1, 1)
     assert (mail.sent, mail.received, mail.lost) == (5, 2, 4)
     assert mail.by_kind == {"late": 1, "unread": 1, "deadly": 1, "dropped": 1}
 
 
-def test_a_message_that_a_fault_held_up_is_lost_with_its_receiver() -> None:
+def test_a_delayed_message_is_lost_with_its_receiver() -> None:
     trace = HandMade()
     for pid in (1, 2, 3):
         trace.spawned(0, pid, f"/{pid}")
+    held = {}
     for pid, kind in ((1, "hang"), (2, "slow"), (3, "slow")):
-        sent = trace.sent(1, pid, f"'to {pid}'")
+        sent = trace.sent(1, pid, f"to {pid}")
         heard = trace.received(1, pid, cause=sent)
-        held = trace.fault(1, f"{kind} /{pid}", pid=pid, type=kind, cause=heard)
-        kill = trace.fault(2, f"kill /{pid}", pid=pid, cause=held)
+        held[pid] = trace.fault(1, f"{kind} /{pid}", pid=pid, type=kind, cause=heard)
+        kill = trace.fault(2, f"kill /{pid}", pid=pid, cause=held[pid])
         trace.exited(2, pid, KILLED, cause=kill)
     # The first slow callback was cut short, the other one had come to its end before.
-    trace.add(2, "fault_over", pid=2, path="/2", fault="slow /2", status="masked", why="ended")
+    trace.add(2, "fault_over", pid=2, fault_event=held[2], status="masked", why="ended")
     assert measured(trace).messages.by_kind == {"to 1": 1, "to 2": 1}
 
 
 def test_a_process_that_is_killed_while_it_waits_loses_no_message() -> None:
     trace = HandMade()
     trace.spawned(0, 1, "/a")
-    heard = trace.received(1, 1, cause=trace.sent(1, 1, "'done'"))
+    heard = trace.received(1, 1, cause=trace.sent(1, 1, "done"))
     kill = trace.fault(5, "kill /a", pid=1, cause=heard)
     trace.exited(5, 1, KILLED, cause=kill)
     assert measured(trace).messages.lost == 0
 
 
-def test_what_is_unread_when_the_run_closes_is_not_lost() -> None:
+def test_messages_unread_when_the_run_closes_are_not_lost() -> None:
     trace = HandMade()
     trace.spawned(0, 1, "/a")
-    trace.sent(1, 1, "'unread'")
+    trace.sent(1, 1, "unread")
     trace.phases(0, 1, 2, 3)
     trace.exited(4, 1, NORMAL)
     assert measured(trace).messages.lost == 0

@@ -7,10 +7,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from supervision.chaos.reports.history_reader import read_history
+from supervision.chaos.reports.history import read_history
 from supervision.chaos.reports.measures import measure
-from supervision.chaos.reports.page import render_page, write_page
-from supervision.chaos.reports.page_data import MESSAGES_SHOWN, page_data
+from supervision.chaos.reports.page import MESSAGES_SHOWN, page_data, render_page, write_page
 from tests.supervision.chaos.traces import CRASH, HandMade
 
 HOSTILE = "</script><script>alert(1)</script><!--&\u2028"
@@ -40,7 +39,7 @@ class Page(HTMLParser):
 def crashing(label: str = "room") -> HandMade:
     trace = HandMade()
     trace.spawned(0, 1, f"/{label}")
-    trace.sent(1, 1, f"'{label}'")
+    trace.sent(1, 1, label)
     trace.fault(2, f"crash /{label}", pid=1, path=f"/{label}", type="crash")
     trace.exited(2, 1, CRASH)
     trace.spawned(3, 2, f"/{label}", inc=2)
@@ -48,7 +47,7 @@ def crashing(label: str = "room") -> HandMade:
     return trace
 
 
-def test_nothing_that_a_run_says_is_markup() -> None:
+def test_text_from_a_run_is_never_markup() -> None:
     harmless = Page(render_page(crashing().lines, title="chat"))
     page = Page(render_page(crashing(HOSTILE).lines, title=HOSTILE, subtitle=HOSTILE))
     assert page.tags == harmless.tags
@@ -58,7 +57,7 @@ def test_nothing_that_a_run_says_is_markup() -> None:
     assert page.texts["subtitle"].strip() == HOSTILE.strip()
 
 
-def test_a_page_asks_for_nothing_else() -> None:
+def test_a_page_loads_nothing_else() -> None:
     text = render_page(crashing().lines, title="chat")
     page = Page(text)
     assert page.links == ["data:,"]
@@ -73,11 +72,11 @@ def test_braces_in_names_are_no_placeholders(tmp_path: Path) -> None:
     assert "/{{data}}" in msgspec.json.decode(page.texts["run"])["texts"]
 
 
-def test_the_data_has_lives_faults_messages_and_notes() -> None:
+def test_the_data_has_processes_faults_messages_and_notes() -> None:
     history = read_history(crashing().lines)
     data = page_data(history, measure(history))
     texts = data["texts"]
-    first, second = data["lives"]
+    first, second = data["processes"]
     path, incarnation, parent, born, ended, manner, reason, fault, back, *_ = first
     assert (texts[path], incarnation, parent, born, ended) == ("/room", 1, -1, 0, 2000)
     assert (manner, texts[reason], fault, back) == (2, CRASH, 0, 1)
@@ -90,14 +89,14 @@ def test_the_data_has_lives_faults_messages_and_notes() -> None:
     assert (time, kind, texts[words]) == (4000, "note", "all is well in room: clients 5")
 
 
-def test_of_very_many_messages_a_share_is_shown_and_all_that_were_lost() -> None:
+def test_a_page_shows_all_lost_messages_and_a_share_of_the_others() -> None:
     trace = HandMade()
     trace.spawned(0, 1, "/a")
     trace.spawned(0, 2, "/b")
     for number in range(MESSAGES_SHOWN + 10):
         sent = trace.sent(1, 2, f"{number}")
         if number % 1000 == 1:
-            trace.sent(1, 1, "'lost'")
+            trace.sent(1, 1, "lost")
         trace.received(1, 2, cause=sent)
     trace.exited(2, 1, CRASH)
     history = read_history(trace.lines)
@@ -106,7 +105,7 @@ def test_of_very_many_messages_a_share_is_shown_and_all_that_were_lost() -> None
     assert sum(message[5] for message in shown) == 21
 
 
-def test_what_a_simulated_run_has_failed_with_can_be_told() -> None:
+def test_problems_of_a_simulated_run_may_be_added() -> None:
     text = render_page(crashing().lines, title="chat", problems=["nobody answers", HOSTILE])
     data = msgspec.json.decode(Page(text).texts["run"])
     assert data["measures"]["problems"] == ["nobody answers", HOSTILE]

@@ -32,7 +32,7 @@ def printed(told: LiveOutcome) -> str:
     return file.getvalue()
 
 
-def test_it_has_what_was_done_and_what_came_of_it() -> None:
+def test_the_report_has_the_faults_and_their_effects() -> None:
     trace = HandMade()
     trace.spawned(0, 1, "/top/room [red]")
     kill = trace.fault(1.5, "kill", pid=1, path="/top/room [red]")
@@ -44,25 +44,25 @@ def test_it_has_what_was_done_and_what_came_of_it() -> None:
     assert "1.50 s" in text
     assert "top/room [red]" in text
     assert "250 ms" in text
-    assert "7 not done (there was no such process): kill /b0; kill /b1; kill /b2" in text
+    assert "7 not applied (there was no such process): kill /b0; kill /b1; kill /b2" in text
     assert "kill /b4; and 2 more" in text
     assert "1 applied, 0 masked, 7 not applicable" in text
-    assert "shop:day, seed 7: nothing went wrong, but nobody has said with world.steady" in text
+    assert "shop:day, seed 7: no problem was found, but the scenario has no steady state" in text
 
 
-def test_that_a_steady_state_came_back_is_said_if_there_was_one() -> None:
+def test_the_report_mentions_recovery_only_with_a_steady_state() -> None:
     trace = HandMade()
     trace.add(1.0, "steady", pid=None, name="all serve", holds=True)
     assert "shop:day, seed 7: the steady state came back." in printed(outcome(trace))
 
 
-def test_it_says_what_went_wrong() -> None:
+def test_the_report_has_the_problems() -> None:
     text = printed(outcome(HandMade(), problems=("nobody [came] back",), interrupted=True))
     assert "✗ nobody [came] back" in text
-    assert "shop:day, seed 7: failed. It was ended early." in text
+    assert "shop:day, seed 7: failed. The run was ended early." in text
 
 
-def test_of_very_many_faults_those_that_took_most_along_are_shown() -> None:
+def test_the_report_shows_the_faults_with_the_largest_blast_radius() -> None:
     trace = HandMade()
     for pid in range(1, 101):
         trace.spawned(0, pid, f"/{pid}")

@@ -1,0 +1,77 @@
+"""The processes that faults are injected into, and the runtimes that they are in."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+from typing import TypeVar
+
+from attrs import define, frozen
+
+from actors.refs import Pid
+from actors.runtime import Runtime
+from supervision.recording.places import Place, Places
+from supervision.recording.recorder import Recorder
+
+__all__ = ["InjectionPoint", "TargetRuntime", "choose", "fits"]
+
+T = TypeVar("T")
+
+
+@define(eq=False)
+class TargetRuntime:
+    """A runtime that an injector reaches.
+
+    Attributes:
+        runtime: the runtime.
+        places: the places of its processes.
+        recorder: its recorder; None if it has none.
+        node: the name of its node, with which its paths begin; empty outside of nodes.
+        gone: True once the injector has left it.
+    """
+
+    runtime: Runtime
+    places: Places
+    recorder: Recorder | None
+    node: str
+    gone: bool = False
+
+    def address(self, place: Place) -> str:
+        """Return the path of a place as the targets of faults spell it."""
+        return f"{self.node}{place.path}"
+
+    def matching(self, pattern: str) -> list[Pid]:
+        """Return the living processes whose paths match, the oldest first."""
+        return [
+            pid for pid, place in self.places.living.items() if fits(self.address(place), pattern)
+        ]
+
+
+@frozen
+class InjectionPoint:
+    """A process that a fault is applied to."""
+
+    target: TargetRuntime
+    pid: Pid
+
+    def __str__(self) -> str:
+        place = self.target.places.was_at(self.pid)
+        return repr(self.pid) if place is None else f"{self.target.node}{place}"
+
+    @property
+    def is_ending(self) -> bool:
+        """True if the process has accepted a fatal signal, or has ended."""
+        info = self.target.runtime.process_info(self.pid)
+        return info is None or info["status"] == "exiting"
+
+
+def fits(address: str, pattern: str) -> bool:
+    """Return True if a path equals a pattern or matches it."""
+    return address == pattern or fnmatchcase(address, pattern)
+
+
+def choose(found: Sequence[T], pick: float | None) -> T:
+    """Return the item that a fault picks: 0.0 is the first, up to 1.0 the last; None is the last."""
+    if pick is None:
+        return found[-1]
+    return found[min(int(pick * len(found)), len(found) - 1)]

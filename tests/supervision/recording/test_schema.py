@@ -1,0 +1,86 @@
+"""The schema lists the fields of every event that is recorded, and gives exits and messages their classes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+from attrs import frozen
+
+from actors import KILLED, NOPROC, NORMAL, SHUTDOWN, Crash, Down, Shutdown
+from actors.messages import Exit
+from supervision.recording.schema import EVENTS, exit_class, message_kind, transport_of
+from supervision.simulation.simulate import simulate
+from tests.simulation.chat_scenario import chat
+from tests.simulation.fault_scenarios import echo, islands
+from tests.simulation.node_scenarios import heartbeats
+from tests.simulation.runtime_sweep import runtime_sweep
+
+ALWAYS = {"n": int, "t": float, "round": int, "task": int, "kind": str}
+SOMETIMES = {"node": int | str, "cause": int}
+
+
+def check(event: dict[str, Any]) -> None:
+    """Compare an event with the schema: no field is missing, unknown or of another type."""
+    fields = EVENTS[event["kind"]]
+    types = ALWAYS | SOMETIMES | {name.removesuffix("?"): kind for name, kind in fields.items()}
+    required = {name for name in fields if not name.endswith("?") and name != "*"} | set(ALWAYS)
+    assert required <= set(event), event
+    for name, value in event.items():
+        kind = types.get(name, fields.get("*"))
+        assert kind is not None or name in types, (name, event)
+        msgspec.convert(value, kind)
+
+
+@pytest.mark.parametrize("scenario", [runtime_sweep, chat, heartbeats, echo, islands])
+def test_every_recorded_event_fits_the_schema(scenario: Any) -> None:
+    for seed in range(3):
+        outcome = simulate(scenario, seed)
+        assert outcome.trace
+        for line in outcome.trace:
+            check(msgspec.json.decode(line))
+
+
+@frozen
+class Order:
+    event: str
+
+
+@pytest.mark.parametrize(
+    ("reason", "expected"),
+    [
+        (NORMAL, "normal"),
+        (SHUTDOWN, "shutdown"),
+        (Shutdown("closed"), "shutdown_detail"),
+        (KILLED, "killed"),
+        (NOPROC, "noproc"),
+        (Crash(ValueError("no")), "crash"),
+        ("bored", "other"),
+        (None, "other"),
+    ],
+)
+def test_every_exit_reason_has_a_class(reason: object, expected: str) -> None:
+    assert exit_class(reason) == expected
+
+
+@pytest.mark.parametrize(
+    ("message", "expected"),
+    [
+        ("stop", "stop"),
+        ("x" * 100, "x" * 40),
+        (("join", 1), "join"),
+        (((Order("say"), 1), 2), "Order say"),
+        (b"\x81", "bytes"),
+        ({"a": 1}, "dict"),
+        ((), "tuple"),
+    ],
+)
+def test_every_message_has_a_kind(message: object, expected: str) -> None:
+    assert message_kind(message) == expected
+
+
+def test_messages_of_the_runtime_are_told_from_those_of_processes() -> None:
+    assert transport_of(Exit(pid=None, reason=NORMAL)) == "exit"  # type: ignore[arg-type]
+    assert transport_of(Down(ref=None, pid=None, reason=NORMAL)) == "down"  # type: ignore[arg-type]
+    assert transport_of("anything else") == "info"
