@@ -215,7 +215,7 @@ def _app(**options: str) -> typer.Typer:
 
 def _run(app: typer.Typer) -> NoReturn:
     try:
-        with redirect_stdout(_Output(sys.stdout)):  # type: ignore[type-var]  # all that is used of it
+        with redirect_stdout(_Output(sys.stdout)):
             app(standalone_mode=False)
             sys.stdout.flush()
     except TyperException as error:

@@ -48,7 +48,9 @@ _DEEPEST = 8
 _KEPT_VALUES = 100
 _KEPT_CHARACTERS = 2_000
 
-_MACHINERY = frozenset(("topic", "assigns", "endpoint", "_link", "_membership", "_ref", "_joined"))
+_MACHINERY = frozenset(
+    ("topic", "assigns", "endpoint", "_link", "_membership", "_pid", "_ref", "_joined")
+)
 
 
 def channel_state(channel: Channel, payload: Any, rule: FilterRule) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from actors.servers.results import Continue, Stop
 from actors.timers import send_after
 from channels.connection.session_server import (
     CLOSED,
+    FREE_BYTES,
     INACTIVE,
     PROTOCOL_ERROR,
     TRY_AGAIN_LATER,
@@ -168,7 +169,8 @@ class Connection(SessionServer):
         self.last_heard = trio.current_time()
         protocol = self.protocol
         held = protocol.held
-        self._begin_work()
+        if self.turns:
+            self._begin_work()
         if held > LIGHT and protocol.completes(len(data)):
             # Unmasking a long message, and looking whether it is text, is one step too.
             await self._take_turn(held >> HELD_COST_SHIFT)
@@ -176,14 +178,21 @@ class Connection(SessionServer):
         while protocol.has_more:
             await self._take_turn(FRAMES)
             await self._take_events(protocol.receive(b"", FRAMES))
-        self._watch_held()
+        if protocol.held != self.held:
+            self._watch_held()
         return None
 
     async def _take_events(self, events: list[WebSocketEvent]) -> None:
         for event in events:
             kind = type(event)
             if kind is bytes or kind is BinaryFrame:
-                if self.closing is None:
+                if self.closing is not None:
+                    continue
+                size = len(event)  # type: ignore[arg-type]
+                if size <= FREE_BYTES:
+                    effects = self.session.receive(event, binary=kind is BinaryFrame)  # type: ignore[arg-type]
+                    await self._carry_out(effects, size)
+                else:
                     await self._hear(event, binary=kind is BinaryFrame)  # type: ignore[arg-type]
             elif isinstance(event, Answer):
                 self.out.put(event.frame)
@@ -191,11 +200,10 @@ class Connection(SessionServer):
                 self._peer_closed(event)
 
     def _watch_held(self) -> None:
-        if self.protocol.held != self.held:
-            self._hold(self.protocol.held)
-            if self.held > HELD_SHARE and self.services.held > HELD_LIMIT:
-                self.services.count(("websocket", "too_much_held"))
-                self._close(TRY_AGAIN_LATER, CLOSED, "messages that are not whole take too much")
+        self._hold(self.protocol.held)
+        if self.held > HELD_SHARE and self.services.held > HELD_LIMIT:
+            self.services.count(("websocket", "too_much_held"))
+            self._close(TRY_AGAIN_LATER, CLOSED, "messages that are not whole take too much")
 
     def _hold(self, size: int) -> None:
         self.services.held += size - self.held

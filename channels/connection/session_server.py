@@ -52,6 +52,7 @@ from channels.upgrade.connecting import Connected
 
 __all__ = [
     "CLOSED",
+    "FREE_BYTES",
     "INACTIVE",
     "PROTOCOL_ERROR",
     "TRY_AGAIN_LATER",

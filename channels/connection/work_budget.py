@@ -86,18 +86,30 @@ class WorkBudget:
         self._waits += 1
         me = _Waiter(cost, current_task())
         self._line.append(me)
-        try:
-            if self._line[0] is me:
-                await trio.lowlevel.checkpoint()
-                self._refill()
-            else:
-                await wait_task_rescheduled(lambda _: Abort.SUCCEEDED)
-                if me.leads:
-                    self._refill()
-        except BaseException:
-            self._leave(me)
-            raise
+        if self._line[0] is me:
+            await self._lead()
+            return True
+
+        def leave(_: object) -> Abort:
+            # At once, and not in the next step of this task: until then somebody could wake it a second time.
+            self._line.remove(me)
+            return Abort.SUCCEEDED
+
+        await wait_task_rescheduled(leave)
+        if me.leads:
+            self._refill()
         return True
+
+    async def _lead(self) -> None:
+        """Refill the budget in the next turn. To be called by the head of the line, which nobody wakes."""
+        try:
+            await trio.lowlevel.checkpoint()
+        except BaseException:
+            # The process of this connection was told to end.
+            self._line.popleft()
+            self._call_next()
+            raise
+        self._refill()
 
     def _refill(self) -> None:
         """Begin the budget of a new turn: pay for the head of the line, and for as many behind it as can be."""
@@ -115,10 +127,3 @@ class WorkBudget:
             head = self._line[0]
             head.leads = True
             reschedule(head.task)
-
-    def _leave(self, waiter: _Waiter) -> None:
-        """Step out of the line: the process of this connection was told to end."""
-        was_first = self._line[0] is waiter
-        self._line.remove(waiter)
-        if was_first:
-            self._call_next()

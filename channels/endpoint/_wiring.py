@@ -248,7 +248,7 @@ class Services:
         self.listener = listener
 
     def drain(self) -> None:
-        """Take no new WebSockets from now on, and let go of clients that have not asked for anything yet."""
+        """Take no new WebSockets from now on, and wait no longer for first requests that are not whole."""
         self.draining = True
         for scope in list(self.heads):
             scope.cancel()

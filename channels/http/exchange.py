@@ -103,8 +103,8 @@ class Exchanges(TaskGroup):
             return await super().spawn_app(app, config, scope, send)
         exchange = Exchange(send, self._shields, max_messages=config.max_app_queue_size)
 
-        async def run(scope: Any, _: Any, send: Any, *others: Any) -> None:
-            await app(scope, exchange.receive, send, *others)
+        async def run(scope: Any, receive: Any, send: Any, sync_spawn: Any, call_soon: Any) -> None:
+            await app(scope, exchange.receive, send, sync_spawn, call_soon)
 
         await super().spawn_app(run, config, scope, exchange.send)
         return exchange.put

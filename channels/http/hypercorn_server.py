@@ -61,7 +61,7 @@ class HypercornServer(TCPServer):
     ) -> None:
         # The annotation of the class asks for TLS; the class itself finds out what it has got.
         connection: Any = stream
-        super().__init__(app, config, context, state, connection)  # type: ignore[arg-type]
+        super().__init__(app, config, context, state, connection)
         self._begins_with_http2 = begins_with_http2
         self._count = count
         self._peer_has_gone = False
@@ -125,7 +125,9 @@ class HypercornServer(TCPServer):
                 # The connection is over for HTTP/2 as well.
                 pass
         # Its applications are cancelled: streams that Hypercorn has half begun cannot be told that it is over.
-        self._task_group._nursery.cancel_scope.cancel()
+        nursery = self._task_group._nursery
+        assert nursery is not None  # this runs in it
+        nursery.cancel_scope.cancel()
 
     async def protocol_send(self, event: Event) -> None:
         """Carry out what Hypercorn's protocol has decided: write, close, or count the time as idle."""

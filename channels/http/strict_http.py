@@ -67,7 +67,7 @@ class StrictConnection(h11.Connection):
         self._on_bad_request()
         raise h11.RemoteProtocolError(head.problem, error_status_hint=head.status)
 
-    def send(self, event: Any) -> bytes | None:
+    def send(self, event: Any) -> Any:
         """Serialize an event, as h11 does; the answer to a chunked request ends the connection."""
         if self._is_last and isinstance(event, h11.Response):
             event = h11.Response(

@@ -38,7 +38,8 @@ class Fragments:
     - `max_size`: bytes of a message, inflated;
     - `extension`: what was agreed on about compression, if anything was.
 
-    Attributes: `room`, the bytes that may still be added; `is_open`, whether a message has begun.
+    Attributes: `size`, the bytes so far; `room`, the bytes that may still be added; `is_open`, whether a message has
+    begun.
     """
 
     __slots__ = (
@@ -50,6 +51,7 @@ class Fragments:
         "_max",
         "is_open",
         "room",
+        "size",
     )
 
     def __init__(self, max_size: int, extension: PerMessageDeflate | None) -> None:
@@ -59,12 +61,10 @@ class Fragments:
             _BEGINNINGS if extension is None else _BEGINNINGS | _COMPRESSED_BEGINNINGS
         )
         self._data = bytearray()
+        self.size = 0
         self._first = 0
         self._is_last = False
         self.is_open = False
-
-    def __len__(self) -> int:
-        return len(self._data)
 
     def may_begin(self, first: int) -> bool:
         """Tell whether a frame whose first byte is `first` is the beginning of a message."""
@@ -116,9 +116,11 @@ class Fragments:
     def drop(self) -> None:
         """Forget the message that has begun."""
         self._data = bytearray()
+        self.size = 0
         self.room = self._max
         self.is_open = False
 
     def _append(self, part: bytes) -> None:
         self._data += part
+        self.size += len(part)
         self.room -= len(part)

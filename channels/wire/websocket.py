@@ -19,11 +19,7 @@ A compressed message, where that was agreed on (`channels.wire.deflate`), is inf
 pieces (`channels.wire.inflater`), and no further than to the size that a message may have.
 
 A client may send ten thousand frames in one read, or a message that inflates to ten megabytes. So
-`receive` can be told how many steps to take:
-
-    events = protocol.receive(data, steps=64)
-    while protocol.has_more:                # other tasks may run in between
-        events = protocol.receive(b"", steps=64)
+`receive` can be told how many steps to take; `has_more` says whether it has to be called again.
 
 Source: RFC 6455, sections 5 to 7; RFC 7692; close codes as Phoenix under Bandit sends them.
 """
@@ -211,7 +207,7 @@ class WebSocketProtocol:
     @property
     def held(self) -> int:
         """Bytes that are kept of a message that has not arrived whole."""
-        return self._kept + len(self._fragments)
+        return self._kept + self._fragments.size
 
     @property
     def has_more(self) -> bool:
@@ -219,7 +215,7 @@ class WebSocketProtocol:
         return bool(self._rest) or (self._fragments.is_busy and not self._done)
 
     def completes(self, size: int) -> bool:
-        """Tell whether `size` more bytes can complete the frame that has begun to arrive."""
+        """Tell whether `size` more bytes may complete a frame."""
         return size >= self._missing or not self._partial
 
     def forget(self) -> None:
@@ -244,8 +240,7 @@ class WebSocketProtocol:
         """Take what has arrived, and answer what that means, in order.
 
         - `data`: cut anywhere;
-        - `steps`: how many frames to look at; a piece of a compressed message counts as 32. What
-          is left after that waits for the next call: see `has_more`.
+        - `steps`: how many frames to look at; a piece of a compressed message counts as 32.
 
         Answers an empty list after `Closed`.
         """
@@ -261,9 +256,15 @@ class WebSocketProtocol:
             self._partial.clear()
             self._kept = 0
         events: list[WebSocketEvent] = []
+        fragments = self._fragments
         start, size = 0, len(data)
+        is_short = 6 < size < 132 and size == data[1] - 122 and data[0] == TEXT_MESSAGE
+        if is_short and not (fragments.is_open or self._done):
+            # Nearly every read is this: a masked text of up to 125 bytes, and nothing behind it.
+            self._whole(TEXT_MESSAGE, apply_mask(data[6:], data[2:6]), events)
+            return events
         while not self._done:
-            is_busy = self._fragments.is_busy
+            is_busy = fragments.is_busy
             if start >= size and not is_busy:
                 break
             if not steps:

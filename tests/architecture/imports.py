@@ -49,6 +49,8 @@ PURE = (
     "channels.topics",
     "channels.longpoll.protocol",
     "channels.wire.deflate",
+    "channels.wire.fragments",
+    "channels.wire.inflater",
     "channels.upgrade.origin",
     "channels.upgrade.request",
     "channels.upgrade.subprotocol",

@@ -20,7 +20,7 @@ from tests.channels.rooms import UserSocket
 from tests.channels.support import EOF, UPGRADE, Client, Close, Server, head, reply, settle, text
 from tests.channels.transports.frames import CONTINUATION, PING, PONG, TEXT, client_frame
 
-HEARTBEAT = (None, "h", "phoenix", "heartbeat", {})
+HEARTBEAT: tuple[Any, ...] = (None, "h", "phoenix", "heartbeat", {})
 BEAT = reply(None, "h", "phoenix")
 READ = 64 * 1024
 
@@ -52,7 +52,7 @@ FLOODS = {
     "pongs": repeated(client_frame(PONG, b"")),
     "pings": repeated(client_frame(PING, b"")),
     "fragments": client_frame(TEXT, b"[", fin=False)
-    + repeated(client_frame(CONTINUATION, b"", fin=False))
+    + repeated(client_frame(CONTINUATION, b" ", fin=False))
     + client_frame(CONTINUATION, message(b"{}")[1:]),
     "heartbeats": repeated(text(None, "1", "phoenix", "heartbeat", {})),
     "messages to nowhere": repeated(text("1", "1", "room:x", "echo", {})),
@@ -65,10 +65,10 @@ async def test_a_read_full_of_frames_is_handled_64_at_a_time(serve: Serve, kind:
     server = await serve(Endpoint(sockets={"/socket": UserSocket}, max_buffered_messages=100_000))
     client = await server.connect()
     flood = FLOODS[kind]
-    frames = 1000 if kind in ("messages to nowhere", "replies to leaves", "heartbeats") else 9000
-    client.write(flood + text(*HEARTBEAT))
+    frames = 9000 if kind in ("pongs", "pings", "fragments") else 900
+    client.write(flood * 8 + text(*HEARTBEAT))
     # Sixteen pieces of 64 frames are a turn, for one client alone.
-    assert await turns_until(client, BEAT) >= frames / 1024
+    assert await turns_until(client, BEAT) >= 8 * frames / 1024
 
 
 @pytest.mark.parametrize("kind", FLOODS)
@@ -82,9 +82,10 @@ async def test_floods_of_many_clients_are_handled_in_as_many_turns_and_a_friend_
         each.write(FLOODS[kind])
     strangers[-1].write(text(*HEARTBEAT))
     friend.write(text(*HEARTBEAT))
-    assert await turns_until(friend, BEAT) <= 10
-    frames = 1000 if kind in ("messages to nowhere", "replies to leaves", "heartbeats") else 9000
-    assert await turns_until(strangers[-1], BEAT) >= 15 * frames / 1024
+    turns = await turns_until(friend, BEAT)
+    assert turns <= 10
+    frames = 9000 if kind in ("pongs", "pings", "fragments") else 900
+    assert turns + await turns_until(strangers[-1], BEAT) >= 15 * frames / 1024
 
 
 async def test_joins_count_as_two_dozen_frames(serve: Serve) -> None:
@@ -100,7 +101,9 @@ async def test_a_long_message_is_weighed_64_kib_at_a_time(serve: Serve, size: in
     server = await serve(Endpoint(sockets={"/socket": UserSocket}))
     client = await server.connect()
     client.write(client_frame(TEXT, message(b'"' + b"x" * size + b'"')))
-    assert await turns_until(client, reply(None, "1", "phoenix")) >= size // READ
+    assert (
+        await turns_until(client, reply(None, "1", "phoenix")) >= 1.8 * size / READ
+    )  # read, then weighed
 
 
 async def test_a_compressed_message_is_inflated_piece_by_piece(serve: Serve) -> None:

@@ -33,7 +33,7 @@ CASES = {
     "a gigabyte, compressed": ({"closed with 1009"}, 1),
     "ten messages of 10 MB, compressed": ({"closed with 1011"}, 1),
     "a flood of pongs": ({"closed with 1000"}, 3),
-    "a flood of fragments": ({"closed with 1002"}, 3),
+    "a flood of fragments": ({"closed with 1000"}, 3),
     "a flood of pings": ({"closed with 1000", "closed with 1013"}, 3),
     "two thousand joins of one topic": ({"closed with 1000"}, 1),
     "10 MB of JSON, three million lists": ({"closed with 1009"}, 1),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from types import NoneType
 
 import pytest
@@ -35,7 +36,7 @@ def find(bug: Planted) -> Outcome:
 
 @pytest.mark.parametrize("bug", ALL, ids=lambda bug: bug.name)
 def test_a_planted_bug_is_found_and_shrunk(bug: Planted) -> None:
-    shrunk = shrink(find(bug))
+    shrunk = shrink(find(bug), clock=time.process_time)
     assert shrunk.run.failure == bug.failure
     assert len(shrunk.faults) <= 3
     assert len(shrunk.deviations) <= 1

@@ -160,36 +160,36 @@ async def _bombs_that_fit(line: _Line) -> None:
     await line.send_all(client_frame(TEXT, b"that was it"))  # which closes
 
 
-async def _flood(stream: trio.SocketStream, frames: bytes, first: bytes = b"") -> None:
+async def _flood(line: _Line, frames: bytes, first: bytes = b"") -> None:
     """Send frames as fast as the server takes them, for a while."""
     piece = frames * (_FLOOD_PIECE // len(frames))
-    await stream.send_all(_upgrade() + first)
+    await line.send_all(_upgrade() + first)
     with trio.move_on_after(_FLOOD_SECONDS):
         while True:
             # Not to be cut off within a frame, which would be another attack.
             with trio.CancelScope(shield=True):
-                await stream.send_all(piece)
+                await line.send_all(piece)
             await trio.lowlevel.checkpoint()
-    await stream.send_all(client_close(1000))
+    await line.send_all(client_close(1000))
 
 
-async def _pongs(stream: trio.SocketStream) -> None:
-    await _flood(stream, client_frame(PONG, b""))
+async def _pongs(line: _Line) -> None:
+    await _flood(line, client_frame(PONG, b""))
 
 
-async def _fragments(stream: trio.SocketStream) -> None:
-    begins, ends = client_frame(TEXT, b"[", fin=False), client_frame(CONTINUATION, b"")
-    await _flood(stream, client_frame(CONTINUATION, b"", fin=False), begins)
-    await stream.send_all(ends)
+async def _fragments(line: _Line) -> None:
+    # A byte each: an empty one that ends nothing is closed with 1008.
+    begins = client_frame(TEXT, b"[", fin=False)
+    await _flood(line, client_frame(CONTINUATION, b" ", fin=False), begins)
 
 
-async def _pings(stream: trio.SocketStream) -> None:
-    await _flood(stream, client_frame(PING, b""))
+async def _pings(line: _Line) -> None:
+    await _flood(line, client_frame(PING, b""))
 
 
-async def _joins(stream: trio.SocketStream) -> None:
+async def _joins(line: _Line) -> None:
     join = client_frame(TEXT, b'["1","1","room:a","phx_join",{}]')
-    await stream.send_all(_upgrade() + join * 2000 + client_close(1000))
+    await line.send_all(_upgrade() + join * 2000 + client_close(1000))
 
 
 @cache
@@ -199,29 +199,29 @@ def _json(values: int, one: bytes) -> bytes:
     return client_frame(TEXT, text + b'"' + b"x" * (_MESSAGE - len(text) - 4) + b'"]]')
 
 
-async def _send_json(stream: trio.SocketStream, message: bytes, count: int) -> None:
+async def _send_json(line: _Line, message: bytes, count: int) -> None:
     join = client_frame(TEXT, b'["1","1","room:a","phx_join",{}]')
-    await stream.send_all(_upgrade() + join)
+    await line.send_all(_upgrade() + join)
     for _ in range(count):
-        await stream.send_all(message)
-    await stream.send_all(client_close(1000))
+        await line.send_all(message)
+    await line.send_all(client_close(1000))
 
 
-async def _lists(stream: trio.SocketStream) -> None:
-    await _send_json(stream, _json(3_000_000, b"[],"), 1)
+async def _lists(line: _Line) -> None:
+    await _send_json(line, _json(3_000_000, b"[],"), 1)
 
 
-async def _slow_numbers(stream: trio.SocketStream) -> None:
-    await _send_json(stream, _json(1_600_000, b"1e300,"), 1)
+async def _slow_numbers(line: _Line) -> None:
+    await _send_json(line, _json(1_600_000, b"1e300,"), 1)
 
 
-async def _lists_that_fit(stream: trio.SocketStream) -> None:
-    await _send_json(stream, _json(49_000, b"[],"), 5)
+async def _lists_that_fit(line: _Line) -> None:
+    await _send_json(line, _json(49_000, b"[],"), 5)
 
 
-async def _small_lists(stream: trio.SocketStream) -> None:
+async def _small_lists(line: _Line) -> None:
     small = b'["1","2","room:a","ping",[' + b"[]," * 21_000 + b"1]]"
-    await _send_json(stream, client_frame(TEXT, small), 100)
+    await _send_json(line, client_frame(TEXT, small), 100)
 
 
 ATTACKS: dict[str, tuple[Stranger, tuple[int, ...]]] = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
@@ -70,7 +71,9 @@ async def test_those_who_wait_are_served_in_the_order_in_which_they_came() -> No
     assert order == sorted(order)
 
 
-async def test_nobody_is_forgotten_when_those_before_them_are_cancelled() -> None:
+@pytest.mark.parametrize("first", range(6))
+async def test_nobody_is_forgotten_when_those_before_them_are_cancelled(first: int) -> None:
+    """`first` is which are cancelled. Those that lead, those that are next, and both in the same turn."""
     budget = WorkBudget()
     got: list[int] = []
 
@@ -84,11 +87,33 @@ async def test_nobody_is_forgotten_when_those_before_them_are_cancelled() -> Non
     async with trio.open_nursery() as nursery:
         for number, scope in enumerate(scopes):
             nursery.start_soon(take, number, scope)
+            await trio.lowlevel.cancel_shielded_checkpoint() if number == 0 else None
         await trio.lowlevel.checkpoint()
-        for scope in scopes[::3]:
-            scope.cancel()
+        cancelled = range(first, first + 8) if first < 3 else range(0, 30, first)
+        for number in cancelled:
+            scopes[number].cancel()
         await wait_all_tasks_blocked()
-    assert set(got) >= set(range(30)) - set(range(0, 30, 3))
+    assert set(got) >= set(range(30)) - set(cancelled)
     assert budget.statistics().waiting == 0
     # And it goes on.
     assert len(await worked(budget, 10, TURN_BUDGET)) == 10
+
+
+async def test_the_next_in_line_may_be_cancelled_in_the_same_turn_as_the_first() -> None:
+    budget = WorkBudget()
+
+    async def take(scope: trio.CancelScope) -> None:
+        with scope:
+            await budget.take(TURN_BUDGET)
+
+    # Which of the two hears of it first is Trio's choice, each time anew.
+    for _ in range(30):
+        await budget.take(1)
+        async with trio.open_nursery() as nursery:
+            scopes = [trio.CancelScope(), trio.CancelScope()]
+            for scope in scopes:
+                nursery.start_soon(take, scope)
+            await trio.lowlevel.checkpoint()
+            for scope in scopes:
+                scope.cancel()
+        assert budget.statistics().waiting == 0

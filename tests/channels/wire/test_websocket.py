@@ -381,3 +381,11 @@ def test_a_message_in_fragments_that_becomes_too_big_closes_before_it_has_arrive
     (event,) = protocol.receive(client_frame(CONTINUATION, b"x" * 100)[:8])
     assert isinstance(event, Closed)
     assert event.code == 1009
+
+
+@pytest.mark.parametrize("size", [126, 200, 65536])
+def test_a_message_that_is_cut_where_a_short_one_would_end_is_read_whole(size: int) -> None:
+    data = client_frame(TEXT, b"x" * size)
+    for cut_at in (131, 132, 133):
+        protocol = WebSocketProtocol()
+        assert protocol.receive(data[:cut_at]) + protocol.receive(data[cut_at:]) == [b"x" * size]
