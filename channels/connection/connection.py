@@ -36,13 +36,17 @@ from channels.connection.session_server import (
 from channels.connection.work_budget import COST_SHIFT
 from channels.endpoint._wiring import Services
 from channels.messages import BinaryFrame
-from channels.serializers.weight import LIGHT
+from channels.serializers.json_values import LIGHT
 from channels.telemetry import SOCKET_MALFORMED
-from channels.transports.events import Event, Signal
+from channels.transports.contract import Event, Signal
 from channels.transports.transports import Carrier
 from channels.upgrade.first_request import Upgraded, answer_first_request
-from channels.wire.websocket import Answer, WebSocketEvent, WebSocketProtocol
-from channels.wire.websocket import Closed as PeerClosed
+from channels.wire.websocket import (
+    ControlReply,
+    PeerClosed,
+    WebSocketEvent,
+    WebSocketProtocol,
+)
 
 __all__ = ["Connection"]
 
@@ -91,7 +95,7 @@ class Connection(SessionServer):
         connected = upgraded.connected
         codec = connected.mount.codec(connected.serializer, upgraded.deflate)
         try:
-            transport = self.services.transports.attach(carrier, self._tell, codec=codec)
+            transport = self.services.transports.attach(carrier, self._tell)
         except OSError:
             # The peer was gone before its request was answered.
             return Stop(NORMAL)
@@ -194,7 +198,7 @@ class Connection(SessionServer):
                     await self._carry_out(effects, size)
                 else:
                     await self._hear(event, binary=kind is BinaryFrame)  # type: ignore[arg-type]
-            elif isinstance(event, Answer):
+            elif isinstance(event, ControlReply):
                 self.out.put(event.frame)
             elif isinstance(event, PeerClosed):
                 self._peer_closed(event)

@@ -35,9 +35,8 @@ from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ConnectionState, LifespanState
 
 from channels.http.asgi_stream import in_origin_form, path_of
-from channels.http.hypercorn_server import HypercornServer
+from channels.http.hypercorn_server import HypercornServer, ReplayStream, TLSReplayStream
 from channels.http.lifespan import ASGIApplication, Lifespan
-from channels.http.replay import ReplayStream, TLSReplayStream
 from channels.transports.transports import Carrier
 
 __all__ = ["HttpHandover", "default_config", "not_found"]

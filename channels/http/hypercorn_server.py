@@ -1,16 +1,18 @@
-"""Hypercorn's server for one connection, without the ways in which it keeps a connection for ever.
+"""A stream that first gives out bytes which somebody has read already.
 
-`TCPServer` is not a public interface. Hypercorn's minor version is pinned, and `tests/channels/http/test_handover.py`
-holds what is used of it.
+What `HttpHandover` passes to Hypercorn: its server reads the request again from the beginning, and
+touches, besides the stream, the socket below it for the addresses.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+import socket
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import h2.exceptions
+import h11
 import trio
 from h2.errors import ErrorCodes
 from hypercorn.app_wrappers import ASGIWrapper
@@ -18,15 +20,265 @@ from hypercorn.config import Config
 from hypercorn.events import Closed, Event, RawData, Updated
 from hypercorn.protocol.h2 import H2Protocol
 from hypercorn.protocol.h11 import H11Protocol
+from hypercorn.trio.task_group import TaskGroup
 from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ConnectionState
 
-from channels.http.exchange import Exchanges
-from channels.http.replay import ReplayStream
-from channels.http.strict_http import StrictConnection
+from channels.upgrade.request import DEFAULT_MAX_HEAD_SIZE, BadRequest, HeadParser
 
-__all__ = ["HypercornServer"]
+__all__ = [
+    "Exchange",
+    "Exchanges",
+    "HypercornServer",
+    "ReplayStream",
+    "StrictConnection",
+    "TLSReplayStream",
+]
+
+_PIECE = 64 * 1024
+_STALLED = 60.0
+_GOODBYE = 5.0
+
+
+class _NoSocket:
+    """Stands in for the socket of a stream that has none, such as one in memory."""
+
+    family = socket.AF_UNSPEC
+
+    def getpeername(self) -> None:
+        """There is no address, and none is asked for in this family."""
+
+    def getsockname(self) -> None:
+        """There is no address, and none is asked for in this family."""
+
+
+class ReplayStream(trio.abc.HalfCloseableStream):
+    """`stream`, with `first` in front of what it has to say.
+
+    >>> async def example(stream: trio.abc.Stream, read_before: bytes) -> bytes:
+    ...     return bytes(await ReplayStream(stream, read_before).receive_some())
+
+    - `stream`: becomes this object's: closing this closes it;
+    - `first`: what was read from it before.
+
+    Where `stream` cannot be closed for writing alone, `send_eof` raises `AttributeError`, as
+    Hypercorn expects it to.
+    """
+
+    def __init__(self, stream: trio.abc.Stream, first: bytes) -> None:
+        self._stream = stream
+        self._first = first
+
+    @property
+    def socket(self) -> Any:
+        """The socket of the stream, or a stand-in without addresses."""
+        return getattr(self._stream, "socket", None) or _NoSocket()
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
+        """Read; the bytes that were read before come first."""
+        if not self._first:
+            return await self._stream.receive_some(max_bytes)
+        await trio.lowlevel.checkpoint()
+        size = len(self._first) if max_bytes is None else max_bytes
+        data, self._first = self._first[:size], self._first[size:]
+        return data
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        """Write, as the stream does, but not to a peer that does not read.
+
+        A peer that does not take 64 KiB, or what is left, within a minute is cut off: Hypercorn would wait for ever,
+        with the answer in memory. Raises `trio.BrokenResourceError` then.
+        """
+        view = memoryview(data)
+        for start in range(0, len(view) or 1, _PIECE):
+            with trio.move_on_after(_STALLED) as limit:
+                await self._stream.send_all(view[start : start + _PIECE])
+            if limit.cancelled_caught:
+                await trio.aclose_forcefully(self._stream)
+                raise trio.BrokenResourceError("the peer does not read what it asked for")
+
+    async def wait_send_all_might_not_block(self) -> None:
+        """Wait, as the stream does."""
+        await self._stream.wait_send_all_might_not_block()
+
+    async def send_eof(self) -> None:
+        """Close the stream for writing."""
+        await self._stream.send_eof()  # type: ignore[attr-defined]  # see the class
+
+    async def aclose(self) -> None:
+        """Close the stream. A TLS stream says goodbye first, for five seconds at most to a peer that does not read."""
+        with trio.move_on_after(_GOODBYE):
+            await self._stream.aclose()
+
+
+class TLSReplayStream(ReplayStream):
+    """The same for a TLS stream, with what Hypercorn asks of one."""
+
+    def __init__(self, stream: trio.SSLStream[Any], first: bytes) -> None:
+        super().__init__(stream, first)
+        self._tls = stream
+
+    @property
+    def transport_stream(self) -> Any:
+        """The stream below TLS, in the same dress."""
+        return ReplayStream(self._tls.transport_stream, b"")
+
+    async def do_handshake(self) -> None:
+        """Agree on a key, if that has not been done."""
+        await self._tls.do_handshake()
+
+    def selected_alpn_protocol(self) -> str | None:
+        """Say which protocol the client has chosen: `"h2"`, `"http/1.1"` or None."""
+        protocol: str | None = self._tls.selected_alpn_protocol()
+        return protocol
+
+
+class StrictConnection(h11.Connection):
+    r"""The server's side of an HTTP/1.1 connection that refuses what `HeadParser` refuses.
+
+        >>> connection = StrictConnection()
+        >>> connection.receive_data(b"GET / HTTP/1.1\nHost: localhost\n\n")
+        >>> connection.next_event()
+        Traceback (most recent call last):
+            ...
+        h11._util.RemoteProtocolError: a line of the head ends without CR
+
+    Args:
+        on_bad_request: called once if a head is refused. Must not block.
+    """
+
+    def __init__(self, *, on_bad_request: Callable[[], object] = lambda: None) -> None:
+        super().__init__(h11.SERVER, max_incomplete_event_size=DEFAULT_MAX_HEAD_SIZE)
+        self._on_bad_request = on_bad_request
+        self._is_last = False
+
+    def next_event(self) -> Any:
+        """Return the next event, as h11 does.
+
+        Raises:
+            h11.RemoteProtocolError: the head is not one that an endpoint accepts.
+        """
+        if self.their_state is h11.IDLE:
+            data, ended = self.trailing_data
+            head = HeadParser().feed(data) if data else None
+            if isinstance(head, BadRequest):
+                self._refuse(head)
+            elif data and head is None:
+                if not ended:
+                    return h11.NEED_DATA
+                self._refuse(BadRequest(status=400, problem="the request ends in its head"))
+        event = super().next_event()
+        if isinstance(event, h11.Request):
+            self._is_last = any(name == b"transfer-encoding" for name, _ in event.headers)
+        return event
+
+    def _refuse(self, head: BadRequest) -> None:
+        self._on_bad_request()
+        raise h11.RemoteProtocolError(head.problem, error_status_hint=head.status)
+
+    def send(self, event: Any) -> Any:
+        """Serialize an event, as h11 does; the answer to a chunked request ends the connection."""
+        if self._is_last and isinstance(event, h11.Response):
+            event = h11.Response(
+                status_code=event.status_code,
+                headers=[*event.headers, (b"connection", b"close")],
+                http_version=event.http_version,
+                reason=event.reason,
+            )
+        return super().send(event)
+
+
+class Exchange:
+    """The messages of one request, to its application and from it.
+
+        >>> async def example(hypercorn_send: Callable[[Any], Awaitable[None]]) -> None:
+        ...     exchange = Exchange(hypercorn_send, {}, max_messages=10)
+        ...     await exchange.put({"type": "http.request", "body": b"", "more_body": False})
+        ...     print(await exchange.receive())
+
+    Args:
+        send: passes a message of the application on to Hypercorn; None is the end of the application.
+        shields: holds the scope of each exchange that is being finished.
+        max_messages: pieces of the body that may wait for the application.
+    """
+
+    def __init__(
+        self,
+        send: Callable[[Any], Awaitable[None]],
+        shields: dict[trio.CancelScope, None],
+        *,
+        max_messages: int,
+    ) -> None:
+        self._send = send
+        self._shields = shields
+        self._put, self._take = trio.open_memory_channel[Any](max_messages)
+
+    async def put(self, message: Any) -> None:
+        """Give the application a message, as soon as there is room for it. The end of the exchange needs none."""
+        if message["type"] == "http.disconnect":
+            self._put.close()
+            return
+        try:
+            await self._put.send(message)
+        except trio.ClosedResourceError:
+            # The exchange ended while this piece waited, or before. Nobody will read it.
+            pass
+
+    async def receive(self) -> Any:
+        """Wait for the next message; from the end of the exchange on, `http.disconnect`."""
+        try:
+            return await self._take.receive()
+        except trio.EndOfChannel:
+            return {"type": "http.disconnect"}
+
+    async def send(self, message: Any) -> None:
+        """Pass on a piece of the answer. The application cannot cancel what the last piece leads to."""
+        if message is not None and message.get("more_body", message["type"] in _NEVER_LAST):
+            await self._send(message)
+            return
+        # Shielded, because half of what follows would leave a connection that nobody closes. Writing to a peer that
+        # does not read is bounded by the stream, and everything by the end of the connection.
+        with trio.CancelScope(shield=True) as shield:
+            self._shields[shield] = None
+            try:
+                await self._send(message)
+            finally:
+                del self._shields[shield]
+
+
+_NEVER_LAST = ("http.response.start", "http.response.push", "http.response.early_hint")
+
+
+class Exchanges(TaskGroup):
+    """The task group of one connection of Hypercorn's, with an `Exchange` for each request.
+
+    Args:
+        group: the group that the connection has, in whose nursery the applications run.
+    """
+
+    def __init__(self, group: TaskGroup) -> None:
+        super().__init__()
+        self._nursery = group._nursery
+        self._shields: dict[trio.CancelScope, None] = {}
+
+    async def spawn_app(self, app: Any, config: Config, scope: Any, send: Any) -> Any:
+        """Start the application in a task; return what takes the messages for it."""
+        if scope["type"] != "http":
+            return await super().spawn_app(app, config, scope, send)
+        exchange = Exchange(send, self._shields, max_messages=config.max_app_queue_size)
+
+        async def run(scope: Any, receive: Any, send: Any, sync_spawn: Any, call_soon: Any) -> None:
+            await app(scope, exchange.receive, send, sync_spawn, call_soon)
+
+        await super().spawn_app(run, config, scope, exchange.send)
+        return exchange.put
+
+    def cancel(self) -> None:
+        """Finish nothing any more: the connection is being cancelled."""
+        for shield in list(self._shields):
+            shield.cancel()
+
 
 _logger = logging.getLogger("channels.http")
 

@@ -26,8 +26,8 @@ __all__ = [
     "MAX_LINES",
     "NDJSON",
     "TOKEN_HEADER",
-    "Answer",
     "Line",
+    "PollAnswer",
     "left_out",
     "messages_answer",
     "messages_of",
@@ -55,7 +55,7 @@ _PADDINGS = (b"", b"=", b"==")
 
 
 @frozen(kw_only=True)
-class Answer:
+class PollAnswer:
     """An HTTP answer. The headers are pairs of lower-case name and value, without the length of the body."""
 
     status: int = 200
@@ -73,16 +73,16 @@ class Line(msgspec.Struct, frozen=True):
 # Answers
 
 
-def status_answer(status: int) -> Answer:
+def status_answer(status: int) -> PollAnswer:
     """Say a status, and nothing else.
 
     >>> status_answer(410).body
     b'{"status":410}'
     """
-    return Answer(headers=_JSON_HEADERS, body=b'{"status":%d}' % status)
+    return PollAnswer(headers=_JSON_HEADERS, body=b'{"status":%d}' % status)
 
 
-def messages_answer(status: int, token: str, messages: Iterable[bytes] = ()) -> Answer | None:
+def messages_answer(status: int, token: str, messages: Iterable[bytes] = ()) -> PollAnswer | None:
     r"""Hand out messages, each an encoded frame.
 
         >>> messages_answer(200, "T", [b'["1"]']).body
@@ -95,20 +95,20 @@ def messages_answer(status: int, token: str, messages: Iterable[bytes] = ()) -> 
     except UnicodeDecodeError:
         return None
     body = msgspec.json.encode({"messages": texts, "status": status, "token": token})
-    return Answer(headers=_JSON_HEADERS, body=body)
+    return PollAnswer(headers=_JSON_HEADERS, body=body)
 
 
-def plain_answer(status: int) -> Answer:
-    """Answer a request that makes no sense, or cannot be dealt with: a status of HTTP, and no body."""
-    return Answer(status=status)
+def plain_answer(status: int) -> PollAnswer:
+    """PollAnswer a request that makes no sense, or cannot be dealt with: a status of HTTP, and no body."""
+    return PollAnswer(status=status)
 
 
-def preflight_answer(requested: str) -> Answer:
+def preflight_answer(requested: str) -> PollAnswer:
     """Let pages from elsewhere ask; where they may come from was checked before.
 
     - `requested`: the header `access-control-request-headers`.
     """
-    return Answer(
+    return PollAnswer(
         headers=(
             _ORIGIN,
             ("access-control-allow-headers", requested),
@@ -127,8 +127,8 @@ def token_of(header: str | None, params: Mapping[str, Any]) -> str | None:
     return token if isinstance(token, str) else None
 
 
-def messages_of(body: bytes, content_type: str | None) -> Iterator[Line | Answer]:
-    r"""Take a body apart, message by message; an `Answer` is the last, and says what is wrong with that line.
+def messages_of(body: bytes, content_type: str | None) -> Iterator[Line | PollAnswer]:
+    r"""Take a body apart, message by message; an `PollAnswer` is the last, and says what is wrong with that line.
 
     >>> list(messages_of(b'["1"]\nAAEC', NDJSON))
     [Line(data=b'["1"]', binary=False), Line(data=b'\x00\x01\x02', binary=True)]

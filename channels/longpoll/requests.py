@@ -1,8 +1,11 @@
-"""The requests of clients that poll: who asks, which session is meant, what is answered.
+"""Reads the bodies of requests: bounded in size, in time, and all together in memory.
 
-Each request is served in a task of its own, by Hypercorn or by the server that the endpoint is mounted in; what it
-wants is asked of the session's process (`_longpoll_session`). After Phoenix.Transports.LongPoll: what each request is
-answered is in `channels.longpoll.protocol`.
+    outcome = await bodies.read(receive, max_bytes=8_000_000, timeout=30)
+    if isinstance(outcome, Body):
+        with outcome:
+            ...                          # outcome.data
+
+What was read counts as held until the end of the `with` block.
 """
 
 from __future__ import annotations
@@ -10,7 +13,8 @@ from __future__ import annotations
 import math
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Any, TypeAlias
+from types import TracebackType
+from typing import Any, Self, TypeAlias
 
 import trio
 
@@ -22,12 +26,11 @@ from channels.connect_info import ConnectInfo, PeerData
 from channels.endpoint._wiring import MountedSocket, Services
 from channels.http.asgi_stream import path_of
 from channels.http.lifespan import ASGIApplication
-from channels.longpoll.bodies import Bodies, Body
 from channels.longpoll.options import LongPoll
 from channels.longpoll.protocol import (
     TOKEN_HEADER,
-    Answer,
     Line,
+    PollAnswer,
     left_out,
     messages_answer,
     messages_of,
@@ -41,12 +44,102 @@ from channels.socket import Refusal
 from channels.telemetry import LONGPOLL_LEFT_OUT, LONGPOLL_UNSENDABLE
 from channels.tokens.token import Atom, TokenError, sign, verify
 from channels.upgrade.connecting import may_come_from
-from channels.upgrade.params import InvalidQuery, cost_of_query, parse_query
+from channels.upgrade.urls import InvalidQuery, cost_of_query, parse_query
 from supervision.child_spec import ChildSpec
 from supervision.dynamic_supervisor import DynamicSupervisor
 from supervision.errors import SupervisionError
 
-__all__ = ["LongPolling"]
+__all__ = ["MAX_TOGETHER", "Bodies", "Body", "LongPolling"]
+
+MAX_TOGETHER = 256 * 1024 * 1024
+"""Bytes of bodies that may be in memory at a time; requests beyond that are answered 503."""
+
+_BAD_REQUEST, _TIMEOUT, _UNAVAILABLE = 400, 408, 503
+
+
+class Body:
+    """A body that was read whole. Its bytes count as held until the end of the `with` block."""
+
+    def __init__(self, bodies: Bodies, data: bytes) -> None:
+        self.data = data
+        self._bodies = bodies
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._bodies.held -= len(self.data)
+
+
+class Bodies:
+    """The bodies of requests that are being read or dealt with.
+
+        >>> async def example(receive: Callable[[], Awaitable[Any]]) -> None:
+        ...     outcome = await Bodies().read(receive, max_bytes=8_000_000, timeout=30)
+        ...     if isinstance(outcome, Body):
+        ...         with outcome:
+        ...             print(outcome.data)
+
+    - `max_together`: bytes that may be held at a time.
+
+    Field: `held`, the bytes that are.
+    """
+
+    def __init__(self, *, max_together: int = MAX_TOGETHER) -> None:
+        self.held = 0
+        self._max = max_together
+
+    async def read(
+        self, receive: Callable[[], Awaitable[Any]], *, max_bytes: int, timeout: float
+    ) -> Body | int | None:
+        """Read a body to its end.
+
+        - `receive`: of the request, as ASGI has it;
+        - `max_bytes`: of this body;
+        - `timeout`: seconds for all of it.
+
+        Returns the body, or the HTTP status of an answer, or None if the client has gone. What follows a body that is
+        too big is read and dropped for the rest of the time: a client that is still sending would not see the answer.
+        """
+        pieces: list[bytes] = []
+        size, problem = 0, 0
+        try:
+            with trio.move_on_after(timeout) as limit:
+                while True:
+                    message = await receive()
+                    if message["type"] == "http.disconnect":
+                        return None
+                    piece = message.get("body", b"")
+                    if piece and not problem:
+                        size += len(piece)
+                        self.held += len(piece)
+                        pieces.append(piece)
+                        if size > max_bytes:
+                            problem = _BAD_REQUEST
+                        elif self.held > self._max:
+                            problem = _UNAVAILABLE
+                        if problem:
+                            size = self._drop(pieces, size)
+                    if not message.get("more_body", False):
+                        break
+            if problem or limit.cancelled_caught:
+                return problem or _TIMEOUT
+            body = Body(self, b"".join(pieces))
+            size = 0
+            return body
+        finally:
+            self.held -= size
+
+    def _drop(self, pieces: list[bytes], size: int) -> int:
+        pieces.clear()
+        self.held -= size
+        return 0
+
 
 Receive: TypeAlias = Callable[[], Awaitable[Any]]
 
@@ -122,7 +215,7 @@ class LongPolling:
         if answer is not None:
             await _send(send, answer)
 
-    async def _answer(self, request: _Request, receive: Receive) -> Answer | None:
+    async def _answer(self, request: _Request, receive: Receive) -> PollAnswer | None:
         """Decide what is answered; None if the client has gone."""
         options = request.options
         if request.method == "GET":
@@ -151,7 +244,7 @@ class LongPolling:
                 return await self._post(request, body.data)
             return plain_answer(400)
 
-    def _malformed(self) -> Answer:
+    def _malformed(self) -> PollAnswer:
         self._services.count(("http", "bad_request"))
         return plain_answer(400)
 
@@ -188,7 +281,7 @@ class LongPolling:
             return None
         return pid, token
 
-    async def _start(self, request: _Request) -> Answer:
+    async def _start(self, request: _Request) -> PollAnswer:
         """Start a session, and tell its token."""
         services = self._services
         info = ConnectInfo(
@@ -224,11 +317,11 @@ class LongPolling:
 
     # Requests
 
-    async def _get(self, request: _Request, receive: Receive) -> Answer | None:
+    async def _get(self, request: _Request, receive: Receive) -> PollAnswer | None:
         found = await self._session(request)
         if found is None:
             return await self._start(request)
-        answer: Answer | None = None
+        answer: PollAnswer | None = None
         async with trio.open_nursery() as nursery:
 
             async def leave_with_the_client() -> None:
@@ -241,7 +334,7 @@ class LongPolling:
             nursery.cancel_scope.cancel()
         return answer
 
-    async def _poll(self, pid: Pid, token: str, window: float) -> Answer:
+    async def _poll(self, pid: Pid, token: str, window: float) -> PollAnswer:
         try:
             messages = await call(pid, Poll(), timeout=window)
         except CallExit:
@@ -249,7 +342,7 @@ class LongPolling:
             return self._messages(204, token, [], pid)
         return self._messages(200, token, messages, pid)
 
-    async def _post(self, request: _Request, body: bytes) -> Answer:
+    async def _post(self, request: _Request, body: bytes) -> PollAnswer:
         found = await self._session(request)
         if found is None:
             return status_answer(410)
@@ -278,7 +371,7 @@ class LongPolling:
                 {"endpoint": self._services.endpoint, "pid": pid},
             )
 
-    def _messages(self, status: int, token: str, messages: list[bytes], pid: Pid) -> Answer:
+    def _messages(self, status: int, token: str, messages: list[bytes], pid: Pid) -> PollAnswer:
         answer = messages_answer(status, token, messages)
         if answer is not None:
             return answer
@@ -296,7 +389,7 @@ def _peer(client: Any) -> PeerData | None:
     return PeerData(address=client[0], port=client[1] or 0) if client else None
 
 
-async def _send(send: Any, answer: Answer) -> None:
+async def _send(send: Any, answer: PollAnswer) -> None:
     headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in answer.headers]
     headers.append((b"content-length", b"%d" % len(answer.body)))
     await send({"type": "http.response.start", "status": answer.status, "headers": headers})

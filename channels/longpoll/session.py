@@ -28,10 +28,10 @@ from actors.timers import send_after
 from channels.connect_info import ConnectInfo
 from channels.connection.session_server import INACTIVE, PROTOCOL_ERROR, Drain, SessionServer
 from channels.endpoint._wiring import MountedSocket, Services
-from channels.longpoll.message_buffer import MessageBuffer
 from channels.longpoll.options import LongPoll
 from channels.longpoll.protocol import Line
 from channels.socket import Refusal
+from channels.transports.out_buffer import OutBuffer
 from channels.upgrade.connecting import connect
 
 __all__ = ["Enter", "Hello", "LongPollSession", "Poll"]
@@ -100,14 +100,14 @@ class LongPollSession(SessionServer):
         if isinstance(connected, Refusal):
             self.refusal = connected
         else:
-            out = MessageBuffer(
-                lambda: send(self.pid, _WAKE),
+            out = OutBuffer(
+                lambda _: send(self.pid, _WAKE),
                 tell=lambda event: send(self.pid, event),
                 max_messages=self.services.endpoint.max_buffered_messages,
                 max_bytes=self.services.endpoint.max_buffered_bytes,
             )
             on_exit(out.close)
-            self.messages = out
+            self.waiting = out
             self._begin(connected, mount.message_codecs[connected.serializer], out)
             self._make_known()
         self.last_poll = trio.current_time()
@@ -184,11 +184,11 @@ class LongPollSession(SessionServer):
 
     def _hand_out(self) -> None:
         """Give the poll what waits, if both are there. If its client is gone, the next poll gets it."""
-        poll, messages = self.poll, self.messages.messages
+        poll, messages = self.poll, self.waiting.messages
         if poll is not None and messages:
             self.poll = None
             if reply(poll, messages):
-                self.messages.take()
+                self.waiting.drop()
 
     # The end
 

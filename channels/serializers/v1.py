@@ -15,8 +15,7 @@ import msgspec
 
 from channels.errors import DecodeError, EncodeError
 from channels.messages import Binary, Message
-from channels.serializers.faults import explain
-from channels.serializers.floats import read_float
+from channels.serializers.json_values import explain, read_float
 
 __all__ = ["V1"]
 

@@ -21,8 +21,7 @@ import msgspec
 
 from channels.errors import DecodeError, EncodeError
 from channels.messages import Binary, BinaryFrame, Message
-from channels.serializers.faults import explain
-from channels.serializers.floats import read_float
+from channels.serializers.json_values import explain, read_float
 
 __all__ = ["V2"]
 

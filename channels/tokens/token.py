@@ -1,15 +1,4 @@
-"""Tokens: a value that a client may carry, and cannot change. Compatible with Phoenix.Token, both ways.
-
-    token = sign(SECRET, "user auth", 7)                          # when the page is rendered
-    user = verify(SECRET, "user auth", token, max_age=1209600)    # in connect; 7 again
-
-`sign` makes what everybody can read and nobody can change; `encrypt` what nobody can read either. Three things must be
-the same on both sides: the secret, which only servers know; the salt, which says what the token is for, and is no
-secret; and the options that begin with `key_`.
-
-Data is made of None, bool, int, float, str, bytes, `Atom`, and lists, tuples and dicts of them, and comes back as it
-was. One exception: Phoenix knows one type for text and bytes, so bytes that are UTF-8 come back as str.
-"""
+"""What tokens raise. `TokenError` is about what a client sent; the others are about the application."""
 
 from __future__ import annotations
 
@@ -17,27 +6,15 @@ import math
 import secrets
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeAlias
 
 from channels.endpoint._options import check_whole
-from channels.errors import InvalidOption
+from channels.errors import ChannelsError, InvalidOption
 from channels.tokens._erlang_terms import Atom, NotATerm, NoTermFor, decode, encode
 from channels.tokens._signing import DIGESTS, MAX_TOKEN, Malformed, Signed, derive
-from channels.tokens.errors import (
-    MIN_SECRET_BYTES,
-    EncryptionUnavailable,
-    InvalidSecret,
-    TokenError,
-    TokenExpired,
-    TokenInvalid,
-    TokenMissing,
-    UnsignableData,
-)
-
-if TYPE_CHECKING:
-    from types import ModuleType
 
 __all__ = [
+    "MIN_SECRET_BYTES",
     "Atom",
     "EncryptionUnavailable",
     "InvalidSecret",
@@ -53,6 +30,94 @@ __all__ = [
     "sign",
     "verify",
 ]
+
+InvalidReason: TypeAlias = Literal["malformed", "signature", "payload", "future"]
+
+MIN_SECRET_BYTES: Final = 20
+
+
+class TokenError(ChannelsError):
+    """A token is not accepted. The client is at fault, or nobody: tokens grow old.
+
+    Its text is for logs. Tell a client no more than that it was refused.
+    """
+
+
+class TokenMissing(TokenError):
+    """There is no token: None was given in its place."""
+
+    def __init__(self) -> None:
+        super().__init__("there is no token: the client sent none")
+
+
+class TokenExpired(TokenError):
+    """The token is genuine, and too old.
+
+    Fields: `signed_at`, seconds since 1970; `max_age`, the seconds that it was good for.
+    """
+
+    def __init__(self, *, signed_at: float, max_age: float, now: float) -> None:
+        super().__init__(
+            f"the token has expired: it is {now - signed_at:.0f} seconds old and was good for {max_age:g}"
+        )
+        self.signed_at = signed_at
+        self.max_age = max_age
+
+
+class TokenInvalid(TokenError):
+    """The token is not one that these secrets and this salt have made.
+
+    Fields: `reason`, and `problem`, the same in words. Reasons are
+
+    - `"malformed"`: it does not look like a token at all;
+    - `"signature"`: it was changed, or made with another secret, salt or `key_` option. Nothing can tell which;
+    - `"future"`: it is genuine, and signed more than a minute from now. Some server's clock is wrong;
+    - `"payload"`: it is genuine, and holds what is not allowed in one, a function of Erlang for example.
+    """
+
+    def __init__(self, reason: InvalidReason, problem: str) -> None:
+        super().__init__(f"the token is not valid: {problem}")
+        self.reason = reason
+        self.problem = problem
+
+
+class UnsignableData(ChannelsError, TypeError):
+    """The application wants to put something into a token that cannot be in one.
+
+    Field: `problem`, what it is and what to write instead. The data is not kept.
+    """
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(f"this data cannot be in a token: {problem}")
+        self.problem = problem
+
+
+class InvalidSecret(ChannelsError, ValueError):
+    """The application has a secret that is none, or is too short to be one.
+
+    Field: `length`, its bytes; None if it is no text. The secret is not kept.
+    """
+
+    def __init__(self, problem: str, *, length: int | None = None) -> None:
+        super().__init__(
+            f"{problem}; use {MIN_SECRET_BYTES} bytes or more, such as `python -c "
+            '"import secrets; print(secrets.token_urlsafe(48))"` prints, and keep them out of the code'
+        )
+        self.length = length
+
+
+class EncryptionUnavailable(ChannelsError, ImportError):
+    """`encrypt` and `decrypt` need a library that is not installed."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "encrypted tokens need the library cryptography: pip install 'ashtree[encrypt]'"
+        )
+
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
 
 Secret: TypeAlias = str | bytes | Sequence[str | bytes]
 """A secret, or several: the first makes tokens, all of them are accepted. So an old one can be retired slowly."""

@@ -1,34 +1,76 @@
-"""What a connection sees of its transport, whatever carries the bytes.
+"""What a transport tells the connection that owns it.
 
-A connection gets a transport from `Transports.attach`, which is what this looks like from then on:
+A connection gives its transport one callable, `tell`, and hears everything through it:
 
-    attach(source, tell)      reading starts, and `tell` is called as `events` describes
-    transport.out.put(frame)  write, as often as wanted
-    transport.pause/resume    stop and go on reading
-    transport.finish(frame)   write this last; `tell(Signal.FINISHED)` follows, nothing else
-    transport.close()         give everything back, at once; `tell` is not called any more
+    bytes               what the peer sent; `b""` once, at its end of the stream
+    OSError             the peer is gone, noticed while reading or while writing
+    Signal.OVERFLOW     the out-buffer is over its bounds: close this connection
+    Signal.FINISHED     the answer to `finish`: nothing is left to write, close this connection
 
-Every connection ends with `close`, and one that ends politely calls `finish` before:
-
-1. `finish(frame)` writes what waits and the last frame, and tells the peer that nothing follows
-   (a TCP socket is shut for writing). What the peer still sends is read and dropped, because
-   closing a socket with unread bytes in it resets the connection, and the peer might lose the
-   last frame.
-2. When the peer has closed its side too, or cannot be reached, `tell(Signal.FINISHED)`.
-3. On that, or when its own timer runs out (five seconds are plenty), the connection calls `close`.
-
-Neither waits for anything: both are plain functions, so `close` may be called while a process is
-being killed. Everything here belongs to the thread that runs Trio.
+`tell` is called from other tasks than the connection's, so it may neither block nor raise;
+sending itself a message is what a connection does with it.
 """
 
 from __future__ import annotations
 
-from typing import Protocol
+import enum
+from collections.abc import Callable
+from typing import Protocol, TypeAlias
 
-from channels.transports.out_buffer import OutBuffer, OutBufferStatistics
-from channels.transports.poller import OnData
+from attrs import frozen
 
-__all__ = ["Out", "Reader", "Transport"]
+__all__ = [
+    "Event",
+    "OnData",
+    "Out",
+    "OutBufferStatistics",
+    "Reader",
+    "Signal",
+    "Spawn",
+    "Tell",
+    "Transport",
+]
+
+
+class Signal(enum.Enum):
+    """What a transport tells about itself, as opposed to what the peer sent."""
+
+    OVERFLOW = "overflow"
+    FINISHED = "finished"
+
+
+Event: TypeAlias = bytes | OSError | Signal
+"""One thing that a transport tells its connection."""
+
+Tell: TypeAlias = Callable[[Event], object]
+"""Where a transport reports to. Must not block and must not raise; its result is ignored."""
+
+Spawn: TypeAlias = Callable[..., object]
+"""Starts `await function(*arguments)` as a task of its own and returns at once.
+
+Both a nursery's `start_soon` and the verb `spawn_link` of actors are of this shape.
+"""
+
+OnData: TypeAlias = Callable[[bytes | OSError], object]
+"""Takes what was read. Must not block; its result is ignored."""
+
+
+@frozen(kw_only=True)
+class OutBufferStatistics:
+    """One moment of an out-buffer.
+
+    - `waiting_messages`: frames that wait, those in a started write not counted;
+    - `waiting_bytes`: bytes that wait, those in a started write included;
+    - `dropped_messages`: frames refused because of the bounds, or after `finish` or `close`;
+    - `overflowed`: whether the bounds were ever exceeded;
+    - `catching_up`: whether a task of its own is writing because the socket was full.
+    """
+
+    waiting_messages: int
+    waiting_bytes: int
+    dropped_messages: int
+    overflowed: bool
+    catching_up: bool
 
 
 class Out(Protocol):
@@ -65,7 +107,7 @@ class Transport(Protocol):
     """What one connection has of the network. See the module's description."""
 
     @property
-    def out(self) -> OutBuffer:
+    def out(self) -> Out:
         """Where frames to be written go."""
 
     def pause(self) -> None:

@@ -25,7 +25,7 @@ from collections import deque
 import trio
 from attrs import frozen
 
-from channels.transports.events import Spawn
+from channels.transports.contract import Spawn
 from channels.transports.out_buffer import OutBuffer
 
 __all__ = ["Flusher", "FlusherStatistics"]

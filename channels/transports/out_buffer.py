@@ -18,14 +18,12 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
-from typing import Any
 
 import trio
-from attrs import frozen
 
-from channels.transports.events import Signal, Tell
+from channels.transports.contract import OutBufferStatistics, Signal, Tell
 
-__all__ = ["DEFAULT_MAX_BYTES", "DEFAULT_MAX_MESSAGES", "OutBuffer", "OutBufferStatistics"]
+__all__ = ["DEFAULT_MAX_BYTES", "DEFAULT_MAX_MESSAGES", "OutBuffer"]
 
 DEFAULT_MAX_MESSAGES = 4096
 """Frames that may wait: some eight seconds of a topic with 500 messages a second.
@@ -47,24 +45,6 @@ _SHUT = -1
 _NOTHING = memoryview(b"")  # one for all, since a memoryview is larger than a whole idle buffer
 
 
-@frozen(kw_only=True)
-class OutBufferStatistics:
-    """One moment of an out-buffer.
-
-    - `waiting_messages`: frames that wait, those in a started write not counted;
-    - `waiting_bytes`: bytes that wait, those in a started write included;
-    - `dropped_messages`: frames refused because of the bounds, or after `finish` or `close`;
-    - `overflowed`: whether the bounds were ever exceeded;
-    - `catching_up`: whether a task of its own is writing because the socket was full.
-    """
-
-    waiting_messages: int
-    waiting_bytes: int
-    dropped_messages: int
-    overflowed: bool
-    catching_up: bool
-
-
 class OutBuffer:
     """The frames that wait for one connection.
 
@@ -81,8 +61,6 @@ class OutBuffer:
       `take` soon, but not at once, and writes what it gets. Not called again before that;
     - `tell`: where `Signal.OVERFLOW` and the `OSError` of a failed write go, once each;
     - `target`: the non-blocking socket for the flusher to write to, None for any other writer;
-    - `codec`: an attribute for the owner of the connection, who says what kind of frames this
-      connection takes; the buffer itself never looks at it;
     - `max_messages`, `max_bytes`: how much may wait. A frame that does not fit is dropped and
       counted, and so is every frame after it, because a gap in the middle of a conversation
       would be worse than its end. An empty buffer takes one frame of any size.
@@ -101,7 +79,6 @@ class OutBuffer:
         "_rest",
         "_room",
         "_tell",
-        "codec",
         "finished",
         "mark",
         "target",
@@ -113,11 +90,9 @@ class OutBuffer:
         *,
         tell: Tell,
         target: socket.socket | None = None,
-        codec: Any = None,
         max_messages: int = DEFAULT_MAX_MESSAGES,
         max_bytes: int = DEFAULT_MAX_BYTES,
     ) -> None:
-        self.codec = codec
         self.mark = mark
         self.target = target
         self._tell: Tell | None = tell
@@ -228,6 +203,16 @@ class OutBuffer:
             frames.clear()
         self._room = self._max_bytes
         return data
+
+    @property
+    def messages(self) -> list[bytes]:
+        """A copy of the frames that wait, each apart."""
+        return self._frames.copy()
+
+    def drop(self) -> None:
+        """Count everything that waits as written."""
+        self._frames.clear()
+        self._room = self._max_bytes
 
     def written(self) -> None:
         """Report that nothing waits any more, if that is what somebody waits for."""

@@ -28,7 +28,7 @@ on. If `on_data` raises anything else,
 `main` ends with that exception and the socket is forgotten; sockets are kept here and not in the
 task, so `main` can be run again, and the others have lost nothing.
 
-There is epoll on Linux only. Elsewhere use a `Pump` (see `channels.transports.pump`), which keeps
+There is epoll on Linux only. Elsewhere use a `Pump` (see `channels.transports.stream_transport`), which keeps
 the same promises with one task for each socket.
 """
 
@@ -42,10 +42,9 @@ from collections.abc import Callable
 import trio
 from attrs import frozen
 
-__all__ = ["OnData", "OnOutOfMemory", "Poller", "PollerStatistics", "Reading"]
+from channels.transports.contract import OnData
 
-OnData = Callable[[bytes | OSError], object]
-"""Takes what was read. Must not block; its result is ignored."""
+__all__ = ["OnOutOfMemory", "Poller", "PollerStatistics", "Reading"]
 
 OnOutOfMemory = Callable[[int], object]
 """Takes a number of reads. Must not block; its result is ignored."""

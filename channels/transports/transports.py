@@ -1,35 +1,90 @@
-"""Where a connection gets its transport: sockets share a reader and a flusher, streams do not.
+"""The transport of a plain socket: read by the poller, written by the flusher, no task of its own.
 
-An endpoint has one `Transports`. It is two loops that have to run somewhere, and `attach`:
-
-    transports = Transports(spawn=spawn_link)
-    spawn_link(transports.flusher.main)
-    if transports.poller is not None:
-        spawn_link(transports.poller.main)
-    ...
-    transport = transports.attach(sock, tell)      # see channels.transports.contract
-
-Both loops keep their state in the object, so a supervisor may start either again.
+Keeps the contract of `channels.transports.contract`.
 """
 
 from __future__ import annotations
 
 import socket
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import trio
 
-from channels.transports.contract import Reader, Transport
-from channels.transports.events import Spawn, Tell
+from channels.transports.contract import Reader, Signal, Spawn, Tell, Transport
 from channels.transports.flusher import Flusher
 from channels.transports.out_buffer import DEFAULT_MAX_BYTES, DEFAULT_MAX_MESSAGES, OutBuffer
 from channels.transports.poller import Poller
-from channels.transports.pump import Pump, socket_source, stream_source
-from channels.transports.socket_transport import SocketTransport
-from channels.transports.stream_transport import StreamTransport
-from channels.transports.stream_writer import StreamWriter
+from channels.transports.stream_transport import (
+    Pump,
+    StreamTransport,
+    StreamWriter,
+    socket_source,
+    stream_source,
+)
 
-__all__ = ["Carrier", "Transports"]
+__all__ = ["Carrier", "SocketTransport", "Transports"]
+
+
+class SocketTransport:
+    """One connected, non-blocking socket. Made by `Transports.attach`.
+
+    - `sock`: becomes this object's, which closes it;
+    - `out`: written by a flusher, with `sock` as its target;
+    - `reader`: delivers to `tell`.
+    """
+
+    __slots__ = ("_half_closed", "_reader", "_socket", "_tell", "out")
+
+    def __init__(self, sock: socket.socket, out: OutBuffer, reader: Reader, tell: Tell) -> None:
+        self._socket = sock
+        self.out = out
+        self._reader = reader
+        self._tell: Tell | None = tell
+        self._half_closed = False
+
+    def pause(self) -> None:
+        """Leave what the peer sends in the kernel until `resume`."""
+        self._reader.pause()
+
+    def resume(self) -> None:
+        """Go on reading after `pause`."""
+        self._reader.resume()
+
+    def finish(self, frame: bytes = b"") -> None:
+        """Write `frame` as the last one, shut the socket for writing, read it to its end.
+
+        `tell(Signal.FINISHED)` follows, and nothing else. Not bounded in time.
+        """
+        self._reader.redirect(self._drop)
+        self._reader.resume()
+        self.out.finish(frame, self._shut_for_writing)
+
+    def _drop(self, data: bytes | OSError) -> None:
+        if not data or isinstance(data, OSError):
+            self._finish_if_done()
+
+    def _shut_for_writing(self) -> None:
+        self._half_closed = True
+        try:
+            self._socket.shutdown(socket.SHUT_WR)
+        except OSError:
+            # The peer is gone, which the reader finds out as well.
+            pass
+        self._finish_if_done()
+
+    def _finish_if_done(self) -> None:
+        if self._half_closed and self._reader.ended:
+            tell, self._tell = self._tell, None
+            if tell is not None:
+                tell(Signal.FINISHED)
+
+    def close(self) -> None:
+        """Close the socket, after everything that uses it has let go of it."""
+        self._tell = None
+        self._reader.stop()
+        self.out.close()
+        self._socket.close()
+
 
 Carrier: TypeAlias = socket.socket | trio.abc.Stream
 """What bytes travel on: a connected, non-blocking socket, or a Trio stream.
@@ -73,22 +128,20 @@ class Transports:
         self._mark = self.flusher.mark  # bound once, not once for each connection
         self.poller = Poller() if use_poller and Poller.is_supported() else None
 
-    def attach(self, carrier: Carrier, tell: Tell, *, codec: Any = None) -> Transport:
+    def attach(self, carrier: Carrier, tell: Tell) -> Transport:
         """Start to read `carrier`, and answer what to write to.
 
         - `carrier`: a connected, non-blocking socket or a Trio stream; becomes the transport's;
-        - `tell`: hears everything that happens, see `channels.transports.events`;
-        - `codec`: kept as `out.codec`.
+        - `tell`: hears everything that happens, see `channels.transports.contract`.
 
         Raises `OSError` if the kernel will not watch the socket, which is then still the caller's.
         """
         if isinstance(carrier, socket.socket):
-            return self._attach_socket(carrier, tell, codec)
+            return self._attach_socket(carrier, tell)
         writer = StreamWriter(carrier)
         out = OutBuffer(
             writer.mark,
             tell=tell,
-            codec=codec,
             max_messages=self._max_messages,
             max_bytes=self._max_bytes,
         )
@@ -97,7 +150,7 @@ class Transports:
         self._spawn(transport.main)
         return transport
 
-    def _attach_socket(self, sock: socket.socket, tell: Tell, codec: Any) -> Transport:
+    def _attach_socket(self, sock: socket.socket, tell: Tell) -> Transport:
         reader: Reader
         if self.poller is not None:
             reader = self.poller.register(sock, tell)
@@ -108,7 +161,6 @@ class Transports:
             self._mark,
             tell=tell,
             target=sock,
-            codec=codec,
             max_messages=self._max_messages,
             max_bytes=self._max_bytes,
         )

@@ -17,8 +17,7 @@ from channels.checks.results import invalid
 from channels.connect_info import ConnectInfo
 from channels.endpoint._wiring import MountedSocket, Services
 from channels.errors import InvalidResult
-from channels.serializers.base import Serializer, negotiate
-from channels.serializers.versions import DEFAULT_VSN
+from channels.serializers.serializer import DEFAULT_VSN, Serializer, negotiate
 from channels.socket import ConnectRefused, Refusal, Socket
 from channels.telemetry import (
     SOCKET_CONNECT_FAILED,
@@ -27,10 +26,9 @@ from channels.telemetry import (
     SOCKET_SESSION_REFUSED,
     SOCKET_UNSUPPORTED,
 )
-from channels.tokens.errors import TokenError
+from channels.tokens.token import TokenError
 from channels.upgrade import handshake
-from channels.upgrade.origin import origin_allowed
-from channels.upgrade.web_sessions import csrf_problem, parse_cookies
+from channels.upgrade.cross_site import csrf_problem, origin_allowed, parse_cookies
 
 __all__ = ["Connected", "connect", "may_come_from", "unsupported"]
 

@@ -1,33 +1,129 @@
-"""The first request of a connection: who is it for, and may it become a WebSocket?
-
-The order is Phoenix's: method, then the application's `connect`, then the validity of the upgrade. So a request that
-is refused gets 403 even where no WebSocket was asked for, and `connect` sees every request to a socket's path.
-"""
+"""Who is at the other end of what carries bytes, as the network sees it."""
 
 from __future__ import annotations
 
 import math
-import socket as sockets
+import socket
+import ssl
+from typing import Any
 
 import trio
 from attrs import frozen
 
-from channels.connect_info import ConnectInfo
+from channels.connect_info import ConnectInfo, PeerData
 from channels.endpoint._wiring import MountedSocket, Services
 from channels.http.asgi_stream import AsgiStream
 from channels.socket import Refusal
+from channels.transports.stream_transport import socket_source, stream_source
 from channels.transports.transports import Carrier
 from channels.upgrade import handshake
 from channels.upgrade.connecting import Connected, connect, may_come_from, unsupported
-from channels.upgrade.final_answer import say_last
-from channels.upgrade.head_reader import read_head
-from channels.upgrade.params import InvalidQuery, cost_of_query, parse_query
-from channels.upgrade.peer import peer_of
-from channels.upgrade.request import BadRequest, Head, HeadParser
-from channels.upgrade.subprotocol import agree
+from channels.upgrade.handshake import agree
+from channels.upgrade.request import BadRequest, Head, HeadParser, ParsedHead
+from channels.upgrade.urls import InvalidQuery, cost_of_query, parse_query
 from channels.wire.deflate import Deflate, InvalidOffer, agree_on_deflate
 
-__all__ = ["Upgraded", "answer_first_request"]
+__all__ = ["Upgraded", "answer_first_request", "peer_of", "read_head", "say_last"]
+
+
+def peer_of(carrier: Carrier) -> PeerData | None:
+    """Say who the peer is; None where the network has no addresses, or the peer has gone.
+
+    >>> one, other = trio.testing.memory_stream_pair()
+    >>> peer_of(one) is None
+    True
+    """
+    if isinstance(carrier, AsgiStream):
+        return carrier.peer
+    certificate = None
+    below: Any = carrier
+    if isinstance(carrier, trio.SSLStream):
+        try:
+            certificate = carrier.getpeercert(binary_form=True)
+        except (trio.NeedHandshakeError, ssl.SSLError, ValueError):
+            # There was no handshake, so there is no certificate either.
+            certificate = None
+        below = carrier.transport_stream
+    if not isinstance(below, socket.socket):
+        below = getattr(below, "socket", None)
+    try:
+        address = below.getpeername() if below is not None else None
+    except OSError:
+        return None
+    if not isinstance(address, tuple) or len(address) < 2:
+        return None
+    return PeerData(address=str(address[0]), port=int(address[1]), ssl_cert=certificate)
+
+
+async def read_head(carrier: Carrier, parser: HeadParser | None = None) -> ParsedHead | None:
+    """Read from `carrier` until a head is complete, or clearly none.
+
+    >>> async def example(sock: socket.socket) -> None:
+    ...     with trio.fail_after(10):
+    ...         print(await read_head(sock))
+
+    - `carrier`: a connected, non-blocking socket or a Trio stream; nobody else may read from it;
+    - `parser`: takes the bytes; a new one if None. `parser.begun` tells after a cancellation whether the peer has sent
+      a part of its head.
+
+    Returns None if the peer closed or broke the connection first. Not limited in time. What was
+    read is in the `received` of the `Head`, and lost in any other case, cancellation included.
+    """
+    parser = HeadParser() if parser is None else parser
+    read = socket_source(carrier) if isinstance(carrier, socket.socket) else stream_source(carrier)
+    while True:
+        try:
+            data = await read()
+        except (OSError, trio.ClosedResourceError):
+            return None
+        if not data:
+            return None
+        result = parser.feed(data)
+        if result is not None:
+            return result
+
+
+_GRACE = 5.0
+
+
+async def say_last(carrier: Carrier, data: bytes) -> None:
+    r"""Write `data`, and wait for the peer to have read it.
+
+        >>> async def example(sock: socket.socket) -> None:
+        ...     await say_last(sock, b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        ...     sock.close()
+
+    - `carrier`: a connected, non-blocking socket, which stays the caller's, or a Trio stream, which is closed.
+
+    Takes five seconds at most: a peer that reads nothing is left alone with what it has. Raises nothing if it has gone.
+    """
+    try:
+        with trio.move_on_after(_GRACE):
+            if isinstance(carrier, socket.socket):
+                await _say(carrier, data)
+            else:
+                await carrier.send_all(data)
+    except (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
+        # It went without waiting for the answer.
+        pass
+    finally:
+        if not isinstance(carrier, socket.socket):
+            await trio.aclose_forcefully(carrier)
+
+
+async def _say(sock: socket.socket, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        try:
+            view = view[sock.send(view) :]
+        except BlockingIOError:
+            await trio.lowlevel.wait_writable(sock.fileno())
+    sock.shutdown(socket.SHUT_WR)
+    # Unread bytes at a close would reset the connection, and the answer might be lost with it.
+    read = socket_source(sock)
+    while await read():
+        pass
+
 
 # Of a client that comes while the endpoint drains: seconds for its head, and for everything until its answer is read.
 _LATE_HEAD = 1.0
@@ -68,7 +164,7 @@ async def answer_first_request(services: Services, carrier: Carrier) -> Upgraded
         # Somebody else's server has ended this WebSocket before it was answered.
         pass
     finally:
-        if upgraded is None and not isinstance(carrier, sockets.socket):
+        if upgraded is None and not isinstance(carrier, socket.socket):
             await trio.aclose_forcefully(carrier)
     return upgraded
 

@@ -1,4 +1,4 @@
-r"""Whether a request becomes a WebSocket, and what is answered: pure decisions, no I/O.
+"""Whether a request becomes a WebSocket, and what is answered: pure decisions, no I/O.
 
 *pure*. The steps are those of Phoenix, in its order; the connection does what lies between:
 
@@ -18,21 +18,17 @@ from __future__ import annotations
 import base64
 import binascii
 import http
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
+from attrs import field, frozen
 from websockets.utils import accept_key
 
 from channels.upgrade.request import Head
 
-__all__ = ["VERSION", "accept", "method_problem", "response", "upgrade_problem", "wants_upgrade"]
+__all__ = ["VERSION", "Agreed", "accept", "agree", "method_problem", "response", "upgrade_problem"]
 
 VERSION = "13"
 """Of WebSockets, for the header that names it."""
-
-
-def wants_upgrade(head: Head) -> bool:
-    """Tell whether a request asks for a WebSocket, properly or not."""
-    return "websocket" in head.headers.tokens("upgrade")
 
 
 def method_problem(head: Head) -> str | None:
@@ -110,3 +106,60 @@ def response(status: int, body: bytes = b"", *, headers: Iterable[tuple[str, str
     lines.append("connection: close")
     lines.extend(f"{name}: {value}" for name, value in headers)
     return "\r\n".join((*lines, "", "")).encode("latin-1") + body
+
+
+_PHOENIX = "phoenix"
+_BEARER = "base64url.bearer.phx."
+_STANDARD = str.maketrans("-_", "+/")
+
+
+@frozen(kw_only=True)
+class Agreed:
+    """What was agreed on: `name`, the subprotocol to answer, or None; `token`, phoenix.js's `authToken`, or None."""
+
+    name: str | None = None
+    token: str | None = field(default=None, repr=False)
+
+
+def agree(
+    offered: str | None, configured: Sequence[str] | None, *, auth_token: bool
+) -> Agreed | None:
+    """Choose among what a client offers; None refuses it.
+
+        >>> agree("phoenix, base64url.bearer.phx.c2VjcmV0", None, auth_token=True).name
+        'phoenix'
+        >>> agree("soap", ["chat.v2", "chat.v1"], auth_token=False) is None
+        True
+
+    Args:
+        offered: the header `Sec-WebSocket-Protocol`; None if it was not sent, which is fine.
+        configured: those on offer, in the order of preference; None looks at nothing, and answers nothing.
+        auth_token: whether to look for a token.
+    """
+    names = (
+        [] if offered is None else [name for each in offered.split(",") if (name := each.strip())]
+    )
+    token = None
+    if auth_token:
+        configured = (_PHOENIX, *(configured or ()))
+        encoded = [name for name in names if name.startswith(_BEARER)]
+        if len(encoded) == 1:
+            names.remove(encoded[0])
+            token = _decode(encoded[0][len(_BEARER) :])
+            if token is None:
+                return None
+    if configured is None or not names:
+        return Agreed(token=token)
+    for name in configured:
+        if name in names:
+            return Agreed(name=name, token=token)
+    return None
+
+
+def _decode(text: str) -> str | None:
+    try:
+        padded = text.rstrip("=").translate(_STANDARD)
+        padded += "=" * (-len(padded) % 4)
+        return base64.b64decode(padded, validate=True).decode()
+    except (binascii.Error, ValueError):
+        return None

@@ -1,4 +1,4 @@
-r"""Compressed messages: what is agreed on, and the frames that a server sends.
+"""Compressed messages: what is agreed on, and the frames that a server sends.
 
 *pure*. Incoming messages are inflated by the `websockets` library, never beyond what a message may have (see
 `channels.wire.websocket`). Outgoing ones are compressed each by itself: a server that says
@@ -14,8 +14,7 @@ Source: RFC 7692.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable
-from functools import cache
+from typing import Any
 
 from attrs import frozen
 from websockets.exceptions import InvalidHeader, NegotiationError
@@ -25,14 +24,8 @@ from websockets.extensions.permessage_deflate import (
 )
 from websockets.headers import build_extension, parse_extension
 
-from channels.messages import BinaryFrame
-from channels.wire.websocket import frame, frame_header
+__all__ = ["INFLATED_PIECE", "Deflate", "Inflater", "InvalidOffer", "agree_on_deflate"]
 
-__all__ = ["Deflate", "InvalidOffer", "agree_on_deflate", "deflated_frames"]
-
-_TEXT, _BINARY = 0xC1, 0xC2
-_TAIL = b"\x00\x00\xff\xff"
-_MIN_SIZE = 128
 _FACTORY = ServerPerMessageDeflateFactory(server_no_context_takeover=True)
 
 
@@ -90,23 +83,72 @@ def agree_on_deflate(offered: str | None) -> Deflate | None:
     return None
 
 
-@cache
-def deflated_frames(window_bits: int) -> Callable[[bytes], bytes]:
-    """Give the framing of compressed messages, for a `Codec`: the same function each time, for the same window.
+INFLATED_PIECE = 16 * 1024
+"""Bytes that one call of `inflate` returns at most."""
 
-    >>> len(deflated_frames(15)(b"x" * 1000)) < 30
-    True
+# Input that zlib gets at a time. It gives back what it has not used, which is copied each time.
+_INPUT = 4 * 1024
+_TAIL = b"\x00\x00\xff\xff"
+
+
+class Inflater:
+    """Inflates what one client sends.
+
+    Args:
+        extension: what was agreed on about compression.
     """
 
-    def deflated_frame(data: bytes) -> bytes:
-        if len(data) < _MIN_SIZE:
-            return frame(data)
-        compressor = zlib.compressobj(wbits=-window_bits)
-        packed = compressor.compress(data) + compressor.flush(zlib.Z_SYNC_FLUSH)
-        size = len(packed) - len(_TAIL)
-        if size >= len(data):
-            return frame(data)
-        first = _BINARY if type(data) is BinaryFrame else _TEXT
-        return frame_header(first, size) + packed[:size]
+    __slots__ = (
+        "_decoder",
+        "_ends",
+        "_forgets",
+        "_input",
+        "_place",
+        "_rest",
+        "_window_bits",
+        "is_busy",
+    )
 
-    return deflated_frame
+    def __init__(self, extension: PerMessageDeflate) -> None:
+        self._window_bits = extension.remote_max_window_bits
+        self._forgets = extension.remote_no_context_takeover
+        self._decoder: Any = None
+        self._input = b""
+        self._place = 0
+        self._rest = b""
+        self._ends = False
+        self.is_busy = False
+        """Whether a part of what was fed has not been inflated."""
+
+    def feed(self, payload: bytes, *, ends: bool) -> None:
+        """Take the payload of a frame. Nothing may be left of the one before."""
+        if self._decoder is None:
+            self._decoder = zlib.decompressobj(wbits=-self._window_bits)
+        self._input = payload + _TAIL if ends else payload
+        self._place = 0
+        self._ends = ends
+        self.is_busy = True
+
+    def inflate(self) -> bytes:
+        """Inflate a piece of what was fed.
+
+        Returns:
+            At most `INFLATED_PIECE` bytes. There may be none, even while `is_busy`.
+
+        Raises:
+            zlib.error: the data is damaged.
+        """
+        data = self._rest
+        if not data:
+            place = self._place
+            data = self._input[place : place + _INPUT]
+            self._place = place + len(data)
+        piece: bytes = self._decoder.decompress(data, INFLATED_PIECE)
+        self._rest = self._decoder.unconsumed_tail
+        # A full piece may have more behind it, though all input is used.
+        if not self._rest and self._place >= len(self._input) and len(piece) < INFLATED_PIECE:
+            self.is_busy = False
+            self._input = b""
+            if self._ends and self._forgets:
+                self._decoder = None
+        return piece

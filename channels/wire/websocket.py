@@ -1,27 +1,13 @@
-"""WebSocket frames, both ways, without I/O: bytes in, events out.
+"""A WebSocket message that takes several steps to arrive: in several frames, or compressed, or both.
 
-*pure*. `WebSocketProtocol` is one connection after its upgrade (see
-`channels.upgrade.handshake`), `frame` and `close_frame` build what a server sends.
+*pure*. It is put together here, and never becomes longer than a message may be. What a frame that is out of order
+means, and what the client is told, is decided by `channels.wire.websocket`.
 
-    for event in protocol.receive(data):
-        bytes         a text message, UTF-8, reassembled from its fragments
-        BinaryFrame   a binary message, likewise
-        Answer        write `event.frame`: the pong for a ping
-        Closed        write `event.frame` as the last one and be done: the peer has closed, or has
-                      broken the rules. Always the last event; `receive` answers nothing after it
-
-Data frames, pings, pongs and close frames that keep the rules are taken apart here, which takes a
-tenth of the time of doing it in general. The `websockets` library (`ServerProtocol`) accepts no
-close frame in the middle of a fragmented message. Every frame that breaks a rule goes to the
-library, one whole frame at a time; a test feeds both the same bytes and expects the same.
-
-A compressed message, where that was agreed on (`channels.wire.deflate`), is inflated in
-pieces (`channels.wire.inflater`), and no further than to the size that a message may have.
-
-A client may send ten thousand frames in one read, or a message that inflates to ten megabytes. So
-`receive` can be told how many steps to take; `has_more` says whether it has to be called again.
-
-Source: RFC 6455, sections 5 to 7; RFC 7692; close codes as Phoenix under Bandit sends them.
+    fragments.add(first, payload)           # of each frame, in order
+    while fragments.is_busy:
+        fragments.inflate()
+    if fragments.is_complete:
+        first, message = fragments.take()
 """
 
 from __future__ import annotations
@@ -30,6 +16,8 @@ import logging
 import struct
 import sys
 import zlib
+from collections.abc import Callable
+from functools import cache
 from typing import TypeAlias
 
 from attrs import frozen
@@ -39,24 +27,138 @@ from websockets.protocol import State
 from websockets.server import ServerProtocol
 
 from channels.messages import BinaryFrame
-from channels.wire.fragments import BINARY_MESSAGE, TEXT_MESSAGE, Fragments, MessageTooBig
+from channels.wire.deflate import Inflater
+
+__all__ = [
+    "BINARY_MESSAGE",
+    "DEFAULT_MAX_MESSAGE_SIZE",
+    "TEXT_MESSAGE",
+    "ControlReply",
+    "Fragments",
+    "MessageTooBig",
+    "PeerClosed",
+    "WebSocketEvent",
+    "WebSocketProtocol",
+    "close_frame",
+    "deflated_frames",
+    "frame",
+    "frame_header",
+    "may_be_received",
+]
+
+TEXT_MESSAGE, BINARY_MESSAGE = 0x81, 0x82
+"""The first bytes of frames that are a whole message."""
+
+_FIN = 0x80
+_COMPRESSED = 0x40
+_BEGINNINGS = frozenset((0x01, 0x02, TEXT_MESSAGE, BINARY_MESSAGE))
+_COMPRESSED_BEGINNINGS = frozenset(first | _COMPRESSED for first in _BEGINNINGS)
+_CONTINUATIONS = frozenset((0x00, _FIN))
+
+
+class MessageTooBig(ValueError):
+    """A message is longer than a message may be, once it is inflated. The client is at fault."""
+
+
+class Fragments:
+    """The message that is arriving, if there is one.
+
+    - `max_size`: bytes of a message, inflated;
+    - `extension`: what was agreed on about compression, if anything was.
+
+    Attributes: `size`, the bytes so far; `room`, the bytes that may still be added; `is_open`, whether a message has
+    begun.
+    """
+
+    __slots__ = (
+        "_beginnings",
+        "_data",
+        "_first",
+        "_inflater",
+        "_is_last",
+        "_max",
+        "is_open",
+        "room",
+        "size",
+    )
+
+    def __init__(self, max_size: int, extension: PerMessageDeflate | None) -> None:
+        self._max = self.room = max_size
+        self._inflater = None if extension is None else Inflater(extension)
+        self._beginnings = (
+            _BEGINNINGS if extension is None else _BEGINNINGS | _COMPRESSED_BEGINNINGS
+        )
+        self._data = bytearray()
+        self.size = 0
+        self._first = 0
+        self._is_last = False
+        self.is_open = False
+
+    def may_begin(self, first: int) -> bool:
+        """Tell whether a frame whose first byte is `first` is the beginning of a message."""
+        return first in self._beginnings
+
+    def may_follow(self, first: int) -> bool:
+        """Tell whether a frame whose first byte is `first` goes on with the message that has begun."""
+        return self.is_open and first in _CONTINUATIONS
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether `inflate` has something to do before the next frame may be added."""
+        return self._inflater is not None and self._inflater.is_busy
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the message is whole."""
+        return self.is_open and self._is_last and not self.is_busy
+
+    def add(self, first: int, payload: bytes) -> None:
+        """Take a frame that may begin or follow, and whose payload is no longer than `room`."""
+        if not self.is_open:
+            self.is_open = True
+            self._first = first
+        self._is_last = bool(first & _FIN)
+        if self._first & _COMPRESSED and self._inflater is not None:
+            self._inflater.feed(payload, ends=self._is_last)
+        else:
+            self._append(payload)
+
+    def inflate(self) -> None:
+        """Inflate a piece of the frame that was added last.
+
+        Raises `zlib.error` if it is damaged, and `MessageTooBig`.
+        """
+        assert self._inflater is not None  # or nothing would be busy
+        piece = self._inflater.inflate()
+        if len(piece) > self.room:
+            raise MessageTooBig
+        self._append(piece)
+
+    def take(self) -> tuple[int, bytes]:
+        """Give out the complete message: the first byte of a frame that has it whole, and its data."""
+        message = bytes(self._data)
+        first = TEXT_MESSAGE if self._first & 0x0F == TEXT_MESSAGE & 0x0F else BINARY_MESSAGE
+        self.drop()
+        return first, message
+
+    def drop(self) -> None:
+        """Forget the message that has begun."""
+        self._data = bytearray()
+        self.size = 0
+        self.room = self._max
+        self.is_open = False
+
+    def _append(self, part: bytes) -> None:
+        self._data += part
+        self.size += len(part)
+        self.room -= len(part)
+
 
 try:
     from websockets.speedups import apply_mask
 except ImportError:  # a platform for which the library was not compiled
     from websockets.utils import apply_mask
 
-__all__ = [
-    "DEFAULT_MAX_MESSAGE_SIZE",
-    "Answer",
-    "Closed",
-    "WebSocketEvent",
-    "WebSocketProtocol",
-    "close_frame",
-    "frame",
-    "frame_header",
-    "may_be_received",
-]
 
 DEFAULT_MAX_MESSAGE_SIZE = 10_000_000
 """Bytes of a message. What Phoenix allows by default (`max_frame_size` of websock_adapter 0.6)."""
@@ -71,6 +173,11 @@ _MAX_CONTROL = 125
 # Frames that take as long as a piece of inflated data.
 _INFLATION = 32
 _MAX_REASON = 123
+# Shorter messages are not compressed.
+_MIN_COMPRESSED = 128
+_COMPRESSED_TEXT, _COMPRESSED_BINARY = 0xC1, 0xC2
+# Bytes of 00 00 FF FF, which a sender leaves out (RFC 7692, section 7.2.1).
+_SYNC_TAIL = 4
 _header_16 = struct.Struct("!BBH").pack
 _header_64 = struct.Struct("!BBQ").pack
 _HEADERS = [bytes((TEXT_MESSAGE, size)) for size in range(126)]
@@ -114,6 +221,28 @@ def frame_header(first: int, size: int) -> bytes:
     return _header_64(first, 127, size)
 
 
+@cache
+def deflated_frames(window_bits: int) -> Callable[[bytes], bytes]:
+    """Give the framing of compressed messages, for a `Codec`: the same function each time, for the same window.
+
+    >>> len(deflated_frames(15)(b"x" * 1000)) < 30
+    True
+    """
+
+    def deflated_frame(data: bytes) -> bytes:
+        if len(data) < _MIN_COMPRESSED:
+            return frame(data)
+        compressor = zlib.compressobj(wbits=-window_bits)
+        packed = compressor.compress(data) + compressor.flush(zlib.Z_SYNC_FLUSH)
+        size = len(packed) - _SYNC_TAIL
+        if size >= len(data):
+            return frame(data)
+        first = _COMPRESSED_BINARY if type(data) is BinaryFrame else _COMPRESSED_TEXT
+        return frame_header(first, size) + packed[:size]
+
+    return deflated_frame
+
+
 def close_frame(code: int, reason: str = "") -> bytes:
     r"""Build the close frame that a server sends.
 
@@ -136,14 +265,14 @@ def close_frame(code: int, reason: str = "") -> bytes:
 
 
 @frozen
-class Answer:
+class ControlReply:
     """A frame that has to be written: the pong for a ping. Field: `frame`."""
 
     frame: bytes
 
 
 @frozen(kw_only=True)
-class Closed:
+class PeerClosed:
     """The last event of a connection.
 
     - `code`, `reason`: those that the peer gave (1005 if it gave none), or, if it has broken the
@@ -159,7 +288,7 @@ class Closed:
     frame: bytes
 
 
-WebSocketEvent: TypeAlias = bytes | Answer | Closed
+WebSocketEvent: TypeAlias = bytes | ControlReply | PeerClosed
 """What `WebSocketProtocol.receive` answers; a `BinaryFrame` is a kind of `bytes`."""
 
 
@@ -230,7 +359,7 @@ class WebSocketProtocol:
         """Begin to close: answers the frame to write.
 
         From now on messages are dropped, and `receive` only looks out for the peer's own close
-        frame, which it reports as `Closed`. Call it once; takes what `close_frame` takes.
+        frame, which it reports as `PeerClosed`. Call it once; takes what `close_frame` takes.
         """
         closing = close_frame(code, reason)
         self._closing = True
@@ -242,7 +371,7 @@ class WebSocketProtocol:
         - `data`: cut anywhere;
         - `steps`: how many frames to look at; a piece of a compressed message counts as 32.
 
-        Answers an empty list after `Closed`.
+        Answers an empty list after `PeerClosed`.
         """
         if self._rest:
             data, self._rest = self._rest + data, b""
@@ -318,7 +447,7 @@ class WebSocketProtocol:
         if first in (_PING, _PONG) and len(data) - body <= _MAX_CONTROL:
             if first == _PING and not self._closing:
                 payload = apply_mask(data[body:], data[body - 4 : body])
-                events.append(Answer(bytes((_PONG, len(payload))) + payload))
+                events.append(ControlReply(bytes((_PONG, len(payload))) + payload))
         elif first == _CLOSE and len(data) - body <= _MAX_CONTROL:
             self._close_frame(apply_mask(data[body:], data[body - 4 : body]), events)
         elif first == _EMPTY_CONTINUATION and len(data) == body and fragments.is_open:
@@ -353,7 +482,7 @@ class WebSocketProtocol:
     def _fail(self, code: int, reason: str, events: list[WebSocketEvent]) -> None:
         self._done = True
         last = b"" if self._closing else close_frame(code, reason)
-        events.append(Closed(code=code, reason=reason, by_peer=False, frame=last))
+        events.append(PeerClosed(code=code, reason=reason, by_peer=False, frame=last))
 
     def _too_big(self, events: list[WebSocketEvent]) -> None:
         self._fail(CloseCode.MESSAGE_TOO_BIG, f"a message of more than {self._max} bytes", events)
@@ -401,7 +530,7 @@ class WebSocketProtocol:
         self._done = True
         # Always 1000, whatever the client's own code: this is what Phoenix answers under Bandit.
         last = b"" if self._closing else close_frame(CloseCode.NORMAL_CLOSURE)
-        events.append(Closed(code=code, reason=reason, by_peer=True, frame=last))
+        events.append(PeerClosed(code=code, reason=reason, by_peer=True, frame=last))
 
 
 def may_be_received(code: int) -> bool:

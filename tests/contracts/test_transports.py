@@ -13,8 +13,7 @@ import trio
 import trustme
 from trio.testing import wait_all_tasks_blocked
 
-from channels.transports.contract import Transport
-from channels.transports.events import Signal
+from channels.transports.contract import Signal, Transport
 from channels.transports.transports import Carrier, Transports
 from tests.channels.transports.readers import Heard
 from tests.channels.transports.sockets import socket_pair
@@ -80,7 +79,7 @@ class Connection:
         self.heard = Heard()
         self.carrier = wire.carrier
         self.peer = wire.peer
-        self.transport: Transport = transports.attach(wire.carrier, self.heard, codec="codec")
+        self.transport: Transport = transports.attach(wire.carrier, self.heard)
         self.transports = transports
         self.tasks = tasks
 
@@ -160,10 +159,6 @@ async def test_bytes_travel_both_ways_in_order(connection: Connection) -> None:
     assert await connection.read(3) == b"abc"
     connection.transport.out.put(b"d")
     assert await connection.read(1) == b"d"
-
-
-async def test_what_the_owner_said_of_its_frames_is_kept(connection: Connection) -> None:
-    assert connection.transport.out.codec == "codec"
 
 
 async def test_a_large_message_arrives_whole(connection: Connection) -> None:

@@ -17,9 +17,9 @@ import trustme
 from trio.testing import MockClock, memory_stream_pair, wait_all_tasks_blocked
 
 from channels.http.handover import HttpHandover, default_config
+from channels.http.hypercorn_server import ReplayStream
 from channels.http.lifespan import ApplicationStartError
-from channels.http.replay import ReplayStream
-from channels.upgrade.head_reader import read_head
+from channels.upgrade.first_request import read_head
 from channels.upgrade.request import Head
 from tests.channels.transports.http_client import Client, echo, served
 from tests.channels.transports.sockets import fill, socket_pair

@@ -14,8 +14,8 @@ from channels.longpoll.protocol import (
     MAX_BASE64,
     MAX_LINES,
     NDJSON,
-    Answer,
     Line,
+    PollAnswer,
     messages_answer,
     messages_of,
     plain_answer,
@@ -33,7 +33,9 @@ JSON_HEADERS = (
 
 
 def test_a_status_alone_is_one_field() -> None:
-    assert status_answer(408) == Answer(status=200, headers=JSON_HEADERS, body=b'{"status":408}')
+    assert status_answer(408) == PollAnswer(
+        status=200, headers=JSON_HEADERS, body=b'{"status":408}'
+    )
 
 
 def test_messages_are_strings_and_fields_come_in_the_order_of_phoenix() -> None:
@@ -60,7 +62,9 @@ def test_a_binary_message_has_no_form_unless_it_is_utf8_by_chance() -> None:
 
 
 def test_plain_answers_and_preflights_let_every_page_read_them() -> None:
-    assert plain_answer(400) == Answer(status=400, headers=(("access-control-allow-origin", "*"),))
+    assert plain_answer(400) == PollAnswer(
+        status=400, headers=(("access-control-allow-origin", "*"),)
+    )
     assert preflight_answer("content-type").headers == (
         ("access-control-allow-origin", "*"),
         ("access-control-allow-headers", "content-type"),

@@ -11,7 +11,7 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from channels.transports.events import Event, Signal
+from channels.transports.contract import Event, Signal
 from channels.transports.flusher import Flusher
 from channels.transports.out_buffer import OutBuffer
 from tests.channels.transports.sockets import fill, read_exactly, socket_pair

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from channels.transports.events import Event, Signal
-from channels.transports.out_buffer import OutBuffer, OutBufferStatistics
+from channels.messages import BinaryFrame
+from channels.transports.contract import Event, OutBufferStatistics, Signal
+from channels.transports.out_buffer import OutBuffer
 
 
 class Owner:
@@ -54,6 +55,37 @@ def test_a_buffer_is_marked_by_its_first_frame_only_and_again_after_it_was_taken
     assert owner.marks == [owner.out]
     owner.out.put(b"c")
     assert owner.marks == [owner.out] * 2
+
+
+def test_messages_are_read_apart_and_in_order_until_they_are_dropped() -> None:
+    owner = Owner(max_bytes=6)
+    owner.out.put(b"one")
+    owner.out.put(BinaryFrame(b"two"))
+    messages = owner.out.messages
+    assert [type(message) for message in messages] == [bytes, BinaryFrame]
+    owner.out.drop()
+    assert messages == [b"one", b"two"]
+    assert owner.out.messages == []
+    assert owner.out.statistics().waiting_bytes == 0
+    owner.out.put(b"three!")
+    assert owner.marks == [owner.out] * 2
+    assert owner.told == []
+
+
+def test_a_frame_whose_mark_fails_does_not_wait() -> None:
+    def mark(_: OutBuffer) -> None:
+        marks.append(len(marks))
+        if len(marks) == 1:
+            raise RuntimeError("a wrong thread")
+
+    marks: list[int] = []
+    out = OutBuffer(mark, tell=lambda _: None)
+    with pytest.raises(RuntimeError, match="a wrong thread"):
+        out.put(b"lost")
+    assert (out.statistics().waiting_messages, out.statistics().waiting_bytes) == (0, 0)
+    out.put(b"found")
+    assert len(marks) == 2
+    assert out.take() == b"found"
 
 
 def test_a_buffer_that_catches_up_is_not_marked() -> None:
