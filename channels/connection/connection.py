@@ -39,7 +39,7 @@ from channels.messages import BinaryFrame
 from channels.serializers.json_values import LIGHT
 from channels.telemetry import SOCKET_MALFORMED
 from channels.transports.contract import Event, Signal
-from channels.transports.transports import Carrier
+from channels.transports.transports import ByteStream
 from channels.upgrade.first_request import Upgraded, answer_first_request
 from channels.wire.websocket import (
     ControlReply,
@@ -77,7 +77,7 @@ class _CloseLimit:
 class Connection(SessionServer):
     """Serves one accepted connection, until it ends. Temporary: it is never restarted, the client comes back."""
 
-    async def init(self, services: Services, carrier: Carrier) -> Continue:
+    async def init(self, services: Services, carrier: ByteStream) -> Continue:
         self._set_up(services)
         services.unserved.pop(carrier, None)
         self.unread = 0
@@ -87,7 +87,7 @@ class Connection(SessionServer):
         return Continue(carrier)
 
     async def handle_continue(self, argument: Any) -> Stop | None:
-        carrier: Carrier = argument
+        carrier: ByteStream = argument
         forget = on_exit(lambda: _abandon(carrier))
         upgraded = await answer_first_request(self.services, carrier)
         if upgraded is None:
@@ -243,7 +243,7 @@ class Connection(SessionServer):
         send_after(self.pid, _CloseLimit(), CLOSE_GRACE)
 
 
-def _abandon(carrier: Carrier) -> None:
+def _abandon(carrier: ByteStream) -> None:
     """Close a socket that nobody took over. A Trio stream closes with the task that serves it."""
     if isinstance(carrier, socket.socket):
         carrier.close()

@@ -7,7 +7,7 @@ not for one of its sockets, it hands over the connection with the bytes that it 
     handover = HttpHandover(app, is_socket_path=mounts.__contains__)
     spawn_link(handover.main, ready)            # runs the application's lifespan; then ready()
     ...
-    await handover.serve(carrier, head.received)   # in the connection's process, until it is over
+    await handover.serve(stream, head.received)   # in the connection's process, until it is over
     ...
     await handover.drain()                      # idle connections close, busy ones after this answer
 
@@ -37,7 +37,7 @@ from hypercorn.typing import ConnectionState, LifespanState
 from channels.http.asgi_stream import in_origin_form, path_of
 from channels.http.hypercorn_server import HypercornServer, ReplayStream, TLSReplayStream
 from channels.http.lifespan import ASGIApplication, Lifespan
-from channels.transports.transports import Carrier
+from channels.transports.transports import ByteStream
 
 __all__ = ["HttpHandover", "default_config", "not_found"]
 
@@ -123,8 +123,8 @@ class HttpHandover:
     """Serves connections with Hypercorn, and runs the lifespan of the application behind it.
 
         >>> handover = HttpHandover()
-        >>> async def example(carrier: Carrier, read_before: bytes) -> None:
-        ...     await handover.serve(carrier, read_before)
+        >>> async def example(stream: ByteStream, read_before: bytes) -> None:
+        ...     await handover.serve(stream, read_before)
 
     - `app`: an ASGI application; answers 404 if there is none;
     - `config`: Hypercorn's settings. Those about binding, workers and TLS have no effect here;
@@ -181,28 +181,28 @@ class HttpHandover:
         else:
             await _answer(send, 400, "")
 
-    async def serve(self, carrier: Carrier, first: bytes = b"") -> None:
+    async def serve(self, stream: ByteStream, first: bytes = b"") -> None:
         """Serve one connection until it is over; always closes it.
 
-        - `carrier`: a connected, non-blocking socket or a Trio stream; becomes this method's;
+        - `stream`: a connected, non-blocking socket or a Trio stream; becomes this method's;
         - `first`: what was read from it before.
 
         What a client sends wrong is answered or ends the connection. Raises what Hypercorn itself
         fails with. Cancelling it closes the connection at once.
         """
-        if isinstance(carrier, socket.socket):
-            carrier = trio.SocketStream(trio.socket.from_stdlib_socket(carrier))
-        stream = (
-            TLSReplayStream(carrier, first)
-            if isinstance(carrier, trio.SSLStream)
-            else ReplayStream(carrier, first)
+        if isinstance(stream, socket.socket):
+            stream = trio.SocketStream(trio.socket.from_stdlib_socket(stream))
+        replayed = (
+            TLSReplayStream(stream, first)
+            if isinstance(stream, trio.SSLStream)
+            else ReplayStream(stream, first)
         )
         server = HypercornServer(
             self._wrapper,
             self._config,
             self._context,
             ConnectionState(self._state.copy()),
-            stream,
+            replayed,
             begins_with_http2=first.startswith(b"PRI "),
             count=self.count,
         )

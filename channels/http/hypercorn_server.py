@@ -36,6 +36,9 @@ __all__ = [
     "TLSReplayStream",
 ]
 
+_logger = logging.getLogger("channels.http")
+
+_NEVER_LAST = ("http.response.start", "http.response.push", "http.response.early_hint")
 _PIECE = 64 * 1024
 _STALLED = 60.0
 _GOODBYE = 5.0
@@ -247,9 +250,6 @@ class Exchange:
                 del self._shields[shield]
 
 
-_NEVER_LAST = ("http.response.start", "http.response.push", "http.response.early_hint")
-
-
 class Exchanges(TaskGroup):
     """The task group of one connection of Hypercorn's, with an `Exchange` for each request.
 
@@ -278,9 +278,6 @@ class Exchanges(TaskGroup):
         """Finish nothing any more: the connection is being cancelled."""
         for shield in list(self._shields):
             shield.cancel()
-
-
-_logger = logging.getLogger("channels.http")
 
 
 class HypercornServer(TCPServer):

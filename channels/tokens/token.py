@@ -13,6 +13,9 @@ from channels.errors import ChannelsError, InvalidOption
 from channels.tokens._erlang_terms import Atom, NotATerm, NoTermFor, decode, encode
 from channels.tokens._signing import DIGESTS, MAX_TOKEN, Malformed, Signed, derive
 
+if TYPE_CHECKING:
+    from types import ModuleType
+
 __all__ = [
     "MIN_SECRET_BYTES",
     "Atom",
@@ -113,10 +116,6 @@ class EncryptionUnavailable(ChannelsError, ImportError):
         super().__init__(
             "encrypted tokens need the library cryptography: pip install 'ashtree[encrypt]'"
         )
-
-
-if TYPE_CHECKING:
-    from types import ModuleType
 
 
 Secret: TypeAlias = str | bytes | Sequence[str | bytes]

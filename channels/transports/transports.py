@@ -22,7 +22,7 @@ from channels.transports.stream_transport import (
     stream_source,
 )
 
-__all__ = ["Carrier", "SocketTransport", "Transports"]
+__all__ = ["ByteStream", "SocketTransport", "Transports"]
 
 
 class SocketTransport:
@@ -86,7 +86,7 @@ class SocketTransport:
         self._socket.close()
 
 
-Carrier: TypeAlias = socket.socket | trio.abc.Stream
+ByteStream: TypeAlias = socket.socket | trio.abc.Stream
 """What bytes travel on: a connected, non-blocking socket, or a Trio stream.
 
 A TLS stream has to have shaken hands (reading its first request does that): Trio has whoever waits
@@ -128,25 +128,25 @@ class Transports:
         self._mark = self.flusher.mark  # bound once, not once for each connection
         self.poller = Poller() if use_poller and Poller.is_supported() else None
 
-    def attach(self, carrier: Carrier, tell: Tell) -> Transport:
-        """Start to read `carrier`, and answer what to write to.
+    def attach(self, stream: ByteStream, tell: Tell) -> Transport:
+        """Start to read `stream`, and answer what to write to.
 
-        - `carrier`: a connected, non-blocking socket or a Trio stream; becomes the transport's;
+        - `stream`: a connected, non-blocking socket or a Trio stream; becomes the transport's;
         - `tell`: hears everything that happens, see `channels.transports.contract`.
 
         Raises `OSError` if the kernel will not watch the socket, which is then still the caller's.
         """
-        if isinstance(carrier, socket.socket):
-            return self._attach_socket(carrier, tell)
-        writer = StreamWriter(carrier)
+        if isinstance(stream, socket.socket):
+            return self._attach_socket(stream, tell)
+        writer = StreamWriter(stream)
         out = OutBuffer(
             writer.mark,
             tell=tell,
             max_messages=self._max_messages,
             max_bytes=self._max_bytes,
         )
-        pump = Pump(stream_source(carrier), tell)
-        transport = StreamTransport(carrier, out, pump, writer, tell)
+        pump = Pump(stream_source(stream), tell)
+        transport = StreamTransport(stream, out, pump, writer, tell)
         self._spawn(transport.main)
         return transport
 

@@ -15,7 +15,7 @@ from channels.endpoint._wiring import MountedSocket, Services
 from channels.http.asgi_stream import AsgiStream
 from channels.socket import Refusal
 from channels.transports.stream_transport import socket_source, stream_source
-from channels.transports.transports import Carrier
+from channels.transports.transports import ByteStream
 from channels.upgrade import handshake
 from channels.upgrade.connecting import Connected, connect, may_come_from, unsupported
 from channels.upgrade.handshake import agree
@@ -23,108 +23,10 @@ from channels.upgrade.request import BadRequest, Head, HeadParser, ParsedHead
 from channels.upgrade.urls import InvalidQuery, cost_of_query, parse_query
 from channels.wire.deflate import Deflate, InvalidOffer, agree_on_deflate
 
-__all__ = ["Upgraded", "answer_first_request", "peer_of", "read_head", "say_last"]
-
-
-def peer_of(carrier: Carrier) -> PeerData | None:
-    """Say who the peer is; None where the network has no addresses, or the peer has gone.
-
-    >>> one, other = trio.testing.memory_stream_pair()
-    >>> peer_of(one) is None
-    True
-    """
-    if isinstance(carrier, AsgiStream):
-        return carrier.peer
-    certificate = None
-    below: Any = carrier
-    if isinstance(carrier, trio.SSLStream):
-        try:
-            certificate = carrier.getpeercert(binary_form=True)
-        except (trio.NeedHandshakeError, ssl.SSLError, ValueError):
-            # There was no handshake, so there is no certificate either.
-            certificate = None
-        below = carrier.transport_stream
-    if not isinstance(below, socket.socket):
-        below = getattr(below, "socket", None)
-    try:
-        address = below.getpeername() if below is not None else None
-    except OSError:
-        return None
-    if not isinstance(address, tuple) or len(address) < 2:
-        return None
-    return PeerData(address=str(address[0]), port=int(address[1]), ssl_cert=certificate)
-
-
-async def read_head(carrier: Carrier, parser: HeadParser | None = None) -> ParsedHead | None:
-    """Read from `carrier` until a head is complete, or clearly none.
-
-    >>> async def example(sock: socket.socket) -> None:
-    ...     with trio.fail_after(10):
-    ...         print(await read_head(sock))
-
-    - `carrier`: a connected, non-blocking socket or a Trio stream; nobody else may read from it;
-    - `parser`: takes the bytes; a new one if None. `parser.begun` tells after a cancellation whether the peer has sent
-      a part of its head.
-
-    Returns None if the peer closed or broke the connection first. Not limited in time. What was
-    read is in the `received` of the `Head`, and lost in any other case, cancellation included.
-    """
-    parser = HeadParser() if parser is None else parser
-    read = socket_source(carrier) if isinstance(carrier, socket.socket) else stream_source(carrier)
-    while True:
-        try:
-            data = await read()
-        except (OSError, trio.ClosedResourceError):
-            return None
-        if not data:
-            return None
-        result = parser.feed(data)
-        if result is not None:
-            return result
+__all__ = ["Upgraded", "answer_first_request", "peer_of", "read_head", "send_final_answer"]
 
 
 _GRACE = 5.0
-
-
-async def say_last(carrier: Carrier, data: bytes) -> None:
-    r"""Write `data`, and wait for the peer to have read it.
-
-        >>> async def example(sock: socket.socket) -> None:
-        ...     await say_last(sock, b"HTTP/1.1 400 Bad Request\r\n\r\n")
-        ...     sock.close()
-
-    - `carrier`: a connected, non-blocking socket, which stays the caller's, or a Trio stream, which is closed.
-
-    Takes five seconds at most: a peer that reads nothing is left alone with what it has. Raises nothing if it has gone.
-    """
-    try:
-        with trio.move_on_after(_GRACE):
-            if isinstance(carrier, socket.socket):
-                await _say(carrier, data)
-            else:
-                await carrier.send_all(data)
-    except (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
-        # It went without waiting for the answer.
-        pass
-    finally:
-        if not isinstance(carrier, socket.socket):
-            await trio.aclose_forcefully(carrier)
-
-
-async def _say(sock: socket.socket, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        try:
-            view = view[sock.send(view) :]
-        except BlockingIOError:
-            await trio.lowlevel.wait_writable(sock.fileno())
-    sock.shutdown(socket.SHUT_WR)
-    # Unread bytes at a close would reset the connection, and the answer might be lost with it.
-    read = socket_source(sock)
-    while await read():
-        pass
-
-
 # Of a client that comes while the endpoint drains: seconds for its head, and for everything until its answer is read.
 _LATE_HEAD = 1.0
 _LATE = 3.0
@@ -145,7 +47,7 @@ class Upgraded:
     deflate: Deflate | None = None
 
 
-async def answer_first_request(services: Services, carrier: Carrier) -> Upgraded | None:
+async def answer_first_request(services: Services, stream: ByteStream) -> Upgraded | None:
     """Read the first request and deal with it; None if the connection is done, otherwise it is a WebSocket.
 
     A client that does not send its head within `services.head_timeout` seconds is cut off with 408. When the endpoint
@@ -157,22 +59,22 @@ async def answer_first_request(services: Services, carrier: Carrier) -> Upgraded
     try:
         # Shielded for those who come while the endpoint drains: nobody waits for them, and they were promised a 503.
         # Short enough for the supervisor that stops this process meanwhile.
-        late = services.draining and not isinstance(carrier, AsgiStream)
+        late = services.draining and not isinstance(stream, AsgiStream)
         with trio.move_on_after(_LATE if late else math.inf, shield=late):
-            upgraded = await _answer(services, carrier)
+            upgraded = await _answer(services, stream)
     except (trio.BrokenResourceError, trio.ClosedResourceError):
         # Somebody else's server has ended this WebSocket before it was answered.
         pass
     finally:
-        if upgraded is None and not isinstance(carrier, socket.socket):
-            await trio.aclose_forcefully(carrier)
+        if upgraded is None and not isinstance(stream, socket.socket):
+            await trio.aclose_forcefully(stream)
     return upgraded
 
 
-async def _answer(services: Services, carrier: Carrier) -> Upgraded | None:
+async def _answer(services: Services, stream: ByteStream) -> Upgraded | None:
     head: Head | BadRequest | None = None
-    if isinstance(carrier, AsgiStream):
-        head = carrier.head
+    if isinstance(stream, AsgiStream):
+        head = stream.head
     else:
         parser = HeadParser()
         seconds = (
@@ -181,16 +83,16 @@ async def _answer(services: Services, carrier: Carrier) -> Upgraded | None:
         with trio.move_on_after(seconds) as limit:
             services.heads[limit] = None
             try:
-                head = await read_head(carrier, parser)
+                head = await read_head(stream, parser)
             finally:
                 del services.heads[limit]
         if limit.cancelled_caught:
             if services.draining:
                 if parser.begun:
-                    await _last_words(carrier, _DRAINING)
+                    await _answer_and_close(stream, _DRAINING)
                 return None
             services.count(("http", "head_timeout"))
-            await _last_words(carrier, Refusal(408))
+            await _answer_and_close(stream, Refusal(408))
             return None
     if head is None:
         return None
@@ -201,13 +103,13 @@ async def _answer(services: Services, carrier: Carrier) -> Upgraded | None:
     elif services.draining:
         outcome = _DRAINING
     elif (found := services.mounts.match(head.path)) is not None:
-        outcome = await _upgrade(services, *found, head, carrier)
+        outcome = await _upgrade(services, *found, head, stream)
     else:
-        await services.http.serve(carrier, head.received)
+        await services.http.serve(stream, head.received)
         return None
     if isinstance(outcome, Upgraded):
         return outcome
-    await _last_words(carrier, outcome)
+    await _answer_and_close(stream, outcome)
     return None
 
 
@@ -216,12 +118,12 @@ async def _upgrade(
     mount: MountedSocket,
     variables: dict[str, str],
     head: Head,
-    carrier: Carrier,
+    stream: ByteStream,
 ) -> Refusal | Upgraded:
     """Decide about a request to a socket's path: a WebSocket, or the answer that refuses it."""
     headers = head.headers
     # A server that speaks ASGI has looked at that, and it may have been HTTP/2, where other rules hold.
-    is_checked = isinstance(carrier, AsgiStream)
+    is_checked = isinstance(stream, AsgiStream)
     if not is_checked and handshake.method_problem(head) is not None:
         return Refusal(400)
     try:
@@ -229,7 +131,7 @@ async def _upgrade(
     except InvalidQuery as error:
         services.count(("http", "bad_request"))
         return Refusal(400, error.problem)
-    scheme = _scheme(carrier)
+    scheme = _scheme(stream)
     origin, host = headers.get("origin"), headers.get("host")
     if not may_come_from(services, mount, origin, scheme=scheme, host=host):
         return Refusal()
@@ -245,7 +147,7 @@ async def _upgrade(
             f"it offered no subprotocol that is spoken ({spoken}), or a token that is no base64",
         )
     info = ConnectInfo(
-        peer_data=peer_of(carrier),
+        peer_data=peer_of(stream),
         scheme=scheme,
         path=head.path,
         query=head.query,
@@ -258,8 +160,8 @@ async def _upgrade(
     connected = await connect(services, mount, params, info, transport="websocket", problem=problem)
     if isinstance(connected, Refusal):
         return connected
-    if isinstance(carrier, AsgiStream):
-        await carrier.accept(agreed.name)
+    if isinstance(stream, AsgiStream):
+        await stream.accept(agreed.name)
         return Upgraded(connected=connected)
     answer = handshake.accept(
         head, subprotocol=agreed.name, extensions=deflate.answer if deflate else None
@@ -278,17 +180,115 @@ def _upgrade_problem(head: Head, mount: MountedSocket) -> tuple[str | None, Defl
         return str(error), None
 
 
-def _scheme(carrier: Carrier) -> str:
-    if isinstance(carrier, AsgiStream):
-        return carrier.scheme
-    return "https" if isinstance(carrier, trio.SSLStream) else "http"
+def _scheme(stream: ByteStream) -> str:
+    if isinstance(stream, AsgiStream):
+        return stream.scheme
+    return "https" if isinstance(stream, trio.SSLStream) else "http"
 
 
-async def _last_words(carrier: Carrier, refusal: Refusal) -> None:
+async def _answer_and_close(stream: ByteStream, refusal: Refusal) -> None:
     """Answer a connection that has no transport yet, and wait for the peer to have read it, for a while."""
     body = refusal.body.encode()
-    if isinstance(carrier, AsgiStream):
+    if isinstance(stream, AsgiStream):
         with trio.move_on_after(5):
-            await carrier.refuse(refusal.status, body, refusal.headers)
+            await stream.refuse(refusal.status, body, refusal.headers)
         return
-    await say_last(carrier, handshake.response(refusal.status, body, headers=refusal.headers))
+    await send_final_answer(
+        stream, handshake.response(refusal.status, body, headers=refusal.headers)
+    )
+
+
+def peer_of(stream: ByteStream) -> PeerData | None:
+    """Say who the peer is; None where the network has no addresses, or the peer has gone.
+
+    >>> one, other = trio.testing.memory_stream_pair()
+    >>> peer_of(one) is None
+    True
+    """
+    if isinstance(stream, AsgiStream):
+        return stream.peer
+    certificate = None
+    below: Any = stream
+    if isinstance(stream, trio.SSLStream):
+        try:
+            certificate = stream.getpeercert(binary_form=True)
+        except (trio.NeedHandshakeError, ssl.SSLError, ValueError):
+            # There was no handshake, so there is no certificate either.
+            certificate = None
+        below = stream.transport_stream
+    if not isinstance(below, socket.socket):
+        below = getattr(below, "socket", None)
+    try:
+        address = below.getpeername() if below is not None else None
+    except OSError:
+        return None
+    if not isinstance(address, tuple) or len(address) < 2:
+        return None
+    return PeerData(address=str(address[0]), port=int(address[1]), ssl_cert=certificate)
+
+
+async def read_head(stream: ByteStream, parser: HeadParser | None = None) -> ParsedHead | None:
+    """Read from `stream` until a head is complete, or clearly none.
+
+    >>> async def example(sock: socket.socket) -> None:
+    ...     with trio.fail_after(10):
+    ...         print(await read_head(sock))
+
+    - `stream`: a connected, non-blocking socket or a Trio stream; nobody else may read from it;
+    - `parser`: takes the bytes; a new one if None. `parser.begun` tells after a cancellation whether the peer has sent
+      a part of its head.
+
+    Returns None if the peer closed or broke the connection first. Not limited in time. What was
+    read is in the `received` of the `Head`, and lost in any other case, cancellation included.
+    """
+    parser = HeadParser() if parser is None else parser
+    read = socket_source(stream) if isinstance(stream, socket.socket) else stream_source(stream)
+    while True:
+        try:
+            data = await read()
+        except (OSError, trio.ClosedResourceError):
+            return None
+        if not data:
+            return None
+        result = parser.feed(data)
+        if result is not None:
+            return result
+
+
+async def send_final_answer(stream: ByteStream, data: bytes) -> None:
+    r"""Write `data`, and wait for the peer to have read it.
+
+        >>> async def example(sock: socket.socket) -> None:
+        ...     await send_final_answer(sock, b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        ...     sock.close()
+
+    - `stream`: a connected, non-blocking socket, which stays the caller's, or a Trio stream, which is closed.
+
+    Takes five seconds at most: a peer that reads nothing is left alone with what it has. Raises nothing if it has gone.
+    """
+    try:
+        with trio.move_on_after(_GRACE):
+            if isinstance(stream, socket.socket):
+                await _send_on_socket(stream, data)
+            else:
+                await stream.send_all(data)
+    except (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
+        # It went without waiting for the answer.
+        pass
+    finally:
+        if not isinstance(stream, socket.socket):
+            await trio.aclose_forcefully(stream)
+
+
+async def _send_on_socket(sock: socket.socket, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        try:
+            view = view[sock.send(view) :]
+        except BlockingIOError:
+            await trio.lowlevel.wait_writable(sock.fileno())
+    sock.shutdown(socket.SHUT_WR)
+    # Unread bytes at a close would reset the connection, and the answer might be lost with it.
+    read = socket_source(sock)
+    while await read():
+        pass

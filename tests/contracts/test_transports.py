@@ -14,7 +14,7 @@ import trustme
 from trio.testing import wait_all_tasks_blocked
 
 from channels.transports.contract import Signal, Transport
-from channels.transports.transports import Carrier, Transports
+from channels.transports.transports import ByteStream, Transports
 from tests.channels.transports.readers import Heard
 from tests.channels.transports.sockets import socket_pair
 
@@ -24,8 +24,8 @@ MAX_MESSAGES = 50
 class Wire:
     """Both ends of one connection: what carries ours, and the peer's as a stream."""
 
-    def __init__(self, carrier: Carrier, peer: Any) -> None:
-        self.carrier = carrier
+    def __init__(self, stream: ByteStream, peer: Any) -> None:
+        self.stream = stream
         self.peer: trio.abc.Stream = peer
 
 
@@ -77,9 +77,9 @@ class Connection:
 
     def __init__(self, transports: Transports, wire: Wire, tasks: trio.Nursery) -> None:
         self.heard = Heard()
-        self.carrier = wire.carrier
+        self.stream = wire.stream
         self.peer = wire.peer
-        self.transport: Transport = transports.attach(wire.carrier, self.heard)
+        self.transport: Transport = transports.attach(wire.stream, self.heard)
         self.transports = transports
         self.tasks = tasks
 
@@ -94,11 +94,11 @@ class Connection:
         return bytes(data)
 
     async def is_closed(self) -> bool:
-        """Whether the carrier has been closed."""
-        if isinstance(self.carrier, socket.socket):
-            return self.carrier.fileno() < 0
+        """Whether the stream has been closed."""
+        if isinstance(self.stream, socket.socket):
+            return self.stream.fileno() < 0
         try:
-            await self.carrier.send_all(b"x")
+            await self.stream.send_all(b"x")
         except trio.ClosedResourceError:
             return True
         return False

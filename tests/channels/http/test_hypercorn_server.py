@@ -22,6 +22,7 @@ from channels.http.handover import HttpHandover, default_config
 from channels.http.hypercorn_server import Exchange, ReplayStream, StrictConnection
 from tests.channels.transports.http_client import Client, echo, served
 from tests.channels.transports.sockets import fill, socket_pair
+from tests.patience import until
 
 
 @pytest.mark.parametrize("size", [0, 1, 64 * 1024, 200_000])
@@ -184,8 +185,7 @@ async def test_a_streamed_answer_to_connection_close_closes_the_connection_at_on
         with trio.fail_after(5):
             assert await client.stream.receive_some() == b""
         # Not only for writing, and without the client closing its side.
-        await wait_all_tasks_blocked()
-        assert handover.connections == 0
+        await until(lambda: handover.connections == 0)
 
 
 @PATHS

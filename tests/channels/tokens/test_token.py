@@ -505,7 +505,7 @@ def test_encryption_without_its_library_says_what_to_install(
     kind: Kind, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "channels.tokens._encryption", None)
-    monkeypatch.delattr(channels, "_sealing")
+    monkeypatch.delattr(channels.tokens, "_encryption", raising=False)
     for verb in (encrypt, decrypt):
         with pytest.raises(EncryptionUnavailable, match=r"pip install 'ashtree\[encrypt\]'"):
             verb(SECRET, SALT, "x")

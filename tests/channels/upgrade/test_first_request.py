@@ -15,8 +15,8 @@ from trio.testing import wait_all_tasks_blocked
 from actors import kill
 from channels import ConnectInfo, ConnectRefused, Endpoint, Mount, Socket
 from channels.telemetry import SOCKET_CONNECT_FAILED, SOCKET_CONNECTED
-from channels.transports.transports import Carrier
-from channels.upgrade.first_request import read_head, say_last
+from channels.transports.transports import ByteStream
+from channels.upgrade.first_request import read_head, send_final_answer
 from channels.upgrade.request import BadRequest, Head, HeadParser, ParsedHead
 from tests.channels.conftest import Serve
 from tests.channels.rooms import UserSocket
@@ -41,8 +41,10 @@ Send = Callable[[bytes], Awaitable[None]]
 class Ends:
     """Both ends of a connection."""
 
-    def __init__(self, carrier: Carrier, send: Send, close: Callable[[], Awaitable[None]]) -> None:
-        self.carrier = carrier
+    def __init__(
+        self, stream: ByteStream, send: Send, close: Callable[[], Awaitable[None]]
+    ) -> None:
+        self.stream = stream
         self.send = send
         self.close = close
 
@@ -68,7 +70,7 @@ async def ends(request: pytest.FixtureRequest) -> AsyncIterator[Ends]:
 
 async def test_a_head_that_is_there_already_is_read(ends: Ends) -> None:
     await ends.send(REQUEST + b"rest")
-    head = await read_head(ends.carrier)
+    head = await read_head(ends.stream)
     assert isinstance(head, Head)
     assert (head.path, head.rest, head.received) == ("/a", b"rest", REQUEST + b"rest")
 
@@ -77,7 +79,7 @@ async def test_a_head_that_comes_in_pieces_is_waited_for(ends: Ends, nursery: tr
     results: list[ParsedHead | None] = []
 
     async def read() -> None:
-        results.append(await read_head(ends.carrier))
+        results.append(await read_head(ends.stream))
 
     nursery.start_soon(read)
     for i in range(len(REQUEST)):
@@ -89,12 +91,12 @@ async def test_a_head_that_comes_in_pieces_is_waited_for(ends: Ends, nursery: tr
 
 async def test_what_is_no_request_is_refused_at_once(ends: Ends) -> None:
     await ends.send(b"\x16\x03\x01")
-    assert isinstance(await read_head(ends.carrier), BadRequest)
+    assert isinstance(await read_head(ends.stream), BadRequest)
 
 
 async def test_a_head_that_is_too_large_is_refused(ends: Ends) -> None:
     await ends.send(REQUEST)
-    result = await read_head(ends.carrier, HeadParser(max_size=20))
+    result = await read_head(ends.stream, HeadParser(max_size=20))
     assert isinstance(result, BadRequest)
     assert result.status == 431
 
@@ -104,7 +106,7 @@ async def test_a_peer_that_leaves_without_a_request_is_none(ends: Ends, sent: by
     if sent:
         await ends.send(sent)
     await ends.close()
-    assert await read_head(ends.carrier) is None
+    assert await read_head(ends.stream) is None
 
 
 async def test_a_peer_that_breaks_the_connection_is_none() -> None:
@@ -116,10 +118,10 @@ async def test_a_peer_that_breaks_the_connection_is_none() -> None:
 
 async def test_waiting_can_be_cancelled(ends: Ends, autojump_clock: object) -> None:
     with trio.move_on_after(10) as scope:
-        await read_head(ends.carrier)
+        await read_head(ends.stream)
     assert scope.cancelled_caught
     await ends.send(REQUEST)
-    assert isinstance(await read_head(ends.carrier), Head)
+    assert isinstance(await read_head(ends.stream), Head)
 
 
 def files() -> int:
@@ -132,7 +134,7 @@ async def test_they_arrive_whole_and_take_no_file_while_they_wait_to_be_read() -
         here.setblocking(False)
         before = files()
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(say_last, here, b"go away")
+            nursery.start_soon(send_final_answer, here, b"go away")
             await wait_all_tasks_blocked()
             assert files() == before
             assert there.recv(100) == b"go away"
@@ -148,7 +150,7 @@ async def test_a_peer_that_does_not_read_is_left_alone_after_five_seconds(
     here, there = socket.socketpair()
     with here, there:
         here.setblocking(False)
-        await say_last(here, b"x" * 10_000_000)
+        await send_final_answer(here, b"x" * 10_000_000)
         assert trio.current_time() == 5.0
 
 
@@ -157,13 +159,13 @@ async def test_a_peer_that_has_gone_is_no_error(autojump_clock: object) -> None:
     with here:
         here.setblocking(False)
         there.close()
-        await say_last(here, b"go away")
+        await send_final_answer(here, b"go away")
         assert trio.current_time() == 0.0
 
 
 async def test_a_stream_is_closed() -> None:
     here, there = trio.testing.memory_stream_pair()
-    await say_last(here, b"go away")
+    await send_final_answer(here, b"go away")
     assert await there.receive_some() == b"go away"
     assert await there.receive_some() == b""
 
