@@ -1,13 +1,7 @@
-"""A reading task for one connection: for every stream that the poller cannot read.
+"""The transport for Trio streams such as TLS and simulated networks: a reading and a writing task for each connection.
 
-TLS, simulated networks, and plain sockets where there is no epoll. `Pump` makes the same promises
-as `channels.transports.poller`: bytes, then `b""` or an `OSError` once; silence between `pause`
-and `resume` and after `stop`; whatever goes wrong with the stream is delivered, never raised. A
-peer that goes during a pause is noticed if it left no more than 64 KiB unread, because there is no
-seeing the end of such a stream but by reading up to it.
-
-    pump = Pump(stream_source(stream), on_data)
-    spawn_link(pump.main)
+A stream has no write that does not block, and no file descriptor for the poller. So `Pump` reads and `StreamWriter`
+writes, each in a task; `StreamTransport` joins them and keeps the contract of `channels.transports.contract`.
 """
 
 from __future__ import annotations
@@ -27,12 +21,14 @@ __all__ = ["Pump", "Source", "StreamTransport", "StreamWriter", "socket_source",
 _READ_SIZE = 65536
 
 Source: TypeAlias = Callable[[], Awaitable[bytes]]
-"""Waits for the next bytes of a stream; `b""` is its end. Raises `OSError` if it broke, and
-`trio.ClosedResourceError` if it was closed on this side."""
+"""Wait for the next bytes of a stream; `b""` is its end.
+
+Raises `OSError` if the stream broke, and `trio.ClosedResourceError` if this side closed it.
+"""
 
 
 def stream_source(stream: trio.abc.ReceiveStream) -> Source:
-    """Read a Trio stream.
+    """Return a function that reads a Trio stream.
 
     >>> async def example(stream: trio.abc.ReceiveStream) -> bytes:
     ...     return await stream_source(stream)()
@@ -48,14 +44,14 @@ def stream_source(stream: trio.abc.ReceiveStream) -> Source:
 
 
 def socket_source(sock: socket.socket) -> Source:
-    """Read a plain, non-blocking socket, where there is no poller to do it.
+    """Return a function that reads a plain, non-blocking socket without a poller.
 
     >>> async def example(sock: socket.socket) -> bytes:
     ...     return await socket_source(sock)()
     """
 
     async def read() -> bytes:
-        # At least one checkpoint for each read, so that a busy peer leaves room for others.
+        # At least one checkpoint for each read, so that a busy peer lets others run.
         await trio.lowlevel.checkpoint()
         while True:
             try:
@@ -67,13 +63,19 @@ def socket_source(sock: socket.socket) -> Source:
 
 
 class Pump:
-    """Reads one stream and hands over what comes.
+    """Read one stream in a task and deliver what comes.
 
         >>> async def example(nursery: trio.Nursery, stream: trio.abc.ReceiveStream) -> None:
         ...     nursery.start_soon(Pump(stream_source(stream), print).main)
 
-    - `source`: where to read from; stays the caller's, who closes it;
-    - `on_data`: takes what is read, as with a poller.
+    `Pump` makes the same promises as a `Reading` of the poller: bytes, then `b""` or an `OSError` once; nothing between
+    `pause` and `resume` or after `stop`; errors of the stream are delivered, never raised. A peer that leaves during a
+    pause is noticed only if it left less than 64 KiB unread, because reading is the only way to find the end of a
+    stream.
+
+    Args:
+        source: reads the stream, which the caller closes.
+        on_data: takes what is read, as for a poller.
     """
 
     __slots__ = ("_kept", "_on_data", "_parked", "_paused", "_scope", "_source", "ended")
@@ -86,16 +88,16 @@ class Pump:
         self._scope = trio.CancelScope()
         self._kept: deque[bytes] = deque()  # read during a pause
         self.ended = False
-        """Whether the end of the stream or an error has been delivered, or `stop` was called."""
+        """True once the end of the stream or an error was delivered, or `stop` was called."""
 
     def pause(self) -> None:
-        """Deliver nothing until `resume`, unless the peer goes. Less than 128 KiB are kept meanwhile."""
+        """Deliver nothing until `resume`, unless the peer leaves. Keeps less than 128 KiB meanwhile."""
         if not self._paused:
             self._paused = True
             self._parked = trio.Event()
 
     def resume(self) -> None:
-        """Deliver again after `pause`, at once what was kept."""
+        """Deliver again after `pause`, starting with what was kept."""
         self._paused = False
         while self._kept and not self._paused and not self.ended:
             self._on_data(self._kept.popleft())
@@ -103,11 +105,11 @@ class Pump:
             self._parked.set()
 
     def redirect(self, on_data: OnData) -> None:
-        """Call `on_data` from now on in place of what the constructor got."""
+        """Call `on_data` from now on, instead of the callable given to the constructor."""
         self._on_data = on_data
 
     def stop(self) -> None:
-        """Deliver nothing any more, and end `main`. May be called twice, and before `main`."""
+        """Deliver nothing more, and end `main`. May be called twice, and before `main`."""
         self.ended = True
         self._kept.clear()
         self._scope.cancel()
@@ -145,7 +147,7 @@ class Pump:
 
 
 class StreamWriter:
-    """Writes out the out-buffer of one Trio stream.
+    """Write the out-buffer of one Trio stream, in a task.
 
         >>> async def example(nursery: trio.Nursery, stream: trio.abc.SendStream) -> None:
         ...     writer = StreamWriter(stream)
@@ -153,7 +155,11 @@ class StreamWriter:
         ...     nursery.start_soon(writer.main, out)
         ...     out.put(b"hello")
 
-    - `stream`: where to write; stays the caller's, who closes it.
+    The promises are those of the flusher: what waits is joined and written in order; an error reaches the `tell` of the
+    out-buffer and nothing else.
+
+    Args:
+        stream: the stream to write to, which the caller closes.
     """
 
     __slots__ = ("_marked", "_scope", "_stream")
@@ -164,11 +170,11 @@ class StreamWriter:
         self._scope = trio.CancelScope()
 
     def mark(self, _: OutBuffer) -> None:
-        """Have the out-buffer written soon."""
+        """Write the out-buffer soon."""
         self._marked.set()
 
     def stop(self) -> None:
-        """End `main`, even in the middle of a write. May be called twice, and before `main`."""
+        """End `main`, even during a write. May be called twice, and before `main`."""
         self._scope.cancel()
 
     async def main(self, out: OutBuffer) -> None:
@@ -196,16 +202,19 @@ class StreamWriter:
             out.fail(broken)
 
 
-# How long a TLS stream may take to say goodbye once everything else has been written.
-_GOODBYE = 1.0
+# Seconds for a TLS stream to send its closing alert after everything else is written.
+_TLS_CLOSE_TIMEOUT = 1.0
 
 
 class StreamTransport:
-    """One Trio stream. Made by `Transports.attach`.
+    """The transport of one Trio stream. Use `Transports.attach`.
 
-    - `stream`: becomes this object's; it is closed when `main` ends;
-    - `out`: marks `writer`;
-    - `pump`: reads `stream` and delivers to `tell`.
+    Args:
+        stream: owned by this object, which closes it when `main` ends.
+        out: the buffer that marks `writer`.
+        pump: reads `stream` and delivers to `tell`.
+        writer: writes `out`.
+        tell: takes the events of this transport.
     """
 
     __slots__ = ("_pump", "_read_ended", "_scope", "_stream", "_tell", "_writer", "_written", "out")
@@ -232,15 +241,14 @@ class StreamTransport:
         self._pump.pause()
 
     def resume(self) -> None:
-        """Go on delivering after `pause`."""
+        """Deliver again after `pause`."""
         self._pump.resume()
 
     def finish(self, frame: bytes = b"") -> None:
-        """Write `frame` as the last one; tell the peer that nothing follows, if the stream can.
+        """Write `frame` as the last one, then end this side of the stream if the stream can.
 
-        A stream that cannot be closed for writing alone (TLS) is not read to its end: it is
-        finished when the last frame is written. `tell(Signal.FINISHED)` follows, and nothing
-        else. Not bounded in time.
+        TLS cannot be closed for writing alone, so a TLS stream is finished once the last frame is written, and is not
+        read to its end. Only `tell(Signal.FINISHED)` follows. There is no time limit.
         """
         self._pump.redirect(_drop)
         self._pump.resume()
@@ -251,13 +259,13 @@ class StreamTransport:
         self._writer.stop()
 
     def close(self) -> None:
-        """End both tasks; the one that runs `main` closes the stream."""
+        """End both tasks. The task that runs `main` closes the stream."""
         self._tell = None
         self.out.close()
         self._scope.cancel()
 
     async def main(self) -> None:
-        """Carry bytes both ways until `close`, then close the stream."""
+        """Read and write until `close`, then close the stream."""
         try:
             with self._scope:
                 async with trio.open_nursery() as nursery:
@@ -265,15 +273,15 @@ class StreamTransport:
                     nursery.start_soon(self._write)
                 await trio.sleep_forever()
         finally:
-            self._tell_of_a_failure()
+            self._report_failure()
             self.close()
             await self._close_stream()
 
-    def _tell_of_a_failure(self) -> None:
-        """Have the connection know that nobody carries its bytes any more, if it was not `close` that ended this."""
+    def _report_failure(self) -> None:
+        """Report that the tasks of this transport failed, unless `close` ended them."""
         tell, self._tell = self._tell, None
         if tell is not None:
-            tell(ConnectionAbortedError("what carried this connection has failed"))
+            tell(ConnectionAbortedError("the tasks of this stream have failed"))
 
     async def _read(self) -> None:
         await self._pump.main()
@@ -286,7 +294,7 @@ class StreamTransport:
                 await self._stream.send_eof()
                 await self._read_ended.wait()
             except (trio.BrokenResourceError, trio.ClosedResourceError, OSError):
-                # The peer is gone, so there is nothing to wait for.
+                # The peer is gone; there is nothing to wait for.
                 pass
         tell, self._tell = self._tell, None
         if tell is not None:
@@ -296,14 +304,13 @@ class StreamTransport:
         if not self._written:
             await trio.aclose_forcefully(self._stream)
             return
-        # Shielded, because a TLS stream says goodbye while it is closed, and whoever ends this
-        # task has no reason to make the peer believe that something was cut off; bounded, because
-        # the peer may not be reading.
-        with trio.move_on_after(_GOODBYE, shield=True):
+        # Shielded, because a TLS stream sends its closing alert here. Without it the peer believes that data is missing.
+        # Bounded, because the peer may not read.
+        with trio.move_on_after(_TLS_CLOSE_TIMEOUT, shield=True):
             try:
                 await self._stream.aclose()
             except (trio.BrokenResourceError, OSError):
-                # The peer was gone first.
+                # The peer left first.
                 pass
 
 

@@ -1,6 +1,15 @@
-"""The transport of a plain socket: read by the poller, written by the flusher, no task of its own.
+"""Make the transport for a connection: plain sockets share a poller and a flusher, streams have tasks of their own.
 
-Keeps the contract of `channels.transports.contract`.
+An endpoint has one `Transports`. Its two loops must run somewhere:
+
+    transports = Transports(spawn=spawn_link)
+    spawn_link(transports.flusher.main)
+    if transports.poller is not None:
+        spawn_link(transports.poller.main)
+    ...
+    transport = transports.attach(sock, tell)      # see channels.transports.contract
+
+Both loops keep their state in the object, so a supervisor may restart either.
 """
 
 from __future__ import annotations
@@ -26,11 +35,13 @@ __all__ = ["ByteStream", "SocketTransport", "Transports"]
 
 
 class SocketTransport:
-    """One connected, non-blocking socket. Made by `Transports.attach`.
+    """The transport of one plain socket, without a task of its own. Use `Transports.attach`.
 
-    - `sock`: becomes this object's, which closes it;
-    - `out`: written by a flusher, with `sock` as its target;
-    - `reader`: delivers to `tell`.
+    Args:
+        sock: connected and non-blocking; owned and closed by this object.
+        out: written by a flusher, with `sock` as its target.
+        reader: delivers to `tell`.
+        tell: takes the events of this transport.
     """
 
     __slots__ = ("_half_closed", "_reader", "_socket", "_tell", "out")
@@ -47,13 +58,13 @@ class SocketTransport:
         self._reader.pause()
 
     def resume(self) -> None:
-        """Go on reading after `pause`."""
+        """Read again after `pause`."""
         self._reader.resume()
 
     def finish(self, frame: bytes = b"") -> None:
-        """Write `frame` as the last one, shut the socket for writing, read it to its end.
+        """Write `frame` as the last one, shut the socket for writing, and read it to its end.
 
-        `tell(Signal.FINISHED)` follows, and nothing else. Not bounded in time.
+        Only `tell(Signal.FINISHED)` follows. There is no time limit.
         """
         self._reader.redirect(self._drop)
         self._reader.resume()
@@ -68,7 +79,7 @@ class SocketTransport:
         try:
             self._socket.shutdown(socket.SHUT_WR)
         except OSError:
-            # The peer is gone, which the reader finds out as well.
+            # The peer is gone; the reader finds out too.
             pass
         self._finish_if_done()
 
@@ -79,7 +90,7 @@ class SocketTransport:
                 tell(Signal.FINISHED)
 
     def close(self) -> None:
-        """Close the socket, after everything that uses it has let go of it."""
+        """Close the socket, after its reader and its buffer."""
         self._tell = None
         self._reader.stop()
         self.out.close()
@@ -87,15 +98,15 @@ class SocketTransport:
 
 
 ByteStream: TypeAlias = socket.socket | trio.abc.Stream
-"""What bytes travel on: a connected, non-blocking socket, or a Trio stream.
+"""A connected, non-blocking socket, or a Trio stream.
 
-A TLS stream has to have shaken hands (reading its first request does that): Trio has whoever waits
-for a handshake that somebody else has begun wait for ever, if it fails.
+A TLS stream must have completed its handshake (reading its first request does that). A task that waits for a handshake
+of another task would wait forever in Trio if the handshake fails.
 """
 
 
 class Transports:
-    """Makes transports out of sockets and streams.
+    """Make transports from sockets and streams.
 
         >>> async def example(nursery: trio.Nursery, sock: socket.socket) -> None:
         ...     transports = Transports(spawn=nursery.start_soon)
@@ -105,12 +116,16 @@ class Transports:
         ...     transport = transports.attach(sock, print)
         ...     transport.out.put(b"hello")
 
-    - `spawn`: starts a task. Called by `attach` for a stream (and for a socket where there is no
-      poller), so in the task of the connection; called by the flusher for a full socket.
-    - `use_poller`: False reads sockets with a task each, as where the platform has no epoll.
-    - `max_messages`, `max_bytes`: the bounds of each out-buffer.
+    Args:
+        spawn: starts a task. `attach` calls it for a stream, and for a socket without a poller, in the task of the
+            connection. The flusher calls it for a full socket.
+        use_poller: False reads each socket in a task, as on platforms without epoll.
+        max_messages: frames that may wait in each out-buffer.
+        max_bytes: bytes that may wait in each out-buffer.
 
-    Fields: `flusher`, and `poller`, which is None where it is not used.
+    Attributes:
+        flusher: the loop that writes.
+        poller: the loop that reads, or None if it is not used.
     """
 
     def __init__(
@@ -125,16 +140,18 @@ class Transports:
         self._max_messages = max_messages
         self._max_bytes = max_bytes
         self.flusher = Flusher(spawn=spawn)
-        self._mark = self.flusher.mark  # bound once, not once for each connection
+        self._mark = self.flusher.mark  # bound once for all connections
         self.poller = Poller() if use_poller and Poller.is_supported() else None
 
     def attach(self, stream: ByteStream, tell: Tell) -> Transport:
-        """Start to read `stream`, and answer what to write to.
+        """Start to read `stream`, and return its transport.
 
-        - `stream`: a connected, non-blocking socket or a Trio stream; becomes the transport's;
-        - `tell`: hears everything that happens, see `channels.transports.contract`.
+        Args:
+            stream: a connected, non-blocking socket or a Trio stream; owned by the transport.
+            tell: takes all events; see `channels.transports.contract`.
 
-        Raises `OSError` if the kernel will not watch the socket, which is then still the caller's.
+        Raises:
+            OSError: the kernel cannot watch the socket. The caller still owns it.
         """
         if isinstance(stream, socket.socket):
             return self._attach_socket(stream, tell)
@@ -167,6 +184,6 @@ class Transports:
         return SocketTransport(sock, out, reader, tell)
 
     def close(self) -> None:
-        """Give the poller's resources back, once its loop has ended."""
+        """Release the poller's resources, after its loop has ended."""
         if self.poller is not None:
             self.poller.close()
