@@ -1,7 +1,12 @@
-"""A stream that first gives out bytes which somebody has read already.
+"""Hypercorn's server for one connection, changed so that no connection stays open forever.
 
-What `HttpHandover` passes to Hypercorn: its server reads the request again from the beginning, and
-touches, besides the stream, the socket below it for the addresses.
+- `ReplayStream` returns the bytes that were read before the handover, and gives up on a peer that does not read.
+- `StrictConnection` reads the heads of HTTP/1.1 requests as strictly as an endpoint does.
+- `Exchange` replaces the message queue of a request.
+- `HypercornServer` ends with its peer.
+
+`TCPServer` is not a public interface. So `pyproject.toml` pins Hypercorn's minor version, and
+`tests/channels/http/test_handover.py` tests the parts used here.
 """
 
 from __future__ import annotations
@@ -41,32 +46,32 @@ _logger = logging.getLogger("channels.http")
 _NEVER_LAST = ("http.response.start", "http.response.push", "http.response.early_hint")
 _PIECE = 64 * 1024
 _STALLED = 60.0
-_GOODBYE = 5.0
+_CLOSE_TIMEOUT = 5.0
 
 
 class _NoSocket:
-    """Stands in for the socket of a stream that has none, such as one in memory."""
+    """A stand-in for the socket of a stream without one, such as a stream in memory."""
 
     family = socket.AF_UNSPEC
 
     def getpeername(self) -> None:
-        """There is no address, and none is asked for in this family."""
+        """Return None: this address family has no addresses."""
 
     def getsockname(self) -> None:
-        """There is no address, and none is asked for in this family."""
+        """Return None: this address family has no addresses."""
 
 
 class ReplayStream(trio.abc.HalfCloseableStream):
-    """`stream`, with `first` in front of what it has to say.
+    """`stream`, with the bytes of `first` in front.
 
     >>> async def example(stream: trio.abc.Stream, read_before: bytes) -> bytes:
     ...     return bytes(await ReplayStream(stream, read_before).receive_some())
 
-    - `stream`: becomes this object's: closing this closes it;
-    - `first`: what was read from it before.
+    If `stream` cannot be closed for writing alone, `send_eof` raises `AttributeError`, as Hypercorn expects.
 
-    Where `stream` cannot be closed for writing alone, `send_eof` raises `AttributeError`, as
-    Hypercorn expects it to.
+    Args:
+        stream: owned by this object: closing this closes it.
+        first: the bytes that were read from it before.
     """
 
     def __init__(self, stream: trio.abc.Stream, first: bytes) -> None:
@@ -75,11 +80,11 @@ class ReplayStream(trio.abc.HalfCloseableStream):
 
     @property
     def socket(self) -> Any:
-        """The socket of the stream, or a stand-in without addresses."""
+        """The socket of the stream, for its addresses, or a stand-in without any."""
         return getattr(self._stream, "socket", None) or _NoSocket()
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
-        """Read; the bytes that were read before come first."""
+        """Read; the bytes of `first` come first."""
         if not self._first:
             return await self._stream.receive_some(max_bytes)
         await trio.lowlevel.checkpoint()
@@ -88,10 +93,12 @@ class ReplayStream(trio.abc.HalfCloseableStream):
         return data
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        """Write, as the stream does, but not to a peer that does not read.
+        """Write, but not to a peer that does not read.
 
-        A peer that does not take 64 KiB, or what is left, within a minute is cut off: Hypercorn would wait for ever,
-        with the answer in memory. Raises `trio.BrokenResourceError` then.
+        Hypercorn would wait forever, with the answer in memory.
+
+        Raises:
+            trio.BrokenResourceError: the peer did not take 64 KiB, or the rest, within a minute. The stream is closed.
         """
         view = memoryview(data)
         for start in range(0, len(view) or 1, _PIECE):
@@ -99,7 +106,9 @@ class ReplayStream(trio.abc.HalfCloseableStream):
                 await self._stream.send_all(view[start : start + _PIECE])
             if limit.cancelled_caught:
                 await trio.aclose_forcefully(self._stream)
-                raise trio.BrokenResourceError("the peer does not read what it asked for")
+                raise trio.BrokenResourceError(
+                    f"the peer did not read {_PIECE} bytes within {_STALLED:g} seconds"
+                )
 
     async def wait_send_all_might_not_block(self) -> None:
         """Wait, as the stream does."""
@@ -110,13 +119,13 @@ class ReplayStream(trio.abc.HalfCloseableStream):
         await self._stream.send_eof()  # type: ignore[attr-defined]  # see the class
 
     async def aclose(self) -> None:
-        """Close the stream. A TLS stream says goodbye first, for five seconds at most to a peer that does not read."""
-        with trio.move_on_after(_GOODBYE):
+        """Close the stream. TLS sends its closing alert first, for at most five seconds."""
+        with trio.move_on_after(_CLOSE_TIMEOUT):
             await self._stream.aclose()
 
 
 class TLSReplayStream(ReplayStream):
-    """The same for a TLS stream, with what Hypercorn asks of one."""
+    """A `ReplayStream` for TLS, with the attributes that Hypercorn uses."""
 
     def __init__(self, stream: trio.SSLStream[Any], first: bytes) -> None:
         super().__init__(stream, first)
@@ -124,21 +133,21 @@ class TLSReplayStream(ReplayStream):
 
     @property
     def transport_stream(self) -> Any:
-        """The stream below TLS, in the same dress."""
+        """The stream below TLS, as a `ReplayStream`."""
         return ReplayStream(self._tls.transport_stream, b"")
 
     async def do_handshake(self) -> None:
-        """Agree on a key, if that has not been done."""
+        """Do the TLS handshake, if it has not been done."""
         await self._tls.do_handshake()
 
     def selected_alpn_protocol(self) -> str | None:
-        """Say which protocol the client has chosen: `"h2"`, `"http/1.1"` or None."""
+        """Return the protocol that the client chose: `"h2"`, `"http/1.1"` or None."""
         protocol: str | None = self._tls.selected_alpn_protocol()
         return protocol
 
 
 class StrictConnection(h11.Connection):
-    r"""The server's side of an HTTP/1.1 connection that refuses what `HeadParser` refuses.
+    r"""The server side of an HTTP/1.1 connection that refuses what `HeadParser` refuses.
 
         >>> connection = StrictConnection()
         >>> connection.receive_data(b"GET / HTTP/1.1\nHost: localhost\n\n")
@@ -146,6 +155,12 @@ class StrictConnection(h11.Connection):
         Traceback (most recent call last):
             ...
         h11._util.RemoteProtocolError: a line of the head ends without CR
+
+    h11 accepts lines that end with a bare LF, and headers folded over several lines. A proxy may see other requests in
+    the same bytes, and then a request can be smuggled past it. So `HeadParser` checks each head before h11 sees it.
+
+    A request with a chunked body is the last one of its connection. h11 is lenient about the trailers behind such a
+    body, so nothing that follows them is read as a request. Source: RFC 9112, sections 2.2, 5.2, 6.1 and 7.1.
 
     Args:
         on_bad_request: called once if a head is refused. Must not block.
@@ -160,7 +175,7 @@ class StrictConnection(h11.Connection):
         """Return the next event, as h11 does.
 
         Raises:
-            h11.RemoteProtocolError: the head is not one that an endpoint accepts.
+            h11.RemoteProtocolError: an endpoint does not accept this head.
         """
         if self.their_state is h11.IDLE:
             data, ended = self.trailing_data
@@ -181,7 +196,7 @@ class StrictConnection(h11.Connection):
         raise h11.RemoteProtocolError(head.problem, error_status_hint=head.status)
 
     def send(self, event: Any) -> Any:
-        """Serialize an event, as h11 does; the answer to a chunked request ends the connection."""
+        """Serialize an event, as h11 does. The answer to a chunked request ends the connection."""
         if self._is_last and isinstance(event, h11.Response):
             event = h11.Response(
                 status_code=event.status_code,
@@ -193,15 +208,25 @@ class StrictConnection(h11.Connection):
 
 
 class Exchange:
-    """The messages of one request, to its application and from it.
+    """The messages between one request and its application.
 
         >>> async def example(hypercorn_send: Callable[[Any], Awaitable[None]]) -> None:
         ...     exchange = Exchange(hypercorn_send, {}, max_messages=10)
         ...     await exchange.put({"type": "http.request", "body": b"", "more_body": False})
         ...     print(await exchange.receive())
 
+    Hypercorn runs an application in a task and finishes the exchange in that task: after the last piece of the answer
+    it sends the application a disconnect, and then closes the connection or starts its idle timeout. Two kinds of
+    application prevented that, and left connections open forever:
+
+    - An application that stops when its client leaves, such as a `StreamingResponse` of Starlette, cancelled that work.
+    - An application that does not read a large body left the queue full, and Hypercorn waited for room in it.
+
+    In an `Exchange`, the disconnect needs no room in the queue, and the application cannot cancel what follows its last
+    piece. The end of the connection can: see `Exchanges.cancel`.
+
     Args:
-        send: passes a message of the application on to Hypercorn; None is the end of the application.
+        send: passes a message of the application to Hypercorn; None is the end of the application.
         shields: holds the scope of each exchange that is being finished.
         max_messages: pieces of the body that may wait for the application.
     """
@@ -218,30 +243,30 @@ class Exchange:
         self._put, self._take = trio.open_memory_channel[Any](max_messages)
 
     async def put(self, message: Any) -> None:
-        """Give the application a message, as soon as there is room for it. The end of the exchange needs none."""
+        """Pass a message to the application when there is room. The disconnect needs none."""
         if message["type"] == "http.disconnect":
             self._put.close()
             return
         try:
             await self._put.send(message)
         except trio.ClosedResourceError:
-            # The exchange ended while this piece waited, or before. Nobody will read it.
+            # The exchange has ended, so the application will not read this piece.
             pass
 
     async def receive(self) -> Any:
-        """Wait for the next message; from the end of the exchange on, `http.disconnect`."""
+        """Wait for the next message. After the end of the exchange, return `http.disconnect`."""
         try:
             return await self._take.receive()
         except trio.EndOfChannel:
             return {"type": "http.disconnect"}
 
     async def send(self, message: Any) -> None:
-        """Pass on a piece of the answer. The application cannot cancel what the last piece leads to."""
+        """Pass on a piece of the answer. The application cannot cancel what follows the last piece."""
         if message is not None and message.get("more_body", message["type"] in _NEVER_LAST):
             await self._send(message)
             return
-        # Shielded, because half of what follows would leave a connection that nobody closes. Writing to a peer that
-        # does not read is bounded by the stream, and everything by the end of the connection.
+        # Shielded, because stopping halfway would leave a connection that nothing closes. The stream bounds a write to a
+        # peer that does not read; the end of the connection bounds everything.
         with trio.CancelScope(shield=True) as shield:
             self._shields[shield] = None
             try:
@@ -251,10 +276,10 @@ class Exchange:
 
 
 class Exchanges(TaskGroup):
-    """The task group of one connection of Hypercorn's, with an `Exchange` for each request.
+    """The task group of one Hypercorn connection, with an `Exchange` for each request.
 
     Args:
-        group: the group that the connection has, in whose nursery the applications run.
+        group: the task group of the connection, in whose nursery the applications run.
     """
 
     def __init__(self, group: TaskGroup) -> None:
@@ -263,7 +288,7 @@ class Exchanges(TaskGroup):
         self._shields: dict[trio.CancelScope, None] = {}
 
     async def spawn_app(self, app: Any, config: Config, scope: Any, send: Any) -> Any:
-        """Start the application in a task; return what takes the messages for it."""
+        """Start the application in a task; return the function that takes its messages."""
         if scope["type"] != "http":
             return await super().spawn_app(app, config, scope, send)
         exchange = Exchange(send, self._shields, max_messages=config.max_app_queue_size)
@@ -275,25 +300,24 @@ class Exchanges(TaskGroup):
         return exchange.put
 
     def cancel(self) -> None:
-        """Finish nothing any more: the connection is being cancelled."""
+        """Stop finishing exchanges, because the connection is being cancelled."""
         for shield in list(self._shields):
             shield.cancel()
 
 
 class HypercornServer(TCPServer):
-    """One connection, which is over as soon as its peer has gone.
+    """One connection, which ends as soon as its peer has gone.
 
-    Hypercorn's own server goes on waiting for another request until the time for that is over, and keeps the socket
-    open meanwhile. It also takes the greeting of HTTP/2 for a request that never ends, so a client that sends nothing
-    else keeps its connection.
+    Hypercorn's own server keeps the socket open until the timeout for the next request. It also treats the preface of
+    HTTP/2 as a request that never ends, so a client that sends nothing else keeps its connection.
 
     Args:
         app: serves the requests.
         config: Hypercorn's settings.
-        context: tells when the endpoint drains.
+        context: reports when the endpoint drains.
         state: of the lifespan.
-        stream: the connection. Becomes this object's.
-        begins_with_http2: the first bytes are the greeting of HTTP/2.
+        stream: the connection, owned by this object.
+        begins_with_http2: True if the first bytes are the preface of HTTP/2.
         count: counts an event by its name.
     """
 
@@ -308,7 +332,7 @@ class HypercornServer(TCPServer):
         begins_with_http2: bool,
         count: Callable[[tuple[str, ...]], object],
     ) -> None:
-        # The annotation of the class asks for TLS; the class itself finds out what it has got.
+        # The annotation asks for TLS, but the class accepts any stream.
         connection: Any = stream
         super().__init__(app, config, context, state, connection)
         self._begins_with_http2 = begins_with_http2
@@ -318,7 +342,7 @@ class HypercornServer(TCPServer):
         self._exchanges: Exchanges | None = None
 
     async def serve(self) -> None:
-        """Serve until the connection is over. When cancelled, close it at once."""
+        """Serve until the connection ends. When cancelled, close it at once."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._close_when_cancelled)
             await self.run()
@@ -327,7 +351,7 @@ class HypercornServer(TCPServer):
     async def _close_when_cancelled(self) -> None:
         """Close the stream on cancellation, even while Hypercorn writes to a peer that does not read.
 
-        It writes in a shielded scope, where only the end of the stream ends the write.
+        Hypercorn writes in a shielded scope, so only closing the stream ends the write.
         """
         try:
             await trio.sleep_forever()
@@ -339,7 +363,7 @@ class HypercornServer(TCPServer):
     async def _read_data(self) -> None:
         self._exchanges = Exchanges(self._task_group)
         wrapper, protocol = self.protocol, self.protocol.protocol
-        # The wrapper's is for HTTP/2 that begins on a connection of HTTP/1.1.
+        # The wrapper's task group serves an HTTP/1.1 connection that switches to HTTP/2.
         wrapper.task_group = protocol.task_group = self._exchanges
         if isinstance(protocol, H11Protocol):
             protocol.connection = StrictConnection(
@@ -351,13 +375,13 @@ class HypercornServer(TCPServer):
             except OSError:
                 raise
             except Exception as error:
-                # Not the application's, which runs in other tasks. What clients can send and Hypercorn cannot read:
-                # a thousand priorities of HTTP/2, a path that is not ASCII. It ends this connection and is no crash.
+                # Applications run in other tasks, so this is input that Hypercorn cannot read: a thousand priorities of
+                # HTTP/2, a path that is not ASCII. It ends this connection and is not a crash.
                 await self._give_up(error)
         self._peer_has_gone = True
         protocol = wrapper.protocol
         if isinstance(protocol, H2Protocol):
-            # Hypercorn has stopped to write by now, and would have an application that is at its answer wait for ever.
+            # Hypercorn no longer writes, and an application that still answers would wait forever.
             for buffer in list(protocol.stream_buffers.values()):
                 await buffer.close()
         await self.idle_task.stop()
@@ -373,25 +397,24 @@ class HypercornServer(TCPServer):
             except h2.exceptions.ProtocolError:
                 # The connection is over for HTTP/2 as well.
                 pass
-        # Its applications are cancelled: streams that Hypercorn has half begun cannot be told that it is over.
+        # Cancel the applications: streams that Hypercorn has half begun cannot get a disconnect.
         nursery = self._task_group._nursery
         assert nursery is not None  # this runs in it
         nursery.cancel_scope.cancel()
 
     async def protocol_send(self, event: Event) -> None:
-        """Carry out what Hypercorn's protocol has decided: write, close, or count the time as idle."""
+        """Carry out what Hypercorn's protocol decided: write, close, or start the idle timeout."""
         if isinstance(event, Updated) and (self._peer_has_gone or self._begins_with_http2):
             self._begins_with_http2 = False
             return
         try:
-            # Shielded, because the protocol takes these bytes for written: an application that gives up its answer
-            # here would leave out bytes in the middle of the connection. The stream bounds the write.
+            # Shielded, because the protocol counts these bytes as written: an application cancelled here would leave a
+            # gap in the middle of the connection. The stream bounds the write.
             with trio.CancelScope(shield=isinstance(event, RawData)):
                 await super().protocol_send(event)
         except trio.BusyResourceError:
-            # Another task is just closing the stream, because of what the client has sent meanwhile.
+            # Another task is closing the stream, because of what the client sent meanwhile.
             await self.protocol.handle(Closed())
         if isinstance(event, Closed) and self._reading is not None:
-            # A request that came in behind the one that was answered last is not served any more, and Hypercorn would
-            # wait for its turn for ever.
+            # Hypercorn will not serve a request that came behind the last answer, and would wait forever for its turn.
             self._reading.cancel()
