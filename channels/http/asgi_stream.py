@@ -227,8 +227,9 @@ class AsgiStream(trio.abc.Stream):
             call.cancel()
 
     async def aclose(self) -> None:
-        """Stop using the WebSocket. If the client got no close frame, the server sends 1011 when the application
-        returns.
+        """Stop using the WebSocket.
+
+        If the client got no close frame, the server sends 1011 when the application returns.
         """
         self.closed = True
         await trio.lowlevel.checkpoint()

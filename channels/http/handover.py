@@ -211,8 +211,8 @@ class HttpHandover:
         try:
             await server.serve()
         except* (h11.LocalProtocolError, KeyError):
-            # Two mistakes of clients that Hypercorn does not handle: a request that breaks off while it is answered, and
-            # data for an HTTP/2 stream that was answered already. They end this connection. Exceptions of an
+            # Two mistakes of clients that Hypercorn does not handle: a request that breaks off while it is answered,
+            # and data for an HTTP/2 stream that was answered already. They end this connection. Exceptions of an
             # application do not arrive here.
             pass
         finally:

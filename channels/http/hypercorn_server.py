@@ -265,8 +265,8 @@ class Exchange:
         if message is not None and message.get("more_body", message["type"] in _NEVER_LAST):
             await self._send(message)
             return
-        # Shielded, because stopping halfway would leave a connection that nothing closes. The stream bounds a write to a
-        # peer that does not read; the end of the connection bounds everything.
+        # Shielded, because stopping halfway would leave a connection that nothing closes. The stream bounds a write to
+        # a peer that does not read; the end of the connection bounds everything.
         with trio.CancelScope(shield=True) as shield:
             self._shields[shield] = None
             try:

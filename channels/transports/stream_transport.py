@@ -304,7 +304,7 @@ class StreamTransport:
         if not self._written:
             await trio.aclose_forcefully(self._stream)
             return
-        # Shielded, because a TLS stream sends its closing alert here. Without it the peer believes that data is missing.
+        # Shielded, because a TLS stream sends its closing alert here. Without it the peer suspects lost data.
         # Bounded, because the peer may not read.
         with trio.move_on_after(_TLS_CLOSE_TIMEOUT, shield=True):
             try:

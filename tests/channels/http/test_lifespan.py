@@ -203,5 +203,5 @@ async def test_a_message_that_does_not_exist_is_the_applications_mistake(
     run = Run(app)
     nursery.start_soon(run.main)
     await wait_all_tasks_blocked()
-    assert "may not send 'lifespan.shutdown.done'" in caplog.text
+    assert "sent 'lifespan.shutdown.done' in its lifespan" in caplog.text
     run.scope.cancel()
