@@ -1,6 +1,4 @@
-"""Decide whether a client may connect, on any transport: origin, version, session, and the `connect` of the
-application.
-"""
+"""Decide whether a client may connect, for all transports: origin, version, session, and `connect`."""
 
 from __future__ import annotations
 
@@ -123,8 +121,8 @@ async def connect(
             return _refusal(mount, reason, info) if transport == "websocket" else Refusal()
         identity = _identity(socket)
     except Exception as error:  # a bug of the application: log the traceback
-        # A `connect` that returns something else than None means to refuse: 403, as in Phoenix. Everything else is a
-        # bug: 500.
+        # An application that returns something else than None from `connect` means to refuse, so answer 403, as Phoenix
+        # does. Every other error is a bug, so answer 500.
         is_answer = isinstance(error, InvalidResult) and error.callback.endswith(".connect")
         refusal = Refusal(403 if is_answer else 500)
         _failed(services, mount, error, refusal.status)

@@ -1,19 +1,23 @@
-"""Whether a page from elsewhere may open a connection: the `Origin` header against a rule.
+"""Checks against pages of other sites: the `Origin` of a request, and the CSRF token that protects its session.
 
-*pure*. Browsers let any page open a WebSocket to any server, and send the cookies of that server along; only the
-`Origin` header tells where the page came from. Clients that are not browsers send none, and are let in: they could
-write there what they like.
+*pure*. Browsers let any page open a WebSocket to any server, and send the cookies of that server. Only the `Origin`
+header says where the page came from. Clients that are not browsers send no `Origin` and are accepted: they could send
+any value.
 
-Rules, after Phoenix's `check_origin`:
+Rules for `check_origin`, after Phoenix:
 
-- `True` (the default): the host is that of the request itself, or the one that was given;
-- `False`: anywhere;
-- `"conn"`: scheme, host and port are those of the request;
-- a list of origins, each part of which may be left out but the host: `"https://example.org"`, `"//example.org"`,
-  `"//*.example.org"`, which also stands for `example.org` itself, and `"http://localhost:4000"`;
-- a function, which gets the parsed origin and returns True or False. Any other value is a mistake and lets nobody in.
+- `True` (the default): the host must be that of the request.
+- `False`: any origin is allowed.
+- `"conn"`: scheme, host and port must be those of the request.
+- A list of origins. All parts but the host are optional: `"https://example.org"`, `"//example.org"`,
+  `"http://localhost:4000"`, and `"//*.example.org"`, which includes `example.org` itself.
+- A function that takes the parsed origin and returns True or False. Any other result is a mistake and refuses the
+  client.
 
-One difference: where no host is configured Phoenix lets everybody in, and this compares with the request's `Host`.
+One difference: Phoenix allows every origin where no host is configured. Ashtree compares with the `Host` header.
+
+A page of the same site also knows its CSRF token and sends it as the parameter `_csrf_token`; only then does the socket
+get a session. This follows Phoenix.Socket.Transport, and Plug.CSRFProtection for the form of tokens.
 """
 
 from __future__ import annotations
@@ -49,7 +53,11 @@ _PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
 
 
 class InvalidOrigin(ChannelsError, ValueError):
-    """An origin in `check_origin` cannot be understood. Field: `origin`, as it was declared."""
+    """An origin in `check_origin` is invalid.
+
+    Attributes:
+        origin: as declared.
+    """
 
     def __init__(self, origin: object) -> None:
         super().__init__(
@@ -61,7 +69,7 @@ class InvalidOrigin(ChannelsError, ValueError):
 
 @frozen
 class _Allowed:
-    """One entry of a list of origins; None stands for anything."""
+    """One entry of a list of origins; None matches any value."""
 
     scheme: str | None
     host: str
@@ -80,9 +88,11 @@ class _Allowed:
 
 @frozen
 class OriginCheck:
-    """A rule that was looked at once, when the endpoint was mounted. Made by `parse_rule`.
+    """A rule that was parsed once, when the endpoint was mounted. Use `parse_rule`.
 
-    - `rule`: `True`, `False`, `"conn"` or the function; `entries`: the list, if it was one.
+    Attributes:
+        rule: `True`, `False`, `"conn"` or the function.
+        entries: the entries, if the rule was a list.
     """
 
     rule: bool | Literal["conn"] | Callable[[SplitResult], bool]
@@ -90,10 +100,10 @@ class OriginCheck:
 
 
 def parse_rule(rule: OriginRule) -> OriginCheck:
-    """Understand a rule.
+    """Parse a rule.
 
     Raises:
-        InvalidOrigin: an entry of a list has no host, or the rule is none of those above.
+        InvalidOrigin: an entry of a list has no host, or the rule has another type.
     """
     if isinstance(rule, bool) or rule == "conn":
         return OriginCheck(rule)
@@ -113,14 +123,14 @@ def _parse_entry(entry: str) -> _Allowed:
     if origin is None or not origin.hostname:
         raise InvalidOrigin(entry)
     scheme = origin.scheme or None
-    # A scheme without a port means its usual one, as everywhere; an entry without a scheme any port.
+    # A scheme without a port means its default port. An entry without a scheme matches any port.
     return _Allowed(scheme, origin.hostname, _port(origin))
 
 
 def origin_allowed(
     check: OriginCheck, origin: str | None, *, scheme: str, host: str | None
 ) -> bool:
-    """Tell whether a request may connect.
+    """Return True if the origin of a request is allowed.
 
         >>> check = parse_rule(["//*.example.org"])
         >>> origin_allowed(check, "https://chat.example.org", scheme="http", host="localhost")
@@ -128,7 +138,7 @@ def origin_allowed(
 
     Args:
         check: the rule.
-        origin: the `Origin` header of the request; None lets it in.
+        origin: the `Origin` header of the request; None is allowed.
         scheme: of the request, `http` or `https`.
         host: the `Host` header of the request.
 
@@ -141,7 +151,7 @@ def origin_allowed(
     if callable(check.rule):
         return parsed is not None and yes_or_no("check_origin", check.rule, check.rule(parsed))
     if parsed is None or not parsed.hostname:
-        # "null", which a page from a file or a sandbox sends, is no place that could be on a list.
+        # A page from a file or a sandbox sends "null", which no list can name.
         return False
     if check.entries:
         return any(entry.includes(parsed) for entry in check.entries)
@@ -156,7 +166,7 @@ def _split(origin: str) -> SplitResult | None:
         parsed = urlsplit(origin)
         _ = parsed.port
     except ValueError:
-        # Brackets that do not match, or a port that is no number.
+        # Unbalanced brackets, or a port that is not a number.
         return None
     return parsed
 
@@ -166,10 +176,10 @@ def _port(origin: SplitResult) -> int | None:
 
 
 SessionHook: TypeAlias = Callable[[dict[str, str]], Any | Awaitable[Any]]
-"""Makes a session of cookies: a mapping, or None if there is none. May be async."""
+"""Make a session from cookies: a mapping, or None if there is none. May be async."""
 
 CsrfRule: TypeAlias = bool | Callable[[Any, str], bool]
-"""Whether a session needs a CSRF token; or what compares the session with the token that was sent."""
+"""True if a session needs a CSRF token, False if not, or a function that compares the session with the token."""
 
 CSRF_KEY = "_csrf_token"
 _TOKEN_SIZE = 24
@@ -177,7 +187,7 @@ _MASKED_SIZE = 56
 
 
 def parse_cookies(headers: tuple[tuple[str, str], ...]) -> dict[str, str]:
-    """Read the cookies of a request; of two with one name the first counts, as in Plug.
+    """Return the cookies of a request. Of two with one name the first counts, as in Plug.
 
     >>> parse_cookies((("cookie", "_key=abc; theme=dark"),))
     {'_key': 'abc', 'theme': 'dark'}
@@ -193,29 +203,29 @@ def parse_cookies(headers: tuple[tuple[str, str], ...]) -> dict[str, str]:
 
 
 def csrf_problem(rule: CsrfRule, session: Any, token: object) -> str | None:
-    """Say why the page that sends `token` may not use `session`, for the log; None if it may.
+    """Return why the page that sends `token` may not use `session`, for the log, or None if it may.
 
-    Takes what `csrf_matches` takes.
+    The arguments are those of `csrf_matches`.
     """
     if csrf_matches(rule, session, token):
         return None
     if not isinstance(token, str):
         return (
-            f"the parameter {CSRF_KEY!r} is missing; send the page's CSRF token with it, as in "
+            f"the parameter {CSRF_KEY!r} is missing; send the CSRF token of the page, as in "
             f'new Socket("/socket", {{params: {{{CSRF_KEY}: token}}}})'
         )
     if rule is True and (not isinstance(session, Mapping) or not session.get(CSRF_KEY)):
-        return f"the session has no {CSRF_KEY!r} to compare the token with; put it there when the page is made"
+        return f"the session has no {CSRF_KEY!r} to compare the token with; put it there when you render the page"
     return f"the parameter {CSRF_KEY!r} is not the token of this session"
 
 
 def csrf_matches(rule: CsrfRule, session: Any, token: object) -> bool:
-    """Tell whether the page that sends `token` may use `session`.
+    """Return True if the page that sends `token` may use `session`.
 
     Args:
-        rule: False asks for nothing; True compares with `session["_csrf_token"]`, as it is or masked the way that Plug
-            masks tokens; a function decides for itself.
-        session: what the hook made of the cookies.
+        rule: False checks nothing. True compares with `session["_csrf_token"]`, plain or masked as Plug does. A
+            function decides on its own.
+        session: made by the hook from the cookies.
         token: the parameter `_csrf_token`.
 
     Raises:
@@ -236,7 +246,7 @@ def csrf_matches(rule: CsrfRule, session: Any, token: object) -> bool:
 
 
 def _unmasked(token: str, stored: str) -> bool:
-    """Compare a token of Plug: 24 characters, of which each page gets another masked form of 56."""
+    """Compare a token of Plug: 24 characters, sent to each page in another masked form of 56."""
     if len(token) != _MASKED_SIZE or len(stored) != _TOKEN_SIZE:
         return False
     try:

@@ -1,4 +1,8 @@
-"""Who is at the other end of what carries bytes, as the network sees it."""
+"""Serve the first request of a connection: read its head, decide who serves it, and answer or upgrade it.
+
+The order is that of Phoenix: method, then the application's `connect`, then the validity of the upgrade. So a refused
+request gets 403 even if it does not ask for a WebSocket, and `connect` sees every request for the path of a socket.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +31,7 @@ __all__ = ["Upgraded", "answer_first_request", "peer_of", "read_head", "send_fin
 
 
 _GRACE = 5.0
-# Of a client that comes while the endpoint drains: seconds for its head, and for everything until its answer is read.
+# For a client that comes while the endpoint drains: seconds for its head, and until it has read its answer.
 _LATE_HEAD = 1.0
 _LATE = 3.0
 _DRAINING = Refusal(503, headers=(("retry-after", "1"),))
@@ -35,10 +39,13 @@ _DRAINING = Refusal(503, headers=(("retry-after", "1"),))
 
 @frozen(kw_only=True)
 class Upgraded:
-    """A request that has become a WebSocket: what is needed to serve it.
+    """A request that has become a WebSocket.
 
-    `answer` is to be written before anything else, if there is one; `rest` came behind the head and is its first data;
-    `deflate` is what was agreed on about compression.
+    Attributes:
+        connected: the client and its socket.
+        answer: bytes to write before any frame; empty if the answer was sent.
+        rest: the bytes behind the head: the first data of the WebSocket.
+        deflate: the negotiated compression, if any.
     """
 
     connected: Connected
@@ -48,22 +55,22 @@ class Upgraded:
 
 
 async def answer_first_request(services: Services, stream: ByteStream) -> Upgraded | None:
-    """Read the first request and deal with it; None if the connection is done, otherwise it is a WebSocket.
+    """Read the first request and serve it; return None if the connection has ended, or the WebSocket it became.
 
-    A client that does not send its head within `services.head_timeout` seconds is cut off with 408. When the endpoint
-    begins to drain before that, a client that has sent a part of its head is answered 503, and one that has sent
-    nothing is let go of. A client that comes later has a second for its head. A stream that is done is closed; a socket
-    is the caller's to close.
+    A client that does not send its head within `services.head_timeout` seconds gets 408. If the endpoint starts to
+    drain before that, a client that has sent a part of its head gets 503; one that has sent nothing gets no answer. A
+    client that comes later has one second for its head. This function closes a stream that has ended; the caller closes
+    a socket.
     """
     upgraded = None
     try:
-        # Shielded for those who come while the endpoint drains: nobody waits for them, and they were promised a 503.
-        # Short enough for the supervisor that stops this process meanwhile.
+        # Shielded for clients that come while the endpoint drains: they get a 503, although nothing waits for them. The
+        # supervisor that stops this process meanwhile allows for this time.
         late = services.draining and not isinstance(stream, AsgiStream)
         with trio.move_on_after(_LATE if late else math.inf, shield=late):
             upgraded = await _answer(services, stream)
     except (trio.BrokenResourceError, trio.ClosedResourceError):
-        # Somebody else's server has ended this WebSocket before it was answered.
+        # The ASGI server ended this WebSocket before it was answered.
         pass
     finally:
         if upgraded is None and not isinstance(stream, socket.socket):
@@ -120,9 +127,9 @@ async def _upgrade(
     head: Head,
     stream: ByteStream,
 ) -> Refusal | Upgraded:
-    """Decide about a request to a socket's path: a WebSocket, or the answer that refuses it."""
+    """Decide about a request for the path of a socket: a WebSocket, or the answer that refuses it."""
     headers = head.headers
-    # A server that speaks ASGI has looked at that, and it may have been HTTP/2, where other rules hold.
+    # An ASGI server has checked the request, which may be HTTP/2, where other rules apply.
     is_checked = isinstance(stream, AsgiStream)
     if not is_checked and handshake.method_problem(head) is not None:
         return Refusal(400)
@@ -140,11 +147,11 @@ async def _upgrade(
     )
     if agreed is None:
         spoken = ", ".join(mount.subprotocols or ()) or "none"
-        # What it offered is not told: its token may be among it.
+        # Do not report its offer, which may contain its token.
         return unsupported(
             services,
             mount,
-            f"it offered no subprotocol that is spoken ({spoken}), or a token that is no base64",
+            f"it offered none of the supported subprotocols ({spoken}), or its token is not base64",
         )
     info = ConnectInfo(
         peer_data=peer_of(stream),
@@ -154,7 +161,7 @@ async def _upgrade(
         headers=tuple(headers),
         auth_token=agreed.token,
     )
-    # Worked out before, for the log to tell the truth, and answered after `connect` has had its say.
+    # Computed before `connect`, so that the log is right; answered after it.
     problem, deflate = (None, None) if is_checked else _upgrade_problem(head, mount)
     await services.budget.take(cost_of_query(head.query))
     connected = await connect(services, mount, params, info, transport="websocket", problem=problem)
@@ -170,7 +177,7 @@ async def _upgrade(
 
 
 def _upgrade_problem(head: Head, mount: MountedSocket) -> tuple[str | None, Deflate | None]:
-    """Say why a request cannot become a WebSocket, or which compression it may have."""
+    """Return the reason why a request cannot become a WebSocket, or the compression it may use."""
     problem = handshake.upgrade_problem(head)
     if problem is not None or not mount.compress:
         return problem, None
@@ -187,7 +194,7 @@ def _scheme(stream: ByteStream) -> str:
 
 
 async def _answer_and_close(stream: ByteStream, refusal: Refusal) -> None:
-    """Answer a connection that has no transport yet, and wait for the peer to have read it, for a while."""
+    """Answer a connection that has no transport yet, and wait until the peer has read the answer."""
     body = refusal.body.encode()
     if isinstance(stream, AsgiStream):
         with trio.move_on_after(5):
@@ -199,7 +206,7 @@ async def _answer_and_close(stream: ByteStream, refusal: Refusal) -> None:
 
 
 def peer_of(stream: ByteStream) -> PeerData | None:
-    """Say who the peer is; None where the network has no addresses, or the peer has gone.
+    """Return the address of the peer; None where the network has no addresses, or the peer has left.
 
     >>> one, other = trio.testing.memory_stream_pair()
     >>> peer_of(one) is None
@@ -213,7 +220,7 @@ def peer_of(stream: ByteStream) -> PeerData | None:
         try:
             certificate = stream.getpeercert(binary_form=True)
         except (trio.NeedHandshakeError, ssl.SSLError, ValueError):
-            # There was no handshake, so there is no certificate either.
+            # Without a handshake there is no certificate.
             certificate = None
         below = stream.transport_stream
     if not isinstance(below, socket.socket):
@@ -228,18 +235,22 @@ def peer_of(stream: ByteStream) -> PeerData | None:
 
 
 async def read_head(stream: ByteStream, parser: HeadParser | None = None) -> ParsedHead | None:
-    """Read from `stream` until a head is complete, or clearly none.
+    """Read from `stream` until a head is complete, or is certainly invalid.
 
     >>> async def example(sock: socket.socket) -> None:
     ...     with trio.fail_after(10):
     ...         print(await read_head(sock))
 
-    - `stream`: a connected, non-blocking socket or a Trio stream; nobody else may read from it;
-    - `parser`: takes the bytes; a new one if None. `parser.begun` tells after a cancellation whether the peer has sent
-      a part of its head.
+    There is no time limit: use `trio.move_on_after`. The bytes read are in `Head.received`; in every other case, a
+    cancellation included, they are lost.
 
-    Returns None if the peer closed or broke the connection first. Not limited in time. What was
-    read is in the `received` of the `Head`, and lost in any other case, cancellation included.
+    Args:
+        stream: a connected, non-blocking socket or a Trio stream. No other task may read from it.
+        parser: takes the bytes; None makes a new one. After a cancellation `parser.begun` says whether the peer has
+            sent a part of its head.
+
+    Returns:
+        The head or what is wrong with it, or None if the peer closed or broke the connection first.
     """
     parser = HeadParser() if parser is None else parser
     read = socket_source(stream) if isinstance(stream, socket.socket) else stream_source(stream)
@@ -256,15 +267,18 @@ async def read_head(stream: ByteStream, parser: HeadParser | None = None) -> Par
 
 
 async def send_final_answer(stream: ByteStream, data: bytes) -> None:
-    r"""Write `data`, and wait for the peer to have read it.
+    r"""Write `data` to a connection without a transport, and wait until the peer has read it.
 
         >>> async def example(sock: socket.socket) -> None:
         ...     await send_final_answer(sock, b"HTTP/1.1 400 Bad Request\r\n\r\n")
         ...     sock.close()
 
-    - `stream`: a connected, non-blocking socket, which stays the caller's, or a Trio stream, which is closed.
+    This takes five seconds at most, and no file: refused clients must cost no more files than they have connections. It
+    raises nothing if the peer has left.
 
-    Takes five seconds at most: a peer that reads nothing is left alone with what it has. Raises nothing if it has gone.
+    Args:
+        stream: a connected, non-blocking socket, which the caller closes, or a Trio stream, which this function closes.
+        data: the bytes to write.
     """
     try:
         with trio.move_on_after(_GRACE):
@@ -273,7 +287,7 @@ async def send_final_answer(stream: ByteStream, data: bytes) -> None:
             else:
                 await stream.send_all(data)
     except (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
-        # It went without waiting for the answer.
+        # The peer left before the answer.
         pass
     finally:
         if not isinstance(stream, socket.socket):
@@ -288,7 +302,7 @@ async def _send_on_socket(sock: socket.socket, data: bytes) -> None:
         except BlockingIOError:
             await trio.lowlevel.wait_writable(sock.fileno())
     sock.shutdown(socket.SHUT_WR)
-    # Unread bytes at a close would reset the connection, and the answer might be lost with it.
+    # Closing with unread bytes would reset the connection, and the peer might lose the answer.
     read = socket_source(sock)
     while await read():
         pass

@@ -1,14 +1,12 @@
-"""Whether a request becomes a WebSocket, and what is answered: pure decisions, no I/O.
+"""The WebSocket handshake: which requests become a WebSocket, with which subprotocol, and the answers.
 
-*pure*. The steps are those of Phoenix, in its order; the connection does what lies between:
+*pure*. The steps and their order are those of Phoenix:
 
-1. `method_problem(head)`: anything but GET is answered 400 with an empty body;
-2. the application's `connect` runs: who is refused there gets 403 with an empty body, even if no
-   WebSocket was asked for;
-3. `upgrade_problem(head)`: a request that is not a proper upgrade is answered 400 with the reason
-   as its text, and with the version that is spoken here;
-4. `accept(head)` is the answer that makes it a WebSocket. Bytes that came behind the head
-   (`head.rest`) are its first frames.
+1. `method_problem(head)`: any method but GET gets 400 with an empty body.
+2. `agree(...)` chooses the subprotocol and finds the token of phoenix.js.
+3. The application's `connect` runs. A refused client gets 403 with an empty body, even if it did not ask for a
+WebSocket. 4. `upgrade_problem(head)`: an invalid upgrade gets 400, with the reason as text and the supported version.
+5. `accept(head)` is the answer that makes it a WebSocket. The bytes behind the head (`head.rest`) are its first frames.
 
 Source: RFC 6455, section 4.2; Phoenix 1.8.12 for the order and the status codes.
 """
@@ -28,18 +26,18 @@ from channels.upgrade.request import Head
 __all__ = ["VERSION", "Agreed", "accept", "agree", "method_problem", "response", "upgrade_problem"]
 
 VERSION = "13"
-"""Of WebSockets, for the header that names it."""
+"""The version of WebSockets, for the header that names it."""
 
 
 def method_problem(head: Head) -> str | None:
-    """Say what is wrong with the method of a request to a WebSocket path, or None."""
+    """Return the problem with the method of a request for a WebSocket, or None."""
     if head.method != "GET":
         return f"a WebSocket is opened with GET, not with {head.method}"
     return None
 
 
 def upgrade_problem(head: Head) -> str | None:
-    """Say why a GET request cannot become a WebSocket, in one sentence, or None if it can."""
+    """Return why a GET request cannot become a WebSocket, in one sentence, or None if it can."""
     headers = head.headers
     if head.version != "1.1":
         return f"a WebSocket is opened with HTTP/1.1, not with HTTP/{head.version}"
@@ -60,18 +58,20 @@ def upgrade_problem(head: Head) -> str | None:
 def _is_key(key: str | None) -> bool:
     try:
         return len(base64.b64decode(key or "", validate=True)) == 16
-    except (binascii.Error, ValueError):  # the latter for letters beyond ASCII
+    except (binascii.Error, ValueError):  # ValueError: characters beyond ASCII
         return False
 
 
 def accept(head: Head, *, subprotocol: str | None = None, extensions: str | None = None) -> bytes:
     """Build the answer that turns the connection into a WebSocket.
 
-    - `head`: one for which `upgrade_problem` is None;
-    - `subprotocol`: one of those that the client has offered, or None;
-    - `extensions`: those that were agreed on, as the value of their header, or None.
+    Args:
+        head: one for which `upgrade_problem` is None.
+        subprotocol: the one that was chosen, or None.
+        extensions: the negotiated extensions as a header value, or None.
 
-    Returns the bytes to write, before any frame.
+    Returns:
+        The bytes to write before any frame.
     """
     lines = [
         "HTTP/1.1 101 Switching Protocols",
@@ -87,16 +87,17 @@ def accept(head: Head, *, subprotocol: str | None = None, extensions: str | None
 
 
 def response(status: int, body: bytes = b"", *, headers: Iterable[tuple[str, str]] = ()) -> bytes:
-    r"""Build a whole HTTP answer after which the connection is closed.
+    """Build a whole HTTP answer, after which the connection is closed.
 
         >>> response(403).splitlines()[0]
         b'HTTP/1.1 403 Forbidden'
 
-    - `status`: a status of HTTP, 400 or more;
-    - `body`: text in UTF-8; empty for the answers that Phoenix gives without one;
-    - `headers`: more of them.
+    There is no `Date`, because this module has no clock, and these answers are never cached.
 
-    There is no `Date`: this module knows no clock, and answers of this kind are never cached.
+    Args:
+        status: an HTTP status of 400 or more.
+        body: text in UTF-8; empty for answers that Phoenix gives without a body.
+        headers: more headers.
     """
     headers = list(headers)
     lines = [f"HTTP/1.1 {status} {http.HTTPStatus(status).phrase}"]
@@ -115,7 +116,12 @@ _STANDARD = str.maketrans("-_", "+/")
 
 @frozen(kw_only=True)
 class Agreed:
-    """What was agreed on: `name`, the subprotocol to answer, or None; `token`, phoenix.js's `authToken`, or None."""
+    """The result of `agree`.
+
+    Attributes:
+        name: the subprotocol to answer, or None.
+        token: the `authToken` of phoenix.js, or None.
+    """
 
     name: str | None = None
     token: str | None = field(default=None, repr=False)
@@ -124,17 +130,22 @@ class Agreed:
 def agree(
     offered: str | None, configured: Sequence[str] | None, *, auth_token: bool
 ) -> Agreed | None:
-    """Choose among what a client offers; None refuses it.
+    """Choose among the subprotocols that a client offers; None refuses the client.
 
         >>> agree("phoenix, base64url.bearer.phx.c2VjcmV0", None, auth_token=True).name
         'phoenix'
         >>> agree("soap", ["chat.v2", "chat.v1"], auth_token=False) is None
         True
 
+    A page may set only one header of a WebSocket: `Sec-WebSocket-Protocol`. So phoenix.js sends its `authToken` there
+    in
+    base64: `phoenix, base64url.bearer.phx.c2VjcmV0`. The answer is `phoenix`, never the token. One difference from
+    Phoenix: there a token that is not base64 is an HTTP 500.
+
     Args:
-        offered: the header `Sec-WebSocket-Protocol`; None if it was not sent, which is fine.
-        configured: those on offer, in the order of preference; None looks at nothing, and answers nothing.
-        auth_token: whether to look for a token.
+        offered: the header `Sec-WebSocket-Protocol`, or None if it was not sent, which is allowed.
+        configured: the supported subprotocols in order of preference; None ignores the offer and answers nothing.
+        auth_token: True to look for a token.
     """
     names = (
         [] if offered is None else [name for each in offered.split(",") if (name := each.strip())]

@@ -1,13 +1,13 @@
-"""Paths that sockets are mounted at: `/socket/websocket`, `/socket/:tenant/websocket`.
+"""The URLs of requests: paths that sockets are mounted at, and query strings.
 
-*pure*. A segment that begins with a colon stands for any one segment that is not empty, and names it; what it stood
-for becomes a parameter of the socket's `connect`. Paths without such segments are looked up first, the others in the
-order of their declaration.
+*pure*. A path segment that begins with a colon is a variable: `/socket/:tenant/websocket` matches any one segment
+there. Its value becomes a parameter of the socket's `connect`. The table looks up paths without variables first, the
+others in the order of their declaration. Empty segments do not count: `/socket//websocket/` is `/socket/websocket`.
+phoenix.js asks for the former when it is given `"/socket/"`. After Phoenix.Endpoint's `socket`, and Plug's `path_info`.
 
-Empty segments do not count: `/socket//websocket/` is `/socket/websocket`, as phoenix.js asks for it when it is given
-`"/socket/"`.
-
-After Phoenix.Endpoint's `socket`, and Plug's `path_info`.
+Query strings become parameters, nested as in Phoenix: `a=1` is `{"a": "1"}`, `a[]=1&a[]=2` is `{"a": ["1", "2"]}`, and
+`a[b]=1` is `{"a": {"b": "1"}}`. Of two values for one name the last counts. After Plug.Conn.Query, without lists of
+maps: `a[][b]=1` is a map with an empty name.
 """
 
 from __future__ import annotations
@@ -27,7 +27,11 @@ _VARIABLE = re.compile(r":[A-Za-z_][A-Za-z0-9_]*")
 
 
 class InvalidPath(ChannelsError, ValueError):
-    """A path that something is mounted at cannot be one, or is taken. Field: `path`, as it was declared."""
+    """A mount path is invalid, or another socket is mounted there.
+
+    Attributes:
+        path: as declared.
+    """
 
     def __init__(self, message: str, *, path: object) -> None:
         super().__init__(message)
@@ -35,7 +39,7 @@ class InvalidPath(ChannelsError, ValueError):
 
 
 def join_paths(mount: str, suffix: str) -> str:
-    """Put the path of a transport behind that of its mount.
+    """Append the path of a transport to that of its mount.
 
     >>> join_paths("/socket/", "/websocket")
     '/socket/websocket'
@@ -44,7 +48,7 @@ def join_paths(mount: str, suffix: str) -> str:
 
 
 class PathTable(Generic[T]):
-    """What is mounted where.
+    """A table of the values mounted at each path.
 
     >>> table = PathTable()
     >>> table.add("/socket/:tenant/websocket", "a socket")
@@ -62,7 +66,7 @@ class PathTable(Generic[T]):
         """Mount a value.
 
         Raises:
-            InvalidPath: something of the same shape is mounted there, or a variable is none or is there twice.
+            InvalidPath: another value has a path of the same shape, or a variable is malformed or repeated.
         """
         segments = _segments(path)
         plain = _joined(segments)
@@ -70,8 +74,8 @@ class PathTable(Generic[T]):
         for name in names:
             if not _VARIABLE.fullmatch(name) or names.count(name) > 1:
                 raise InvalidPath(
-                    f"the path {path!r} has the segment {name!r}; a variable is a whole segment, a colon and a name "
-                    "that is there once, as in '/socket/:tenant'",
+                    f"the path {path!r} has the segment {name!r}; a variable is a whole segment: a colon and a name "
+                    "that is used once, as in '/socket/:tenant'",
                     path=path,
                 )
         shape = _shape(segments)
@@ -85,12 +89,12 @@ class PathTable(Generic[T]):
             self._plain[plain] = value
 
     def match(self, path: str) -> tuple[T, dict[str, str]] | None:
-        """Find what is mounted at the path of a request, and what its variables stand for.
+        """Return the value mounted at the path of a request, and the values of the path's variables.
+
+        A variable whose name begins with `_` matches a segment but is not reported.
 
         Args:
-            path: as it was sent, percent signs included; only what variables stand for is decoded.
-
-        A variable whose name begins with `_` stands for a segment that nobody wants to know.
+            path: as it was sent, percent signs included. Only the values of variables are decoded.
         """
         value = self._plain.get(path)
         if value is not None:
@@ -109,7 +113,7 @@ class PathTable(Generic[T]):
         return None
 
     def values(self) -> Iterator[T]:
-        """Everything that is mounted, paths without variables first."""
+        """Yield all mounted values, those of paths without variables first."""
         yield from self._plain.values()
         for _, value in self._patterns:
             yield value
@@ -144,7 +148,7 @@ def _shape(segments: tuple[str, ...]) -> tuple[str, ...]:
 
 
 _KEY = re.compile(r"([^\[\]]*)((?:\[[^\[\]]*\])*)")
-# A query that nests deeper than this, or has more fields, is not one that a client library makes.
+# No client library makes a query that nests deeper or has more fields.
 _MAX_DEPTH = 32
 _MAX_FIELDS = 1000
 _BAD_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
@@ -153,7 +157,10 @@ _BAD_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
 class InvalidQuery(ChannelsError, ValueError):
     """A client sent a query string that cannot be decoded.
 
-    The query itself is not kept: tokens travel in it. Field: `problem`, the same text.
+    The error does not keep the query, because tokens travel in it.
+
+    Attributes:
+        problem: what is wrong with it.
     """
 
     def __init__(self, problem: str) -> None:
@@ -167,7 +174,7 @@ def parse_query(query: str) -> dict[str, Any]:
         >>> parse_query("vsn=2.0.0&user[name]=ann&tags[]=a&tags[]=b")
         {'vsn': '2.0.0', 'user': {'name': 'ann'}, 'tags': ['a', 'b']}
 
-    Fields beyond the first thousand are left out, as are names nested more than 32 deep.
+    Fields beyond the first thousand, and names nested more than 32 deep, are ignored.
 
     Raises:
         InvalidQuery: a percent sign without two hexadecimal digits behind it, or bytes that are not UTF-8.
@@ -197,7 +204,7 @@ def parse_query(query: str) -> dict[str, Any]:
 
 
 def cost_of_query(query: str) -> int:
-    """Return the cost of decoding a query string, in units of the work budget. A usual query costs nothing."""
+    """Return the cost of decoding a query string, in units of the work budget. A short query costs nothing."""
     return len(query) >> 3 if len(query) > 512 else 0
 
 

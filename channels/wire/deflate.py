@@ -70,7 +70,7 @@ def agree_on_deflate(offered: str | None) -> Deflate | None:
             try:
                 answer, extension = _FACTORY.process_request_params(parameters, [])
             except NegotiationError:
-                # An unknown parameter, or a window of 8 bits, which zlib does not support. The next offer may be simpler.
+                # An unknown parameter, or a window of 8 bits, which zlib does not support. Try the next offer.
                 continue
             return Deflate(
                 answer=build_extension([(name, answer)]),

@@ -452,7 +452,7 @@ async def test_a_protocol_that_is_not_spoken_is_told_to_the_author_without_the_t
         headers = f"host: test\r\nsec-websocket-protocol: {offer}\r\n"
         client.write(head("/picky/websocket?vsn=2.0.0", headers))
     await settle()
-    spoken = "of the protocol, and spoken is ~> 1.0.0, ~> 2.0.0"
+    spoken = "of the protocol; this socket supports ~> 1.0.0, ~> 2.0.0"
     picky = "it offered no subprotocol that is spoken (chat.v1), or a token that is no base64"
     assert lines() == [
         f"WARNING UserSocket refused a client: it asked for version '3.0.0' {spoken}",
