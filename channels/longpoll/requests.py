@@ -1,11 +1,8 @@
-"""Reads the bodies of requests: bounded in size, in time, and all together in memory.
+"""The requests of clients that poll: read the body, find the session, and answer.
 
-    outcome = await bodies.read(receive, max_bytes=8_000_000, timeout=30)
-    if isinstance(outcome, Body):
-        with outcome:
-            ...                          # outcome.data
-
-What was read counts as held until the end of the `with` block.
+Hypercorn, or the server that the endpoint is mounted in, serves each request in a task. The request asks the process of
+its session (`channels.longpoll.session`). `channels.longpoll.protocol` builds the answers. After
+Phoenix.Transports.LongPoll.
 """
 
 from __future__ import annotations
@@ -52,13 +49,13 @@ from supervision.errors import SupervisionError
 __all__ = ["MAX_TOGETHER", "Bodies", "Body", "LongPolling"]
 
 MAX_TOGETHER = 256 * 1024 * 1024
-"""Bytes of bodies that may be in memory at a time; requests beyond that are answered 503."""
+"""Bytes of request bodies that may be in memory together. Requests beyond that get 503."""
 
 _BAD_REQUEST, _TIMEOUT, _UNAVAILABLE = 400, 408, 503
 
 
 class Body:
-    """A body that was read whole. Its bytes count as held until the end of the `with` block."""
+    """A whole body. Its bytes count as held until the end of the `with` block."""
 
     def __init__(self, bodies: Bodies, data: bytes) -> None:
         self.data = data
@@ -77,7 +74,7 @@ class Body:
 
 
 class Bodies:
-    """The bodies of requests that are being read or dealt with.
+    """Read the bodies of requests, bounded in size, in time, and in memory for all of them together.
 
         >>> async def example(receive: Callable[[], Awaitable[Any]]) -> None:
         ...     outcome = await Bodies().read(receive, max_bytes=8_000_000, timeout=30)
@@ -85,9 +82,11 @@ class Bodies:
         ...         with outcome:
         ...             print(outcome.data)
 
-    - `max_together`: bytes that may be held at a time.
+    Args:
+        max_together: bytes that may be held at a time.
 
-    Field: `held`, the bytes that are.
+    Attributes:
+        held: the bytes held now.
     """
 
     def __init__(self, *, max_together: int = MAX_TOGETHER) -> None:
@@ -99,12 +98,16 @@ class Bodies:
     ) -> Body | int | None:
         """Read a body to its end.
 
-        - `receive`: of the request, as ASGI has it;
-        - `max_bytes`: of this body;
-        - `timeout`: seconds for all of it.
+        If a body is too big, this reads and drops the rest until the timeout: a client that still sends would not see
+        the answer.
 
-        Returns the body, or the HTTP status of an answer, or None if the client has gone. What follows a body that is
-        too big is read and dropped for the rest of the time: a client that is still sending would not see the answer.
+        Args:
+            receive: of the request, as in ASGI.
+            max_bytes: of this body.
+            timeout: seconds for the whole body.
+
+        Returns:
+            The body, the HTTP status of a refusal, or None if the client has left.
         """
         pieces: list[bytes] = []
         size, problem = 0, 0
@@ -146,19 +149,19 @@ Receive: TypeAlias = Callable[[], Awaitable[Any]]
 _AUTH_HEADER = "x-phoenix-authtoken"
 _SALT = "phoenix longpoll session"
 _VERSION = Atom("v1")
-# How many bytes of a posted body are a unit of the work budget, as a shift.
+# The bytes of a posted body per unit of the work budget, as a shift.
 _BODY_COST_SHIFT = 10
-# Not start_link: what may take its time in the beginning of a session, the application's connect, comes after its init.
+# Not start_link: the application's connect may be slow, so it runs after the init of the session.
 _SESSION = ChildSpec("session", LongPollSession.spawn_link, restart="temporary")
 
 
 class _Request:
-    """One request for a socket that can be polled: what of it is needed."""
+    """The parts of a request that long polling needs."""
 
     def __init__(
         self, mount: MountedSocket, variables: dict[str, str], path: str, scope: Any
     ) -> None:
-        assert mount.longpoll is not None  # or nothing would have been found at its path
+        assert mount.longpoll is not None  # otherwise its path would not be in the table
         self.mount = mount
         self.options: LongPoll = mount.longpoll
         self.path = path
@@ -178,28 +181,28 @@ class _Request:
             self.is_malformed = True
 
     def all(self, name: str) -> list[str]:
-        """The values of a header, by its lower-case name."""
+        """Return the values of a header, by its lower-case name."""
         return [value for key, value in self.headers if key == name]
 
     def first(self, name: str) -> str | None:
-        """The first value of a header, by its lower-case name."""
+        """Return the first value of a header, by its lower-case name."""
         return next(iter(self.all(name)), None)
 
 
 class LongPolling:
-    """Serves the requests of clients that poll, for the sockets of one endpoint."""
+    """Serve the requests of clients that poll, for the sockets of one endpoint."""
 
     def __init__(self, services: Services) -> None:
         self._services = services
         self._bodies = Bodies()
 
     def find(self, scope: Any) -> ASGIApplication | None:
-        """Find what serves the path of a request, if it is one for a socket that can be polled."""
+        """Return the application that serves a request, if its path belongs to a socket with long polling."""
         path = path_of(scope)
         found = self._services.longpolls.match(path)
         return None if found is None else partial(self._serve, *found, path)
 
-    async def _serve(  # noqa: PLR0917 - an ASGI application, behind what is known when it is found
+    async def _serve(  # noqa: PLR0917 - an ASGI application, after the arguments that `find` binds
         self,
         mount: MountedSocket,
         variables: dict[str, str],
@@ -216,7 +219,7 @@ class LongPolling:
             await _send(send, answer)
 
     async def _answer(self, request: _Request, receive: Receive) -> PollAnswer | None:
-        """Decide what is answered; None if the client has gone."""
+        """Return the answer to a request; None if the client has left."""
         options = request.options
         if request.method == "GET":
             if request.is_malformed:
@@ -224,7 +227,7 @@ class LongPolling:
             if not self._may_come(request):
                 return status_answer(403)
             return await self._get(request, receive)
-        # Whatever the answer: a client that is not done with its body would not read it.
+        # Read the body first: a client does not read an answer before it has sent its body.
         body = await self._bodies.read(
             receive, max_bytes=options.max_body_bytes, timeout=options.body_timeout
         )
@@ -260,7 +263,7 @@ class LongPolling:
     # The session
 
     async def _session(self, request: _Request) -> tuple[Pid, str] | None:
-        """Find the session that a request is for, if it is there and answers."""
+        """Return the session that a request is for, if it exists and answers."""
         token, options = token_of(request.first(TOKEN_HEADER), request.params), request.options
         if token is None:
             return None
@@ -282,7 +285,7 @@ class LongPolling:
         return pid, token
 
     async def _start(self, request: _Request) -> PollAnswer:
-        """Start a session, and tell its token."""
+        """Start a session, and return its token."""
         services = self._services
         info = ConnectInfo(
             peer_data=_peer(request.client),
@@ -303,15 +306,15 @@ class LongPolling:
                 request.params,
                 info,
             )
-            # Without a bound, as for WebSockets: connect is the application's, and may take its time.
+            # Without a bound, as for WebSockets: the application's connect may be slow.
             entered = await call(pid, Enter(), timeout=math.inf)
         except (StartError, StartIgnored, SupervisionError, CallExit):
-            # Full, or restarting, or stopped at once: this client has to come back later.
+            # Full, restarting or stopped at once: the client must come back later.
             services.count(("session", "not_started"))
             return plain_answer(503)
         if isinstance(entered, Refusal):
             return plain_answer(500) if entered.status == 500 else status_answer(403)
-        # How old it may be is for whoever reads it to say.
+        # The reader of the token checks its age.
         token = sign(services.secret_key_base, _SALT, (_VERSION, entered), max_age=math.inf)
         return self._messages(410, token, [], pid)
 
@@ -338,7 +341,7 @@ class LongPolling:
         try:
             messages = await call(pid, Poll(), timeout=window)
         except CallExit:
-            # Nothing came in time. Or the session has ended: the next poll is told that.
+            # No message came in time, or the session has ended, which the next poll reports.
             return self._messages(204, token, [], pid)
         return self._messages(200, token, messages, pid)
 
@@ -347,22 +350,22 @@ class LongPolling:
         if found is None:
             return status_answer(410)
         pid, _ = found
-        # Taking a long body apart is one step.
+        # Splitting a long body is one step.
         await self._services.budget.take(len(body) >> _BODY_COST_SHIFT)
         types = request.all("content-type")
         content_type = types[0] if len(types) == 1 else None
-        self._tell_left_out(left_out(body, content_type), pid)
+        self._report_left_out(left_out(body, content_type), pid)
         for line in messages_of(body, content_type):
             if not isinstance(line, Line):
                 return line
             try:
                 await call(pid, line, timeout=request.options.window)
             except CallExit:
-                # It takes too long; or the session has ended over it, which the next request is told.
+                # Too slow, or the session has ended, which the next request reports.
                 return status_answer(408)
         return status_answer(200)
 
-    def _tell_left_out(self, lines: int, pid: Pid) -> None:
+    def _report_left_out(self, lines: int, pid: Pid) -> None:
         if lines:
             self._services.count(LONGPOLL_LEFT_OUT)
             current_runtime().telemetry.execute(
@@ -375,7 +378,7 @@ class LongPolling:
         answer = messages_answer(status, token, messages)
         if answer is not None:
             return answer
-        # As in Phoenix: what waited together with a binary message is lost, and the client starts anew.
+        # As in Phoenix: messages that waited with a binary one are lost, and the client starts again.
         self._services.count(LONGPOLL_UNSENDABLE)
         current_runtime().telemetry.execute(
             LONGPOLL_UNSENDABLE,

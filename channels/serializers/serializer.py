@@ -1,9 +1,11 @@
-"""Protocol versions as clients ask for them, and the requirements that choose a serializer.
+"""The interface of serializers, and how a client chooses one by its protocol version.
 
-*pure*. Versions follow Semantic Versioning 2.0.0 (https://semver.org), which is strict: three
-numbers, no leading zeros. Requirements are written `~> 2.0.0`, as Phoenix writes them: the same
-major and minor version, and not older. A pre-release is older than its release, so `2.0.0-rc.1`
-does not satisfy `~> 2.0.0`, while `2.0.1-rc.1` does.
+*pure*. A serializer decodes a WebSocket message into a `Message`, and encodes replies and pushes. It does not know the
+framing around them. A `Codec` joins a serializer and a framing: its results can be put into an out-buffer.
+
+Versions follow Semantic Versioning 2.0.0 (https://semver.org): three numbers without leading zeros. A requirement such
+as `~> 2.0.0` means, as in Phoenix: the same major and minor version, and not older. A pre-release is older than its
+release, so `2.0.0-rc.1` does not satisfy `~> 2.0.0`, but `2.0.1-rc.1` does.
 """
 
 from __future__ import annotations
@@ -31,10 +33,9 @@ __all__ = [
 ]
 
 DEFAULT_VSN: Final = "1.0.0"
-"""What a client means that does not say which version of the protocol it speaks."""
+"""The protocol version of a client that names none."""
 
-# The version comes from a URL and numbers have no upper bound: without a limit, a client could
-# have the server convert megabytes of digits.
+# Without a limit a client could make the server convert megabytes of digits.
 _MAX_LENGTH = 128
 
 _NUMBER = r"(?:0|[1-9][0-9]*)"
@@ -48,11 +49,11 @@ _VERSION = re.compile(
 
 @frozen(order=True)
 class Version:
-    """A version, ordered by precedence; build metadata plays no part and is not kept.
+    """A version, ordered by precedence. Build metadata has no effect and is not kept.
 
-    `rank` is what pre-releases are compared by: releases come after all of their pre-releases,
-    numbers before words, numbers by value, words by their ASCII order, and the longer list last
-    where all else is equal.
+    Attributes:
+        rank: orders pre-releases: a release comes after all its pre-releases, numbers before words, numbers by value,
+            words in ASCII order, and the longer list last if all else is equal.
     """
 
     major: int
@@ -62,7 +63,7 @@ class Version:
 
 
 def parse_version(text: str) -> Version | None:
-    """Read a version; None if it is not one, or is longer than 128 characters.
+    """Parse a version; return None if it is invalid or longer than 128 characters.
 
     >>> parse_version("2.0.0-rc.1") < parse_version("2.0.0")
     True
@@ -88,8 +89,8 @@ def _read_requirement(text: str) -> Version:
     minimum = parse_version(version)
     if operator != "~>" or minimum is None:
         raise InvalidRequirement(
-            f"a serializer is offered for the version {text!r}, which is not a requirement: "
-            "write three numbers behind '~>', for example '~> 2.0.0'",
+            f"the serializer requirement {text!r} is invalid; "
+            "write '~>' and three numbers, for example '~> 2.0.0'",
             requirement=text,
         )
     return minimum
@@ -97,15 +98,18 @@ def _read_requirement(text: str) -> Version:
 
 @frozen
 class Requirement:
-    """Which versions a serializer serves.
+    """The versions that a serializer supports.
 
         >>> Requirement("~> 2.0.0").accepts("2.0.5")
         True
         >>> Requirement("~> 2.0.0").accepts("2.1.0")
         False
 
-    `minimum` is the version in the text. Raises `InvalidRequirement` if the text is anything but
-    `~>`, a space, and a version.
+    Attributes:
+        minimum: the version in the text.
+
+    Raises:
+        InvalidRequirement: the text is not `~>`, a space, and a version.
     """
 
     text: str
@@ -116,12 +120,12 @@ class Requirement:
         return _read_requirement(self.text)
 
     def accepts(self, vsn: str) -> bool:
-        """Tell whether a version, as a client wrote it, is one of those; nonsense is not."""
+        """Return True if a version, as a client wrote it, satisfies this. An invalid version does not."""
         version = parse_version(vsn)
         return version is not None and self.includes(version)
 
     def includes(self, version: Version) -> bool:
-        """Tell whether a version is one of those."""
+        """Return True if a version satisfies this."""
         minimum = self.minimum
         return (
             version.major == minimum.major and version.minor == minimum.minor and version >= minimum
@@ -131,15 +135,14 @@ class Requirement:
 class Serializer(Protocol):
     """One version of the wire protocol. Implementations are stateless and shared.
 
-    Encoders return a `BinaryFrame` for what has to travel as a binary WebSocket message, plain
-    `bytes` (UTF-8) for a text message, and raise `EncodeError`, and nothing else, for what cannot
-    be sent. The parameters are those of a Phoenix frame: refs are what the client sent (any JSON
-    value), `topic`, `event` and `status` are strings, a payload is a JSON object or a `Binary`, a
-    response is any JSON value or a `Binary`.
+    Encoders return a `BinaryFrame` for a binary WebSocket message, and plain `bytes` (UTF-8) for a text message. They
+    raise only `EncodeError`. The parameters are those of a Phoenix frame: refs are as the client sent them (any JSON
+    value); `topic`, `event` and `status` are strings; a payload is a JSON object or a `Binary`; a response is any JSON
+    value or a `Binary`.
 
-    A serializer may have another method, `is_json(binary: bool) -> bool`. Where it returns True, the
-    values of a long message are counted before it is decoded, as `Mount(max_json_values=)` says.
-    Without the method nothing is counted, and `decode` has to be fast enough for any message.
+    A serializer may also have a method `is_json(binary: bool) -> bool`. If it returns True, the server counts the
+    values of a long message before it decodes it, as `Mount(max_json_values=)` says. Without the method nothing is
+    counted, and `decode` must be fast enough for any message.
     """
 
     @property
@@ -148,47 +151,46 @@ class Serializer(Protocol):
         ...
 
     def decode(self, data: bytes, *, binary: bool) -> Message:
-        """Read one WebSocket message; raise `DecodeError`, and nothing else, if it is none."""
+        """Decode one WebSocket message. Raise only `DecodeError`."""
         ...
 
     def encode_push(self, join_ref: Any, topic: str, event: str, payload: Any) -> bytes:
-        """Write what a channel sends to its client unasked."""
+        """Encode a message that a channel sends to its client."""
         ...
 
     def encode_reply(
         self, join_ref: Any, ref: Any, topic: Any, status: str, response: Any
     ) -> bytes:
-        """Write the answer to the message that carried `ref`."""
+        """Encode the reply to the message with this `ref`."""
         ...
 
     def encode_broadcast(self, topic: str, event: str, payload: Any) -> bytes:
-        """Write what goes to every client of a topic: no refs, so one encoding serves all."""
+        """Encode a message for every client of a topic. It has no refs, so all clients share it."""
         ...
 
     def encode_close(self, join_ref: Any, topic: str) -> bytes:
-        """Write that a membership is over, in good order."""
+        """Encode the normal end of a membership."""
         ...
 
     def encode_error(self, join_ref: Any, topic: str) -> bytes:
-        """Write that a membership is over because its channel crashed."""
+        """Encode the end of a membership whose channel crashed."""
         ...
 
 
 class Codec:
-    """A serializer and the framing of a transport, together.
+    """A serializer together with the framing of a transport.
 
         >>> from channels.serializers.v2 import V2
         >>> Codec(V2(), lambda data: data).close("1", "room:lobby")
         b'["1","1","room:lobby","phx_close",{}]'
 
-    - `serializer`: the wire format;
-    - `frame`: makes of an encoded message the bytes to write to the connection. It can tell what
-      has to be a binary message by the type, `BinaryFrame`.
+    The methods are the encoders of `Serializer` and raise the same errors. An endpoint has one codec for each pair of
+    serializer and framing. It encodes a broadcast once per codec object, so make codecs when the endpoint starts, not
+    for each connection.
 
-    An endpoint has one codec for each pair of serializer and framing, and broadcasts are encoded
-    once per codec, by identity: so make codecs when the endpoint starts, not per connection.
-
-    The methods are the encoders of `Serializer`, and raise what those raise.
+    Args:
+        serializer: the wire format.
+        frame: turns an encoded message into the bytes to write. A binary message has the type `BinaryFrame`.
     """
 
     __slots__ = (
@@ -204,7 +206,7 @@ class Codec:
     def __init__(self, serializer: Serializer, frame: Callable[[bytes], bytes]) -> None:
         self.serializer = serializer
         self.frame = frame
-        # Bound once, because every frame that leaves the server passes through one of these.
+        # Bound once, because every frame that leaves the server passes through one of these methods.
         self._encode_push = serializer.encode_push
         self._encode_reply = serializer.encode_reply
         self._encode_broadcast = serializer.encode_broadcast
@@ -215,23 +217,23 @@ class Codec:
         return f"<codec vsn={self.serializer.vsn}>"
 
     def push(self, join_ref: Any, topic: str, event: str, payload: Any) -> bytes:
-        """Make the frame of what a channel sends to its client unasked."""
+        """Make the frame of a message that a channel sends to its client."""
         return self.frame(self._encode_push(join_ref, topic, event, payload))
 
     def reply(self, join_ref: Any, ref: Any, topic: Any, status: str, response: Any) -> bytes:
-        """Make the frame that answers the message that carried `ref`."""
+        """Make the frame of the reply to the message with this `ref`."""
         return self.frame(self._encode_reply(join_ref, ref, topic, status, response))
 
     def broadcast(self, topic: str, event: str, payload: Any) -> bytes:
-        """Make the frame that goes to every client of a topic."""
+        """Make the frame of a message for every client of a topic."""
         return self.frame(self._encode_broadcast(topic, event, payload))
 
     def close(self, join_ref: Any, topic: str) -> bytes:
-        """Make the frame that ends a membership in good order."""
+        """Make the frame of the normal end of a membership."""
         return self.frame(self._encode_close(join_ref, topic))
 
     def error(self, join_ref: Any, topic: str) -> bytes:
-        """Make the frame that ends a membership whose channel crashed."""
+        """Make the frame of the end of a membership whose channel crashed."""
         return self.frame(self._encode_error(join_ref, topic))
 
 
@@ -247,11 +249,14 @@ def negotiate(
         >>> negotiate("3.0.0", [(v2, Requirement("~> 2.0.0"))]) is None
         True
 
-    - `vsn`: the query parameter of that name as it came (`DEFAULT_VSN` if it did not);
-    - `serializers`: what is on offer. The first whose requirement the version satisfies is taken.
+    Behaviour after Phoenix.Socket 1.8.
 
-    Returns None, and the connection is to be refused with 403, if nothing fits or if the version
-    is not a string that Semantic Versioning allows. Behaviour after Phoenix.Socket 1.8.
+    Args:
+        vsn: the query parameter of that name as it came, or `DEFAULT_VSN`.
+        serializers: the serializers on offer. The first whose requirement the version satisfies is chosen.
+
+    Returns:
+        The serializer. None if none fits or the version is not valid; the caller then refuses the connection with 403.
     """
     version = parse_version(vsn) if isinstance(vsn, str) else None
     if version is None:
@@ -266,4 +271,4 @@ DEFAULT_SERIALIZERS: Final[tuple[tuple[Serializer, Requirement], ...]] = (
     (V1(), Requirement("~> 1.0.0")),
     (V2(), Requirement("~> 2.0.0")),
 )
-"""Serializers with the versions that they serve, in the order in which `negotiate` tries them."""
+"""The default serializers of a socket with their versions, in the order in which `negotiate` tries them."""

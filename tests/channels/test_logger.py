@@ -453,7 +453,7 @@ async def test_a_protocol_that_is_not_spoken_is_told_to_the_author_without_the_t
         client.write(head("/picky/websocket?vsn=2.0.0", headers))
     await settle()
     spoken = "of the protocol; this socket supports ~> 1.0.0, ~> 2.0.0"
-    picky = "it offered no subprotocol that is spoken (chat.v1), or a token that is no base64"
+    picky = "it offered none of the supported subprotocols (chat.v1), or its token is not base64"
     assert lines() == [
         f"WARNING UserSocket refused a client: it asked for version '3.0.0' {spoken}",
         f"WARNING UserSocket refused a client: it asked for version ['2.0.0'] {spoken}",
