@@ -1,7 +1,6 @@
-"""Reading of JSON numbers with a fraction or an exponent, in bounded time.
+"""JSON values: read numbers in bounded time, estimate the cost of decoding, and explain what cannot be encoded.
 
-*pure*. msgspec's own way is the fastest for most numbers, but takes 17 microseconds for `1e300`: a client could hold up
-the server for three microseconds with every byte that it sends. Python's way takes a third of a microsecond at most.
+*pure*. These are the parts of JSON that msgspec leaves to its callers.
 """
 
 from __future__ import annotations
@@ -20,47 +19,63 @@ __all__ = ["DEFAULT_MAX_VALUES", "LIGHT", "PIECE", "JsonWeight", "explain", "rea
 
 
 def read_float(text: str) -> float:
-    """Read a number, for the `float_hook` of a decoder.
+    """Read a JSON number with a fraction or an exponent, in bounded time. Use it as the `float_hook` of a decoder.
 
         >>> read_float("1.5e3")
         1500.0
 
-    Raises `msgspec.ValidationError` for one that is too large for a float, as the decoder itself does.
+    msgspec's own reader is the fastest for most numbers, but takes 17 microseconds for `1e300`: each byte of a client
+    could cost the server three microseconds. This function takes a third of a microsecond at most.
+
+    Raises:
+        msgspec.ValidationError: the number is too large for a float, as in msgspec.
     """
     number = float(text)
-    if number - number:  # not a number, for an infinity
+    if number - number:  # NaN for an infinity
         raise msgspec.ValidationError("Number out of range")
     return number
 
 
 DEFAULT_MAX_VALUES = 50_000
-"""Values of a message, unless a `Mount` says otherwise."""
+"""Values of a message, unless a `Mount` sets another number."""
 
 LIGHT = 64 * 1024
-"""Bytes of a message that need not be weighed: whatever is in it, it takes a few milliseconds."""
+"""Bytes of a message that need no estimate: decoding it takes a few milliseconds at most."""
 
 PIECE = 64 * 1024
-"""Bytes to weigh at a time: they take less than a millisecond."""
+"""Bytes to feed at a time: this takes less than a millisecond."""
 
-# A value begins at the beginning of the text, behind a comma, or at the opening of what it is in. Keys are not counted.
-# An empty list or object, written without spaces, has none in it.
+# A value begins at the start of the text, after a comma, or after an opening bracket. Keys do not count. An empty list
+# or object, written without spaces, contains no value.
 _OPENINGS = b",[{"
-# Python and C libraries read most numbers at once, but a number with an exponent may take five times as long.
+# A number with an exponent may take five times as long to read as others.
 _EXPONENT = 4
-# Long numbers take time that grows with the square of their length. They are found by blocks of nothing but digits.
+# The time to read a long number grows with the square of its length. Blocks of nothing but digits reveal one.
 _BLOCK = 64
 
 
 class JsonWeight:
-    """How many values a JSON text has. Numbers that take long to read count several times.
+    """Estimate the cost of decoding a JSON text: count its values before it is decoded.
 
         >>> weight = JsonWeight()
         >>> weight.feed(b'{"a":[1,2,"[,,,]"]}')
         >>> weight.values
         5
 
+    Decoding is one call that nothing can interrupt, and its time depends on the content: ten megabytes may be one
+    string, in five milliseconds, or three million lists, in a second. Counting is done in pieces, and other tasks may
+    run in between:
+
+        weight = JsonWeight()
+        for piece in pieces:
+            weight.feed(piece)
+            if weight.values > limit: ...
+
+    Numbers that take long to read count several times. The text need not be valid JSON: it still has a weight, and the
+    decoder refuses it.
+
     Attributes:
-        values: of what was fed so far, and at least as many as a decoder would make.
+        values: the values fed so far, at least as many as a decoder would make.
     """
 
     __slots__ = ("_carried", "_in_string", "values")
@@ -71,17 +86,17 @@ class JsonWeight:
         self._carried = b""
 
     def feed(self, piece: bytes) -> None:
-        """Take the next piece of the text, cut anywhere."""
+        """Count the values of the next piece, cut anywhere."""
         text = self._carried + piece
         backslashes = len(text) - len(text.rstrip(b"\\"))
-        # The first half of an escape waits for its second half.
+        # Keep the first half of an escape until its second half comes.
         self._carried = text[-1:] if backslashes % 2 else b""
         if self._carried:
             text = text[:-1]
         if b"\\" in text:
             text = text.replace(b"\\\\", b"").replace(b'\\"', b"")
         parts = text.split(b'"')
-        # With a quotation mark where a string was: a list with a string in it is not an empty one.
+        # Keep a quotation mark for each string: a list with a string in it is not empty.
         outside = b'"'.join(parts[self._in_string :: 2])
         self._in_string ^= len(parts) % 2 == 0
         self.values += len(outside) - len(outside.translate(None, _OPENINGS))
@@ -105,7 +120,7 @@ def _weight_of_long_numbers(text: bytes) -> int:
     return weight + run + run * run // 4
 
 
-# Values that are looked at, so that the search in a very large payload ends; and how deep.
+# The number and depth of values to search, so that the search in a large payload ends.
 _MOST = 10_000
 _DEEPEST = 50
 
@@ -114,36 +129,38 @@ _NOT_ENCODABLE = (TypeError, ValueError, RecursionError, msgspec.MsgspecError)
 
 
 def explain(payload: Any, fault: Exception) -> str:
-    """Say which value of a payload cannot be encoded, and what to write instead.
+    """Return which value of a payload cannot be encoded, and what to write instead.
 
         >>> explain({"user": {"photo": object()}}, TypeError("unsupported"))
-        'payload["user"]["photo"] is of type object, for which JSON has no form; write a str, ...'
+        'payload["user"]["photo"] is of type object, which JSON cannot express; write a str, ...'
+
+    Called only after encoding has failed, so it costs nothing for valid frames.
 
     Args:
         payload: what could not be encoded. Coroutines in it are closed.
-        fault: what the encoder raised; its words are used where no single value is at fault.
+        fault: the error of the encoder. Its text is used if no single value is at fault.
     """
     left = iter(range(_MOST))
     found = _search(payload, "payload", 0, left)
     if found is None:
         return str(fault)
     path, value = found
-    # Whatever else was not awaited will never run, and the error says so better than a warning for each.
+    # The coroutines in the payload will never run. This error says so better than a warning for each.
     _close_coroutines(payload, 0, iter(range(_MOST)))
     if isinstance(value, CoroutineType):
         return f"{path} is a coroutine, {value.__qualname__}(); did you forget `await`?"
     if isinstance(value, Binary):
-        return f"{path} is a Binary, which can only be the whole payload; write text there, such as base64"
+        return f"{path} is a Binary, which can only be the whole payload; write text such as base64 there"
     if isinstance(value, str | int):
         return f"{path} is a {type(value).__name__} that cannot be written as JSON: {_reason(value, fault)}"
     return (
-        f"{path} is of type {type(value).__name__}, for which JSON has no form; write a str, a number, a bool, None, a "
+        f"{path} is of type {type(value).__name__}, which JSON cannot express; write a str, a number, a bool, None, a "
         "list, a dict with str keys, or a record of them"
     )
 
 
 def _search(value: Any, path: str, depth: int, left: Iterator[int]) -> tuple[str, Any] | None:
-    """Find the first value that has no JSON form although everything inside of it has."""
+    """Find the first value without a JSON form whose parts all have one."""
     if next(left, None) is None or depth > _DEEPEST or _can_be_encoded(value):
         return None
     for step, each in _parts(value):
@@ -166,7 +183,7 @@ def _can_be_encoded(value: Any) -> bool:
 
 
 def _parts(value: Any) -> Iterator[tuple[str, Any]]:
-    """What a value consists of, with the way to each as Python writes it."""
+    """Yield the parts of a value, each with its path as Python writes it."""
     if isinstance(value, dict):
         for key, each in value.items():
             yield f"[{_quoted(key)}]", each
@@ -182,7 +199,7 @@ def _parts(value: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _quoted(key: Any) -> str:
-    # Keys may be a client's words, of any length.
+    # A key may come from a client and have any length.
     return f'"{key:.80}"' if isinstance(key, str) else f"{key!r:.80}"
 
 

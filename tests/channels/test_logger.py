@@ -104,7 +104,7 @@ async def test_a_refused_token_is_told_to_the_author_and_not_shown(
     assert all(answer == answers[0] for answer in answers)
     assert (answers[0].status, answers[0].body) == (403, b"")
     missing, expired, tampered, salt = (line.split("because ")[1] for line in lines())
-    assert missing.startswith("there is no token")
+    assert missing.startswith("the client sent no token")
     assert expired.startswith("the token has expired: it is 1000000000 seconds old")
     assert tampered == salt
     assert tampered.startswith("the token is not valid: it was changed, or made with another")

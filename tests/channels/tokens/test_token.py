@@ -365,7 +365,7 @@ def test_an_expired_token_tells_when_it_was_signed_and_how_long_it_was_good() ->
     with pytest.raises(TokenExpired) as refused:
         verify(SECRET, SALT, token, now=THEN + 90)
     assert (refused.value.signed_at, refused.value.max_age) == (THEN, 60)
-    assert str(refused.value) == "the token has expired: it is 90 seconds old and was good for 60"
+    assert str(refused.value) == "the token has expired: it is 90 seconds old and was valid for 60"
 
 
 def test_without_a_time_the_clock_is_asked(kind: Kind, monkeypatch: pytest.MonkeyPatch) -> None:
