@@ -198,7 +198,7 @@ class LongPollSession(SessionServer):
         patience = _IDLE_WINDOWS * self.options.window
         silence = trio.current_time() - self.last_poll
         if silence >= patience:
-            self._close(PROTOCOL_ERROR, INACTIVE, f"nobody polled for {silence:g} s")
+            self._close(PROTOCOL_ERROR, INACTIVE, f"no poll for {silence:g} s")
         else:
             send_after(self.pid, _IdleCheck(), patience)
 

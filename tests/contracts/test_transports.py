@@ -168,7 +168,9 @@ async def test_a_large_message_arrives_whole(connection: Connection) -> None:
     assert await connection.read(len(data) + 3) == data + b"end"
 
 
-async def test_the_peers_end_is_told_once_and_writing_goes_on(half_closing: Connection) -> None:
+async def test_the_end_of_the_peer_is_reported_once_and_writing_goes_on(
+    half_closing: Connection,
+) -> None:
     await end(half_closing)
     assert await half_closing.heard.other() == b""
     half_closing.transport.out.put(b"still here")
@@ -260,7 +262,7 @@ async def test_a_peer_that_does_not_read_keeps_a_connection_from_finishing_until
     assert await connection.is_closed()
 
 
-async def test_a_peer_that_is_gone_is_told_and_the_connection_can_still_be_finished(
+async def test_a_gone_peer_is_reported_and_the_connection_can_still_be_finished(
     connection: Connection,
 ) -> None:
     await connection.peer.aclose()
@@ -275,7 +277,7 @@ async def test_a_peer_that_is_gone_is_told_and_the_connection_can_still_be_finis
     assert connection.heard.events[before:] == [Signal.FINISHED]
 
 
-async def test_nothing_is_told_after_close_and_it_may_be_called_at_any_time(
+async def test_nothing_is_reported_after_close_which_may_be_called_at_any_time(
     connection: Connection,
 ) -> None:
     connection.transport.out.put(b"x")

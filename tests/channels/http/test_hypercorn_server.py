@@ -58,7 +58,7 @@ async def test_a_peer_that_does_not_read_is_cut_off_after_a_minute(
         await ours.receive_some()
 
 
-async def test_hypercorn_lets_go_of_a_client_that_does_not_read_its_answer(
+async def test_hypercorn_drops_a_client_that_does_not_read_its_answer(
     autojump_clock: MockClock,
 ) -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -149,7 +149,7 @@ def test_a_head_that_ends_with_the_stream_is_refused() -> None:
         connection.next_event()
 
 
-def test_a_stream_that_ends_between_two_requests_is_no_mistake() -> None:
+def test_a_stream_may_end_between_two_requests() -> None:
     connection = StrictConnection()
     connection.receive_data(b"")
     assert isinstance(connection.next_event(), h11.ConnectionClosed)

@@ -120,7 +120,7 @@ def test_what_does_not_begin_like_an_array_is_base64() -> None:
         b"\xff",
     ],
 )
-def test_what_is_neither_is_the_last_of_its_batch(line: bytes) -> None:
+def test_an_invalid_line_ends_its_batch(line: bytes) -> None:
     found = list(messages_of(b'["1"]\n' + line + b'\n["2"]', NDJSON))
     assert found == [Line(b'["1"]', binary=False), plain_answer(500)]
 
@@ -137,7 +137,7 @@ def test_lines_beyond_the_bound_are_not_looked_at() -> None:
 
 
 @given(st.lists(st.one_of(st.binary(max_size=50), st.text(max_size=20)), min_size=1, max_size=20))
-def test_what_a_client_puts_together_comes_apart_again(messages: list[bytes | str]) -> None:
+def test_split_frames_inverts_client_frames(messages: list[bytes | str]) -> None:
     texts = [json.dumps([message]) if isinstance(message, str) else message for message in messages]
     lines = [text.encode() if isinstance(text, str) else base64.b64encode(text) for text in texts]
     assert list(messages_of(b"\n".join(lines), NDJSON)) == [
@@ -147,7 +147,7 @@ def test_what_a_client_puts_together_comes_apart_again(messages: list[bytes | st
 
 
 @given(st.binary(max_size=300), st.sampled_from([NDJSON, None]))
-def test_no_body_is_too_strange(body: bytes, kind: str | None) -> None:
+def test_any_bytes_as_a_body_are_parsed_without_an_error(body: bytes, kind: str | None) -> None:
     *before, last = messages_of(body, kind)
     assert all(isinstance(line, Line) for line in before)
     assert isinstance(last, Line) or last == plain_answer(500)

@@ -153,7 +153,7 @@ def test_anything_but_a_tilde_requirement_is_refused_with_what_to_write(text: st
     assert repr(text) in str(caught.value)
 
 
-def test_who_does_not_say_means_version_1() -> None:
+def test_a_client_without_a_version_gets_version_1() -> None:
     assert Requirement("~> 1.0.0").accepts(DEFAULT_VSN)
 
 
@@ -186,7 +186,7 @@ def test_the_first_of_several_that_fit_is_taken() -> None:
 
 
 @pytest.mark.parametrize("vsn", ["2.1.0", "3.0.0", "2.0.0-rc", "2.0", "abc", ""])
-def test_a_version_that_nobody_serves_is_refused(vsn: str) -> None:
+def test_an_unsupported_version_is_refused(vsn: str) -> None:
     assert negotiate(vsn, OFFERS) is None
 
 
@@ -199,7 +199,7 @@ def test_nothing_on_offer_is_a_refusal() -> None:
     assert negotiate("2.0.0", []) is None
 
 
-def test_a_codec_frames_what_its_serializer_writes() -> None:
+def test_a_codec_frames_the_output_of_its_serializer() -> None:
     serializer = V2()
     codec = Codec(serializer, lambda data: b"<" + data + b">")
     assert codec.push("1", "t", "e", {}) == b'<["1",null,"t","e",{}]>'
@@ -225,7 +225,7 @@ def test_the_framing_sees_what_has_to_travel_as_a_binary_message() -> None:
     assert kinds == [BinaryFrame, bytes]
 
 
-def test_what_cannot_be_encoded_is_not_framed() -> None:
+def test_an_encode_error_leaves_nothing_to_frame() -> None:
     codec = Codec(V2(), lambda data: pytest.fail(f"framed {data!r}"))
     with pytest.raises(EncodeError):
         codec.push("1", "t", "e", [])

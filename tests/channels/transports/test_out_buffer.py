@@ -107,7 +107,7 @@ def test_a_buffer_that_catches_up_is_not_marked() -> None:
     assert len(owner.marks) == 2
 
 
-def test_one_message_more_than_may_wait_is_an_overflow_told_once() -> None:
+def test_one_message_beyond_the_bound_is_an_overflow_reported_once() -> None:
     owner = Owner(max_messages=2)
     owner.out.put(b"a")
     owner.out.put(b"b")
@@ -124,7 +124,7 @@ def test_one_message_more_than_may_wait_is_an_overflow_told_once() -> None:
     )
 
 
-def test_one_byte_more_than_may_wait_is_an_overflow() -> None:
+def test_one_byte_beyond_the_bound_is_an_overflow() -> None:
     owner = Owner(max_bytes=5)
     owner.out.put(b"abc")
     owner.out.put(b"de")
@@ -133,7 +133,7 @@ def test_one_byte_more_than_may_wait_is_an_overflow() -> None:
     assert owner.told == [Signal.OVERFLOW]
 
 
-def test_after_an_overflow_nothing_is_taken_any_more_but_what_waited_still_leaves() -> None:
+def test_after_an_overflow_new_frames_are_refused_but_waiting_ones_leave() -> None:
     owner = Owner(max_messages=1)
     owner.out.put(b"a")
     owner.out.put(b"b")
@@ -240,7 +240,7 @@ def test_a_buffer_is_finished_once() -> None:
         owner.finish()
 
 
-def test_a_failed_write_is_told_once_and_ends_everything() -> None:
+def test_a_failed_write_is_reported_once_and_ends_the_buffer() -> None:
     owner = Owner()
     error = BrokenPipeError()
     owner.out.put(b"a")
@@ -274,7 +274,7 @@ def test_a_buffer_that_failed_can_still_be_finished() -> None:
     assert len(owner.told) == 1
 
 
-def test_a_closed_buffer_tells_nothing_and_holds_nothing() -> None:
+def test_a_closed_buffer_reports_nothing_and_holds_nothing() -> None:
     owner = Owner(max_messages=1)
     owner.out.put(b"a")
     owner.out.close()
@@ -298,7 +298,7 @@ actions = st.one_of(
 
 
 @given(st.lists(actions, max_size=60))
-def test_whatever_happens_a_prefix_of_what_was_put_leaves_and_the_bounds_hold(
+def test_a_prefix_of_the_frames_leaves_and_the_bounds_hold(
     steps: list[tuple[str, int]],
 ) -> None:
     owner = Owner(max_messages=4, max_bytes=20)

@@ -24,7 +24,7 @@ def allowed(rule: OriginRule, origin: str | None, *, host: str | None = "here.or
 
 
 @pytest.mark.parametrize("rule", [True, False, "conn", ["//here.org"], lambda origin: False])
-def test_a_client_without_an_origin_is_let_in(rule: OriginRule) -> None:
+def test_a_client_without_an_origin_is_accepted(rule: OriginRule) -> None:
     assert allowed(rule, None)
 
 

@@ -89,7 +89,7 @@ async def test_a_head_that_comes_in_pieces_is_waited_for(ends: Ends, nursery: tr
     assert isinstance(results[0], Head)
 
 
-async def test_what_is_no_request_is_refused_at_once(ends: Ends) -> None:
+async def test_bytes_that_are_not_a_request_are_refused_at_once(ends: Ends) -> None:
     await ends.send(b"\x16\x03\x01")
     assert isinstance(await read_head(ends.stream), BadRequest)
 
@@ -356,7 +356,7 @@ async def test_an_id_that_is_no_topic_is_the_applications_bug(serve: Serve, iden
     assert "Odd.id returned" in str(about["exception"])
 
 
-async def test_connections_are_told_of_by_telemetry(server: Server) -> None:
+async def test_connections_emit_telemetry(server: Server) -> None:
     heard = server.listen(SOCKET_CONNECTED)
     await ask(server, head("/socket/websocket?vsn=2.0.0&user=ann"))
     await ask(server, head("/socket/websocket?vsn=2.0.0&token=deny"))
@@ -378,7 +378,7 @@ async def test_connections_are_told_of_by_telemetry(server: Server) -> None:
     assert (no["result"], no["reason"]) == ("error", "token")
 
 
-async def test_a_request_that_cannot_become_a_websocket_is_told_of_as_refused(
+async def test_a_request_that_cannot_become_a_websocket_is_reported_as_refused(
     server: Server,
 ) -> None:
     heard = server.listen(SOCKET_CONNECTED)
@@ -388,7 +388,7 @@ async def test_a_request_that_cannot_become_a_websocket_is_told_of_as_refused(
     assert "'connection' header must contain 'upgrade'" in about["reason"]
 
 
-async def test_a_slow_connect_holds_up_nobody_and_is_measured(serve: Serve) -> None:
+async def test_a_slow_connect_does_not_delay_others_and_is_measured(serve: Serve) -> None:
     class Slow(UserSocket):
         async def connect(self, params: dict[str, Any], connect_info: ConnectInfo) -> None:
             await super().connect(params, connect_info)

@@ -142,7 +142,7 @@ def test_the_first_on_offer_that_the_client_names_is_answered() -> None:
     assert agree("c,b , a", ["x", "a", "b"], auth_token=False) == Agreed(name="a")
 
 
-def test_none_in_common_is_refused_and_none_at_all_is_fine() -> None:
+def test_no_common_subprotocol_is_refused_and_no_offer_is_accepted() -> None:
     assert agree("A", ["a"], auth_token=False) is None, "names are compared to the letter"
     assert agree(None, ["a"], auth_token=False) == Agreed()
     assert agree(" , ", ["a"], auth_token=False) == Agreed()
@@ -166,12 +166,12 @@ def test_a_token_alone_is_answered_with_no_subprotocol() -> None:
     assert agree(bearer("x"), ["a"], auth_token=True) == Agreed(token="x")
 
 
-def test_phoenix_comes_before_what_else_is_on_offer() -> None:
+def test_the_subprotocol_phoenix_is_preferred() -> None:
     agreed = agree(f"a, phoenix, {bearer('x')}", ["a"], auth_token=True)
     assert agreed == Agreed(name="phoenix", token="x")
 
 
-def test_two_tokens_are_none_and_are_no_subprotocol_either() -> None:
+def test_two_tokens_count_as_no_token_and_as_no_subprotocol() -> None:
     assert agree(f"{bearer('x')}, {bearer('y')}", None, auth_token=True) is None
     assert agree(f"phoenix, {bearer('x')}, {bearer('y')}", None, auth_token=True) == Agreed(
         name="phoenix"

@@ -124,7 +124,7 @@ def test_one_empty_line_before_a_request_is_skipped() -> None:
         (b"PRI * HTTP/2.1\r\n\r\n", 505),
     ],
 )
-def test_what_is_malformed_is_refused(data: bytes, status: int) -> None:
+def test_malformed_requests_are_refused(data: bytes, status: int) -> None:
     assert refused(data).status == status
 
 

@@ -24,7 +24,7 @@ def test_a_whole_path_comes_before_one_with_variables() -> None:
     assert made.match("/other/websocket") == ("/:any/websocket", {"any": "other"})
 
 
-def test_what_variables_stand_for_is_decoded_and_may_not_be_empty() -> None:
+def test_values_of_path_variables_are_decoded_and_not_empty() -> None:
     made = table("/socket/:tenant/:room/websocket")
     assert made.match("/socket/a%20b/x%2Fy/websocket") == (
         "/socket/:tenant/:room/websocket",
@@ -78,7 +78,7 @@ def test_a_path_that_is_taken_is_refused_whatever_its_variables_are_called(
 
 
 @pytest.mark.parametrize("path", ["/a:b", "/:", "/:1", "/:a/:a", "/:a-b"])
-def test_a_variable_that_is_none_is_refused_with_what_to_write(path: str) -> None:
+def test_an_invalid_path_variable_is_refused_with_what_to_write(path: str) -> None:
     with pytest.raises(InvalidPath, match="'/socket/:tenant'") as caught:
         table(path)
     assert caught.value.path == path

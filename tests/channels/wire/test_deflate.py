@@ -130,7 +130,7 @@ def test_a_client_reads_what_is_sent_to_it(offer: str, messages: list[bytes], bi
         assert bytes(client.decode(packed).data) == data
 
 
-def test_what_is_short_or_does_not_get_shorter_is_sent_as_it_is() -> None:
+def test_short_and_incompressible_messages_are_sent_uncompressed() -> None:
     make = deflated_frames(15)
     for data in (b"", b"x" * 127, bytes(range(256))):
         assert make(data) == frame(data)

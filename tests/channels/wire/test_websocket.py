@@ -159,7 +159,7 @@ frames = st.one_of(
 
 
 @given(st.lists(frames, max_size=8), st.lists(st.integers(0, 70_000), max_size=8))
-def test_any_bytes_cut_anywhere_mean_what_they_mean_to_the_library(
+def test_any_bytes_cut_anywhere_give_the_events_of_the_library(
     sent: list[bytes], places: list[int]
 ) -> None:
     data = b"".join(sent)
@@ -167,7 +167,7 @@ def test_any_bytes_cut_anywhere_mean_what_they_mean_to_the_library(
 
 
 @given(st.lists(proper_frames, max_size=12), st.lists(st.integers(0, 2_000), max_size=8))
-def test_messages_in_fragments_mean_what_they_mean_to_the_library(
+def test_fragmented_messages_give_the_events_of_the_library(
     sent: list[bytes], places: list[int]
 ) -> None:
     data = b"".join(sent)
@@ -366,7 +366,7 @@ def test_frames_mean_the_same_when_they_are_taken_a_few_at_a_time(
     assert outcome == read_as_library(data)
 
 
-def test_a_call_takes_no_more_frames_than_it_was_told() -> None:
+def test_a_call_parses_at_most_the_given_number_of_frames() -> None:
     protocol = WebSocketProtocol()
     pong, ping = client_frame(PONG, b""), client_frame(PING, b"")
     assert protocol.receive(pong * 10 + ping, 10) == []

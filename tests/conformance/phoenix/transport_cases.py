@@ -71,7 +71,7 @@ CASES: Cases = {
             "channels/upgrade/test_handshake.py::test_the_first_on_offer_that_the_client_names_is_answered"
         ),
         "L294 halt if expected and passed subprotocols don't match": _by(
-            "channels/upgrade/test_handshake.py::test_none_in_common_is_refused_and_none_at_all_is_fine"
+            "channels/upgrade/test_handshake.py::test_no_common_subprotocol_is_refused_and_no_offer_is_accepted"
         ),
         "L300 halt if expected subprotocols passed in the wrong format": _by(
             "channels/test_connect_info.py::test_subprotocols_that_are_none_are_refused"
@@ -141,7 +141,7 @@ CASES: Cases = {
             "contracts/test_channels_over_transports.py::test_a_refused_join_and_an_unmatched_topic_are_answered_with_errors"
         ),
         "L738 refuses unallowed origins": _by(
-            "contracts/test_channels_over_transports.py::test_a_page_from_elsewhere_is_403"
+            "contracts/test_channels_over_transports.py::test_a_page_of_another_site_is_403"
         ),
         "L752 refuses connects that error with 403 response": _by(
             "contracts/test_channels_over_transports.py::test_a_client_that_connect_refuses_is_403"
