@@ -1,4 +1,4 @@
-"""A stream for Hypercorn: what was read before comes first, and peers that do not read are cut off."""
+"""Hypercorn's server for one connection: replayed bytes, strict heads, and exchanges that end."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Numbers with a fraction or an exponent are read as everybody reads them."""
+"""JSON numbers are read as Python reads them, and the cost of a text is estimated."""
 
 from __future__ import annotations
 

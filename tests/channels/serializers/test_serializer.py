@@ -1,4 +1,4 @@
-"""Versions and requirements: strict semantic versioning, and `~>` as Phoenix understands it."""
+"""Versions and requirements, the choice of a serializer, and codecs."""
 
 from __future__ import annotations
 

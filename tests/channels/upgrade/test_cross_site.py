@@ -1,4 +1,4 @@
-"""Which origins may open a connection."""
+"""Origins that may open a connection, and CSRF tokens that open a session."""
 
 from __future__ import annotations
 

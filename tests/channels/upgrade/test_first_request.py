@@ -1,4 +1,4 @@
-"""Reading the first request of a socket and of a stream."""
+"""The first request of a connection: its head, its answer, and its upgrade."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Upgrades: accepted for every client, and refused with the answers that Phoenix gives."""
+"""Upgrades and subprotocols: accepted for every client, and refused with the answers of Phoenix."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Paths with variables, in the order in which they were mounted."""
+"""Mount paths with variables, and query strings as parameters."""
 
 from __future__ import annotations
 
