@@ -48,7 +48,7 @@ from channels.messages import Broadcast, Message
 from channels.payloads import InvalidPayload, refused
 from channels.pubsub.pubsub import PubSub
 from channels.replies import JoinRefused, Reply
-from channels.serializers.base import Codec
+from channels.serializers.serializer import Codec
 from channels.telemetry import CHANNEL_HANDLED_IN, CHANNEL_JOINED
 from channels.transports.contract import Out
 

@@ -36,13 +36,17 @@ from channels.connection.session_server import (
 from channels.connection.work_budget import COST_SHIFT
 from channels.endpoint._wiring import Services
 from channels.messages import BinaryFrame
-from channels.serializers.weight import LIGHT
+from channels.serializers.json_values import LIGHT
 from channels.telemetry import SOCKET_MALFORMED
-from channels.transports.events import Event, Signal
-from channels.transports.transports import Carrier
+from channels.transports.contract import Event, Signal
+from channels.transports.transports import ByteStream
 from channels.upgrade.first_request import Upgraded, answer_first_request
-from channels.wire.websocket import Answer, WebSocketEvent, WebSocketProtocol
-from channels.wire.websocket import Closed as PeerClosed
+from channels.wire.websocket import (
+    ControlReply,
+    PeerClosed,
+    WebSocketEvent,
+    WebSocketProtocol,
+)
 
 __all__ = ["Connection"]
 
@@ -73,7 +77,7 @@ class _CloseLimit:
 class Connection(SessionServer):
     """Serves one accepted connection, until it ends. Temporary: it is never restarted, the client comes back."""
 
-    async def init(self, services: Services, carrier: Carrier) -> Continue:
+    async def init(self, services: Services, carrier: ByteStream) -> Continue:
         self._set_up(services)
         services.unserved.pop(carrier, None)
         self.unread = 0
@@ -83,7 +87,7 @@ class Connection(SessionServer):
         return Continue(carrier)
 
     async def handle_continue(self, argument: Any) -> Stop | None:
-        carrier: Carrier = argument
+        carrier: ByteStream = argument
         forget = on_exit(lambda: _abandon(carrier))
         upgraded = await answer_first_request(self.services, carrier)
         if upgraded is None:
@@ -91,7 +95,7 @@ class Connection(SessionServer):
         connected = upgraded.connected
         codec = connected.mount.codec(connected.serializer, upgraded.deflate)
         try:
-            transport = self.services.transports.attach(carrier, self._tell, codec=codec)
+            transport = self.services.transports.attach(carrier, self._tell)
         except OSError:
             # The peer was gone before its request was answered.
             return Stop(NORMAL)
@@ -194,7 +198,7 @@ class Connection(SessionServer):
                     await self._carry_out(effects, size)
                 else:
                     await self._hear(event, binary=kind is BinaryFrame)  # type: ignore[arg-type]
-            elif isinstance(event, Answer):
+            elif isinstance(event, ControlReply):
                 self.out.put(event.frame)
             elif isinstance(event, PeerClosed):
                 self._peer_closed(event)
@@ -239,7 +243,7 @@ class Connection(SessionServer):
         send_after(self.pid, _CloseLimit(), CLOSE_GRACE)
 
 
-def _abandon(carrier: Carrier) -> None:
+def _abandon(carrier: ByteStream) -> None:
     """Close a socket that nobody took over. A Trio stream closes with the task that serves it."""
     if isinstance(carrier, socket.socket):
         carrier.close()

@@ -19,7 +19,7 @@ from actors.refs import Pid
 from channels.messages import Broadcast
 from channels.pubsub.pubsub import PubSub
 from channels.pubsub.subscription import Subscription
-from channels.serializers.base import Codec
+from channels.serializers.serializer import Codec
 from channels.transports.contract import Out
 
 __all__ = ["Fastlane", "dispatch", "publish"]

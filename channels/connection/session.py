@@ -31,7 +31,7 @@ import msgspec
 from channels.connection.effects import Close, Deliver, Effect, Membership, Send, Start
 from channels.errors import DecodeError, EncodeError
 from channels.messages import Message
-from channels.serializers.base import Codec
+from channels.serializers.serializer import Codec
 from channels.topics import Route
 
 __all__ = ["Session"]
@@ -49,7 +49,7 @@ _canonical = msgspec.json.Encoder(order="deterministic").encode
 class Session:
     """The state of one connection: the topics that it has joined, and what frames do to them.
 
-        >>> from channels.serializers.base import Codec
+        >>> from channels.serializers.serializer import Codec
         >>> from channels.serializers.v2 import V2
         >>> from channels.topics import Route, Router
         >>> router = Router([Route("room:*", "RoomChannel")])

@@ -38,16 +38,15 @@ from channels.connection.session import Session
 from channels.connection.work_budget import COST_SHIFT
 from channels.endpoint._wiring import Services
 from channels.messages import Broadcast
-from channels.serializers.base import Codec
-from channels.serializers.weight import LIGHT, PIECE, JsonWeight
+from channels.serializers.json_values import LIGHT, PIECE, JsonWeight
+from channels.serializers.serializer import Codec
 from channels.telemetry import (
     CONNECTION_CLOSED,
     SOCKET_HELD_BACK,
     SOCKET_MALFORMED,
     SOCKET_OVERFLOW,
 )
-from channels.transports.contract import Out
-from channels.transports.events import Signal
+from channels.transports.contract import Out, Signal
 from channels.upgrade.connecting import Connected
 
 __all__ = [

@@ -17,14 +17,14 @@ from channels.connection.work_budget import WorkBudget
 from channels.endpoint.mount import Mount
 from channels.longpoll.options import LongPoll
 from channels.pubsub.pubsub import PubSub
-from channels.serializers.base import Codec, Serializer
+from channels.serializers.serializer import Codec, Serializer
 from channels.socket import Socket, router_of
 from channels.telemetry import POLLER_OUT_OF_MEMORY, SOCKET_WITHOUT_CHANNELS
 from channels.tokens.token import Secret
-from channels.upgrade.origin import parse_rule
-from channels.upgrade.paths import InvalidPath, PathTable, join_paths
-from channels.wire.deflate import Deflate, deflated_frames
-from channels.wire.websocket import frame
+from channels.upgrade.cross_site import parse_rule
+from channels.upgrade.urls import InvalidPath, PathTable, join_paths
+from channels.wire.deflate import Deflate
+from channels.wire.websocket import deflated_frames, frame
 from supervision.child_spec import ChildSpec
 from supervision.dynamic_supervisor import DynamicSupervisor
 from supervision.supervisor import Supervisor

@@ -57,7 +57,7 @@ from channels.tokens.token import Secret, check_secret
 from channels.transports.listener import Listen, Listener
 from channels.transports.out_buffer import DEFAULT_MAX_BYTES, DEFAULT_MAX_MESSAGES
 from channels.transports.transports import Transports
-from channels.upgrade.paths import InvalidPath
+from channels.upgrade.urls import InvalidPath
 from supervision.child_spec import ChildSpec, process_spec
 from supervision.dynamic_supervisor import DynamicSupervisor
 from supervision.supervisor import Supervisor

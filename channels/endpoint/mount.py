@@ -14,13 +14,10 @@ from channels.connect_info import REQUEST_KEYS
 from channels.endpoint._options import positive, whole
 from channels.errors import InvalidOption
 from channels.longpoll.options import LongPoll
-from channels.serializers.base import Serializer
-from channels.serializers.defaults import DEFAULT_SERIALIZERS
-from channels.serializers.versions import Requirement
-from channels.serializers.weight import DEFAULT_MAX_VALUES
+from channels.serializers.json_values import DEFAULT_MAX_VALUES
+from channels.serializers.serializer import DEFAULT_SERIALIZERS, Requirement, Serializer
 from channels.socket import ErrorHandler, Socket
-from channels.upgrade.origin import OriginRule
-from channels.upgrade.web_sessions import CsrfRule, SessionHook
+from channels.upgrade.cross_site import CsrfRule, OriginRule, SessionHook
 from channels.wire.websocket import DEFAULT_MAX_MESSAGE_SIZE
 
 __all__ = ["Mount"]

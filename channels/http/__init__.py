@@ -1,1 +1,1 @@
-"""HTTP that is not ours: the handover to Hypercorn, and ASGI in both directions."""
+"""Requests that are not our own WebSockets: the handover to Hypercorn, and ASGI in both directions."""

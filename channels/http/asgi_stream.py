@@ -1,16 +1,15 @@
-"""A WebSocket of an ASGI server, in the shape of a stream: the portable transport, beside the fast one.
+"""A WebSocket of an ASGI server as a Trio stream: the portable transport.
 
-An endpoint that is mounted in somebody else's application gets no socket but `receive` and `send`, and whole messages
-in place of bytes. Here each message is put into the frame that it came in, and each frame is taken apart again, so that
-everything behind this stream is what serves native WebSockets too: limits, close codes, out-buffers, broadcasts that
-are encoded once for both kinds.
+An endpoint that is mounted in another application gets `receive`, `send` and whole messages, not a socket and bytes. An
+`AsgiStream` puts each message it receives back into a frame, and takes apart each frame it sends. So everything behind
+the stream also serves native WebSockets: limits, close codes, out-buffers, and broadcasts encoded once for both kinds.
 
     stream = AsgiStream(scope, receive, send, path="/socket/websocket")
-    ...             # to the process of the connection, which calls accept or refuse; when it has ended
-    stream.end()    # the application may return
+    ...             # the process of the connection calls accept or refuse
+    stream.end()    # after that process: the application may return
 
-Whatever the server raises ends the connection: what it means differs from server to server. Compression, pings and
-fragments are the server's business. Source: the ASGI specification 3.0, WebSocket 2.3 and 2.4.
+Whatever the server raises ends the connection, because servers differ in what they raise. The server handles
+compression, pings and fragments. Source: the ASGI specification 3.0, WebSocket 2.3 and 2.4.
 """
 
 from __future__ import annotations
@@ -34,13 +33,13 @@ _RESPONSE = "websocket.http.response"
 
 
 def path_of(scope: MutableMapping[str, Any]) -> str:
-    """The path of a request below the place where the application is mounted, percent signs included.
+    """Return the path of a request below the mount point of the application, percent signs included.
 
     >>> path_of({"path": "/live/socket/websocket", "root_path": "/live"})
     '/socket/websocket'
     """
     raw = scope.get("raw_path")
-    # Some servers put the query into it as well.
+    # Some servers include the query.
     path = raw.decode("latin-1").partition("?")[0] if raw else quote(scope["path"])
     root = quote(scope.get("root_path", "").rstrip("/"))
     if root and (path == root or path.startswith(f"{root}/")):
@@ -49,13 +48,13 @@ def path_of(scope: MutableMapping[str, Any]) -> str:
 
 
 def in_origin_form(scope: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """Give the scope of a request whose target is a whole URL the path and the host of that URL.
+    """Replace a request target that is a whole URL: set the path and the host of the scope from that URL.
 
         >>> scope = {"path": "http://a/b", "raw_path": b"http://a/b", "headers": [(b"host", b"c")]}
         >>> in_origin_form(scope)
         {'path': '/b', 'raw_path': b'/b', 'headers': [(b'host', b'a')]}
 
-    Clients send such a target to proxies, and a server has to take it. Some servers hand it on as it came. All other
+    Clients send such a target to proxies, and a server must accept it. Some ASGI servers pass it on unchanged. Other
     scopes are returned as they are. Source: RFC 9112, section 3.2.2.
     """
     raw = scope.get("raw_path") or b""
@@ -72,7 +71,7 @@ def in_origin_form(scope: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
 
 
 def client_frame(first: int, payload: bytes) -> bytes:
-    """Put a message into the frame of a client, masked with nothing."""
+    """Return a message as a frame of a client, masked with zeros."""
     size = len(payload)
     if size < 126:
         header = bytes((first, 0x80 | size))
@@ -84,7 +83,7 @@ def client_frame(first: int, payload: bytes) -> bytes:
 
 
 def split_frames(data: bytes | bytearray | memoryview) -> Iterator[tuple[int, bytes]]:
-    """Take whole frames of a server apart: the first byte of each, and what it carries."""
+    """Yield the first byte and the payload of each whole frame of a server."""
     view = memoryview(data)
     start = 0
     while start < len(view):
@@ -101,15 +100,15 @@ class AsgiStream(trio.abc.Stream):
 
     Args:
         scope: of the request, of type `websocket`.
-        receive: what the server gave the application.
-        send: what the server gave the application.
-        path: of the request, below the place where the endpoint is mounted.
+        receive: of the ASGI application.
+        send: of the ASGI application.
+        path: of the request, below the mount point of the endpoint.
 
     Attributes:
         head: the request.
         scheme: `http` or `https`.
-        peer: who asks.
-        closed: whether it is over: nothing can be read or written any more.
+        peer: the address of the client, or None.
+        closed: True when nothing can be read or written any more.
     """
 
     def __init__(
@@ -135,16 +134,16 @@ class AsgiStream(trio.abc.Stream):
     # The answer to the request
 
     async def connected(self) -> bool:
-        """Wait until the server asks for an answer; False if the client has gone meanwhile."""
+        """Wait until the server asks for an answer. Return False if the client has left meanwhile."""
         message = await self._call(self._receive)
         return bool(message["type"] == "websocket.connect")
 
     async def accept(self, subprotocol: str | None) -> None:
-        """Let the client in."""
+        """Accept the WebSocket."""
         await self._call(self._send, {"type": "websocket.accept", "subprotocol": subprotocol})
 
     async def refuse(self, status: int, body: bytes, headers: Iterable[tuple[str, str]]) -> None:
-        """Answer with an error; where the server cannot, it answers 403 by itself."""
+        """Answer with an error. A server without the response extension answers 403."""
         if not self._may_answer:
             await self._call(self._send, {"type": "websocket.close"})
             return
@@ -161,7 +160,7 @@ class AsgiStream(trio.abc.Stream):
     # Frames
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
-        """Wait for a message; `b""` when the client has gone without a word."""
+        """Wait for a message. Return `b""` if the client left without a close frame."""
         if not self._rest and not self._peer_has_gone:
             self._rest = self._framed(await self._call(self._receive))
         size = len(self._rest) if max_bytes is None else max_bytes
@@ -179,17 +178,17 @@ class AsgiStream(trio.abc.Stream):
         if code == _NO_CODE:
             return client_frame(_CLOSE, b"")
         if not may_be_received(code):
-            # It broke, which is what 1006 says, or the server ended it with a code of its own (1012).
+            # The connection broke (1006), or the server ended it with a code of its own (1012).
             return b""
         reason = (message.get("reason") or "").encode()[:120].decode(errors="ignore").encode()
         return client_frame(_CLOSE, code.to_bytes(2, "big") + reason)
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        """Send what is in whole frames; pings and pongs are left to the server."""
+        """Send the messages in whole frames. The server handles pings and pongs."""
         await trio.lowlevel.checkpoint()
         for first, payload in split_frames(data):
             if self._peer_has_gone:
-                # Servers differ in what they make of messages to a client that is gone; nobody would read them.
+                # No one would read this, and servers differ in how they treat it.
                 return
             if first == _TEXT:
                 await self._call(self._send, {"type": "websocket.send", "text": payload.decode()})
@@ -201,13 +200,13 @@ class AsgiStream(trio.abc.Stream):
                 await self._call(self._send, close)
 
     async def wait_send_all_might_not_block(self) -> None:
-        """There is no telling."""
+        """Return at once: ASGI does not say when a send would block."""
         await trio.lowlevel.checkpoint()
 
     # The end
 
     async def _call(self, function: Callable[..., Awaitable[Any]], *arguments: Any) -> Any:
-        """Call the server, for as long as it wants this application."""
+        """Call the server, until it ends this application."""
         if self.closed:
             raise trio.ClosedResourceError("this WebSocket has been closed")
         with trio.CancelScope() as call:
@@ -215,20 +214,23 @@ class AsgiStream(trio.abc.Stream):
             try:
                 return await function(*arguments)
             except Exception as error:
-                # Servers have exceptions of their own for a connection that is no more.
+                # Each server has its own exceptions for a connection that has ended.
                 raise trio.BrokenResourceError(f"the ASGI server failed: {error!r}") from error
             finally:
                 del self._calls[call]
         raise trio.BrokenResourceError("the ASGI server has ended this WebSocket")
 
     def end(self) -> None:
-        """The server has ended the application's call: nothing can be read or written any more. Does not wait."""
+        """Forbid further reads and writes, because the server has ended the application's call. Does not wait."""
         self.closed = True
         for call in list(self._calls):
             call.cancel()
 
     async def aclose(self) -> None:
-        """Use it no more. A client that was not told of the end is told 1011 when the application returns."""
+        """Stop using the WebSocket.
+
+        If the client got no close frame, the server sends 1011 when the application returns.
+        """
         self.closed = True
         await trio.lowlevel.checkpoint()
 

@@ -1,23 +1,20 @@
-"""Everything on the port that is not a WebSocket of ours: handed over to Hypercorn.
+"""Hand over every request that is not for a WebSocket of ours to Hypercorn.
 
-Pages, long polling, HTTP/2 and an ASGI application that is mounted are Hypercorn's business. Its
-server for one connection takes a stream, so the endpoint reads the first request, and if that is
-not for one of its sockets, it hands over the connection with the bytes that it has read:
+Hypercorn serves pages, long polling, HTTP/2 and a mounted ASGI application. The endpoint reads the first request of a
+connection. If it is not for a socket, the endpoint hands over the connection with the bytes that it has read:
 
     handover = HttpHandover(app, is_socket_path=mounts.__contains__)
-    spawn_link(handover.main, ready)            # runs the application's lifespan; then ready()
+    spawn_link(handover.main, ready)            # runs the application's lifespan, then calls ready()
     ...
-    await handover.serve(carrier, head.received)   # in the connection's process, until it is over
+    await handover.serve(stream, head.received)   # in the connection's process, until the connection ends
     ...
-    await handover.drain()                      # idle connections close, busy ones after this answer
+    await handover.drain()                      # idle connections close, busy ones after the current answer
 
-A connection stays with Hypercorn once it is there. A request for a WebSocket of ours that comes
-later on the same connection (from a proxy that keeps its connections, or from a browser over
-HTTP/2) goes to `websocket`, which serves it by way of ASGI. A request of any other kind for such a
-path is answered 400, as on a connection of its own, except that the application's `connect` is not
-asked.
+A connection stays with Hypercorn. If a later request on it asks for a WebSocket of ours (a proxy may reuse
+connections, and browsers may use HTTP/2), `websocket` serves it through ASGI. Any other request for such a path gets
+400, as on a new connection, but without a call of the application's `connect`.
 
-`channels.http.hypercorn_server` has what is changed about Hypercorn.
+`channels.http.hypercorn_server` contains our changes to Hypercorn.
 """
 
 from __future__ import annotations
@@ -35,10 +32,9 @@ from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ConnectionState, LifespanState
 
 from channels.http.asgi_stream import in_origin_form, path_of
-from channels.http.hypercorn_server import HypercornServer
+from channels.http.hypercorn_server import HypercornServer, ReplayStream, TLSReplayStream
 from channels.http.lifespan import ASGIApplication, Lifespan
-from channels.http.replay import ReplayStream, TLSReplayStream
-from channels.transports.transports import Carrier
+from channels.transports.transports import ByteStream
 
 __all__ = ["HttpHandover", "default_config", "not_found"]
 
@@ -47,13 +43,13 @@ _SHUTDOWN_TIMEOUT = 5.0
 
 
 def default_config() -> Config:
-    """Make the settings that Hypercorn is run with unless others are given.
+    """Return the default settings for Hypercorn.
 
         >>> default_config().keep_alive_timeout
         5
 
-    They are Hypercorn's own, but for its log, which goes to the logger `channels.http`, the time
-    for an application to shut down (5 seconds), and no header that names the software.
+    They are Hypercorn's own, except: the log goes to the logger `channels.http`, an application has 5 seconds to shut
+    down, and no header names the software.
     """
     config = Config()
     config.errorlog = _logger
@@ -63,7 +59,7 @@ def default_config() -> Config:
 
 
 async def not_found(scope: Any, receive: Any, send: Any) -> None:
-    """Answer 404 to everything: the application of an endpoint that has none.
+    """Answer 404 to every request: the application of an endpoint without one.
 
     >>> handover = HttpHandover(not_found)
     """
@@ -121,21 +117,24 @@ def _nothing(_: Any) -> None:
 
 
 class HttpHandover:
-    """Serves connections with Hypercorn, and runs the lifespan of the application behind it.
+    """Serve connections with Hypercorn, and run the lifespan of the application behind it.
 
         >>> handover = HttpHandover()
-        >>> async def example(carrier: Carrier, read_before: bytes) -> None:
-        ...     await handover.serve(carrier, read_before)
+        >>> async def example(stream: ByteStream, read_before: bytes) -> None:
+        ...     await handover.serve(stream, read_before)
 
-    - `app`: an ASGI application; answers 404 if there is none;
-    - `config`: Hypercorn's settings. Those about binding, workers and TLS have no effect here;
-    - `is_socket_path`: tells the paths that native WebSockets are mounted on; it gets them as they were sent, below
-      the place where the endpoint is mounted.
+    Args:
+        app: an ASGI application; None answers 404.
+        config: Hypercorn's settings. Those about binding, workers and TLS have no effect.
+        is_socket_path: returns True for the path of a native WebSocket. The path is as it was sent, below the mount
+            point of the endpoint.
 
-    Attributes, which may be set: `find` gets the scope of each request (not of WebSockets), and answers what serves it
-    in place of the application, such as long polling, or None; `websocket` serves WebSockets on the paths of sockets,
-    which are answered 421 without it: ask again on a connection of your own; `count` counts requests that are refused
-    (`("http", "bad_request")`) and connections that Hypercorn cannot read (`("http", "unreadable")`).
+    Attributes, which may be set:
+        find: takes the scope of each HTTP request. Returns an application that serves it instead (long polling), or
+            None.
+        websocket: serves WebSockets on the paths of sockets. By default they get 421: ask again on a new connection.
+        count: counts refused requests (`("http", "bad_request")`) and connections that Hypercorn cannot read
+            (`("http", "unreadable")`).
     """
 
     def __init__(
@@ -158,11 +157,11 @@ class HttpHandover:
 
     @property
     def connections(self) -> int:
-        """How many connections are being served."""
+        """The number of connections being served."""
         return self._connections
 
     async def route(self, scope: Any, receive: Any, send: Any) -> None:
-        """Serve a request of Hypercorn's, or of the server that the endpoint is mounted in.
+        """Serve a request of Hypercorn, or of the server that the endpoint is mounted in.
 
         >>> async def example(handover: HttpHandover, scope: Any, receive: Any, send: Any) -> None:
         ...     await handover.route(scope, receive, send)
@@ -182,28 +181,29 @@ class HttpHandover:
         else:
             await _answer(send, 400, "")
 
-    async def serve(self, carrier: Carrier, first: bytes = b"") -> None:
-        """Serve one connection until it is over; always closes it.
+    async def serve(self, stream: ByteStream, first: bytes = b"") -> None:
+        """Serve one connection until it ends; always close it.
 
-        - `carrier`: a connected, non-blocking socket or a Trio stream; becomes this method's;
-        - `first`: what was read from it before.
+        A wrong request is answered or ends the connection. Errors of Hypercorn itself are raised. Cancel this to close
+        the connection at once.
 
-        What a client sends wrong is answered or ends the connection. Raises what Hypercorn itself
-        fails with. Cancelling it closes the connection at once.
+        Args:
+            stream: a connected, non-blocking socket or a Trio stream; owned by this method.
+            first: the bytes that were read from it before.
         """
-        if isinstance(carrier, socket.socket):
-            carrier = trio.SocketStream(trio.socket.from_stdlib_socket(carrier))
-        stream = (
-            TLSReplayStream(carrier, first)
-            if isinstance(carrier, trio.SSLStream)
-            else ReplayStream(carrier, first)
+        if isinstance(stream, socket.socket):
+            stream = trio.SocketStream(trio.socket.from_stdlib_socket(stream))
+        replayed = (
+            TLSReplayStream(stream, first)
+            if isinstance(stream, trio.SSLStream)
+            else ReplayStream(stream, first)
         )
         server = HypercornServer(
             self._wrapper,
             self._config,
             self._context,
             ConnectionState(self._state.copy()),
-            stream,
+            replayed,
             begins_with_http2=first.startswith(b"PRI "),
             count=self.count,
         )
@@ -211,28 +211,31 @@ class HttpHandover:
         try:
             await server.serve()
         except* (h11.LocalProtocolError, KeyError):
-            # What clients do wrong and Hypercorn trips over: a request that breaks off while it is answered, and data
-            # for a stream of HTTP/2 that was answered already. It ends this connection, and is nobody's mistake here:
-            # what an application raises does not come this way.
+            # Two mistakes of clients that Hypercorn does not handle: a request that breaks off while it is answered,
+            # and data for an HTTP/2 stream that was answered already. They end this connection. Exceptions of an
+            # application do not arrive here.
             pass
         finally:
             self._connections -= 1
 
     async def drain(self) -> None:
-        """Close idle connections, and all others after the answer that they are at.
+        """Close idle connections now, and all others after their current answer.
 
-        Returns at once; `connections` tells when all are gone. Not undone by anything.
+        Returns at once; `connections` is 0 when all have closed. It cannot be undone.
         """
         await self._context.terminated.set()
 
     async def main(self, ready: Callable[[], object]) -> None:
-        """Run the application's lifespan: start it, call `ready`, and on cancellation shut it down.
+        """Run the application's lifespan: start it, call `ready`, and shut it down on cancellation.
 
-        - `ready`: called when the application has started, or has no lifespan; only then may
-          connections be served. Must not block.
+        `main` may be run again after it has ended. Shutting down takes at most `shutdown_timeout` of the settings.
 
-        Shutting down takes at most `shutdown_timeout` of the settings. Raises
-        `ApplicationStartError`. May be run again after it has ended.
+        Args:
+            ready: called when the application has started or has no lifespan. Serve connections only after that. Must
+                not block.
+
+        Raises:
+            ApplicationStartError: the application did not start.
         """
         lifespan = Lifespan(
             self._app,

@@ -1,16 +1,23 @@
-"""Hypercorn's server for one connection, without the ways in which it keeps a connection for ever.
+"""Hypercorn's server for one connection, changed so that no connection stays open forever.
 
-`TCPServer` is not a public interface. Hypercorn's minor version is pinned, and `tests/channels/http/test_handover.py`
-holds what is used of it.
+- `ReplayStream` returns the bytes that were read before the handover, and gives up on a peer that does not read.
+- `StrictConnection` reads the heads of HTTP/1.1 requests as strictly as an endpoint does.
+- `Exchange` replaces the message queue of a request.
+- `HypercornServer` ends with its peer.
+
+`TCPServer` is not a public interface. So `pyproject.toml` pins Hypercorn's minor version, and
+`tests/channels/http/test_handover.py` tests the parts used here.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+import socket
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import h2.exceptions
+import h11
 import trio
 from h2.errors import ErrorCodes
 from hypercorn.app_wrappers import ASGIWrapper
@@ -18,33 +25,299 @@ from hypercorn.config import Config
 from hypercorn.events import Closed, Event, RawData, Updated
 from hypercorn.protocol.h2 import H2Protocol
 from hypercorn.protocol.h11 import H11Protocol
+from hypercorn.trio.task_group import TaskGroup
 from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ConnectionState
 
-from channels.http.exchange import Exchanges
-from channels.http.replay import ReplayStream
-from channels.http.strict_http import StrictConnection
+from channels.upgrade.request import DEFAULT_MAX_HEAD_SIZE, BadRequest, HeadParser
 
-__all__ = ["HypercornServer"]
+__all__ = [
+    "Exchange",
+    "Exchanges",
+    "HypercornServer",
+    "ReplayStream",
+    "StrictConnection",
+    "TLSReplayStream",
+]
 
 _logger = logging.getLogger("channels.http")
 
+_NEVER_LAST = ("http.response.start", "http.response.push", "http.response.early_hint")
+_PIECE = 64 * 1024
+_STALLED = 60.0
+_CLOSE_TIMEOUT = 5.0
+
+
+class _NoSocket:
+    """A stand-in for the socket of a stream without one, such as a stream in memory."""
+
+    family = socket.AF_UNSPEC
+
+    def getpeername(self) -> None:
+        """Return None: this address family has no addresses."""
+
+    def getsockname(self) -> None:
+        """Return None: this address family has no addresses."""
+
+
+class ReplayStream(trio.abc.HalfCloseableStream):
+    """`stream`, with the bytes of `first` in front.
+
+    >>> async def example(stream: trio.abc.Stream, read_before: bytes) -> bytes:
+    ...     return bytes(await ReplayStream(stream, read_before).receive_some())
+
+    If `stream` cannot be closed for writing alone, `send_eof` raises `AttributeError`, as Hypercorn expects.
+
+    Args:
+        stream: owned by this object: closing this closes it.
+        first: the bytes that were read from it before.
+    """
+
+    def __init__(self, stream: trio.abc.Stream, first: bytes) -> None:
+        self._stream = stream
+        self._first = first
+
+    @property
+    def socket(self) -> Any:
+        """The socket of the stream, for its addresses, or a stand-in without any."""
+        return getattr(self._stream, "socket", None) or _NoSocket()
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
+        """Read; the bytes of `first` come first."""
+        if not self._first:
+            return await self._stream.receive_some(max_bytes)
+        await trio.lowlevel.checkpoint()
+        size = len(self._first) if max_bytes is None else max_bytes
+        data, self._first = self._first[:size], self._first[size:]
+        return data
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        """Write, but not to a peer that does not read.
+
+        Hypercorn would wait forever, with the answer in memory.
+
+        Raises:
+            trio.BrokenResourceError: the peer did not take 64 KiB, or the rest, within a minute. The stream is closed.
+        """
+        view = memoryview(data)
+        for start in range(0, len(view) or 1, _PIECE):
+            with trio.move_on_after(_STALLED) as limit:
+                await self._stream.send_all(view[start : start + _PIECE])
+            if limit.cancelled_caught:
+                await trio.aclose_forcefully(self._stream)
+                raise trio.BrokenResourceError(
+                    f"the peer did not read {_PIECE} bytes within {_STALLED:g} seconds"
+                )
+
+    async def wait_send_all_might_not_block(self) -> None:
+        """Wait, as the stream does."""
+        await self._stream.wait_send_all_might_not_block()
+
+    async def send_eof(self) -> None:
+        """Close the stream for writing."""
+        await self._stream.send_eof()  # type: ignore[attr-defined]  # see the class
+
+    async def aclose(self) -> None:
+        """Close the stream. TLS sends its closing alert first, for at most five seconds."""
+        with trio.move_on_after(_CLOSE_TIMEOUT):
+            await self._stream.aclose()
+
+
+class TLSReplayStream(ReplayStream):
+    """A `ReplayStream` for TLS, with the attributes that Hypercorn uses."""
+
+    def __init__(self, stream: trio.SSLStream[Any], first: bytes) -> None:
+        super().__init__(stream, first)
+        self._tls = stream
+
+    @property
+    def transport_stream(self) -> Any:
+        """The stream below TLS, as a `ReplayStream`."""
+        return ReplayStream(self._tls.transport_stream, b"")
+
+    async def do_handshake(self) -> None:
+        """Do the TLS handshake, if it has not been done."""
+        await self._tls.do_handshake()
+
+    def selected_alpn_protocol(self) -> str | None:
+        """Return the protocol that the client chose: `"h2"`, `"http/1.1"` or None."""
+        protocol: str | None = self._tls.selected_alpn_protocol()
+        return protocol
+
+
+class StrictConnection(h11.Connection):
+    r"""The server side of an HTTP/1.1 connection that refuses what `HeadParser` refuses.
+
+        >>> connection = StrictConnection()
+        >>> connection.receive_data(b"GET / HTTP/1.1\nHost: localhost\n\n")
+        >>> connection.next_event()
+        Traceback (most recent call last):
+            ...
+        h11._util.RemoteProtocolError: a line of the head ends without CR
+
+    h11 accepts lines that end with a bare LF, and headers folded over several lines. A proxy may see other requests in
+    the same bytes, and then a request can be smuggled past it. So `HeadParser` checks each head before h11 sees it.
+
+    A request with a chunked body is the last one of its connection. h11 is lenient about the trailers behind such a
+    body, so nothing that follows them is read as a request. Source: RFC 9112, sections 2.2, 5.2, 6.1 and 7.1.
+
+    Args:
+        on_bad_request: called once if a head is refused. Must not block.
+    """
+
+    def __init__(self, *, on_bad_request: Callable[[], object] = lambda: None) -> None:
+        super().__init__(h11.SERVER, max_incomplete_event_size=DEFAULT_MAX_HEAD_SIZE)
+        self._on_bad_request = on_bad_request
+        self._is_last = False
+
+    def next_event(self) -> Any:
+        """Return the next event, as h11 does.
+
+        Raises:
+            h11.RemoteProtocolError: an endpoint does not accept this head.
+        """
+        if self.their_state is h11.IDLE:
+            data, ended = self.trailing_data
+            head = HeadParser().feed(data) if data else None
+            if isinstance(head, BadRequest):
+                self._refuse(head)
+            elif data and head is None:
+                if not ended:
+                    return h11.NEED_DATA
+                self._refuse(BadRequest(status=400, problem="the request ends in its head"))
+        event = super().next_event()
+        if isinstance(event, h11.Request):
+            self._is_last = any(name == b"transfer-encoding" for name, _ in event.headers)
+        return event
+
+    def _refuse(self, head: BadRequest) -> None:
+        self._on_bad_request()
+        raise h11.RemoteProtocolError(head.problem, error_status_hint=head.status)
+
+    def send(self, event: Any) -> Any:
+        """Serialize an event, as h11 does. The answer to a chunked request ends the connection."""
+        if self._is_last and isinstance(event, h11.Response):
+            event = h11.Response(
+                status_code=event.status_code,
+                headers=[*event.headers, (b"connection", b"close")],
+                http_version=event.http_version,
+                reason=event.reason,
+            )
+        return super().send(event)
+
+
+class Exchange:
+    """The messages between one request and its application.
+
+        >>> async def example(hypercorn_send: Callable[[Any], Awaitable[None]]) -> None:
+        ...     exchange = Exchange(hypercorn_send, {}, max_messages=10)
+        ...     await exchange.put({"type": "http.request", "body": b"", "more_body": False})
+        ...     print(await exchange.receive())
+
+    Hypercorn runs an application in a task and finishes the exchange in that task: after the last piece of the answer
+    it sends the application a disconnect, and then closes the connection or starts its idle timeout. Two kinds of
+    application prevented that, and left connections open forever:
+
+    - An application that stops when its client leaves, such as a `StreamingResponse` of Starlette, cancelled that work.
+    - An application that does not read a large body left the queue full, and Hypercorn waited for room in it.
+
+    In an `Exchange`, the disconnect needs no room in the queue, and the application cannot cancel what follows its last
+    piece. The end of the connection can: see `Exchanges.cancel`.
+
+    Args:
+        send: passes a message of the application to Hypercorn; None is the end of the application.
+        shields: holds the scope of each exchange that is being finished.
+        max_messages: pieces of the body that may wait for the application.
+    """
+
+    def __init__(
+        self,
+        send: Callable[[Any], Awaitable[None]],
+        shields: dict[trio.CancelScope, None],
+        *,
+        max_messages: int,
+    ) -> None:
+        self._send = send
+        self._shields = shields
+        self._put, self._take = trio.open_memory_channel[Any](max_messages)
+
+    async def put(self, message: Any) -> None:
+        """Pass a message to the application when there is room. The disconnect needs none."""
+        if message["type"] == "http.disconnect":
+            self._put.close()
+            return
+        try:
+            await self._put.send(message)
+        except trio.ClosedResourceError:
+            # The exchange has ended, so the application will not read this piece.
+            pass
+
+    async def receive(self) -> Any:
+        """Wait for the next message. After the end of the exchange, return `http.disconnect`."""
+        try:
+            return await self._take.receive()
+        except trio.EndOfChannel:
+            return {"type": "http.disconnect"}
+
+    async def send(self, message: Any) -> None:
+        """Pass on a piece of the answer. The application cannot cancel what follows the last piece."""
+        if message is not None and message.get("more_body", message["type"] in _NEVER_LAST):
+            await self._send(message)
+            return
+        # Shielded, because stopping halfway would leave a connection that nothing closes. The stream bounds a write to
+        # a peer that does not read; the end of the connection bounds everything.
+        with trio.CancelScope(shield=True) as shield:
+            self._shields[shield] = None
+            try:
+                await self._send(message)
+            finally:
+                del self._shields[shield]
+
+
+class Exchanges(TaskGroup):
+    """The task group of one Hypercorn connection, with an `Exchange` for each request.
+
+    Args:
+        group: the task group of the connection, in whose nursery the applications run.
+    """
+
+    def __init__(self, group: TaskGroup) -> None:
+        super().__init__()
+        self._nursery = group._nursery
+        self._shields: dict[trio.CancelScope, None] = {}
+
+    async def spawn_app(self, app: Any, config: Config, scope: Any, send: Any) -> Any:
+        """Start the application in a task; return the function that takes its messages."""
+        if scope["type"] != "http":
+            return await super().spawn_app(app, config, scope, send)
+        exchange = Exchange(send, self._shields, max_messages=config.max_app_queue_size)
+
+        async def run(scope: Any, receive: Any, send: Any, sync_spawn: Any, call_soon: Any) -> None:
+            await app(scope, exchange.receive, send, sync_spawn, call_soon)
+
+        await super().spawn_app(run, config, scope, exchange.send)
+        return exchange.put
+
+    def cancel(self) -> None:
+        """Stop finishing exchanges, because the connection is being cancelled."""
+        for shield in list(self._shields):
+            shield.cancel()
+
 
 class HypercornServer(TCPServer):
-    """One connection, which is over as soon as its peer has gone.
+    """One connection, which ends as soon as its peer has gone.
 
-    Hypercorn's own server goes on waiting for another request until the time for that is over, and keeps the socket
-    open meanwhile. It also takes the greeting of HTTP/2 for a request that never ends, so a client that sends nothing
-    else keeps its connection.
+    Hypercorn's own server keeps the socket open until the timeout for the next request. It also treats the preface of
+    HTTP/2 as a request that never ends, so a client that sends nothing else keeps its connection.
 
     Args:
         app: serves the requests.
         config: Hypercorn's settings.
-        context: tells when the endpoint drains.
+        context: reports when the endpoint drains.
         state: of the lifespan.
-        stream: the connection. Becomes this object's.
-        begins_with_http2: the first bytes are the greeting of HTTP/2.
+        stream: the connection, owned by this object.
+        begins_with_http2: True if the first bytes are the preface of HTTP/2.
         count: counts an event by its name.
     """
 
@@ -59,7 +332,7 @@ class HypercornServer(TCPServer):
         begins_with_http2: bool,
         count: Callable[[tuple[str, ...]], object],
     ) -> None:
-        # The annotation of the class asks for TLS; the class itself finds out what it has got.
+        # The annotation asks for TLS, but the class accepts any stream.
         connection: Any = stream
         super().__init__(app, config, context, state, connection)
         self._begins_with_http2 = begins_with_http2
@@ -69,7 +342,7 @@ class HypercornServer(TCPServer):
         self._exchanges: Exchanges | None = None
 
     async def serve(self) -> None:
-        """Serve until the connection is over. When cancelled, close it at once."""
+        """Serve until the connection ends. When cancelled, close it at once."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._close_when_cancelled)
             await self.run()
@@ -78,7 +351,7 @@ class HypercornServer(TCPServer):
     async def _close_when_cancelled(self) -> None:
         """Close the stream on cancellation, even while Hypercorn writes to a peer that does not read.
 
-        It writes in a shielded scope, where only the end of the stream ends the write.
+        Hypercorn writes in a shielded scope, so only closing the stream ends the write.
         """
         try:
             await trio.sleep_forever()
@@ -90,7 +363,7 @@ class HypercornServer(TCPServer):
     async def _read_data(self) -> None:
         self._exchanges = Exchanges(self._task_group)
         wrapper, protocol = self.protocol, self.protocol.protocol
-        # The wrapper's is for HTTP/2 that begins on a connection of HTTP/1.1.
+        # The wrapper's task group serves an HTTP/1.1 connection that switches to HTTP/2.
         wrapper.task_group = protocol.task_group = self._exchanges
         if isinstance(protocol, H11Protocol):
             protocol.connection = StrictConnection(
@@ -102,13 +375,13 @@ class HypercornServer(TCPServer):
             except OSError:
                 raise
             except Exception as error:
-                # Not the application's, which runs in other tasks. What clients can send and Hypercorn cannot read:
-                # a thousand priorities of HTTP/2, a path that is not ASCII. It ends this connection and is no crash.
+                # Applications run in other tasks, so this is input that Hypercorn cannot read: a thousand priorities of
+                # HTTP/2, a path that is not ASCII. It ends this connection and is not a crash.
                 await self._give_up(error)
         self._peer_has_gone = True
         protocol = wrapper.protocol
         if isinstance(protocol, H2Protocol):
-            # Hypercorn has stopped to write by now, and would have an application that is at its answer wait for ever.
+            # Hypercorn no longer writes, and an application that still answers would wait forever.
             for buffer in list(protocol.stream_buffers.values()):
                 await buffer.close()
         await self.idle_task.stop()
@@ -124,25 +397,24 @@ class HypercornServer(TCPServer):
             except h2.exceptions.ProtocolError:
                 # The connection is over for HTTP/2 as well.
                 pass
-        # Its applications are cancelled: streams that Hypercorn has half begun cannot be told that it is over.
+        # Cancel the applications: streams that Hypercorn has half begun cannot get a disconnect.
         nursery = self._task_group._nursery
         assert nursery is not None  # this runs in it
         nursery.cancel_scope.cancel()
 
     async def protocol_send(self, event: Event) -> None:
-        """Carry out what Hypercorn's protocol has decided: write, close, or count the time as idle."""
+        """Carry out what Hypercorn's protocol decided: write, close, or start the idle timeout."""
         if isinstance(event, Updated) and (self._peer_has_gone or self._begins_with_http2):
             self._begins_with_http2 = False
             return
         try:
-            # Shielded, because the protocol takes these bytes for written: an application that gives up its answer
-            # here would leave out bytes in the middle of the connection. The stream bounds the write.
+            # Shielded, because the protocol counts these bytes as written: an application cancelled here would leave a
+            # gap in the middle of the connection. The stream bounds the write.
             with trio.CancelScope(shield=isinstance(event, RawData)):
                 await super().protocol_send(event)
         except trio.BusyResourceError:
-            # Another task is just closing the stream, because of what the client has sent meanwhile.
+            # Another task is closing the stream, because of what the client sent meanwhile.
             await self.protocol.handle(Closed())
         if isinstance(event, Closed) and self._reading is not None:
-            # A request that came in behind the one that was answered last is not served any more, and Hypercorn would
-            # wait for its turn for ever.
+            # Hypercorn will not serve a request that came behind the last answer, and would wait forever for its turn.
             self._reading.cancel()

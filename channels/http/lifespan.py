@@ -1,7 +1,7 @@
-"""The lifespan of an ASGI application: told to start before connections come, to stop after them.
+"""The lifespan of an ASGI application: start it before the first connection, shut it down after the last.
 
-Our own and not Hypercorn's, because that one lets a server go on for a moment after its application
-has refused to start, and fails if an application leaves the lifespan scope alone by returning.
+This replaces Hypercorn's lifespan. That one lets a server run for a moment after its application refused to start, and
+fails if an application returns from the lifespan scope.
 
 Source: the ASGI lifespan specification, 2.0.
 """
@@ -25,9 +25,10 @@ _logger = logging.getLogger("channels.http")
 
 
 class ApplicationStartError(ChannelsError):
-    """The mounted application has said that it cannot start, or has not said anything in time.
+    """The mounted application reported that it cannot start, or did not answer in time.
 
-    The application is at fault. Field: `problem`.
+    Attributes:
+        problem: the reason.
     """
 
     def __init__(self, problem: str) -> None:
@@ -42,9 +43,11 @@ class Lifespan:
         ...     lifespan = Lifespan(app, {}, startup_timeout=60, shutdown_timeout=5)
         ...     nursery.start_soon(lifespan.main, lambda: print("started"))
 
-    - `app`: the application;
-    - `state`: a dict that the application may fill while it starts, for its requests to read;
-    - `startup_timeout`, `shutdown_timeout`: seconds that it may take.
+    Args:
+        app: the application.
+        state: a dict that the application may fill while it starts, for its requests.
+        startup_timeout: seconds for the start.
+        shutdown_timeout: seconds for the shutdown.
     """
 
     def __init__(
@@ -67,15 +70,16 @@ class Lifespan:
         self._refusal: str | None = None
 
     async def main(self, ready: Callable[[], object]) -> None:
-        """Start the application, call `ready`, and shut it down when this is cancelled.
+        """Start the application, call `ready`, and shut it down on cancellation.
 
-        An application that raises or returns before it has answered has no lifespan, and is ready.
-        Shutting down is shielded from the cancellation, and ends after `shutdown_timeout`. Raises
-        `ApplicationStartError`.
+        An application that raises or returns before it answers has no lifespan, and counts as ready. The shutdown is
+        shielded from the cancellation, and ends after `shutdown_timeout`.
+
+        Raises:
+            ApplicationStartError: the application did not start.
         """
         problem = None
-        # The application must be able to act when it is told that it is over, so it does not share
-        # the cancellation of this task. It is ended at the end of the block below.
+        # Shielded, because the application must be able to act on the shutdown message. The block below ends it.
         scope = trio.CancelScope(shield=True)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._run, scope)
@@ -99,7 +103,7 @@ class Lifespan:
 
     async def _stop(self) -> None:
         self._stopping.set()
-        # Shielded because it is the cancellation of this task that is being passed on, politely.
+        # Shielded, because this passes on the cancellation of this task as a shutdown.
         with trio.move_on_after(self._shutdown_timeout, shield=True):
             await self._stopped.wait()
             return
@@ -117,8 +121,7 @@ class Lifespan:
             with scope:
                 await self._app(asgi, self._receive, self._send)
         except Exception:
-            # Whatever the application raises is its own business: the specification has the server
-            # go on without a lifespan, and an application that has started has been seen to work.
+            # By the specification, the server goes on without a lifespan if the application raises.
             if self._is_started:
                 _logger.exception("the lifespan of the mounted application failed")
             else:
@@ -153,4 +156,6 @@ class Lifespan:
             )
             self._stopped.set()
         else:
-            raise ValueError(f"an application may not send {kind!r} in its lifespan")
+            raise ValueError(
+                f"the mounted application sent {kind!r} in its lifespan; send lifespan.startup.* or lifespan.shutdown.*"
+            )

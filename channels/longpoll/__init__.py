@@ -1,1 +1,1 @@
-"""Long polling: Phoenix's transport for clients that cannot have WebSockets."""
+"""Long polling: the transport of clients that cannot use WebSockets."""

@@ -1,4 +1,4 @@
-"""How a socket is served to clients that poll, because something between them and the server breaks WebSockets."""
+"""The options of long polling, for clients behind a proxy that breaks WebSockets."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ class LongPoll:
     """Options of long polling, for `Mount(UserSocket, longpoll=LongPoll(window=20.0))`.
 
     Args:
-        path: what is added to the mount's path. Like that, it may have variables.
-        window: seconds that a poll is held while there is nothing to hand out, and that a message of the client may
-            take to be dealt with. A session that is not polled for one and a half times that long is looked at, and
-            ends when its last poll is as long ago: after 15 to 30 seconds by default.
-        pubsub_timeout: seconds in which a session has to answer that it is there. One that does not counts as gone.
-        max_age: seconds after which the token of a session is not accepted any more, even if it still runs.
-        max_body_bytes: bytes of one request, all messages in it together; a larger one is answered 400.
-        body_timeout: seconds that a client has to send a request; then it is answered 408.
+        path: appended to the path of the mount. It may have variables, too.
+        window: seconds that the server holds a poll while no message waits, and seconds to process a message of the
+            client. The server ends a session that was not polled for one and a half windows. It checks once per such
+            time, so a session ends after 15 to 30 seconds by default.
+        pubsub_timeout: seconds for a session to answer a request. A session that does not answer counts as gone.
+        max_age: seconds until the token of a session expires, even if the session still runs.
+        max_body_bytes: bytes of one request, for all its messages. A larger one gets 400.
+        body_timeout: seconds for a client to send a request. A slower one gets 408.
 
-    Defaults are Phoenix's, and Plug's for the size of bodies. That for the time is ours.
+    The defaults are those of Phoenix, and those of Plug for the size of bodies. `body_timeout` is ours.
 
     Raises:
-        InvalidOption: a number is none, or is not above 0, or the path cannot be one.
+        InvalidOption: a number is not above 0, or the path does not begin with a slash.
     """
 
     path: str = field(default="/longpoll", validator=_path)

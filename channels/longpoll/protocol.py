@@ -1,13 +1,13 @@
-r"""What long polling says, without I/O: batches in, answers out.
+"""The messages of long polling, without I/O: batches in, answers out.
 
-*pure*. A client without a session gets one with a GET; with a session, a GET waits for messages and a POST brings some:
+*pure*. A client without a session gets one with a GET. With a session, a GET waits for messages and a POST sends some:
 
     GET                       200 {"messages":[],"status":410,"token":T}         a new session
-    GET  + T                  200 {"messages":["..."],"status":200,"token":T}    or 204, when nothing came in time
+    GET  + T                  200 {"messages":["..."],"status":200,"token":T}    or 204, if no message came in time
     POST + T, NDJSON          200 {"status":200}                                 or 408, or 410 without a session
 
-The status that counts is the one in the body; that of HTTP is 200 but for requests that make no sense. A batch has a
-message on each line: JSON, which begins with `[`, or base64 of a binary message. Any other type of body is one message.
+The status in the body counts. The HTTP status is 200, except for malformed requests. A batch has one message on each
+line: JSON, which begins with `[`, or base64 of a binary message. A body of any other type is one message.
 
 After Phoenix.Transports.LongPoll 1.8.12, byte for byte.
 """
@@ -26,8 +26,8 @@ __all__ = [
     "MAX_LINES",
     "NDJSON",
     "TOKEN_HEADER",
-    "Answer",
     "Line",
+    "PollAnswer",
     "left_out",
     "messages_answer",
     "messages_of",
@@ -40,7 +40,7 @@ __all__ = [
 TOKEN_HEADER: Final = "x-phoenix-longpoll-token"  # noqa: S105 - the name of a header
 NDJSON: Final = "application/x-ndjson"
 MAX_LINES: Final = 100
-"""Messages of a batch; what follows is left out, and the client is not told."""
+"""Messages of a batch. The server ignores the rest and does not tell the client."""
 MAX_BASE64: Final = 10_000_000
 """Characters of a message in base64."""
 
@@ -55,8 +55,14 @@ _PADDINGS = (b"", b"=", b"==")
 
 
 @frozen(kw_only=True)
-class Answer:
-    """An HTTP answer. The headers are pairs of lower-case name and value, without the length of the body."""
+class PollAnswer:
+    """An HTTP answer.
+
+    Attributes:
+        status: the HTTP status.
+        headers: pairs of lower-case name and value, without the length of the body.
+        body: the body.
+    """
 
     status: int = 200
     headers: tuple[tuple[str, str], ...] = (_ORIGIN,)
@@ -64,7 +70,7 @@ class Answer:
 
 
 class Line(msgspec.Struct, frozen=True):
-    """One message of a client: UTF-8 text, or bytes of a binary message."""
+    """One message of a client: UTF-8 text, or the bytes of a binary message."""
 
     data: bytes
     binary: bool
@@ -73,42 +79,44 @@ class Line(msgspec.Struct, frozen=True):
 # Answers
 
 
-def status_answer(status: int) -> Answer:
-    """Say a status, and nothing else.
+def status_answer(status: int) -> PollAnswer:
+    """Make an answer with a status alone.
 
     >>> status_answer(410).body
     b'{"status":410}'
     """
-    return Answer(headers=_JSON_HEADERS, body=b'{"status":%d}' % status)
+    return PollAnswer(headers=_JSON_HEADERS, body=b'{"status":%d}' % status)
 
 
-def messages_answer(status: int, token: str, messages: Iterable[bytes] = ()) -> Answer | None:
-    r"""Hand out messages, each an encoded frame.
+def messages_answer(status: int, token: str, messages: Iterable[bytes] = ()) -> PollAnswer | None:
+    r"""Make an answer with messages, each an encoded frame.
 
         >>> messages_answer(200, "T", [b'["1"]']).body
         b'{"messages":["[\\"1\\"]"],"status":200,"token":"T"}'
 
-    Returns None if one of them is binary and not by chance UTF-8: this transport has no form for that.
+    Returns:
+        The answer; None if a binary message is not UTF-8, because long polling cannot carry it.
     """
     try:
         texts = [message.decode() for message in messages]
     except UnicodeDecodeError:
         return None
     body = msgspec.json.encode({"messages": texts, "status": status, "token": token})
-    return Answer(headers=_JSON_HEADERS, body=body)
+    return PollAnswer(headers=_JSON_HEADERS, body=body)
 
 
-def plain_answer(status: int) -> Answer:
-    """Answer a request that makes no sense, or cannot be dealt with: a status of HTTP, and no body."""
-    return Answer(status=status)
+def plain_answer(status: int) -> PollAnswer:
+    """Make an answer with an HTTP status and no body, for a request that cannot be served."""
+    return PollAnswer(status=status)
 
 
-def preflight_answer(requested: str) -> Answer:
-    """Let pages from elsewhere ask; where they may come from was checked before.
+def preflight_answer(requested: str) -> PollAnswer:
+    """Allow pages of other origins to ask. The caller has checked the origin.
 
-    - `requested`: the header `access-control-request-headers`.
+    Args:
+        requested: the header `access-control-request-headers`.
     """
-    return Answer(
+    return PollAnswer(
         headers=(
             _ORIGIN,
             ("access-control-allow-headers", requested),
@@ -122,25 +130,27 @@ def preflight_answer(requested: str) -> Answer:
 
 
 def token_of(header: str | None, params: Mapping[str, Any]) -> str | None:
-    """Find the token of a session: the header `TOKEN_HEADER`, even if it is nonsense, or else the parameter."""
+    """Return the token of a session: the header `TOKEN_HEADER`, even if it is invalid, or else the parameter."""
     token = header if header is not None else params.get("token")
     return token if isinstance(token, str) else None
 
 
-def messages_of(body: bytes, content_type: str | None) -> Iterator[Line | Answer]:
-    r"""Take a body apart, message by message; an `Answer` is the last, and says what is wrong with that line.
+def messages_of(body: bytes, content_type: str | None) -> Iterator[Line | PollAnswer]:
+    r"""Yield the messages of a body. A `PollAnswer` is the last item; it says that a line is invalid.
 
     >>> list(messages_of(b'["1"]\nAAEC', NDJSON))
     [Line(data=b'["1"]', binary=False), Line(data=b'\x00\x01\x02', binary=True)]
 
-    - `content_type`: of the request. Only `NDJSON` exactly, without parameters, is a batch.
+    An empty line is an empty binary message; a newline at the end of a batch makes one.
 
-    An empty line is an empty binary message, as a newline at the end of a batch makes one.
+    Args:
+        body: of the request.
+        content_type: of the request. Only `NDJSON` exactly, without parameters, is a batch.
     """
     if content_type != NDJSON:
         yield Line(body, binary=False)
         return
-    # What is beyond the bound is one piece, and is not looked at.
+    # The lines beyond the bound are one piece, which is ignored.
     for line in _lines(body)[:MAX_LINES]:
         if line.startswith(b"["):
             yield Line(line, binary=False)
@@ -155,19 +165,19 @@ def messages_of(body: bytes, content_type: str | None) -> Iterator[Line | Answer
 
 
 def _lines(body: bytes) -> list[bytes]:
-    # A tenth of the time of a regular expression.
+    # This takes a tenth of the time of a regular expression.
     *lines, last = body.split(b"\n", MAX_LINES)
     return [*(line.removesuffix(b"\r") for line in lines), last]
 
 
 def _is_base64(line: bytes) -> bool:
-    # Python's own decoder overlooks padding that is too long, and which it overlooks depends on its version.
+    # Python's decoder accepts some padding that is too long; which depends on its version.
     padding = line.translate(None, _BASE64)
     return padding in _PADDINGS and line.endswith(padding)
 
 
 def left_out(body: bytes, content_type: str | None) -> int:
-    r"""How many lines `messages_of` leaves out of a body, because they are beyond `MAX_LINES`.
+    r"""Return the number of lines that `messages_of` ignores because they are beyond `MAX_LINES`.
 
     >>> left_out(b"\n" * 101, NDJSON)
     2

@@ -1,8 +1,8 @@
-"""The requests of clients that poll: who asks, which session is meant, what is answered.
+"""The requests of clients that poll: read the body, find the session, and answer.
 
-Each request is served in a task of its own, by Hypercorn or by the server that the endpoint is mounted in; what it
-wants is asked of the session's process (`_longpoll_session`). After Phoenix.Transports.LongPoll: what each request is
-answered is in `channels.longpoll.protocol`.
+Hypercorn, or the server that the endpoint is mounted in, serves each request in a task. The request asks the process of
+its session (`channels.longpoll.session`). `channels.longpoll.protocol` builds the answers. After
+Phoenix.Transports.LongPoll.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ from __future__ import annotations
 import math
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Any, TypeAlias
+from types import TracebackType
+from typing import Any, Self, TypeAlias
 
 import trio
 
@@ -22,12 +23,11 @@ from channels.connect_info import ConnectInfo, PeerData
 from channels.endpoint._wiring import MountedSocket, Services
 from channels.http.asgi_stream import path_of
 from channels.http.lifespan import ASGIApplication
-from channels.longpoll.bodies import Bodies, Body
 from channels.longpoll.options import LongPoll
 from channels.longpoll.protocol import (
     TOKEN_HEADER,
-    Answer,
     Line,
+    PollAnswer,
     left_out,
     messages_answer,
     messages_of,
@@ -41,31 +41,127 @@ from channels.socket import Refusal
 from channels.telemetry import LONGPOLL_LEFT_OUT, LONGPOLL_UNSENDABLE
 from channels.tokens.token import Atom, TokenError, sign, verify
 from channels.upgrade.connecting import may_come_from
-from channels.upgrade.params import InvalidQuery, cost_of_query, parse_query
+from channels.upgrade.urls import InvalidQuery, cost_of_query, parse_query
 from supervision.child_spec import ChildSpec
 from supervision.dynamic_supervisor import DynamicSupervisor
 from supervision.errors import SupervisionError
 
-__all__ = ["LongPolling"]
+__all__ = ["MAX_TOGETHER", "Bodies", "Body", "LongPolling"]
+
+MAX_TOGETHER = 256 * 1024 * 1024
+"""Bytes of request bodies that may be in memory together. Requests beyond that get 503."""
+
+_BAD_REQUEST, _TIMEOUT, _UNAVAILABLE = 400, 408, 503
+
+
+class Body:
+    """A whole body. Its bytes count as held until the end of the `with` block."""
+
+    def __init__(self, bodies: Bodies, data: bytes) -> None:
+        self.data = data
+        self._bodies = bodies
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._bodies.held -= len(self.data)
+
+
+class Bodies:
+    """Read the bodies of requests, bounded in size, in time, and in memory for all of them together.
+
+        >>> async def example(receive: Callable[[], Awaitable[Any]]) -> None:
+        ...     outcome = await Bodies().read(receive, max_bytes=8_000_000, timeout=30)
+        ...     if isinstance(outcome, Body):
+        ...         with outcome:
+        ...             print(outcome.data)
+
+    Args:
+        max_together: bytes that may be held at a time.
+
+    Attributes:
+        held: the bytes held now.
+    """
+
+    def __init__(self, *, max_together: int = MAX_TOGETHER) -> None:
+        self.held = 0
+        self._max = max_together
+
+    async def read(
+        self, receive: Callable[[], Awaitable[Any]], *, max_bytes: int, timeout: float
+    ) -> Body | int | None:
+        """Read a body to its end.
+
+        If a body is too big, this reads and drops the rest until the timeout: a client that still sends would not see
+        the answer.
+
+        Args:
+            receive: of the request, as in ASGI.
+            max_bytes: of this body.
+            timeout: seconds for the whole body.
+
+        Returns:
+            The body, the HTTP status of a refusal, or None if the client has left.
+        """
+        pieces: list[bytes] = []
+        size, problem = 0, 0
+        try:
+            with trio.move_on_after(timeout) as limit:
+                while True:
+                    message = await receive()
+                    if message["type"] == "http.disconnect":
+                        return None
+                    piece = message.get("body", b"")
+                    if piece and not problem:
+                        size += len(piece)
+                        self.held += len(piece)
+                        pieces.append(piece)
+                        if size > max_bytes:
+                            problem = _BAD_REQUEST
+                        elif self.held > self._max:
+                            problem = _UNAVAILABLE
+                        if problem:
+                            size = self._drop(pieces, size)
+                    if not message.get("more_body", False):
+                        break
+            if problem or limit.cancelled_caught:
+                return problem or _TIMEOUT
+            body = Body(self, b"".join(pieces))
+            size = 0
+            return body
+        finally:
+            self.held -= size
+
+    def _drop(self, pieces: list[bytes], size: int) -> int:
+        pieces.clear()
+        self.held -= size
+        return 0
+
 
 Receive: TypeAlias = Callable[[], Awaitable[Any]]
 
 _AUTH_HEADER = "x-phoenix-authtoken"
 _SALT = "phoenix longpoll session"
 _VERSION = Atom("v1")
-# How many bytes of a posted body are a unit of the work budget, as a shift.
+# The bytes of a posted body per unit of the work budget, as a shift.
 _BODY_COST_SHIFT = 10
-# Not start_link: what may take its time in the beginning of a session, the application's connect, comes after its init.
+# Not start_link: the application's connect may be slow, so it runs after the init of the session.
 _SESSION = ChildSpec("session", LongPollSession.spawn_link, restart="temporary")
 
 
 class _Request:
-    """One request for a socket that can be polled: what of it is needed."""
+    """The parts of a request that long polling needs."""
 
     def __init__(
         self, mount: MountedSocket, variables: dict[str, str], path: str, scope: Any
     ) -> None:
-        assert mount.longpoll is not None  # or nothing would have been found at its path
+        assert mount.longpoll is not None  # otherwise its path would not be in the table
         self.mount = mount
         self.options: LongPoll = mount.longpoll
         self.path = path
@@ -85,28 +181,28 @@ class _Request:
             self.is_malformed = True
 
     def all(self, name: str) -> list[str]:
-        """The values of a header, by its lower-case name."""
+        """Return the values of a header, by its lower-case name."""
         return [value for key, value in self.headers if key == name]
 
     def first(self, name: str) -> str | None:
-        """The first value of a header, by its lower-case name."""
+        """Return the first value of a header, by its lower-case name."""
         return next(iter(self.all(name)), None)
 
 
 class LongPolling:
-    """Serves the requests of clients that poll, for the sockets of one endpoint."""
+    """Serve the requests of clients that poll, for the sockets of one endpoint."""
 
     def __init__(self, services: Services) -> None:
         self._services = services
         self._bodies = Bodies()
 
     def find(self, scope: Any) -> ASGIApplication | None:
-        """Find what serves the path of a request, if it is one for a socket that can be polled."""
+        """Return the application that serves a request, if its path belongs to a socket with long polling."""
         path = path_of(scope)
         found = self._services.longpolls.match(path)
         return None if found is None else partial(self._serve, *found, path)
 
-    async def _serve(  # noqa: PLR0917 - an ASGI application, behind what is known when it is found
+    async def _serve(  # noqa: PLR0917 - an ASGI application, after the arguments that `find` binds
         self,
         mount: MountedSocket,
         variables: dict[str, str],
@@ -122,8 +218,8 @@ class LongPolling:
         if answer is not None:
             await _send(send, answer)
 
-    async def _answer(self, request: _Request, receive: Receive) -> Answer | None:
-        """Decide what is answered; None if the client has gone."""
+    async def _answer(self, request: _Request, receive: Receive) -> PollAnswer | None:
+        """Return the answer to a request; None if the client has left."""
         options = request.options
         if request.method == "GET":
             if request.is_malformed:
@@ -131,7 +227,7 @@ class LongPolling:
             if not self._may_come(request):
                 return status_answer(403)
             return await self._get(request, receive)
-        # Whatever the answer: a client that is not done with its body would not read it.
+        # Read the body first: a client does not read an answer before it has sent its body.
         body = await self._bodies.read(
             receive, max_bytes=options.max_body_bytes, timeout=options.body_timeout
         )
@@ -151,7 +247,7 @@ class LongPolling:
                 return await self._post(request, body.data)
             return plain_answer(400)
 
-    def _malformed(self) -> Answer:
+    def _malformed(self) -> PollAnswer:
         self._services.count(("http", "bad_request"))
         return plain_answer(400)
 
@@ -167,7 +263,7 @@ class LongPolling:
     # The session
 
     async def _session(self, request: _Request) -> tuple[Pid, str] | None:
-        """Find the session that a request is for, if it is there and answers."""
+        """Return the session that a request is for, if it exists and answers."""
         token, options = token_of(request.first(TOKEN_HEADER), request.params), request.options
         if token is None:
             return None
@@ -188,8 +284,8 @@ class LongPolling:
             return None
         return pid, token
 
-    async def _start(self, request: _Request) -> Answer:
-        """Start a session, and tell its token."""
+    async def _start(self, request: _Request) -> PollAnswer:
+        """Start a session, and return its token."""
         services = self._services
         info = ConnectInfo(
             peer_data=_peer(request.client),
@@ -210,25 +306,25 @@ class LongPolling:
                 request.params,
                 info,
             )
-            # Without a bound, as for WebSockets: connect is the application's, and may take its time.
+            # Without a bound, as for WebSockets: the application's connect may be slow.
             entered = await call(pid, Enter(), timeout=math.inf)
         except (StartError, StartIgnored, SupervisionError, CallExit):
-            # Full, or restarting, or stopped at once: this client has to come back later.
+            # Full, restarting or stopped at once: the client must come back later.
             services.count(("session", "not_started"))
             return plain_answer(503)
         if isinstance(entered, Refusal):
             return plain_answer(500) if entered.status == 500 else status_answer(403)
-        # How old it may be is for whoever reads it to say.
+        # The reader of the token checks its age.
         token = sign(services.secret_key_base, _SALT, (_VERSION, entered), max_age=math.inf)
         return self._messages(410, token, [], pid)
 
     # Requests
 
-    async def _get(self, request: _Request, receive: Receive) -> Answer | None:
+    async def _get(self, request: _Request, receive: Receive) -> PollAnswer | None:
         found = await self._session(request)
         if found is None:
             return await self._start(request)
-        answer: Answer | None = None
+        answer: PollAnswer | None = None
         async with trio.open_nursery() as nursery:
 
             async def leave_with_the_client() -> None:
@@ -241,35 +337,35 @@ class LongPolling:
             nursery.cancel_scope.cancel()
         return answer
 
-    async def _poll(self, pid: Pid, token: str, window: float) -> Answer:
+    async def _poll(self, pid: Pid, token: str, window: float) -> PollAnswer:
         try:
             messages = await call(pid, Poll(), timeout=window)
         except CallExit:
-            # Nothing came in time. Or the session has ended: the next poll is told that.
+            # No message came in time, or the session has ended, which the next poll reports.
             return self._messages(204, token, [], pid)
         return self._messages(200, token, messages, pid)
 
-    async def _post(self, request: _Request, body: bytes) -> Answer:
+    async def _post(self, request: _Request, body: bytes) -> PollAnswer:
         found = await self._session(request)
         if found is None:
             return status_answer(410)
         pid, _ = found
-        # Taking a long body apart is one step.
+        # Splitting a long body is one step.
         await self._services.budget.take(len(body) >> _BODY_COST_SHIFT)
         types = request.all("content-type")
         content_type = types[0] if len(types) == 1 else None
-        self._tell_left_out(left_out(body, content_type), pid)
+        self._report_left_out(left_out(body, content_type), pid)
         for line in messages_of(body, content_type):
             if not isinstance(line, Line):
                 return line
             try:
                 await call(pid, line, timeout=request.options.window)
             except CallExit:
-                # It takes too long; or the session has ended over it, which the next request is told.
+                # Too slow, or the session has ended, which the next request reports.
                 return status_answer(408)
         return status_answer(200)
 
-    def _tell_left_out(self, lines: int, pid: Pid) -> None:
+    def _report_left_out(self, lines: int, pid: Pid) -> None:
         if lines:
             self._services.count(LONGPOLL_LEFT_OUT)
             current_runtime().telemetry.execute(
@@ -278,11 +374,11 @@ class LongPolling:
                 {"endpoint": self._services.endpoint, "pid": pid},
             )
 
-    def _messages(self, status: int, token: str, messages: list[bytes], pid: Pid) -> Answer:
+    def _messages(self, status: int, token: str, messages: list[bytes], pid: Pid) -> PollAnswer:
         answer = messages_answer(status, token, messages)
         if answer is not None:
             return answer
-        # As in Phoenix: what waited together with a binary message is lost, and the client starts anew.
+        # As in Phoenix: messages that waited with a binary one are lost, and the client starts again.
         self._services.count(LONGPOLL_UNSENDABLE)
         current_runtime().telemetry.execute(
             LONGPOLL_UNSENDABLE,
@@ -296,7 +392,7 @@ def _peer(client: Any) -> PeerData | None:
     return PeerData(address=client[0], port=client[1] or 0) if client else None
 
 
-async def _send(send: Any, answer: Answer) -> None:
+async def _send(send: Any, answer: PollAnswer) -> None:
     headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in answer.headers]
     headers.append((b"content-length", b"%d" % len(answer.body)))
     await send({"type": "http.response.start", "status": answer.status, "headers": headers})

@@ -1,14 +1,13 @@
-"""The process of a client that polls: what a connection is to a WebSocket, without one.
+"""The process of a client that polls: the long-polling counterpart of `Connection`.
 
     requests ── Enter, Hello, Line, Poll ──▶ LongPollSession ──▶ Session (pure) ──▶ Start, Deliver, Send, Close
                                                    ▲
     channels ── Refused, Closed, Down ─────────────┘
 
-Requests come and go, each on whatever connection its client has at hand; they find the session by the token that they
-carry (`_longpoll_requests`), and call it. It begins with `connect`, as every client does, keeps what the channels say
-until a poll takes it, and ends when nobody polls any more, when the client breaks the rules of the protocol, or for the
-reasons that end a WebSocket: `disconnect`, draining, a client that takes too little. A client hears of the end by its
-next request, which finds no session: 410.
+Each request may come on another connection. It finds the session by its token (`channels.longpoll.requests`) and calls
+it. The session begins with `connect`, and keeps the messages of channels until a poll takes them. It ends when polls
+stop, when the client breaks the rules of the protocol, or for the reasons that end a WebSocket: `disconnect`, draining,
+a client that reads too slowly. The client learns of the end from its next request, which finds no session: 410.
 """
 
 from __future__ import annotations
@@ -28,38 +27,41 @@ from actors.timers import send_after
 from channels.connect_info import ConnectInfo
 from channels.connection.session_server import INACTIVE, PROTOCOL_ERROR, Drain, SessionServer
 from channels.endpoint._wiring import MountedSocket, Services
-from channels.longpoll.message_buffer import MessageBuffer
 from channels.longpoll.options import LongPoll
 from channels.longpoll.protocol import Line
 from channels.socket import Refusal
+from channels.transports.out_buffer import OutBuffer
 from channels.upgrade.connecting import connect
 
 __all__ = ["Enter", "Hello", "LongPollSession", "Poll"]
 
-# Of the time that a poll is held, how long a session lives without one.
-_PATIENCE = 1.5
+# A session without a poll ends after this many windows.
+_IDLE_WINDOWS = 1.5
 
 
 class Enter(msgspec.Struct, frozen=True):
-    """Asks whether the client was let in: answered with the name of the session, or with a `Refusal`."""
+    """Ask whether `connect` accepted the client. The reply is the name of the session, or a `Refusal`."""
 
 
 class Hello(msgspec.Struct, frozen=True):
-    """Asks whether the session is there."""
+    """Ask whether the session exists."""
 
 
 class Poll(msgspec.Struct, frozen=True):
-    """Asks for what waits: answered with encoded frames, as soon as there is one. The latest takes all."""
+    """Ask for the waiting messages.
+
+    The reply is a list of encoded frames, sent when there is one. The latest poll gets all.
+    """
 
 
 class _Wake:
-    """Something waits in the out-buffer."""
+    """Report that a message waits in the out-buffer."""
 
     __slots__ = ()
 
 
 class _ReadOn:
-    """Deal with what came while channels were behind."""
+    """Process the messages that came while channels were behind."""
 
     __slots__ = ()
 
@@ -72,7 +74,7 @@ _WAKE = _Wake()
 
 
 class _Held(msgspec.Struct, frozen=True):
-    """A message of the client that waits for channels to catch up, and who waits for it to be dealt with."""
+    """A message of the client that waits for channels to catch up, and the caller that waits for it."""
 
     line: Line
     sender: Sender
@@ -80,13 +82,13 @@ class _Held(msgspec.Struct, frozen=True):
 
 
 class LongPollSession(SessionServer):
-    """Serves one client that polls. Temporary: it is never restarted, the client comes back."""
+    """Serve one client that polls. Temporary: it is never restarted, because the client comes back."""
 
     async def init(
         self, services: Services, mount: MountedSocket, params: dict[str, Any], info: ConnectInfo
     ) -> Continue:
         self._set_up(services)
-        assert mount.longpoll is not None  # nobody polls a mount without it
+        assert mount.longpoll is not None  # a mount without it has no poll path
         self.options: LongPoll = mount.longpoll
         self.name = ""
         self.refusal: Refusal | None = None
@@ -100,27 +102,27 @@ class LongPollSession(SessionServer):
         if isinstance(connected, Refusal):
             self.refusal = connected
         else:
-            out = MessageBuffer(
-                lambda: send(self.pid, _WAKE),
+            out = OutBuffer(
+                lambda _: send(self.pid, _WAKE),
                 tell=lambda event: send(self.pid, event),
                 max_messages=self.services.endpoint.max_buffered_messages,
                 max_bytes=self.services.endpoint.max_buffered_bytes,
             )
             on_exit(out.close)
-            self.messages = out
+            self.waiting = out
             self._begin(connected, mount.message_codecs[connected.serializer], out)
             self._make_known()
         self.last_poll = trio.current_time()
-        send_after(self.pid, _IdleCheck(), _PATIENCE * self.options.window)
+        send_after(self.pid, _IdleCheck(), _IDLE_WINDOWS * self.options.window)
 
     def _make_known(self) -> None:
-        # Nobody could guess it, even without the signature around it.
+        # The name cannot be guessed, even without the signed token around it.
         name = self.name = secrets.token_urlsafe(16)
         polling = self.services.polling
         polling[name] = self.pid
         on_exit(lambda: polling.__delitem__(name))
 
-    # What arrives
+    # Requests and messages
 
     async def handle_call(self, request: Any, sender: Sender) -> Reply | NoReply | Stop:
         kind = type(request)
@@ -138,7 +140,7 @@ class LongPollSession(SessionServer):
     async def handle_info(self, message: Any) -> Stop | None:
         kind = type(message)
         if self.refusal is not None:
-            # Nobody asked what became of this client, or the endpoint drains.
+            # No request asked about this client, or the endpoint drains.
             return Stop(NORMAL) if kind is _IdleCheck or kind is Drain else None
         if kind is _Wake:
             self._hand_out()
@@ -151,11 +153,11 @@ class LongPollSession(SessionServer):
         return self._ended() if self.closing is not None else None
 
     async def _receive(self, line: Line, sender: Sender) -> Reply | NoReply | Stop:
-        # Behind what is held already, even if that may be dealt with by now.
+        # Queue behind the held messages, even if those could be processed now.
         if self.paused or self.held:
             now = trio.current_time()
             while self.held and self.held[0].until <= now:
-                # Its client was told that it was not dealt with.
+                # Its client got 408.
                 self.held.popleft()
             self.held.append(_Held(line, sender, now + self.options.window))
             return NoReply()
@@ -174,32 +176,32 @@ class LongPollSession(SessionServer):
                 reply(held.sender, None)
 
     def _leave_unread(self) -> None:
-        """Messages that come from now on wait, and their senders with them."""
+        """Keep the messages that come from now on, and let their senders wait."""
 
     def _read_again(self) -> None:
         if self.held:
             send(self.pid, _ReadOn())
 
-    # What is handed out
+    # Messages to the client
 
     def _hand_out(self) -> None:
-        """Give the poll what waits, if both are there. If its client is gone, the next poll gets it."""
-        poll, messages = self.poll, self.messages.messages
+        """Reply to the poll with the waiting messages. If its client has left, the next poll gets them."""
+        poll, messages = self.poll, self.waiting.messages
         if poll is not None and messages:
             self.poll = None
             if reply(poll, messages):
-                self.messages.take()
+                self.waiting.drop()
 
     # The end
 
     def _check_idle(self) -> None:
-        patience = _PATIENCE * self.options.window
+        patience = _IDLE_WINDOWS * self.options.window
         silence = trio.current_time() - self.last_poll
         if silence >= patience:
-            self._close(PROTOCOL_ERROR, INACTIVE, f"nobody polled for {silence:g} s")
+            self._close(PROTOCOL_ERROR, INACTIVE, f"no poll for {silence:g} s")
         else:
             send_after(self.pid, _IdleCheck(), patience)
 
     def _say_goodbye(self, code: int) -> None:
-        """Hand out what still can be. There is no telling a client that polls of the code."""
+        """Hand out the last messages. Long polling cannot send the close code."""
         self._hand_out()

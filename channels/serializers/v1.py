@@ -1,8 +1,8 @@
 """The Phoenix V1 wire format: JSON objects in text messages.
 
-*pure*. A message is `{"topic": ..., "event": ..., "payload": ..., "ref": ...}`, from a client also with a `join_ref`
-if it has one. There is no binary form: raw bytes cannot be sent, and whether a message came as text or as binary makes
-no difference. It is what clients from before 2018 speak, and what a client gets that names no version.
+*pure*. A message is `{"topic": ..., "event": ..., "payload": ..., "ref": ...}`; a client may add a `join_ref`. V1 has
+no binary form: raw bytes cannot be sent, and text and binary WebSocket messages are read alike. Clients from before
+2018 use V1, and clients that name no version get it.
 
 Behaviour after Phoenix 1.8.12, `Phoenix.Socket.V1.JSONSerializer`, as recorded on the wire.
 """
@@ -15,8 +15,7 @@ import msgspec
 
 from channels.errors import DecodeError, EncodeError
 from channels.messages import Binary, Message
-from channels.serializers.faults import explain
-from channels.serializers.floats import read_float
+from channels.serializers.json_values import explain, read_float
 
 __all__ = ["V1"]
 
@@ -24,7 +23,7 @@ _VSN = "1.0.0"
 
 
 class _Incoming(msgspec.Struct, gc=False):
-    """A message as V1 writes it: all but `join_ref` have to be there."""
+    """A message in V1. Only `join_ref` is optional."""
 
     topic: Any
     event: Any
@@ -48,7 +47,7 @@ class _Outgoing(msgspec.Struct, gc=False):
 _decode = msgspec.json.Decoder(_Incoming, float_hook=read_float).decode
 _encode = msgspec.json.Encoder().encode
 
-# As in V2: not JSON of the right shape, and values without a JSON form.
+# As in V2.
 _NOT_DECODABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _NOT_ENCODABLE = (TypeError, ValueError, RecursionError, msgspec.MsgspecError)
 
@@ -62,8 +61,8 @@ class V1:
         >>> V1().encode_push("1", "room:a", "new_msg", {"body": "hi"})
         b'{"topic":"room:a","event":"new_msg","payload":{"body":"hi"},"ref":null}'
 
-    Unlike in V2, the payload of a push or a broadcast may be any JSON value. See `Serializer` for the parameters and
-    what is raised.
+    Unlike in V2, the payload of a push or a broadcast may be any JSON value. `Serializer` describes parameters and
+    errors.
     """
 
     __slots__ = ()
@@ -71,11 +70,11 @@ class V1:
     vsn = _VSN
 
     def is_json(self, binary: bool) -> bool:
-        """Tell whether a message is JSON: all are."""
+        """Return True: every message is JSON."""
         return True
 
     def decode(self, data: bytes, *, binary: bool) -> Message:
-        """Read one WebSocket message, text or binary alike."""
+        """Decode one WebSocket message, text or binary."""
         try:
             incoming = _decode(data)
         except _NOT_DECODABLE as fault:
@@ -85,13 +84,13 @@ class V1:
         )
 
     def encode_push(self, join_ref: Any, topic: str, event: str, payload: Any) -> bytes:
-        """Write what a channel sends to its client unasked; V1 does not say which join it belongs to."""
+        """Encode a message that a channel sends to its client. V1 does not name the join it belongs to."""
         return _write("push", topic, event, payload)
 
     def encode_reply(
         self, join_ref: Any, ref: Any, topic: Any, status: str, response: Any
     ) -> bytes:
-        """Write the answer to the message that carried `ref`."""
+        """Encode the reply to the message with this `ref`."""
         _refuse_binary("reply", topic, status, response)
         try:
             return _encode(_Outgoing(topic, "phx_reply", _Response(status, response), ref))
@@ -100,15 +99,15 @@ class V1:
             raise EncodeError(problem, kind="reply", topic=topic, event=status) from fault
 
     def encode_broadcast(self, topic: str, event: str, payload: Any) -> bytes:
-        """Write what goes to every client of a topic."""
+        """Encode a message for every client of a topic."""
         return _write("broadcast", topic, event, payload)
 
     def encode_close(self, join_ref: Any, topic: str) -> bytes:
-        """Write that a membership is over. Its ref is the join_ref of the join, which V1 clients leave out."""
+        """Encode the end of a membership. Its ref is the join_ref of the join, which V1 clients omit."""
         return _write("push", topic, "phx_close", {}, join_ref)
 
     def encode_error(self, join_ref: Any, topic: str) -> bytes:
-        """Write that a channel crashed. Its ref is as that of a close."""
+        """Encode the crash of a channel. Its ref is as in a close."""
         return _write("push", topic, "phx_error", {"reason": "channel_crash"}, join_ref)
 
 
@@ -124,7 +123,7 @@ def _write(kind: str, topic: str, event: str, payload: Any, ref: Any = None) -> 
 def _refuse_binary(kind: str, topic: object, event: object, payload: Any) -> None:
     if type(payload) is Binary:
         raise EncodeError(
-            "its client speaks V1, which has no form for raw bytes: send text, such as base64, to clients of that age",
+            "its client uses V1, which cannot carry raw bytes; send text such as base64 to V1 clients",
             kind=kind,
             topic=topic,
             event=event,

@@ -1,7 +1,7 @@
 """The Phoenix V2 wire format: JSON arrays in text messages, a compact layout for raw bytes.
 
-*pure*. A text message is `[join_ref, ref, topic, event, payload]`. A binary message starts with a
-byte for its kind and one byte for the size of each string, then come the strings and the data:
+*pure*. A text message is `[join_ref, ref, topic, event, payload]`. A binary message starts with a byte for its kind and
+one byte for the size of each string. The strings and the data follow:
 
     kind                           sizes                              after the strings
     0  push, client to server      join_ref, ref, topic, event        data
@@ -9,8 +9,8 @@ byte for its kind and one byte for the size of each string, then come the string
     1  reply                       join_ref, ref, topic, status       data
     2  broadcast                   topic, event                       data
 
-A ref that is null is written as the empty string, and an empty string is not read back as null.
-Behaviour after Phoenix 1.8.12, `Phoenix.Socket.V2.JSONSerializer`, as recorded on the wire.
+A null ref is written as an empty string. An empty string is not read back as null. Behaviour after Phoenix 1.8.12,
+`Phoenix.Socket.V2.JSONSerializer`, as recorded on the wire.
 """
 
 from __future__ import annotations
@@ -21,8 +21,7 @@ import msgspec
 
 from channels.errors import DecodeError, EncodeError
 from channels.messages import Binary, BinaryFrame, Message
-from channels.serializers.faults import explain
-from channels.serializers.floats import read_float
+from channels.serializers.json_values import explain, read_float
 
 __all__ = ["V2"]
 
@@ -34,33 +33,31 @@ _MAX_SIZE = 255
 _decode = msgspec.json.Decoder(Message, float_hook=read_float).decode
 _encode = msgspec.json.Encoder().encode
 
-# What msgspec raises for input that is not JSON of the right shape: the third is for nesting that
-# would overflow the C stack.
+# The errors of msgspec for invalid input. RecursionError is for nesting that would overflow the C stack.
 _NOT_DECODABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-# For values without a JSON form: of a foreign type, with a lone surrogate or more digits than
-# Python converts, or nested too deeply (or in themselves).
+# The errors for values without a JSON form: of another type, with a lone surrogate, with more digits than Python
+# converts, or nested too deeply (or in themselves).
 _NOT_ENCODABLE = (TypeError, ValueError, RecursionError, msgspec.MsgspecError)
 
 
 class _Response(msgspec.Struct, gc=False):
-    """The payload of a reply; as a struct it is written faster than as a dict."""
+    """The payload of a reply. A struct is encoded faster than a dict."""
 
     status: str
     response: Any
 
 
 class V2:
-    """The serializer for `~> 2.0.0`, which is what phoenix.js speaks.
+    """The serializer for `~> 2.0.0`, the version of phoenix.js.
 
         >>> V2().decode(b'["1","2","room:a","new_msg",{"body":"hi"}]', binary=False).payload
         {'body': 'hi'}
         >>> V2().encode_push("1", "room:a", "new_msg", {"body": "hi"})
         b'["1",null,"room:a","new_msg",{"body":"hi"}]'
 
-    JSON is read strictly (no NaN, no lone surrogates, UTF-8 only) and integers are exact up to
-    4300 digits, where Python's own limit lies. Of duplicate keys the last one counts, where
-    Phoenix takes the first. NaN and the infinities, which JSON cannot express, are written as
-    null. See `Serializer` for the parameters and what is raised.
+    JSON is read strictly: no NaN, no lone surrogates, UTF-8 only. Integers are exact up to 4300 digits, the limit of
+    Python. Of duplicate keys the last one counts; in Phoenix the first counts. NaN and the infinities are written as
+    null, because JSON cannot express them. `Serializer` describes parameters and errors.
     """
 
     __slots__ = ()
@@ -68,11 +65,11 @@ class V2:
     vsn = _VSN
 
     def is_json(self, binary: bool) -> bool:
-        """Tell whether a message is JSON: each text message is."""
+        """Return True for a text message."""
         return not binary
 
     def decode(self, data: bytes, *, binary: bool) -> Message:
-        """Read one WebSocket message: JSON if it came as text, the compact layout if not."""
+        """Decode one WebSocket message: JSON if it is text, the compact layout if it is binary."""
         if binary:
             return _unpack(data)
         try:
@@ -81,7 +78,7 @@ class V2:
             raise DecodeError(str(fault), vsn=_VSN) from fault
 
     def encode_push(self, join_ref: Any, topic: str, event: str, payload: Any) -> bytes:
-        """Write what a channel sends to its client unasked."""
+        """Encode a message that a channel sends to its client."""
         if type(payload) is Binary:
             return _pack("push", payload, join_ref=join_ref, topic=topic, event=event)
         return _encode_object("push", join_ref, topic, event, payload)
@@ -89,7 +86,7 @@ class V2:
     def encode_reply(
         self, join_ref: Any, ref: Any, topic: Any, status: str, response: Any
     ) -> bytes:
-        """Write the answer to the message that carried `ref`."""
+        """Encode the reply to the message with this `ref`."""
         if type(response) is Binary:
             return _pack("reply", response, join_ref=join_ref, ref=ref, topic=topic, status=status)
         try:
@@ -99,31 +96,30 @@ class V2:
             raise EncodeError(problem, kind="reply", topic=topic, event=status) from fault
 
     def encode_broadcast(self, topic: str, event: str, payload: Any) -> bytes:
-        """Write what goes to every client of a topic."""
+        """Encode a message for every client of a topic."""
         if type(payload) is Binary:
             return _pack("broadcast", payload, topic=topic, event=event)
         return _encode_object("broadcast", None, topic, event, payload)
 
     def encode_close(self, join_ref: Any, topic: str) -> bytes:
-        """Write that a membership is over; both refs are those of the join, as in Phoenix."""
+        """Encode the end of a membership. Both refs are those of the join, as in Phoenix."""
         return _encode_notice(join_ref, topic, "phx_close", {})
 
     def encode_error(self, join_ref: Any, topic: str) -> bytes:
-        """Write that a channel crashed; both refs are those of the join, as in Phoenix."""
+        """Encode the crash of a channel. Both refs are those of the join, as in Phoenix."""
         return _encode_notice(join_ref, topic, "phx_error", {"reason": "channel_crash"})
 
 
 def _encode_object(kind: str, join_ref: Any, topic: str, event: str, payload: Any) -> bytes:
     try:
-        # Records (attrs, dataclasses, structs) are written as objects too; what a value of some
-        # other type becomes is known only by writing it.
+        # Records (attrs, dataclasses, structs) become objects too. Only encoding shows what other types become.
         if type(payload) is dict or _encode(payload).startswith(b"{"):
             return _encode((join_ref, None, topic, event, payload))
     except _NOT_ENCODABLE as fault:
         problem = explain(payload, fault)
         raise EncodeError(problem, kind=kind, topic=topic, event=event) from fault
     raise EncodeError(
-        f"its payload has to be a JSON object, but it is of type {type(payload).__name__}: "
+        f"its payload is of type {type(payload).__name__}, not a JSON object; "
         "put it into a dict under a name, or into Binary if it is raw bytes",
         kind=kind,
         topic=topic,
@@ -140,13 +136,13 @@ def _encode_notice(join_ref: Any, topic: str, event: str, payload: dict[str, str
 
 def _unpack(data: bytes) -> Message:
     if len(data) < _PUSH_HEADER or data[0] != _KINDS["push"]:
-        raise DecodeError("a binary message that does not start like a push", vsn=_VSN)
+        raise DecodeError("a binary message does not begin with the header of a push", vsn=_VSN)
     join_ref_end = _PUSH_HEADER + data[1]
     ref_end = join_ref_end + data[2]
     topic_end = ref_end + data[3]
     event_end = topic_end + data[4]
     if event_end > len(data):
-        raise DecodeError("a binary message that is shorter than its header says", vsn=_VSN)
+        raise DecodeError("a binary message is shorter than its header says", vsn=_VSN)
     try:
         return Message(
             data[_PUSH_HEADER:join_ref_end].decode(),
@@ -156,9 +152,7 @@ def _unpack(data: bytes) -> Message:
             Binary(data[event_end:]),
         )
     except UnicodeDecodeError as fault:
-        raise DecodeError(
-            f"a binary message with a name that is not UTF-8: {fault}", vsn=_VSN
-        ) from fault
+        raise DecodeError(f"a name in a binary message is not UTF-8: {fault}", vsn=_VSN) from fault
 
 
 def _pack(kind: str, payload: Binary, **strings: object) -> BinaryFrame:
@@ -187,5 +181,5 @@ def _segment(value: object) -> bytes:
     else:
         raise TypeError(f"a {type(value).__name__} is neither a string nor a number")
     if len(segment) > _MAX_SIZE:
-        raise ValueError(f"it takes {len(segment)} bytes of UTF-8, and {_MAX_SIZE} is the most")
+        raise ValueError(f"it takes {len(segment)} bytes of UTF-8, and the limit is {_MAX_SIZE}")
     return segment

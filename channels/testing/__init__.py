@@ -1,16 +1,22 @@
 """For tests of channels: a client without a network, on a running endpoint. Start with `open_channel_test`."""
 
 from channels.testing.case import ChannelTest, open_channel_test
-from channels.testing.client import Answer, ConnectionRefused, JoinFailed, TestChannel, TestClient
+from channels.testing.client import (
+    ConnectionRefused,
+    JoinFailed,
+    PushAnswer,
+    TestChannel,
+    TestClient,
+)
 from channels.testing.inbox import ANYTHING, Expected
 
 __all__ = [
     "ANYTHING",
-    "Answer",
     "ChannelTest",
     "ConnectionRefused",
     "Expected",
     "JoinFailed",
+    "PushAnswer",
     "TestChannel",
     "TestClient",
     "open_channel_test",

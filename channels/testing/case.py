@@ -39,7 +39,7 @@ from channels.testing.inbox import ANYTHING, Inbox, fits
 from channels.testing.threads import waiting_for_threads
 from channels.testing.transport import NoListener, TestSession
 from channels.upgrade.connecting import Connected, connect
-from channels.upgrade.paths import PathTable, join_paths
+from channels.upgrade.urls import PathTable, join_paths
 from supervision.child_spec import ChildSpec
 from supervision.dynamic_supervisor import DynamicSupervisor
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from channels.socket import Socket
     from channels.testing.case import ChannelTest
 
-__all__ = ["Answer", "ConnectionRefused", "JoinFailed", "TestChannel", "TestClient"]
+__all__ = ["ConnectionRefused", "JoinFailed", "PushAnswer", "TestChannel", "TestClient"]
 
 Wanted: TypeAlias = Any
 """A value, which must be equal; or a function that answers whether a value will do."""
@@ -61,7 +61,7 @@ class JoinFailed(ChannelsError):
 
 
 @frozen
-class Answer:
+class PushAnswer:
     """The answer to a join or to a push: its status, and what came with it."""
 
     status: str
@@ -88,7 +88,7 @@ class TestClient:
 
     async def join(
         self, topic: str, payload: Any = None, *, timeout: float | None = None
-    ) -> tuple[Answer, TestChannel]:
+    ) -> tuple[PushAnswer, TestChannel]:
         """Join a topic, and return the answer and the channel; an answer of error too.
 
             answer, room = await client.join("room:lobby", {"name": "ann"})
@@ -258,14 +258,14 @@ class TestChannel:
             timeout,
         )
 
-    async def receive_reply(self, ref: str, *, timeout: float | None = None) -> Answer:
+    async def receive_reply(self, ref: str, *, timeout: float | None = None) -> PushAnswer:
         """Take the answer to a push, whatever it is."""
         message = await self._take(
             f"an answer to push {ref}",
             lambda each: _is_reply(each, ref, ANYTHING, ANYTHING),
             timeout,
         )
-        return Answer(message.payload["status"], message.payload["response"])
+        return PushAnswer(message.payload["status"], message.payload["response"])
 
     async def assert_push(
         self, event: str, payload: Wanted = ANYTHING, *, timeout: float | None = None

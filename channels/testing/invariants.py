@@ -17,7 +17,7 @@ from channels.connection.effects import Effect, Membership, Start
 from channels.connection.session_server import SessionServer
 from channels.errors import DecodeError
 from channels.messages import Message
-from channels.serializers.base import Codec
+from channels.serializers.serializer import Codec
 from supervision.chaos.invariants.base import Invariant
 from supervision.chaos.invariants.built_in import offer
 

@@ -19,9 +19,9 @@ from actors.servers.results import Reply, Stop
 from channels.connection.session_server import CLOSED, SessionServer
 from channels.endpoint._wiring import Services
 from channels.messages import Binary, BinaryFrame, Message
-from channels.serializers.base import Codec
+from channels.serializers.serializer import Codec
 from channels.serializers.v2 import V2
-from channels.transports.out_buffer import OutBufferStatistics
+from channels.transports.contract import OutBufferStatistics
 from channels.upgrade.connecting import Connected
 
 __all__ = ["CODEC", "NoListener", "SessionClosed", "TestSession", "read_frame"]

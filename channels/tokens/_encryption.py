@@ -1,7 +1,7 @@
-"""Encrypted messages: XChaCha20-Poly1305, laid out as Plug.Crypto's MessageEncryptor does since version 2.
+"""Encrypted messages: XChaCha20-Poly1305 in the layout of Plug.Crypto's MessageEncryptor since version 2.
 
-`cryptography` has ChaCha20-Poly1305 with nonces of 12 bytes. The X, which takes 24 and can therefore pick them at
-random, is one more step before it: draft-irtf-cfrg-xchacha, section 2. *pure*: nonces are handed in.
+`cryptography` has ChaCha20-Poly1305 with nonces of 12 bytes. XChaCha20 takes 24 bytes, which may be random, and adds
+one step before it: draft-irtf-cfrg-xchacha, section 2. *pure*: the caller passes nonces.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ KEY_BYTES: Final = 32
 NONCE_BYTES: Final = 24
 _TAG_BYTES = 16
 _PREFIX = "XCP."
-# What Plug.Crypto authenticates beside the message. The name is that of an older cipher.
+# The associated data of Plug.Crypto: the name of an older cipher.
 _AAD = b"A128GCM"
 
 _WORDS = struct.Struct("<4I")
@@ -34,27 +34,27 @@ def seal(key: bytes, nonce: bytes, message: bytes) -> str:
 
     Args:
         key: 32 bytes.
-        nonce: 24 bytes that were never used with this key before.
-        message: what only the holder of the key may read.
+        nonce: 24 bytes that were never used with this key.
+        message: the plain text.
     """
     sealed = _cipher(key, nonce).encrypt(_short(nonce), message, _AAD)
-    # Libraries put the tag behind, this format puts it before.
+    # The library appends the tag; this format puts it first.
     return _PREFIX + encode64(nonce + sealed[-_TAG_BYTES:] + sealed[:-_TAG_BYTES])
 
 
 class Sealed:
-    """A received message, taken apart but not read yet."""
+    """A received message, parsed but not decrypted yet."""
 
     __slots__ = ("_nonce", "_sealed")
 
     def __init__(self, text: str) -> None:
-        """Take it apart.
+        """Parse a received message.
 
         Raises:
-            Malformed: it is not made like one.
+            Malformed: the text does not have the form of an encrypted token.
         """
         if not text.startswith(_PREFIX):
-            raise Malformed("it does not begin as an encrypted token does")
+            raise Malformed("it does not begin with XCP.")
         data = decode64(text[len(_PREFIX) :])
         if len(data) < NONCE_BYTES + _TAG_BYTES:
             raise Malformed("it is too short")
@@ -63,7 +63,7 @@ class Sealed:
         self._sealed = data[NONCE_BYTES + _TAG_BYTES :] + tag
 
     def open(self, key: bytes) -> bytes | None:
-        """The message; None if it was encrypted with another key, or changed since."""
+        """Return the message; None if another key encrypted it, or it was changed."""
         try:
             return _cipher(key, self._nonce).decrypt(_short(self._nonce), self._sealed, _AAD)
         except InvalidTag:
@@ -79,10 +79,10 @@ def _short(nonce: bytes) -> bytes:
 
 
 def hchacha20(key: bytes, nonce: bytes) -> bytes:
-    """Make the key for one message out of a key and the first 16 bytes of a nonce.
+    """Derive the key for one message from a key and the first 16 bytes of a nonce.
 
-    It is the ChaCha20 block function without its last step, which adds the input to the output; so that is taken away
-    again, where it is known: from the constants and from the nonce.
+    HChaCha20 is the ChaCha20 block function without the final addition of its input. So this subtracts the known part
+    of the input again: the constants and the nonce.
     """
     block = Cipher(ChaCha20(key, nonce), mode=None).encryptor().update(bytes(64))
     first = _minus(_WORDS.unpack(block[:16]), _CONSTANTS)

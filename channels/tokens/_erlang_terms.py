@@ -1,10 +1,10 @@
-"""Erlang's external term format, as far as tokens need it: what Phoenix puts into a token, and nothing else.
+"""Erlang's external term format, as far as tokens need it.
 
     decode(encode((7, "ann", [1.5, None]))) == (7, "ann", [1.5, None])
 
-Atoms, numbers, binaries, lists, tuples and maps, both ways. Everything else is refused: functions above all, then
-processes, references, ports, improper lists, and binaries that end within a byte. Depth and size are bounded, and no
-bytes make `decode` raise anything but `NotATerm`.
+Reads and writes atoms, numbers, binaries, lists, tuples and maps. Refuses everything else: functions above all, and
+processes, references, ports, improper lists, and binaries that end within a byte. Depth and size are bounded. `decode`
+raises only `NotATerm`.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from typing import Any, Final, Self
 __all__ = ["MAX_BYTES", "MAX_DEPTH", "Atom", "NoTermFor", "NotATerm", "decode", "encode"]
 
 MAX_BYTES: Final = 65_536
-"""The longest term that is read or written, unpacked."""
+"""The longest term to read or write, uncompressed."""
 MAX_DEPTH: Final = 64
-"""How deep lists, tuples and maps may be nested."""
+"""The maximum nesting of lists, tuples and maps."""
 
 _VERSION = 131
 _COMPRESSED = 80
@@ -39,15 +39,15 @@ _DOUBLE = struct.Struct(">d")
 
 
 class Atom(str):
-    """An atom of Erlang or Elixir: a name that is a value of its own there, such as `:ok`.
+    """An atom of Erlang or Elixir, such as `:ok`.
 
         sign(secret, "user auth", {Atom("user_id"): 7})   # %{user_id: 7} in Elixir
 
-    It is a `str` and equal to the same text, so that `data["user_id"]` finds an atom too. Only its type tells it from
-    a text. The atoms `nil`, `true` and `false` are None, True and False.
+    It is a `str` and equal to the same text, so `data["user_id"]` finds an atom too. Only its type differs from a str.
+    The atoms `nil`, `true` and `false` are None, True and False.
 
     Raises:
-        ValueError: more than 255 characters, which no atom can have, or the name of None, True or False.
+        ValueError: more than 255 characters, the limit of an atom, or the name of None, True or False.
     """
 
     __slots__ = ()
@@ -72,24 +72,24 @@ _CONSTANTS: Final[dict[str, bool | None]] = {"nil": None, "true": True, "false":
 
 
 class NotATerm(ValueError):
-    """Bytes that are no term, or one that is not allowed here. The text says which, and holds none of the bytes."""
+    """The bytes are not a term, or the term is not allowed. The text says which, without the bytes."""
 
 
 class NoTermFor(TypeError):
-    """A Python value for which there is no term. The text says what it is and what to write instead."""
+    """No term exists for a Python value. The text says what it is and what to write instead."""
 
 
 # Writing
 
 
 def encode(value: object) -> bytes:
-    """Write a value as a term, with the same bytes as Erlang where that is possible.
+    """Encode a value as a term, with the same bytes as Erlang where possible.
 
-    It is not for maps with more than 32 keys, and for those with several atoms among their keys: Erlang keeps them in
-    an order of its own. Here keys are always sorted, so that equal dicts give equal bytes.
+    The bytes differ for maps with more than 32 keys, and for maps with several atoms as keys: Erlang has its own order
+    for them. Here keys are always sorted, so equal dicts give equal bytes.
 
     Raises:
-        NoTermFor: there is no term for it, or it is too large or nested too deep.
+        NoTermFor: no term exists for the value, or it is too large or nested too deep.
     """
     out = bytearray([_VERSION])
     _write(out, value, MAX_DEPTH)
@@ -201,7 +201,7 @@ def _write_collection(
         out.append(_NIL)
         return
     elif count < 65_536 and all(type(item) is int and 0 <= item < 256 for item in value):
-        # What Erlang does with any list of bytes, taking it for a text.
+        # Erlang writes any list of bytes like this, as if it were text.
         out.append(_STRING)
         out += _U16.pack(count)
         out += bytes(value)  # type: ignore[arg-type]
@@ -216,7 +216,7 @@ def _write_collection(
 
 
 def _write_map(out: bytearray, value: dict[object, object], depth: int) -> None:
-    # Written first and sorted then: only what can be written can be put in order.
+    # Write the keys before sorting them: only valid keys have an order.
     keys = {_encoded(key, depth): key for key in value}
     if len(keys) < len(value):
         raise NoTermFor("a dict has a key as str and as bytes, which are one; write one of them")
@@ -234,7 +234,7 @@ def _encoded(value: object, depth: int) -> bytes:
 
 
 def _order(key: object) -> tuple[Any, ...]:
-    """Erlang's order of the keys of a map: whole numbers, floats, atoms, tuples, binaries."""
+    """Return the sort key of a map key, in Erlang's order: whole numbers, floats, atoms, tuples, binaries."""
     match key:
         case None | bool():
             return (2, {None: "nil", True: "true", False: "false"}[key])
@@ -255,12 +255,12 @@ def _order(key: object) -> tuple[Any, ...]:
 
 
 def decode(data: bytes) -> Any:
-    """Read a term, packed or not.
+    """Decode a term, compressed or not.
 
-    Binaries become str where they are UTF-8, as all text of Elixir is, and bytes otherwise.
+    A binary becomes str if it is UTF-8, as all text of Elixir is, and bytes otherwise.
 
     Raises:
-        NotATerm: the bytes are none, or one that is not allowed, or hold more than one.
+        NotATerm: the bytes are not a term, hold more than one, or hold a type that is not allowed.
     """
     reader = _Reader(_unpacked(data))
     value = reader.term(MAX_DEPTH)
@@ -270,7 +270,7 @@ def decode(data: bytes) -> Any:
 
 
 def _unpacked(data: bytes) -> bytes:
-    """The bytes after the version, which are packed with zlib if a peer asked for that."""
+    """Return the bytes after the version, uncompressed."""
     if len(data) > MAX_BYTES:
         raise NotATerm(f"it has more than {MAX_BYTES} bytes")
     if not data or data[0] != _VERSION:
@@ -282,7 +282,7 @@ def _unpacked(data: bytes) -> bytes:
         raise NotATerm(f"unpacked it would have more than {MAX_BYTES} bytes")
     unpacker = zlib.decompressobj()
     try:
-        # One byte more than promised is enough to see a lie; 0 would mean no limit.
+        # One byte more than announced reveals a false size; 0 would mean no limit.
         unpacked = unpacker.decompress(data[6:], size + 1)
     except zlib.error:
         raise NotATerm("it cannot be unpacked") from None
@@ -292,7 +292,7 @@ def _unpacked(data: bytes) -> bytes:
 
 
 class _Reader:
-    """Reads one term after the other. What a count promises is only believed as its items are read."""
+    """Read one term after the other. A count is trusted only as far as its items are read."""
 
     __slots__ = ("data", "position")
 
@@ -321,7 +321,7 @@ class _Reader:
         return int.from_bytes(self.take(count), "big")
 
     def items(self, count: int, depth: int) -> list[Any]:
-        # Every item has a byte at least: this many cannot be there, and need not be tried.
+        # Each item takes at least one byte.
         if count > len(self.data) - self.position:
             raise NotATerm("it ends too early")
         return [self.term(depth) for _ in range(count)]

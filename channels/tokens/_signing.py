@@ -1,6 +1,6 @@
-"""Signed messages: keys made from a secret, and `header.payload.signature` in URL-safe base64.
+"""Signed messages: derive keys from a secret, and write `header.payload.signature` in URL-safe base64.
 
-The format is that of Plug.Crypto's MessageVerifier, which Phoenix.Token signs with. *pure*.
+The format is that of Plug.Crypto's MessageVerifier, which Phoenix.Token uses. *pure*.
 """
 
 from __future__ import annotations
@@ -15,52 +15,52 @@ from typing import Final
 __all__ = ["DIGESTS", "MAX_TOKEN", "Malformed", "Signed", "decode64", "derive", "encode64"]
 
 DIGESTS: Final = ("sha1", "sha224", "sha256", "sha384", "sha512")
-"""Hashes that a key can be made with."""
+"""Hashes for the derivation of a key."""
 
 MAX_TOKEN: Final = 100_000
-"""Characters of the longest token that is looked at. The longest term fits."""
+"""Characters of the longest token that is read. The longest term fits."""
 
 _HEADER = "SFMyNTY"  # HS256
 _MACS = {_HEADER: "sha256", "SFMzODQ": "sha384", "SFM1MTI": "sha512"}
 
 
 class Malformed(ValueError):
-    """A text that is not made like a signed message."""
+    """The text does not have the form of a token."""
 
 
-# Making a key is meant to be slow, and the same few are needed again and again. Salts come from the program's text, so
-# more than these at once are a mistake, which must not become a leak.
+# Key derivation is slow on purpose, and a program needs the same few keys again and again. Salts are constants of the
+# program, so more keys than this are a mistake, which must not become a memory leak.
 @lru_cache(maxsize=256)
 def derive(secret: bytes, salt: bytes, iterations: int, length: int, digest: str) -> bytes:
-    """Make a key from a secret, with PBKDF2."""
+    """Derive a key from a secret with PBKDF2."""
     return hashlib.pbkdf2_hmac(digest, secret, salt, iterations, length)
 
 
 class Signed:
-    """A signed message: one to be made of a payload, or one that was received and is not trusted yet."""
+    """A received message, parsed but not trusted yet."""
 
     __slots__ = ("_mac", "_signature", "_text", "payload")
 
     def __init__(self, text: str) -> None:
-        """Take a received message apart.
+        """Parse a received message.
 
         Raises:
-            Malformed: it is not made like one.
+            Malformed: the text does not have the form of a signed message.
         """
         segments = text.split(".")
         if len(segments) != 3:
-            raise Malformed("it does not have three parts")
+            raise Malformed("it does not have three parts separated by dots")
         header, payload, signature = segments
         mac = _MACS.get(header.rstrip("="))
         if mac is None:
-            raise Malformed("its header names no signature that is known here")
+            raise Malformed("its header names an unknown signature")
         self._mac = mac
         self.payload = decode64(payload)
         self._signature = decode64(signature)
         self._text = f"{header}.{payload}".encode("ascii")
 
     def is_by(self, key: bytes) -> bool:
-        """Whether it was signed with that key. Takes as long for a wrong signature as for another wrong one."""
+        """Return True if this key signed the message. The time does not depend on how wrong a signature is."""
         return hmac.compare_digest(hmac.digest(key, self._text, self._mac), self._signature)
 
     @staticmethod
@@ -71,17 +71,17 @@ class Signed:
 
 
 def encode64(data: bytes) -> str:
-    """URL-safe base64, without padding."""
+    """Encode as URL-safe base64, without padding."""
     return base64.urlsafe_b64encode(data).decode("ascii").rstrip("=")
 
 
 def decode64(text: str) -> bytes:
-    """Read URL-safe base64 with or without padding, and only if it is written as `encode64` writes it.
+    """Decode URL-safe base64, with or without padding, if it is written as `encode64` writes it.
 
-    A last character may otherwise be one of several for the same bytes: a token would have twins.
+    Other decoders accept several last characters for the same bytes, so two different tokens would be equal.
 
     Raises:
-        Malformed: it is something else.
+        Malformed: the text is not such base64.
     """
     bare = text.rstrip("=")
     if text != bare and len(text) % 4:
@@ -91,5 +91,5 @@ def decode64(text: str) -> bytes:
     except (binascii.Error, ValueError):
         raise Malformed("it holds characters that are not URL-safe base64") from None
     if encode64(data) != bare:
-        raise Malformed("its base64 is not written as it should be")
+        raise Malformed("its base64 is not in the canonical form")
     return data

@@ -1,14 +1,16 @@
-"""Tokens: a value that a client may carry, and cannot change. Compatible with Phoenix.Token, both ways.
+"""Tokens: values that a client can keep but not change. Compatible with Phoenix.Token, in both directions.
 
     token = sign(SECRET, "user auth", 7)                          # when the page is rendered
     user = verify(SECRET, "user auth", token, max_age=1209600)    # in connect; 7 again
 
-`sign` makes what everybody can read and nobody can change; `encrypt` what nobody can read either. Three things must be
-the same on both sides: the secret, which only servers know; the salt, which says what the token is for, and is no
-secret; and the options that begin with `key_`.
+Anyone can read a token of `sign`; only the server can read a token of `encrypt`. Both sides must use the same secret,
+which only servers know; the same salt, which names the purpose of the token and is not secret; and the same options
+that begin with `key_`.
 
-Data is made of None, bool, int, float, str, bytes, `Atom`, and lists, tuples and dicts of them, and comes back as it
-was. One exception: Phoenix knows one type for text and bytes, so bytes that are UTF-8 come back as str.
+Data consists of None, bool, int, float, str, bytes, `Atom`, and lists, tuples and dicts of them, and is returned
+unchanged. One exception: Phoenix has one type for text and bytes, so bytes that are valid UTF-8 come back as str.
+
+`TokenError` is about what a client sent. The other errors are about the application.
 """
 
 from __future__ import annotations
@@ -17,27 +19,18 @@ import math
 import secrets
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeAlias
 
 from channels.endpoint._options import check_whole
-from channels.errors import InvalidOption
+from channels.errors import ChannelsError, InvalidOption
 from channels.tokens._erlang_terms import Atom, NotATerm, NoTermFor, decode, encode
 from channels.tokens._signing import DIGESTS, MAX_TOKEN, Malformed, Signed, derive
-from channels.tokens.errors import (
-    MIN_SECRET_BYTES,
-    EncryptionUnavailable,
-    InvalidSecret,
-    TokenError,
-    TokenExpired,
-    TokenInvalid,
-    TokenMissing,
-    UnsignableData,
-)
 
 if TYPE_CHECKING:
     from types import ModuleType
 
 __all__ = [
+    "MIN_SECRET_BYTES",
     "Atom",
     "EncryptionUnavailable",
     "InvalidSecret",
@@ -54,8 +47,99 @@ __all__ = [
     "verify",
 ]
 
+InvalidReason: TypeAlias = Literal["malformed", "signature", "payload", "future"]
+
+MIN_SECRET_BYTES: Final = 20
+
+
+class TokenError(ChannelsError):
+    """A token is not accepted. The client is at fault, or the token is too old.
+
+    The text is for logs. Tell a client only that it was refused.
+    """
+
+
+class TokenMissing(TokenError):
+    """The token is None."""
+
+    def __init__(self) -> None:
+        super().__init__("the client sent no token")
+
+
+class TokenExpired(TokenError):
+    """The token is genuine but too old.
+
+    Attributes:
+        signed_at: seconds since 1970.
+        max_age: the seconds that it was valid.
+    """
+
+    def __init__(self, *, signed_at: float, max_age: float, now: float) -> None:
+        super().__init__(
+            f"the token has expired: it is {now - signed_at:.0f} seconds old and was valid for {max_age:g}"
+        )
+        self.signed_at = signed_at
+        self.max_age = max_age
+
+
+class TokenInvalid(TokenError):
+    """The token was not made with these secrets and this salt.
+
+    Attributes:
+        reason: one of
+
+            - `"malformed"`: it does not have the form of a token;
+            - `"signature"`: it was changed, or made with another secret, salt or `key_` option. These cannot be told
+              apart;
+            - `"future"`: it is genuine, but signed more than a minute from now. The clock of a server is wrong;
+            - `"payload"`: it is genuine, but holds a type that is not allowed, such as a function of Erlang.
+        problem: the reason as text.
+    """
+
+    def __init__(self, reason: InvalidReason, problem: str) -> None:
+        super().__init__(f"the token is not valid: {problem}")
+        self.reason = reason
+        self.problem = problem
+
+
+class UnsignableData(ChannelsError, TypeError):
+    """The application tried to put data into a token that a token cannot hold.
+
+    Attributes:
+        problem: what it is and what to write instead. The error does not keep the data.
+    """
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(f"a token cannot hold this data: {problem}")
+        self.problem = problem
+
+
+class InvalidSecret(ChannelsError, ValueError):
+    """The secret of the application is missing, has the wrong type, or is too short.
+
+    Attributes:
+        length: its bytes; None if it is not text or bytes. The error does not keep the secret.
+    """
+
+    def __init__(self, problem: str, *, length: int | None = None) -> None:
+        super().__init__(
+            f"{problem}; use {MIN_SECRET_BYTES} bytes or more, such as `python -c "
+            '"import secrets; print(secrets.token_urlsafe(48))"` prints, and keep them out of the code'
+        )
+        self.length = length
+
+
+class EncryptionUnavailable(ChannelsError, ImportError):
+    """`encrypt` and `decrypt` need a library that is not installed."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "encrypted tokens need the library cryptography: pip install 'ashtree[encrypt]'"
+        )
+
+
 Secret: TypeAlias = str | bytes | Sequence[str | bytes]
-"""A secret, or several: the first makes tokens, all of them are accepted. So an old one can be retired slowly."""
+"""A secret, or several: the first makes tokens, all are accepted. So you can retire an old one slowly."""
 
 
 class KeepsSecret(Protocol):
@@ -65,18 +149,18 @@ class KeepsSecret(Protocol):
 
 
 class AtEndpoint(Protocol):
-    """A `Socket` or a `Channel`: its endpoint's secret counts."""
+    """A `Socket` or a `Channel`, which uses the secret of its endpoint."""
 
     endpoint: Any
 
 
 Context: TypeAlias = Secret | KeepsSecret | AtEndpoint
-"""Where a secret is to be found: itself, or who has it. Phoenix's context of a token."""
+"""A secret, or an object that has one: Phoenix's context of a token."""
 
 DEFAULT_MAX_AGE: Final = 86_400
-# Servers whose clocks differ by less than this believe each other.
+# The clocks of servers may differ by this much.
 _SKEW_MS: Final = 60_000
-# Beyond it, floats cannot tell one second from the next.
+# Floats are exact to the second up to this.
 _MAX_SECONDS: Final = 2**53
 
 
@@ -91,29 +175,31 @@ def sign(
     key_length: int = 32,
     key_digest: str = "sha256",
 ) -> str:
-    """Make a token that holds `data`, for everybody to read and nobody to change.
+    """Make a token that holds `data`. Anyone can read it, and no one can change it.
 
         token = sign(SECRET, "user auth", 7)
 
+    After Phoenix.Token.sign: the same arguments give the same token. The exceptions are large maps, and maps with atoms
+    among their keys, whose order is Erlang's own.
+
     Args:
-        secret: at least 20 bytes that only servers know; of several the first. Or the endpoint that has it, or a
-            socket or channel of that.
-        salt: what the token is for, such as "user auth". One for another purpose is not accepted in its place. Use a
-            fixed few: a key is made for each.
-        data: see above. It is not hidden: put an id in it, and look the rest up.
+        secret: at least 20 bytes that only servers know; the first of several. Or an endpoint that has it, or a socket
+            or channel of that endpoint.
+        salt: the purpose of the token, such as "user auth". `verify` refuses a token with another salt. Use few
+            constant
+            salts: each needs a key.
+        data: see the module. It is not hidden: sign an id, and look up the rest.
         signed_at: seconds since 1970; now by default.
-        max_age: the seconds that it is good for, a day by default; `math.inf` for ever. `verify` may overrule it.
-        key_iterations: rounds of PBKDF2 with which the key is made of the secret.
+        max_age: the seconds that the token is valid, a day by default; `math.inf` for no limit. `verify` may override
+            it.
+        key_iterations: rounds of PBKDF2 for the key.
         key_length: bytes of the key.
-        key_digest: hash of PBKDF2: sha1, sha224, sha256, sha384 or sha512. The signature is HMAC-SHA256 always.
+        key_digest: the hash of PBKDF2: sha1, sha224, sha256, sha384 or sha512. The signature is always HMAC-SHA256.
 
     Raises:
-        InvalidSecret: it is too short.
-        InvalidOption: an option that cannot be.
-        UnsignableData: data that cannot be in a token, or is longer than 64 KiB.
-
-    After Phoenix.Token.sign: the same arguments give the same token, except that Erlang orders the keys of large maps,
-    and atoms among keys, in a way of its own.
+        InvalidSecret: the secret is too short.
+        InvalidOption: an option has an invalid value.
+        UnsignableData: a token cannot hold the data, or it is longer than 64 KiB.
     """
     keys = _keys(
         "sign", secret, salt, iterations=key_iterations, length=key_length, digest=key_digest
@@ -132,28 +218,28 @@ def verify(
     key_length: int = 32,
     key_digest: str = "sha256",
 ) -> Any:
-    """Return what is in a token, if it is genuine and not too old. Nothing else: who may do what is still to be asked.
+    """Return the data of a token, if it is genuine and not too old. It does not say what the user may do.
 
         user = verify([SECRET, OLD_SECRET], "user auth", params.get("token"), max_age=1209600)
 
+    After Phoenix.Token.verify. A token that was signed up to a minute from now is accepted, because clocks differ.
+
     Args:
-        secret: the one that it was signed with, or several, one of which it was; or who has it.
-        salt: what the token is for, as it was signed.
-        token: as it came from the client; whatever came.
+        secret: the secret that signed it, or several, or an object that has it.
+        salt: the purpose of the token, as it was signed.
+        token: as it came from the client, of any type.
         max_age: seconds, instead of those in the token. 0 accepts none, `math.inf` all.
-        now: seconds since 1970; what the clock says by default.
+        now: seconds since 1970; the current time by default.
         key_iterations: as it was signed.
         key_length: as it was signed.
         key_digest: as it was signed.
 
     Raises:
-        TokenMissing: it is None.
-        TokenExpired: it is too old.
-        TokenInvalid: it is anything else that was not signed like this.
+        TokenMissing: the token is None.
+        TokenExpired: the token is too old.
+        TokenInvalid: the token was not signed like this.
         InvalidSecret: a secret is too short.
-        InvalidOption: an option that cannot be.
-
-    After Phoenix.Token.verify. A token that is signed up to a minute from now is accepted, for clocks differ.
+        InvalidOption: an option has an invalid value.
     """
     keys = _keys(
         "verify", secret, salt, iterations=key_iterations, length=key_length, digest=key_digest
@@ -180,11 +266,11 @@ def encrypt(
     key_iterations: int = 1000,
     key_digest: str = "sha256",
 ) -> str:
-    """Make a token that holds `data`, for nobody but `decrypt` to read.
+    """Make a token that holds `data`, which only `decrypt` can read.
 
         token = encrypt(SECRET, "invitation", {"room": 7, "by": "ann"})
 
-    Arguments and errors are those of `sign`; the key has 32 bytes always. The length of the data is not hidden.
+    Arguments and errors are those of `sign`; the key always has 32 bytes. The length of the data is not hidden.
 
     Raises:
         EncryptionUnavailable: the extra `encrypt` is not installed.
@@ -215,7 +301,7 @@ def decrypt(
     key_iterations: int = 1000,
     key_digest: str = "sha256",
 ) -> Any:
-    """Return what is in an encrypted token, if it is genuine and not too old.
+    """Return the data of an encrypted token, if it is genuine and not too old.
 
         invitation = decrypt(SECRET, "invitation", token)
 
@@ -253,7 +339,7 @@ _NOT_BY = "it was changed, or made with another secret or for another purpose (s
 
 def _sealing() -> ModuleType:
     try:
-        # Late, for it is an extra, and slow to load for all those who only sign.
+        # Imported late, because it is an extra and slow to load.
         from channels.tokens import _encryption as sealing  # noqa: PLC0415
     except ModuleNotFoundError:
         raise EncryptionUnavailable from None
@@ -271,13 +357,13 @@ def _keys(
     if digest not in DIGESTS:
         raise InvalidOption(verb, "key_digest", digest, f"one of {', '.join(DIGESTS)}")
     if not isinstance(salt, str | bytes):
-        raise InvalidOption(verb, "salt", salt, 'what the token is for, such as "user auth"')
+        raise InvalidOption(verb, "salt", salt, 'the purpose of the token, such as "user auth"')
     salt_bytes = _bytes(salt)
     return [derive(each, salt_bytes, iterations, length, digest) for each in check_secret(secret)]
 
 
 def check_secret(secret: Context) -> list[bytes]:
-    """Give the bytes of a secret, or of several.
+    """Return the bytes of a secret, or of several.
 
     Raises:
         InvalidSecret: there is none, or it is too short.
@@ -289,13 +375,13 @@ def check_secret(secret: Context) -> list[bytes]:
             raise InvalidSecret(f"{keeper!r} has no secret_key_base")
     given = [secret] if isinstance(secret, str | bytes) else secret
     if not isinstance(given, Sequence) or not given:
-        raise InvalidSecret("there is no secret")
+        raise InvalidSecret("no secret was given")
     return [_checked(each) for each in given]
 
 
 def _checked(secret: object) -> bytes:
     if not isinstance(secret, str | bytes):
-        raise InvalidSecret(f"the secret is of type {type(secret).__name__}, not text or bytes")
+        raise InvalidSecret(f"the secret is of type {type(secret).__name__}, not str or bytes")
     data = _bytes(secret)
     if len(data) < MIN_SECRET_BYTES:
         raise InvalidSecret(f"the secret has only {len(data)} bytes", length=len(data))
@@ -303,7 +389,7 @@ def _checked(secret: object) -> bytes:
 
 
 def _bytes(text: str | bytes) -> bytes:
-    # Variables of the environment may hold bytes that are no UTF-8, and these are how Python spells them.
+    # An environment variable may hold bytes that are not UTF-8. Python represents them like this.
     return text.encode("utf-8", "surrogateescape") if isinstance(text, str) else text
 
 
@@ -324,8 +410,8 @@ def _text(token: object) -> str:
     if token is None:
         raise TokenMissing
     if not isinstance(token, str):
-        # Parameters of a client may be lists and objects as well.
-        raise TokenInvalid("malformed", "it is not a text")
+        # Parameters of a client may be lists and objects too.
+        raise TokenInvalid("malformed", "it is not a string")
     if len(token) > MAX_TOKEN:
         raise TokenInvalid("malformed", f"it has more than {MAX_TOKEN} characters")
     return token
@@ -344,12 +430,14 @@ def _data(verb: str, payload: bytes, max_age: float | None, now: float | None) -
     if age <= 0 or signed_at + _milliseconds(age) < now_ms:
         raise TokenExpired(signed_at=signed_at / 1000, max_age=age, now=now_ms / 1000)
     if signed_at > now_ms + _SKEW_MS:
-        raise TokenInvalid("future", "it was signed in the future; compare the servers' clocks")
+        raise TokenInvalid(
+            "future", "it was signed in the future; compare the clocks of the servers"
+        )
     return data
 
 
 def _fields(term: Any) -> tuple[Any, int, float]:
-    """Data, the millisecond of the signature, and the age allowed; also of the two forms of earlier times."""
+    """Return the data, the millisecond of the signature, and the maximum age. Reads the two older formats too."""
     match term:
         case (data, signed_at, age) if type(term) is tuple:
             pass
@@ -358,14 +446,14 @@ def _fields(term: Any) -> tuple[Any, int, float]:
         case {"data": data, "signed": signed_at}:
             age = DEFAULT_MAX_AGE
         case _:
-            raise NotATerm("it holds something else than data and a time")
+            raise NotATerm("it does not hold data and a time")
     if isinstance(age, Atom) and age == "infinity":
         age = math.inf
-    # The text of an error shows these as floats, so they have to fit into one.
+    # Error texts show these as floats, so they must fit into one.
     if type(signed_at) is not int or abs(signed_at) >= 1000 * _MAX_SECONDS:
-        raise NotATerm("the time of its signature is none")
+        raise NotATerm("the time of its signature is not valid")
     if type(age) not in {int, float} or (age != math.inf and abs(age) >= _MAX_SECONDS):
-        raise NotATerm("the age that it allows is none")
+        raise NotATerm("its maximum age is not valid")
     return data, signed_at, age
 
 
@@ -387,7 +475,7 @@ def _check_seconds(verb: str, option: str, value: object, *, or_ever: bool = Fal
     if or_ever and value == math.inf:
         return
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    # Not a number, NaN, is refused by the comparison.
+    # The comparison refuses NaN.
     if not is_number or not -_MAX_SECONDS < value < _MAX_SECONDS:  # type: ignore[operator]
         expected = "a number of seconds, or math.inf" if or_ever else "seconds since 1970"
         raise InvalidOption(verb, option, value, expected)

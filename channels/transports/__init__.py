@@ -1,1 +1,1 @@
-"""How bytes reach a connection and leave it: sockets, streams, WebSocket frames and HTTP."""
+"""Transports: move bytes between connections and their sockets or streams."""

@@ -1,44 +1,106 @@
-"""What a connection sees of its transport, whatever carries the bytes.
+"""The contract between a connection and its transport.
 
-A connection gets a transport from `Transports.attach`, which is what this looks like from then on:
+A connection gets a transport from `Transports.attach`:
 
-    attach(source, tell)      reading starts, and `tell` is called as `events` describes
-    transport.out.put(frame)  write, as often as wanted
-    transport.pause/resume    stop and go on reading
-    transport.finish(frame)   write this last; `tell(Signal.FINISHED)` follows, nothing else
-    transport.close()         give everything back, at once; `tell` is not called any more
+    attach(stream, tell)      start to read; call `tell` with each event
+    transport.out.put(frame)  write a frame; may be called any number of times
+    transport.pause/resume    stop reading, and go on
+    transport.finish(frame)   write the last frame; only `tell(Signal.FINISHED)` follows
+    transport.close()         release everything at once; `tell` is not called again
 
-Every connection ends with `close`, and one that ends politely calls `finish` before:
+A connection passes one callable, `tell`. The transport calls it with:
 
-1. `finish(frame)` writes what waits and the last frame, and tells the peer that nothing follows
-   (a TCP socket is shut for writing). What the peer still sends is read and dropped, because
-   closing a socket with unread bytes in it resets the connection, and the peer might lose the
-   last frame.
-2. When the peer has closed its side too, or cannot be reached, `tell(Signal.FINISHED)`.
-3. On that, or when its own timer runs out (five seconds are plenty), the connection calls `close`.
+    bytes               data from the peer; `b""` once, when the peer ends its stream
+    OSError             the peer is gone; reading or writing failed
+    Signal.OVERFLOW     the out-buffer exceeded its bounds: close this connection
+    Signal.FINISHED     `finish` is complete and nothing is left to write: close this connection
 
-Neither waits for anything: both are plain functions, so `close` may be called while a process is
-being killed. Everything here belongs to the thread that runs Trio.
+The transport calls `tell` from tasks of its own, so `tell` must not block and must not raise. A connection sends itself
+a message.
+
+A connection that closes in good order:
+
+1. The connection calls `finish(frame)`. The transport writes what waits and the last frame, then ends its side of the
+   stream (a TCP socket is shut for writing). It reads and drops what the peer still sends: closing a socket with unread
+   bytes resets the connection, and the peer might lose the last frame.
+2. When the peer has closed its side too, or cannot be reached, the transport calls `tell(Signal.FINISHED)`.
+3. The connection calls `close`, then or when its own timer expires. Five seconds are enough.
+
+`finish` and `close` do not wait, so `close` may be called while a process is being killed. All of this runs in Trio's
+thread.
 """
 
 from __future__ import annotations
 
-from typing import Protocol
+import enum
+from collections.abc import Callable
+from typing import Protocol, TypeAlias
 
-from channels.transports.out_buffer import OutBuffer, OutBufferStatistics
-from channels.transports.poller import OnData
+from attrs import frozen
 
-__all__ = ["Out", "Reader", "Transport"]
+__all__ = [
+    "Event",
+    "OnData",
+    "Out",
+    "OutBufferStatistics",
+    "Reader",
+    "Signal",
+    "Spawn",
+    "Tell",
+    "Transport",
+]
+
+
+class Signal(enum.Enum):
+    """An event about the transport itself, not about data from the peer."""
+
+    OVERFLOW = "overflow"
+    FINISHED = "finished"
+
+
+Event: TypeAlias = bytes | OSError | Signal
+"""One event that a transport reports to its connection."""
+
+Tell: TypeAlias = Callable[[Event], object]
+"""The callable that a transport reports to. Must not block and must not raise; its result is ignored."""
+
+Spawn: TypeAlias = Callable[..., object]
+"""Start `await function(*arguments)` as a task and return at once.
+
+A nursery's `start_soon` and `spawn_link` of actors both have this shape.
+"""
+
+OnData: TypeAlias = Callable[[bytes | OSError], object]
+"""Take what was read. Must not block; the result is ignored."""
+
+
+@frozen(kw_only=True)
+class OutBufferStatistics:
+    """A snapshot of an out-buffer.
+
+    Attributes:
+        waiting_messages: frames that wait, without those in a started write.
+        waiting_bytes: bytes that wait, including those in a started write.
+        dropped_messages: frames refused because of the bounds, or after `finish` or `close`.
+        overflowed: True if the bounds were ever exceeded.
+        catching_up: True while a task writes for this buffer because its socket was full.
+    """
+
+    waiting_messages: int
+    waiting_bytes: int
+    dropped_messages: int
+    overflowed: bool
+    catching_up: bool
 
 
 class Out(Protocol):
-    """Where the frames for a client go: bounded, and never in the way of who writes."""
+    """The bounded buffer for frames to a client. Writing to it never blocks."""
 
     def put(self, frame: bytes) -> None:
-        """Append a ready-made frame; never blocks, never raises."""
+        """Append an encoded frame; never block, never raise."""
 
     def statistics(self) -> OutBufferStatistics:
-        """Say how much waits and what was dropped."""
+        """Return how much waits and what was dropped."""
 
 
 class Reader(Protocol):
@@ -46,7 +108,7 @@ class Reader(Protocol):
 
     @property
     def ended(self) -> bool:
-        """Whether the end or an error has been delivered, or `stop` was called."""
+        """True once the end or an error was delivered, or `stop` was called."""
 
     def pause(self) -> None:
         """Deliver nothing until `resume`."""
@@ -58,24 +120,24 @@ class Reader(Protocol):
         """Deliver to `on_data` from now on."""
 
     def stop(self) -> None:
-        """Deliver nothing any more. May be called twice."""
+        """Deliver nothing more. May be called twice."""
 
 
 class Transport(Protocol):
-    """What one connection has of the network. See the module's description."""
+    """The network side of one connection. The module describes the order of calls."""
 
     @property
-    def out(self) -> OutBuffer:
-        """Where frames to be written go."""
+    def out(self) -> Out:
+        """The buffer for frames to write."""
 
     def pause(self) -> None:
         """Leave what the peer sends in the network until `resume`. May be called twice."""
 
     def resume(self) -> None:
-        """Go on reading after `pause`. May be called twice."""
+        """Read again after `pause`. May be called twice."""
 
     def finish(self, frame: bytes = b"") -> None:
-        """Write `frame` as the last one, then tell `Signal.FINISHED`. To be called once."""
+        """Write `frame` as the last one, then call `tell(Signal.FINISHED)`. Call it once."""
 
     def close(self) -> None:
-        """Give back socket, buffers and tasks at once. May be called twice, and at any time."""
+        """Release the socket, buffers and tasks at once. May be called at any time, and twice."""

@@ -1,21 +1,19 @@
-"""One task that writes for every plain socket: once per turn of the scheduler, one write each.
+"""One task that writes for all plain sockets: at most one write for each socket and scheduler turn.
 
-Whoever has something to send appends it to an out-buffer, and the out-buffer's first frame marks
-it here. When the scheduler comes round, the flusher joins what waits in every marked buffer and
-writes it with one system call that does not block. Many frames for one connection become one
-write, and many connections cost no task each.
+A sender appends frames to an out-buffer. The first frame marks the buffer in the flusher. In its next turn the flusher
+joins the frames of each marked buffer and writes them with one non-blocking system call. So many frames for one
+connection cost one write, and a connection costs no task.
 
-A socket that is full gets a task of its own until it has caught up; its buffer is not marked
-meanwhile. That task is started with `spawn`, always from the flusher's own task: as an actor
-(`spawn_link`) it is linked to the flusher.
+A full socket gets a task of its own until it has caught up; its buffer is not marked meanwhile. The flusher starts this
+task with `spawn` from its own task, so with `spawn_link` the two are linked.
 
     flusher = Flusher(spawn=spawn_link)
     spawn_link(flusher.main)
     out = OutBuffer(flusher.mark, tell=..., target=sock)
 
-Guarantees: a buffer is written at most once per turn however often it is marked; other tasks run
-between two turns; an error of one socket reaches the `tell` of its own buffer and nothing else.
-What is marked is kept here and not in the task, so `main` can be run again after it has ended.
+Guarantees: the flusher writes a buffer at most once per turn, however often it is marked. Other tasks run between two
+turns. An error of one socket reaches the `tell` of its own buffer and nothing else. The marked buffers are kept in this
+object, so `main` can be run again after it has ended.
 """
 
 from __future__ import annotations
@@ -25,25 +23,26 @@ from collections import deque
 import trio
 from attrs import frozen
 
-from channels.transports.events import Spawn
+from channels.transports.contract import Spawn
 from channels.transports.out_buffer import OutBuffer
 
 __all__ = ["Flusher", "FlusherStatistics"]
 
-# A turn with more sockets than this is cut in two, with other tasks running in between: five
-# microseconds per write make this about three milliseconds.
+# Sockets written before other tasks run: about three milliseconds, at five microseconds per write.
 _TURN = 512
-_NO_WRITER = "no task may write for this full socket any more"
+_NO_WRITER = "the task that wrote for this full socket has ended"
 
 
 @frozen(kw_only=True)
 class FlusherStatistics:
-    """One moment of a flusher.
+    """A snapshot of a flusher.
 
-    - `marked`: buffers that wait for its next turn;
-    - `turns`, `writes`: how often it ran, and how many buffers it wrote, since it was made;
-    - `full`: how often a socket was full and got a task of its own;
-    - `catching_up`: tasks of that kind that run now.
+    Attributes:
+        marked: buffers that wait for the next turn.
+        turns: turns since the flusher was made.
+        writes: buffers written since the flusher was made.
+        full: how often a socket was full and got a task of its own.
+        catching_up: tasks of that kind that run now.
     """
 
     marked: int
@@ -54,14 +53,15 @@ class FlusherStatistics:
 
 
 class Flusher:
-    """Writes out the out-buffers of plain, non-blocking sockets.
+    """Write the out-buffers of plain, non-blocking sockets.
 
         >>> async def example(nursery: trio.Nursery, sock: socket.socket) -> None:
         ...     flusher = Flusher(spawn=nursery.start_soon)
         ...     nursery.start_soon(flusher.main)
         ...     OutBuffer(flusher.mark, tell=print, target=sock).put(b"hello")
 
-    - `spawn`: starts the task that writes for a full socket.
+    Args:
+        spawn: starts the task that writes for a full socket.
     """
 
     __slots__ = (
@@ -83,9 +83,10 @@ class Flusher:
         self._turns = self._writes = self._full = self._catching_up = 0
 
     def mark(self, out: OutBuffer) -> None:
-        """Have `out` written in the next turn. Its `target` must be a non-blocking socket.
+        """Write `out` in the next turn. Its `target` must be a non-blocking socket.
 
-        For the thread that runs Trio. In any other, nothing has changed when this raises RuntimeError.
+        Raises:
+            RuntimeError: the caller is not in Trio's thread. Nothing has changed.
         """
         parked = self._parked
         if parked is not None:
@@ -94,7 +95,7 @@ class Flusher:
         self._marked.append(out)
 
     def statistics(self) -> FlusherStatistics:
-        """Say what waits, and what has been done so far."""
+        """Return what waits and what was done so far."""
         return FlusherStatistics(
             marked=len(self._marked),
             turns=self._turns,
@@ -106,10 +107,11 @@ class Flusher:
     async def main(self) -> None:
         """Write, turn by turn, until cancelled.
 
-        Raises `trio.BusyResourceError` if it runs already, and whatever `spawn` raises.
+        Raises:
+            trio.BusyResourceError: `main` runs already. What `spawn` raises passes through too.
         """
         if self._running:
-            raise trio.BusyResourceError("this flusher runs already")
+            raise trio.BusyResourceError("this flusher runs already; run `main` once at a time")
         self._running = True
         marked = self._marked
         try:
@@ -156,7 +158,7 @@ class Flusher:
         try:
             self._spawn(self._catch_up, out)
         except BaseException:
-            # Nobody would ever write for it again, so its connection has to hear of it.
+            # No task will write for this buffer again, so its connection must know.
             out.fail(ConnectionAbortedError(_NO_WRITER))
             raise
 
@@ -170,11 +172,11 @@ class Flusher:
                 try:
                     out.progress(sock.send(out.rest))
                 except BlockingIOError:
-                    # Readiness is a hint: the kernel may have found another use for the space.
+                    # Readiness is a hint: the kernel may have used the space for something else.
                     continue
             out.written()
         except trio.ClosedResourceError:
-            # close() was called, and it has dropped everything already.
+            # close() was called and has dropped everything.
             pass
         except OSError as error:
             out.fail(error)

@@ -1,14 +1,13 @@
-"""Accepts connections on one address, and says clearly why it cannot.
+"""Accept connections on one address, and explain clearly when that fails.
 
     listener = await Listener.open("127.0.0.1", 4000)
     spawn_link(listener.main, on_connection)      # on_connection(sock): start its process
-    listener.port                                 # 4000, or what port 0 has become
-    listener.close()                              # main returns; connections live on
+    listener.port                                 # 4000, or the port that 0 became
+    listener.close()                              # main returns; connections stay open
 
-Once the listening socket is readable, connections are accepted until none is waiting, for they
-arrive in bursts when a server comes back and its clients with it; after 128 of them other tasks
-have their turn. When the process or the system is out of files or memory, accepting pauses for a
-tenth of a second and goes on, because connections that end are what helps then.
+When the listening socket is readable, the listener accepts until no connection waits: clients return in bursts when a
+server comes back. After 128 connections other tasks run. When the process or the system has no files or memory left,
+the listener pauses for a tenth of a second, so that connections can end, and continues.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ from channels.errors import ChannelsError
 __all__ = ["Listen", "ListenError", "Listener", "ListenerStatistics", "Listening", "OnConnection"]
 
 OnConnection = Callable[[socket.socket], object]
-"""Takes a connected, non-blocking socket, which is the callee's from then on. Must not block."""
+"""Take ownership of a connected, non-blocking socket. Must not block."""
 
 _TURN = 128
 _PAUSE = 0.1
@@ -38,9 +37,9 @@ _LINUX = sys.platform == "linux"
 
 
 class Listening(Protocol):
-    """What an endpoint needs of a listener, whatever its connections travel on.
+    """The part of a listener that an endpoint uses, for any kind of connection.
 
-    What it hands over is a connected, non-blocking socket or a Trio stream, with a `close` that does not wait.
+    It hands over connected, non-blocking sockets, or Trio streams with a `close` that does not wait.
     """
 
     host: str
@@ -50,18 +49,22 @@ class Listening(Protocol):
         """Hand over connections, until `close`."""
 
     def close(self) -> None:
-        """Accept no more."""
+        """Accept no more connections."""
 
 
 Listen = Callable[[str, int], Awaitable[Listening]]
-"""Opens a listener for a host and a port. Raises `ListenError`, or `OSError`."""
+"""Open a listener for a host and a port. Raises `ListenError`, or `OSError`."""
 
 
 class ListenError(ChannelsError):
-    """A server cannot listen where it was told to.
+    """A server cannot listen on the given address.
 
-    Whoever chose host and port is at fault, or the machine. Fields: `host`, `port` as they were
-    given, and `problem`, what is wrong with them and what to do.
+    The cause is the chosen host and port, or the machine.
+
+    Attributes:
+        host: as given.
+        port: as given.
+        problem: what is wrong and what to do.
     """
 
     def __init__(self, problem: str, *, host: str, port: int) -> None:
@@ -77,11 +80,12 @@ def _address(host: str, port: int) -> str:
 
 @frozen(kw_only=True)
 class ListenerStatistics:
-    """What a listener has done since it was opened.
+    """Counts since the listener was opened.
 
-    - `accepted`: connections handed over;
-    - `aborted`: connections that were gone before they could be accepted;
-    - `pauses`: how often there were no files or no memory left to accept one.
+    Attributes:
+        accepted: connections handed over.
+        aborted: connections that ended before they could be accepted.
+        pauses: how often no files or memory were left to accept one.
     """
 
     accepted: int
@@ -90,14 +94,16 @@ class ListenerStatistics:
 
 
 class Listener:
-    """Listening sockets for one host and port. Made by `Listener.open`.
+    """Listening sockets for one host and port. Use `Listener.open`.
 
         >>> async def example(nursery: trio.Nursery) -> None:
         ...     listener = await Listener.open("127.0.0.1", 0)
         ...     nursery.start_soon(listener.main, print)
         ...     print(listener.host, listener.port)
 
-    Fields: `host` and `port`, the address of the first socket: numeric, and with a real port.
+    Attributes:
+        host: the numeric address of the first socket.
+        port: the port of the first socket, never 0.
     """
 
     def __init__(self, sockets: list[socket.socket]) -> None:
@@ -109,27 +115,33 @@ class Listener:
     async def open(cls, host: str, port: int, *, backlog: int = _BACKLOG) -> Listener:
         """Bind and listen.
 
-        - `host`: a name or a literal address, of IPv4 or IPv6, without brackets. A name that
-          stands for several addresses (`localhost`) is listened to on all that this machine has;
-        - `port`: 0 to 65535; 0 lets the system choose one;
-        - `backlog`: connections that may wait to be accepted; the system may allow fewer.
+        Args:
+            host: a name, or an IPv4 or IPv6 address without brackets. If a name has several addresses (`localhost`),
+                the listener uses all that this machine has.
+            port: 0 to 65535; 0 lets the system choose one.
+            backlog: connections that may wait to be accepted; the system may allow fewer.
 
-        Raises `ListenError`, whose text is one sentence for the person who started the server.
+        Raises:
+            ListenError: with one sentence for the person who started the server.
         """
         if not 0 <= port <= 65535:
-            raise ListenError("a port is a number from 0 to 65535", host=host, port=port)
+            raise ListenError(
+                "the port is not a number from 0 to 65535; use one in that range",
+                host=host,
+                port=port,
+            )
         try:
             found = await trio.socket.getaddrinfo(
                 host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
             )
         except (OSError, UnicodeError) as error:
             raise ListenError(
-                f"the host name {host!r} is not known; write an address of this machine, such as "
+                f"the host name {host!r} is unknown; use an address of this machine, such as "
                 f"127.0.0.1, or 0.0.0.0 for all of them",
                 host=host,
                 port=port,
             ) from error
-        # The same address may be found several times, once for each way of resolving it.
+        # Each way of resolving a name may return the same address.
         addresses = list(dict.fromkeys((family, address) for family, *_, address in found))
         return cls(_listen_on_all(addresses, host, port, backlog))
 
@@ -141,7 +153,7 @@ class Listener:
             sock.close()
 
     def statistics(self) -> ListenerStatistics:
-        """Say how many connections came."""
+        """Return the counts since the listener was opened."""
         return ListenerStatistics(
             accepted=self._accepted, aborted=self._aborted, pauses=self._pauses
         )
@@ -149,7 +161,7 @@ class Listener:
     async def main(self, on_connection: OnConnection) -> None:
         """Accept until `close`. Raises what `on_connection` raises.
 
-        When cancelled, hands over those who are connected already and have not been accepted.
+        When cancelled, `main` first hands over connections that are established but not accepted.
         """
         if len(self._sockets) == 1:
             await self._serve(self._sockets[0], on_connection)
@@ -165,7 +177,7 @@ class Listener:
             except trio.ClosedResourceError:
                 return
             except trio.Cancelled:
-                # Those who are connected already would be reset when the listening socket is closed.
+                # Closing the listening socket would reset connections that are established already.
                 for _ in range(_BACKLOG // _TURN):
                     self._accept_waiting(listening, on_connection)
                 raise
@@ -176,7 +188,7 @@ class Listener:
                 return
 
     def _accept_waiting(self, listening: socket.socket, on_connection: OnConnection) -> bool:
-        """Accept what waits, up to a bound; answer False if resources ran out."""
+        """Accept what waits, up to a bound; return False if resources ran out."""
         for _ in range(_TURN):
             try:
                 sock, _address = listening.accept()
@@ -186,18 +198,17 @@ class Listener:
                 if error.errno in _OUT_OF_RESOURCES:
                     return False
                 if listening.fileno() < 0:
-                    return True  # closed by what an earlier connection led to
-                # What the network has to say about a connection that is gone already (accept(2),
-                # error handling). The next one may be fine, and if it is the listening socket that
-                # is broken, the bound above still lets others run.
+                    return True  # an earlier connection led to `close`
+                # The connection is gone already (accept(2), error handling). The next one may be fine. If the listening
+                # socket is broken, the bound above still lets other tasks run.
                 self._aborted += 1
                 continue
             try:
                 sock.setblocking(False)
-                if not _LINUX:  # where the option is not inherited from the listening socket
+                if not _LINUX:  # other systems do not inherit the option from the listening socket
                     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             except OSError:
-                # Some systems refuse this for a connection that its peer has reset already.
+                # Some systems refuse this once the peer has reset the connection.
                 sock.close()
                 self._aborted += 1
                 continue
@@ -220,17 +231,17 @@ def _listen_on_all(
     missing: OSError | None = None
     try:
         for family, address in addresses:
-            # Port 0 is chosen once, and then wanted of every address.
+            # The system chooses port 0 once; all further addresses use the same port.
             chosen = sockets[0].getsockname()[1] if sockets else port
             try:
                 sockets.append(_listen(family, (address[0], chosen, *address[2:]), backlog))
             except OSError as error:
                 if error.errno not in {errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}:
                     raise
-                # Names such as localhost stand for an IPv6 address on machines without IPv6, too.
+                # `localhost` may have an IPv6 address on machines without IPv6.
                 missing = error
         if not sockets:
-            assert missing is not None  # getaddrinfo never answers an empty list
+            assert missing is not None  # getaddrinfo never returns an empty list
             raise missing
     except OSError as error:
         for sock in sockets:
@@ -243,10 +254,10 @@ def _listen(family: socket.AddressFamily, address: tuple[Any, ...], backlog: int
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         sock.setblocking(False)
-        if os.name != "nt":  # there it would let two servers share a port
+        if os.name != "nt":  # on Windows this would let two servers share a port
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
-            # 0.0.0.0 and :: are two addresses, on every system alike.
+            # Keep 0.0.0.0 and :: apart on every system.
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.bind(address)
@@ -259,7 +270,7 @@ def _listen(family: socket.AddressFamily, address: tuple[Any, ...], backlog: int
 
 def _problem(error: OSError, host: str, port: int) -> str:
     if error.errno == errno.EADDRINUSE:
-        return "the port is in use; stop the program that has it, or choose another port"
+        return "the port is in use; stop the program that uses it, or choose another port"
     if error.errno in {errno.EACCES, errno.EPERM}:
         return (
             "permission was denied; ports below 1024 are often reserved for the system, "

@@ -1,68 +1,45 @@
-"""What waits to be written to one connection: bounded, and never in the way of who writes.
+"""The bounded buffer of frames that wait to be written to one connection.
 
-A broadcast appends its frame to the out-buffer of every recipient, so `OutBuffer.put` is the
-most often called function of a server, and does as little as can be done: it counts, appends,
-and marks the buffer once for whoever writes it out (the flusher for plain sockets, a writing
-task of its own for any other stream).
+A broadcast appends its frame to the out-buffer of each recipient, so `OutBuffer.put` is the most frequent call of a
+server. It counts, appends, and marks the buffer once for its writer: the flusher for plain sockets, a writing task for
+other streams, a session for long polling.
 
     connection ── put, finish, close ──> OutBuffer ── mark(buffer), once ──> writer
                                              ^                                 │
                                              └─ take, hold, progress, fail ────┘
 
-Guarantees: frames leave whole and in the order of their `put`; whatever happens, `put` neither
-blocks nor raises; `tell` hears of an overflow once and of a failed write once. Not guaranteed:
-that a frame which was put reaches the peer.
+Guarantees: frames leave whole and in the order of their `put`. `put` never blocks and never raises. `tell` gets an
+overflow once and a failed write once. Not guaranteed: that a frame reaches the peer.
 """
 
 from __future__ import annotations
 
 import socket
 from collections.abc import Callable
-from typing import Any
 
 import trio
-from attrs import frozen
 
-from channels.transports.events import Signal, Tell
+from channels.transports.contract import OutBufferStatistics, Signal, Tell
 
-__all__ = ["DEFAULT_MAX_BYTES", "DEFAULT_MAX_MESSAGES", "OutBuffer", "OutBufferStatistics"]
+__all__ = ["DEFAULT_MAX_BYTES", "DEFAULT_MAX_MESSAGES", "OutBuffer"]
 
 DEFAULT_MAX_MESSAGES = 4096
-"""Frames that may wait: some eight seconds of a topic with 500 messages a second.
+"""Frames that may wait: about eight seconds of a topic with 500 messages a second.
 
-A client that is further behind is served better by closing its connection: it comes back with a
-fresh state instead of eight seconds of history. Waiting frames of a broadcast are shared by
-all recipients, so what this bounds is mostly the time it takes to catch up.
+A client that is further behind is better served by a new connection: it returns with fresh state instead of eight
+seconds of history. Recipients share the frames of a broadcast, so this mostly bounds the time to catch up.
 """
 
 DEFAULT_MAX_BYTES = 8 * 1024 * 1024
-"""Bytes that may wait: what a telephone on 1 MB/s takes in those eight seconds.
+"""Bytes that may wait: what a phone on 1 MB/s receives in those eight seconds.
 
-It is less than the largest message that a client may send (10 MB by default, as in Phoenix), and
-need not be more: an empty buffer takes a single frame of any size.
+This is less than the largest message a client may send (10 MB by default, as in Phoenix). It need not be more: an empty
+buffer accepts a single frame of any size.
 """
 
 _CHUNK = 65536
 _SHUT = -1
-_NOTHING = memoryview(b"")  # one for all, since a memoryview is larger than a whole idle buffer
-
-
-@frozen(kw_only=True)
-class OutBufferStatistics:
-    """One moment of an out-buffer.
-
-    - `waiting_messages`: frames that wait, those in a started write not counted;
-    - `waiting_bytes`: bytes that wait, those in a started write included;
-    - `dropped_messages`: frames refused because of the bounds, or after `finish` or `close`;
-    - `overflowed`: whether the bounds were ever exceeded;
-    - `catching_up`: whether a task of its own is writing because the socket was full.
-    """
-
-    waiting_messages: int
-    waiting_bytes: int
-    dropped_messages: int
-    overflowed: bool
-    catching_up: bool
+_NOTHING = memoryview(b"")  # shared: a memoryview is larger than a whole idle buffer
 
 
 class OutBuffer:
@@ -77,17 +54,16 @@ class OutBuffer:
         >>> out.take()
         b'onetwo'
 
-    - `mark`: called with this buffer just before its first frame is put; whoever it is then calls
-      `take` soon, but not at once, and writes what it gets. Not called again before that;
-    - `tell`: where `Signal.OVERFLOW` and the `OSError` of a failed write go, once each;
-    - `target`: the non-blocking socket for the flusher to write to, None for any other writer;
-    - `codec`: an attribute for the owner of the connection, who says what kind of frames this
-      connection takes; the buffer itself never looks at it;
-    - `max_messages`, `max_bytes`: how much may wait. A frame that does not fit is dropped and
-      counted, and so is every frame after it, because a gap in the middle of a conversation
-      would be worse than its end. An empty buffer takes one frame of any size.
+    Args:
+        mark: called with this buffer before its first frame is appended. The callee calls `take` soon, but not at once,
+            and writes the result. It is not called again before that.
+        tell: called with `Signal.OVERFLOW` and with the `OSError` of a failed write, once each.
+        target: the non-blocking socket for the flusher, or None for any other writer.
+        max_messages: frames that may wait.
+        max_bytes: bytes that may wait.
 
-    All methods belong to the thread that runs Trio.
+    The buffer drops and counts a frame that does not fit, and every frame after it: a gap in a conversation would be
+    worse than its end. An empty buffer accepts one frame of any size. All methods belong to Trio's thread.
     """
 
     __slots__ = (
@@ -101,7 +77,6 @@ class OutBuffer:
         "_rest",
         "_room",
         "_tell",
-        "codec",
         "finished",
         "mark",
         "target",
@@ -113,18 +88,16 @@ class OutBuffer:
         *,
         tell: Tell,
         target: socket.socket | None = None,
-        codec: Any = None,
         max_messages: int = DEFAULT_MAX_MESSAGES,
         max_bytes: int = DEFAULT_MAX_BYTES,
     ) -> None:
-        self.codec = codec
         self.mark = mark
         self.target = target
         self._tell: Tell | None = tell
         self._frames: list[bytes] = []
         self._max_messages = max_messages
-        # The bytes that may still be put, and what take() puts that back to. Both become negative
-        # when the buffer is shut, so that one comparison in put() covers every reason to refuse.
+        # The bytes that may still be put, and the value that take() resets them to. Both are negative in a shut
+        # buffer, so one comparison in put() covers every reason to refuse.
         self._max_bytes = max_bytes
         self._room = max_bytes
         self._rest = _NOTHING
@@ -135,10 +108,10 @@ class OutBuffer:
         self.finished: Callable[[], object] | None = None
 
     def put(self, frame: bytes) -> None:
-        """Append a ready-made frame; never blocks, never raises.
+        """Append an encoded frame; never block, never raise.
 
-        `frame` is written as it is and must not be a mutable buffer. After an overflow, a failed
-        write, `finish` or `close` the frame is dropped and counted.
+        `frame` is written as it is and must not be a mutable buffer. After an overflow, a failed write, `finish` or
+        `close`, the buffer drops and counts the frame.
         """
         room = self._room - len(frame)
         frames = self._frames
@@ -148,7 +121,7 @@ class OutBuffer:
                 return
             frames.append(frame)
         elif room >= 0 or (self._max_bytes >= 0 and not self._rest):
-            # Marked first: a buffer with a frame is not marked again, so a mark that fails must leave it empty.
+            # Mark first: a buffer that has a frame is not marked again, so it must stay empty if the mark fails.
             if not self._catching_up:
                 self.mark(self)
             frames.append(frame)
@@ -169,15 +142,19 @@ class OutBuffer:
         self._max_bytes = self._room = _SHUT
 
     def finish(self, frame: bytes, finished: Callable[[], object]) -> None:
-        """Append the very last frame, whatever the bounds say, and refuse all others.
+        """Append the last frame, whatever the bounds, and refuse all later ones.
 
-        `finished` is called once, from the writer's task: when everything that waited and
-        `frame` (which may be empty) are with the operating system, or when that has become
-        impossible. It is not called after `close`. There is no limit in time here: whoever calls
-        this also sets a timer and calls `close` when it runs out.
+        There is no time limit: the caller sets a timer and calls `close` when it expires.
+
+        Args:
+            frame: the last frame; may be empty.
+            finished: called once, from the writer's task, when the operating system has all frames or cannot take them
+                any more. Not called after `close`.
         """
         if self.finished is not None:
-            raise RuntimeError("finish() was called before: an out-buffer has one last frame")
+            raise RuntimeError(
+                "finish() was called twice on this out-buffer; call it once, with the last frame"
+            )
         if self._closed:
             return
         frames = self._frames
@@ -188,9 +165,9 @@ class OutBuffer:
         frames.append(frame)
 
     def close(self) -> None:
-        """Drop what waits and let go of everything; may be called twice. Stops a writing task.
+        """Drop what waits, and end the writing task if there is one. May be called twice.
 
-        To be called before the socket is closed.
+        Call it before the socket is closed.
         """
         self._closed = True
         self._shut()
@@ -202,7 +179,7 @@ class OutBuffer:
             trio.lowlevel.notify_closing(self.target.fileno())
 
     def statistics(self) -> OutBufferStatistics:
-        """Say how much waits and what was dropped."""
+        """Return how much waits and what was dropped."""
         return OutBufferStatistics(
             waiting_messages=len(self._frames),
             waiting_bytes=sum(map(len, self._frames)) + len(self._rest),
@@ -211,14 +188,14 @@ class OutBuffer:
             catching_up=self._catching_up,
         )
 
-    # What follows is for the writer alone.
+    # For the writer only
 
     def take(self) -> bytes:
-        """Give out everything that waits, as one piece, counting it as written.
+        """Return everything that waits as one piece, and count it as written.
 
-        A writer that could not write all of it gives the remainder back with `hold`. An empty
-        answer means that there is nothing to write. When all is written and the attribute
-        `finished` is not None, `written` is due.
+        A writer that could not write all of it returns the rest with `hold`. An empty result means that there is
+        nothing to write. When everything is written and the attribute `finished` is not None, the writer calls
+        `written`.
         """
         frames = self._frames
         if len(frames) == 1:
@@ -229,16 +206,26 @@ class OutBuffer:
         self._room = self._max_bytes
         return data
 
+    @property
+    def messages(self) -> list[bytes]:
+        """A copy of the frames that wait, one by one."""
+        return self._frames.copy()
+
+    def drop(self) -> None:
+        """Count everything that waits as written."""
+        self._frames.clear()
+        self._room = self._max_bytes
+
     def written(self) -> None:
-        """Report that nothing waits any more, if that is what somebody waits for."""
+        """Call `finished`, if `finish` was called."""
         finished, self.finished = self.finished, None
         if finished is not None:
             finished()
 
     def hold(self, rest: bytes | memoryview) -> None:
-        """Take back what could not be written: from now on a task of its own writes.
+        """Take back what could not be written. From now on a separate task writes.
 
-        Until `progress` answers that nothing is left, the buffer is not marked.
+        The buffer is not marked until `progress` leaves nothing in `rest`.
         """
         self._rest = memoryview(rest)
         self._catching_up = True
@@ -247,14 +234,13 @@ class OutBuffer:
 
     @property
     def rest(self) -> memoryview:
-        """What the writing task has to write next. Empty when it can end."""
+        """The bytes that the writing task writes next. The task ends when this is empty."""
         return self._rest
 
     def progress(self, count: int) -> None:
-        """Say that `count` bytes of `rest` have been written; sets the next `rest`.
+        """Record that `count` bytes of `rest` were written, and set the next `rest`.
 
-        Frames that wait are joined in pieces of about 64 KiB only, because frames of a broadcast
-        are shared between buffers until they are joined.
+        Joins waiting frames in pieces of about 64 KiB: buffers share the frames of a broadcast until they are joined.
         """
         if self._max_bytes >= 0:
             self._room += count
@@ -275,9 +261,9 @@ class OutBuffer:
             self._catching_up = False
 
     def fail(self, error: OSError) -> None:
-        """Give up: drop what waits, refuse what comes, and report `error`.
+        """Drop what waits, refuse what comes, and report `error`.
 
-        A connection that is finishing is told that it is finished, any other one gets the error.
+        A connection that is finishing gets `finished`; any other gets the error.
         """
         self._frames.clear()
         self._rest = _NOTHING

@@ -1,9 +1,8 @@
-"""One task that reads for every plain socket.
+"""One task that reads for all plain sockets.
 
-Trio's way of waiting for a socket costs a system call, a task switch and the bookkeeping of both
-for every message. Here sockets are registered once with an epoll object of our own, level
-triggered, and Trio waits for that object's file descriptor, for epoll objects nest. Then a turn
-of the reader costs two system calls, and each socket with something to read one more.
+Waiting for a socket in Trio's way costs a system call, a task switch and bookkeeping for each message. The poller
+registers each socket once with an epoll object of its own, level-triggered, and Trio waits for the file descriptor of
+that object: epoll objects nest. A turn then costs two system calls, plus one for each socket with data.
 
     poller = Poller()
     spawn_link(poller.main)
@@ -11,25 +10,24 @@ of the reader costs two system calls, and each socket with something to read one
     ...
     reading.stop()                                # before sock.close()
 
-`on_data` is called, from the task that runs `main`, with
+The task that runs `main` calls `on_data` with:
 
-- `bytes`, at most 64 KiB of them, and at most once a turn, so that one busy peer cannot keep the
-  others waiting;
-- `b""`, once, at the peer's end of the stream, after which the socket is not read any more;
-- an `OSError`, once, when reading failed, after which the socket is not read any more.
+- `bytes`: at most 64 KiB, and at most once a turn, so one busy peer cannot hold up the others;
+- `b""`: once, when the peer ends its stream. The poller reads the socket no further;
+- `OSError`: once, when reading fails. The poller reads the socket no further.
 
-Between `pause` and `resume`, and after `stop`, it is not called, with one exception: a peer that
-goes while its socket is paused is noticed, and what is left of its stream is read to the end. It
-cannot become more, and whoever paused wants to know that nobody waits for an answer any more. If
-so much is unread that the peer could not even send its end, nobody can notice. If there is no memory
-for what a socket has to say, that read is left out, and all sockets are read again a tenth of a second
-later. If `on_data` runs out of memory, its socket is given up with an error, and the others are read
-on. If `on_data` raises anything else,
-`main` ends with that exception and the socket is forgotten; sockets are kept here and not in the
-task, so `main` can be run again, and the others have lost nothing.
+Exceptions and limits:
 
-There is epoll on Linux only. Elsewhere use a `Pump` (see `channels.transports.pump`), which keeps
-the same promises with one task for each socket.
+- Between `pause` and `resume`, and after `stop`, the poller does not call `on_data`. If the peer of a paused socket
+  leaves, the poller reads the rest of the stream to its end, because the owner must know. It cannot notice this when
+  so much is unread that the peer could not send its end.
+- If there is no memory for a read, the poller skips it and reads all sockets again after a tenth of a second.
+- If `on_data` runs out of memory, the poller gives up that socket with an error and reads on.
+- If `on_data` raises anything else, `main` forgets the socket and ends with that exception. The sockets are kept in
+  this object, so `main` can be run again and the other sockets have lost nothing.
+
+Only Linux has epoll. On other platforms use a `Pump` (`channels.transports.stream_transport`), which makes the same
+promises with one task for each socket.
 """
 
 from __future__ import annotations
@@ -42,24 +40,22 @@ from collections.abc import Callable
 import trio
 from attrs import frozen
 
-__all__ = ["OnData", "OnOutOfMemory", "Poller", "PollerStatistics", "Reading"]
+from channels.transports.contract import OnData
 
-OnData = Callable[[bytes | OSError], object]
-"""Takes what was read. Must not block; its result is ignored."""
+__all__ = ["OnOutOfMemory", "Poller", "PollerStatistics", "Reading"]
 
 OnOutOfMemory = Callable[[int], object]
-"""Takes a number of reads. Must not block; its result is ignored."""
+"""Take a number of reads. Must not block; the result is ignored."""
 
 _READ_SIZE = 65536
-# Sockets read before other tasks have their turn: at five microseconds each, about two milliseconds
-# (the kernel puts what is left first in line).
+# Sockets read before other tasks run: about two milliseconds, at five microseconds each. The kernel reports the rest
+# first in the next turn.
 _TURN = 512
-# Bytes read before other tasks have their turn: copying so many takes a millisecond.
+# Bytes read before other tasks run: copying them takes a millisecond.
 _TURN_BYTES = 4 * 1024 * 1024
-# Seconds to wait when there is no memory: connections that end are what helps then.
+# Seconds to wait when memory has run out, so that connections can end.
 _PAUSE = 0.1
-# What the kernel is asked to report; that a connection is broken or closed both ways, it reports unasked. These names
-# exist on Linux only, and so does the poller.
+# The events to ask the kernel for. It always reports broken and fully closed connections. Only Linux has these names.
 _READABLE: int = getattr(select, "EPOLLIN", 0)
 _GONE: int = (
     getattr(select, "EPOLLRDHUP", 0)
@@ -68,28 +64,30 @@ _GONE: int = (
 )
 
 
-_LOST = ConnectionAbortedError("there was no memory for what the peer sent")
+_LOST = ConnectionAbortedError("the server ran out of memory for data from the peer")
 
 
 def _ignore(_: object) -> None:
     pass
 
 
-def _tell_of_a_loss(on_data: OnData) -> None:
+def _report_lost_data(on_data: OnData) -> None:
     try:
         on_data(_LOST)
     except MemoryError:
-        # Its idle timeout will end the connection.
+        # The idle timeout will end the connection.
         pass
 
 
 @frozen(kw_only=True)
 class PollerStatistics:
-    """One moment of a poller.
+    """A snapshot of a poller.
 
-    - `sockets`: registered ones that have not come to their end, paused ones included;
-    - `turns`, `reads`: how often it ran, and how many sockets it read, since it was made;
-    - `out_of_memory`: reads for which there was no memory.
+    Attributes:
+        sockets: registered sockets that have not ended, including paused ones.
+        turns: turns since the poller was made.
+        reads: sockets read since the poller was made.
+        out_of_memory: reads for which there was no memory.
     """
 
     sockets: int
@@ -99,21 +97,21 @@ class PollerStatistics:
 
 
 class Reading:
-    """One socket that a poller reads. Made by `Poller.register`."""
+    """One socket that a poller reads. Use `Poller.register`."""
 
     __slots__ = ("_on_data", "_paused", "_poller", "_recv", "ended", "fd")
 
     def __init__(self, poller: Poller, sock: socket.socket, on_data: OnData) -> None:
         self.fd = sock.fileno()
         self.ended = False
-        """Whether the end of the stream or an error has been delivered, or `stop` was called."""
+        """True once the end of the stream or an error was delivered, or `stop` was called."""
         self._recv = sock.recv
         self._on_data = on_data
         self._poller = poller
         self._paused = False
 
     def pause(self) -> None:
-        """Leave what the peer sends in the kernel, unless it goes; its sends will block after a while."""
+        """Leave what the peer sends in the kernel, unless the peer leaves. Its sends block after a while."""
         if not self._paused and not self.ended:
             self._paused = True
             self._poller.change(self, _GONE)
@@ -125,25 +123,26 @@ class Reading:
             self._poller.change(self, _READABLE)
 
     def redirect(self, on_data: OnData) -> None:
-        """Call `on_data` from now on in place of what was given to `register`."""
+        """Call `on_data` from now on, instead of the callable given to `register`."""
         if not self.ended:
             self._on_data = on_data
 
     def stop(self) -> None:
-        """Forget the socket; may be called twice. To be called before the socket is closed."""
+        """Forget the socket. Call this before the socket is closed; may be called twice."""
         if not self.ended:
             self.ended = True
-            self._on_data = _ignore  # what it refers to may refer to this object
+            self._on_data = _ignore  # break the reference cycle
             self._poller.forget(self)
 
     def read(self, event: int) -> int:
-        """Read once and hand over what came. Called by the poller when the socket is readable, or its peer has gone.
+        """Read once and deliver the data. The poller calls this when the socket is readable or its peer has left.
 
-        Returns how many bytes that were.
+        Returns:
+            The number of bytes read.
         """
         if self._paused:
             if not event & _GONE:
-                # Paused a moment ago, by what another socket of this turn had to say.
+                # Another socket of this turn has just led to the pause.
                 return 0
             self.resume()
         on_data = self._on_data
@@ -151,11 +150,11 @@ class Reading:
         try:
             data = self._recv(_READ_SIZE)
         except BlockingIOError:
-            # Readiness is a hint: the datum may have been dropped, or this may be another socket
-            # which got the number of one that was closed a moment ago.
+            # Readiness is a hint: the kernel may have dropped the data, or a new socket may have the number of one that
+            # was just closed.
             return 0
         except MemoryError:
-            # Nothing was read, so nothing is lost: the kernel reports this socket again.
+            # Nothing was read or lost; the kernel reports this socket again.
             self._poller.note_out_of_memory()
             return 0
         except OSError as error:
@@ -168,80 +167,83 @@ class Reading:
         except MemoryError:
             self.stop()
             self._poller.note_out_of_memory()
-            _tell_of_a_loss(on_data)
+            _report_lost_data(on_data)
         except BaseException:
-            # What was read is lost, so the rest of this stream is worth nothing.
+            # The data is lost, so the rest of this stream is useless.
             self.stop()
             raise
         return size
 
 
 class Poller:
-    """Reads plain sockets, all of them in one task.
+    """Read plain sockets, all in one task.
 
         >>> async def example(nursery: trio.Nursery, sock: socket.socket) -> None:
         ...     poller = Poller()
         ...     nursery.start_soon(poller.main)
         ...     poller.register(sock, print)
 
-    Attribute, which may be set: `on_out_of_memory` is called after a turn in which there was no memory, with the number
-    of reads. Must not block.
+    Attributes:
+        on_out_of_memory: may be set. Called after a turn in which memory ran out, with the number of reads. Must not
+            block.
 
-    Raises `RuntimeError` where the platform has no epoll; ask `Poller.is_supported()`.
+    Raises:
+        RuntimeError: the platform has no epoll; ask `Poller.is_supported()` first.
     """
 
     def __init__(self) -> None:
         if not self.is_supported():
-            raise RuntimeError("this platform has no epoll: read each socket with a Pump instead")
+            raise RuntimeError("this platform has no epoll; read each socket with a Pump instead")
         self._epoll = select.epoll()
         self._readings: dict[int, Reading] = {}
         self._running = False
         self._turns = self._reads = self._out_of_memory = 0
-        # Reported sockets for which there was no room in the last turn. The kernel would not report them first.
+        # Reported sockets that the last turn had no room for. The kernel would not report them first.
         self._late: list[tuple[int, int]] = []
         self.on_out_of_memory: OnOutOfMemory = _ignore
 
     @staticmethod
     def is_supported() -> bool:
-        """Tell whether sockets can be read this way on this platform."""
+        """Return True if this platform has epoll."""
         return sys.platform == "linux"
 
     def register(self, sock: socket.socket, on_data: OnData) -> Reading:
-        """Start reading `sock`.
+        """Start to read `sock`.
 
-        - `sock`: connected and non-blocking; stays the caller's, who closes it after `stop`;
-        - `on_data`: takes what is read, see the module's description.
+        Args:
+            sock: connected and non-blocking. The caller keeps it and closes it after `stop`.
+            on_data: takes what is read; see the module's description.
 
-        Raises `OSError` if the kernel will not watch the socket.
+        Raises:
+            OSError: the kernel cannot watch the socket.
         """
         reading = Reading(self, sock, on_data)
         self._epoll.register(reading.fd, _READABLE)
-        # A socket that was closed without stop() has left its entry behind, under a number that
-        # the kernel has given to this one.
+        # A socket closed without stop() leaves its entry here; the kernel may have given its number to this one.
         self._readings[reading.fd] = reading
         return reading
 
     def change(self, reading: Reading, events: int) -> None:
-        """Have the kernel report other events of a socket. Called by `Reading`."""
+        """Change the events that the kernel reports for a socket. `Reading` calls this."""
         if self._readings.get(reading.fd) is reading:
             try:
                 self._epoll.modify(reading.fd, events)
             except OSError:
-                # It was closed first, and the kernel has forgotten it by itself.
+                # The socket was closed first, so the kernel has forgotten it.
                 pass
 
     def forget(self, reading: Reading) -> None:
-        """Drop the socket for good. Called by `Reading`."""
+        """Remove the socket. `Reading` calls this."""
         if self._readings.get(reading.fd) is reading:
             del self._readings[reading.fd]
             try:
                 self._epoll.unregister(reading.fd)
             except OSError:
-                # It was closed first, and the kernel has forgotten it by itself.
+                # The socket was closed first, so the kernel has forgotten it.
                 pass
 
     def statistics(self) -> PollerStatistics:
-        """Say how many sockets are read and what has been done so far."""
+        """Return how many sockets are read and what was done so far."""
         return PollerStatistics(
             sockets=len(self._readings),
             turns=self._turns,
@@ -250,22 +252,23 @@ class Poller:
         )
 
     def note_out_of_memory(self) -> None:
-        """Count a read for which there was no memory. Called by `Reading`."""
+        """Count a read for which there was no memory. `Reading` calls this."""
         self._out_of_memory += 1
 
     def close(self) -> None:
-        """Forget all sockets and give the epoll object back; `main` must have ended."""
+        """Forget all sockets and close the epoll object. `main` must have ended."""
         for reading in list(self._readings.values()):
             reading.stop()
         self._epoll.close()
 
     async def main(self) -> None:
-        """Read, turn by turn, until cancelled.
+        """Read, turn by turn, until cancelled. Raises what `on_data` raises.
 
-        Raises `trio.BusyResourceError` if it runs already, and whatever an `on_data` raises.
+        Raises:
+            trio.BusyResourceError: `main` runs already.
         """
         if self._running:
-            raise trio.BusyResourceError("this poller runs already")
+            raise trio.BusyResourceError("this poller runs already; run `main` once at a time")
         self._running = True
         fd = self._epoll.fileno()
         try:
@@ -286,7 +289,7 @@ class Poller:
         try:
             self.on_out_of_memory(reads)
         except MemoryError:
-            # It is counted, and the next turn may have enough to tell.
+            # The loss is counted; the next turn may have the memory to report it.
             pass
 
     def _turn(self) -> None:

@@ -1,29 +1,220 @@
-"""The transport of any other stream: TLS, simulated networks. Two tasks for each connection.
+"""The transport for Trio streams such as TLS and simulated networks: a reading and a writing task for each connection.
 
-Keeps the contract of `channels.transports.contract`.
+A stream has no write that does not block, and no file descriptor for the poller. So `Pump` reads and `StreamWriter`
+writes, each in a task; `StreamTransport` joins them and keeps the contract of `channels.transports.contract`.
 """
 
 from __future__ import annotations
 
+import socket
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import TypeAlias
+
 import trio
 
-from channels.transports.events import Signal, Tell
+from channels.transports.contract import OnData, Signal, Tell
 from channels.transports.out_buffer import OutBuffer
-from channels.transports.pump import Pump
-from channels.transports.stream_writer import StreamWriter
 
-__all__ = ["StreamTransport"]
+__all__ = ["Pump", "Source", "StreamTransport", "StreamWriter", "socket_source", "stream_source"]
 
-# How long a TLS stream may take to say goodbye once everything else has been written.
-_GOODBYE = 1.0
+_READ_SIZE = 65536
+
+Source: TypeAlias = Callable[[], Awaitable[bytes]]
+"""Wait for the next bytes of a stream; `b""` is its end.
+
+Raises `OSError` if the stream broke, and `trio.ClosedResourceError` if this side closed it.
+"""
+
+
+def stream_source(stream: trio.abc.ReceiveStream) -> Source:
+    """Return a function that reads a Trio stream.
+
+    >>> async def example(stream: trio.abc.ReceiveStream) -> bytes:
+    ...     return await stream_source(stream)()
+    """
+
+    async def read() -> bytes:
+        try:
+            return bytes(await stream.receive_some(_READ_SIZE))
+        except trio.BrokenResourceError as error:
+            raise ConnectionResetError(f"the stream broke: {error}") from error
+
+    return read
+
+
+def socket_source(sock: socket.socket) -> Source:
+    """Return a function that reads a plain, non-blocking socket without a poller.
+
+    >>> async def example(sock: socket.socket) -> bytes:
+    ...     return await socket_source(sock)()
+    """
+
+    async def read() -> bytes:
+        # At least one checkpoint for each read, so that a busy peer lets others run.
+        await trio.lowlevel.checkpoint()
+        while True:
+            try:
+                return sock.recv(_READ_SIZE)
+            except BlockingIOError:
+                await trio.lowlevel.wait_readable(sock.fileno())
+
+    return read
+
+
+class Pump:
+    """Read one stream in a task and deliver what comes.
+
+        >>> async def example(nursery: trio.Nursery, stream: trio.abc.ReceiveStream) -> None:
+        ...     nursery.start_soon(Pump(stream_source(stream), print).main)
+
+    `Pump` makes the same promises as a `Reading` of the poller: bytes, then `b""` or an `OSError` once; nothing between
+    `pause` and `resume` or after `stop`; errors of the stream are delivered, never raised. A peer that leaves during a
+    pause is noticed only if it left less than 64 KiB unread, because reading is the only way to find the end of a
+    stream.
+
+    Args:
+        source: reads the stream, which the caller closes.
+        on_data: takes what is read, as for a poller.
+    """
+
+    __slots__ = ("_kept", "_on_data", "_parked", "_paused", "_scope", "_source", "ended")
+
+    def __init__(self, source: Source, on_data: OnData) -> None:
+        self._source = source
+        self._on_data = on_data
+        self._paused = False
+        self._parked = trio.Event()
+        self._scope = trio.CancelScope()
+        self._kept: deque[bytes] = deque()  # read during a pause
+        self.ended = False
+        """True once the end of the stream or an error was delivered, or `stop` was called."""
+
+    def pause(self) -> None:
+        """Deliver nothing until `resume`, unless the peer leaves. Keeps less than 128 KiB meanwhile."""
+        if not self._paused:
+            self._paused = True
+            self._parked = trio.Event()
+
+    def resume(self) -> None:
+        """Deliver again after `pause`, starting with what was kept."""
+        self._paused = False
+        while self._kept and not self._paused and not self.ended:
+            self._on_data(self._kept.popleft())
+        if not self._paused:
+            self._parked.set()
+
+    def redirect(self, on_data: OnData) -> None:
+        """Call `on_data` from now on, instead of the callable given to the constructor."""
+        self._on_data = on_data
+
+    def stop(self) -> None:
+        """Deliver nothing more, and end `main`. May be called twice, and before `main`."""
+        self.ended = True
+        self._kept.clear()
+        self._scope.cancel()
+
+    async def main(self) -> None:
+        """Read until the stream ends, breaks, or `stop` is called."""
+        with self._scope:
+            while not self.ended:
+                data = await self._read()
+                if self.ended or data is None:
+                    return
+                if not data or isinstance(data, OSError):
+                    self._end(data)
+                elif self._paused:
+                    self._kept.append(data)
+                    while self._paused and sum(map(len, self._kept)) >= _READ_SIZE:
+                        await self._parked.wait()
+                else:
+                    self._on_data(data)
+
+    def _end(self, data: bytes | OSError) -> None:
+        while self._kept and not self.ended:
+            self._on_data(self._kept.popleft())
+        if not self.ended:
+            self.ended = True
+            self._on_data(data)
+
+    async def _read(self) -> bytes | OSError | None:
+        try:
+            return await self._source()
+        except trio.ClosedResourceError:
+            return None
+        except OSError as error:
+            return error
+
+
+class StreamWriter:
+    """Write the out-buffer of one Trio stream, in a task.
+
+        >>> async def example(nursery: trio.Nursery, stream: trio.abc.SendStream) -> None:
+        ...     writer = StreamWriter(stream)
+        ...     out = OutBuffer(writer.mark, tell=print)
+        ...     nursery.start_soon(writer.main, out)
+        ...     out.put(b"hello")
+
+    The promises are those of the flusher: what waits is joined and written in order; an error reaches the `tell` of the
+    out-buffer and nothing else.
+
+    Args:
+        stream: the stream to write to, which the caller closes.
+    """
+
+    __slots__ = ("_marked", "_scope", "_stream")
+
+    def __init__(self, stream: trio.abc.SendStream) -> None:
+        self._stream = stream
+        self._marked = trio.Event()
+        self._scope = trio.CancelScope()
+
+    def mark(self, _: OutBuffer) -> None:
+        """Write the out-buffer soon."""
+        self._marked.set()
+
+    def stop(self) -> None:
+        """End `main`, even during a write. May be called twice, and before `main`."""
+        self._scope.cancel()
+
+    async def main(self, out: OutBuffer) -> None:
+        """Write whenever `out` is marked, until `stop` is called."""
+        with self._scope:
+            while True:
+                await self._marked.wait()
+                self._marked = trio.Event()
+                data = out.take()
+                if data:
+                    out.hold(data)
+                    await self._write(out)
+                if out.finished is not None:
+                    out.written()
+
+    async def _write(self, out: OutBuffer) -> None:
+        try:
+            while out.rest:
+                size = len(out.rest)
+                await self._stream.send_all(out.rest)
+                out.progress(size)
+        except (trio.BrokenResourceError, trio.ClosedResourceError, OSError) as error:
+            broken = ConnectionResetError(f"the stream broke: {error}")
+            broken.__cause__ = error
+            out.fail(broken)
+
+
+# Seconds for a TLS stream to send its closing alert after everything else is written.
+_TLS_CLOSE_TIMEOUT = 1.0
 
 
 class StreamTransport:
-    """One Trio stream. Made by `Transports.attach`.
+    """The transport of one Trio stream. Use `Transports.attach`.
 
-    - `stream`: becomes this object's; it is closed when `main` ends;
-    - `out`: marks `writer`;
-    - `pump`: reads `stream` and delivers to `tell`.
+    Args:
+        stream: owned by this object, which closes it when `main` ends.
+        out: the buffer that marks `writer`.
+        pump: reads `stream` and delivers to `tell`.
+        writer: writes `out`.
+        tell: takes the events of this transport.
     """
 
     __slots__ = ("_pump", "_read_ended", "_scope", "_stream", "_tell", "_writer", "_written", "out")
@@ -50,15 +241,14 @@ class StreamTransport:
         self._pump.pause()
 
     def resume(self) -> None:
-        """Go on delivering after `pause`."""
+        """Deliver again after `pause`."""
         self._pump.resume()
 
     def finish(self, frame: bytes = b"") -> None:
-        """Write `frame` as the last one; tell the peer that nothing follows, if the stream can.
+        """Write `frame` as the last one, then end this side of the stream if the stream can.
 
-        A stream that cannot be closed for writing alone (TLS) is not read to its end: it is
-        finished when the last frame is written. `tell(Signal.FINISHED)` follows, and nothing
-        else. Not bounded in time.
+        TLS cannot be closed for writing alone, so a TLS stream is finished once the last frame is written, and is not
+        read to its end. Only `tell(Signal.FINISHED)` follows. There is no time limit.
         """
         self._pump.redirect(_drop)
         self._pump.resume()
@@ -69,13 +259,13 @@ class StreamTransport:
         self._writer.stop()
 
     def close(self) -> None:
-        """End both tasks; the one that runs `main` closes the stream."""
+        """End both tasks. The task that runs `main` closes the stream."""
         self._tell = None
         self.out.close()
         self._scope.cancel()
 
     async def main(self) -> None:
-        """Carry bytes both ways until `close`, then close the stream."""
+        """Read and write until `close`, then close the stream."""
         try:
             with self._scope:
                 async with trio.open_nursery() as nursery:
@@ -83,15 +273,15 @@ class StreamTransport:
                     nursery.start_soon(self._write)
                 await trio.sleep_forever()
         finally:
-            self._tell_of_a_failure()
+            self._report_failure()
             self.close()
             await self._close_stream()
 
-    def _tell_of_a_failure(self) -> None:
-        """Have the connection know that nobody carries its bytes any more, if it was not `close` that ended this."""
+    def _report_failure(self) -> None:
+        """Report that the tasks of this transport failed, unless `close` ended them."""
         tell, self._tell = self._tell, None
         if tell is not None:
-            tell(ConnectionAbortedError("what carried this connection has failed"))
+            tell(ConnectionAbortedError("the tasks of this stream have failed"))
 
     async def _read(self) -> None:
         await self._pump.main()
@@ -104,7 +294,7 @@ class StreamTransport:
                 await self._stream.send_eof()
                 await self._read_ended.wait()
             except (trio.BrokenResourceError, trio.ClosedResourceError, OSError):
-                # The peer is gone, so there is nothing to wait for.
+                # The peer is gone; there is nothing to wait for.
                 pass
         tell, self._tell = self._tell, None
         if tell is not None:
@@ -114,14 +304,13 @@ class StreamTransport:
         if not self._written:
             await trio.aclose_forcefully(self._stream)
             return
-        # Shielded, because a TLS stream says goodbye while it is closed, and whoever ends this
-        # task has no reason to make the peer believe that something was cut off; bounded, because
-        # the peer may not be reading.
-        with trio.move_on_after(_GOODBYE, shield=True):
+        # Shielded, because a TLS stream sends its closing alert here. Without it the peer suspects lost data.
+        # Bounded, because the peer may not read.
+        with trio.move_on_after(_TLS_CLOSE_TIMEOUT, shield=True):
             try:
                 await self._stream.aclose()
             except (trio.BrokenResourceError, OSError):
-                # The peer was gone first.
+                # The peer left first.
                 pass
 
 

@@ -1,6 +1,6 @@
-"""Where a connection gets its transport: sockets share a reader and a flusher, streams do not.
+"""Make the transport for a connection: plain sockets share a poller and a flusher, streams have tasks of their own.
 
-An endpoint has one `Transports`. It is two loops that have to run somewhere, and `attach`:
+An endpoint has one `Transports`. Its two loops must run somewhere:
 
     transports = Transports(spawn=spawn_link)
     spawn_link(transports.flusher.main)
@@ -9,38 +9,104 @@ An endpoint has one `Transports`. It is two loops that have to run somewhere, an
     ...
     transport = transports.attach(sock, tell)      # see channels.transports.contract
 
-Both loops keep their state in the object, so a supervisor may start either again.
+Both loops keep their state in the object, so a supervisor may restart either.
 """
 
 from __future__ import annotations
 
 import socket
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import trio
 
-from channels.transports.contract import Reader, Transport
-from channels.transports.events import Spawn, Tell
+from channels.transports.contract import Reader, Signal, Spawn, Tell, Transport
 from channels.transports.flusher import Flusher
 from channels.transports.out_buffer import DEFAULT_MAX_BYTES, DEFAULT_MAX_MESSAGES, OutBuffer
 from channels.transports.poller import Poller
-from channels.transports.pump import Pump, socket_source, stream_source
-from channels.transports.socket_transport import SocketTransport
-from channels.transports.stream_transport import StreamTransport
-from channels.transports.stream_writer import StreamWriter
+from channels.transports.stream_transport import (
+    Pump,
+    StreamTransport,
+    StreamWriter,
+    socket_source,
+    stream_source,
+)
 
-__all__ = ["Carrier", "Transports"]
+__all__ = ["ByteStream", "SocketTransport", "Transports"]
 
-Carrier: TypeAlias = socket.socket | trio.abc.Stream
-"""What bytes travel on: a connected, non-blocking socket, or a Trio stream.
 
-A TLS stream has to have shaken hands (reading its first request does that): Trio has whoever waits
-for a handshake that somebody else has begun wait for ever, if it fails.
+class SocketTransport:
+    """The transport of one plain socket, without a task of its own. Use `Transports.attach`.
+
+    Args:
+        sock: connected and non-blocking; owned and closed by this object.
+        out: written by a flusher, with `sock` as its target.
+        reader: delivers to `tell`.
+        tell: takes the events of this transport.
+    """
+
+    __slots__ = ("_half_closed", "_reader", "_socket", "_tell", "out")
+
+    def __init__(self, sock: socket.socket, out: OutBuffer, reader: Reader, tell: Tell) -> None:
+        self._socket = sock
+        self.out = out
+        self._reader = reader
+        self._tell: Tell | None = tell
+        self._half_closed = False
+
+    def pause(self) -> None:
+        """Leave what the peer sends in the kernel until `resume`."""
+        self._reader.pause()
+
+    def resume(self) -> None:
+        """Read again after `pause`."""
+        self._reader.resume()
+
+    def finish(self, frame: bytes = b"") -> None:
+        """Write `frame` as the last one, shut the socket for writing, and read it to its end.
+
+        Only `tell(Signal.FINISHED)` follows. There is no time limit.
+        """
+        self._reader.redirect(self._drop)
+        self._reader.resume()
+        self.out.finish(frame, self._shut_for_writing)
+
+    def _drop(self, data: bytes | OSError) -> None:
+        if not data or isinstance(data, OSError):
+            self._finish_if_done()
+
+    def _shut_for_writing(self) -> None:
+        self._half_closed = True
+        try:
+            self._socket.shutdown(socket.SHUT_WR)
+        except OSError:
+            # The peer is gone; the reader finds out too.
+            pass
+        self._finish_if_done()
+
+    def _finish_if_done(self) -> None:
+        if self._half_closed and self._reader.ended:
+            tell, self._tell = self._tell, None
+            if tell is not None:
+                tell(Signal.FINISHED)
+
+    def close(self) -> None:
+        """Close the socket, after its reader and its buffer."""
+        self._tell = None
+        self._reader.stop()
+        self.out.close()
+        self._socket.close()
+
+
+ByteStream: TypeAlias = socket.socket | trio.abc.Stream
+"""A connected, non-blocking socket, or a Trio stream.
+
+A TLS stream must have completed its handshake (reading its first request does that). A task that waits for a handshake
+of another task would wait forever in Trio if the handshake fails.
 """
 
 
 class Transports:
-    """Makes transports out of sockets and streams.
+    """Make transports from sockets and streams.
 
         >>> async def example(nursery: trio.Nursery, sock: socket.socket) -> None:
         ...     transports = Transports(spawn=nursery.start_soon)
@@ -50,12 +116,16 @@ class Transports:
         ...     transport = transports.attach(sock, print)
         ...     transport.out.put(b"hello")
 
-    - `spawn`: starts a task. Called by `attach` for a stream (and for a socket where there is no
-      poller), so in the task of the connection; called by the flusher for a full socket.
-    - `use_poller`: False reads sockets with a task each, as where the platform has no epoll.
-    - `max_messages`, `max_bytes`: the bounds of each out-buffer.
+    Args:
+        spawn: starts a task. `attach` calls it for a stream, and for a socket without a poller, in the task of the
+            connection. The flusher calls it for a full socket.
+        use_poller: False reads each socket in a task, as on platforms without epoll.
+        max_messages: frames that may wait in each out-buffer.
+        max_bytes: bytes that may wait in each out-buffer.
 
-    Fields: `flusher`, and `poller`, which is None where it is not used.
+    Attributes:
+        flusher: the loop that writes.
+        poller: the loop that reads, or None if it is not used.
     """
 
     def __init__(
@@ -70,34 +140,34 @@ class Transports:
         self._max_messages = max_messages
         self._max_bytes = max_bytes
         self.flusher = Flusher(spawn=spawn)
-        self._mark = self.flusher.mark  # bound once, not once for each connection
+        self._mark = self.flusher.mark  # bound once for all connections
         self.poller = Poller() if use_poller and Poller.is_supported() else None
 
-    def attach(self, carrier: Carrier, tell: Tell, *, codec: Any = None) -> Transport:
-        """Start to read `carrier`, and answer what to write to.
+    def attach(self, stream: ByteStream, tell: Tell) -> Transport:
+        """Start to read `stream`, and return its transport.
 
-        - `carrier`: a connected, non-blocking socket or a Trio stream; becomes the transport's;
-        - `tell`: hears everything that happens, see `channels.transports.events`;
-        - `codec`: kept as `out.codec`.
+        Args:
+            stream: a connected, non-blocking socket or a Trio stream; owned by the transport.
+            tell: takes all events; see `channels.transports.contract`.
 
-        Raises `OSError` if the kernel will not watch the socket, which is then still the caller's.
+        Raises:
+            OSError: the kernel cannot watch the socket. The caller still owns it.
         """
-        if isinstance(carrier, socket.socket):
-            return self._attach_socket(carrier, tell, codec)
-        writer = StreamWriter(carrier)
+        if isinstance(stream, socket.socket):
+            return self._attach_socket(stream, tell)
+        writer = StreamWriter(stream)
         out = OutBuffer(
             writer.mark,
             tell=tell,
-            codec=codec,
             max_messages=self._max_messages,
             max_bytes=self._max_bytes,
         )
-        pump = Pump(stream_source(carrier), tell)
-        transport = StreamTransport(carrier, out, pump, writer, tell)
+        pump = Pump(stream_source(stream), tell)
+        transport = StreamTransport(stream, out, pump, writer, tell)
         self._spawn(transport.main)
         return transport
 
-    def _attach_socket(self, sock: socket.socket, tell: Tell, codec: Any) -> Transport:
+    def _attach_socket(self, sock: socket.socket, tell: Tell) -> Transport:
         reader: Reader
         if self.poller is not None:
             reader = self.poller.register(sock, tell)
@@ -108,13 +178,12 @@ class Transports:
             self._mark,
             tell=tell,
             target=sock,
-            codec=codec,
             max_messages=self._max_messages,
             max_bytes=self._max_bytes,
         )
         return SocketTransport(sock, out, reader, tell)
 
     def close(self) -> None:
-        """Give the poller's resources back, once its loop has ended."""
+        """Release the poller's resources, after its loop has ended."""
         if self.poller is not None:
             self.poller.close()

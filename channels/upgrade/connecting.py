@@ -1,4 +1,4 @@
-"""Whether a client may connect, whatever it connects with: origin, version of the protocol, the application's word."""
+"""Decide whether a client may connect, for all transports: origin, version, session, and `connect`."""
 
 from __future__ import annotations
 
@@ -17,8 +17,7 @@ from channels.checks.results import invalid
 from channels.connect_info import ConnectInfo
 from channels.endpoint._wiring import MountedSocket, Services
 from channels.errors import InvalidResult
-from channels.serializers.base import Serializer, negotiate
-from channels.serializers.versions import DEFAULT_VSN
+from channels.serializers.serializer import DEFAULT_VSN, Serializer, negotiate
 from channels.socket import ConnectRefused, Refusal, Socket
 from channels.telemetry import (
     SOCKET_CONNECT_FAILED,
@@ -27,10 +26,9 @@ from channels.telemetry import (
     SOCKET_SESSION_REFUSED,
     SOCKET_UNSUPPORTED,
 )
-from channels.tokens.errors import TokenError
+from channels.tokens.token import TokenError
 from channels.upgrade import handshake
-from channels.upgrade.origin import origin_allowed
-from channels.upgrade.web_sessions import csrf_problem, parse_cookies
+from channels.upgrade.cross_site import csrf_problem, origin_allowed, parse_cookies
 
 __all__ = ["Connected", "connect", "may_come_from", "unsupported"]
 
@@ -48,16 +46,14 @@ class Connected:
 def may_come_from(
     services: Services, mount: MountedSocket, origin: str | None, *, scheme: str, host: str | None
 ) -> bool:
-    """Tell whether a request may come from a page of that origin; if not, it is counted and told.
+    """Return True if a request may come from a page of this origin; count and report a refusal.
 
-    A `check_origin` function that raises, or answers anything but True or False, lets nobody in.
+    A `check_origin` function that raises, or returns anything but True or False, refuses the client.
     """
     try:
         if origin_allowed(mount.origin, origin, scheme=scheme, host=host):
             return True
-    except (
-        Exception
-    ) as error:  # the application's bug: a refusal for the client, the traceback for the log
+    except Exception as error:  # a bug of the application: refuse the client, log the traceback
         _failed(services, mount, error, 403, callback="check_origin")
         return False
     _tell(services, mount, SOCKET_ORIGIN_REFUSED, origin=origin)
@@ -65,7 +61,7 @@ def may_come_from(
 
 
 def unsupported(services: Services, mount: MountedSocket, problem: str) -> Refusal:
-    """Refuse a client that speaks another protocol; it is counted and told. `problem` says what it wanted."""
+    """Refuse a client that uses another protocol; count and report it. `problem` says what it asked for."""
     _tell(services, mount, SOCKET_UNSUPPORTED, problem=problem)
     return Refusal()
 
@@ -86,23 +82,25 @@ async def connect(
     transport: str,
     problem: str | None = None,
 ) -> Connected | Refusal:
-    """Find the serializer and ask the application.
+    """Choose the serializer and call the `connect` of the application.
 
     Args:
         services: of the endpoint.
         mount: where the client connects.
         params: of the query and the path.
-        info: what is known of the request; the session and what the mount adds is filled in here.
-        transport: `"websocket"` or `"longpoll"`. The `error_handler` of the mount is asked for the former alone.
-        problem: why the request cannot become a WebSocket whatever the application says. A client that the application
-            lets in is answered 400 with it. After Phoenix, which asks the application first.
+        info: of the request. This function adds the session and the fields of the mount.
+        transport: `"websocket"` or `"longpoll"`. Only WebSockets use the `error_handler` of the mount.
+        problem: the reason why the request cannot become a WebSocket, if there is one. A client that the application
+            accepts then gets 400 with it. Phoenix also calls the application first.
     """
     serializer = negotiate(params.get("vsn", DEFAULT_VSN), mount.serializers)
     if serializer is None:
         spoken = ", ".join(requirement.text for _, requirement in mount.serializers)
         asked = reprlib.repr(params.get("vsn"))
         return unsupported(
-            services, mount, f"it asked for version {asked} of the protocol, and spoken is {spoken}"
+            services,
+            mount,
+            f"it asked for version {asked} of the protocol; this socket supports {spoken}",
         )
     started = trio.current_time()
     socket = mount.socket.__new__(mount.socket)
@@ -112,7 +110,7 @@ async def connect(
         info = await _complete(services, mount, params, info)
         try:
             socket.__init__()  # type: ignore[misc]
-            # What it returns is checked because not everybody's code is typed.
+            # Check the result, because user code may be untyped.
             answer = await socket.connect(params, info)  # type: ignore[func-returns-value]
             if answer is not None:
                 raise _no_answer(type(socket), answer)
@@ -122,9 +120,9 @@ async def connect(
             _measure(started, socket, info, about, result="error", reason=reason)
             return _refusal(mount, reason, info) if transport == "websocket" else Refusal()
         identity = _identity(socket)
-    except Exception as error:  # the application's bug: the traceback is for the log
-        # Who answers connect with something else than None means to refuse, as False does elsewhere: 403, as in
-        # Phoenix. Everything else is a bug: 500.
+    except Exception as error:  # a bug of the application: log the traceback
+        # An application that returns something else than None from `connect` means to refuse, so answer 403, as Phoenix
+        # does. Every other error is a bug, so answer 500.
         is_answer = isinstance(error, InvalidResult) and error.callback.endswith(".connect")
         refusal = Refusal(403 if is_answer else 500)
         _failed(services, mount, error, refusal.status)
@@ -144,7 +142,7 @@ def _failed(
     *,
     callback: str = "connect",
 ) -> None:
-    """Count and tell that the application could not decide about a client."""
+    """Count and report that the application could not decide about a client."""
     services.count(SOCKET_CONNECT_FAILED)
     current_runtime().telemetry.execute(
         SOCKET_CONNECT_FAILED,
@@ -160,10 +158,10 @@ def _failed(
 
 
 def _no_answer(socket: type[Socket], answer: Any) -> InvalidResult:
-    """Make the error for a `connect` that has neither returned None nor raised."""
+    """Make the error for a `connect` that neither returned None nor raised."""
     advice = None
     if not isinstance(answer, BaseException | type) and not inspect.iscoroutine(answer):
-        advice = "return nothing to let the client in, and write `raise ConnectRefused(reason)` to refuse it"
+        advice = "return None to accept the client, and write `raise ConnectRefused(reason)` to refuse it"
     return invalid(socket, "connect", answer, ("None",), advice=advice)
 
 
@@ -221,7 +219,7 @@ def _wrong(
     *,
     advice: str | None = None,
 ) -> InvalidResult:
-    """Make the error for a function of a mount that returned something that it may not."""
+    """Make the error for a function of a mount that returned an invalid value."""
     return InvalidResult(
         f"the {option} of {mount.socket.__name__}",
         got,

@@ -1,35 +1,37 @@
-"""The first request of a connection: who is it for, and may it become a WebSocket?
+"""Serve the first request of a connection: read its head, decide who serves it, and answer or upgrade it.
 
-The order is Phoenix's: method, then the application's `connect`, then the validity of the upgrade. So a request that
-is refused gets 403 even where no WebSocket was asked for, and `connect` sees every request to a socket's path.
+The order is that of Phoenix: method, then the application's `connect`, then the validity of the upgrade. So a refused
+request gets 403 even if it does not ask for a WebSocket, and `connect` sees every request for the path of a socket.
 """
 
 from __future__ import annotations
 
 import math
-import socket as sockets
+import socket
+import ssl
+from typing import Any
 
 import trio
 from attrs import frozen
 
-from channels.connect_info import ConnectInfo
+from channels.connect_info import ConnectInfo, PeerData
 from channels.endpoint._wiring import MountedSocket, Services
 from channels.http.asgi_stream import AsgiStream
 from channels.socket import Refusal
-from channels.transports.transports import Carrier
+from channels.transports.stream_transport import socket_source, stream_source
+from channels.transports.transports import ByteStream
 from channels.upgrade import handshake
 from channels.upgrade.connecting import Connected, connect, may_come_from, unsupported
-from channels.upgrade.final_answer import say_last
-from channels.upgrade.head_reader import read_head
-from channels.upgrade.params import InvalidQuery, cost_of_query, parse_query
-from channels.upgrade.peer import peer_of
-from channels.upgrade.request import BadRequest, Head, HeadParser
-from channels.upgrade.subprotocol import agree
+from channels.upgrade.handshake import agree
+from channels.upgrade.request import BadRequest, Head, HeadParser, ParsedHead
+from channels.upgrade.urls import InvalidQuery, cost_of_query, parse_query
 from channels.wire.deflate import Deflate, InvalidOffer, agree_on_deflate
 
-__all__ = ["Upgraded", "answer_first_request"]
+__all__ = ["Upgraded", "answer_first_request", "peer_of", "read_head", "send_final_answer"]
 
-# Of a client that comes while the endpoint drains: seconds for its head, and for everything until its answer is read.
+
+_GRACE = 5.0
+# For a client that comes while the endpoint drains: seconds for its head, and until it has read its answer.
 _LATE_HEAD = 1.0
 _LATE = 3.0
 _DRAINING = Refusal(503, headers=(("retry-after", "1"),))
@@ -37,10 +39,13 @@ _DRAINING = Refusal(503, headers=(("retry-after", "1"),))
 
 @frozen(kw_only=True)
 class Upgraded:
-    """A request that has become a WebSocket: what is needed to serve it.
+    """A request that has become a WebSocket.
 
-    `answer` is to be written before anything else, if there is one; `rest` came behind the head and is its first data;
-    `deflate` is what was agreed on about compression.
+    Attributes:
+        connected: the client and its socket.
+        answer: bytes to write before any frame; empty if the answer was sent.
+        rest: the bytes behind the head: the first data of the WebSocket.
+        deflate: the negotiated compression, if any.
     """
 
     connected: Connected
@@ -49,34 +54,34 @@ class Upgraded:
     deflate: Deflate | None = None
 
 
-async def answer_first_request(services: Services, carrier: Carrier) -> Upgraded | None:
-    """Read the first request and deal with it; None if the connection is done, otherwise it is a WebSocket.
+async def answer_first_request(services: Services, stream: ByteStream) -> Upgraded | None:
+    """Read the first request and serve it; return None if the connection has ended, or the WebSocket it became.
 
-    A client that does not send its head within `services.head_timeout` seconds is cut off with 408. When the endpoint
-    begins to drain before that, a client that has sent a part of its head is answered 503, and one that has sent
-    nothing is let go of. A client that comes later has a second for its head. A stream that is done is closed; a socket
-    is the caller's to close.
+    A client that does not send its head within `services.head_timeout` seconds gets 408. If the endpoint starts to
+    drain before that, a client that has sent a part of its head gets 503; one that has sent nothing gets no answer. A
+    client that comes later has one second for its head. This function closes a stream that has ended; the caller closes
+    a socket.
     """
     upgraded = None
     try:
-        # Shielded for those who come while the endpoint drains: nobody waits for them, and they were promised a 503.
-        # Short enough for the supervisor that stops this process meanwhile.
-        late = services.draining and not isinstance(carrier, AsgiStream)
+        # Shielded for clients that come while the endpoint drains: they get a 503, although nothing waits for them. The
+        # supervisor that stops this process meanwhile allows for this time.
+        late = services.draining and not isinstance(stream, AsgiStream)
         with trio.move_on_after(_LATE if late else math.inf, shield=late):
-            upgraded = await _answer(services, carrier)
+            upgraded = await _answer(services, stream)
     except (trio.BrokenResourceError, trio.ClosedResourceError):
-        # Somebody else's server has ended this WebSocket before it was answered.
+        # The ASGI server ended this WebSocket before it was answered.
         pass
     finally:
-        if upgraded is None and not isinstance(carrier, sockets.socket):
-            await trio.aclose_forcefully(carrier)
+        if upgraded is None and not isinstance(stream, socket.socket):
+            await trio.aclose_forcefully(stream)
     return upgraded
 
 
-async def _answer(services: Services, carrier: Carrier) -> Upgraded | None:
+async def _answer(services: Services, stream: ByteStream) -> Upgraded | None:
     head: Head | BadRequest | None = None
-    if isinstance(carrier, AsgiStream):
-        head = carrier.head
+    if isinstance(stream, AsgiStream):
+        head = stream.head
     else:
         parser = HeadParser()
         seconds = (
@@ -85,16 +90,16 @@ async def _answer(services: Services, carrier: Carrier) -> Upgraded | None:
         with trio.move_on_after(seconds) as limit:
             services.heads[limit] = None
             try:
-                head = await read_head(carrier, parser)
+                head = await read_head(stream, parser)
             finally:
                 del services.heads[limit]
         if limit.cancelled_caught:
             if services.draining:
                 if parser.begun:
-                    await _last_words(carrier, _DRAINING)
+                    await _answer_and_close(stream, _DRAINING)
                 return None
             services.count(("http", "head_timeout"))
-            await _last_words(carrier, Refusal(408))
+            await _answer_and_close(stream, Refusal(408))
             return None
     if head is None:
         return None
@@ -105,13 +110,13 @@ async def _answer(services: Services, carrier: Carrier) -> Upgraded | None:
     elif services.draining:
         outcome = _DRAINING
     elif (found := services.mounts.match(head.path)) is not None:
-        outcome = await _upgrade(services, *found, head, carrier)
+        outcome = await _upgrade(services, *found, head, stream)
     else:
-        await services.http.serve(carrier, head.received)
+        await services.http.serve(stream, head.received)
         return None
     if isinstance(outcome, Upgraded):
         return outcome
-    await _last_words(carrier, outcome)
+    await _answer_and_close(stream, outcome)
     return None
 
 
@@ -120,12 +125,12 @@ async def _upgrade(
     mount: MountedSocket,
     variables: dict[str, str],
     head: Head,
-    carrier: Carrier,
+    stream: ByteStream,
 ) -> Refusal | Upgraded:
-    """Decide about a request to a socket's path: a WebSocket, or the answer that refuses it."""
+    """Decide about a request for the path of a socket: a WebSocket, or the answer that refuses it."""
     headers = head.headers
-    # A server that speaks ASGI has looked at that, and it may have been HTTP/2, where other rules hold.
-    is_checked = isinstance(carrier, AsgiStream)
+    # An ASGI server has checked the request, which may be HTTP/2, where other rules apply.
+    is_checked = isinstance(stream, AsgiStream)
     if not is_checked and handshake.method_problem(head) is not None:
         return Refusal(400)
     try:
@@ -133,7 +138,7 @@ async def _upgrade(
     except InvalidQuery as error:
         services.count(("http", "bad_request"))
         return Refusal(400, error.problem)
-    scheme = _scheme(carrier)
+    scheme = _scheme(stream)
     origin, host = headers.get("origin"), headers.get("host")
     if not may_come_from(services, mount, origin, scheme=scheme, host=host):
         return Refusal()
@@ -142,28 +147,28 @@ async def _upgrade(
     )
     if agreed is None:
         spoken = ", ".join(mount.subprotocols or ()) or "none"
-        # What it offered is not told: its token may be among it.
+        # Do not report its offer, which may contain its token.
         return unsupported(
             services,
             mount,
-            f"it offered no subprotocol that is spoken ({spoken}), or a token that is no base64",
+            f"it offered none of the supported subprotocols ({spoken}), or its token is not base64",
         )
     info = ConnectInfo(
-        peer_data=peer_of(carrier),
+        peer_data=peer_of(stream),
         scheme=scheme,
         path=head.path,
         query=head.query,
         headers=tuple(headers),
         auth_token=agreed.token,
     )
-    # Worked out before, for the log to tell the truth, and answered after `connect` has had its say.
+    # Computed before `connect`, so that the log is right; answered after it.
     problem, deflate = (None, None) if is_checked else _upgrade_problem(head, mount)
     await services.budget.take(cost_of_query(head.query))
     connected = await connect(services, mount, params, info, transport="websocket", problem=problem)
     if isinstance(connected, Refusal):
         return connected
-    if isinstance(carrier, AsgiStream):
-        await carrier.accept(agreed.name)
+    if isinstance(stream, AsgiStream):
+        await stream.accept(agreed.name)
         return Upgraded(connected=connected)
     answer = handshake.accept(
         head, subprotocol=agreed.name, extensions=deflate.answer if deflate else None
@@ -172,7 +177,7 @@ async def _upgrade(
 
 
 def _upgrade_problem(head: Head, mount: MountedSocket) -> tuple[str | None, Deflate | None]:
-    """Say why a request cannot become a WebSocket, or which compression it may have."""
+    """Return the reason why a request cannot become a WebSocket, or the compression it may use."""
     problem = handshake.upgrade_problem(head)
     if problem is not None or not mount.compress:
         return problem, None
@@ -182,17 +187,122 @@ def _upgrade_problem(head: Head, mount: MountedSocket) -> tuple[str | None, Defl
         return str(error), None
 
 
-def _scheme(carrier: Carrier) -> str:
-    if isinstance(carrier, AsgiStream):
-        return carrier.scheme
-    return "https" if isinstance(carrier, trio.SSLStream) else "http"
+def _scheme(stream: ByteStream) -> str:
+    if isinstance(stream, AsgiStream):
+        return stream.scheme
+    return "https" if isinstance(stream, trio.SSLStream) else "http"
 
 
-async def _last_words(carrier: Carrier, refusal: Refusal) -> None:
-    """Answer a connection that has no transport yet, and wait for the peer to have read it, for a while."""
+async def _answer_and_close(stream: ByteStream, refusal: Refusal) -> None:
+    """Answer a connection that has no transport yet, and wait until the peer has read the answer."""
     body = refusal.body.encode()
-    if isinstance(carrier, AsgiStream):
+    if isinstance(stream, AsgiStream):
         with trio.move_on_after(5):
-            await carrier.refuse(refusal.status, body, refusal.headers)
+            await stream.refuse(refusal.status, body, refusal.headers)
         return
-    await say_last(carrier, handshake.response(refusal.status, body, headers=refusal.headers))
+    await send_final_answer(
+        stream, handshake.response(refusal.status, body, headers=refusal.headers)
+    )
+
+
+def peer_of(stream: ByteStream) -> PeerData | None:
+    """Return the address of the peer; None where the network has no addresses, or the peer has left.
+
+    >>> one, other = trio.testing.memory_stream_pair()
+    >>> peer_of(one) is None
+    True
+    """
+    if isinstance(stream, AsgiStream):
+        return stream.peer
+    certificate = None
+    below: Any = stream
+    if isinstance(stream, trio.SSLStream):
+        try:
+            certificate = stream.getpeercert(binary_form=True)
+        except (trio.NeedHandshakeError, ssl.SSLError, ValueError):
+            # Without a handshake there is no certificate.
+            certificate = None
+        below = stream.transport_stream
+    if not isinstance(below, socket.socket):
+        below = getattr(below, "socket", None)
+    try:
+        address = below.getpeername() if below is not None else None
+    except OSError:
+        return None
+    if not isinstance(address, tuple) or len(address) < 2:
+        return None
+    return PeerData(address=str(address[0]), port=int(address[1]), ssl_cert=certificate)
+
+
+async def read_head(stream: ByteStream, parser: HeadParser | None = None) -> ParsedHead | None:
+    """Read from `stream` until a head is complete, or is certainly invalid.
+
+    >>> async def example(sock: socket.socket) -> None:
+    ...     with trio.fail_after(10):
+    ...         print(await read_head(sock))
+
+    There is no time limit: use `trio.move_on_after`. The bytes read are in `Head.received`; in every other case, a
+    cancellation included, they are lost.
+
+    Args:
+        stream: a connected, non-blocking socket or a Trio stream. No other task may read from it.
+        parser: takes the bytes; None makes a new one. After a cancellation `parser.begun` says whether the peer has
+            sent a part of its head.
+
+    Returns:
+        The head or what is wrong with it, or None if the peer closed or broke the connection first.
+    """
+    parser = HeadParser() if parser is None else parser
+    read = socket_source(stream) if isinstance(stream, socket.socket) else stream_source(stream)
+    while True:
+        try:
+            data = await read()
+        except (OSError, trio.ClosedResourceError):
+            return None
+        if not data:
+            return None
+        result = parser.feed(data)
+        if result is not None:
+            return result
+
+
+async def send_final_answer(stream: ByteStream, data: bytes) -> None:
+    r"""Write `data` to a connection without a transport, and wait until the peer has read it.
+
+        >>> async def example(sock: socket.socket) -> None:
+        ...     await send_final_answer(sock, b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        ...     sock.close()
+
+    This takes five seconds at most, and no file: refused clients must cost no more files than they have connections. It
+    raises nothing if the peer has left.
+
+    Args:
+        stream: a connected, non-blocking socket, which the caller closes, or a Trio stream, which this function closes.
+        data: the bytes to write.
+    """
+    try:
+        with trio.move_on_after(_GRACE):
+            if isinstance(stream, socket.socket):
+                await _send_on_socket(stream, data)
+            else:
+                await stream.send_all(data)
+    except (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
+        # The peer left before the answer.
+        pass
+    finally:
+        if not isinstance(stream, socket.socket):
+            await trio.aclose_forcefully(stream)
+
+
+async def _send_on_socket(sock: socket.socket, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        try:
+            view = view[sock.send(view) :]
+        except BlockingIOError:
+            await trio.lowlevel.wait_writable(sock.fileno())
+    sock.shutdown(socket.SHUT_WR)
+    # Closing with unread bytes would reset the connection, and the peer might lose the answer.
+    read = socket_source(sock)
+    while await read():
+        pass

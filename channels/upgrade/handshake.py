@@ -1,14 +1,12 @@
-r"""Whether a request becomes a WebSocket, and what is answered: pure decisions, no I/O.
+"""The WebSocket handshake: which requests become a WebSocket, with which subprotocol, and the answers.
 
-*pure*. The steps are those of Phoenix, in its order; the connection does what lies between:
+*pure*. The steps and their order are those of Phoenix:
 
-1. `method_problem(head)`: anything but GET is answered 400 with an empty body;
-2. the application's `connect` runs: who is refused there gets 403 with an empty body, even if no
-   WebSocket was asked for;
-3. `upgrade_problem(head)`: a request that is not a proper upgrade is answered 400 with the reason
-   as its text, and with the version that is spoken here;
-4. `accept(head)` is the answer that makes it a WebSocket. Bytes that came behind the head
-   (`head.rest`) are its first frames.
+1. `method_problem(head)`: any method but GET gets 400 with an empty body.
+2. `agree(...)` chooses the subprotocol and finds the token of phoenix.js.
+3. The application's `connect` runs. A refused client gets 403 with an empty body, even if it did not ask for a
+WebSocket. 4. `upgrade_problem(head)`: an invalid upgrade gets 400, with the reason as text and the supported version.
+5. `accept(head)` is the answer that makes it a WebSocket. The bytes behind the head (`head.rest`) are its first frames.
 
 Source: RFC 6455, section 4.2; Phoenix 1.8.12 for the order and the status codes.
 """
@@ -18,32 +16,28 @@ from __future__ import annotations
 import base64
 import binascii
 import http
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
+from attrs import field, frozen
 from websockets.utils import accept_key
 
 from channels.upgrade.request import Head
 
-__all__ = ["VERSION", "accept", "method_problem", "response", "upgrade_problem", "wants_upgrade"]
+__all__ = ["VERSION", "Agreed", "accept", "agree", "method_problem", "response", "upgrade_problem"]
 
 VERSION = "13"
-"""Of WebSockets, for the header that names it."""
-
-
-def wants_upgrade(head: Head) -> bool:
-    """Tell whether a request asks for a WebSocket, properly or not."""
-    return "websocket" in head.headers.tokens("upgrade")
+"""The version of WebSockets, for the header that names it."""
 
 
 def method_problem(head: Head) -> str | None:
-    """Say what is wrong with the method of a request to a WebSocket path, or None."""
+    """Return the problem with the method of a request for a WebSocket, or None."""
     if head.method != "GET":
         return f"a WebSocket is opened with GET, not with {head.method}"
     return None
 
 
 def upgrade_problem(head: Head) -> str | None:
-    """Say why a GET request cannot become a WebSocket, in one sentence, or None if it can."""
+    """Return why a GET request cannot become a WebSocket, in one sentence, or None if it can."""
     headers = head.headers
     if head.version != "1.1":
         return f"a WebSocket is opened with HTTP/1.1, not with HTTP/{head.version}"
@@ -64,18 +58,20 @@ def upgrade_problem(head: Head) -> str | None:
 def _is_key(key: str | None) -> bool:
     try:
         return len(base64.b64decode(key or "", validate=True)) == 16
-    except (binascii.Error, ValueError):  # the latter for letters beyond ASCII
+    except (binascii.Error, ValueError):  # ValueError: characters beyond ASCII
         return False
 
 
 def accept(head: Head, *, subprotocol: str | None = None, extensions: str | None = None) -> bytes:
     """Build the answer that turns the connection into a WebSocket.
 
-    - `head`: one for which `upgrade_problem` is None;
-    - `subprotocol`: one of those that the client has offered, or None;
-    - `extensions`: those that were agreed on, as the value of their header, or None.
+    Args:
+        head: one for which `upgrade_problem` is None.
+        subprotocol: the one that was chosen, or None.
+        extensions: the negotiated extensions as a header value, or None.
 
-    Returns the bytes to write, before any frame.
+    Returns:
+        The bytes to write before any frame.
     """
     lines = [
         "HTTP/1.1 101 Switching Protocols",
@@ -91,16 +87,17 @@ def accept(head: Head, *, subprotocol: str | None = None, extensions: str | None
 
 
 def response(status: int, body: bytes = b"", *, headers: Iterable[tuple[str, str]] = ()) -> bytes:
-    r"""Build a whole HTTP answer after which the connection is closed.
+    """Build a whole HTTP answer, after which the connection is closed.
 
         >>> response(403).splitlines()[0]
         b'HTTP/1.1 403 Forbidden'
 
-    - `status`: a status of HTTP, 400 or more;
-    - `body`: text in UTF-8; empty for the answers that Phoenix gives without one;
-    - `headers`: more of them.
+    There is no `Date`, because this module has no clock, and these answers are never cached.
 
-    There is no `Date`: this module knows no clock, and answers of this kind are never cached.
+    Args:
+        status: an HTTP status of 400 or more.
+        body: text in UTF-8; empty for answers that Phoenix gives without a body.
+        headers: more headers.
     """
     headers = list(headers)
     lines = [f"HTTP/1.1 {status} {http.HTTPStatus(status).phrase}"]
@@ -110,3 +107,70 @@ def response(status: int, body: bytes = b"", *, headers: Iterable[tuple[str, str
     lines.append("connection: close")
     lines.extend(f"{name}: {value}" for name, value in headers)
     return "\r\n".join((*lines, "", "")).encode("latin-1") + body
+
+
+_PHOENIX = "phoenix"
+_BEARER = "base64url.bearer.phx."
+_STANDARD = str.maketrans("-_", "+/")
+
+
+@frozen(kw_only=True)
+class Agreed:
+    """The result of `agree`.
+
+    Attributes:
+        name: the subprotocol to answer, or None.
+        token: the `authToken` of phoenix.js, or None.
+    """
+
+    name: str | None = None
+    token: str | None = field(default=None, repr=False)
+
+
+def agree(
+    offered: str | None, configured: Sequence[str] | None, *, auth_token: bool
+) -> Agreed | None:
+    """Choose among the subprotocols that a client offers; None refuses the client.
+
+        >>> agree("phoenix, base64url.bearer.phx.c2VjcmV0", None, auth_token=True).name
+        'phoenix'
+        >>> agree("soap", ["chat.v2", "chat.v1"], auth_token=False) is None
+        True
+
+    A page may set only one header of a WebSocket: `Sec-WebSocket-Protocol`. So phoenix.js sends its `authToken` there
+    in
+    base64: `phoenix, base64url.bearer.phx.c2VjcmV0`. The answer is `phoenix`, never the token. One difference from
+    Phoenix: there a token that is not base64 is an HTTP 500.
+
+    Args:
+        offered: the header `Sec-WebSocket-Protocol`, or None if it was not sent, which is allowed.
+        configured: the supported subprotocols in order of preference; None ignores the offer and answers nothing.
+        auth_token: True to look for a token.
+    """
+    names = (
+        [] if offered is None else [name for each in offered.split(",") if (name := each.strip())]
+    )
+    token = None
+    if auth_token:
+        configured = (_PHOENIX, *(configured or ()))
+        encoded = [name for name in names if name.startswith(_BEARER)]
+        if len(encoded) == 1:
+            names.remove(encoded[0])
+            token = _decode(encoded[0][len(_BEARER) :])
+            if token is None:
+                return None
+    if configured is None or not names:
+        return Agreed(token=token)
+    for name in configured:
+        if name in names:
+            return Agreed(name=name, token=token)
+    return None
+
+
+def _decode(text: str) -> str | None:
+    try:
+        padded = text.rstrip("=").translate(_STANDARD)
+        padded += "=" * (-len(padded) % 4)
+        return base64.b64decode(padded, validate=True).decode()
+    except (binascii.Error, ValueError):
+        return None

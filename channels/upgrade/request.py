@@ -1,7 +1,7 @@
-r"""The head of an HTTP request, without I/O: bytes in, a `Head` or a refusal out.
+"""The head of an HTTP request, without I/O: bytes in, a `Head` or a refusal out.
 
-*pure*. An endpoint reads the head of a connection's first request to decide who serves it: its own
-WebSocket transport, or the HTTP server, which then gets everything that was read.
+*pure*. An endpoint reads the head of a connection's first request to decide who serves it: its own WebSocket transport,
+or the HTTP server, which then gets all bytes that were read.
 
     parser = HeadParser()
     while (result := parser.feed(await more_bytes())) is None:
@@ -10,9 +10,10 @@ WebSocket transport, or the HTTP server, which then gets everything that was rea
         case BadRequest(): ...      # answer with result.status, then close
         case Head(): ...            # result.path, result.headers; result.rest came after the head
 
-Strict where leniency has let requests be smuggled past somebody: a line ends with CR LF, a header
-is on one line, a name is followed by its colon, control characters are refused, `Host` is there
-once, a body has one length. Nothing is decoded: `%2F` in a path is still `%2F`.
+The parser is strict where lenient parsers allow request smuggling: a line ends with CR LF, a header is on one line, a
+name is followed by its colon, there are no control characters, `Host` appears once, and a body has one length. It
+decodes
+nothing: `%2F` in a path stays `%2F`.
 
 Source: RFC 9112, sections 2 to 6; RFC 9110, section 5.
 """
@@ -36,17 +37,16 @@ __all__ = [
 ]
 
 DEFAULT_MAX_HEAD_SIZE = 16 * 1024
-"""Bytes of a head. As much as the HTTP server behind takes, and twice what most clients send."""
+"""Bytes of a head: the limit of the HTTP server behind, and twice what most clients send."""
 
 _NAME = r"[!#$%&'*+.^_`|~0-9A-Za-z-]"
-# The quantifiers are possessive, so a head that does not match is known to be wrong after one look.
+# Possessive quantifiers: a head that does not match fails after one pass.
 _HEADERS = re.compile(rf"(?:{_NAME}++:[\t -~\x80-\xff]*+\r\n)*+".encode("latin-1"))
 _REQUEST_LINE = re.compile(rf"({_NAME}++) ([!-~]++) HTTP/([0-9])\.([0-9])")
 _START = re.compile(rf"{_NAME}|\r".encode())
 _BARE_LF = re.compile(rb"(?<!\r)\n")
 _ABSOLUTE = re.compile(r"(?i:https?)://([^/?#@]+)([^#]*)")
-# Headers that carry one value. A second one is a mistake or an attack, and in any case leaves open
-# which of the two counts.
+# Headers with one value. A second one is a mistake or an attack, and it is unclear which one counts.
 _SINGLE = frozenset(
     (
         "authorization",
@@ -66,9 +66,8 @@ class Headers:
         >>> headers["Host"], headers.get("ACCEPT"), headers.get("cookie")
         ('example.org', 'a, b', None)
 
-    A header that was sent several times reads as its values joined by commas, as RFC 9110 section
-    5.3 has it. Iterating gives name and value, the name in lower case, in the order of the
-    request. Bytes beyond ASCII are read as ISO 8859-1.
+    A header that was sent several times reads as its values joined by commas (RFC 9110, section 5.3). Iteration yields
+    pairs of lower-case name and value in the order of the request. Bytes beyond ASCII are read as ISO 8859-1.
     """
 
     __slots__ = ("_items",)
@@ -77,13 +76,13 @@ class Headers:
         self._items = items
 
     def get(self, name: str, default: str | None = None) -> str | None:
-        """Give the value of a header, or `default` if it was not sent."""
+        """Return the value of a header, or `default` if it was not sent."""
         name = name.lower()
         values = [value for each, value in self._items if each == name]
         return ", ".join(values) if values else default
 
     def tokens(self, name: str) -> list[str]:
-        """Give the elements of a header that is a list, such as `Connection`, in lower case."""
+        """Return the elements of a list header, such as `Connection`, in lower case."""
         value = self.get(name, "")
         assert value is not None
         return [token for each in value.split(",") if (token := each.strip(" \t").lower())]
@@ -104,7 +103,7 @@ class Headers:
         return len(self._items)
 
     def __repr__(self) -> str:
-        # Values are cookies and tokens as often as not, and this is what ends up in a log.
+        # This ends up in logs, and values may be cookies and tokens.
         return f"<Headers {', '.join(name for name, _ in self._items)}>"
 
 
@@ -112,14 +111,16 @@ class Headers:
 class Head:
     """The head of one request.
 
-    - `method`: as sent, `"GET"`;
-    - `target`: as sent, `"/socket/websocket?vsn=2.0.0"`;
-    - `path`, `query`: the two halves of it, not decoded, without the `?`. Of an absolute target
-      (`http://host/path`) those after the host. `"*"` and `host:port` count as a path;
-    - `version`: `"1.1"`; `"2.0"` is what a client that speaks HTTP/2 without asking says;
-    - `headers`: see `Headers`. Of an absolute target, `host` is the one in the target;
-    - `received`: everything that was read, head and rest, for somebody who parses it again;
-    - `rest`: what came after the head.
+    Attributes:
+        method: as sent, `"GET"`.
+        target: as sent, `"/socket/websocket?vsn=2.0.0"`.
+        path: the first part of the target, not decoded. For an absolute target (`http://host/path`) the part after the
+            host. `"*"` and `host:port` count as a path.
+        query: the part after the `?`, not decoded.
+        version: `"1.1"`; `"2.0"` for a client that starts with HTTP/2.
+        headers: see `Headers`. For an absolute target, `host` is the one in the target.
+        received: all bytes that were read, head and rest, for another parser.
+        rest: the bytes after the head.
     """
 
     method: str
@@ -134,10 +135,11 @@ class Head:
 
 @frozen(kw_only=True)
 class BadRequest:
-    """What was sent is not a head that anybody here would answer.
+    """A head that the server does not accept.
 
-    - `status`: the HTTP status to answer with: 400, 414, 431 or 505;
-    - `problem`: what is wrong, for the body of the answer and for the log.
+    Attributes:
+        status: the HTTP status to answer: 400, 414, 431 or 505.
+        problem: what is wrong, for the body of the answer and for the log.
     """
 
     status: int
@@ -145,11 +147,11 @@ class BadRequest:
 
 
 ParsedHead: TypeAlias = Head | BadRequest
-"""What a `HeadParser` comes to."""
+"""The result of a `HeadParser`."""
 
 
 class HeadParser:
-    r"""Collects the bytes of one head.
+    r"""Collect and parse the bytes of one head.
 
         >>> parser = HeadParser()
         >>> parser.feed(b"GET /socket?vsn=2.0.0 HTT")
@@ -157,9 +159,10 @@ class HeadParser:
         >>> head.path, head.query, head.headers["host"]
         ('/socket', 'vsn=2.0.0', 'localhost')
 
-    - `max_size`: bytes of a head, blank line included.
+    Never raises, whatever a client sends. There is no time limit.
 
-    Never raises, whatever is sent. Not limited in time.
+    Args:
+        max_size: bytes of a head, including the blank line.
     """
 
     __slots__ = ("_buffer", "_max_size", "_searched")
@@ -171,13 +174,13 @@ class HeadParser:
 
     @property
     def begun(self) -> bool:
-        """Whether a part of a head has arrived."""
+        """True if a part of a head has arrived."""
         return bool(self._buffer)
 
     def feed(self, data: bytes) -> ParsedHead | None:
-        """Take what has arrived; answer None as long as the head is not whole.
+        """Take what has arrived; return None while the head is incomplete.
 
-        Not to be called again after another answer.
+        Do not call it again after another result.
         """
         data = self._buffer + data if self._buffer else data
         # Some clients send an empty line after the body of an earlier request: RFC 9112, 2.2.
@@ -195,7 +198,7 @@ class HeadParser:
         if len(data) >= self._max_size:
             return self._too_large(data)
         if len(data) > start and not _START.match(data, start):
-            # The beginning of TLS, for example: no need to wait for the end of it.
+            # The beginning of TLS, for example: do not wait for the rest.
             return BadRequest(status=400, problem="this is not an HTTP request")
         if _BARE_LF.search(data):
             return BadRequest(status=400, problem="a line of the head ends without CR")
@@ -210,7 +213,7 @@ class HeadParser:
 
 
 def split_absolute(target: str) -> tuple[str, str] | None:
-    """Split a request target in absolute form into its host and what follows; None for one in another form.
+    """Split a request target in absolute form into its host and the rest; return None for another form.
 
     >>> split_absolute("http://example.org:4000/socket?vsn=2.0.0")
     ('example.org:4000', '/socket?vsn=2.0.0')
@@ -227,7 +230,7 @@ def _parse(received: bytes, end: int) -> ParsedHead:
     method, target, major, minor = line.groups()
     version = f"{major}.{minor}"
     if version not in {"1.0", "1.1"} and first != b"PRI * HTTP/2.0":
-        return BadRequest(status=505, problem=f"HTTP/{version} is not spoken here")
+        return BadRequest(status=505, problem=f"HTTP/{version} is not supported; use HTTP/1.1")
     if not _HEADERS.fullmatch(block):
         return BadRequest(status=400, problem="a header is malformed")
     headers = []
@@ -237,7 +240,9 @@ def _parse(received: bytes, end: int) -> ParsedHead:
         name = name.lower()
         if name in _SINGLE:
             if name in seen:
-                return BadRequest(status=400, problem=f"the header {name!r} is there twice")
+                return BadRequest(
+                    status=400, problem=f"the header {name!r} appears twice; send it once"
+                )
             seen.add(name)
         elif name == "transfer-encoding":
             seen.add(name)
@@ -245,10 +250,11 @@ def _parse(received: bytes, end: int) -> ParsedHead:
     if {"content-length", "transfer-encoding"} <= seen:
         # The two may disagree about the end of the body: RFC 9112, 6.1 and 6.3.
         return BadRequest(
-            status=400, problem="'content-length' and 'transfer-encoding' are both there; send one"
+            status=400,
+            problem="the headers 'content-length' and 'transfer-encoding' are both present; send one",
         )
     if version == "1.1" and "host" not in seen:
-        return BadRequest(status=400, problem="the header 'host' is missing")
+        return BadRequest(status=400, problem="the header 'host' is missing; HTTP/1.1 requires it")
     absolute = split_absolute(target)
     if absolute is None:
         path, _, query = target.partition("?")

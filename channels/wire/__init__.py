@@ -1,1 +1,1 @@
-"""WebSocket frames and their compression, without I/O."""
+"""WebSocket frames and compression, without I/O."""

@@ -1,12 +1,8 @@
-r"""Compressed messages: what is agreed on, and the frames that a server sends.
+"""Compressed messages: the negotiation of the extension, and the inflation of what a client sends.
 
-*pure*. Incoming messages are inflated by the `websockets` library, never beyond what a message may have (see
-`channels.wire.websocket`). Outgoing ones are compressed each by itself: a server that says
-`server_no_context_takeover` may send the same compressed frame to everybody, so a broadcast is compressed once for all
-clients with the same window, and no connection keeps a compressor. It costs some of the ratio: messages that resemble
-each other are not compressed against each other.
-
-Short messages, and those that compression would make longer, are sent as they are, which RFC 7692 leaves to the sender.
+*pure*. The server always negotiates `server_no_context_takeover`: it compresses each message on its own, so one
+compressed frame serves all clients with the same window, and no connection keeps a compressor. This costs some
+compression: similar messages are not compressed against each other. `channels.wire.websocket` builds these frames.
 
 Source: RFC 7692.
 """
@@ -14,8 +10,7 @@ Source: RFC 7692.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable
-from functools import cache
+from typing import Any
 
 from attrs import frozen
 from websockets.exceptions import InvalidHeader, NegotiationError
@@ -25,14 +20,8 @@ from websockets.extensions.permessage_deflate import (
 )
 from websockets.headers import build_extension, parse_extension
 
-from channels.messages import BinaryFrame
-from channels.wire.websocket import frame, frame_header
+__all__ = ["INFLATED_PIECE", "Deflate", "Inflater", "InvalidOffer", "agree_on_deflate"]
 
-__all__ = ["Deflate", "InvalidOffer", "agree_on_deflate", "deflated_frames"]
-
-_TEXT, _BINARY = 0xC1, 0xC2
-_TAIL = b"\x00\x00\xff\xff"
-_MIN_SIZE = 128
 _FACTORY = ServerPerMessageDeflateFactory(server_no_context_takeover=True)
 
 
@@ -42,11 +31,12 @@ class InvalidOffer(ValueError):
 
 @frozen(kw_only=True)
 class Deflate:
-    """What was agreed on.
+    """The negotiated compression.
 
-    - `answer`: the value of the header `Sec-WebSocket-Extensions`;
-    - `extension`: inflates what one client sends; it may remember earlier messages, so it belongs to one connection;
-    - `window_bits`: of what the server sends, 9 to 15.
+    Attributes:
+        answer: the value of the header `Sec-WebSocket-Extensions`.
+        extension: inflates what one client sends. It may keep earlier messages, so it belongs to one connection.
+        window_bits: of what the server sends, 9 to 15.
     """
 
     answer: str
@@ -55,16 +45,16 @@ class Deflate:
 
 
 def agree_on_deflate(offered: str | None) -> Deflate | None:
-    """Take the first offer of a client that can be met; None if there is none.
+    """Accept the first offer of a client that the server supports; return None if there is none.
 
         >>> agree_on_deflate("permessage-deflate; client_max_window_bits").answer
         'permessage-deflate; server_no_context_takeover'
 
-    Args:
-        offered: the header `Sec-WebSocket-Extensions`, None if it was not sent.
+    The server grants what the client asks of it: no memory of earlier messages, always, and a window of 9 bits or more.
+    It accepts what the client offers for its own side.
 
-    What a client asks of the server is granted: no memory of earlier messages, always, and a window from 9 bits. What
-    it offers for its own side is agreed to.
+    Args:
+        offered: the header `Sec-WebSocket-Extensions`, or None if it was not sent.
 
     Raises:
         InvalidOffer: the header is malformed.
@@ -80,7 +70,7 @@ def agree_on_deflate(offered: str | None) -> Deflate | None:
             try:
                 answer, extension = _FACTORY.process_request_params(parameters, [])
             except NegotiationError:
-                # A parameter that nobody knows, or a window of 8 bits, which zlib cannot do. The next may be simpler.
+                # An unknown parameter, or a window of 8 bits, which zlib does not support. Try the next offer.
                 continue
             return Deflate(
                 answer=build_extension([(name, answer)]),
@@ -90,23 +80,79 @@ def agree_on_deflate(offered: str | None) -> Deflate | None:
     return None
 
 
-@cache
-def deflated_frames(window_bits: int) -> Callable[[bytes], bytes]:
-    """Give the framing of compressed messages, for a `Codec`: the same function each time, for the same window.
+INFLATED_PIECE = 16 * 1024
+"""The most bytes that one call of `inflate` returns."""
 
-    >>> len(deflated_frames(15)(b"x" * 1000)) < 30
-    True
+# Input for one call of zlib, which returns a copy of what it has not used.
+_INPUT = 4 * 1024
+_TAIL = b"\x00\x00\xff\xff"
+
+
+class Inflater:
+    """Inflate the messages of one client, piece by piece.
+
+        inflater.feed(payload, ends=True)       # a frame; `ends` if it is the last of its message
+        while inflater.is_busy:
+            message += inflater.inflate()       # some bytes, perhaps none
+
+    A kilobyte can inflate to a megabyte, and ten megabytes take a tenth of a second. So `inflate` returns after a
+    bounded number of bytes, and continues there in the next call. Source: RFC 7692, section 7.2.2.
+
+    Args:
+        extension: the negotiated compression.
     """
 
-    def deflated_frame(data: bytes) -> bytes:
-        if len(data) < _MIN_SIZE:
-            return frame(data)
-        compressor = zlib.compressobj(wbits=-window_bits)
-        packed = compressor.compress(data) + compressor.flush(zlib.Z_SYNC_FLUSH)
-        size = len(packed) - len(_TAIL)
-        if size >= len(data):
-            return frame(data)
-        first = _BINARY if type(data) is BinaryFrame else _TEXT
-        return frame_header(first, size) + packed[:size]
+    __slots__ = (
+        "_decoder",
+        "_ends",
+        "_forgets",
+        "_input",
+        "_place",
+        "_rest",
+        "_window_bits",
+        "is_busy",
+    )
 
-    return deflated_frame
+    def __init__(self, extension: PerMessageDeflate) -> None:
+        self._window_bits = extension.remote_max_window_bits
+        self._forgets = extension.remote_no_context_takeover
+        self._decoder: Any = None
+        self._input = b""
+        self._place = 0
+        self._rest = b""
+        self._ends = False
+        self.is_busy = False
+        """True if some of the input has not been inflated."""
+
+    def feed(self, payload: bytes, *, ends: bool) -> None:
+        """Take the payload of a frame. Nothing of the previous frame may be left."""
+        if self._decoder is None:
+            self._decoder = zlib.decompressobj(wbits=-self._window_bits)
+        self._input = payload + _TAIL if ends else payload
+        self._place = 0
+        self._ends = ends
+        self.is_busy = True
+
+    def inflate(self) -> bytes:
+        """Inflate a piece of the input.
+
+        Returns:
+            At most `INFLATED_PIECE` bytes. There may be none, even while `is_busy`.
+
+        Raises:
+            zlib.error: the data is damaged.
+        """
+        data = self._rest
+        if not data:
+            place = self._place
+            data = self._input[place : place + _INPUT]
+            self._place = place + len(data)
+        piece: bytes = self._decoder.decompress(data, INFLATED_PIECE)
+        self._rest = self._decoder.unconsumed_tail
+        # After a full piece zlib may hold more, though all input is used.
+        if not self._rest and self._place >= len(self._input) and len(piece) < INFLATED_PIECE:
+            self.is_busy = False
+            self._input = b""
+            if self._ends and self._forgets:
+                self._decoder = None
+        return piece

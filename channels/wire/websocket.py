@@ -1,25 +1,25 @@
-"""WebSocket frames, both ways, without I/O: bytes in, events out.
+"""WebSocket frames in both directions, without I/O: bytes in, events out.
 
-*pure*. `WebSocketProtocol` is one connection after its upgrade (see
-`channels.upgrade.handshake`), `frame` and `close_frame` build what a server sends.
+*pure*. `WebSocketProtocol` is one connection after its upgrade (see `channels.upgrade.handshake`). `frame`,
+`deflated_frames` and `close_frame` build what a server sends.
 
     for event in protocol.receive(data):
-        bytes         a text message, UTF-8, reassembled from its fragments
+        bytes         a text message in UTF-8, joined from its fragments
         BinaryFrame   a binary message, likewise
-        Answer        write `event.frame`: the pong for a ping
-        Closed        write `event.frame` as the last one and be done: the peer has closed, or has
-                      broken the rules. Always the last event; `receive` answers nothing after it
+        ControlReply  write `event.frame`: the pong for a ping
+        PeerClosed    write `event.frame` as the last frame: the peer has closed, or has broken the rules.
+                      Always the last event; `receive` returns nothing after it
 
-Data frames, pings, pongs and close frames that keep the rules are taken apart here, which takes a
-tenth of the time of doing it in general. The `websockets` library (`ServerProtocol`) accepts no
-close frame in the middle of a fragmented message. Every frame that breaks a rule goes to the
-library, one whole frame at a time; a test feeds both the same bytes and expects the same.
+This module parses valid data frames, pings, pongs and close frames, ten times as fast as a general parser. A frame that
+breaks a rule goes to the `websockets` library (`ServerProtocol`), one whole frame at a time. A test feeds both parsers
+the same bytes and expects the same events.
 
-A compressed message, where that was agreed on (`channels.wire.deflate`), is inflated in
-pieces (`channels.wire.inflater`), and no further than to the size that a message may have.
+`Fragments` joins a message of several frames. A compressed message (`channels.wire.deflate`) is inflated in pieces, up
+to the maximum size of a message.
 
-A client may send ten thousand frames in one read, or a message that inflates to ten megabytes. So
-`receive` can be told how many steps to take; `has_more` says whether it has to be called again.
+A client may send ten thousand frames in one read, or a message that inflates to ten megabytes. So `receive` takes a
+maximum number of steps, and `has_more` says whether to call it again.
+
 Source: RFC 6455, sections 5 to 7; RFC 7692; close codes as Phoenix under Bandit sends them.
 """
 
@@ -29,6 +29,8 @@ import logging
 import struct
 import sys
 import zlib
+from collections.abc import Callable
+from functools import cache
 from typing import TypeAlias
 
 from attrs import frozen
@@ -38,27 +40,37 @@ from websockets.protocol import State
 from websockets.server import ServerProtocol
 
 from channels.messages import BinaryFrame
-from channels.wire.fragments import BINARY_MESSAGE, TEXT_MESSAGE, Fragments, MessageTooBig
-
-try:
-    from websockets.speedups import apply_mask
-except ImportError:  # a platform for which the library was not compiled
-    from websockets.utils import apply_mask
+from channels.wire.deflate import Inflater
 
 __all__ = [
+    "BINARY_MESSAGE",
     "DEFAULT_MAX_MESSAGE_SIZE",
-    "Answer",
-    "Closed",
+    "TEXT_MESSAGE",
+    "ControlReply",
+    "Fragments",
+    "MessageTooBig",
+    "PeerClosed",
     "WebSocketEvent",
     "WebSocketProtocol",
     "close_frame",
+    "deflated_frames",
     "frame",
     "frame_header",
     "may_be_received",
 ]
 
+TEXT_MESSAGE, BINARY_MESSAGE = 0x81, 0x82
+"""The first bytes of frames that hold a whole message."""
+
+_FIN = 0x80
+_COMPRESSED = 0x40
+_BEGINNINGS = frozenset((0x01, 0x02, TEXT_MESSAGE, BINARY_MESSAGE))
+_COMPRESSED_BEGINNINGS = frozenset(first | _COMPRESSED for first in _BEGINNINGS)
+_CONTINUATIONS = frozenset((0x00, _FIN))
+
+
 DEFAULT_MAX_MESSAGE_SIZE = 10_000_000
-"""Bytes of a message. What Phoenix allows by default (`max_frame_size` of websock_adapter 0.6)."""
+"""Bytes of a message: Phoenix's default (`max_frame_size` of websock_adapter 0.6)."""
 
 _CLOSE = 0x88
 _EMPTY_CONTINUATION = 0x00
@@ -67,30 +79,37 @@ _PONG = 0x8A
 _OPCODES = frozenset(map(int, Opcode))
 _WHOLE_MESSAGE = frozenset((TEXT_MESSAGE, BINARY_MESSAGE))
 _MAX_CONTROL = 125
-# Frames that take as long as a piece of inflated data.
+# The number of frames that take as long as a piece of inflated data.
 _INFLATION = 32
 _MAX_REASON = 123
+# Shorter messages are not compressed.
+_MIN_COMPRESSED = 128
+_COMPRESSED_TEXT, _COMPRESSED_BINARY = 0xC1, 0xC2
+# Bytes of 00 00 FF FF, which a sender leaves out (RFC 7692, section 7.2.1).
+_SYNC_TAIL = 4
 _header_16 = struct.Struct("!BBH").pack
 _header_64 = struct.Struct("!BBQ").pack
 _HEADERS = [bytes((TEXT_MESSAGE, size)) for size in range(126)]
 
-# The library logs every closed connection at level INFO, which is not what a server's operator
-# means by INFO. What it says about itself failing still comes through.
+# The library logs each closed connection at level INFO, which is too much for an operator. Warnings and errors of the
+# library still come through.
 _library_logger = logging.getLogger("channels.wire.websocket.library")
 _library_logger.setLevel(logging.WARNING)
 
 
 def frame(data: bytes) -> bytes:
-    r"""Build the one WebSocket frame that carries `data` from server to client.
+    r"""Build the WebSocket frame that carries `data` from server to client.
 
         >>> frame(b"hi")
         b'\x81\x02hi'
         >>> frame(BinaryFrame(b"hi"))
         b'\x82\x02hi'
 
-    - `data`: UTF-8 for a text message, or a `BinaryFrame` for a binary one.
+    Args:
+        data: UTF-8 for a text message, or a `BinaryFrame` for a binary one.
 
-    Returns the whole frame, unmasked and not fragmented, as RFC 6455 section 5.2 has it.
+    Returns:
+        The whole frame, unmasked and not fragmented (RFC 6455, section 5.2).
     """
     size = len(data)
     if type(data) is BinaryFrame:
@@ -101,7 +120,7 @@ def frame(data: bytes) -> bytes:
 
 
 def frame_header(first: int, size: int) -> bytes:
-    r"""Build what stands before the payload of a server's frame.
+    r"""Build the header of a server's frame.
 
     >>> frame_header(0x82, 300)
     b'\x82~\x01,'
@@ -113,43 +132,76 @@ def frame_header(first: int, size: int) -> bytes:
     return _header_64(first, 127, size)
 
 
+@cache
+def deflated_frames(window_bits: int) -> Callable[[bytes], bytes]:
+    """Return the framing of compressed messages for a `Codec`: the same function for the same window.
+
+    >>> len(deflated_frames(15)(b"x" * 1000)) < 30
+    True
+
+    Each message is compressed on its own, so all clients with the same window share the frames of a broadcast. Short
+    messages, and messages that compression would make longer, are sent uncompressed, as RFC 7692 allows.
+    """
+
+    def deflated_frame(data: bytes) -> bytes:
+        if len(data) < _MIN_COMPRESSED:
+            return frame(data)
+        compressor = zlib.compressobj(wbits=-window_bits)
+        packed = compressor.compress(data) + compressor.flush(zlib.Z_SYNC_FLUSH)
+        size = len(packed) - _SYNC_TAIL
+        if size >= len(data):
+            return frame(data)
+        first = _COMPRESSED_BINARY if type(data) is BinaryFrame else _COMPRESSED_TEXT
+        return frame_header(first, size) + packed[:size]
+
+    return deflated_frame
+
+
 def close_frame(code: int, reason: str = "") -> bytes:
-    r"""Build the close frame that a server sends.
+    r"""Build the close frame of a server.
 
         >>> close_frame(1001)
         b'\x88\x02\x03\xe9'
 
-    - `code`: 1000 to 1014 without 1004 to 1006, or 3000 to 4999 (RFC 6455, section 7.4);
-    - `reason`: for people who debug a client. Cut off after 123 bytes, all that a frame holds.
+    Args:
+        code: 1000 to 1014 without 1004 to 1006, or 3000 to 4999 (RFC 6455, section 7.4).
+        reason: for people who debug a client. Cut off after 123 bytes, the most that a frame holds.
 
-    Raises `ValueError` if the code may not travel in a frame.
+    Raises:
+        ValueError: a frame must not carry this code.
     """
     if not (1000 <= code <= 1014 and code not in {1004, 1005, 1006}) and not 3000 <= code <= 4999:
         raise ValueError(
-            f"{code} may not be sent as a close code: use one of 1000 to 1003, 1007 to 1014, "
-            f"or your own from 4000 to 4999"
+            f"{code} cannot be sent as a close code; use 1000 to 1003, 1007 to 1014, or a code of your own from "
+            f"4000 to 4999"
         )
     text = reason.encode()[:_MAX_REASON]
-    text = text.decode(errors="ignore").encode()  # half a character at the cut would be invalid
+    text = text.decode(errors="ignore").encode()  # drop half a character at the cut
     return bytes((_CLOSE, 2 + len(text))) + code.to_bytes(2, "big") + text
 
 
 @frozen
-class Answer:
-    """A frame that has to be written: the pong for a ping. Field: `frame`."""
+class ControlReply:
+    """A frame to write in reply to a control frame: the pong for a ping.
+
+    Attributes:
+        frame: the frame.
+    """
 
     frame: bytes
 
 
 @frozen(kw_only=True)
-class Closed:
+class PeerClosed:
     """The last event of a connection.
 
-    - `code`, `reason`: those that the peer gave (1005 if it gave none), or, if it has broken the
-      rules, those that it is told: 1002 protocol error, 1007 text that is not UTF-8, 1008 an empty
-      continuation that ends nothing, 1009 a message that is too big;
-    - `by_peer`: whether the peer has closed. False if it has broken the rules;
-    - `frame`: what to write last; empty if a close frame was sent before.
+    Attributes:
+        code: the code of the peer (1005 if it sent none). If the peer broke a rule, the code for it: 1002 protocol
+            error, 1007 text that is not UTF-8, 1008 an empty continuation that does not end the message, 1009 message
+            too big.
+        reason: the text for that code.
+        by_peer: True if the peer closed, False if it broke a rule.
+        frame: the last frame to write; empty if a close frame was sent before.
     """
 
     code: int
@@ -158,21 +210,22 @@ class Closed:
     frame: bytes
 
 
-WebSocketEvent: TypeAlias = bytes | Answer | Closed
-"""What `WebSocketProtocol.receive` answers; a `BinaryFrame` is a kind of `bytes`."""
+WebSocketEvent: TypeAlias = bytes | ControlReply | PeerClosed
+"""One result of `WebSocketProtocol.receive`; a `BinaryFrame` is a kind of `bytes`."""
 
 
 class WebSocketProtocol:
-    """One WebSocket connection, seen by the server, from its upgrade on.
+    """The server side of one WebSocket connection after its upgrade.
 
         >>> protocol = WebSocketProtocol()
         >>> protocol.receive(bytes.fromhex("818237fa213d5f93"))
         [b'hi']
 
-    - `max_message_size`: bytes of a message, all its fragments taken together, and inflated;
-    - `extension`: what was agreed on about compression, if anything was.
-
     `receive` never raises, whatever a client sends.
+
+    Args:
+        max_message_size: bytes of a message, for all fragments together, after inflation.
+        extension: the negotiated compression, if any.
     """
 
     __slots__ = (
@@ -196,29 +249,29 @@ class WebSocketProtocol:
         self._max = max_message_size
         self._fragments = Fragments(max_message_size, extension)
         self._partial: list[bytes] = []  # the beginning of a frame
-        self._kept = 0  # bytes of that
-        self._missing = 0  # bytes without which it is no use looking at it again
-        self._rest = b""  # what there were no steps left for
-        self._library: ServerProtocol | None = None  # made when a frame needs it, which is seldom
+        self._kept = 0  # the bytes in _partial
+        self._missing = 0  # bytes needed before the frame can be parsed
+        self._rest = b""  # data that no steps were left for
+        self._library: ServerProtocol | None = None  # made when a frame needs it, which is rare
         self._closing = False
         self._done = False
 
     @property
     def held(self) -> int:
-        """Bytes that are kept of a message that has not arrived whole."""
+        """The bytes kept of a message that has not arrived whole."""
         return self._kept + self._fragments.size
 
     @property
     def has_more(self) -> bool:
-        """Whether `receive` stopped because its steps were used up. Call it again, with no data."""
+        """True if `receive` used up its steps. Call it again, without data."""
         return bool(self._rest) or (self._fragments.is_busy and not self._done)
 
     def completes(self, size: int) -> bool:
-        """Tell whether `size` more bytes may complete a frame."""
+        """Return True if `size` more bytes may complete a frame."""
         return size >= self._missing or not self._partial
 
     def forget(self) -> None:
-        """Drop what is kept of a message that has not arrived whole. Nothing may be received after it."""
+        """Drop what is kept of an incomplete message. Do not call `receive` after this."""
         self._done = True
         self._partial.clear()
         self._fragments.drop()
@@ -226,22 +279,24 @@ class WebSocketProtocol:
         self._rest = b""
 
     def close(self, code: int, reason: str = "") -> bytes:
-        """Begin to close: answers the frame to write.
+        """Start to close; return the frame to write.
 
-        From now on messages are dropped, and `receive` only looks out for the peer's own close
-        frame, which it reports as `Closed`. Call it once; takes what `close_frame` takes.
+        From now on `receive` drops messages and only waits for the close frame of the peer, which it reports as
+        `PeerClosed`. Call it once. The arguments are those of `close_frame`.
         """
         closing = close_frame(code, reason)
         self._closing = True
         return closing
 
     def receive(self, data: bytes, steps: int = sys.maxsize) -> list[WebSocketEvent]:
-        """Take what has arrived, and answer what that means, in order.
+        """Parse what has arrived, and return its events in order.
 
-        - `data`: cut anywhere;
-        - `steps`: how many frames to look at; a piece of a compressed message counts as 32.
+        Args:
+            data: bytes, cut anywhere.
+            steps: the maximum number of frames to parse. A piece of a compressed message counts as 32.
 
-        Answers an empty list after `Closed`.
+        Returns:
+            The events; an empty list after `PeerClosed`.
         """
         if self._rest:
             data, self._rest = self._rest + data, b""
@@ -259,7 +314,7 @@ class WebSocketProtocol:
         start, size = 0, len(data)
         is_short = 6 < size < 132 and size == data[1] - 122 and data[0] == TEXT_MESSAGE
         if is_short and not (fragments.is_open or self._done):
-            # Nearly every read is this: a masked text of up to 125 bytes, and nothing behind it.
+            # Most reads are this: one masked text of up to 125 bytes.
             self._whole(TEXT_MESSAGE, apply_mask(data[6:], data[2:6]), events)
             return events
         while not self._done:
@@ -278,7 +333,7 @@ class WebSocketProtocol:
         return events
 
     def _next_frame(self, data: bytes, start: int, events: list[WebSocketEvent]) -> int:
-        """Take apart the frame that begins at `start`, and answer where the next one begins."""
+        """Parse the frame that begins at `start`, and return where the next one begins."""
         size = len(data)
         if size - start < 2:
             return self._wait(data, start, 1)
@@ -294,9 +349,9 @@ class WebSocketProtocol:
             length = int.from_bytes(data[start + 2 : start + 2 + width], "big")
         fragments = self._fragments
         if not 0 <= length <= fragments.room or first & 0x0F not in _OPCODES:
-            # The header alone is against the rules, so there is no waiting for the rest.
+            # The header breaks a rule, so do not wait for the rest.
             if length > fragments.room < self._max:
-                self._too_big(events)  # the library does not know of the fragments before
+                self._too_big(events)  # the library does not know the earlier fragments
             else:
                 self._leave_to_library(data[start:], events)
             return size
@@ -314,16 +369,16 @@ class WebSocketProtocol:
     def _other_frame(
         self, first: int, data: bytes, body: int, events: list[WebSocketEvent]
     ) -> None:
-        """Take apart a whole frame, `data`, that is not a message by itself; its payload begins at `body`."""
+        """Parse a whole frame that is not a message on its own. Its payload begins at `body`."""
         fragments = self._fragments
         if first in (_PING, _PONG) and len(data) - body <= _MAX_CONTROL:
             if first == _PING and not self._closing:
                 payload = apply_mask(data[body:], data[body - 4 : body])
-                events.append(Answer(bytes((_PONG, len(payload))) + payload))
+                events.append(ControlReply(bytes((_PONG, len(payload))) + payload))
         elif first == _CLOSE and len(data) - body <= _MAX_CONTROL:
             self._close_frame(apply_mask(data[body:], data[body - 4 : body]), events)
         elif first == _EMPTY_CONTINUATION and len(data) == body and fragments.is_open:
-            # The rules allow it, and it costs its sender next to nothing. Bandit closes on it too.
+            # The RFC allows it, but it costs the sender next to nothing. Bandit closes too.
             self._fail(1008, "an empty continuation", events)
         elif fragments.may_follow(first) or (not fragments.is_open and fragments.may_begin(first)):
             fragments.add(first, apply_mask(data[body:], data[body - 4 : body]))
@@ -354,7 +409,7 @@ class WebSocketProtocol:
     def _fail(self, code: int, reason: str, events: list[WebSocketEvent]) -> None:
         self._done = True
         last = b"" if self._closing else close_frame(code, reason)
-        events.append(Closed(code=code, reason=reason, by_peer=False, frame=last))
+        events.append(PeerClosed(code=code, reason=reason, by_peer=False, frame=last))
 
     def _too_big(self, events: list[WebSocketEvent]) -> None:
         self._fail(CloseCode.MESSAGE_TOO_BIG, f"a message of more than {self._max} bytes", events)
@@ -371,10 +426,10 @@ class WebSocketProtocol:
             if fragments.is_complete:
                 self._whole(*fragments.take(), events)
 
-    # All other frames
+    # Control frames, and frames that break a rule
 
     def _leave_to_library(self, data: bytes, events: list[WebSocketEvent]) -> None:
-        """Have one whole frame, or the beginning of a wrong one, looked at in general."""
+        """Let the library parse one whole frame, or the beginning of an invalid one."""
         library = self._library
         if library is None:
             library = self._library = ServerProtocol(
@@ -383,7 +438,7 @@ class WebSocketProtocol:
         library.receive_data(data)
         if library.parser_exc is not None and not self._done:
             failure = library.close_sent
-            assert failure is not None  # for the end of the stream is never reported to it
+            assert failure is not None  # the end of the stream is never reported to the library
             self._fail(failure.code, failure.reason, events)
 
     def _close_frame(self, payload: bytes, events: list[WebSocketEvent]) -> None:
@@ -395,20 +450,20 @@ class WebSocketProtocol:
             except UnicodeDecodeError:
                 self._fail(1002, "the reason of a close is not UTF-8", events)
                 return
-            # A client that answers our own close repeats our code, whichever that is.
+            # A client that answers our close repeats our code, whatever it is.
             if len(payload) < 2 or not (self._closing or may_be_received(code)):
                 self._fail(1002, "a close with a code that may not be sent", events)
                 return
         self._done = True
-        # Always 1000, whatever the client's own code: this is what Phoenix answers under Bandit.
+        # Always 1000, as Phoenix answers under Bandit.
         last = b"" if self._closing else close_frame(CloseCode.NORMAL_CLOSURE)
-        events.append(Closed(code=code, reason=reason, by_peer=True, frame=last))
+        events.append(PeerClosed(code=code, reason=reason, by_peer=True, frame=last))
 
 
 def may_be_received(code: int) -> bool:
-    """Tell whether a client may close with a code.
+    """Return True if a client may close with this code.
 
-    As in Bandit: 1012 to 1014 are for servers, and the private codes have no end.
+    As in Bandit: 1012 to 1014 are for servers, and private codes have no upper bound.
     """
     return 1000 <= code <= 1003 or 1007 <= code <= 1011 or code >= 3000
 
@@ -419,3 +474,120 @@ def _is_utf8(data: bytes) -> bool:
     except UnicodeDecodeError:
         return False
     return True
+
+
+class MessageTooBig(ValueError):
+    """An inflated message exceeds the maximum size. The client is at fault."""
+
+
+class Fragments:
+    """A message that takes several steps to arrive: in several frames, or compressed, or both.
+
+        fragments.add(first, payload)           # for each frame, in order
+        while fragments.is_busy:
+            fragments.inflate()
+        if fragments.is_complete:
+            first, message = fragments.take()
+
+    `WebSocketProtocol` decides what a frame out of order means.
+
+    Args:
+        max_size: bytes of a message, after inflation.
+        extension: the negotiated compression, if any.
+
+    Attributes:
+        size: the bytes so far.
+        room: the bytes that may still be added.
+        is_open: True if a message has begun.
+    """
+
+    __slots__ = (
+        "_beginnings",
+        "_data",
+        "_first",
+        "_inflater",
+        "_is_last",
+        "_max",
+        "is_open",
+        "room",
+        "size",
+    )
+
+    def __init__(self, max_size: int, extension: PerMessageDeflate | None) -> None:
+        self._max = self.room = max_size
+        self._inflater = None if extension is None else Inflater(extension)
+        self._beginnings = (
+            _BEGINNINGS if extension is None else _BEGINNINGS | _COMPRESSED_BEGINNINGS
+        )
+        self._data = bytearray()
+        self.size = 0
+        self._first = 0
+        self._is_last = False
+        self.is_open = False
+
+    def may_begin(self, first: int) -> bool:
+        """Return True if a frame with this first byte begins a message."""
+        return first in self._beginnings
+
+    def may_follow(self, first: int) -> bool:
+        """Return True if a frame with this first byte continues the message that has begun."""
+        return self.is_open and first in _CONTINUATIONS
+
+    @property
+    def is_busy(self) -> bool:
+        """True if `inflate` must be called before the next `add`."""
+        return self._inflater is not None and self._inflater.is_busy
+
+    @property
+    def is_complete(self) -> bool:
+        """True if the message is whole."""
+        return self.is_open and self._is_last and not self.is_busy
+
+    def add(self, first: int, payload: bytes) -> None:
+        """Add a frame that may begin or follow. Its payload must not exceed `room`."""
+        if not self.is_open:
+            self.is_open = True
+            self._first = first
+        self._is_last = bool(first & _FIN)
+        if self._first & _COMPRESSED and self._inflater is not None:
+            self._inflater.feed(payload, ends=self._is_last)
+        else:
+            self._append(payload)
+
+    def inflate(self) -> None:
+        """Inflate a piece of the frame that was added last.
+
+        Raises:
+            zlib.error: the data is damaged.
+            MessageTooBig: the message exceeds the maximum size.
+        """
+        assert self._inflater is not None  # is_busy implies an inflater
+        piece = self._inflater.inflate()
+        if len(piece) > self.room:
+            raise MessageTooBig
+        self._append(piece)
+
+    def take(self) -> tuple[int, bytes]:
+        """Return the first byte of a frame that holds the whole message, and its data."""
+        message = bytes(self._data)
+        first = TEXT_MESSAGE if self._first & 0x0F == TEXT_MESSAGE & 0x0F else BINARY_MESSAGE
+        self.drop()
+        return first, message
+
+    def drop(self) -> None:
+        """Forget the message that has begun."""
+        self._data = bytearray()
+        self.size = 0
+        self.room = self._max
+        self.is_open = False
+
+    def _append(self, part: bytes) -> None:
+        self._data += part
+        self.size += len(part)
+        self.room -= len(part)
+
+
+try:
+    from websockets.speedups import apply_mask
+except ImportError:  # a platform for which the library was not compiled
+    from websockets.utils import apply_mask

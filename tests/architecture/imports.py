@@ -38,18 +38,15 @@ PURE = (
     "channels.excerpts",
     "channels.filters",
     "channels.messages",
-    "channels.upgrade.paths",
+    "channels.upgrade.urls",
     "channels.serializers",
     "channels.connection.session",
     "channels.topics",
     "channels.longpoll.protocol",
-    "channels.wire.deflate",
-    "channels.upgrade.origin",
+    "channels.wire",
+    "channels.upgrade.cross_site",
+    "channels.upgrade.handshake",
     "channels.upgrade.request",
-    "channels.upgrade.subprotocol",
-    "channels.upgrade.web_sessions",
-    "channels.wire.fragments",
-    "channels.wire.inflater",
 )
 """Modules, and packages of them, that are given the time, chance and the world as arguments."""
 

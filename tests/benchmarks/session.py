@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from channels.connection.effects import Start
 from channels.connection.session import Session
-from channels.serializers.base import Codec
+from channels.serializers.serializer import Codec
 from channels.serializers.v2 import V2
 from channels.topics import Route, Router
 from channels.wire.websocket import frame

@@ -15,7 +15,7 @@ from channels.connection.effects import Close, Deliver, Effect, Membership, Send
 from channels.connection.session import Session
 from channels.errors import EncodeError
 from channels.messages import BinaryFrame, Message
-from channels.serializers.base import Codec
+from channels.serializers.serializer import Codec
 from channels.serializers.v2 import V2
 from channels.topics import Route, Router
 

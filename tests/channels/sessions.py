@@ -7,7 +7,7 @@ from typing import Any
 
 from channels.connection.effects import Effect, Membership, Send, Start
 from channels.connection.session import Session
-from channels.serializers.base import Codec
+from channels.serializers.serializer import Codec
 from channels.serializers.v2 import V2
 from channels.topics import Route, Router
 

@@ -104,7 +104,7 @@ async def test_a_refused_token_is_told_to_the_author_and_not_shown(
     assert all(answer == answers[0] for answer in answers)
     assert (answers[0].status, answers[0].body) == (403, b"")
     missing, expired, tampered, salt = (line.split("because ")[1] for line in lines())
-    assert missing.startswith("there is no token")
+    assert missing.startswith("the client sent no token")
     assert expired.startswith("the token has expired: it is 1000000000 seconds old")
     assert tampered == salt
     assert tampered.startswith("the token is not valid: it was changed, or made with another")
@@ -452,8 +452,8 @@ async def test_a_protocol_that_is_not_spoken_is_told_to_the_author_without_the_t
         headers = f"host: test\r\nsec-websocket-protocol: {offer}\r\n"
         client.write(head("/picky/websocket?vsn=2.0.0", headers))
     await settle()
-    spoken = "of the protocol, and spoken is ~> 1.0.0, ~> 2.0.0"
-    picky = "it offered no subprotocol that is spoken (chat.v1), or a token that is no base64"
+    spoken = "of the protocol; this socket supports ~> 1.0.0, ~> 2.0.0"
+    picky = "it offered none of the supported subprotocols (chat.v1), or its token is not base64"
     assert lines() == [
         f"WARNING UserSocket refused a client: it asked for version '3.0.0' {spoken}",
         f"WARNING UserSocket refused a client: it asked for version ['2.0.0'] {spoken}",

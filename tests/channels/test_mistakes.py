@@ -498,7 +498,7 @@ REACHED: dict[str, tuple[type[Exception], str]] = {
         EncodeError,
         (
             rf"cannot encode the reply 'ok' on topic 'room:a' \(Craft\.answer, {HERE}\): "
-            r'payload\["users"\]\[1\]\.photo is of type Opaque, for which JSON has no form; write a str, '
+            r'payload\["users"\]\[1\]\.photo is of type Opaque, which JSON cannot express; write a str, '
         ),
     ),
     "typed": (EncodeError, rf'\(Craft\.typed, {HERE}\): payload\["user"\] is of type Opaque'),

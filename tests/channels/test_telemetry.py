@@ -8,7 +8,7 @@ import trio
 
 from actors import Telemetry
 from channels import Channel, Endpoint, Mount, Reply, handle_in
-from channels.serializers.defaults import DEFAULT_SERIALIZERS
+from channels.serializers.serializer import DEFAULT_SERIALIZERS
 from channels.telemetry import (
     CHANNEL_HANDLED_IN,
     CHANNEL_JOINED,

@@ -15,8 +15,7 @@ from typing import Any
 
 import pytest
 
-from channels.serializers.base import negotiate
-from channels.serializers.defaults import DEFAULT_SERIALIZERS
+from channels.serializers.serializer import DEFAULT_SERIALIZERS, negotiate
 from tests.channels.fake_channels import FakeChannel, FakeConnection
 
 FRAMES = Path(__file__).parents[1] / "data" / "frames.json"

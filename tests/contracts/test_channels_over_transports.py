@@ -213,7 +213,7 @@ async def test_a_message_that_is_too_big_is_1009(connect: Open) -> None:
 
 
 @pytest.mark.parametrize("data", [b"", b"{", b"[]", b"{}", b"7"])
-async def test_a_message_that_is_none_is_1011(connect: Open, data: bytes) -> None:
+async def test_an_invalid_message_closes_with_1011(connect: Open, data: bytes) -> None:
     peer = await connect()
     await peer.join()
     await peer.send_text(data)
@@ -234,7 +234,7 @@ async def test_disconnect_is_1001(connect: Open) -> None:
     await ended(peer, 1001)
 
 
-async def test_a_client_that_reads_too_slowly_is_1013_and_nobody_waits_for_it(
+async def test_a_client_that_reads_too_slowly_is_closed_with_1013_without_delay(
     connect: Open,
 ) -> None:
     gate = Gate()
@@ -280,7 +280,7 @@ async def test_silence_is_1002(connect: Open) -> None:
     await ended(peer, 1002)
 
 
-async def test_a_client_that_says_goodbye_leaves_nothing_behind(connect: Open) -> None:
+async def test_a_client_that_closes_leaves_nothing_behind(connect: Open) -> None:
     peer = await connect()
     await peer.join()
     assert len(peer.server.channels("room:a")) == 1
@@ -296,7 +296,7 @@ async def test_a_client_that_goes_without_a_word_leaves_nothing_behind(connect: 
     assert peer.server.channels("room:a") == []
 
 
-async def test_a_page_from_elsewhere_is_403(make: Callable[..., Peer]) -> None:
+async def test_a_page_of_another_site_is_403(make: Callable[..., Peer]) -> None:
     answer = await make().ask(headers=UPGRADE + "origin: https://evil.example\r\n")
     assert answer.status == 403
 
@@ -315,7 +315,7 @@ async def test_a_path_that_does_not_exist_is_404(make: Callable[..., Peer]) -> N
     assert (await peer.ask(f"{peer.path}/nowhere")).status == 404
 
 
-async def test_a_connection_that_is_killed_ends_for_its_client_and_for_nobody_else(
+async def test_a_killed_connection_ends_only_for_its_own_client(
     connect: Open,
 ) -> None:
     peer, friend = await connect(), await connect()

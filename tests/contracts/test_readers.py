@@ -12,9 +12,9 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from channels.transports.contract import Reader
-from channels.transports.poller import OnData, Poller
-from channels.transports.pump import Pump, socket_source, stream_source
+from channels.transports.contract import OnData, Reader
+from channels.transports.poller import Poller
+from channels.transports.stream_transport import Pump, socket_source, stream_source
 from tests.channels.transports.readers import Heard
 from tests.channels.transports.sockets import socket_pair
 

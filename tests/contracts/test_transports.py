@@ -13,9 +13,8 @@ import trio
 import trustme
 from trio.testing import wait_all_tasks_blocked
 
-from channels.transports.contract import Transport
-from channels.transports.events import Signal
-from channels.transports.transports import Carrier, Transports
+from channels.transports.contract import Signal, Transport
+from channels.transports.transports import ByteStream, Transports
 from tests.channels.transports.readers import Heard
 from tests.channels.transports.sockets import socket_pair
 
@@ -25,8 +24,8 @@ MAX_MESSAGES = 50
 class Wire:
     """Both ends of one connection: what carries ours, and the peer's as a stream."""
 
-    def __init__(self, carrier: Carrier, peer: Any) -> None:
-        self.carrier = carrier
+    def __init__(self, stream: ByteStream, peer: Any) -> None:
+        self.stream = stream
         self.peer: trio.abc.Stream = peer
 
 
@@ -78,9 +77,9 @@ class Connection:
 
     def __init__(self, transports: Transports, wire: Wire, tasks: trio.Nursery) -> None:
         self.heard = Heard()
-        self.carrier = wire.carrier
+        self.stream = wire.stream
         self.peer = wire.peer
-        self.transport: Transport = transports.attach(wire.carrier, self.heard, codec="codec")
+        self.transport: Transport = transports.attach(wire.stream, self.heard)
         self.transports = transports
         self.tasks = tasks
 
@@ -95,11 +94,11 @@ class Connection:
         return bytes(data)
 
     async def is_closed(self) -> bool:
-        """Whether the carrier has been closed."""
-        if isinstance(self.carrier, socket.socket):
-            return self.carrier.fileno() < 0
+        """Whether the stream has been closed."""
+        if isinstance(self.stream, socket.socket):
+            return self.stream.fileno() < 0
         try:
-            await self.carrier.send_all(b"x")
+            await self.stream.send_all(b"x")
         except trio.ClosedResourceError:
             return True
         return False
@@ -162,10 +161,6 @@ async def test_bytes_travel_both_ways_in_order(connection: Connection) -> None:
     assert await connection.read(1) == b"d"
 
 
-async def test_what_the_owner_said_of_its_frames_is_kept(connection: Connection) -> None:
-    assert connection.transport.out.codec == "codec"
-
-
 async def test_a_large_message_arrives_whole(connection: Connection) -> None:
     data = bytes(range(256)) * 10_000
     connection.transport.out.put(data)
@@ -173,7 +168,9 @@ async def test_a_large_message_arrives_whole(connection: Connection) -> None:
     assert await connection.read(len(data) + 3) == data + b"end"
 
 
-async def test_the_peers_end_is_told_once_and_writing_goes_on(half_closing: Connection) -> None:
+async def test_the_end_of_the_peer_is_reported_once_and_writing_goes_on(
+    half_closing: Connection,
+) -> None:
     await end(half_closing)
     assert await half_closing.heard.other() == b""
     half_closing.transport.out.put(b"still here")
@@ -265,7 +262,7 @@ async def test_a_peer_that_does_not_read_keeps_a_connection_from_finishing_until
     assert await connection.is_closed()
 
 
-async def test_a_peer_that_is_gone_is_told_and_the_connection_can_still_be_finished(
+async def test_a_gone_peer_is_reported_and_the_connection_can_still_be_finished(
     connection: Connection,
 ) -> None:
     await connection.peer.aclose()
@@ -280,7 +277,7 @@ async def test_a_peer_that_is_gone_is_told_and_the_connection_can_still_be_finis
     assert connection.heard.events[before:] == [Signal.FINISHED]
 
 
-async def test_nothing_is_told_after_close_and_it_may_be_called_at_any_time(
+async def test_nothing_is_reported_after_close_which_may_be_called_at_any_time(
     connection: Connection,
 ) -> None:
     connection.transport.out.put(b"x")

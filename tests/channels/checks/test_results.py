@@ -50,10 +50,10 @@ async def a_coroutine() -> None: ...
 # What `connect` returns: the value, what is said of it, what to write instead.
 CONNECT: dict[str, tuple[Callable[[], Any], str, str]] = {
     "False": (lambda: False, "False", r"write `raise ConnectRefused\(reason\)` to refuse it"),
-    "True": (lambda: True, "True", "return nothing to let the client in"),
-    "zero": (lambda: 0, "0", "return nothing to let the client in"),
+    "True": (lambda: True, "True", "return None to accept the client"),
+    "zero": (lambda: 0, "0", "return None to accept the client"),
     "a tuple": (lambda: ("error", "no"), r"\('error', 'no'\)", "write `raise ConnectRefused"),
-    "a dict": (lambda: {"user": 1}, "{'user': 1}", "return nothing to let the client in"),
+    "a dict": (lambda: {"user": 1}, "{'user': 1}", "return None to accept the client"),
     "a refusal": (
         lambda: ConnectRefused("no"),
         ".*",

@@ -34,9 +34,8 @@ from channels import (
 from channels.connection.channel_server import Link
 from channels.connection.effects import Membership
 from channels.messages import Message
-from channels.serializers.base import Codec
+from channels.serializers.serializer import Codec, Requirement
 from channels.serializers.v2 import V2
-from channels.serializers.versions import Requirement
 from channels.telemetry import CHANNEL_JOINED
 from channels.transports.out_buffer import OutBuffer
 from supervision.events import CHILD_TERMINATED

@@ -10,9 +10,8 @@ from attrs import define
 from actors import Runtime, send
 from channels import Broadcast, Channel, EncodeError, Endpoint, Mount, PubSub, handle_in, handle_out
 from channels.connection.fastlane import Fastlane, dispatch
-from channels.serializers.base import Codec
+from channels.serializers.serializer import Codec, Requirement
 from channels.serializers.v2 import V2
-from channels.serializers.versions import Requirement
 from channels.transports.out_buffer import OutBuffer
 from tests.channels.conftest import Serve
 from tests.channels.rooms import Room, UserSocket

@@ -17,9 +17,9 @@ import trustme
 from trio.testing import MockClock, memory_stream_pair, wait_all_tasks_blocked
 
 from channels.http.handover import HttpHandover, default_config
+from channels.http.hypercorn_server import ReplayStream
 from channels.http.lifespan import ApplicationStartError
-from channels.http.replay import ReplayStream
-from channels.upgrade.head_reader import read_head
+from channels.upgrade.first_request import read_head
 from channels.upgrade.request import Head
 from tests.channels.transports.http_client import Client, echo, served
 from tests.channels.transports.sockets import fill, socket_pair
@@ -302,7 +302,7 @@ async def test_a_client_that_changes_to_http2_and_says_no_more_is_answered_and_d
 @pytest.mark.parametrize(
     "rest", [b"zz\r\n", b"-1\r\n", b""], ids=["no size", "a size below nothing", "no end"]
 )
-async def test_a_body_that_turns_out_to_be_none_while_it_is_answered_is_nobodys_mistake_here(
+async def test_a_body_that_turns_invalid_during_the_answer_raises_nothing(
     rest: bytes, caplog: pytest.LogCaptureFixture, autojump_clock: MockClock
 ) -> None:
     async def hasty(scope: Any, receive: Any, send: Any) -> None:

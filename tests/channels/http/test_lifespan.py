@@ -193,7 +193,7 @@ async def test_an_application_that_crashes_while_it_runs_does_not_end_the_server
     assert not nursery.child_tasks
 
 
-async def test_a_message_that_does_not_exist_is_the_applications_mistake(
+async def test_an_unknown_lifespan_message_is_an_error_of_the_application(
     nursery: trio.Nursery, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -203,5 +203,5 @@ async def test_a_message_that_does_not_exist_is_the_applications_mistake(
     run = Run(app)
     nursery.start_soon(run.main)
     await wait_all_tasks_blocked()
-    assert "may not send 'lifespan.shutdown.done'" in caplog.text
+    assert "sent 'lifespan.shutdown.done' in its lifespan" in caplog.text
     run.scope.cancel()

@@ -17,7 +17,7 @@ def test_defaults_are_those_of_phoenix_and_plug() -> None:
     assert (options.max_age, options.max_body_bytes) == (1_209_600, 8_000_000)
 
 
-def test_a_mount_has_it_only_if_it_asks() -> None:
+def test_long_polling_is_off_unless_a_mount_enables_it() -> None:
     assert Mount(UserSocket).longpoll is False
     assert Mount(UserSocket).websocket is True
 
@@ -45,7 +45,7 @@ def test_options_of_another_kind_are_refused() -> None:
         Mount(UserSocket, longpoll=options)
 
 
-def test_a_mount_that_nobody_could_reach_is_refused() -> None:
+def test_a_mount_without_any_transport_is_refused() -> None:
     with pytest.raises(InvalidOption, match="websocket=False; write longpoll=True beside it"):
         Mount(UserSocket, websocket=False)
 

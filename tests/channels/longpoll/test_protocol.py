@@ -14,8 +14,8 @@ from channels.longpoll.protocol import (
     MAX_BASE64,
     MAX_LINES,
     NDJSON,
-    Answer,
     Line,
+    PollAnswer,
     messages_answer,
     messages_of,
     plain_answer,
@@ -33,7 +33,9 @@ JSON_HEADERS = (
 
 
 def test_a_status_alone_is_one_field() -> None:
-    assert status_answer(408) == Answer(status=200, headers=JSON_HEADERS, body=b'{"status":408}')
+    assert status_answer(408) == PollAnswer(
+        status=200, headers=JSON_HEADERS, body=b'{"status":408}'
+    )
 
 
 def test_messages_are_strings_and_fields_come_in_the_order_of_phoenix() -> None:
@@ -60,7 +62,9 @@ def test_a_binary_message_has_no_form_unless_it_is_utf8_by_chance() -> None:
 
 
 def test_plain_answers_and_preflights_let_every_page_read_them() -> None:
-    assert plain_answer(400) == Answer(status=400, headers=(("access-control-allow-origin", "*"),))
+    assert plain_answer(400) == PollAnswer(
+        status=400, headers=(("access-control-allow-origin", "*"),)
+    )
     assert preflight_answer("content-type").headers == (
         ("access-control-allow-origin", "*"),
         ("access-control-allow-headers", "content-type"),
@@ -116,7 +120,7 @@ def test_what_does_not_begin_like_an_array_is_base64() -> None:
         b"\xff",
     ],
 )
-def test_what_is_neither_is_the_last_of_its_batch(line: bytes) -> None:
+def test_an_invalid_line_ends_its_batch(line: bytes) -> None:
     found = list(messages_of(b'["1"]\n' + line + b'\n["2"]', NDJSON))
     assert found == [Line(b'["1"]', binary=False), plain_answer(500)]
 
@@ -133,7 +137,7 @@ def test_lines_beyond_the_bound_are_not_looked_at() -> None:
 
 
 @given(st.lists(st.one_of(st.binary(max_size=50), st.text(max_size=20)), min_size=1, max_size=20))
-def test_what_a_client_puts_together_comes_apart_again(messages: list[bytes | str]) -> None:
+def test_split_frames_inverts_client_frames(messages: list[bytes | str]) -> None:
     texts = [json.dumps([message]) if isinstance(message, str) else message for message in messages]
     lines = [text.encode() if isinstance(text, str) else base64.b64encode(text) for text in texts]
     assert list(messages_of(b"\n".join(lines), NDJSON)) == [
@@ -143,7 +147,7 @@ def test_what_a_client_puts_together_comes_apart_again(messages: list[bytes | st
 
 
 @given(st.binary(max_size=300), st.sampled_from([NDJSON, None]))
-def test_no_body_is_too_strange(body: bytes, kind: str | None) -> None:
+def test_any_bytes_as_a_body_are_parsed_without_an_error(body: bytes, kind: str | None) -> None:
     *before, last = messages_of(body, kind)
     assert all(isinstance(line, Line) for line in before)
     assert isinstance(last, Line) or last == plain_answer(500)

@@ -78,7 +78,7 @@ def assert_says(answer: Answer, body: bytes) -> None:
 # Sessions begin
 
 
-async def test_a_get_without_a_session_begins_one_and_tells_its_token(stranger: Poller) -> None:
+async def test_a_get_without_a_session_starts_one_and_returns_its_token(stranger: Poller) -> None:
     client = await stranger.server.accept()
     client.write(stranger.request("GET"))
     await settle()
@@ -106,7 +106,7 @@ async def test_the_status_line_and_the_order_of_headers_are_those_of_http(strang
 
 
 @pytest.mark.parametrize("query", ["vsn=2.0.0&token=deny", "vsn=9.0.0", "vsn=2.0", "vsn[]=2.0.0"])
-async def test_who_may_not_connect_is_told_403(server: Server, query: str) -> None:
+async def test_a_refused_client_gets_403(server: Server, query: str) -> None:
     assert_says(await Poller(server, query=query).ask("GET"), b'{"status":403}')
     assert await DynamicSupervisor.which_children((server.endpoint, "sessions")) == []
 
@@ -132,7 +132,7 @@ async def test_the_error_handler_of_the_mount_is_not_asked(serve: Serve) -> None
     assert asked == []
 
 
-async def test_connect_is_told_of_the_request_that_began_the_session(serve: Serve) -> None:
+async def test_connect_gets_the_request_that_began_the_session(serve: Serve) -> None:
     seen: list[tuple[dict[str, Any], ConnectInfo]] = []
 
     class Curious(Socket):
@@ -333,7 +333,7 @@ def test_a_secret_that_is_too_short_is_found_before_anything_starts() -> None:
 # Batches
 
 
-async def test_a_post_is_answered_when_every_line_is_dealt_with(poller: Poller) -> None:
+async def test_a_post_is_answered_when_every_line_is_processed(poller: Poller) -> None:
     answer = await poller.ask("POST", line(JOIN), ("content-type", NDJSON))
     assert_says(answer, b'{"status":200}')
     assert await poller.messages() == [reply("1", "1", "room:a")]
@@ -435,7 +435,7 @@ async def test_the_first_version_of_the_protocol_cannot_send_batches(server: Ser
     assert answer.status == 500, "it is no base64"
 
 
-async def test_a_line_that_is_not_dealt_with_in_the_window_is_408_and_ends_the_batch(
+async def test_a_line_not_processed_within_the_window_is_408_and_ends_the_batch(
     serve: Serve,
 ) -> None:
     mount = Mount(UserSocket, longpoll=LongPoll(window=3.0))
@@ -461,7 +461,7 @@ async def test_a_line_that_is_not_dealt_with_in_the_window_is_408_and_ends_the_b
 
 
 @pytest.mark.parametrize("method", ["GET", "POST", "OPTIONS"])
-async def test_a_page_from_elsewhere_is_told_403(poller: Poller, method: str) -> None:
+async def test_a_page_of_another_site_gets_403(poller: Poller, method: str) -> None:
     heard = poller.server.listen(SOCKET_ORIGIN_REFUSED)
     evil = ("origin", "https://evil.example")
     assert_says(await poller.ask(method, None if method == "GET" else b"", evil), b'{"status":403}')
@@ -580,7 +580,7 @@ async def asked(endpoint: Endpoint, scope: dict[str, Any]) -> dict[str, Any]:
     return said
 
 
-async def test_what_a_server_of_others_knows_reaches_connect_info(serve: Serve) -> None:
+async def test_the_details_of_an_asgi_server_reach_connect_info(serve: Serve) -> None:
     seen: list[ConnectInfo] = []
 
     class Curious(Socket):

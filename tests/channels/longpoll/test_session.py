@@ -237,7 +237,7 @@ async def test_what_waits_when_it_ends_is_handed_out_to_a_poll_that_is_held(
     assert [json.loads(message)[3] for message in said["messages"]] == ["bye"]
 
 
-async def test_what_channels_say_to_a_session_that_is_gone_is_dropped_without_a_trace(
+async def test_messages_to_an_ended_session_are_dropped(
     poller: Poller,
 ) -> None:
     await poller.join(payload={"farewell": True, "linger": 1})
@@ -268,7 +268,7 @@ async def test_a_crash_of_a_channel_is_phx_error_and_the_session_lives(poller: P
     await poller.join(ref="3")
 
 
-async def test_a_message_that_is_none_is_told_and_counted_once(poller: Poller) -> None:
+async def test_an_invalid_message_is_reported_and_counted_once(poller: Poller) -> None:
     heard = poller.server.listen(SOCKET_MALFORMED)
     assert await poller.send(("1", "2", "room:a", "echo"), ("1",), ("1",)) == 408
     assert len(heard) == 1
@@ -294,7 +294,7 @@ async def test_a_stop_of_the_endpoint_ends_sessions_first_and_answers_polls(
     assert not is_alive(server.pid)
 
 
-async def test_sessions_are_told_in_batches(serve: Serve) -> None:
+async def test_sessions_are_drained_in_batches(serve: Serve) -> None:
     draining = Draining(batch_size=1, batch_interval=2.0)
     server = await serve(Endpoint(sockets={"/socket": POLLED}, draining=draining))
     pollers = [await Poller(server).open() for _ in range(2)]

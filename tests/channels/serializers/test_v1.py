@@ -42,7 +42,7 @@ def test_a_join_ref_is_read_if_it_is_there() -> None:
         b"\xff",
     ],
 )
-def test_what_is_no_message_is_a_decode_error(data: bytes) -> None:
+def test_an_invalid_message_is_a_decode_error(data: bytes) -> None:
     with pytest.raises(DecodeError) as caught:
         v1.decode(data, binary=False)
     assert caught.value.vsn == "1.0.0"
@@ -98,7 +98,7 @@ def test_payloads_may_be_any_json_value(payload: Any) -> None:
 
 @pytest.mark.parametrize("kind", ["push", "reply", "broadcast"])
 def test_raw_bytes_are_refused_with_what_to_send_instead(kind: str) -> None:
-    with pytest.raises(EncodeError, match="no form for raw bytes"):
+    with pytest.raises(EncodeError, match="cannot carry raw bytes"):
         if kind == "push":
             v1.encode_push("1", "t", "e", Binary(b"x"))
         elif kind == "reply":
@@ -108,7 +108,7 @@ def test_raw_bytes_are_refused_with_what_to_send_instead(kind: str) -> None:
 
 
 @pytest.mark.parametrize("payload", [{"x": object()}, {"x": "\ud800"}, {1: {2: object()}}])
-def test_what_has_no_json_form_is_an_encode_error(payload: Any) -> None:
+def test_a_value_without_a_json_form_is_an_encode_error(payload: Any) -> None:
     with pytest.raises(EncodeError):
         v1.encode_push("1", "t", "e", payload)
     with pytest.raises(EncodeError):

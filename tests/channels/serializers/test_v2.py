@@ -106,7 +106,7 @@ def test_space_around_the_array_is_ignored() -> None:
         "\ufeff[1,1,1,1,1]",
     ],
 )
-def test_what_is_not_strict_json_of_that_shape_is_refused(text: str) -> None:
+def test_invalid_json_and_other_shapes_are_refused(text: str) -> None:
     with pytest.raises(DecodeError) as caught:
         decode(text)
     assert caught.value.vsn == "2.0.0"
@@ -124,7 +124,7 @@ def test_what_is_not_strict_json_of_that_shape_is_refused(text: str) -> None:
         b"\xff\xfe[\x00",
     ],
 )
-def test_what_is_not_utf8_is_refused(data: bytes) -> None:
+def test_text_that_is_not_utf8_is_refused(data: bytes) -> None:
     with pytest.raises(DecodeError):
         decode(data)
 

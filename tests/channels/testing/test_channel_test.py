@@ -30,11 +30,11 @@ from channels import (
 from channels.pytest_plugin import OpenChannelTest
 from channels.testing import (
     ANYTHING,
-    Answer,
     ChannelTest,
     ConnectionRefused,
     Expected,
     JoinFailed,
+    PushAnswer,
     TestChannel,
     TestClient,
     open_channel_test,
@@ -169,7 +169,7 @@ async def test_connect_asks_the_socket_and_its_assigns_reach_the_channel(case: C
     client = await case.connect("/socket", {"user": "ann"}, connect_info=info)
     assert client.socket.assigns == {"user": "ann", "agent": "test"}
     answer, _ = await client.join("room:a")
-    assert answer == Answer("ok", {"assigns": {"user": "ann", "agent": "test"}})
+    assert answer == PushAnswer("ok", {"assigns": {"user": "ann", "agent": "test"}})
 
 
 async def test_a_refused_connection_is_an_error_with_the_status(case: ChannelTest) -> None:
@@ -221,7 +221,7 @@ async def test_a_socket_is_found_at_its_path_whatever_its_transports_add() -> No
 
 async def test_a_refused_join_is_an_answer_and_fails_subscribe_and_join(client: TestClient) -> None:
     answer, channel = await client.join("room:a", {"refuse": True})
-    assert answer == Answer("error", {"reason": "unauthorized"})
+    assert answer == PushAnswer("error", {"reason": "unauthorized"})
     assert channel.pid is None
     with pytest.raises(JoinFailed) as caught:
         await client.subscribe_and_join("room:a", {"refuse": True})
@@ -230,14 +230,14 @@ async def test_a_refused_join_is_an_answer_and_fails_subscribe_and_join(client: 
 
 async def test_a_join_that_crashes_is_answered_as_clients_see_it(client: TestClient) -> None:
     answer, _ = await client.join("room:a", {"crash": True})
-    assert answer == Answer("error", {"reason": "join crashed"})
+    assert answer == PushAnswer("error", {"reason": "join crashed"})
 
 
 async def test_a_topic_that_no_channel_serves_is_answered_as_clients_see_it(
     client: TestClient,
 ) -> None:
     answer, _ = await client.join("nowhere")
-    assert answer == Answer("error", {"reason": "unmatched topic"})
+    assert answer == PushAnswer("error", {"reason": "unmatched topic"})
 
 
 async def test_a_join_that_takes_longer_than_it_may_is_not_waited_for(client: TestClient) -> None:

@@ -79,7 +79,7 @@ def test_keys_are_in_erlangs_order_however_they_were_put_in() -> None:
     assert list(decode(forwards)) == keys
 
 
-def test_an_atom_is_found_by_text_and_told_by_its_type() -> None:
+def test_an_atom_equals_its_text_and_differs_in_type() -> None:
     data = decode(encode({Atom("id"): 7}))
     assert data["id"] == 7
     assert repr(data) == "{Atom('id'): 7}"
@@ -140,7 +140,7 @@ PACKED = zlib.compress(b"a\1")
         b"\x83P\0\0\xff\xff" + zlib.compress(bytes(50_000_000), 9),
     ],
 )
-def test_what_is_no_term_or_is_not_allowed_is_refused(data: bytes) -> None:
+def test_invalid_and_forbidden_terms_are_refused(data: bytes) -> None:
     with pytest.raises(NotATerm):
         decode(data)
 
@@ -176,7 +176,7 @@ def test_a_list_that_holds_itself_is_nested_too_deep() -> None:
         ([[]] * 70_000, "more than 65536 bytes"),
     ],
 )
-def test_what_has_no_term_is_named(value: Any, part: str) -> None:
+def test_a_value_without_a_term_is_named_in_the_error(value: Any, part: str) -> None:
     with pytest.raises(NoTermFor, match=part):
         encode(value)
 

@@ -11,7 +11,7 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from channels.transports.events import Event, Signal
+from channels.transports.contract import Event, Signal
 from channels.transports.flusher import Flusher
 from channels.transports.out_buffer import OutBuffer
 from tests.channels.transports.sockets import fill, read_exactly, socket_pair
@@ -153,7 +153,7 @@ async def test_a_full_socket_gets_a_task_of_its_own_until_it_has_caught_up(bench
     assert bench.flusher.statistics().full == 1, "by the flusher itself"
 
 
-async def test_a_full_socket_delays_nobody_else(bench: Bench) -> None:
+async def test_a_full_socket_does_not_delay_the_others(bench: Bench) -> None:
     full, target, _, _ = bench.connect()
     other, _, theirs, _ = bench.connect()
     fill(target._socket)
@@ -211,7 +211,7 @@ async def test_an_error_reaches_the_buffer_it_belongs_to_once_and_nothing_else(
     assert others == []
 
 
-async def test_a_reset_is_told_by_the_task_that_writes_for_a_full_socket(bench: Bench) -> None:
+async def test_the_task_that_writes_for_a_full_socket_reports_a_reset(bench: Bench) -> None:
     out, target, theirs, told = bench.connect()
     fill(target._socket)
     out.put(b"stuck")
@@ -269,7 +269,7 @@ async def test_a_flusher_runs_once_at_a_time(bench: Bench) -> None:
         await bench.flusher.main()
 
 
-async def test_a_writing_task_that_cannot_be_started_is_told_to_its_connection(
+async def test_a_writing_task_that_cannot_start_is_reported_to_its_connection(
     stack: ExitStack,
 ) -> None:
     def spawn(*_: object) -> None:
@@ -287,7 +287,7 @@ async def test_a_writing_task_that_cannot_be_started_is_told_to_its_connection(
     assert isinstance(told[0], ConnectionAbortedError)
 
 
-async def test_a_writing_task_that_is_cancelled_is_told_to_its_connection(
+async def test_a_cancelled_writing_task_is_reported_to_its_connection(
     nursery: trio.Nursery, stack: ExitStack
 ) -> None:
     ours, _ = stack.enter_context(socket_pair())

@@ -76,7 +76,7 @@ async def test_port_0_becomes_a_real_port(listener: Listener) -> None:
     assert 0 < listener.port < 65536
 
 
-async def test_those_who_are_connected_when_it_is_cancelled_are_handed_over(
+async def test_a_cancelled_listener_hands_over_established_connections(
     nursery: trio.Nursery, accepted: Accepted
 ) -> None:
     listener = await Listener.open("127.0.0.1", 0)
@@ -224,7 +224,7 @@ async def test_a_port_that_is_in_use_is_one_clear_sentence(listener: Listener) -
         await Listener.open("127.0.0.1", listener.port)
     assert str(caught.value) == (
         f"cannot listen on 127.0.0.1:{listener.port}: the port is in use; "
-        f"stop the program that has it, or choose another port"
+        f"stop the program that uses it, or choose another port"
     )
     assert (caught.value.host, caught.value.port) == ("127.0.0.1", listener.port)
     assert isinstance(caught.value, ChannelsError)
@@ -235,27 +235,27 @@ async def test_an_address_of_another_machine_is_one_clear_sentence() -> None:
         await Listener.open("192.0.2.1", 0)
 
 
-async def test_a_name_that_nobody_knows_is_one_clear_sentence() -> None:
+async def test_an_invalid_host_name_is_one_clear_sentence() -> None:
     # Too long a label for any name server to be asked.
     name = "a" * 70
-    with pytest.raises(ListenError, match=f"the host name '{name}' is not known; write"):
+    with pytest.raises(ListenError, match=f"the host name '{name}' is unknown; use"):
         await Listener.open(name, 4000)
 
 
-async def test_a_name_that_the_network_does_not_know_is_one_clear_sentence(
+async def test_an_unknown_host_name_is_one_clear_sentence(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async def getaddrinfo(*_: object, **__: object) -> object:
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
     monkeypatch.setattr(trio.socket, "getaddrinfo", getaddrinfo)
-    with pytest.raises(ListenError, match="the host name 'nowhere' is not known"):
+    with pytest.raises(ListenError, match="the host name 'nowhere' is unknown"):
         await Listener.open("nowhere", 4000)
 
 
 @pytest.mark.parametrize("port", [-1, 65536])
-async def test_a_port_that_is_none_is_one_clear_sentence(port: int) -> None:
-    with pytest.raises(ListenError, match="a port is a number from 0 to 65535"):
+async def test_a_port_out_of_range_is_one_clear_sentence(port: int) -> None:
+    with pytest.raises(ListenError, match="the port is not a number from 0 to 65535"):
         await Listener.open("127.0.0.1", port)
 
 
@@ -268,7 +268,7 @@ async def test_a_port_that_is_none_is_one_clear_sentence(port: int) -> None:
         (errno.EINVAL, "the system answered Invalid argument"),
     ],
 )
-async def test_whatever_the_system_answers_is_one_clear_sentence(
+async def test_every_error_of_the_system_is_one_clear_sentence(
     number: int, sentence: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def bind(*_: object) -> None:

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from channels.transports.events import Event, Signal
-from channels.transports.out_buffer import OutBuffer, OutBufferStatistics
+from channels.messages import BinaryFrame
+from channels.transports.contract import Event, OutBufferStatistics, Signal
+from channels.transports.out_buffer import OutBuffer
 
 
 class Owner:
@@ -56,6 +57,37 @@ def test_a_buffer_is_marked_by_its_first_frame_only_and_again_after_it_was_taken
     assert owner.marks == [owner.out] * 2
 
 
+def test_messages_are_read_apart_and_in_order_until_they_are_dropped() -> None:
+    owner = Owner(max_bytes=6)
+    owner.out.put(b"one")
+    owner.out.put(BinaryFrame(b"two"))
+    messages = owner.out.messages
+    assert [type(message) for message in messages] == [bytes, BinaryFrame]
+    owner.out.drop()
+    assert messages == [b"one", b"two"]
+    assert owner.out.messages == []
+    assert owner.out.statistics().waiting_bytes == 0
+    owner.out.put(b"three!")
+    assert owner.marks == [owner.out] * 2
+    assert owner.told == []
+
+
+def test_a_frame_whose_mark_fails_does_not_wait() -> None:
+    def mark(_: OutBuffer) -> None:
+        marks.append(len(marks))
+        if len(marks) == 1:
+            raise RuntimeError("a wrong thread")
+
+    marks: list[int] = []
+    out = OutBuffer(mark, tell=lambda _: None)
+    with pytest.raises(RuntimeError, match="a wrong thread"):
+        out.put(b"lost")
+    assert (out.statistics().waiting_messages, out.statistics().waiting_bytes) == (0, 0)
+    out.put(b"found")
+    assert len(marks) == 2
+    assert out.take() == b"found"
+
+
 def test_a_buffer_that_catches_up_is_not_marked() -> None:
     owner = Owner()
     owner.out.put(b"abc")
@@ -75,7 +107,7 @@ def test_a_buffer_that_catches_up_is_not_marked() -> None:
     assert len(owner.marks) == 2
 
 
-def test_one_message_more_than_may_wait_is_an_overflow_told_once() -> None:
+def test_one_message_beyond_the_bound_is_an_overflow_reported_once() -> None:
     owner = Owner(max_messages=2)
     owner.out.put(b"a")
     owner.out.put(b"b")
@@ -92,7 +124,7 @@ def test_one_message_more_than_may_wait_is_an_overflow_told_once() -> None:
     )
 
 
-def test_one_byte_more_than_may_wait_is_an_overflow() -> None:
+def test_one_byte_beyond_the_bound_is_an_overflow() -> None:
     owner = Owner(max_bytes=5)
     owner.out.put(b"abc")
     owner.out.put(b"de")
@@ -101,7 +133,7 @@ def test_one_byte_more_than_may_wait_is_an_overflow() -> None:
     assert owner.told == [Signal.OVERFLOW]
 
 
-def test_after_an_overflow_nothing_is_taken_any_more_but_what_waited_still_leaves() -> None:
+def test_after_an_overflow_new_frames_are_refused_but_waiting_ones_leave() -> None:
     owner = Owner(max_messages=1)
     owner.out.put(b"a")
     owner.out.put(b"b")
@@ -208,7 +240,7 @@ def test_a_buffer_is_finished_once() -> None:
         owner.finish()
 
 
-def test_a_failed_write_is_told_once_and_ends_everything() -> None:
+def test_a_failed_write_is_reported_once_and_ends_the_buffer() -> None:
     owner = Owner()
     error = BrokenPipeError()
     owner.out.put(b"a")
@@ -242,7 +274,7 @@ def test_a_buffer_that_failed_can_still_be_finished() -> None:
     assert len(owner.told) == 1
 
 
-def test_a_closed_buffer_tells_nothing_and_holds_nothing() -> None:
+def test_a_closed_buffer_reports_nothing_and_holds_nothing() -> None:
     owner = Owner(max_messages=1)
     owner.out.put(b"a")
     owner.out.close()
@@ -266,7 +298,7 @@ actions = st.one_of(
 
 
 @given(st.lists(actions, max_size=60))
-def test_whatever_happens_a_prefix_of_what_was_put_leaves_and_the_bounds_hold(
+def test_a_prefix_of_the_frames_leaves_and_the_bounds_hold(
     steps: list[tuple[str, int]],
 ) -> None:
     owner = Owner(max_messages=4, max_bytes=20)

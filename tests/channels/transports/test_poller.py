@@ -215,7 +215,7 @@ async def test_the_number_of_a_closed_socket_can_be_used_again_in_the_same_turn(
     assert await heard.bytes(3) == b"new"
 
 
-async def test_a_socket_that_was_closed_without_stopping_harms_nobody(
+async def test_a_socket_closed_without_stop_does_not_disturb_the_others(
     poller: Poller, stack: ExitStack
 ) -> None:
     careless, _ = stack.enter_context(socket_pair())

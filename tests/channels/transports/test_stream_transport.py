@@ -32,7 +32,7 @@ class FaultyStream(trio.abc.Stream):
         await trio.lowlevel.checkpoint()
 
 
-async def test_a_transport_that_fails_tells_its_connection() -> None:
+async def test_a_transport_that_fails_reports_to_its_connection() -> None:
     heard, stream = Heard(), FaultyStream()
     with pytest.RaisesGroup(pytest.RaisesExc(RuntimeError), flatten_subgroups=True):
         async with trio.open_nursery() as nursery:
@@ -46,7 +46,7 @@ async def test_a_transport_that_fails_tells_its_connection() -> None:
     assert len(heard.events) == 1
 
 
-async def test_a_transport_whose_task_is_ended_by_others_tells_its_connection() -> None:
+async def test_a_transport_whose_task_is_cancelled_reports_to_its_connection() -> None:
     heard = Heard()
     async with trio.open_nursery() as nursery:
         Transports(spawn=nursery.start_soon, use_poller=False).attach(FaultyStream(), heard)

@@ -1,15 +1,23 @@
-"""The first request of a connection: whom it is for, what is answered, and that nothing is left of those refused."""
+"""The first request of a connection: its head, its answer, and its upgrade."""
 
 from __future__ import annotations
 
+import contextlib
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
+from trio.testing import wait_all_tasks_blocked
 
 from actors import kill
 from channels import ConnectInfo, ConnectRefused, Endpoint, Mount, Socket
 from channels.telemetry import SOCKET_CONNECT_FAILED, SOCKET_CONNECTED
+from channels.transports.transports import ByteStream
+from channels.upgrade.first_request import read_head, send_final_answer
+from channels.upgrade.request import BadRequest, Head, HeadParser, ParsedHead
 from tests.channels.conftest import Serve
 from tests.channels.rooms import UserSocket
 from tests.channels.support import (
@@ -24,6 +32,142 @@ from tests.channels.support import (
     reply,
     settle,
 )
+from tests.channels.transports.sockets import socket_pair
+
+REQUEST = b"GET /a HTTP/1.1\r\nHost: localhost\r\n\r\n"
+Send = Callable[[bytes], Awaitable[None]]
+
+
+class Ends:
+    """Both ends of a connection."""
+
+    def __init__(
+        self, stream: ByteStream, send: Send, close: Callable[[], Awaitable[None]]
+    ) -> None:
+        self.stream = stream
+        self.send = send
+        self.close = close
+
+
+@contextlib.asynccontextmanager
+async def over_sockets() -> AsyncIterator[Ends]:
+    with socket_pair() as (ours, theirs):
+        stream = trio.SocketStream(trio.socket.from_stdlib_socket(theirs))
+        yield Ends(ours, stream.send_all, stream.aclose)
+
+
+@contextlib.asynccontextmanager
+async def over_memory() -> AsyncIterator[Ends]:
+    ours, theirs = trio.testing.memory_stream_pair()
+    yield Ends(ours, theirs.send_all, theirs.aclose)
+
+
+@pytest.fixture(params=[over_sockets, over_memory])
+async def ends(request: pytest.FixtureRequest) -> AsyncIterator[Ends]:
+    async with request.param() as ends:
+        yield ends
+
+
+async def test_a_head_that_is_there_already_is_read(ends: Ends) -> None:
+    await ends.send(REQUEST + b"rest")
+    head = await read_head(ends.stream)
+    assert isinstance(head, Head)
+    assert (head.path, head.rest, head.received) == ("/a", b"rest", REQUEST + b"rest")
+
+
+async def test_a_head_that_comes_in_pieces_is_waited_for(ends: Ends, nursery: trio.Nursery) -> None:
+    results: list[ParsedHead | None] = []
+
+    async def read() -> None:
+        results.append(await read_head(ends.stream))
+
+    nursery.start_soon(read)
+    for i in range(len(REQUEST)):
+        assert results == []
+        await ends.send(REQUEST[i : i + 1])
+        await wait_all_tasks_blocked()
+    assert isinstance(results[0], Head)
+
+
+async def test_bytes_that_are_not_a_request_are_refused_at_once(ends: Ends) -> None:
+    await ends.send(b"\x16\x03\x01")
+    assert isinstance(await read_head(ends.stream), BadRequest)
+
+
+async def test_a_head_that_is_too_large_is_refused(ends: Ends) -> None:
+    await ends.send(REQUEST)
+    result = await read_head(ends.stream, HeadParser(max_size=20))
+    assert isinstance(result, BadRequest)
+    assert result.status == 431
+
+
+@pytest.mark.parametrize("sent", [b"", b"GET / HT"])
+async def test_a_peer_that_leaves_without_a_request_is_none(ends: Ends, sent: bytes) -> None:
+    if sent:
+        await ends.send(sent)
+    await ends.close()
+    assert await read_head(ends.stream) is None
+
+
+async def test_a_peer_that_breaks_the_connection_is_none() -> None:
+    with socket_pair() as (ours, theirs):
+        theirs.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
+        theirs.close()
+        assert await read_head(ours) is None
+
+
+async def test_waiting_can_be_cancelled(ends: Ends, autojump_clock: object) -> None:
+    with trio.move_on_after(10) as scope:
+        await read_head(ends.stream)
+    assert scope.cancelled_caught
+    await ends.send(REQUEST)
+    assert isinstance(await read_head(ends.stream), Head)
+
+
+def files() -> int:
+    return len(list(Path("/dev/fd").iterdir()))
+
+
+async def test_they_arrive_whole_and_take_no_file_while_they_wait_to_be_read() -> None:
+    here, there = socket.socketpair()
+    with here, there:
+        here.setblocking(False)
+        before = files()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(send_final_answer, here, b"go away")
+            await wait_all_tasks_blocked()
+            assert files() == before
+            assert there.recv(100) == b"go away"
+            assert there.recv(100) == b""
+            there.sendall(b"I am still talking")
+            there.close()
+        assert here.fileno() >= 0
+
+
+async def test_a_peer_that_does_not_read_is_left_alone_after_five_seconds(
+    autojump_clock: object,
+) -> None:
+    here, there = socket.socketpair()
+    with here, there:
+        here.setblocking(False)
+        await send_final_answer(here, b"x" * 10_000_000)
+        assert trio.current_time() == 5.0
+
+
+async def test_a_peer_that_has_gone_is_no_error(autojump_clock: object) -> None:
+    here, there = socket.socketpair()
+    with here:
+        here.setblocking(False)
+        there.close()
+        await send_final_answer(here, b"go away")
+        assert trio.current_time() == 0.0
+
+
+async def test_a_stream_is_closed() -> None:
+    here, there = trio.testing.memory_stream_pair()
+    await send_final_answer(here, b"go away")
+    assert await there.receive_some() == b"go away"
+    assert await there.receive_some() == b""
 
 
 async def ask(server: Server, data: bytes) -> tuple[Client, Answer]:
@@ -212,7 +356,7 @@ async def test_an_id_that_is_no_topic_is_the_applications_bug(serve: Serve, iden
     assert "Odd.id returned" in str(about["exception"])
 
 
-async def test_connections_are_told_of_by_telemetry(server: Server) -> None:
+async def test_connections_emit_telemetry(server: Server) -> None:
     heard = server.listen(SOCKET_CONNECTED)
     await ask(server, head("/socket/websocket?vsn=2.0.0&user=ann"))
     await ask(server, head("/socket/websocket?vsn=2.0.0&token=deny"))
@@ -234,7 +378,7 @@ async def test_connections_are_told_of_by_telemetry(server: Server) -> None:
     assert (no["result"], no["reason"]) == ("error", "token")
 
 
-async def test_a_request_that_cannot_become_a_websocket_is_told_of_as_refused(
+async def test_a_request_that_cannot_become_a_websocket_is_reported_as_refused(
     server: Server,
 ) -> None:
     heard = server.listen(SOCKET_CONNECTED)
@@ -244,7 +388,7 @@ async def test_a_request_that_cannot_become_a_websocket_is_told_of_as_refused(
     assert "'connection' header must contain 'upgrade'" in about["reason"]
 
 
-async def test_a_slow_connect_holds_up_nobody_and_is_measured(serve: Serve) -> None:
+async def test_a_slow_connect_does_not_delay_others_and_is_measured(serve: Serve) -> None:
     class Slow(UserSocket):
         async def connect(self, params: dict[str, Any], connect_info: ConnectInfo) -> None:
             await super().connect(params, connect_info)

@@ -1,6 +1,8 @@
-"""Upgrades: accepted for every client, and refused with the answers that Phoenix gives."""
+"""Upgrades and subprotocols: accepted for every client, and refused with the answers of Phoenix."""
 
 from __future__ import annotations
+
+import base64
 
 import pytest
 from websockets.client import ClientProtocol
@@ -9,11 +11,12 @@ from websockets.uri import parse_uri
 
 from channels.upgrade.handshake import (
     VERSION,
+    Agreed,
     accept,
+    agree,
     method_problem,
     response,
     upgrade_problem,
-    wants_upgrade,
 )
 from channels.upgrade.request import Head, HeadParser
 
@@ -37,7 +40,6 @@ def request(method: str = "GET", version: str = "1.1", **changes: str | None) ->
 
 def test_the_example_of_the_rfc_is_accepted_with_its_answer() -> None:
     head = request()
-    assert wants_upgrade(head)
     assert method_problem(head) is None
     assert upgrade_problem(head) is None
     answer = accept(head)
@@ -63,7 +65,6 @@ def test_a_client_takes_the_answer(subprotocol: str | None) -> None:
 
 def test_headers_of_an_upgrade_are_read_in_any_case() -> None:
     head = request(Connection="UPGRADE", Upgrade="WebSocket")
-    assert wants_upgrade(head)
     assert upgrade_problem(head) is None
 
 
@@ -126,3 +127,65 @@ def test_an_answer_without_a_body_says_so(status: int) -> None:
     assert b"content-length: 0\r\nconnection: close" in head
     assert b"content-type" not in head
     assert (separator, body) == (b"\r\n\r\n", b"")
+
+
+def bearer(token: str) -> str:
+    """What phoenix.js offers for a token."""
+    return f"base64url.bearer.phx.{base64.b64encode(token.encode()).decode().rstrip('=')}"
+
+
+def test_subprotocols_are_not_looked_at_unless_there_are_some_on_offer() -> None:
+    assert agree("a, b", None, auth_token=False) == Agreed()
+
+
+def test_the_first_on_offer_that_the_client_names_is_answered() -> None:
+    assert agree("c,b , a", ["x", "a", "b"], auth_token=False) == Agreed(name="a")
+
+
+def test_no_common_subprotocol_is_refused_and_no_offer_is_accepted() -> None:
+    assert agree("A", ["a"], auth_token=False) is None, "names are compared to the letter"
+    assert agree(None, ["a"], auth_token=False) == Agreed()
+    assert agree(" , ", ["a"], auth_token=False) == Agreed()
+
+
+@pytest.mark.parametrize("token", ["secret", "ünïcödé", "a", "ab", "abc", "?>~", ""])
+def test_a_token_is_found_and_phoenix_is_answered(token: str) -> None:
+    assert agree(f"phoenix, {bearer(token)}", None, auth_token=True) == Agreed(
+        name="phoenix", token=token
+    )
+
+
+def test_a_token_in_the_alphabet_for_urls_is_read_as_well() -> None:
+    encoded = base64.urlsafe_b64encode(b"?>~?>~").decode()
+    assert "_" in encoded or "-" in encoded
+    agreed = agree(f"base64url.bearer.phx.{encoded}", None, auth_token=True)
+    assert agreed == Agreed(token="?>~?>~")
+
+
+def test_a_token_alone_is_answered_with_no_subprotocol() -> None:
+    assert agree(bearer("x"), ["a"], auth_token=True) == Agreed(token="x")
+
+
+def test_the_subprotocol_phoenix_is_preferred() -> None:
+    agreed = agree(f"a, phoenix, {bearer('x')}", ["a"], auth_token=True)
+    assert agreed == Agreed(name="phoenix", token="x")
+
+
+def test_two_tokens_count_as_no_token_and_as_no_subprotocol() -> None:
+    assert agree(f"{bearer('x')}, {bearer('y')}", None, auth_token=True) is None
+    assert agree(f"phoenix, {bearer('x')}, {bearer('y')}", None, auth_token=True) == Agreed(
+        name="phoenix"
+    )
+
+
+@pytest.mark.parametrize("text", ["*", "a", "/w"])
+def test_what_is_no_base64_or_no_text_is_refused(text: str) -> None:
+    assert agree(f"phoenix, base64url.bearer.phx.{text}", None, auth_token=True) is None
+
+
+def test_a_token_is_not_looked_for_unless_asked_to() -> None:
+    assert agree(f"phoenix, {bearer('x')}", ["phoenix"], auth_token=False) == Agreed(name="phoenix")
+
+
+def test_a_token_does_not_show_in_the_repr() -> None:
+    assert "secret" not in repr(Agreed(token="secret"))

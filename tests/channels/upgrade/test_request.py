@@ -124,7 +124,7 @@ def test_one_empty_line_before_a_request_is_skipped() -> None:
         (b"PRI * HTTP/2.1\r\n\r\n", 505),
     ],
 )
-def test_what_is_malformed_is_refused(data: bytes, status: int) -> None:
+def test_malformed_requests_are_refused(data: bytes, status: int) -> None:
     assert refused(data).status == status
 
 
@@ -136,7 +136,9 @@ def test_a_header_that_has_one_value_may_not_be_there_twice(name: str) -> None:
     line = f"{name}: 1\r\n".encode()
     other = b"" if name == "Host" else HOST
     result = refused(b"GET / HTTP/1.1\r\n" + other + line + line.upper() + b"\r\n")
-    assert result == BadRequest(status=400, problem=f"the header {name.lower()!r} is there twice")
+    assert result == BadRequest(
+        status=400, problem=f"the header {name.lower()!r} appears twice; send it once"
+    )
 
 
 def test_an_old_client_needs_no_host() -> None:

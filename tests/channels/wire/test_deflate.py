@@ -19,9 +19,8 @@ from channels.wire.deflate import (
     Deflate,
     InvalidOffer,
     agree_on_deflate,
-    deflated_frames,
 )
-from channels.wire.websocket import Closed, WebSocketProtocol, frame
+from channels.wire.websocket import PeerClosed, WebSocketProtocol, deflated_frames, frame
 from tests.channels.transports.frames import BINARY, CONTINUATION, PING, TEXT, client_frame
 
 RSV1 = 4
@@ -131,7 +130,7 @@ def test_a_client_reads_what_is_sent_to_it(offer: str, messages: list[bytes], bi
         assert bytes(client.decode(packed).data) == data
 
 
-def test_what_is_short_or_does_not_get_shorter_is_sent_as_it_is() -> None:
+def test_short_and_incompressible_messages_are_sent_uncompressed() -> None:
     make = deflated_frames(15)
     for data in (b"", b"x" * 127, bytes(range(256))):
         assert make(data) == frame(data)
@@ -170,18 +169,18 @@ def test_a_message_that_grows_beyond_its_bound_is_1009_before_it_takes_the_memor
     (closed,) = protocol.receive(b"".join(sent))
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert isinstance(closed, Closed)
+    assert isinstance(closed, PeerClosed)
     assert (closed.code, closed.by_peer) == (1009, False)
     assert peak < 5_000_000
 
 
 def test_a_compressed_frame_without_agreement_and_broken_data_are_1002() -> None:
     (closed,) = WebSocketProtocol().receive(client_frame(TEXT, b"abc", rsv=RSV1))
-    assert isinstance(closed, Closed)
+    assert isinstance(closed, PeerClosed)
     assert closed.code == 1002
     protocol = WebSocketProtocol(extension=agreed().extension)
     (closed,) = protocol.receive(client_frame(TEXT, b"\xff\xff\xff", rsv=RSV1))
-    assert isinstance(closed, Closed)
+    assert isinstance(closed, PeerClosed)
     assert closed.code == 1002
 
 
@@ -189,7 +188,7 @@ def test_inflated_text_that_is_not_utf8_is_1007() -> None:
     client = client_of("permessage-deflate")
     protocol = WebSocketProtocol(extension=agreed().extension)
     (closed,) = protocol.receive(pack(client, b"\xff" * 10, 1))
-    assert isinstance(closed, Closed)
+    assert isinstance(closed, PeerClosed)
     assert closed.code == 1007
 
 
@@ -209,7 +208,7 @@ def test_no_frames_make_it_raise_or_take_more_than_allowed(offer: str, sent: lis
         for piece in sent:
             for event in protocol.receive(piece):
                 assert not isinstance(event, bytes) or len(event) <= 1000
-                assert not isinstance(event, Closed) or event.code != 1011
+                assert not isinstance(event, PeerClosed) or event.code != 1011
 
 
 @contextlib.contextmanager

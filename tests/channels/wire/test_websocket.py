@@ -17,8 +17,8 @@ from websockets.uri import parse_uri
 
 from channels.messages import BinaryFrame
 from channels.wire.websocket import (
-    Answer,
-    Closed,
+    ControlReply,
+    PeerClosed,
     WebSocketEvent,
     WebSocketProtocol,
     close_frame,
@@ -105,10 +105,10 @@ def read_as_ours(pieces: list[bytes]) -> Outcome:
 
 
 def told(event: WebSocketEvent) -> tuple[str, object]:
-    if isinstance(event, Answer):
+    if isinstance(event, ControlReply):
         assert event.frame[0] == 0x80 | PONG
         return "ping", event.frame[2:]
-    if isinstance(event, Closed):
+    if isinstance(event, PeerClosed):
         return ("closed by peer" if event.by_peer else "broken"), min(event.code, 4999)
     return ("binary" if type(event) is BinaryFrame else "text"), bytes(event)
 
@@ -159,7 +159,7 @@ frames = st.one_of(
 
 
 @given(st.lists(frames, max_size=8), st.lists(st.integers(0, 70_000), max_size=8))
-def test_any_bytes_cut_anywhere_mean_what_they_mean_to_the_library(
+def test_any_bytes_cut_anywhere_give_the_events_of_the_library(
     sent: list[bytes], places: list[int]
 ) -> None:
     data = b"".join(sent)
@@ -167,7 +167,7 @@ def test_any_bytes_cut_anywhere_mean_what_they_mean_to_the_library(
 
 
 @given(st.lists(proper_frames, max_size=12), st.lists(st.integers(0, 2_000), max_size=8))
-def test_messages_in_fragments_mean_what_they_mean_to_the_library(
+def test_fragmented_messages_give_the_events_of_the_library(
     sent: list[bytes], places: list[int]
 ) -> None:
     data = b"".join(sent)
@@ -189,8 +189,8 @@ def test_no_bytes_make_it_raise(pieces: list[bytes]) -> None:
     for piece in pieces:
         events = protocol.receive(piece)
         assert not (closed and events), "something came after the last event"
-        closed = closed or any(isinstance(event, Closed) for event in events)
-        assert all(not isinstance(event, Closed) for event in events[:-1])
+        closed = closed or any(isinstance(event, PeerClosed) for event in events)
+        assert all(not isinstance(event, PeerClosed) for event in events[:-1])
 
 
 @pytest.mark.parametrize("size", [0, 1, 125, 126, 127, 65535, 65536, 70_000])
@@ -213,7 +213,7 @@ def test_a_frame_is_plain_bytes_whatever_it_carries() -> None:
 @pytest.mark.parametrize("code", [1000, 1001, 1011, 3000, 4999, 5000, 65535, None])
 def test_a_client_that_closes_is_answered_with_1000(code: int | None) -> None:
     (event,) = WebSocketProtocol().receive(client_close(code))
-    assert event == Closed(
+    assert event == PeerClosed(
         code=1005 if code is None else code, reason="", by_peer=True, frame=close_frame(1000)
     )
 
@@ -221,14 +221,14 @@ def test_a_client_that_closes_is_answered_with_1000(code: int | None) -> None:
 @pytest.mark.parametrize("code", [0, 999, 1004, 1005, 1006, 1012, 1014, 1016, 2999])
 def test_a_client_that_closes_with_a_code_that_may_not_be_sent_gets_1002(code: int) -> None:
     (event,) = WebSocketProtocol().receive(client_close(code))
-    assert isinstance(event, Closed)
+    assert isinstance(event, PeerClosed)
     assert (event.code, event.by_peer) == (1002, False)
     assert event.frame[2:4] == (1002).to_bytes(2, "big")
 
 
 def test_the_reason_of_a_client_is_kept() -> None:
     (event,) = WebSocketProtocol().receive(client_close(1001, "für".encode()))
-    assert isinstance(event, Closed)
+    assert isinstance(event, PeerClosed)
     assert event.reason == "für"
 
 
@@ -238,7 +238,7 @@ def test_text_that_is_not_utf8_is_answered_with_1007_and_no_reason() -> None:
         client_frame(TEXT, b'["\xc3', fin=False) + client_frame(CONTINUATION, b'"]'),
     ):
         (event,) = WebSocketProtocol().receive(data)
-        assert event == Closed(code=1007, reason="", by_peer=False, frame=close_frame(1007))
+        assert event == PeerClosed(code=1007, reason="", by_peer=False, frame=close_frame(1007))
 
 
 def test_a_letter_may_be_cut_in_two_by_fragments() -> None:
@@ -251,7 +251,7 @@ def test_a_message_that_is_too_big_is_refused_before_it_has_arrived() -> None:
     length = client_frame(TEXT, b"x" * (LIMIT + 1))[:4]
     assert protocol.receive(length[:2]) == []
     (event,) = protocol.receive(length[2:])
-    assert isinstance(event, Closed)
+    assert isinstance(event, PeerClosed)
     assert event.code == 1009
 
 
@@ -259,7 +259,7 @@ def test_fragments_are_bounded_together_as_soon_as_the_header_shows_it() -> None
     protocol = WebSocketProtocol(max_message_size=LIMIT)
     assert protocol.receive(client_frame(TEXT, b"x" * LIMIT, fin=False)) == []
     (event,) = protocol.receive(client_frame(CONTINUATION, b"x", fin=False)[:6])
-    assert isinstance(event, Closed)
+    assert isinstance(event, PeerClosed)
     assert event.code == 1009
 
 
@@ -278,8 +278,8 @@ def test_what_a_client_sends_before_its_mistake_still_counts() -> None:
     data = client_frame(TEXT, b"a") + client_frame(PING, b"hi") + client_frame(TEXT, masked=False)
     first, second, third = WebSocketProtocol().receive(data + b"more")
     assert first == b"a"
-    assert second == Answer(b"\x8a\x02hi")
-    assert isinstance(third, Closed)
+    assert second == ControlReply(b"\x8a\x02hi")
+    assert isinstance(third, PeerClosed)
     assert third.code == 1002
 
 
@@ -287,7 +287,7 @@ def test_what_a_client_sends_before_its_mistake_still_counts() -> None:
 def test_a_message_in_the_middle_of_another_is_a_protocol_error(opcode: int) -> None:
     data = client_frame(TEXT, b"a", fin=False) + client_frame(opcode, b"b")
     (event,) = WebSocketProtocol().receive(data)
-    assert isinstance(event, Closed)
+    assert isinstance(event, PeerClosed)
     assert event.code == 1002
 
 
@@ -297,20 +297,20 @@ def test_pings_between_fragments_are_answered_in_their_place() -> None:
         + client_frame(PING, b"p")
         + client_frame(CONTINUATION, b"b")
     )
-    assert WebSocketProtocol().receive(data) == [Answer(b"\x8a\x01p"), b"ab"]
+    assert WebSocketProtocol().receive(data) == [ControlReply(b"\x8a\x01p"), b"ab"]
 
 
 @pytest.mark.parametrize("kind", [TEXT, BINARY])
 def test_a_close_in_the_middle_of_a_fragmented_message_is_a_close(kind: int) -> None:
     data = client_frame(kind, b"a", fin=False) + client_frame(CONTINUATION, b"b", fin=False)
     (event,) = WebSocketProtocol().receive(data + client_close(1001))
-    assert event == Closed(code=1001, reason="", by_peer=True, frame=close_frame(1000))
+    assert event == PeerClosed(code=1001, reason="", by_peer=True, frame=close_frame(1000))
 
 
 @pytest.mark.parametrize("payload", [b"\x03", (1000).to_bytes(2, "big") + b"\xff"])
 def test_a_close_frame_that_is_malformed_is_a_protocol_error(payload: bytes) -> None:
     (event,) = WebSocketProtocol().receive(client_frame(CLOSE, payload))
-    assert isinstance(event, Closed)
+    assert isinstance(event, PeerClosed)
     assert (event.code, event.by_peer) == (1002, False)
 
 
@@ -319,7 +319,7 @@ def test_an_empty_continuation_that_ends_nothing_closes_with_1008() -> None:
     protocol = WebSocketProtocol()
     assert protocol.receive(begun + client_frame(CONTINUATION, b"")) == [b""]
     (event,) = protocol.receive(begun + client_frame(CONTINUATION, b"", fin=False))
-    assert isinstance(event, Closed)
+    assert isinstance(event, PeerClosed)
     assert (event.code, event.by_peer) == (1008, False)
 
 
@@ -327,7 +327,7 @@ def test_after_its_own_close_frame_a_server_waits_for_the_clients_and_nothing_el
     protocol = WebSocketProtocol()
     assert protocol.close(1012, "restart") == close_frame(1012, "restart")
     data = client_frame(TEXT, b"late") + client_frame(PING, b"late") + client_close(1012)
-    assert protocol.receive(data) == [Closed(code=1012, reason="", by_peer=True, frame=b"")]
+    assert protocol.receive(data) == [PeerClosed(code=1012, reason="", by_peer=True, frame=b"")]
     assert protocol.receive(client_frame(TEXT, b"later")) == []
 
 
@@ -335,7 +335,7 @@ def test_a_mistake_after_the_servers_close_frame_is_not_answered_with_another() 
     protocol = WebSocketProtocol()
     protocol.close(1001)
     (event,) = protocol.receive(client_frame(TEXT, b"", masked=False))
-    assert event == Closed(code=1002, reason="incorrect masking", by_peer=False, frame=b"")
+    assert event == PeerClosed(code=1002, reason="incorrect masking", by_peer=False, frame=b"")
 
 
 def test_close_reasons_are_cut_between_letters() -> None:
@@ -347,7 +347,7 @@ def test_close_reasons_are_cut_between_letters() -> None:
 
 @pytest.mark.parametrize("code", [0, 999, 1004, 1005, 1006, 1015, 2000, 5000])
 def test_codes_that_may_not_be_sent_are_refused_with_the_ones_that_may(code: int) -> None:
-    with pytest.raises(ValueError, match=f"{code} may not be sent as a close code: use one of"):
+    with pytest.raises(ValueError, match=f"{code} cannot be sent as a close code; use 1000"):
         close_frame(code)
 
 
@@ -366,7 +366,7 @@ def test_frames_mean_the_same_when_they_are_taken_a_few_at_a_time(
     assert outcome == read_as_library(data)
 
 
-def test_a_call_takes_no_more_frames_than_it_was_told() -> None:
+def test_a_call_parses_at_most_the_given_number_of_frames() -> None:
     protocol = WebSocketProtocol()
     pong, ping = client_frame(PONG, b""), client_frame(PING, b"")
     assert protocol.receive(pong * 10 + ping, 10) == []
@@ -379,7 +379,7 @@ def test_a_message_in_fragments_that_becomes_too_big_closes_before_it_has_arrive
     protocol = WebSocketProtocol(max_message_size=LIMIT)
     assert protocol.receive(client_frame(TEXT, b"x" * 150, fin=False)) == []
     (event,) = protocol.receive(client_frame(CONTINUATION, b"x" * 100)[:8])
-    assert isinstance(event, Closed)
+    assert isinstance(event, PeerClosed)
     assert event.code == 1009
 
 

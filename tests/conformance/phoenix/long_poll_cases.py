@@ -10,16 +10,14 @@ def _by(test: str) -> Covered:
 
 
 _CONNECT_IS_TOLD_OF = _by(
-    "channels/longpoll/test_requests.py::test_connect_is_told_of_the_request_that_began_the_session"
+    "channels/longpoll/test_requests.py::test_connect_gets_the_request_that_began_the_session"
 )
 _A_STALE_JOIN_REF = _by(
     "channels/connection/test_connection.py::test_a_stale_join_ref_is_dropped_in_silence_and_no_join_ref_is_fine"
 )
-_WHO_MAY_NOT_CONNECT = _by(
-    "channels/longpoll/test_requests.py::test_who_may_not_connect_is_told_403"
-)
+_WHO_MAY_NOT_CONNECT = _by("channels/longpoll/test_requests.py::test_a_refused_client_gets_403")
 _A_PAGE_FROM_ELSEWHERE = _by(
-    "channels/longpoll/test_requests.py::test_a_page_from_elsewhere_is_told_403"
+    "channels/longpoll/test_requests.py::test_a_page_of_another_site_gets_403"
 )
 
 CASES: Cases = {
@@ -33,11 +31,11 @@ CASES: Cases = {
         "L459 transport x_headers are extracted to the socket connect_info": _CONNECT_IS_TOLD_OF,
         "L475 transport trace_context_headers are extracted to the socket connect_info": _CONNECT_IS_TOLD_OF,
         "L494 transport peer_data is extracted to the socket connect_info": _by(
-            "channels/longpoll/test_requests.py::test_what_a_server_of_others_knows_reaches_connect_info"
+            "channels/longpoll/test_requests.py::test_the_details_of_an_asgi_server_reach_connect_info"
         ),
         "L510 transport uri is extracted to the socket connect_info": _CONNECT_IS_TOLD_OF,
         "L535 publishing events": _by(
-            "channels/longpoll/test_requests.py::test_a_post_is_answered_when_every_line_is_dealt_with"
+            "channels/longpoll/test_requests.py::test_a_post_is_answered_when_every_line_is_processed"
         ),
         "L596 no join_ref is required on non-join messages": _A_STALE_JOIN_REF,
         "L613 lonpoll publishing batch events on v2 protocol": _by(
@@ -47,7 +45,7 @@ CASES: Cases = {
             "channels/longpoll/test_session.py::test_a_session_that_nobody_polls_ends_and_its_channels_with_it"
         ),
         "L723 publish responds with 408 when transport_dispatch times out": _by(
-            "channels/longpoll/test_requests.py::test_a_line_that_is_not_dealt_with_in_the_window_is_408_and_ends_the_batch"
+            "channels/longpoll/test_requests.py::test_a_line_not_processed_within_the_window_is_408_and_ends_the_batch"
         ),
         "L745 ignores ndjson batch entries after the first 100": _by(
             "channels/longpoll/test_requests.py::test_lines_beyond_the_hundredth_are_left_out"

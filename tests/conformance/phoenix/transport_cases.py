@@ -14,13 +14,13 @@ def _by(test: str) -> Covered:
     return Covered(f"../../{test}")
 
 
-_FALSE_LETS_EVERY_PAGE = _by("channels/upgrade/test_origin.py::test_false_lets_every_page_in")
+_FALSE_LETS_EVERY_PAGE = _by("channels/upgrade/test_cross_site.py::test_false_lets_every_page_in")
 _THE_HOST_OF_THE = NotPortable("the host of the request counts, and needs no configuration")
 _A_LIST_NAMES_ORIGINS = _by(
-    "channels/upgrade/test_origin.py::test_a_list_names_origins_whose_parts_may_be_left_out"
+    "channels/upgrade/test_cross_site.py::test_a_list_names_origins_whose_parts_may_be_left_out"
 )
 _A_FUNCTION_GETS_THE = _by(
-    "channels/upgrade/test_origin.py::test_a_function_gets_the_parsed_origin"
+    "channels/upgrade/test_cross_site.py::test_a_function_gets_the_parsed_origin"
 )
 _SUBPROTOCOLS_ARE_ANSWERED_OR = _by(
     "channels/test_connect_info.py::test_subprotocols_are_answered_or_refused"
@@ -40,38 +40,38 @@ CASES: Cases = {
     "socket/transport_test": {
         "L67 does not check origin if disabled": _FALSE_LETS_EVERY_PAGE,
         "L71 checks origin against host": _by(
-            "channels/upgrade/test_origin.py::test_by_default_the_host_of_the_page_is_that_of_the_request"
+            "channels/upgrade/test_cross_site.py::test_by_default_the_host_of_the_page_is_that_of_the_request"
         ),
         "L78 checks origin from endpoint config": _by(
-            "channels/test_upgrade_origin.py::test_a_page_of_the_same_host_connects"
+            "channels/upgrade/test_origin_refusals.py::test_a_page_of_the_same_host_connects"
         ),
         "L85 can get the host from system variables": _THE_HOST_OF_THE,
         "L89 wildcard subdomains": _A_LIST_NAMES_ORIGINS,
         "L104 nested wildcard subdomains": _A_LIST_NAMES_ORIGINS,
         "L124 subdomains do not match without a wildcard": _A_LIST_NAMES_ORIGINS,
         "L129 halts invalid URIs when check origin is configured": _by(
-            "channels/upgrade/test_origin.py::test_headers_of_any_kind_are_answered"
+            "channels/upgrade/test_cross_site.py::test_headers_of_any_kind_are_answered"
         ),
         "L149 allows custom MFA check to handle invalid host": _A_FUNCTION_GETS_THE,
         "L157 checks origin against :conn": _by(
-            "channels/upgrade/test_origin.py::test_conn_compares_scheme_host_and_port"
+            "channels/upgrade/test_cross_site.py::test_conn_compares_scheme_host_and_port"
         ),
         "L173 does not halt invalid URIs when check_origin is disabled": _FALSE_LETS_EVERY_PAGE,
         "L179 checks the origin of requests against allowed origins": _A_LIST_NAMES_ORIGINS,
         "L213 checks the origin of requests against an MFA": _A_FUNCTION_GETS_THE,
         "L229 checks the origin of requests against an MFA, passing additional arguments": _A_FUNCTION_GETS_THE,
         "L242 does not share the origin policy between mounts of the same handler": _by(
-            "channels/test_upgrade_origin.py::test_a_mount_says_which_other_pages_may_connect"
+            "channels/upgrade/test_origin_refusals.py::test_a_mount_says_which_other_pages_may_connect"
         ),
         "L278 does not check subprotocols if not passed expected": _by(
-            "channels/upgrade/test_subprotocol.py::test_subprotocols_are_not_looked_at_unless_there_are_some_on_offer"
+            "channels/upgrade/test_handshake.py::test_subprotocols_are_not_looked_at_unless_there_are_some_on_offer"
         ),
         "L282 does not check subprotocols if conn is halted": _SUBPROTOCOLS_ARE_ANSWERED_OR,
         "L288 returns first matched subprotocol": _by(
-            "channels/upgrade/test_subprotocol.py::test_the_first_on_offer_that_the_client_names_is_answered"
+            "channels/upgrade/test_handshake.py::test_the_first_on_offer_that_the_client_names_is_answered"
         ),
         "L294 halt if expected and passed subprotocols don't match": _by(
-            "channels/upgrade/test_subprotocol.py::test_none_in_common_is_refused_and_none_at_all_is_fine"
+            "channels/upgrade/test_handshake.py::test_no_common_subprotocol_is_refused_and_no_offer_is_accepted"
         ),
         "L300 halt if expected subprotocols passed in the wrong format": _by(
             "channels/test_connect_info.py::test_subprotocols_that_are_none_are_refused"
@@ -141,7 +141,7 @@ CASES: Cases = {
             "contracts/test_channels_over_transports.py::test_a_refused_join_and_an_unmatched_topic_are_answered_with_errors"
         ),
         "L738 refuses unallowed origins": _by(
-            "contracts/test_channels_over_transports.py::test_a_page_from_elsewhere_is_403"
+            "contracts/test_channels_over_transports.py::test_a_page_of_another_site_is_403"
         ),
         "L752 refuses connects that error with 403 response": _by(
             "contracts/test_channels_over_transports.py::test_a_client_that_connect_refuses_is_403"
@@ -174,7 +174,7 @@ CASES: Cases = {
             "channels/upgrade/test_first_request.py::test_what_is_refused_gets_its_status_and_leaves_nothing_behind"
         ),
         "L129 refuses unallowed origins": _by(
-            "channels/test_upgrade_origin.py::test_a_page_from_elsewhere_gets_403_and_the_application_is_not_asked"
+            "channels/upgrade/test_origin_refusals.py::test_a_page_from_elsewhere_gets_403_and_the_application_is_not_asked"
         ),
         "L141 refuses unallowed Websocket subprotocols": _SUBPROTOCOLS_ARE_ANSWERED_OR,
         "L156 returns params with sync request": _by(

@@ -19,7 +19,7 @@ _A_MESSAGE_IS_AN = _by(
     "channels/serializers/test_v1.py::test_a_message_is_an_object_and_the_kind_of_frame_makes_no_difference"
 )
 _WHAT_IS_NO_MESSAGE = _by(
-    "channels/serializers/test_v1.py::test_what_is_no_message_is_a_decode_error"
+    "channels/serializers/test_v1.py::test_an_invalid_message_is_a_decode_error"
 )
 _CHANNELS_GET_COPIES_OF = _by(
     "channels/connection/test_channel_server.py::test_channels_get_copies_of_the_sockets_assigns_under_those_of_the_route"
@@ -46,7 +46,7 @@ _THE_SECRET_MAY_BE = _by(
     "channels/tokens/test_token.py::test_the_secret_may_be_that_of_an_endpoint_a_socket_or_a_channel"
 )
 _A_MISSING_TOKEN_IS = _by(
-    "channels/tokens/test_token.py::test_a_missing_token_is_told_from_a_wrong_one"
+    "channels/tokens/test_token.py::test_a_missing_token_and_a_wrong_one_are_different_errors"
 )
 _A_TOKEN_CHANGED_ANYWHERE = _by(
     "channels/tokens/test_token.py::test_a_token_changed_anywhere_is_refused"

@@ -92,7 +92,7 @@ async def test_several_websockets_share_a_connection(server: Server, sockets: Ht
     assert echo == [reply("1", "3", "room:a", {"still": "here"})]
 
 
-async def test_what_may_not_connect_is_refused_and_the_others_go_on(sockets: Http2Sockets) -> None:
+async def test_a_refused_client_does_not_disturb_the_others(sockets: Http2Sockets) -> None:
     refused = await sockets.open("vsn=2.0.0&token=deny")
     elsewhere = await sockets.open(origin="https://evil.example")
     fine = await sockets.open()

@@ -139,7 +139,7 @@ async def test_a_body_that_is_too_big_does_not_cost_the_connection(serve: Serve)
     assert client.said(await client.ask("POST", b"[]", **token)) == {"status": 408}
 
 
-async def test_a_client_that_asks_for_nothing_is_let_go(server: Server) -> None:
+async def test_a_client_that_sends_no_request_is_disconnected(server: Server) -> None:
     connection = await server.accept()
     connection.write(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00")
     await trio.sleep(4.9)

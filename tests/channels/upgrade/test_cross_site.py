@@ -1,14 +1,22 @@
-"""Which origins may open a connection."""
+"""Origins that may open a connection, and CSRF tokens that open a session."""
 
 from __future__ import annotations
 
+import base64
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from channels.upgrade.origin import InvalidOrigin, OriginRule, origin_allowed, parse_rule
+from channels.upgrade.cross_site import (
+    InvalidOrigin,
+    OriginRule,
+    csrf_matches,
+    origin_allowed,
+    parse_cookies,
+    parse_rule,
+)
 
 
 def allowed(rule: OriginRule, origin: str | None, *, host: str | None = "here.org:4000") -> bool:
@@ -16,7 +24,7 @@ def allowed(rule: OriginRule, origin: str | None, *, host: str | None = "here.or
 
 
 @pytest.mark.parametrize("rule", [True, False, "conn", ["//here.org"], lambda origin: False])
-def test_a_client_without_an_origin_is_let_in(rule: OriginRule) -> None:
+def test_a_client_without_an_origin_is_accepted(rule: OriginRule) -> None:
     assert allowed(rule, None)
 
 
@@ -101,3 +109,42 @@ def test_a_rule_that_names_no_host_is_refused_with_how_to_write_it(rule: Any) ->
 def test_headers_of_any_kind_are_answered(origin: str, host: str) -> None:
     for rule in (True, "conn", ["//*.example.org"]):
         assert allowed(rule, origin, host=host) in (True, False)
+
+
+TOKEN = base64.urlsafe_b64encode(b"eighteen bytes....").decode()
+
+
+def masked(token: str, mask: str) -> str:
+    """The form that Plug gives a token on a page."""
+    mixed = bytes(one ^ other for one, other in zip(token.encode(), mask.encode(), strict=True))
+    return base64.urlsafe_b64encode(mixed).decode() + mask
+
+
+def test_cookies_are_read_the_first_of_a_name_counting() -> None:
+    headers = (("cookie", 'a=1; b="two";c=x=y; novalue; =noname'), ("cookie", "a=9; d="))
+    assert parse_cookies(headers) == {"a": "1", "b": "two", "c": "x=y", "d": ""}
+    assert parse_cookies((("x-cookie", "a=1"),)) == {}
+
+
+def test_a_token_matches_as_it_is_and_masked() -> None:
+    session = {"_csrf_token": TOKEN}
+    assert csrf_matches(True, session, TOKEN)
+    assert csrf_matches(True, session, masked(TOKEN, TOKEN[::-1]))
+    assert not csrf_matches(True, session, masked(TOKEN[::-1], TOKEN[::-1]))
+
+
+@pytest.mark.parametrize("token", [None, "", "x", 7, ["x"], TOKEN[:-1], "ä" * 56, "=" * 56])
+def test_any_other_token_does_not_match(token: object) -> None:
+    assert not csrf_matches(True, {"_csrf_token": TOKEN}, token)
+
+
+@pytest.mark.parametrize("session", [{}, {"_csrf_token": None}, {"_csrf_token": ""}, "text"])
+def test_a_session_without_a_token_matches_nothing(session: object) -> None:
+    assert not csrf_matches(True, session, "")
+    assert not csrf_matches(True, session, TOKEN)
+
+
+def test_false_asks_for_nothing_and_a_function_decides_itself() -> None:
+    assert csrf_matches(False, {}, None)
+    assert csrf_matches(lambda session, token: session["mine"] == token, {"mine": "t"}, "t")
+    assert not csrf_matches(lambda session, token: True, {}, None), "a token must be there"

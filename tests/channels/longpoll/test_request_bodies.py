@@ -9,7 +9,7 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from channels.longpoll.bodies import Bodies, Body
+from channels.longpoll.requests import Bodies, Body
 
 GONE = {"type": "http.disconnect"}
 

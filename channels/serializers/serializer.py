@@ -1,0 +1,274 @@
+"""The interface of serializers, and how a client chooses one by its protocol version.
+
+*pure*. A serializer decodes a WebSocket message into a `Message`, and encodes replies and pushes. It does not know the
+framing around them. A `Codec` joins a serializer and a framing: its results can be put into an out-buffer.
+
+Versions follow Semantic Versioning 2.0.0 (https://semver.org): three numbers without leading zeros. A requirement such
+as `~> 2.0.0` means, as in Phoenix: the same major and minor version, and not older. A pre-release is older than its
+release, so `2.0.0-rc.1` does not satisfy `~> 2.0.0`, but `2.0.1-rc.1` does.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from typing import Any, Final, Protocol
+
+from attrs import field, frozen
+
+from channels.errors import InvalidRequirement
+from channels.messages import Message
+from channels.serializers.v1 import V1
+from channels.serializers.v2 import V2
+
+__all__ = [
+    "DEFAULT_SERIALIZERS",
+    "DEFAULT_VSN",
+    "Codec",
+    "Requirement",
+    "Serializer",
+    "Version",
+    "negotiate",
+    "parse_version",
+]
+
+DEFAULT_VSN: Final = "1.0.0"
+"""The protocol version of a client that names none."""
+
+# Without a limit a client could make the server convert megabytes of digits.
+_MAX_LENGTH = 128
+
+_NUMBER = r"(?:0|[1-9][0-9]*)"
+_PRE = rf"(?:{_NUMBER}|[0-9]*[A-Za-z-][0-9A-Za-z-]*)"
+_VERSION = re.compile(
+    rf"(?P<major>{_NUMBER})\.(?P<minor>{_NUMBER})\.(?P<patch>{_NUMBER})"
+    rf"(?:-(?P<pre>{_PRE}(?:\.{_PRE})*))?"
+    r"(?:\+[0-9A-Za-z-]+(?:\.[0-9A-Za-z-]+)*)?"
+)
+
+
+@frozen(order=True)
+class Version:
+    """A version, ordered by precedence. Build metadata has no effect and is not kept.
+
+    Attributes:
+        rank: orders pre-releases: a release comes after all its pre-releases, numbers before words, numbers by value,
+            words in ASCII order, and the longer list last if all else is equal.
+    """
+
+    major: int
+    minor: int
+    patch: int
+    rank: tuple[int, tuple[tuple[int, int, str], ...]] = (1, ())
+
+
+def parse_version(text: str) -> Version | None:
+    """Parse a version; return None if it is invalid or longer than 128 characters.
+
+    >>> parse_version("2.0.0-rc.1") < parse_version("2.0.0")
+    True
+    >>> parse_version("2.0") is None
+    True
+    """
+    if len(text) > _MAX_LENGTH:
+        return None
+    found = _VERSION.fullmatch(text)
+    if found is None:
+        return None
+    numbers = int(found["major"]), int(found["minor"]), int(found["patch"])
+    if found["pre"] is None:
+        return Version(*numbers)
+    parts = tuple(
+        (0, int(part), "") if part.isdigit() else (1, 0, part) for part in found["pre"].split(".")
+    )
+    return Version(*numbers, rank=(0, parts))
+
+
+def _read_requirement(text: str) -> Version:
+    operator, _, version = text.partition(" ")
+    minimum = parse_version(version)
+    if operator != "~>" or minimum is None:
+        raise InvalidRequirement(
+            f"the serializer requirement {text!r} is invalid; "
+            "write '~>' and three numbers, for example '~> 2.0.0'",
+            requirement=text,
+        )
+    return minimum
+
+
+@frozen
+class Requirement:
+    """The versions that a serializer supports.
+
+        >>> Requirement("~> 2.0.0").accepts("2.0.5")
+        True
+        >>> Requirement("~> 2.0.0").accepts("2.1.0")
+        False
+
+    Attributes:
+        minimum: the version in the text.
+
+    Raises:
+        InvalidRequirement: the text is not `~>`, a space, and a version.
+    """
+
+    text: str
+    minimum: Version = field(init=False)
+
+    @minimum.default
+    def _minimum(self) -> Version:
+        return _read_requirement(self.text)
+
+    def accepts(self, vsn: str) -> bool:
+        """Return True if a version, as a client wrote it, satisfies this. An invalid version does not."""
+        version = parse_version(vsn)
+        return version is not None and self.includes(version)
+
+    def includes(self, version: Version) -> bool:
+        """Return True if a version satisfies this."""
+        minimum = self.minimum
+        return (
+            version.major == minimum.major and version.minor == minimum.minor and version >= minimum
+        )
+
+
+class Serializer(Protocol):
+    """One version of the wire protocol. Implementations are stateless and shared.
+
+    Encoders return a `BinaryFrame` for a binary WebSocket message, and plain `bytes` (UTF-8) for a text message. They
+    raise only `EncodeError`. The parameters are those of a Phoenix frame: refs are as the client sent them (any JSON
+    value); `topic`, `event` and `status` are strings; a payload is a JSON object or a `Binary`; a response is any JSON
+    value or a `Binary`.
+
+    A serializer may also have a method `is_json(binary: bool) -> bool`. If it returns True, the server counts the
+    values of a long message before it decodes it, as `Mount(max_json_values=)` says. Without the method nothing is
+    counted, and `decode` must be fast enough for any message.
+    """
+
+    @property
+    def vsn(self) -> str:
+        """The version of the protocol, for logs and telemetry."""
+        ...
+
+    def decode(self, data: bytes, *, binary: bool) -> Message:
+        """Decode one WebSocket message. Raise only `DecodeError`."""
+        ...
+
+    def encode_push(self, join_ref: Any, topic: str, event: str, payload: Any) -> bytes:
+        """Encode a message that a channel sends to its client."""
+        ...
+
+    def encode_reply(
+        self, join_ref: Any, ref: Any, topic: Any, status: str, response: Any
+    ) -> bytes:
+        """Encode the reply to the message with this `ref`."""
+        ...
+
+    def encode_broadcast(self, topic: str, event: str, payload: Any) -> bytes:
+        """Encode a message for every client of a topic. It has no refs, so all clients share it."""
+        ...
+
+    def encode_close(self, join_ref: Any, topic: str) -> bytes:
+        """Encode the normal end of a membership."""
+        ...
+
+    def encode_error(self, join_ref: Any, topic: str) -> bytes:
+        """Encode the end of a membership whose channel crashed."""
+        ...
+
+
+class Codec:
+    """A serializer together with the framing of a transport.
+
+        >>> from channels.serializers.v2 import V2
+        >>> Codec(V2(), lambda data: data).close("1", "room:lobby")
+        b'["1","1","room:lobby","phx_close",{}]'
+
+    The methods are the encoders of `Serializer` and raise the same errors. An endpoint has one codec for each pair of
+    serializer and framing. It encodes a broadcast once per codec object, so make codecs when the endpoint starts, not
+    for each connection.
+
+    Args:
+        serializer: the wire format.
+        frame: turns an encoded message into the bytes to write. A binary message has the type `BinaryFrame`.
+    """
+
+    __slots__ = (
+        "_encode_broadcast",
+        "_encode_close",
+        "_encode_error",
+        "_encode_push",
+        "_encode_reply",
+        "frame",
+        "serializer",
+    )
+
+    def __init__(self, serializer: Serializer, frame: Callable[[bytes], bytes]) -> None:
+        self.serializer = serializer
+        self.frame = frame
+        # Bound once, because every frame that leaves the server passes through one of these methods.
+        self._encode_push = serializer.encode_push
+        self._encode_reply = serializer.encode_reply
+        self._encode_broadcast = serializer.encode_broadcast
+        self._encode_close = serializer.encode_close
+        self._encode_error = serializer.encode_error
+
+    def __repr__(self) -> str:
+        return f"<codec vsn={self.serializer.vsn}>"
+
+    def push(self, join_ref: Any, topic: str, event: str, payload: Any) -> bytes:
+        """Make the frame of a message that a channel sends to its client."""
+        return self.frame(self._encode_push(join_ref, topic, event, payload))
+
+    def reply(self, join_ref: Any, ref: Any, topic: Any, status: str, response: Any) -> bytes:
+        """Make the frame of the reply to the message with this `ref`."""
+        return self.frame(self._encode_reply(join_ref, ref, topic, status, response))
+
+    def broadcast(self, topic: str, event: str, payload: Any) -> bytes:
+        """Make the frame of a message for every client of a topic."""
+        return self.frame(self._encode_broadcast(topic, event, payload))
+
+    def close(self, join_ref: Any, topic: str) -> bytes:
+        """Make the frame of the normal end of a membership."""
+        return self.frame(self._encode_close(join_ref, topic))
+
+    def error(self, join_ref: Any, topic: str) -> bytes:
+        """Make the frame of the end of a membership whose channel crashed."""
+        return self.frame(self._encode_error(join_ref, topic))
+
+
+def negotiate(
+    vsn: object, serializers: Iterable[tuple[Serializer, Requirement]]
+) -> Serializer | None:
+    """Choose the serializer for the version that a client asked for.
+
+        >>> from channels.serializers.v2 import V2
+        >>> v2 = V2()
+        >>> negotiate("2.0.0", [(v2, Requirement("~> 2.0.0"))]) is v2
+        True
+        >>> negotiate("3.0.0", [(v2, Requirement("~> 2.0.0"))]) is None
+        True
+
+    Behaviour after Phoenix.Socket 1.8.
+
+    Args:
+        vsn: the query parameter of that name as it came, or `DEFAULT_VSN`.
+        serializers: the serializers on offer. The first whose requirement the version satisfies is chosen.
+
+    Returns:
+        The serializer. None if none fits or the version is not valid; the caller then refuses the connection with 403.
+    """
+    version = parse_version(vsn) if isinstance(vsn, str) else None
+    if version is None:
+        return None
+    for serializer, requirement in serializers:
+        if requirement.includes(version):
+            return serializer
+    return None
+
+
+DEFAULT_SERIALIZERS: Final[tuple[tuple[Serializer, Requirement], ...]] = (
+    (V1(), Requirement("~> 1.0.0")),
+    (V2(), Requirement("~> 2.0.0")),
+)
+"""The default serializers of a socket with their versions, in the order in which `negotiate` tries them."""

@@ -1,0 +1,260 @@
+"""Checks against pages of other sites: the `Origin` of a request, and the CSRF token that protects its session.
+
+*pure*. Browsers let any page open a WebSocket to any server, and send the cookies of that server. Only the `Origin`
+header says where the page came from. Clients that are not browsers send no `Origin` and are accepted: they could send
+any value.
+
+Rules for `check_origin`, after Phoenix:
+
+- `True` (the default): the host must be that of the request.
+- `False`: any origin is allowed.
+- `"conn"`: scheme, host and port must be those of the request.
+- A list of origins. All parts but the host are optional: `"https://example.org"`, `"//example.org"`,
+  `"http://localhost:4000"`, and `"//*.example.org"`, which includes `example.org` itself.
+- A function that takes the parsed origin and returns True or False. Any other result is a mistake and refuses the
+  client.
+
+One difference: Phoenix allows every origin where no host is configured. Ashtree compares with the `Host` header.
+
+A page of the same site also knows its CSRF token and sends it as the parameter `_csrf_token`; only then does the socket
+get a session. This follows Phoenix.Socket.Transport, and Plug.CSRFProtection for the form of tokens.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hmac
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Literal, TypeAlias
+from urllib.parse import SplitResult, urlsplit
+
+from attrs import frozen
+
+from channels.checks.answers import yes_or_no
+from channels.errors import ChannelsError
+
+__all__ = [
+    "CsrfRule",
+    "InvalidOrigin",
+    "OriginCheck",
+    "OriginRule",
+    "SessionHook",
+    "csrf_matches",
+    "csrf_problem",
+    "origin_allowed",
+    "parse_cookies",
+    "parse_rule",
+]
+
+OriginRule: TypeAlias = bool | Literal["conn"] | Sequence[str] | Callable[[SplitResult], bool]
+
+_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
+
+
+class InvalidOrigin(ChannelsError, ValueError):
+    """An origin in `check_origin` is invalid.
+
+    Attributes:
+        origin: as declared.
+    """
+
+    def __init__(self, origin: object) -> None:
+        super().__init__(
+            f"the origin {origin!r} in check_origin has no host; write it like 'https://example.org', "
+            "'//example.org' or '//*.example.org'"
+        )
+        self.origin = origin
+
+
+@frozen
+class _Allowed:
+    """One entry of a list of origins; None matches any value."""
+
+    scheme: str | None
+    host: str
+    port: int | None
+
+    def includes(self, origin: SplitResult) -> bool:
+        if self.scheme is not None and origin.scheme != self.scheme:
+            return False
+        if self.port is not None and _port(origin) != self.port:
+            return False
+        host = origin.hostname or ""
+        if self.host.startswith("*."):
+            return host == self.host[2:] or host.endswith(self.host[1:])
+        return host == self.host
+
+
+@frozen
+class OriginCheck:
+    """A rule that was parsed once, when the endpoint was mounted. Use `parse_rule`.
+
+    Attributes:
+        rule: `True`, `False`, `"conn"` or the function.
+        entries: the entries, if the rule was a list.
+    """
+
+    rule: bool | Literal["conn"] | Callable[[SplitResult], bool]
+    entries: tuple[_Allowed, ...] = ()
+
+
+def parse_rule(rule: OriginRule) -> OriginCheck:
+    """Parse a rule.
+
+    Raises:
+        InvalidOrigin: an entry of a list has no host, or the rule has another type.
+    """
+    if isinstance(rule, bool) or rule == "conn":
+        return OriginCheck(rule)
+    if isinstance(rule, str):
+        raise InvalidOrigin(rule)
+    if callable(rule):
+        return OriginCheck(rule)
+    try:
+        entries = tuple(rule)
+    except TypeError:
+        raise InvalidOrigin(rule) from None
+    return OriginCheck(True, tuple(map(_parse_entry, entries)))
+
+
+def _parse_entry(entry: str) -> _Allowed:
+    origin = _split(entry) if isinstance(entry, str) else None
+    if origin is None or not origin.hostname:
+        raise InvalidOrigin(entry)
+    scheme = origin.scheme or None
+    # A scheme without a port means its default port. An entry without a scheme matches any port.
+    return _Allowed(scheme, origin.hostname, _port(origin))
+
+
+def origin_allowed(
+    check: OriginCheck, origin: str | None, *, scheme: str, host: str | None
+) -> bool:
+    """Return True if the origin of a request is allowed.
+
+        >>> check = parse_rule(["//*.example.org"])
+        >>> origin_allowed(check, "https://chat.example.org", scheme="http", host="localhost")
+        True
+
+    Args:
+        check: the rule.
+        origin: the `Origin` header of the request; None is allowed.
+        scheme: of the request, `http` or `https`.
+        host: the `Host` header of the request.
+
+    Raises:
+        InvalidResult: the function returned neither True nor False.
+    """
+    if origin is None or check.rule is False:
+        return True
+    parsed = _split(origin)
+    if callable(check.rule):
+        return parsed is not None and yes_or_no("check_origin", check.rule, check.rule(parsed))
+    if parsed is None or not parsed.hostname:
+        # A page from a file or a sandbox sends "null", which no list can name.
+        return False
+    if check.entries:
+        return any(entry.includes(parsed) for entry in check.entries)
+    here = _split(f"{scheme}://{host}") if host else None
+    if here is None or parsed.hostname != here.hostname:
+        return False
+    return check.rule is True or (parsed.scheme == scheme and _port(parsed) == _port(here))
+
+
+def _split(origin: str) -> SplitResult | None:
+    try:
+        parsed = urlsplit(origin)
+        _ = parsed.port
+    except ValueError:
+        # Unbalanced brackets, or a port that is not a number.
+        return None
+    return parsed
+
+
+def _port(origin: SplitResult) -> int | None:
+    return origin.port if origin.port is not None else _PORTS.get(origin.scheme)
+
+
+SessionHook: TypeAlias = Callable[[dict[str, str]], Any | Awaitable[Any]]
+"""Make a session from cookies: a mapping, or None if there is none. May be async."""
+
+CsrfRule: TypeAlias = bool | Callable[[Any, str], bool]
+"""True if a session needs a CSRF token, False if not, or a function that compares the session with the token."""
+
+CSRF_KEY = "_csrf_token"
+_TOKEN_SIZE = 24
+_MASKED_SIZE = 56
+
+
+def parse_cookies(headers: tuple[tuple[str, str], ...]) -> dict[str, str]:
+    """Return the cookies of a request. Of two with one name the first counts, as in Plug.
+
+    >>> parse_cookies((("cookie", "_key=abc; theme=dark"),))
+    {'_key': 'abc', 'theme': 'dark'}
+    """
+    cookies: dict[str, str] = {}
+    for name, value in headers:
+        if name == "cookie":
+            for part in value.split(";"):
+                key, equals, text = part.strip(" \t").partition("=")
+                if equals and key:
+                    cookies.setdefault(key, text.strip('"'))
+    return cookies
+
+
+def csrf_problem(rule: CsrfRule, session: Any, token: object) -> str | None:
+    """Return why the page that sends `token` may not use `session`, for the log, or None if it may.
+
+    The arguments are those of `csrf_matches`.
+    """
+    if csrf_matches(rule, session, token):
+        return None
+    if not isinstance(token, str):
+        return (
+            f"the parameter {CSRF_KEY!r} is missing; send the CSRF token of the page, as in "
+            f'new Socket("/socket", {{params: {{{CSRF_KEY}: token}}}})'
+        )
+    if rule is True and (not isinstance(session, Mapping) or not session.get(CSRF_KEY)):
+        return f"the session has no {CSRF_KEY!r} to compare the token with; put it there when you render the page"
+    return f"the parameter {CSRF_KEY!r} is not the token of this session"
+
+
+def csrf_matches(rule: CsrfRule, session: Any, token: object) -> bool:
+    """Return True if the page that sends `token` may use `session`.
+
+    Args:
+        rule: False checks nothing. True compares with `session["_csrf_token"]`, plain or masked as Plug does. A
+            function decides on its own.
+        session: made by the hook from the cookies.
+        token: the parameter `_csrf_token`.
+
+    Raises:
+        InvalidResult: the function returned neither True nor False.
+    """
+    if rule is False:
+        return True
+    if not isinstance(token, str):
+        return False
+    if callable(rule):
+        return yes_or_no("check_csrf", rule, rule(session, token))
+    stored = session.get(CSRF_KEY) if isinstance(session, Mapping) else None
+    if not isinstance(stored, str) or not stored:
+        return False
+    if hmac.compare_digest(stored.encode(), token.encode()):
+        return True
+    return _unmasked(token, stored)
+
+
+def _unmasked(token: str, stored: str) -> bool:
+    """Compare a token of Plug: 24 characters, sent to each page in another masked form of 56."""
+    if len(token) != _MASKED_SIZE or len(stored) != _TOKEN_SIZE:
+        return False
+    try:
+        hidden = base64.urlsafe_b64decode(token[: _MASKED_SIZE - _TOKEN_SIZE])
+        mask = token[_MASKED_SIZE - _TOKEN_SIZE :].encode("ascii")
+    except (binascii.Error, ValueError):
+        return False
+    if len(hidden) != len(mask):
+        return False
+    plain = bytes(one ^ other for one, other in zip(hidden, mask, strict=True))
+    return hmac.compare_digest(plain, stored.encode())

@@ -1,0 +1,226 @@
+"""The URLs of requests: paths that sockets are mounted at, and query strings.
+
+*pure*. A path segment that begins with a colon is a variable: `/socket/:tenant/websocket` matches any one segment
+there. Its value becomes a parameter of the socket's `connect`. The table looks up paths without variables first, the
+others in the order of their declaration. Empty segments do not count: `/socket//websocket/` is `/socket/websocket`.
+phoenix.js asks for the former when it is given `"/socket/"`. After Phoenix.Endpoint's `socket`, and Plug's `path_info`.
+
+Query strings become parameters, nested as in Phoenix: `a=1` is `{"a": "1"}`, `a[]=1&a[]=2` is `{"a": ["1", "2"]}`, and
+`a[b]=1` is `{"a": {"b": "1"}}`. Of two values for one name the last counts. After Plug.Conn.Query, without lists of
+maps: `a[][b]=1` is a map with an empty name.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any, Generic, TypeVar
+from urllib.parse import parse_qsl, unquote
+
+from channels.errors import ChannelsError
+
+__all__ = ["InvalidPath", "InvalidQuery", "PathTable", "cost_of_query", "join_paths", "parse_query"]
+
+T = TypeVar("T")
+
+_VARIABLE = re.compile(r":[A-Za-z_][A-Za-z0-9_]*")
+
+
+class InvalidPath(ChannelsError, ValueError):
+    """A mount path is invalid, or another socket is mounted there.
+
+    Attributes:
+        path: as declared.
+    """
+
+    def __init__(self, message: str, *, path: object) -> None:
+        super().__init__(message)
+        self.path = path
+
+
+def join_paths(mount: str, suffix: str) -> str:
+    """Append the path of a transport to that of its mount.
+
+    >>> join_paths("/socket/", "/websocket")
+    '/socket/websocket'
+    """
+    return f"{mount.rstrip('/')}/{suffix.strip('/')}".rstrip("/") or "/"
+
+
+class PathTable(Generic[T]):
+    """A table of the values mounted at each path.
+
+    >>> table = PathTable()
+    >>> table.add("/socket/:tenant/websocket", "a socket")
+    >>> table.match("/socket/acme/websocket")
+    ('a socket', {'tenant': 'acme'})
+    >>> "/elsewhere" in table
+    False
+    """
+
+    def __init__(self) -> None:
+        self._plain: dict[str, T] = {}
+        self._patterns: list[tuple[tuple[str, ...], T]] = []
+
+    def add(self, path: str, value: T) -> None:
+        """Mount a value.
+
+        Raises:
+            InvalidPath: another value has a path of the same shape, or a variable is malformed or repeated.
+        """
+        segments = _segments(path)
+        plain = _joined(segments)
+        names = [segment for segment in segments if ":" in segment]
+        for name in names:
+            if not _VARIABLE.fullmatch(name) or names.count(name) > 1:
+                raise InvalidPath(
+                    f"the path {path!r} has the segment {name!r}; a variable is a whole segment: a colon and a name "
+                    "that is used once, as in '/socket/:tenant'",
+                    path=path,
+                )
+        shape = _shape(segments)
+        if plain in self._plain or any(_shape(taken) == shape for taken, _ in self._patterns):
+            raise InvalidPath(
+                f"two sockets are mounted at {path!r}; give each a path of its own", path=path
+            )
+        if names:
+            self._patterns.append((segments, value))
+        else:
+            self._plain[plain] = value
+
+    def match(self, path: str) -> tuple[T, dict[str, str]] | None:
+        """Return the value mounted at the path of a request, and the values of the path's variables.
+
+        A variable whose name begins with `_` matches a segment but is not reported.
+
+        Args:
+            path: as it was sent, percent signs included. Only the values of variables are decoded.
+        """
+        value = self._plain.get(path)
+        if value is not None:
+            return value, {}
+        sent = _segments(path)
+        value = self._plain.get(_joined(sent))
+        if value is not None:
+            return value, {}
+        for segments, each in self._patterns:
+            if len(segments) == len(sent) and all(map(_fits, segments, sent)):
+                return each, {
+                    name[1:]: unquote(text)
+                    for name, text in zip(segments, sent, strict=True)
+                    if name.startswith(":") and not name.startswith(":_")
+                }
+        return None
+
+    def values(self) -> Iterator[T]:
+        """Yield all mounted values, those of paths without variables first."""
+        yield from self._plain.values()
+        for _, value in self._patterns:
+            yield value
+
+    def __len__(self) -> int:
+        return len(self._plain) + len(self._patterns)
+
+    def __contains__(self, path: str) -> bool:
+        return self.match(path) is not None
+
+    def __getitem__(self, path: str) -> T:
+        found = self.match(path)
+        if found is None:
+            raise KeyError(path)
+        return found[0]
+
+
+def _segments(path: str) -> tuple[str, ...]:
+    return tuple(segment for segment in path.split("/") if segment)
+
+
+def _joined(segments: tuple[str, ...]) -> str:
+    return "/" + "/".join(segments)
+
+
+def _fits(segment: str, sent: str) -> bool:
+    return segment == sent or segment.startswith(":")
+
+
+def _shape(segments: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(":" if segment.startswith(":") else segment for segment in segments)
+
+
+_KEY = re.compile(r"([^\[\]]*)((?:\[[^\[\]]*\])*)")
+# No client library makes a query that nests deeper or has more fields.
+_MAX_DEPTH = 32
+_MAX_FIELDS = 1000
+_BAD_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
+
+
+class InvalidQuery(ChannelsError, ValueError):
+    """A client sent a query string that cannot be decoded.
+
+    The error does not keep the query, because tokens travel in it.
+
+    Attributes:
+        problem: what is wrong with it.
+    """
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(problem)
+        self.problem = problem
+
+
+def parse_query(query: str) -> dict[str, Any]:
+    """Decode a query string.
+
+        >>> parse_query("vsn=2.0.0&user[name]=ann&tags[]=a&tags[]=b")
+        {'vsn': '2.0.0', 'user': {'name': 'ann'}, 'tags': ['a', 'b']}
+
+    Fields beyond the first thousand, and names nested more than 32 deep, are ignored.
+
+    Raises:
+        InvalidQuery: a percent sign without two hexadecimal digits behind it, or bytes that are not UTF-8.
+    """
+    if _BAD_PERCENT.search(query):
+        raise InvalidQuery(
+            "the query has a percent sign without two hexadecimal digits behind it; write %25 for a percent sign"
+        )
+    if query.count("&") >= _MAX_FIELDS:
+        query = "&".join(query.split("&", _MAX_FIELDS)[:_MAX_FIELDS])
+    params: dict[str, Any] = {}
+    try:
+        pairs = parse_qsl(query, keep_blank_values=True, errors="strict")
+    except UnicodeDecodeError:
+        raise InvalidQuery(
+            "the query is not UTF-8 when its percent signs are decoded; encode it as UTF-8"
+        ) from None
+    for key, value in pairs:
+        match = _KEY.fullmatch(key)
+        if match is None:
+            params[key] = value
+            continue
+        path = [match[1], *re.findall(r"\[([^\[\]]*)\]", match[2])]
+        if len(path) <= _MAX_DEPTH:
+            _put(params, path, value)
+    return params
+
+
+def cost_of_query(query: str) -> int:
+    """Return the cost of decoding a query string, in units of the work budget. A short query costs nothing."""
+    return len(query) >> 3 if len(query) > 512 else 0
+
+
+def _put(params: dict[str, Any], path: list[str], value: str) -> None:
+    here = params
+    while len(path) > 1:
+        name, *path = path
+        if path == [""]:
+            items = here.get(name)
+            if isinstance(items, list):
+                items.append(value)
+            else:
+                here[name] = [value]
+            return
+        inner = here.get(name)
+        if not isinstance(inner, dict):
+            inner = here[name] = {}
+        here = inner
+    here[path[0]] = value
