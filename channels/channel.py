@@ -19,36 +19,34 @@ After Phoenix.Channel. Where it differs, docs/topics/differences.md says how and
 from __future__ import annotations
 
 import sys
-from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
+from typing import Any, ClassVar, Literal, TypeAlias
 
 from actors.exits import ExitReason
+from actors.process import current_pid
 from actors.refs import Pid
 from actors.runtime import current_runtime
 from actors.servers.gen_server import Sender
-from actors.servers.results import Continue, NoReply, Stop, Within
-from actors.servers.results import Reply as CallReply
-from channels.checks.places import place_of_frame
+from actors.servers.results import Continue, NoReply, Reply, Stop, Within
 from channels.connection.fastlane import publish
+from channels.connection.link import Broadcaster, Link
+from channels.connection.session import Membership
 from channels.errors import ChannelsError, EncodeError, InvalidOption
-from channels.excerpts import brief
-from channels.handlers import check_names, collect
-from channels.messages import Broadcast
-from channels.replies import Reply
+from channels.excerpts import brief, place_of_frame
+from channels.handlers import HandlerTable, check_names, collect
+from channels.messages import Broadcast, PushReply
 from channels.telemetry import CHANNEL_UNHANDLED_INFO
-
-if TYPE_CHECKING:
-    from channels.connection.channel_server import Link
-    from channels.connection.effects import Membership
 
 __all__ = [
     "Channel",
+    "ChannelContext",
     "LogLevelName",
     "NotJoined",
     "NothingToAnswer",
     "SocketRef",
     "UnhandledEvent",
+    "place",
     "reply_to",
+    "table_of",
 ]
 
 
@@ -99,6 +97,27 @@ class UnhandledEvent(ChannelsError):
         self.event = event
 
 
+class ChannelContext:
+    """The machinery behind one channel, which `push` and `broadcast` use.
+
+    Attributes:
+        link: of its connection.
+        membership: of its client in its topic.
+        pid: its process.
+        joined: whether its join was answered with ok.
+        ref: of the push that is being handled; None outside of a handler, and for a push that expects no answer.
+    """
+
+    __slots__ = ("joined", "link", "membership", "pid", "ref")
+
+    def __init__(self, link: Link, membership: Membership, pid: Pid) -> None:
+        self.link = link
+        self.membership = membership
+        self.pid = pid
+        self.joined = False
+        self.ref: Any = None
+
+
 class SocketRef:
     """Where the answer to one push goes; any process may use it with `reply_to`, at any time."""
 
@@ -111,20 +130,22 @@ class SocketRef:
         self._ref = ref
 
 
-def reply_to(socket_ref: SocketRef, reply: Reply) -> None:
+def reply_to(socket_ref: SocketRef, reply: PushReply) -> None:
     """Answer a push later, from any process and any thread.
 
         ref = self.socket_ref()               # in the handler
         ...
-        reply_to(ref, Reply({"total": 3}))
+        reply_to(ref, PushReply({"total": 3}))
 
     Clients take the first answer to a push and ignore the rest, and one that comes after a rejoin.
 
     Raises:
-        InvalidOption: `reply` is no `channels.Reply`.
+        InvalidOption: `reply` is no `channels.PushReply`.
     """
-    if not isinstance(reply, Reply):
-        raise InvalidOption("reply_to", "reply", reply, "Reply(payload), with Reply of channels")
+    if not isinstance(reply, PushReply):
+        raise InvalidOption(
+            "reply_to", "reply", reply, "PushReply(payload), with PushReply of channels"
+        )
     link = socket_ref._link
     link.put(
         link.codec.reply(
@@ -151,7 +172,7 @@ class Channel:
 
     topic: str
     assigns: dict[str, Any]
-    endpoint: Any
+    endpoint: Broadcaster
 
     log_join: ClassVar[LogLevelName | None] = "info"
     log_handle_in: ClassVar[LogLevelName | None] = "debug"
@@ -159,23 +180,14 @@ class Channel:
 
     # For `spawn`: an instance belongs to one process, and must not outlive it.
     _ashtree_in_process: ClassVar[bool] = True
-    _handlers: ClassVar[dict[str, Callable[..., Awaitable[Any]]]] = {}
-    _interceptors: ClassVar[dict[str, Callable[..., Awaitable[Any]]]] = {}
-    _intercepts: ClassVar[frozenset[str]] = frozenset()
-    _decode_join: ClassVar[Callable[[Any], Any] | None] = None
+    _table: ClassVar[HandlerTable] = HandlerTable({}, {}, frozenset())
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         check_names(cls, Channel)
-        cls._handlers = collect(cls, "in")
-        cls._interceptors = collect(cls, "out")
-        cls._intercepts = frozenset(cls._interceptors)
+        cls._table = collect(cls)
 
-    _link: Link
-    _pid: Pid
-    _membership: Membership
-    _ref: Any = None
-    _joined: bool = False
+    _context: ChannelContext
 
     # Callbacks
 
@@ -203,7 +215,7 @@ class Channel:
         """
         return None
 
-    async def handle_in(self, event: str, payload: Any) -> Reply | Stop | None:
+    async def handle_in(self, event: str, payload: Any) -> PushReply | Stop | None:
         """Take an event that no `@handle_in` method takes. Raises UnhandledEvent unless overridden."""
         raise UnhandledEvent(type(self), event)
 
@@ -225,7 +237,7 @@ class Channel:
             f"{type(self).__name__} returned Continue({argument!r}) but has no handle_continue; add one"
         )
 
-    async def handle_call(self, request: Any, sender: Sender) -> CallReply | NoReply | Stop:
+    async def handle_call(self, request: Any, sender: Sender) -> Reply | NoReply | Stop:
         """Answer a `call` to this process, as a GenServer does."""
         raise NotImplementedError(
             f"{type(self).__name__} was called with {request!r} but has no handle_call; add one, or use send()"
@@ -250,11 +262,12 @@ class Channel:
 
         Never blocks in the runtime's thread. For another thread see `Endpoint.broadcast`.
         """
-        if not self._joined:
+        context = self._context
+        if not context.joined:
             raise NotJoined(self.topic, "push")
-        link = self._link
+        link = context.link
         try:
-            frame = link.codec.push(self._membership.channel_ref, self.topic, event, payload)
+            frame = link.codec.push(context.membership.channel_ref, self.topic, event, payload)
         except EncodeError as error:
             error.place = place_of_frame(sys._getframe(1))
             raise
@@ -276,13 +289,14 @@ class Channel:
 
     def broadcast_from(self, event: str, payload: Any) -> None:
         """Like `broadcast`, leaving out this channel's own client."""
-        self._broadcast(event, payload, self._pid)
+        self._broadcast(event, payload, self._context.pid)
 
     def _broadcast(self, event: str, payload: Any, sender: Pid | None) -> None:
-        if not self._joined:
+        context = self._context
+        if not context.joined:
             raise NotJoined(self.topic, "broadcast")
         try:
-            publish(self._link.pubsub, Broadcast(self.topic, event, payload), sender)
+            publish(context.link.pubsub, Broadcast(self.topic, event, payload), sender)
         except EncodeError as error:
             # Behind this one and the public verb, whoever called that.
             error.place = place_of_frame(sys._getframe(2))
@@ -294,6 +308,21 @@ class Channel:
         Raises:
             NothingToAnswer: outside a handler, or if the client sent the push without a ref and expects no answer.
         """
-        if self._ref is None:
+        context = self._context
+        if context.ref is None:
             raise NothingToAnswer(self.topic)
-        return SocketRef(self._link, self.topic, self._membership.channel_ref, self._ref)
+        return SocketRef(context.link, self.topic, context.membership.channel_ref, context.ref)
+
+
+def place(channel: Channel, link: Link, membership: Membership) -> ChannelContext:
+    """Put a new channel into the current process, for one membership of one connection."""
+    channel.topic = membership.topic
+    channel.assigns = {**link.assigns, **membership.route.assigns}
+    channel.endpoint = link.endpoint
+    channel._context = ChannelContext(link, membership, current_pid())
+    return channel._context
+
+
+def table_of(channel: type[Channel]) -> HandlerTable:
+    """Return the handlers of a channel class."""
+    return channel._table

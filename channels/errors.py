@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import reprlib
 from collections.abc import Sequence
+from typing import Any
 
 from actors.errors import InvalidReturn
 from channels.excerpts import brief
@@ -28,6 +29,10 @@ __all__ = [
     "InvalidRequirement",
     "InvalidResult",
     "InvalidRoute",
+    "check_positive",
+    "check_whole",
+    "positive",
+    "whole",
 ]
 
 # What a callback returned is the application's own: long enough to know it again.
@@ -153,3 +158,27 @@ class InvalidResult(ChannelsError, InvalidReturn):
             if self.forgot_await:
                 advice = "write `await` before the call"
         return f"{who} returned {got}{where}; {advice}"
+
+
+def check_positive(owner: str, option: str, value: Any) -> None:
+    """Raise InvalidOption unless `value` is a number above 0; infinity is one."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    # NaN is refused by the comparison.
+    if not is_number or not value > 0:
+        raise InvalidOption(owner, option, value, "a number above 0")
+
+
+def check_whole(owner: str, option: str, value: Any) -> None:
+    """Raise InvalidOption unless `value` is a whole number from 1; infinity, as a float, is not."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise InvalidOption(owner, option, value, "a whole number from 1")
+
+
+def positive(instance: Any, attribute: Any, value: Any) -> None:
+    """Validate a number above 0."""
+    check_positive(type(instance).__name__, attribute.name, value)
+
+
+def whole(instance: Any, attribute: Any, value: Any) -> None:
+    """Validate a whole number from 1."""
+    check_whole(type(instance).__name__, attribute.name, value)

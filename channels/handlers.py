@@ -10,12 +10,16 @@ import inspect
 import math
 import sys
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
-from channels.checks.places import place_of
+from attrs import define
+
 from channels.errors import ChannelsError
+from channels.excerpts import place_of
 
 __all__ = [
+    "Handler",
+    "HandlerTable",
     "InvalidHandler",
     "check",
     "check_callback",
@@ -27,6 +31,8 @@ __all__ = [
     "method_of",
     "names_of",
 ]
+
+Handler: TypeAlias = Callable[..., Awaitable[Any]]
 
 F = TypeVar("F", bound=Callable[..., Awaitable[Any]])
 
@@ -53,8 +59,9 @@ def handle_in(*events: str) -> Callable[[F], F]:
         async def new_msg(self, payload):
             self.broadcast("new_msg", payload)
 
-    The method takes the payload and returns None, a `Reply`, or `Stop(reason)` of `actors`, with `reply=Reply(...)`
-    if the client shall get one. What it raises crashes the channel: its client gets phx_error, and rejoins.
+    The method takes the payload and returns None, a `PushReply`, or `Stop(reason)` of `actors`. `Stop(reason,
+    reply=PushReply(...))` answers before it stops.
+    An exception in it crashes the channel: the client gets phx_error, and rejoins.
     """
     return _marker(_IN, events)
 
@@ -101,17 +108,37 @@ def _marker(mark: str, events: tuple[str, ...]) -> Callable[[F], F]:
     return decorate
 
 
-def collect(channel: type, direction: str) -> dict[str, Callable[..., Awaitable[Any]]]:
-    """The table of a channel class, event to function; `direction` is `"in"` or `"out"`.
+@define
+class HandlerTable:
+    """The handlers of one channel class.
 
-    A subclass inherits handlers, and overriding a method overrides it under its events, as one expects of methods.
+    Attributes:
+        incoming: event to handler, for what clients push.
+        outgoing: event to handler, for broadcasts that the class intercepts.
+        intercepts: the events of `outgoing`.
+        decode_join: converts the payload for `join`; None passes it on as it came.
     """
-    names = names_of(channel, direction)
-    return {event: getattr(channel, name) for event, name in names.items()}
+
+    incoming: dict[str, Handler]
+    outgoing: dict[str, Handler]
+    intercepts: frozenset[str]
+    decode_join: Callable[[Any], Any] | None = None
+
+
+def collect(channel: type) -> HandlerTable:
+    """Build the handler table of a channel class.
+
+    A subclass inherits handlers. A method that overrides a handler handles the same events.
+    """
+    incoming, outgoing = (
+        {event: getattr(channel, name) for event, name in names_of(channel, direction).items()}
+        for direction in ("in", "out")
+    )
+    return HandlerTable(incoming, outgoing, frozenset(outgoing))
 
 
 def names_of(channel: type, direction: str) -> dict[str, str]:
-    """The same table, event to the name of the method."""
+    """Return event to name of the method; `direction` is `"in"` or `"out"`."""
     mark = _IN if direction == "in" else _OUT
     names: dict[str, str] = {}
     for base in reversed(channel.__mro__):

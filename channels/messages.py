@@ -5,8 +5,11 @@ from __future__ import annotations
 from typing import Any, final
 
 import msgspec
+from attrs import define, field
 
-__all__ = ["Binary", "BinaryFrame", "Broadcast", "Message"]
+from channels.errors import ChannelsError, InvalidOption
+
+__all__ = ["Binary", "BinaryFrame", "Broadcast", "JoinRefused", "Message", "PushReply"]
 
 
 # One is made for every frame that arrives, so it is a struct which the JSON decoder fills in C.
@@ -93,3 +96,43 @@ class BinaryFrame(bytes):
     """
 
     __slots__ = ()
+
+
+@define
+class PushReply:
+    """Answer the push that is being handled.
+
+        return PushReply({"total": 3})
+        return PushReply({"reason": "too long"}, status="error")
+
+    Args:
+        payload: any JSON value or a `Binary`; the client finds it as `response`. An empty object by default.
+        status: the client's `receive(status, ...)` is called; `"ok"` and `"error"` by convention, any string works.
+
+    Raises:
+        InvalidOption: the status is no string.
+    """
+
+    payload: Any = field(factory=dict)
+    status: str = "ok"
+
+    def __attrs_post_init__(self) -> None:
+        # Here, because the handler that wrote it is still on the stack then.
+        if not isinstance(self.status, str):
+            raise InvalidOption(
+                "PushReply",
+                "status",
+                self.status,
+                'text, such as "ok" or "error", behind the payload',
+            )
+
+
+class JoinRefused(ChannelsError):
+    """Raise it in `join` to refuse: the client's join is answered with status `error` and this payload.
+
+    raise JoinRefused({"reason": "unauthorized"})
+    """
+
+    def __init__(self, payload: Any = None) -> None:
+        super().__init__(payload)
+        self.payload: Any = {} if payload is None else payload

@@ -20,7 +20,7 @@ from __future__ import annotations
 import inspect
 import re
 import typing
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -28,16 +28,13 @@ import attrs
 import msgspec
 
 from actors.runtime import current_runtime
-from channels.channel import Channel
+from channels.channel import Channel, table_of
 from channels.errors import ChannelsError
-from channels.handlers import InvalidHandler, names_of
-from channels.messages import Binary
-from channels.replies import Reply
+from channels.handlers import Handler, InvalidHandler, names_of
+from channels.messages import Binary, PushReply
 from channels.telemetry import PAYLOAD_REFUSED
 
 __all__ = ["InvalidPayload", "refused", "use_types"]
-
-Handler = Callable[..., Awaitable[Any]]
 
 _PLACE = re.compile(r" - at `\$\.?(?P<path>.*)`$")
 _MISSING = re.compile(r"^Object missing required field `(?P<name>[^`]*)`$")
@@ -102,10 +99,10 @@ def use_types(channel: type[Channel]) -> None:
     Raises:
         InvalidHandler: an annotation cannot be found, or is of a kind that nothing can be converted to.
     """
-    decode = _decoder_of(channel, "join", 2)
-    channel._decode_join = None if decode is None else staticmethod(decode)
+    table = table_of(channel)
+    table.decode_join = _decoder_of(channel, "join", 2)
     for event, name in names_of(channel, "in").items():
-        channel._handlers[event] = _typed(channel, name, event)
+        table.incoming[event] = _typed(channel, name, event)
 
 
 def _typed(channel: type[Channel], name: str, event: str) -> Handler:
@@ -119,7 +116,7 @@ def _typed(channel: type[Channel], name: str, event: str) -> Handler:
             value = decode(payload)
         except InvalidPayload as error:
             refused(instance, event, error)
-            return Reply(error.response, status="error")
+            return PushReply(error.response, status="error")
         return await handler(instance, value)
 
     return handle

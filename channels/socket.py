@@ -20,8 +20,9 @@ from typing import Any, ClassVar, TypeAlias
 from attrs import field, frozen
 
 from channels.channel import Channel, LogLevelName
-from channels.checks.sources import check_sources
+from channels.checks import check_sources
 from channels.connect_info import ConnectInfo
+from channels.connection.link import Broadcaster
 from channels.errors import ChannelsError, InvalidOption
 from channels.handlers import LOG_LEVELS, InvalidHandler, check, check_callback, check_constructor
 from channels.payloads import use_types
@@ -30,8 +31,11 @@ from channels.topics import Route, Router
 __all__ = ["ConnectRefused", "ErrorHandler", "Refusal", "Socket", "router_of"]
 
 
+_STATUSES = frozenset(HTTPStatus)
+
+
 def _status(refusal: Refusal, attribute: Any, status: Any) -> None:
-    if not isinstance(status, int) or status not in HTTPStatus._value2member_map_ or status < 400:
+    if not isinstance(status, int) or status not in _STATUSES or status < 400:
         raise InvalidOption("Refusal", "status", status, "a status of an error, 400 to 599")
 
 
@@ -113,7 +117,7 @@ class Socket:
     """At which level of Python's `logging` connections are logged; None, not at all. Phoenix's `log`."""
 
     assigns: dict[str, Any]
-    endpoint: Any
+    endpoint: Broadcaster
 
     async def connect(self, params: dict[str, Any], connect_info: ConnectInfo) -> None:
         """Decide whether a client may connect, and note who it is. Untrusted input.

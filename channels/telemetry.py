@@ -18,6 +18,7 @@ __all__ = [
     "LONGPOLL_UNSENDABLE",
     "PAYLOAD_REFUSED",
     "POLLER_OUT_OF_MEMORY",
+    "SESSION_STARTED",
     "SOCKET_CONNECTED",
     "SOCKET_CONNECT_FAILED",
     "SOCKET_HELD_BACK",
@@ -82,6 +83,10 @@ SOCKET_OVERFLOW: Event = ("phoenix", "socket_overflow")
 SOCKET_HELD_BACK: Event = ("phoenix", "socket_held_back")
 """A client sent so much at once that it was dealt with in more than a hundred turns of the scheduler, with other tasks
 in between. Nothing is lost. Measures `turns`; about `pid`. Once for each connection."""
+
+SESSION_STARTED: Event = ("phoenix", "session_started")
+"""The session of a client begins; nothing was read from the client yet. About `pid`, and `server`, the `SessionServer`.
+A tool that checks sessions may replace its `session`, its `out`, and the codec of its `link` with wrappers."""
 
 CONNECTION_CLOSED: Event = ("phoenix", "connection_closed")
 """A connection has ended. About `pid`, `code`, `cause`, `topics`."""

@@ -10,21 +10,26 @@ import dataclasses
 import datetime as dt
 import decimal
 import enum
+import inspect
+import traceback
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from itertools import islice
 from typing import Any
 
 import attrs
 import msgspec
+import trio
 
-from actors.refs import Pid, Ref
+from actors.refs import Pid, Ref, TimerRef
+from actors.runtime import current_runtime
 from channels.channel import Channel
 from channels.filters import FilterRule, filter_parameters
 from channels.messages import Binary
+from channels.telemetry import CHANNEL_JOIN_SLOW
 
-__all__ = ["channel_state", "kept_payload"]
+__all__ = ["channel_state", "kept_payload", "watch_join"]
 
 _PLAIN = (
     bool,
@@ -48,7 +53,7 @@ _DEEPEST = 8
 _KEPT_VALUES = 100
 _KEPT_CHARACTERS = 2_000
 
-_MACHINERY = frozenset(("topic", "assigns", "endpoint", "_link", "_membership", "_ref", "_joined"))
+_MACHINERY = frozenset(("topic", "assigns", "endpoint", "_context"))
 
 
 def channel_state(channel: Channel, payload: Any, rule: FilterRule) -> dict[str, Any]:
@@ -126,3 +131,41 @@ def _fields(value: Any) -> Iterator[str]:
         yield from (each.name for each in attrs.fields(type(value)))
     elif dataclasses.is_dataclass(value):
         yield from (each.name for each in dataclasses.fields(value))
+
+
+# Slow joins
+
+
+def watch_join(channel: Channel, count: Callable[[tuple[str, ...]], None]) -> TimerRef | None:
+    """Tell, once, if the join that the current task is about to run takes longer than `channel.slow_join`.
+
+    Returns:
+        The timer, for `runtime.timers.forget` when the join is over; None if nobody wants to know.
+    """
+    seconds = channel.slow_join
+    if seconds is None:
+        return None
+    runtime, task = current_runtime(), trio.lowlevel.current_task()
+
+    def tell() -> None:
+        count(CHANNEL_JOIN_SLOW)
+        if runtime.telemetry.handlers(CHANNEL_JOIN_SLOW):
+            runtime.telemetry.execute(
+                CHANNEL_JOIN_SLOW,
+                {"duration": seconds},
+                {
+                    "endpoint": channel.endpoint,
+                    "channel": channel,
+                    "stack": _stack(task, type(channel)),
+                },
+            )
+
+    return runtime.timers.at(trio.current_time() + seconds, tell)
+
+
+def _stack(task: trio.lowlevel.Task, channel: type[Channel]) -> list[str]:
+    """Where a task waits, as lines: from the channel's `join` inwards."""
+    frames = list(task.iter_await_frames())
+    code = getattr(inspect.unwrap(channel.join), "__code__", None)
+    start = next((n for n, (frame, _) in enumerate(frames) if frame.f_code is code), 0)
+    return traceback.format_list(traceback.StackSummary.extract(iter(frames[start:])))

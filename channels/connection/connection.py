@@ -74,7 +74,7 @@ class Connection(SessionServer):
 
     async def init(self, services: Services, carrier: Carrier) -> Continue:
         self._set_up(services)
-        services.unserved.pop(carrier, None)
+        services.admission.take_over(carrier)
         self.unread = 0
         self.unread_limit = UNREAD_LIMIT
         self.held = 0
@@ -193,12 +193,12 @@ class Connection(SessionServer):
     def _watch_held(self) -> None:
         if self.protocol.held != self.held:
             self._hold(self.protocol.held)
-            if self.held > HELD_SHARE and self.services.held > HELD_LIMIT:
+            if self.held > HELD_SHARE and self.services.counters.held > HELD_LIMIT:
                 self.services.count(("websocket", "too_much_held"))
                 self._close(TRY_AGAIN_LATER, CLOSED, "messages that are not whole take too much")
 
     def _hold(self, size: int) -> None:
-        self.services.held += size - self.held
+        self.services.counters.held += size - self.held
         self.held = size
 
     def _peer_closed(self, event: PeerClosed) -> None:

@@ -18,7 +18,7 @@ from actors.process import send
 from actors.refs import Pid
 from channels.messages import Broadcast
 from channels.pubsub.pubsub import PubSub
-from channels.pubsub.subscription import Subscription
+from channels.pubsub.table import Subscription
 from channels.serializers.base import Codec
 from channels.transports.contract import Out
 

@@ -24,17 +24,16 @@ from actors.runtime import current_runtime
 from actors.servers.gen_server import GenServer
 from actors.servers.results import Stop
 from actors.sys import ServerStatus
-from channels.connection.channel_server import (
+from channels.connection.link import (
     DUPLICATE_JOIN,
     READ_ON_AT,
-    Closed,
+    ChannelClosed,
     Gone,
     Link,
     ReadOn,
     Refused,
 )
-from channels.connection.effects import Close, Deliver, Effect, Membership, Send, Start
-from channels.connection.session import Session
+from channels.connection.session import Close, Deliver, Effect, Membership, Send, Session, Start
 from channels.connection.work_budget import COST_SHIFT
 from channels.endpoint._wiring import Services
 from channels.messages import Broadcast
@@ -42,6 +41,7 @@ from channels.serializers.base import Codec
 from channels.serializers.weight import LIGHT, PIECE, JsonWeight
 from channels.telemetry import (
     CONNECTION_CLOSED,
+    SESSION_STARTED,
     SOCKET_HELD_BACK,
     SOCKET_MALFORMED,
     SOCKET_OVERFLOW,
@@ -130,12 +130,15 @@ class SessionServer(GenServer[None]):
             pubsub=services.pubsub,
             endpoint=services.endpoint,
             assigns=self.socket.assigns,
+            count=services.count,
         )
         if connected.id is not None:
             services.pubsub.subscribe(connected.id)
-        for instrument in current_runtime().instruments:
-            # Whoever checks what clients get may put itself in front of `session`, `out` and the codec.
-            instrument.shown(self.pid, self)
+        current_runtime().telemetry.execute(
+            SESSION_STARTED,
+            {},
+            {"endpoint": services.endpoint, "pid": self.pid, "server": self},
+        )
 
     # For subclasses to say
 
@@ -168,7 +171,7 @@ class SessionServer(GenServer[None]):
                 if self.replaced:
                     self._not_gone_yet(membership.topic)
                 await self._carry_out(self.session.exited(membership))
-        elif kind is Closed:
+        elif kind is ChannelClosed:
             self.session.closed(message.membership)
         elif kind is Refused:
             self.session.refused(message.membership)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import socket
 import ssl
+from collections.abc import MutableMapping
 from typing import Any
 
 import trio
@@ -18,6 +19,7 @@ from actors.servers.gen_server import GenServer
 from actors.servers.results import Continue, Fail
 from channels.connection.connection import Connection
 from channels.endpoint._wiring import Services
+from channels.http.asgi_stream import AsgiStream, path_of
 from channels.http.handover import HttpHandover
 from channels.http.lifespan import ApplicationStartError
 from channels.transports.listener import ListenError, Listening
@@ -26,7 +28,7 @@ from supervision.child_spec import ChildSpec
 from supervision.dynamic_supervisor import DynamicSupervisor
 from supervision.errors import SupervisionError
 
-__all__ = ["CONNECTION", "ListenerServer", "SamePort", "start_application"]
+__all__ = ["CONNECTION", "ListenerServer", "SamePort", "serve_websocket", "start_application"]
 
 # Not start_link: the init of a connection cannot fail, and reading its first request comes after it.
 CONNECTION = ChildSpec("connection", Connection.spawn_link, restart="temporary")
@@ -46,7 +48,7 @@ class ListenerServer(GenServer[None]):
         self.services = services
         self.ssl_context = ssl_context
         self.connections = connections
-        before = services.listener
+        before = services.admission.listener
         if port == 0 and before is not None:
             # Restarted: clients know the port that was chosen the first time.
             port = before.port
@@ -55,7 +57,7 @@ class ListenerServer(GenServer[None]):
         except ListenError as error:
             return Fail(Crash(error))
         on_exit(listener.close)
-        self.services.listening(listener)
+        self.services.admission.listening(listener)
         return Continue(listener)
 
     async def handle_continue(self, argument: Any) -> None:
@@ -72,7 +74,7 @@ class ListenerServer(GenServer[None]):
             # Accepted, but nobody will serve them any more.
             put.close()
             left = [take.receive_nowait() for _ in range(take.statistics().current_buffer_used)]
-            if self.services.draining:
+            if self.services.admission.draining:
                 # Shielded, because it is the end of this process that turns them away. Each has a few seconds.
                 with trio.CancelScope(shield=True):
                     async with trio.open_nursery() as nursery:
@@ -95,15 +97,41 @@ class ListenerServer(GenServer[None]):
 
     async def _start(self, carrier: Any) -> None:
         stream = self._carried(carrier)
-        self.services.unserved[stream] = carrier
+        self.services.admission.hand_over(stream, carrier)
         try:
             await DynamicSupervisor.start_child(self.connections, CONNECTION, self.services, stream)
         except (StartError, StartIgnored, SupervisionError, CallExit):
             # Full, or restarting: this client has to come back later. It is counted, not logged, since there may
             # be very many of them.
             self.services.count(("connection", "not_started"))
-            self.services.unserved.pop(stream, None)
+            self.services.admission.take_over(stream)
             carrier.close()
+
+
+async def serve_websocket(
+    services: Services, scope: MutableMapping[str, Any], receive: Any, send: Any
+) -> None:
+    """Have a process serve a WebSocket, and stay for as long as it does."""
+    stream = AsgiStream(scope, receive, send, path=path_of(scope))
+    try:
+        if not await stream.connected():
+            return
+        try:
+            pid = await DynamicSupervisor.start_child(
+                (services.endpoint, "connections"), CONNECTION, services, stream
+            )
+        except (StartError, StartIgnored, SupervisionError, CallExit):
+            # Full, or restarting, as for connections of its own port.
+            services.count(("connection", "not_started"))
+            await stream.refuse(503, b"", (("retry-after", "1"),))
+            return
+        # Not for the stream to be closed: a process that is killed before its first step closes nothing.
+        await wait_exit(pid)
+    except trio.BrokenResourceError:
+        # The server had no use for the answer.
+        pass
+    finally:
+        stream.end()
 
 
 class SamePort:

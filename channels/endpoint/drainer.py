@@ -27,8 +27,8 @@ from actors.refs import Pid
 from actors.runtime import current_runtime
 from actors.servers.gen_server import GenServer
 from channels.connection.session_server import Drain
-from channels.endpoint._options import positive, whole
 from channels.endpoint._wiring import Services
+from channels.errors import positive, whole
 from channels.telemetry import ENDPOINT_DRAIN
 from supervision.dynamic_supervisor import DynamicSupervisor
 
@@ -67,7 +67,7 @@ class DrainerServer(GenServer[None]):
         self.draining = draining
 
     async def terminate(self, reason: ExitReason) -> None:
-        self.services.drain()
+        self.services.admission.drain()
         with trio.move_on_after(self.draining.timeout):
             await self.services.http.drain()
             await self._drain()

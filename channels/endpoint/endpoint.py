@@ -39,13 +39,16 @@ from actors.refs import Pid
 from actors.runtime import current_runtime, in_runtime, open_runtime
 from channels import logger
 from channels.connection.fastlane import publish
-from channels.endpoint._asgi import serve_lifespan, serve_scope, serve_websocket
-from channels.endpoint._listening import ListenerServer, SamePort, start_application
-from channels.endpoint._options import check_positive, check_whole
+from channels.endpoint._listening import (
+    ListenerServer,
+    SamePort,
+    serve_websocket,
+    start_application,
+)
 from channels.endpoint._wiring import ChannelPool, Mounted, Services, mount_all
 from channels.endpoint.drainer import DrainerServer, Draining
 from channels.endpoint.mount import Mount
-from channels.errors import ChannelsError, InvalidOption
+from channels.errors import ChannelsError, InvalidOption, check_positive, check_whole
 from channels.filters import SECRETS, FilterRule, check_rule
 from channels.http.handover import HttpHandover
 from channels.http.lifespan import ASGIApplication
@@ -62,7 +65,7 @@ from supervision.child_spec import ChildSpec, process_spec
 from supervision.dynamic_supervisor import DynamicSupervisor
 from supervision.supervisor import Supervisor
 
-__all__ = ["Endpoint", "EndpointError"]
+__all__ = ["Endpoint", "EndpointError", "services_of"]
 
 
 class EndpointError(ChannelsError, RuntimeError):
@@ -127,6 +130,7 @@ class Endpoint:
         self.secret_key_base = secret_key_base
         self.listen = Listener.open if listen is None else listen
         self._services: Services | None = None
+        self._supervisor: Pid | None = None
 
     def __repr__(self) -> str:
         return f"<endpoint {' '.join(map(str, self.sockets)) or 'without sockets'}>"
@@ -163,7 +167,7 @@ class Endpoint:
             StartError: something did not start; a port that is in use, above all.
         """
         mounted = self._mount()
-        if self._services is not None and not self._services.closed:
+        if self._services is not None and not self._services.admission.closed:
             raise EndpointError(
                 "this endpoint is running already; stop it first, or make another Endpoint"
             )
@@ -192,7 +196,7 @@ class Endpoint:
             listener = (services, (self, "connections"), host, port, ssl_context)
             children.insert(-1, ChildSpec("listener", ListenerServer.start_link, listener))
         pid = await Supervisor.start_link(children, label="endpoint")
-        self._services, services.supervisor = services, pid
+        self._services, self._supervisor = services, pid
         return pid
 
     def child_spec(
@@ -238,11 +242,11 @@ class Endpoint:
         """
         services = self._running("was asked to drain")
         with in_runtime(services.runtime):
-            await Supervisor.terminate_child(services.supervisor, "drainer")
+            await Supervisor.terminate_child(self._supervisor, "drainer")
 
     def _running(self, what: str) -> Services:
         services = self._services
-        if services is None or services.closed:
+        if services is None or services.admission.closed:
             raise EndpointError(
                 f"this endpoint {what} but is not running; write lifespan=endpoint.lifespan where the application is "
                 "made that it is mounted in, or start it with start_link"
@@ -259,9 +263,25 @@ class Endpoint:
                 in another it needs that one's lifespan, or `start_link`.
         """
         if scope["type"] == "lifespan":
-            await serve_lifespan(self, receive, send)
+            await self._serve_lifespan(receive, send)
             return
-        await serve_scope(self._running("was asked to serve"), scope, receive, send)
+        services = self._running("was asked to serve")
+        with in_runtime(services.runtime):
+            await services.http.route(scope, receive, send)
+
+    async def _serve_lifespan(self, receive: Any, send: Any) -> None:
+        """Run the endpoint for as long as the ASGI server runs."""
+        await receive()
+        phase = "startup"
+        try:
+            async with self.running():
+                await send({"type": "lifespan.startup.complete"})
+                phase = "shutdown"
+                await receive()
+        except Exception as error:  # the ASGI server reports it, as the specification demands
+            await send({"type": f"lifespan.{phase}.failed", "message": str(error)})
+            return
+        await send({"type": "lifespan.shutdown.complete"})
 
     def _mount(self) -> Mounted:
         self._check_options()
@@ -320,7 +340,7 @@ class Endpoint:
         Raises:
             EndpointError: the endpoint is not running.
         """
-        listener = self._services.listener if self._services is not None else None
+        listener = self._services.admission.listener if self._services is not None else None
         if listener is None:
             raise EndpointError("this endpoint is not listening; start it with start_link first")
         return listener.host, listener.port
@@ -357,10 +377,19 @@ class Endpoint:
         services = self._services
         return {
             **self.pubsub.statistics(),
-            "counts": dict(services.counts) if services is not None else {},
+            "counts": dict(services.counters.counts) if services is not None else {},
             "work": services.budget.statistics() if services is not None else None,
             "flusher": services.transports.flusher.statistics() if services is not None else None,
         }
+
+
+def services_of(endpoint: Endpoint) -> Services:
+    """Return the wiring of a running endpoint, for tools that look inside.
+
+    Raises:
+        EndpointError: the endpoint is not running.
+    """
+    return endpoint._running("was asked for its services")
 
 
 def _dynamic(name: tuple[Any, str], max_children: int) -> ChildSpec:
@@ -386,7 +415,7 @@ async def _hold(services: Services) -> Pid:
             channels=[route.channel for mount in mounts for route in mount.router.routes],
         )
     )
-    services.tell_of_empty_sockets()
+    services.report_empty_sockets()
     raise StartIgnored
 
 

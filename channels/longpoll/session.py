@@ -116,7 +116,7 @@ class LongPollSession(SessionServer):
     def _make_known(self) -> None:
         # Nobody could guess it, even without the signature around it.
         name = self.name = secrets.token_urlsafe(16)
-        polling = self.services.polling
+        polling = self.services.admission.polling
         polling[name] = self.pid
         on_exit(lambda: polling.__delitem__(name))
 

@@ -16,17 +16,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from functools import partial
 from threading import get_ident
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 from actors.process import current_pid, on_exit, send
 from actors.refs import Pid
 from actors.runtime import Runtime, current_runtime
 from actors.threads import run_threadsafe
-from channels.pubsub.adapter import Adapter, LocalAdapter
-from channels.pubsub.subscription import Subscription
-from channels.pubsub.table import SubscriptionTable
+from channels.pubsub.table import Subscription, SubscriptionTable
 
-__all__ = ["Dispatcher", "PubSub"]
+__all__ = ["Adapter", "Dispatcher", "LocalAdapter", "PubSub"]
 
 Dispatcher: TypeAlias = Callable[[Iterable[Subscription], Pid | None, Any], None]
 """Delivers a message to subscriptions, all but those of the given sender."""
@@ -36,6 +34,31 @@ def _plain(subscriptions: Iterable[Subscription], sender: Pid | None, message: A
     for subscription in subscriptions:
         if subscription.pid is not sender:
             send(subscription.pid, message)
+
+
+class Adapter(Protocol):
+    """Carries messages to the *other* nodes. Delivery on this node is not its business."""
+
+    @property
+    def node_name(self) -> str:
+        """The name of this node among the others."""
+        ...
+
+    def broadcast(self, topic: str, message: Any) -> None:
+        """Send to every other node. Never blocks; raises if the message cannot be sent at all.
+
+        Called in the runtime's thread, once an endpoint has started or a process has subscribed.
+        """
+        ...
+
+
+class LocalAdapter:
+    """There are no other nodes."""
+
+    node_name = "local"
+
+    def broadcast(self, topic: str, message: Any) -> None:
+        """Nobody else to tell."""
 
 
 class PubSub:

@@ -3,6 +3,8 @@
 from channels.testing.case import ChannelTest, open_channel_test
 from channels.testing.client import Answer, ConnectionRefused, JoinFailed, TestChannel, TestClient
 from channels.testing.inbox import ANYTHING, Expected
+from channels.testing.invariants import JoinsAnswered
+from channels.testing.live_network import LiveNetwork
 
 __all__ = [
     "ANYTHING",
@@ -11,6 +13,8 @@ __all__ = [
     "ConnectionRefused",
     "Expected",
     "JoinFailed",
+    "JoinsAnswered",
+    "LiveNetwork",
     "TestChannel",
     "TestClient",
     "open_channel_test",

@@ -6,16 +6,19 @@ Whatever is asserted is taken out; the rest stays, in order. Waiting is bounded 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final, Generic, TypeVar, final
+from typing import Any, Final, Generic, TypeAlias, TypeVar, final
 
 import trio
 import trio.testing
 
 from channels.testing.threads import THREAD_PATIENCE
 
-__all__ = ["ANYTHING", "Expected", "Inbox", "fits"]
+__all__ = ["ANYTHING", "Expected", "Inbox", "Wanted", "fits"]
 
 M = TypeVar("M")
+
+Wanted: TypeAlias = Any
+"""A value, which must be equal; or a function that returns whether a value is right."""
 
 
 @final

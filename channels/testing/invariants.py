@@ -6,6 +6,7 @@ stands in front of what each session reads and writes; nothing else is different
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar, TypeAlias
 
 from attrs import define, field
@@ -13,13 +14,14 @@ from attrs import define, field
 from actors.exits import ExitReason
 from actors.process import is_alive
 from actors.refs import Pid
-from channels.connection.effects import Effect, Membership, Start
+from actors.runtime import Runtime
+from channels.connection.session import Effect, Membership, Start
 from channels.connection.session_server import SessionServer
 from channels.errors import DecodeError
 from channels.messages import Message
 from channels.serializers.base import Codec
-from supervision.chaos.invariants.base import Invariant
-from supervision.chaos.invariants.built_in import offer
+from channels.telemetry import SESSION_STARTED
+from supervision.chaos.invariants.base import Invariant, Located
 
 __all__ = ["JoinsAnswered"]
 
@@ -44,16 +46,21 @@ class JoinsAnswered(Invariant):
         # One for each codec, so that broadcasts are still encoded once for all who take the same frames.
         self._codecs: dict[Codec, _Codec] = {}
 
-    def shown(self, pid: Pid, thing: Any) -> None:
-        if not isinstance(thing, SessionServer):
-            return
-        codec = self._codecs.get(thing.link.codec)
+    def attach(self, runtime: Runtime, places: Located | None = None) -> None:
+        super().attach(runtime, places)
+        # Sessions are reported by the runtime that this invariant watches, for as long as that runtime lives.
+        runtime.telemetry.attach(SESSION_STARTED, self._session_started)
+
+    def _session_started(self, _event: object, _measured: object, about: Mapping[str, Any]) -> None:
+        pid: Pid = about["pid"]
+        server: SessionServer = about["server"]
+        codec = self._codecs.get(server.link.codec)
         if codec is None:
-            codec = self._codecs[thing.link.codec] = _Codec(thing.link.codec)
-        client = self._clients[pid] = _Client(self, thing, codec)
-        thing.link.codec = thing.session.codec = codec
-        thing.session = _Session(thing.session, client)  # type: ignore[assignment] # stands in for it
-        thing.out = thing.link.out = _Out(thing.out, client)
+            codec = self._codecs[server.link.codec] = _Codec(server.link.codec)
+        client = self._clients[pid] = _Client(self, server, codec)
+        server.link.codec = server.session.codec = codec
+        server.session = _Session(server.session, client)  # type: ignore[assignment] # stands in for it
+        server.out = server.link.out = _Out(server.out, client)
 
     def process_exited(self, pid: Pid, reason: ExitReason) -> None:
         self._clients.pop(pid, None)
@@ -197,5 +204,3 @@ class _Out:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._out, name)
 
-
-offer(JoinsAnswered)

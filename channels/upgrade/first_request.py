@@ -61,7 +61,7 @@ async def answer_first_request(services: Services, carrier: Carrier) -> Upgraded
     try:
         # Shielded for those who come while the endpoint drains: nobody waits for them, and they were promised a 503.
         # Short enough for the supervisor that stops this process meanwhile.
-        late = services.draining and not isinstance(carrier, AsgiStream)
+        late = services.admission.draining and not isinstance(carrier, AsgiStream)
         with trio.move_on_after(_LATE if late else math.inf, shield=late):
             upgraded = await _answer(services, carrier)
     except (trio.BrokenResourceError, trio.ClosedResourceError):
@@ -80,16 +80,15 @@ async def _answer(services: Services, carrier: Carrier) -> Upgraded | None:
     else:
         parser = HeadParser()
         seconds = (
-            min(services.head_timeout, _LATE_HEAD) if services.draining else services.head_timeout
+            min(services.head_timeout, _LATE_HEAD)
+            if services.admission.draining
+            else services.head_timeout
         )
         with trio.move_on_after(seconds) as limit:
-            services.heads[limit] = None
-            try:
+            with services.admission.reading_head(limit):
                 head = await read_head(carrier, parser)
-            finally:
-                del services.heads[limit]
         if limit.cancelled_caught:
-            if services.draining:
+            if services.admission.draining:
                 if parser.begun:
                     await _last_words(carrier, _DRAINING)
                 return None
@@ -102,7 +101,7 @@ async def _answer(services: Services, carrier: Carrier) -> Upgraded | None:
     if isinstance(head, BadRequest):
         services.count(("http", "bad_request"))
         outcome = Refusal(head.status, head.problem)
-    elif services.draining:
+    elif services.admission.draining:
         outcome = _DRAINING
     elif (found := services.mounts.match(head.path)) is not None:
         outcome = await _upgrade(services, *found, head, carrier)

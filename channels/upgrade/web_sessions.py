@@ -14,7 +14,7 @@ import hmac
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeAlias
 
-from channels.checks.answers import yes_or_no
+from channels.checks import yes_or_no
 
 __all__ = ["CsrfRule", "SessionHook", "csrf_matches", "csrf_problem", "parse_cookies"]
 

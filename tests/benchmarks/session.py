@@ -8,7 +8,7 @@ from __future__ import annotations
 import timeit
 from collections.abc import Callable
 
-from channels.connection.effects import Start
+from channels.connection.session import Start
 from channels.connection.session import Session
 from channels.serializers.base import Codec
 from channels.serializers.v2 import V2

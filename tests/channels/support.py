@@ -21,6 +21,7 @@ from actors import SHUTDOWN, Down, GenServer, Pid, Runtime, monitor, receive, sp
 from channels import Endpoint
 from channels.connection.connection import Connection
 from channels.endpoint._wiring import Services
+from channels.endpoint.endpoint import services_of
 from supervision import ChildSpec, DynamicSupervisor
 from tests.channels.transports.frames import BINARY, TEXT, client_close, client_frame
 from tests.patience import PATIENCE
@@ -245,9 +246,7 @@ class Server:
 
     @property
     def services(self) -> Services:
-        services = self.endpoint._services
-        assert services is not None
-        return services
+        return services_of(self.endpoint)
 
     async def accept(self, client: Client | None = None) -> Client:
         """Have a new client served, which has not sent anything yet."""

@@ -22,8 +22,8 @@ from actors import (
     wait_exit,
 )
 from channels import Broadcast, PubSub
-from channels.pubsub.adapter import LocalAdapter
-from channels.pubsub.subscription import Subscription
+from channels.pubsub.pubsub import LocalAdapter
+from channels.pubsub.table import Subscription
 from tests.channels.support import Mailbox, settle
 
 
