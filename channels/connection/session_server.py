@@ -134,11 +134,10 @@ class SessionServer(GenServer[None]):
         )
         if connected.id is not None:
             services.pubsub.subscribe(connected.id)
-        current_runtime().telemetry.execute(
-            SESSION_STARTED,
-            {},
-            {"endpoint": services.endpoint, "pid": self.pid, "server": self},
-        )
+        telemetry = current_runtime().telemetry
+        if telemetry.handlers(SESSION_STARTED):
+            about = {"endpoint": services.endpoint, "pid": self.pid, "server": self}
+            telemetry.execute(SESSION_STARTED, {}, about)
 
     # For subclasses to say
 

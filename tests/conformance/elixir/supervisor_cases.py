@@ -24,7 +24,8 @@ COUNTS = {
 
 
 def _in(module: str, name: str) -> Covered:
-    return Covered(f"../../supervision/test_{module}.py::test_{name}")
+    folder, slash, stem = module.rpartition("/")
+    return Covered(f"../../supervision/{folder}{slash}test_{stem}.py::test_{name}")
 
 
 def _here(name: str) -> Covered:
@@ -32,7 +33,7 @@ def _here(name: str) -> Covered:
 
 
 def _partition(name: str) -> Covered:
-    return _in("partition_supervisor", name)
+    return _in("partitions/partition_supervisor", name)
 
 
 _OLD_SPECS = NotPortable("there is one kind of child spec; Elixir's old ones were tuples")

@@ -6,7 +6,8 @@ COUNTS = {"supervisor_SUITE": 66}
 
 
 def _in(module: str, name: str) -> Covered:
-    return Covered(f"../../supervision/test_{module}.py::test_{name}")
+    folder, slash, stem = module.rpartition("/")
+    return Covered(f"../../supervision/{folder}{slash}test_{stem}.py::test_{name}")
 
 
 def _here(name: str) -> Covered:
@@ -65,11 +66,11 @@ CASES: Cases = {
         "sup_start_map": _IN_ORDER,
         "sup_start_map_simple": _ONE_SPEC,
         "sup_start_map_faulty_specs": _BAD_FIELD,
-        "sup_stop_infinity": _in("children", "an_infinite_shutdown_waits_as_long_as_it_takes"),
+        "sup_stop_infinity": _in("core/children", "an_infinite_shutdown_waits_as_long_as_it_takes"),
         "sup_stop_timeout": _in(
-            "children", "a_child_that_ignores_its_shutdown_is_killed_when_its_time_is_over"
+            "core/children", "a_child_that_ignores_its_shutdown_is_killed_when_its_time_is_over"
         ),
-        "sup_stop_brutal_kill": _in("children", "a_child_of_brutal_kill_never_runs_terminate"),
+        "sup_stop_brutal_kill": _in("core/children", "a_child_of_brutal_kill_never_runs_terminate"),
         "child_adm": _REQUESTS,
         "child_adm_simple": _in("dynamic_supervisor", "terminate_child_stops_it_for_good"),
         "child_specs": _in(
@@ -112,14 +113,15 @@ CASES: Cases = {
             "dynamic_supervisor", "the_end_of_a_child_is_judged_as_under_any_supervisor"
         ),
         "simple_one_for_one_shutdown": _in(
-            "children", "a_static_supervisor_stops_one_after_another_and_a_dynamic_one_all_at_once"
+            "core/children",
+            "a_static_supervisor_stops_one_after_another_and_a_dynamic_one_all_at_once",
         ),
         "simple_one_for_one_extra": _ONE_SPEC,
         "simple_one_for_one_escalation": _here(
             "a_dynamic_child_that_crashes_once_too_often_ends_the_supervisor_and_its_siblings"
         ),
         "child_unlink": _in(
-            "children", "a_child_that_unlinked_itself_does_not_hang_its_supervisor"
+            "core/children", "a_child_that_unlinked_itself_does_not_hang_its_supervisor"
         ),
         "tree": _here("a_tree_is_counted_by_level_restarts_by_branch_and_stops_as_a_whole"),
         "count_children": _in(
