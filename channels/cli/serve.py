@@ -24,13 +24,10 @@ from channels.cli.installation import find_clashes
 from channels.cli.token import add_token_commands
 from channels.endpoint.endpoint import Endpoint
 from channels.errors import ChannelsError
-from channels.testing.live_network import LiveNetwork
 from supervision.applications import application
-from supervision.chaos.commands import add_chaos_command
 from supervision.command_line.arguments import load_module
 from supervision.command_line.program_frames import program_place
 from supervision.errors import FailedToStartChild, SupervisionError
-from supervision.simulation.tools.commands import add_simulation_commands
 
 __all__ = ["LogLevel", "main", "run_endpoint", "serve_endpoint"]
 
@@ -193,9 +190,40 @@ def main() -> NoReturn:
         _serve(_load(target), host, port, log_level, watchdog=watchdog, ssl_context=context)
 
     add_token_commands(app, _app())
+    for name, summary in _TEST_COMMANDS.items():
+        app.command(
+            name,
+            help=summary,
+            add_help_option=False,
+            context_settings={
+                "allow_extra_args": True,
+                "allow_interspersed_args": False,
+                "ignore_unknown_options": True,
+            },
+        )(_run_test_command)
+    _run(app)
+
+
+_TEST_COMMANDS = {
+    "simulate": "Run a scenario with many seeds, and show what fails.",
+    "replay": "Repeat the run of a run file, to the byte.",
+    "compare": "Run a scenario under several policies, and compare.",
+    "chaos": "Break a live system on purpose, and report what came of it.",
+}
+"""The commands of the test tools, with their help. Listed here so that `ashtree --help` need not load the tools."""
+
+
+def _run_test_command(context: typer.Context) -> None:
+    # Imported here, when one of these commands runs: a server in production must not load the test tools.
+    from channels.testing.live_network import LiveNetwork  # noqa: PLC0415
+    from supervision.chaos.commands import add_chaos_command  # noqa: PLC0415
+    from supervision.simulation.tools.commands import add_simulation_commands  # noqa: PLC0415
+
+    app = _app()
     add_simulation_commands(app)
     add_chaos_command(app, LiveNetwork)
-    _run(app)
+    program = context.parent.info_name if context.parent is not None else None
+    app([str(context.info_name), *context.args], prog_name=program, standalone_mode=False)
 
 
 def _show_version(asked: bool) -> None:

@@ -15,6 +15,7 @@ from trio_websocket import WebSocketConnection
 from actors import GenServer, Sender, call
 from actors import Reply as Answer
 from channels import Channel, Endpoint, PushReply, Socket, handle_in
+from channels.testing import JoinsAnswered
 from examples.scenarios.handshake import open_websocket
 from supervision import Supervisor, child_spec
 from supervision.chaos import Storm
@@ -112,6 +113,7 @@ async def visit(world: World, name: str, tickets: Tickets) -> None:
 
 @scenario(
     faults=Storm(["/theatre/seats"], count=2, after=0.2, within=1.2, kinds=["kill"]),
+    invariants=("all", JoinsAnswered),
     params={"office": "careful", "visitors": 4},
 )
 async def evening(world: World) -> None:
