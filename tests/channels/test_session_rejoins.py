@@ -7,6 +7,7 @@ import bisect
 import pytest
 
 from channels.connection.session import Close, Deliver, Membership, Send, Session, Start
+from tests.channels.fake_channels import FakeConnection
 from tests.channels.sessions import CODEC, closes_of, feed, join, joined, new_session, reply, sent
 
 OLD_CLOSE = CODEC.close("1", "room:a")
@@ -266,3 +267,20 @@ def test_a_ref_that_cannot_be_written_is_not_the_join_ref() -> None:
     membership = joined(session, join_ref=5)
     with_unwritable_refs(membership)
     assert feed(session, 5, "2", "room:a", "echo") == []
+
+
+def test_leave_and_rejoin_in_one_burst_may_also_be_answered_in_full() -> None:
+    # A race in Phoenix, whose other outcome is recorded: here the channel handles the leave in time.
+    connection = FakeConnection()
+    connection.feed(b'["1","1","room:a","phx_join",{}]')
+    connection.settle()
+    connection.take()
+    connection.feed(b'["1","2","room:a","phx_leave",{}]')
+    connection.session.memberships[0].process.step()
+    connection.feed(b'["3","3","room:a","phx_join",{}]')
+    connection.settle()
+    assert connection.take() == [
+        'T:["1","2","room:a","phx_reply",{"status":"ok","response":{}}]',
+        'T:["1","1","room:a","phx_close",{}]',
+        'T:["3","3","room:a","phx_reply",{"status":"ok","response":{}}]',
+    ]
