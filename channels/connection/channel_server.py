@@ -1,17 +1,17 @@
-"""The process of one joined topic: runs a `Channel` and writes its frames.
+"""The process of one joined topic: it runs a `Channel` and writes its frames.
 
-It writes to the client's out-buffer itself, so that the order of its frames is the order of its actions:
+It writes to the client's out-buffer itself, so the order of its frames is the order of its actions:
 
-    join ok        reply, the closes of what it replaced; then whatever comes
+    join ok        reply, the closes of the memberships that it replaced; then pushes and replies
     join refused   error reply, those closes; ends with SHUTDOWN
-    superseded     either reply alone, where the topic was joined again before it; ends
+    superseded     the reply alone, if the topic was joined again before it; ends
     leave          reply ok, phx_close; then what terminate pushes
     clean stop     [reply], phx_close; then what terminate pushes
     other stop     [reply], what terminate pushes; its connection then writes phx_error
     crash          what terminate pushes; its connection then writes phx_error, or "join crashed"
 
-An ok is noted in the membership itself, which saves every join a message; what ends a membership is told to the
-connection, so that the session knows that the topic is free: `Refused`, `Closed`.
+The process marks an ok in the membership, which saves a message for every join. It tells the connection about the end
+of a membership (`Refused`, `ChannelClosed`), so that the session knows that the topic is free.
 """
 
 from __future__ import annotations
@@ -55,13 +55,13 @@ from channels.telemetry import CHANNEL_HANDLED_IN, CHANNEL_JOINED
 
 __all__ = ["ChannelServer"]
 
-# What a channel that was replaced by a second join of its topic gets to end before it is killed, and to answer its own
-# join if it has not yet. Phoenix's figure for the former; for the latter it has no limit.
+# Seconds for a replaced channel to answer its join, if it has not, and to end; then it is killed. Phoenix has the same
+# figure for the end, and no limit for the answer.
 REPLACED_GRACE = 5.0
 
 
 class ChannelServer(GenServer[None]):
-    """Runs one channel. Started by the connection, under the pool of its socket."""
+    """The process of one channel. The connection starts it, under the pool of its socket."""
 
     async def init(
         self, link: Link, membership: Membership, payload: Any, replaced: tuple[Pid, ...]
@@ -76,18 +76,18 @@ class ChannelServer(GenServer[None]):
         self.watching: Ref = monitor(link.connection)
         cls: type[Channel] = membership.route.channel
         channel = self.channel = cls.__new__(cls)
-        # The topic is the client's choice, so only its beginning goes into logs.
+        # The client chooses the topic, so only its beginning goes into logs.
         set_label(f"{cls.__name__} {membership.topic[:80]!r}")
         self.context = place(channel, link, membership)
         self.table = table_of(cls)
-        # Whether terminate is the channel's business: not if its join raised, as in Phoenix.
+        # Whether to call the channel's terminate. As in Phoenix, not if its join raised.
         self.constructed = False
         return Continue(payload)
 
     # Joining
 
     async def handle_continue(self, argument: Any) -> Stop | NoReply | Continue | Within | None:
-        # The first is init's own: the join. All others are the channel's.
+        # The first Continue is the join, and comes from init. All others come from the channel.
         if self.answered:
             return self._checked(await self.channel.handle_continue(argument), "handle_continue")
         self.answered = True
@@ -95,7 +95,7 @@ class ChannelServer(GenServer[None]):
             await _wait_until_gone(self.replaced)
             self.replaced = ()
         channel, membership = self.channel, self.membership
-        channel.__init__()  # type: ignore[misc]  # here, so that what it raises is a join that crashed
+        channel.__init__()  # type: ignore[misc]  # here, so that an exception in it is a join that crashed
         started = trio.current_time()
         try:
             decode = self.table.decode_join
@@ -112,7 +112,7 @@ class ChannelServer(GenServer[None]):
         self._accept(join_response(type(channel), response))
         self._measure_join(started, "ok", argument)
         if membership.status == "gone":
-            # The client has joined again meanwhile. It got its answer, and now this channel has to go.
+            # The client has joined again meanwhile. It has the answer, so this channel ends.
             send_exit(current_pid(), DUPLICATE_JOIN)
         return None
 
@@ -125,7 +125,7 @@ class ChannelServer(GenServer[None]):
 
     def _accept(self, response: Any) -> None:
         link, membership = self.link, self.membership
-        # Encoded first: if the response cannot be, the join has crashed and nothing was promised.
+        # Encoded first: if that fails, the join has crashed before anything was promised.
         reply = self._encoded_answer("ok", response)
         if membership.status != "superseded":
             link.pubsub.subscribe(
@@ -200,7 +200,7 @@ class ChannelServer(GenServer[None]):
                 result = await interceptor(channel, message.payload)
                 return self._checked(result, "handle_out", message.event)
         if type(message) is Down and message.ref is self.watching:
-            # NOPROC: it was gone before this process had taken its first step.
+            # NOPROC: the connection was gone before the first step of this process.
             reason = message.reason
             gone = reason is NORMAL or reason is NOPROC
             return Stop(Shutdown("closed") if gone else reason)
@@ -226,7 +226,7 @@ class ChannelServer(GenServer[None]):
             await self.channel.terminate(reason)
 
     def format_status(self, status: ServerStatus) -> ServerStatus:
-        """Show the channel, without what the endpoint keeps out of its log."""
+        """Show the channel, filtered by the endpoint's `filter_parameters`."""
         message, rule = status.message, self.link.endpoint.filter_parameters
         if isinstance(message, Continue) and not self.constructed:
             status.message = message = self.membership.join_message(message.argument)
@@ -294,7 +294,7 @@ class ChannelServer(GenServer[None]):
     def _close(self) -> None:
         link, membership = self.link, self.membership
         if not membership.ended and membership.status != "gone":
-            # Encoded first: if it cannot be, the connection has to learn of a crash.
+            # Encoded first: if that fails, the connection must see a crash.
             frame = link.codec.close(membership.join_ref, membership.topic)
             membership.ended = True
             link.out.put(frame)
@@ -330,7 +330,7 @@ class ChannelServer(GenServer[None]):
 
 
 async def _wait_until_gone(pids: tuple[Pid, ...]) -> None:
-    """Wait for the channels that this one replaces. They were told to go; those that will not are killed."""
+    """Wait for the channels that this one replaces. They have been told to end; kill those that do not in time."""
     deadline = trio.current_time() + REPLACED_GRACE
     for pid in pids:
         ref = monitor(pid)
@@ -342,5 +342,5 @@ async def _wait_until_gone(pids: tuple[Pid, ...]) -> None:
             await receive(is_down, timeout=max(0.0, deadline - trio.current_time()))
         except trio.TooSlowError:
             kill(pid)
-            # No limit: a killed process is declared dead after the runtime's kill_grace at the latest.
+            # No limit: the runtime declares a killed process dead after kill_grace at the latest.
             await receive(is_down)

@@ -203,4 +203,3 @@ class _Out:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._out, name)
-

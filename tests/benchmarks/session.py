@@ -28,7 +28,7 @@ def cases() -> dict[str, Callable[[], object]]:
     session = Session(codec, Router([Route("room:*", "RoomChannel")]).match)
     (start,) = session.receive(JOIN, binary=False)
     assert isinstance(start, Start)
-    session.joined(start.membership)
+    start.membership.accepted()
 
     def join_and_close() -> None:
         (effect,) = session.receive(REJOIN, binary=False)
