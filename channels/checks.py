@@ -42,7 +42,7 @@ AFTER_CALL = ("actors.Reply(value)", "NoReply()", "Stop(reason)")
 
 _AFTER_JOIN = ("None", "a dict", "a record that is encoded as a JSON object", "Binary(data)")
 
-# Records that mean something to this package or to `actors`, and nothing to a client.
+# Records of Ashtree, which mean nothing to a client.
 _OURS = (
     PushReply,
     Route,
@@ -68,16 +68,16 @@ def invalid(
     method: str | None = None,
     advice: str | None = None,
 ) -> InvalidResult:
-    """Make the error for a callback that returned something that it may not.
+    """Return the error for a wrong result of a callback.
 
     Args:
         owner: the class of the channel or the socket.
         callback: the name of the callback, `join` or `handle_in`.
-        got: what it returned. A coroutine is closed.
-        expected: what it may return.
-        event: of a push or a broadcast, which event it was.
-        method: the method, where its name is not that of the callback.
-        advice: what to write instead, where more can be said than what is expected.
+        got: the result. A coroutine is closed.
+        expected: the results that are allowed.
+        event: the event of a push or a broadcast.
+        method: the name of the method, if it is not that of the callback.
+        advice: what to write instead, if there is more to say than `expected`.
     """
     name = method or callback
     if name == callback:
@@ -117,10 +117,10 @@ def _advice(callback: str, got: Any) -> str | None:
 
 
 def join_response(channel: type, response: Any) -> Any:
-    """Return what goes to the client with the ok to its join.
+    """Return the response to a join that is answered with ok.
 
     Raises:
-        InvalidResult: `join` returned something else than None, a JSON object or a `Binary`. The client is refused.
+        InvalidResult: `join` returned something else than None, a JSON object or a `Binary`. This refuses the client.
     """
     if response is None:
         return {}
@@ -152,15 +152,15 @@ def _is_record(value: Any) -> bool:
 
 
 def yes_or_no(question: str, function: Any, answer: Any) -> bool:
-    """Return the answer of an application's function to a question of permission.
+    """Return the answer of an application's function to a question of permission. Only True is a yes.
 
     Args:
-        question: the name of the option that the function was given for.
-        function: the function, to name it.
-        answer: what it returned. A coroutine is closed.
+        question: the name of the option that holds the function.
+        function: the function, for the message.
+        answer: its result. A coroutine is closed.
 
     Raises:
-        InvalidResult: the answer is neither True nor False. Only True is a yes.
+        InvalidResult: the answer is neither True nor False.
     """
     if answer is True or answer is False:
         return bool(answer)
@@ -191,7 +191,15 @@ def check_sources(owner: type, base: type) -> None:
         owner: a subclass of `Channel` or `Socket`.
         base: `Channel` or `Socket`.
 
-    A class is read once: reading takes about a millisecond for each method.
+    The source shows these mistakes before any client connects:
+
+        await self.broadcast(...)      broadcast is not async
+        await receive()                takes the messages of the channel's callbacks
+        spawn(self.ticker)             goes on when the channel has ended
+        return JoinRefused(...)        a refusal that is not raised
+
+    A name counts only if it means, in its scope, what it means in this package. Methods without readable source are
+    skipped. Each class is read once, because reading takes about a millisecond for each method.
     """
     if _CHECKED in vars(owner):
         return
@@ -206,7 +214,7 @@ def check_sources(owner: type, base: type) -> None:
 
 
 class _Method:
-    """One method, and what its names mean where they are written."""
+    """One method, and the meaning of the names in it."""
 
     def __init__(self, owner: type, base: type, function: Any) -> None:
         self.owner = owner
@@ -214,7 +222,7 @@ class _Method:
         self.function = function
         self.code = function.__code__
         self.me = self.code.co_varnames[0] if self.code.co_argcount else None
-        # Known by their names: what `self.endpoint` is, is not known before there is a client.
+        # Known by their names, because there is no `self.endpoint` before there is a client.
         self.of_the_endpoint = {
             f"{self.me}.endpoint.broadcast",
             f"{self.me}.endpoint.broadcast_from",
@@ -233,11 +241,11 @@ class _Method:
                 )
 
     def _nodes(self) -> Iterator[Any]:
-        """The statements and expressions of the method, without those of the functions inside of it."""
+        """Yield the statements and expressions of the method, without those of nested functions."""
         try:
             tree = ast.parse(textwrap.dedent(inspect.getsource(self.function)))
         except (OSError, TypeError, SyntaxError, IndexError):
-            # Typed at a prompt, compiled elsewhere, or changed since it was loaded.
+            # Typed at a prompt, compiled elsewhere, or changed since loading.
             return
         definition = tree.body[0] if tree.body else None
         if (
@@ -297,7 +305,7 @@ class _Method:
         )
 
     def _meaning(self, node: ast.expr) -> Any:
-        """What an expression means, as far as that can be known without running anything; None if it cannot."""
+        """Return the value of an expression, if it can be found without running anything; else None."""
         match node:
             case ast.Name(id=name):
                 code = self.code

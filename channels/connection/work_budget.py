@@ -1,8 +1,8 @@
 """A budget for the work that clients cause, shared by the connections of one endpoint.
 
 Trio runs every ready task before it looks for new input. If a hundred connections each work for a millisecond,
-everybody else waits for a hundred milliseconds. So connections take their work from one budget. When it is used up, further work
-waits in line, and the next turns of the scheduler serve the line in order.
+everybody else waits for a hundred milliseconds. So connections take their work from one budget. When it is used up,
+further work waits in line, and the next turns of the scheduler serve the line in order.
 
     await services.budget.take(size >> COST_SHIFT)      # may wait for a later turn
     ...                                                 # the work, without a checkpoint

@@ -1,4 +1,4 @@
-"""A mount that is ready to serve, and what all connections of an endpoint share."""
+"""The wiring of a running endpoint: its mounted sockets, and what all its connections share."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ __all__ = ["ChannelPool", "Mounted", "MountedSocket", "Services", "mount_all"]
 class ChannelPool:
     """The supervisors of all channels of one socket class.
 
-    A channel that crashes is not restarted by them: its client rejoins. They keep it from outliving the endpoint,
-    and stop all their channels at once when the endpoint stops.
+    They do not restart a channel that crashes, because its client rejoins. They stop all channels at once when the
+    endpoint stops.
     """
 
     def __init__(self, owner: object, name: str, partitions: int) -> None:
@@ -50,7 +50,7 @@ class ChannelPool:
         self._next = 0
 
     def child_spec(self) -> ChildSpec:
-        """The pool as a child of the endpoint."""
+        """Return the pool as a child of the endpoint."""
         supervisors = [
             ChildSpec(
                 number,
@@ -65,20 +65,20 @@ class ChannelPool:
         )
 
     async def start(self, *args: Any) -> Pid:
-        """Start a channel server with these arguments, in the next supervisor by turns."""
+        """Start a channel server with these arguments, under the next supervisor in turn."""
         self._next = turn = (self._next + 1) % len(self._names)
         return await DynamicSupervisor.start_child(self._names[turn], _CHANNEL, *args)
 
 
-# Not start_link: the init of a channel server cannot fail, and what may take its time, the join, comes after it.
+# Not start_link: the init of a channel server cannot fail, and the join, which may take long, comes after it.
 _CHANNEL = ChildSpec("channel", ChannelServer.spawn_link, restart="temporary")
 
 
 class MountedSocket:
-    """One socket at one path, checked, with everything made once that all its connections need."""
+    """One socket at one path: its checked options, and what all its connections share."""
 
     def __init__(self, path: str, mount: Mount, pool: ChannelPool) -> None:
-        # Without what its transports add.
+        # The mount's path, without the part that the transport adds.
         self.path = path
         self.socket = mount.socket
         self.timeout = mount.timeout
@@ -100,9 +100,9 @@ class MountedSocket:
         self.compress = mount.compress
         self.max_json_values = mount.max_json_values
         self.codecs: dict[Serializer, Codec] = {}
-        # For clients with whom compression was agreed on, by the size of their window.
+        # For clients that negotiated compression, by the size of their window.
         self.deflating_codecs: dict[tuple[Serializer, int], Codec] = {}
-        # For transports that take whole messages: long polling, and servers that frame them themselves.
+        # For transports that take whole messages: long polling, and ASGI servers.
         self.message_codecs: dict[Serializer, Codec] = {}
         self._pool = pool
 
@@ -112,7 +112,7 @@ class MountedSocket:
         message_codecs: dict[Serializer, Codec],
         deflating_codecs: dict[tuple[Serializer, int], Codec],
     ) -> None:
-        """Share codecs with the other mounts: broadcasts are encoded once for each codec."""
+        """Share codecs with the other mounts, because a broadcast is encoded once for each codec."""
         self.deflating_codecs = deflating_codecs
         for serializer, _ in self.serializers:
             self.codecs[serializer] = codecs.setdefault(serializer, Codec(serializer, frame))
@@ -121,7 +121,7 @@ class MountedSocket:
             )
 
     def codec(self, serializer: Serializer, deflate: Deflate | None) -> Codec:
-        """The codec for a WebSocket."""
+        """Return the codec for a WebSocket."""
         if deflate is None:
             return self.codecs[serializer]
         key = (serializer, deflate.window_bits)
@@ -140,7 +140,7 @@ class MountedSocket:
 
 @frozen(kw_only=True)
 class Mounted:
-    """The sockets of an endpoint: the supervisors of their channels, and where they are for which transport."""
+    """The sockets of an endpoint: the pools of their channels, and their paths for each transport."""
 
     pools: list[ChannelPool]
     websockets: PathTable[MountedSocket]
@@ -172,7 +172,7 @@ def mount_all(owner: object, mounts: Mapping[str, Mount]) -> Mounted:
             websockets.add(join_paths(path, mount.path), mounted)
         if mounted.longpoll is not None:
             polling.append((join_paths(path, mounted.longpoll.path), mounted))
-    # When all WebSockets are known, those of the mounts that come later too.
+    # After the loop, when the WebSockets of all mounts are known.
     for full, mounted in polling:
         if full in websockets:
             raise InvalidPath(

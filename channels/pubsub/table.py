@@ -1,6 +1,6 @@
 """The subscribers of this node, as a value.
 
-*pure*. Topic to subscriptions in the order in which they were made, and back from a process to its own.
+*pure*. It maps topics to subscriptions, in the order of subscribing, and processes to their own subscriptions.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ __all__ = ["Subscription", "SubscriptionTable"]
 
 @final
 class Subscription:
-    """An entry in the table of a topic. Compared by identity: subscribing twice makes two.
+    """The subscription of a process to a topic. Compared by identity: subscribing twice makes two.
 
     Attributes:
-        pid: who gets the messages.
-        topic: of which topic.
+        pid: the subscribed process.
+        topic: the topic.
         metadata: for the dispatcher; None for plain messages.
     """
 
@@ -35,7 +35,7 @@ class Subscription:
 
 
 class SubscriptionTable:
-    """Who is subscribed to what. Nothing here depends on the number of other topics or subscribers."""
+    """The table of subscriptions. The cost of a method does not depend on other topics or subscribers."""
 
     __slots__ = ("_by_pid", "_by_topic")
 
@@ -44,7 +44,7 @@ class SubscriptionTable:
         self._by_pid: dict[Pid, dict[Subscription, None]] = {}
 
     def add(self, pid: Pid, topic: str, metadata: Any) -> tuple[Subscription, bool]:
-        """Subscribe; also says whether this is the first subscription that the process ever had."""
+        """Subscribe a process. Return the subscription, and whether it is the first ever of the process."""
         subscription = Subscription(pid, topic, metadata)
         self._by_topic.setdefault(topic, {})[subscription] = None
         own = self._by_pid.get(pid)
@@ -55,7 +55,7 @@ class SubscriptionTable:
         return subscription, False
 
     def remove(self, pid: Pid, topic: str) -> None:
-        """Drop every subscription of a process to a topic."""
+        """Remove every subscription of a process to a topic."""
         own = self._by_pid.get(pid)
         if own is None:
             return

@@ -66,7 +66,7 @@ async def test_an_event_without_a_handler_crashes_the_channel_and_says_what_to_a
     assert (error.channel, error.event) == (Plain, "unknown")
     assert str(error) == (
         "Plain has no handler for the event 'unknown'; add one with @handle_in(\"...\"), or override "
-        "handle_in(event, payload) to take whatever has none"
+        "handle_in(event, payload) to handle all other events"
     )
 
 
