@@ -33,7 +33,7 @@ class Hearing:
         self._subscribed: set[str] = set()
 
     async def subscribe(self, topic: str) -> None:
-        """Have the test hear what is broadcast to a topic. Twice is once."""
+        """Subscribe the test to a topic. A second call changes nothing."""
         if topic not in self._subscribed:
             self._subscribed.add(topic)
             await call(self._subscriber, (self.endpoint.pubsub, topic, self._broadcasts))
@@ -81,7 +81,7 @@ class Hearing:
             )
 
     def seconds(self, timeout: float | None) -> float:
-        """A time limit, or that of the test."""
+        """Return a time limit, or the one of the test."""
         return self.timeout if timeout is None else timeout
 
     async def ended(self, pid: Pid, *, timeout: float) -> None:
@@ -91,7 +91,7 @@ class Hearing:
 
 
 class Subscriber(GenServer[None]):
-    """Subscribes for the test, and hears for it. Subscriptions belong to processes, and a test is none."""
+    """The process that subscribes for the test, because only processes can subscribe."""
 
     async def init(self) -> None:
         self.inboxes: dict[str, Inbox[Broadcast]] = {}

@@ -205,7 +205,7 @@ async def test_before_the_join_is_answered_a_channel_cannot_speak_and_is_told_wh
     (error,) = caught
     assert (error.topic, error.verb) == ("room:a", verb)
     assert str(error) == (
-        f"the channel for 'room:a' used {verb} before its join was answered with ok; return the first news from "
+        f"the channel for 'room:a' used {verb} before its join was answered with ok; return the first data from "
         "join, or send() the channel's own process a message and push from handle_info"
     )
 
