@@ -1,15 +1,15 @@
-"""What channels raises, sorted by who is at fault.
+"""The errors of channels, and the checks of numeric options.
 
     ChannelsError
     ├── DecodeError          the client sent something that is not a message
     ├── EncodeError          the application handed over something that cannot be sent
     ├── InvalidRoute         the application declared a channel route that cannot work
-    ├── InvalidOption        the application gave an option a value that cannot be
-    ├── InvalidResult        a callback of the application returned something that it may not
+    ├── InvalidOption        the application gave an option an invalid value
+    ├── InvalidResult        a callback of the application returned an invalid result
     └── InvalidRequirement   the application declared a protocol version that is not one
 
-Errors of one module only (a port that is taken, say) live beside the code that raises them and
-inherit from `ChannelsError` all the same.
+An error of one module alone, such as a port in use, is defined beside the code that raises it. It is a `ChannelsError`
+too.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _shown.maxstring = _shown.maxother = 120
 
 
 class ChannelsError(Exception):
-    """The base of everything that channels raises on purpose."""
+    """The base class of all errors of channels."""
 
 
 class DecodeError(ChannelsError):
@@ -99,7 +99,7 @@ class InvalidRoute(ChannelsError, ValueError):
 
 
 class InvalidOption(ChannelsError, ValueError):
-    """An option has a value that cannot be.
+    """An option has an invalid value.
 
     Fields: `option`, its name; `value`, as it was given.
     """
@@ -122,7 +122,7 @@ class InvalidRequirement(ChannelsError, ValueError):
 
 
 class InvalidResult(ChannelsError, InvalidReturn):
-    """A callback of a socket, a channel or a mount returned something that it may not.
+    """A callback of a socket, a channel or a mount returned an invalid result.
 
     If the callback decides about a client, the client is refused.
 

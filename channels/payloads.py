@@ -10,9 +10,9 @@
             self.broadcast("new_msg", {"body": payload.body})
 
 msgspec converts the payload to the annotated type: an attrs class, a dataclass, a `TypedDict`, a `msgspec.Struct`, or
-a list of them. A payload that does not fit gets an answer with status `error`. The handler does not run, and the channel
-goes on. Payloads for `Any`, `object`, `dict`, `Mapping` and `Binary`, with or without parameters of `str` and `Any`, are
-passed on as they came.
+a list of them. A payload that does not fit gets an answer with status `error`. The handler does not run, and the
+channel goes on. Payloads for `Any`, `object`, `dict`, `Mapping` and `Binary`, with or without parameters of `str` and
+`Any`, are passed on as they came.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from tests.channels.rooms import UserSocket
 from tests.channels.support import EOF, UPGRADE, Client, Close, Server, head, reply, settle, text
 from tests.channels.transports.frames import CONTINUATION, PING, PONG, TEXT, client_frame
 
-HEARTBEAT = (None, "h", "phoenix", "heartbeat", {})
+HEARTBEAT: tuple[Any, ...] = (None, "h", "phoenix", "heartbeat", {})
 BEAT = reply(None, "h", "phoenix")
 READ = 64 * 1024
 
