@@ -62,7 +62,7 @@ class SubscriptionTable:
         for subscription in [each for each in own if each.topic == topic]:
             del own[subscription]
             self._drop(subscription)
-        # The process stays known without subscriptions, so that whoever watches for its end does so once.
+        # The process stays known without subscriptions, so that its end is watched only once.
 
     def remove_process(self, pid: Pid) -> None:
         """Drop every subscription of a process, and forget it."""

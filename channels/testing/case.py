@@ -122,7 +122,7 @@ class ChannelTest(Hearing):
         Args:
             mount: the path that the socket is mounted at, without `/websocket`; or the socket class.
             params: of the query. `vsn` is added.
-            connect_info: what the socket is told of the request.
+            connect_info: facts about the request, for the socket.
 
         Raises:
             ConnectionRefused: `connect` refused, or raised.
