@@ -424,9 +424,9 @@ class InvalidReturn(ActorsError, TypeError):
         if self.forgot_await:
             return f"{self.callback} returned a coroutine that was not awaited; write `await` before the call"
         kind = type(self.got)
-        if kind.__name__ == "Reply" and not kind.__module__.startswith("actors."):
+        if kind.__name__.endswith("Reply") and not kind.__module__.startswith("actors."):
             return (
-                f"{self.callback} returned a Reply of {kind.__module__}, which is another class; "
+                f"{self.callback} returned a {kind.__name__} of {kind.__module__}, which is another class; "
                 "write `from actors import Reply` to answer a call"
             )
         return f"{self.callback} returned {self.got!r}; it may return {', '.join(self.expected)}"

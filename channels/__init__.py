@@ -26,13 +26,10 @@ from channels.errors import (
 from channels.filters import Keep
 from channels.handlers import InvalidHandler, handle_in, handle_out
 from channels.longpoll.options import LongPoll
-from channels.messages import Binary, Broadcast
+from channels.messages import Binary, Broadcast, JoinRefused, PushReply
 from channels.payloads import InvalidPayload
 from channels.pubsub.pubsub import PubSub
-from channels.replies import JoinRefused, Reply
 from channels.socket import ConnectRefused, Refusal, Socket
-from channels.testing.invariants import JoinsAnswered
-from channels.testing.live_network import LiveNetwork
 from channels.tokens.token import (
     Atom,
     EncryptionUnavailable,
@@ -71,18 +68,16 @@ __all__ = [
     "InvalidRoute",
     "InvalidSecret",
     "JoinRefused",
-    "JoinsAnswered",
     "Keep",
     "ListenError",
-    "LiveNetwork",
     "LongPoll",
     "Mount",
     "NotJoined",
     "NothingToAnswer",
     "PeerData",
     "PubSub",
+    "PushReply",
     "Refusal",
-    "Reply",
     "Route",
     "Socket",
     "SocketRef",

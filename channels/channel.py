@@ -9,46 +9,44 @@
         async def new_msg(self, payload):
             self.broadcast("new_msg", {"body": payload["body"]})
 
-An instance is made in its process when the client joins, so whatever it holds lives and dies with that process: after
-a crash the client rejoins and meets a new instance. Callbacks run one at a time. An exception in one ends the process;
-the client is told `phx_error` and rejoins, and nobody else notices.
+Ashtree makes an instance in its process when the client joins. Its state ends with the process: after a crash the
+client rejoins and gets a new instance. Callbacks run one at a time. An exception in a callback ends the process. The
+client gets `phx_error` and rejoins; no other client notices.
 
-After Phoenix.Channel. Where it differs, docs/topics/differences.md says how and why.
+After Phoenix.Channel. docs/topics/differences.md lists the differences and the reasons.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
+from typing import Any, ClassVar, Literal, TypeAlias
 
 from actors.exits import ExitReason
+from actors.process import current_pid
 from actors.refs import Pid
 from actors.runtime import current_runtime
 from actors.servers.gen_server import Sender
-from actors.servers.results import Continue, NoReply, Stop, Within
-from actors.servers.results import Reply as CallReply
-from channels.checks.places import place_of_frame
+from actors.servers.results import Continue, NoReply, Reply, Stop, Within
 from channels.connection.fastlane import publish
+from channels.connection.link import Broadcaster, Link
+from channels.connection.session import Membership
 from channels.errors import ChannelsError, EncodeError, InvalidOption
-from channels.excerpts import brief
-from channels.handlers import check_names, collect
-from channels.messages import Broadcast
-from channels.replies import Reply
+from channels.excerpts import brief, place_of_frame
+from channels.handlers import HandlerTable, check_names, collect
+from channels.messages import Broadcast, PushReply
 from channels.telemetry import CHANNEL_UNHANDLED_INFO
-
-if TYPE_CHECKING:
-    from channels.connection.channel_server import Link
-    from channels.connection.effects import Membership
 
 __all__ = [
     "Channel",
+    "ChannelContext",
     "LogLevelName",
     "NotJoined",
     "NothingToAnswer",
     "SocketRef",
     "UnhandledEvent",
+    "place",
     "reply_to",
+    "table_of",
 ]
 
 
@@ -56,7 +54,7 @@ LogLevelName: TypeAlias = Literal["debug", "info", "warning", "error", "critical
 
 
 class NotJoined(ChannelsError, RuntimeError):
-    """A channel pushed or broadcast at a time when it is not joined.
+    """A channel pushed or broadcast before its join was answered with ok.
 
     Fields: `topic`, `verb`.
     """
@@ -64,14 +62,14 @@ class NotJoined(ChannelsError, RuntimeError):
     def __init__(self, topic: str, verb: str) -> None:
         super().__init__(
             f"the channel for {brief(topic)} used {verb} before its join was answered with ok; return the first "
-            "news from join, or send() the channel's own process a message and push from handle_info"
+            "data from join, or send() the channel's own process a message and push from handle_info"
         )
         self.topic = topic
         self.verb = verb
 
 
 class NothingToAnswer(ChannelsError, RuntimeError):
-    """A channel asked for a `socket_ref` while it was not handling a push that expects an answer.
+    """A channel called `socket_ref` while it was not handling a push that expects an answer.
 
     Field: `topic`.
     """
@@ -93,14 +91,35 @@ class UnhandledEvent(ChannelsError):
     def __init__(self, channel: type, event: object) -> None:
         super().__init__(
             f'{channel.__name__} has no handler for the event {brief(event)}; add one with @handle_in("..."), '
-            "or override handle_in(event, payload) to take whatever has none"
+            "or override handle_in(event, payload) to handle all other events"
         )
         self.channel = channel
         self.event = event
 
 
+class ChannelContext:
+    """The machinery behind one channel, which `push` and `broadcast` use.
+
+    Attributes:
+        link: of its connection.
+        membership: of its client in its topic.
+        pid: its process.
+        joined: whether its join was answered with ok.
+        ref: of the push that is being handled; None outside of a handler, and for a push that expects no answer.
+    """
+
+    __slots__ = ("joined", "link", "membership", "pid", "ref")
+
+    def __init__(self, link: Link, membership: Membership, pid: Pid) -> None:
+        self.link = link
+        self.membership = membership
+        self.pid = pid
+        self.joined = False
+        self.ref: Any = None
+
+
 class SocketRef:
-    """Where the answer to one push goes; any process may use it with `reply_to`, at any time."""
+    """The address of the answer to one push, for `reply_to`. Any process may use it, at any time."""
 
     __slots__ = ("_join_ref", "_link", "_ref", "_topic")
 
@@ -111,20 +130,22 @@ class SocketRef:
         self._ref = ref
 
 
-def reply_to(socket_ref: SocketRef, reply: Reply) -> None:
+def reply_to(socket_ref: SocketRef, reply: PushReply) -> None:
     """Answer a push later, from any process and any thread.
 
         ref = self.socket_ref()               # in the handler
         ...
-        reply_to(ref, Reply({"total": 3}))
+        reply_to(ref, PushReply({"total": 3}))
 
-    Clients take the first answer to a push and ignore the rest, and one that comes after a rejoin.
+    Clients take the first answer to a push. They ignore further answers, and any answer after a rejoin.
 
     Raises:
-        InvalidOption: `reply` is no `channels.Reply`.
+        InvalidOption: `reply` is no `channels.PushReply`.
     """
-    if not isinstance(reply, Reply):
-        raise InvalidOption("reply_to", "reply", reply, "Reply(payload), with Reply of channels")
+    if not isinstance(reply, PushReply):
+        raise InvalidOption(
+            "reply_to", "reply", reply, "PushReply(payload), with PushReply of channels"
+        )
     link = socket_ref._link
     link.put(
         link.codec.reply(
@@ -134,24 +155,23 @@ def reply_to(socket_ref: SocketRef, reply: Reply) -> None:
 
 
 class Channel:
-    """A channel. Subclass it, override `join`, add handlers with `handle_in` and `handle_out`.
+    """Base class of channels. Subclass it, override `join`, and add handlers with `handle_in` and `handle_out`.
 
     Attributes:
-        topic: the topic that was joined.
-        assigns: what the socket's `connect` and the route have assigned; a copy of this channel's own.
-        endpoint: the endpoint that the client is connected to; `self.endpoint.broadcast(topic, event, payload)`.
+        topic: the joined topic.
+        assigns: this channel's own copy of the assigns of the socket and of the route.
+        endpoint: the endpoint of the client, for `self.endpoint.broadcast(topic, event, payload)`.
+        log_join: the level at which joins are logged; None logs none. Phoenix's `log_join`.
+        log_handle_in: the level at which handled pushes are logged. Phoenix's `log_handle_in`.
+        slow_join: seconds after which an unfinished `join` is reported, with its stack; None reports none. The
+            default is 10, the time that phoenix.js waits for the answer.
 
-        log_join: at which level joins are logged, None not at all. Phoenix's `log_join`.
-        log_handle_in: the same for pushes that were handled. Phoenix's `log_handle_in`.
-        slow_join: seconds after which a `join` that has not returned is reported, with the place where it waits; None
-            does not report it. 10, as long as phoenix.js waits for the answer.
-
-    Other attributes are yours. `__init__`, if you write one, takes no arguments.
+    You may set other attributes. `__init__`, if you write one, takes no arguments.
     """
 
     topic: str
     assigns: dict[str, Any]
-    endpoint: Any
+    endpoint: Broadcaster
 
     log_join: ClassVar[LogLevelName | None] = "info"
     log_handle_in: ClassVar[LogLevelName | None] = "debug"
@@ -159,58 +179,50 @@ class Channel:
 
     lives_in_process: ClassVar[bool] = True
     """Every instance belongs to one process and must not outlive it, so `spawn` refuses its methods."""
-    _handlers: ClassVar[dict[str, Callable[..., Awaitable[Any]]]] = {}
-    _interceptors: ClassVar[dict[str, Callable[..., Awaitable[Any]]]] = {}
-    _intercepts: ClassVar[frozenset[str]] = frozenset()
-    _decode_join: ClassVar[Callable[[Any], Any] | None] = None
+    _table: ClassVar[HandlerTable] = HandlerTable({}, {}, frozenset())
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         check_names(cls, Channel)
-        cls._handlers = collect(cls, "in")
-        cls._interceptors = collect(cls, "out")
-        cls._intercepts = frozenset(cls._interceptors)
+        cls._table = collect(cls)
 
-    _link: Link
-    _pid: Pid
-    _membership: Membership
-    _ref: Any = None
-    _joined: bool = False
+    _context: ChannelContext
 
     # Callbacks
 
     async def join(self, topic: str, payload: Any) -> Any:
-        """Decide whether the client may join. Untrusted input: check who it is and what it sent.
+        """Decide whether the client may join. The input is untrusted: check the client and the payload.
 
         Args:
-            topic: what it wants to join, `self.topic`.
-            payload: what it sent with the join; an object by convention, any JSON value or a `Binary` in fact.
+            topic: the requested topic, `self.topic`.
+            payload: the payload of the join: an object by convention, but possibly any JSON value or a `Binary`.
 
         Returns:
-            None, or what the client gets with the ok: a dict, or a record that encodes as a JSON object, or a `Binary`.
-            Everything else is a mistake, and the client is refused.
+            None, or the response that the client gets with the ok: a dict, a record that encodes as a JSON object, or a
+            `Binary`. Any other value is a mistake, and refuses the client.
 
         Raises:
-            JoinRefused: the client gets its payload with an error. Anything else raised here is answered with
-                `{"reason": "join crashed"}`.
+            JoinRefused: refuses the client, which gets its payload with an error. After any other exception the client
+                gets `{"reason": "join crashed"}`.
 
-        The client is not subscribed before this has returned, so it may not push or broadcast. It may take its time:
-        meanwhile messages for this topic wait, and other topics of the client go on. It is never
-        ended for being slow alone, but phoenix.js gives up after 10 seconds and joins again: see `slow_join`.
+        The channel is subscribed after this returns, so it cannot push or broadcast here. This may take long: messages
+        for this topic wait meanwhile, and other topics of the client go on. But phoenix.js gives up after 10 seconds
+        and joins again: see `slow_join`.
 
-        If the client joins the topic again meanwhile, this call has five seconds to end. Its answer is sent, and then
-        the channel is replaced. After five seconds the channel is killed, and the answer is `join crashed`.
+        If the client joins the topic again meanwhile, this call has five seconds to end. Then Ashtree sends its answer
+        and replaces the channel. After five seconds Ashtree kills the channel, and the answer is `join crashed`.
         """
         return None
 
-    async def handle_in(self, event: str, payload: Any) -> Reply | Stop | None:
-        """Take an event that no `@handle_in` method takes. Raises UnhandledEvent unless overridden."""
+    async def handle_in(self, event: str, payload: Any) -> PushReply | Stop | None:
+        """Handle an event that has no `@handle_in` method. Raises UnhandledEvent unless overridden."""
         raise UnhandledEvent(type(self), event)
 
     async def handle_info(self, message: Any) -> NoReply | Continue | Within | Stop | None:
-        """Take a message that another process sent to this one, or that came from a further subscription.
+        """Handle a message of another process, or of a further subscription.
 
-        Without an override, the event `("phoenix", "channel_unhandled_info")` is executed and the message is forgotten.
+        Without an override, the channel executes the event `("phoenix", "channel_unhandled_info")` and drops the
+        message.
         """
         current_runtime().telemetry.execute(
             CHANNEL_UNHANDLED_INFO,
@@ -220,19 +232,19 @@ class Channel:
         return None
 
     async def handle_continue(self, argument: Any) -> NoReply | Continue | Within | Stop | None:
-        """Act on a `Continue(argument)` that a callback returned, before any message that is waiting."""
+        """Handle a `Continue(argument)` that a callback returned, before the next message."""
         raise NotImplementedError(
             f"{type(self).__name__} returned Continue({argument!r}) but has no handle_continue; add one"
         )
 
-    async def handle_call(self, request: Any, sender: Sender) -> CallReply | NoReply | Stop:
+    async def handle_call(self, request: Any, sender: Sender) -> Reply | NoReply | Stop:
         """Answer a `call` to this process, as a GenServer does."""
         raise NotImplementedError(
             f"{type(self).__name__} was called with {request!r} but has no handle_call; add one, or use send()"
         )
 
     async def handle_cast(self, message: Any) -> NoReply | Continue | Within | Stop | None:
-        """Act on a `cast` to this process, as a GenServer does."""
+        """Handle a `cast` to this process, as a GenServer does."""
         raise NotImplementedError(
             f"{type(self).__name__} was cast {message!r} but has no handle_cast; add one"
         )
@@ -240,31 +252,32 @@ class Channel:
     async def terminate(self, reason: ExitReason) -> None:
         """Clean up after a leave, a stop, a crash, or the end of the connection.
 
-        Not called if the process is killed, nor if `join` raised. See `GenServer.terminate`.
+        Ashtree does not call this if the process is killed, or if `join` raised. See `GenServer.terminate`.
         """
 
-    # Verbs: in any thread, so that work in a thread can tell of its progress
+    # Verbs, for any thread: work in a thread can report its progress
 
     def push(self, event: str, payload: Any) -> None:
-        """Send an event to this channel's client, from any thread. Nobody learns whether it arrived.
+        """Send an event to this channel's client, from any thread. There is no acknowledgement.
 
         Never blocks in the runtime's thread. For another thread see `Endpoint.broadcast`.
         """
-        if not self._joined:
+        context = self._context
+        if not context.joined:
             raise NotJoined(self.topic, "push")
-        link = self._link
+        link = context.link
         try:
-            frame = link.codec.push(self._membership.channel_ref, self.topic, event, payload)
+            frame = link.codec.push(context.membership.channel_ref, self.topic, event, payload)
         except EncodeError as error:
             error.place = place_of_frame(sys._getframe(1))
             raise
         link.put(frame)
 
     def broadcast(self, event: str, payload: Any) -> None:
-        """Send an event to every client that has joined this topic, this channel's own included, on every node.
+        """Send an event to every client that has joined this topic, including this channel's own client.
 
         Args:
-            event: its name.
+            event: the name of the event.
             payload: a JSON object, encoded once; do not change it afterwards.
 
         Raises:
@@ -275,25 +288,41 @@ class Channel:
         self._broadcast(event, payload, None)
 
     def broadcast_from(self, event: str, payload: Any) -> None:
-        """Like `broadcast`, leaving out this channel's own client."""
-        self._broadcast(event, payload, self._pid)
+        """Broadcast to all clients of the topic except this channel's own."""
+        self._broadcast(event, payload, self._context.pid)
 
     def _broadcast(self, event: str, payload: Any, sender: Pid | None) -> None:
-        if not self._joined:
+        context = self._context
+        if not context.joined:
             raise NotJoined(self.topic, "broadcast")
         try:
-            publish(self._link.pubsub, Broadcast(self.topic, event, payload), sender)
+            publish(context.link.pubsub, Broadcast(self.topic, event, payload), sender)
         except EncodeError as error:
-            # Behind this one and the public verb, whoever called that.
+            # Frame 0 is this method, 1 the public verb, 2 the caller of that.
             error.place = place_of_frame(sys._getframe(2))
             raise
 
     def socket_ref(self) -> SocketRef:
-        """Keep the push that is being handled, to answer it later with `reply_to`.
+        """Return a reference to the push that is being handled, to answer it later with `reply_to`.
 
         Raises:
-            NothingToAnswer: outside a handler, or if the client sent the push without a ref and expects no answer.
+            NothingToAnswer: outside of a handler, or for a push without a ref, which expects no answer.
         """
-        if self._ref is None:
+        context = self._context
+        if context.ref is None:
             raise NothingToAnswer(self.topic)
-        return SocketRef(self._link, self.topic, self._membership.channel_ref, self._ref)
+        return SocketRef(context.link, self.topic, context.membership.channel_ref, context.ref)
+
+
+def place(channel: Channel, link: Link, membership: Membership) -> ChannelContext:
+    """Put a new channel into the current process, for one membership of one connection."""
+    channel.topic = membership.topic
+    channel.assigns = {**link.assigns, **membership.route.assigns}
+    channel.endpoint = link.endpoint
+    channel._context = ChannelContext(link, membership, current_pid())
+    return channel._context
+
+
+def table_of(channel: type[Channel]) -> HandlerTable:
+    """Return the handlers of a channel class."""
+    return channel._table

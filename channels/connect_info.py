@@ -1,4 +1,4 @@
-"""What a socket's `connect` is told of the request, besides its parameters.
+"""Facts about a request, besides its parameters, for a socket's `connect`.
 
 *pure*. Nothing here is checked: a client sends what it likes, and so does a proxy that nobody has told otherwise.
 

@@ -23,7 +23,7 @@ from actors.runtime import current_runtime
 from actors.servers.gen_server import system_call
 from channels.channel import Channel
 from channels.connection.channel_server import ChannelServer
-from channels.connection.effects import Status
+from channels.connection.session import Status
 from channels.connection.session_server import SessionServer
 from channels.endpoint.endpoint import Endpoint
 from channels.errors import ChannelsError
@@ -44,7 +44,7 @@ __all__ = [
 
 
 class NotASocket(ChannelsError, LookupError):
-    """A process is not that of a connected client, or has ended. Field: `pid`."""
+    """A process does not serve a connected client, or has ended. Field: `pid`."""
 
     def __init__(self, pid: Pid) -> None:
         super().__init__(
@@ -54,7 +54,7 @@ class NotASocket(ChannelsError, LookupError):
 
 
 class NotAChannel(ChannelsError, LookupError):
-    """A process is not that of a channel, or has ended. Field: `pid`."""
+    """A process runs no channel, or has ended. Field: `pid`."""
 
     def __init__(self, pid: Pid) -> None:
         super().__init__(f"{pid!r} is not the process of a channel; list_channels() has those")
@@ -92,10 +92,10 @@ class ChannelInfo:
 
 
 async def list_sockets(endpoint: Endpoint) -> list[SocketInfo]:
-    """The clients that are connected to an endpoint, over WebSockets and by polling, in the order of their coming.
+    """Return the connected clients of an endpoint, over WebSockets and by polling, in the order of their arrival.
 
-    Connections that are no sockets, or not yet, are left out, and so is a client that goes meanwhile. All are asked at
-    once, and have five seconds to answer, which connections that serve pages or have not sent anything use up.
+    Connections that are not sockets are left out, and so are clients that leave meanwhile. All processes are asked at
+    once, and have five seconds to answer. Connections that serve pages, or have sent nothing yet, use these up.
     """
     pids: list[Pid] = []
     for supervisor in ((endpoint, "sessions"), (endpoint, "connections")):
@@ -117,13 +117,13 @@ async def list_sockets(endpoint: Endpoint) -> list[SocketInfo]:
 
 
 async def list_channels(socket: Pid) -> list[ChannelInfo]:
-    """The topics that a client has joined, in the order of their joins.
+    """Return the topics that a client has joined, in the order of the joins.
 
     Args:
         socket: the process of its session, `SocketInfo.pid`.
 
     Raises:
-        NotASocket: that is another process, or has ended.
+        NotASocket: `socket` is another process, or has ended.
     """
     channels = await _ask(socket, _channel_infos) if is_socket(socket) else None
     if channels is None:
@@ -132,12 +132,12 @@ async def list_channels(socket: Pid) -> list[ChannelInfo]:
 
 
 async def get_channel(pid: Pid) -> Channel:
-    """The channel that runs in a process, with its `topic`, its `assigns` and its attributes.
+    """Return the channel of a process, with its `topic`, its `assigns` and its attributes.
 
-    It is the real one: look, and do not touch. What it says may have changed before you read it.
+    It is the live object: read it, and do not change it. Its state may change at any time.
 
     Raises:
-        NotAChannel: that is another process, or has ended.
+        NotAChannel: `pid` is another process, or has ended.
     """
     channel = await _ask(pid, _channel) if is_channel(pid) else None
     if channel is None:
@@ -147,17 +147,17 @@ async def get_channel(pid: Pid) -> Channel:
 
 
 def is_socket(pid: Pid) -> bool:
-    """Whether a process serves a connection of an endpoint, or a session of a client that polls."""
+    """Return whether a process serves a connection of an endpoint, or a session of a polling client."""
     return _kind_of(pid) in ("connections", "sessions")
 
 
 def is_channel(pid: Pid) -> bool:
-    """Whether a process is that of a channel."""
+    """Return whether a process runs a channel."""
     return _kind_of(pid) == "channels"
 
 
 def _kind_of(pid: Pid) -> str | None:
-    """What its supervisor, one of those that an endpoint has, is for."""
+    """Return the role of the process's supervisor, if it belongs to an endpoint."""
     runtime = current_runtime()
     info = runtime.process_info(pid)
     parent = None if info is None else runtime.process_info(info["parent"])

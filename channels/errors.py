@@ -1,21 +1,22 @@
-"""What channels raises, sorted by who is at fault.
+"""The errors of channels, and the checks of numeric options.
 
     ChannelsError
     ├── DecodeError          the client sent something that is not a message
     ├── EncodeError          the application handed over something that cannot be sent
     ├── InvalidRoute         the application declared a channel route that cannot work
-    ├── InvalidOption        the application gave an option a value that cannot be
-    ├── InvalidResult        a callback of the application returned something that it may not
+    ├── InvalidOption        the application gave an option an invalid value
+    ├── InvalidResult        a callback of the application returned an invalid result
     └── InvalidRequirement   the application declared a protocol version that is not one
 
-Errors of one module only (a port that is taken, say) live beside the code that raises them and
-inherit from `ChannelsError` all the same.
+An error of one module alone, such as a port in use, is defined beside the code that raises it. It is a `ChannelsError`
+too.
 """
 
 from __future__ import annotations
 
 import reprlib
 from collections.abc import Sequence
+from typing import Any
 
 from actors.errors import InvalidReturn
 from channels.excerpts import brief
@@ -28,6 +29,10 @@ __all__ = [
     "InvalidRequirement",
     "InvalidResult",
     "InvalidRoute",
+    "check_positive",
+    "check_whole",
+    "positive",
+    "whole",
 ]
 
 # What a callback returned is the application's own: long enough to know it again.
@@ -36,7 +41,7 @@ _shown.maxstring = _shown.maxother = 120
 
 
 class ChannelsError(Exception):
-    """The base of everything that channels raises on purpose."""
+    """The base class of all errors of channels."""
 
 
 class DecodeError(ChannelsError):
@@ -94,7 +99,7 @@ class InvalidRoute(ChannelsError, ValueError):
 
 
 class InvalidOption(ChannelsError, ValueError):
-    """An option has a value that cannot be.
+    """An option has an invalid value.
 
     Fields: `option`, its name; `value`, as it was given.
     """
@@ -117,7 +122,7 @@ class InvalidRequirement(ChannelsError, ValueError):
 
 
 class InvalidResult(ChannelsError, InvalidReturn):
-    """A callback of a socket, a channel or a mount returned something that it may not.
+    """A callback of a socket, a channel or a mount returned an invalid result.
 
     If the callback decides about a client, the client is refused.
 
@@ -153,3 +158,27 @@ class InvalidResult(ChannelsError, InvalidReturn):
             if self.forgot_await:
                 advice = "write `await` before the call"
         return f"{who} returned {got}{where}; {advice}"
+
+
+def check_positive(owner: str, option: str, value: Any) -> None:
+    """Raise InvalidOption unless `value` is a number above 0; infinity is one."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    # NaN is refused by the comparison.
+    if not is_number or not value > 0:
+        raise InvalidOption(owner, option, value, "a number above 0")
+
+
+def check_whole(owner: str, option: str, value: Any) -> None:
+    """Raise InvalidOption unless `value` is a whole number from 1; infinity, as a float, is not."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise InvalidOption(owner, option, value, "a whole number from 1")
+
+
+def positive(instance: Any, attribute: Any, value: Any) -> None:
+    """Validate a number above 0."""
+    check_positive(type(instance).__name__, attribute.name, value)
+
+
+def whole(instance: Any, attribute: Any, value: Any) -> None:
+    """Validate a whole number from 1."""
+    check_whole(type(instance).__name__, attribute.name, value)

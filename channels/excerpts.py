@@ -1,14 +1,17 @@
-"""Excerpts of what clients send, for error messages and log lines.
+"""Short texts for error messages and log lines: excerpts of values, and places in a program.
 
-*pure*. Topics, events and refs come from clients: a message about one must not grow to megabytes with it, nor recurse
-as deep as it is nested.
+*pure*. Clients choose topics, events and refs. A message that quotes one is cut to a fixed length, and nesting is
+cut as well.
 """
 
 from __future__ import annotations
 
+import inspect
 import reprlib
+from types import FrameType
+from typing import Any
 
-__all__ = ["brief"]
+__all__ = ["brief", "place_of", "place_of_frame", "place_of_method"]
 
 _repr = reprlib.Repr()
 _repr.maxstring = 120
@@ -22,3 +25,34 @@ def brief(value: object) -> str:
     120
     """
     return _repr.repr(value)
+
+
+def place_of(thing: Any) -> str | None:
+    """Return the file and line at which a function, a method or a class is defined, as in `room.py:12`.
+
+    Returns:
+        None for what was not defined in Python, and for a class whose source is not there.
+    """
+    if isinstance(thing, type):
+        try:
+            file = inspect.getsourcefile(thing)
+            _, line = inspect.findsource(thing)
+        except (OSError, TypeError):
+            return None
+        # Sources count their lines from 0 here, and from 1 everywhere else.
+        return f"{file}:{line + 1}"
+    thing = getattr(thing, "__func__", thing)
+    code = getattr(inspect.unwrap(thing), "__code__", None) if callable(thing) else None
+    return None if code is None else f"{code.co_filename}:{code.co_firstlineno}"
+
+
+def place_of_method(owner: type, name: str) -> str:
+    """Return a method with the file and line of its definition, as in `RoomChannel.shout, room.py:12`."""
+    place = place_of(getattr(owner, name, None))
+    return f"{owner.__name__}.{name}" if place is None else f"{owner.__name__}.{name}, {place}"
+
+
+def place_of_frame(frame: FrameType) -> str:
+    """Return the function, the file and the line at which a frame stands, as in `RoomChannel.shout, room.py:12`."""
+    code = frame.f_code
+    return f"{code.co_qualname}, {code.co_filename}:{frame.f_lineno}"

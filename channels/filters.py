@@ -1,8 +1,8 @@
-"""Which parameters of clients may be shown in logs.
+"""The filter for parameters of clients in logs.
 
-*pure*. Parameters come from clients, so they hold what clients should not see in somebody's log: passwords, tokens.
-After Phoenix.Logger's `filter_parameters`, with one difference: how a name is written does not matter. `access_token`,
-`accessToken`, `Access-Token` and `ACCESS_TOKEN` are one name.
+*pure*. Parameters of clients contain passwords and tokens, which must not appear in logs. After Phoenix.Logger's
+`filter_parameters`, with one difference: case, hyphens and underscores do not matter. `access_token`, `accessToken`,
+`Access-Token` and `ACCESS_TOKEN` are one name.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ __all__ = ["FILTERED", "SECRETS", "FilterRule", "Keep", "check_rule", "filter_pa
 FILTERED = "[FILTERED]"
 
 SECRETS = ("password", "token", "secret", "api_key", "authorization")
-"""Terms that are never shown unless an endpoint says otherwise. Phoenix's own default has the first of them alone."""
+"""The default terms of an endpoint. Phoenix's default is the first of them alone."""
 
 _SEPARATORS = str.maketrans("", "", "_-")
 
 
 @frozen
 class Keep:
-    """Show nothing but the parameters of these names, each with everything inside.
+    """Show only the parameters of these names, with all their content.
 
         Endpoint(..., filter_parameters=Keep(("id", "page")))
 
@@ -44,7 +44,7 @@ underscores. Or a `Keep`, whose names are exact."""
 
 
 def filter_parameters(value: Any, rule: FilterRule = SECRETS) -> Any:
-    """The same parameters, with `[FILTERED]` in place of what must not be shown.
+    """Return the parameters with `[FILTERED]` in place of the masked values.
 
         >>> filter_parameters({"user": {"name": "ann", "newPassword": "x"}, "x-api-key": "y"})
         {'user': {'name': 'ann', 'newPassword': '[FILTERED]'}, 'x-api-key': '[FILTERED]'}
@@ -60,7 +60,7 @@ def filter_parameters(value: Any, rule: FilterRule = SECRETS) -> Any:
 
 
 def check_rule(owner: str, rule: object) -> None:
-    """Raise InvalidOption unless `rule` is one."""
+    """Raise InvalidOption unless `rule` is a filter rule."""
     names = rule.names if isinstance(rule, Keep) else rule
     if (
         isinstance(names, str)

@@ -1,7 +1,7 @@
-"""Which method of a channel handles which event: the decorators, the tables, and what they insist on.
+"""Handlers of events: the decorators, the table of a channel class, and the checks of both.
 
-The decorators only leave a mark; a class's marks are collected when it is defined and checked when its socket is
-mounted, so that one place reports every mistake in the words of whoever made it.
+A decorator only marks a method. Ashtree collects the marks when the class is defined, and checks them when its socket
+is mounted, so that one place reports all mistakes.
 """
 
 from __future__ import annotations
@@ -10,12 +10,16 @@ import inspect
 import math
 import sys
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
-from channels.checks.places import place_of
+from attrs import define
+
 from channels.errors import ChannelsError
+from channels.excerpts import place_of
 
 __all__ = [
+    "Handler",
+    "HandlerTable",
     "InvalidHandler",
     "check",
     "check_callback",
@@ -28,6 +32,8 @@ __all__ = [
     "names_of",
 ]
 
+Handler: TypeAlias = Callable[..., Awaitable[Any]]
+
 F = TypeVar("F", bound=Callable[..., Awaitable[Any]])
 
 _IN = "_ashtree_handle_in"
@@ -35,9 +41,11 @@ _OUT = "_ashtree_handle_out"
 
 
 class InvalidHandler(ChannelsError, TypeError):
-    """A channel declares a handler that cannot be called as handlers are.
+    """A channel or a socket declares a handler or a callback that Ashtree cannot call.
 
-    Fields: `channel`, the class (or a socket's), None where it is not defined yet; `handler`, the method's name.
+    Attributes:
+        channel: the class; None if it is not defined yet.
+        handler: the name of the method.
     """
 
     def __init__(self, message: str, *, channel: type | None, handler: str) -> None:
@@ -47,27 +55,28 @@ class InvalidHandler(ChannelsError, TypeError):
 
 
 def handle_in(*events: str) -> Callable[[F], F]:
-    """Handle what the client pushes as one of `events`.
+    """Handle the client's pushes of these events.
 
         @handle_in("new_msg")
         async def new_msg(self, payload):
             self.broadcast("new_msg", payload)
 
-    The method takes the payload and returns None, a `Reply`, or `Stop(reason)` of `actors`, with `reply=Reply(...)`
-    if the client shall get one. What it raises crashes the channel: its client gets phx_error, and rejoins.
+    The method takes the payload and returns None, a `PushReply`, or `Stop(reason)` of `actors`. `Stop(reason,
+    reply=PushReply(...))` answers before it stops.
+    An exception in it crashes the channel: the client gets phx_error, and rejoins.
     """
     return _marker(_IN, events)
 
 
 def handle_out(*events: str) -> Callable[[F], F]:
-    """Intercept `events` that are broadcast to the channel's topic, before this client gets them.
+    """Intercept broadcasts of these events to the channel's topic, before this client gets them.
 
         @handle_out("user_joined")
         async def user_joined(self, payload):
             if payload["id"] not in self.ignored:
                 self.push("user_joined", payload)
 
-    The client gets only what the method pushes. It runs once for every recipient, so it must be cheap.
+    The client gets only what the method pushes. The method runs once for every recipient, so it must be cheap.
     """
     return _marker(_OUT, events)
 
@@ -84,7 +93,7 @@ def _marker(mark: str, events: tuple[str, ...]) -> Callable[[F], F]:
         )
 
     def decorate(function: F) -> F:
-        # Whose class body this is. The second method of a name takes the place of the first, and its events with it.
+        # The class body. A second method of the same name replaces the first, and loses its events.
         body = sys._getframe(1).f_locals
         earlier = body.get(function.__name__) if "__qualname__" in body else None
         lost = () if earlier is function else getattr(earlier, mark, ())
@@ -101,30 +110,49 @@ def _marker(mark: str, events: tuple[str, ...]) -> Callable[[F], F]:
     return decorate
 
 
-def collect(channel: type, direction: str) -> dict[str, Callable[..., Awaitable[Any]]]:
-    """The table of a channel class, event to function; `direction` is `"in"` or `"out"`.
+@define
+class HandlerTable:
+    """The handlers of one channel class.
 
-    A subclass inherits handlers, and overriding a method overrides it under its events, as one expects of methods.
+    Attributes:
+        incoming: event to handler, for what clients push.
+        outgoing: event to handler, for broadcasts that the class intercepts.
+        intercepts: the events of `outgoing`.
+        decode_join: converts the payload for `join`; None passes it on as it came.
     """
-    names = names_of(channel, direction)
-    return {event: getattr(channel, name) for event, name in names.items()}
+
+    incoming: dict[str, Handler]
+    outgoing: dict[str, Handler]
+    intercepts: frozenset[str]
+    decode_join: Callable[[Any], Any] | None = None
+
+
+def collect(channel: type) -> HandlerTable:
+    """Build the handler table of a channel class.
+
+    A subclass inherits handlers. A method that overrides a handler handles the same events.
+    """
+    incoming, outgoing = (
+        {event: getattr(channel, name) for event, name in names_of(channel, direction).items()}
+        for direction in ("in", "out")
+    )
+    return HandlerTable(incoming, outgoing, frozenset(outgoing))
 
 
 def names_of(channel: type, direction: str) -> dict[str, str]:
-    """The same table, event to the name of the method."""
+    """Return event to name of the method; `direction` is `"in"` or `"out"`."""
     mark = _IN if direction == "in" else _OUT
     names: dict[str, str] = {}
     for base in reversed(channel.__mro__):
         for name, member in vars(base).items():
-            # Static and class methods hide the function that carries the mark; that they cannot be handlers is said
-            # by `check`.
+            # Static and class methods wrap the marked function. `check` refuses them.
             for event in getattr(getattr(member, "__func__", member), mark, ()):
                 names[event] = name
     return names
 
 
 def check_names(channel: type, base: type) -> None:
-    """Raise InvalidHandler for a handler whose name is taken by `Channel`, or whose event has a handler already.
+    """Raise InvalidHandler for a handler that hides a name of `Channel`, or whose event has a handler already.
 
     Args:
         channel: a class that is being defined.
@@ -158,11 +186,11 @@ def check_names(channel: type, base: type) -> None:
 
 
 def check_constructor(owner: type, callback: str) -> None:
-    """Raise InvalidHandler for an `__init__` that cannot be called as Ashtree calls it, without arguments.
+    """Raise InvalidHandler for an `__init__` that cannot be called without arguments.
 
     Args:
         owner: the class of a channel or a socket.
-        callback: where it learns about its client instead: `join` or `connect`.
+        callback: the callback that learns about the client instead: `join` or `connect`.
     """
     constructor: Any = owner.__init__  # type: ignore[misc] # it is only looked at
     try:
@@ -181,7 +209,7 @@ def check_constructor(owner: type, callback: str) -> None:
 
 
 def method_of(channel: type, callback: str, event: object = None) -> str:
-    """The name of the method that takes an event, or the callback itself where no method is declared for it."""
+    """Return the name of the method that handles an event, or the callback if no method is declared for it."""
     if callback in ("handle_in", "handle_out") and isinstance(event, str):
         return names_of(channel, callback.removeprefix("handle_")).get(event, callback)
     return callback
@@ -198,7 +226,7 @@ _CALLBACKS = {
 }
 
 
-# What a channel of Phoenix has, and what becomes of it here.
+# Names that a channel of Phoenix has, and what to write here.
 _PHOENIX = {
     "handle_out": '@handle_out("event") above a method that takes the payload',
     "intercept": '@handle_out("event") above a method for each event, which is all',
@@ -253,9 +281,15 @@ def check_callback(
     role: str | None = None,
     is_async: bool = True,
 ) -> None:
-    """Raise InvalidHandler if a method of `owner` cannot be called with `parameters`, or is async by mistake or not.
+    """Raise InvalidHandler if a method cannot be called with `parameters`, or is wrongly async or not async.
 
-    `role` is what the method is declared for, where its name does not say so.
+    Args:
+        owner: the class of a channel or a socket.
+        name: of the method.
+        function: the method.
+        parameters: their names, for the message.
+        role: the event that the method is declared for, if its name does not show it.
+        is_async: whether the method must be async.
     """
     where = f"{owner.__name__}.{name}"
     subject = where if role is None else f"{where} is declared for {role} but"

@@ -198,7 +198,7 @@ class _Lines:
         )
 
     def _reason(self, reason: Any) -> str:
-        # The client is told nothing of it, so this is where it can be found out. An exception is one of ours, about a
+        # The client does not learn of it, so the log has to show it. An exception is one of ours, about a
         # token, and its text holds nothing of that.
         return str(reason) if isinstance(reason, Exception) else self._shown(reason)
 

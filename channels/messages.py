@@ -1,32 +1,34 @@
-"""The records that travel between a client and a channel, whatever the wire looks like."""
+"""The records that travel between a client and a channel, independent of the wire format."""
 
 from __future__ import annotations
 
 from typing import Any, final
 
 import msgspec
+from attrs import define, field
 
-__all__ = ["Binary", "BinaryFrame", "Broadcast", "Message"]
+from channels.errors import ChannelsError, InvalidOption
+
+__all__ = ["Binary", "BinaryFrame", "Broadcast", "JoinRefused", "Message", "PushReply"]
 
 
-# One is made for every frame that arrives, so it is a struct which the JSON decoder fills in C.
-# It stays out of the garbage collector's lists because it cannot be part of a cycle: whatever it
-# refers to was made by a decoder, before it.
+# Every frame that arrives makes one, so it is a struct, which the JSON decoder fills in C. The garbage collector need
+# not track it: it refers only to values that a decoder made before it, so it cannot be part of a cycle.
 class Message(msgspec.Struct, array_like=True, frozen=True, gc=False):
-    """One message from a client: five fields, none of them checked.
-
-    Clients choose what they send, so every field may hold any JSON value; `payload` may be a
-    `Binary` as well. By convention `topic` and `event` are strings, refs are strings or null, and
-    `payload` is an object.
+    """One message from a client: five unchecked fields, in the order of a Phoenix V2 frame.
 
         >>> Message("1", "2", "room:lobby", "new_msg", {"body": "hello"}).event
         'new_msg'
 
-    - `join_ref`: the ref of the join that the client thinks this message belongs to, or None;
-    - `ref`: the client's number for this message, echoed in the reply to it, or None;
-    - `topic`, `event`, `payload`: where to, what, and with what.
+    A client may send any JSON value in every field; `payload` may also be a `Binary`. By convention `topic` and
+    `event` are strings, refs are strings or null, and `payload` is an object.
 
-    The shape is that of a Phoenix V2 frame, `[join_ref, ref, topic, event, payload]`.
+    Attributes:
+        join_ref: the ref of the join that this message belongs to, or None.
+        ref: the client's number for this message, which the reply repeats, or None.
+        topic: the topic.
+        event: the name of the event.
+        payload: its data.
     """
 
     join_ref: Any
@@ -37,13 +39,13 @@ class Message(msgspec.Struct, array_like=True, frozen=True, gc=False):
 
 
 class Broadcast(msgspec.Struct, frozen=True):
-    """An event for everybody who is subscribed to a topic.
+    """An event for all subscribers of a topic.
 
         >>> Broadcast("room:lobby", "new_msg", {"body": "hello"}).topic
         'room:lobby'
 
-    `payload` is a JSON object (a dict, or a record that encodes as one) or a `Binary`; it is
-    encoded once for all clients, so nobody may change it afterwards.
+    `payload` is a JSON object (a dict, or a record that encodes as one) or a `Binary`. It is encoded once for all
+    clients, so do not change it afterwards.
     """
 
     topic: str
@@ -51,8 +53,8 @@ class Broadcast(msgspec.Struct, frozen=True):
     payload: Any
 
 
-# An ordinary class and not a record: msgspec writes records of any kind as JSON objects, and bytes
-# that hide somewhere inside a JSON payload must be an error, not base64 that nobody asked for.
+# An ordinary class and not a record: msgspec encodes records as JSON objects. Bytes inside a JSON payload must be an
+# error, not base64.
 @final
 class Binary:
     """Raw bytes as the whole payload of a push, a reply or a broadcast.
@@ -60,12 +62,14 @@ class Binary:
         >>> Binary(b"GIF89a").data
         b'GIF89a'
 
-    Clients that speak V2 send and get these as binary WebSocket messages, without base64. Bytes
-    cannot be a part of a JSON payload, and V1 has no binary form at all: both are an
-    `EncodeError`.
+    V2 clients send and get these as binary WebSocket messages, without base64. Bytes inside a JSON payload are an
+    `EncodeError`, and so are bytes for a V1 client.
 
-    Raises `TypeError` if the data is not `bytes`, `bytearray` or `memoryview`; it is copied unless
-    it is `bytes`.
+    Args:
+        data: the bytes. Other types than `bytes` are copied.
+
+    Raises:
+        TypeError: `data` is not `bytes`, `bytearray` or `memoryview`.
     """
 
     __slots__ = ("data",)
@@ -86,10 +90,50 @@ class Binary:
 
 
 class BinaryFrame(bytes):
-    """An encoded frame that has to travel as a binary WebSocket message.
+    """An encoded frame for a binary WebSocket message.
 
-    Encoded frames are plain `bytes` otherwise: UTF-8, for a text message. The distinction is made
-    by type so that the common case costs nothing.
+    A frame for a text message is plain `bytes`, in UTF-8. The type makes the difference, so that the common case costs
+    nothing.
     """
 
     __slots__ = ()
+
+
+@define
+class PushReply:
+    """Answer the push that is being handled.
+
+        return PushReply({"total": 3})
+        return PushReply({"reason": "too long"}, status="error")
+
+    Args:
+        payload: the `response` that the client gets: any JSON value or a `Binary`. By default an empty object.
+        status: the status for the client's `receive(status, ...)`: `"ok"` or `"error"` by convention, or any string.
+
+    Raises:
+        InvalidOption: the status is no string.
+    """
+
+    payload: Any = field(factory=dict)
+    status: str = "ok"
+
+    def __attrs_post_init__(self) -> None:
+        # Checked here, because the handler that made it is still on the stack.
+        if not isinstance(self.status, str):
+            raise InvalidOption(
+                "PushReply",
+                "status",
+                self.status,
+                'text, such as "ok" or "error", behind the payload',
+            )
+
+
+class JoinRefused(ChannelsError):
+    """Raise this in `join` to refuse the client, which gets status `error` and this payload.
+
+    raise JoinRefused({"reason": "unauthorized"})
+    """
+
+    def __init__(self, payload: Any = None) -> None:
+        super().__init__(payload)
+        self.payload: Any = {} if payload is None else payload

@@ -1,4 +1,4 @@
-"""Typed payloads: what a handler's annotation says its payload is, and what a client is told that sends another thing.
+"""Typed payloads: conversion to the type that a handler declares, and the answer to a payload that does not fit.
 
     @frozen
     class NewMessage:
@@ -9,10 +9,10 @@
         async def new_msg(self, payload: NewMessage):
             self.broadcast("new_msg", {"body": payload.body})
 
-`Any`, `object`, `dict`, `Mapping` and `Binary`, with or without parameters of `str` and `Any`, say nothing about what
-is inside: such a payload is passed on as it came. Every other type is what the payload is converted to, by msgspec and
-by its rules: an attrs class, a dataclass, a `TypedDict`, a `msgspec.Struct`, a list of them. A payload that does not
-fit is answered with status `error` and the handler is not called; the channel lives.
+msgspec converts the payload to the annotated type: an attrs class, a dataclass, a `TypedDict`, a `msgspec.Struct`, or
+a list of them. A payload that does not fit gets an answer with status `error`. The handler does not run, and the
+channel goes on. Payloads for `Any`, `object`, `dict`, `Mapping` and `Binary`, with or without parameters of `str` and
+`Any`, are passed on as they came.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from __future__ import annotations
 import inspect
 import re
 import typing
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -28,16 +28,13 @@ import attrs
 import msgspec
 
 from actors.runtime import current_runtime
-from channels.channel import Channel
+from channels.channel import Channel, table_of
 from channels.errors import ChannelsError
-from channels.handlers import InvalidHandler, names_of
-from channels.messages import Binary
-from channels.replies import Reply
+from channels.handlers import Handler, InvalidHandler, names_of
+from channels.messages import Binary, PushReply
 from channels.telemetry import PAYLOAD_REFUSED
 
 __all__ = ["InvalidPayload", "refused", "use_types"]
-
-Handler = Callable[..., Awaitable[Any]]
 
 _PLACE = re.compile(r" - at `\$\.?(?P<path>.*)`$")
 _MISSING = re.compile(r"^Object missing required field `(?P<name>[^`]*)`$")
@@ -45,12 +42,13 @@ _VALIDATED = re.compile(r"^(?P<what>Length of )?'(?P<name>\w+)' ")
 
 
 class InvalidPayload(ChannelsError, ValueError):
-    """A client sent a payload that is not what the handler of its event takes.
+    """A client sent a payload that does not fit the type of its handler.
 
-    The client is at fault, and is answered with `response`. Applications meet this one in telemetry only.
+    The client is at fault, and gets `response`. Applications see this error only in telemetry.
 
-    Fields: `field`, the path of what does not fit, such as `user.emails[0]`, None if it is the payload as a whole;
-    `problem`, what is wrong with it.
+    Attributes:
+        field: the path of the wrong field, such as `user.emails[0]`; None for the payload as a whole.
+        problem: the mistake in it.
     """
 
     def __init__(self, field: str | None, problem: str) -> None:
@@ -60,17 +58,17 @@ class InvalidPayload(ChannelsError, ValueError):
 
     @property
     def response(self) -> dict[str, Any]:
-        """What the client gets: `{"reason": "invalid payload", "field": "body", "problem": "..."}`."""
+        """The answer to the client: `{"reason": "invalid payload", "field": "body", "problem": "..."}`."""
         return {"reason": "invalid payload", "field": self.field, "problem": self.problem}
 
 
 def _decoder_of(channel: type[Channel], name: str, position: int) -> Callable[[Any], Any] | None:
-    """What turns the payload of a method into what its annotation says; None if it says nothing.
+    """Return the conversion of a method's payload to its annotated type; None if there is nothing to convert.
 
     Args:
         channel: the class, for errors.
         name: of the method.
-        position: of the payload among the parameters, counted from `self`, which is 0.
+        position: of the payload among the parameters; `self` is 0.
 
     Raises:
         InvalidHandler: the annotation cannot be found, or is of a kind that nothing can be converted to.
@@ -78,10 +76,10 @@ def _decoder_of(channel: type[Channel], name: str, position: int) -> Callable[[A
     function = getattr(channel, name)
     parameters = list(inspect.signature(function).parameters.values())
     if len(parameters) <= position:
-        # It takes what comes, in *args.
+        # The handler takes *args.
         return None
     wanted = _resolve(channel, name, function, parameters[position].annotation)
-    if _says_nothing(wanted):
+    if _is_untyped(wanted):
         return None
     _check(channel, name, wanted)
 
@@ -97,15 +95,15 @@ def _decoder_of(channel: type[Channel], name: str, position: int) -> Callable[[A
 
 
 def use_types(channel: type[Channel]) -> None:
-    """Have the payloads of a checked channel class converted to what its `join` and its handlers declare.
+    """Convert the payloads of a checked channel class to the types that its `join` and its handlers declare.
 
     Raises:
-        InvalidHandler: an annotation cannot be found, or is of a kind that nothing can be converted to.
+        InvalidHandler: an annotation cannot be found, or msgspec cannot convert to it.
     """
-    decode = _decoder_of(channel, "join", 2)
-    channel._decode_join = None if decode is None else staticmethod(decode)
+    table = table_of(channel)
+    table.decode_join = _decoder_of(channel, "join", 2)
     for event, name in names_of(channel, "in").items():
-        channel._handlers[event] = _typed(channel, name, event)
+        table.incoming[event] = _typed(channel, name, event)
 
 
 def _typed(channel: type[Channel], name: str, event: str) -> Handler:
@@ -119,14 +117,14 @@ def _typed(channel: type[Channel], name: str, event: str) -> Handler:
             value = decode(payload)
         except InvalidPayload as error:
             refused(instance, event, error)
-            return Reply(error.response, status="error")
+            return PushReply(error.response, status="error")
         return await handler(instance, value)
 
     return handle
 
 
 def refused(channel: Channel, event: str, error: InvalidPayload) -> None:
-    """Tell whoever listens that a payload was refused."""
+    """Execute the telemetry event of a refused payload."""
     current_runtime().telemetry.execute(
         PAYLOAD_REFUSED,
         {},
@@ -137,11 +135,10 @@ def refused(channel: Channel, event: str, error: InvalidPayload) -> None:
 def _resolve(channel: type[Channel], name: str, function: Any, annotation: Any) -> Any:
     if not isinstance(annotation, str):
         return annotation
-    # What the function itself sees. Its module need not be in sys.modules under its name: under cProfile and pdb
-    # another program is __main__.
+    # The globals of the function itself: under cProfile and pdb, its module is not in sys.modules under its name.
     names = getattr(inspect.unwrap(function), "__globals__", {})
     try:
-        # What typing.get_type_hints does, for one parameter: what others are annotated with is nobody's business here.
+        # As typing.get_type_hints does, but for one parameter: the others may have annotations that cannot be found.
         return eval(annotation, names)  # noqa: S307 # the program's own text
     except Exception as error:
         raise InvalidHandler(
@@ -153,14 +150,14 @@ def _resolve(channel: type[Channel], name: str, function: Any, annotation: Any) 
         ) from error
 
 
-def _says_nothing(wanted: Any) -> bool:
+def _is_untyped(wanted: Any) -> bool:
     if wanted is inspect.Parameter.empty or isinstance(wanted, TypeVar):
         return True
     origin = typing.get_origin(wanted)
     if origin is not None and isinstance(origin, type) and issubclass(origin, Mapping):
         return all(each in (str, Any, object) for each in typing.get_args(wanted))
     if origin is typing.Union or str(origin) == "<class 'types.UnionType'>":
-        return any(_says_nothing(each) for each in typing.get_args(wanted))
+        return any(_is_untyped(each) for each in typing.get_args(wanted))
     return wanted in (Any, object, dict, Mapping, Binary)
 
 
@@ -180,7 +177,7 @@ def _check(channel: type[Channel], name: str, wanted: Any) -> None:
 
 
 def _customs(kind: Any, seen: set[int]) -> Iterator[type]:
-    """The classes somewhere in a type that msgspec knows nothing of. It would refuse whatever a client sent there."""
+    """Find the classes inside of a type that msgspec does not know. It would refuse every payload there."""
     if isinstance(kind, msgspec.inspect.CustomType):
         yield kind.cls
     elif isinstance(kind, msgspec.inspect.Field):
@@ -190,7 +187,7 @@ def _customs(kind: Any, seen: set[int]) -> Iterator[type]:
         for each in kind:
             yield from _customs(each, seen)
     elif isinstance(kind, msgspec.inspect.Type) and id(kind) not in seen:
-        # Records that hold themselves are one object, each time.
+        # A record that contains itself is the same object again.
         seen.add(id(kind))
         yield from _customs(msgspec.structs.astuple(kind), seen)
 
@@ -206,7 +203,7 @@ def _unusable(channel: type[Channel], name: str, wanted: Any, problem: str) -> I
 
 
 def _explain(error: msgspec.ValidationError) -> InvalidPayload:
-    """Take msgspec's sentence apart: which field, and what is wrong with it."""
+    """Parse msgspec's message into the path of the field and the problem."""
     text = str(error)
     path = ""
     place = _PLACE.search(text)
@@ -216,7 +213,7 @@ def _explain(error: msgspec.ValidationError) -> InvalidPayload:
     if (missing := _MISSING.match(text)) is not None:
         name, text = missing["name"], "is missing"
     elif error.__cause__ is not None and error.__cause__.args:
-        # An attrs validator raised this; those of attrs begin with the name of the field, or its length.
+        # An attrs validator raised this. Messages of attrs' own validators begin with the name of the field.
         text = str(error.__cause__.args[0])
         if (validated := _VALIDATED.match(text)) is not None:
             name, text = validated["name"], text[validated.end() :]
@@ -231,7 +228,7 @@ def _explain(error: msgspec.ValidationError) -> InvalidPayload:
 
 
 def _field_of(traceback: TracebackType | None) -> str | None:
-    """The field whose validator raised: validators get the instance, the attribute and the value."""
+    """Return the field whose validator raised. A validator gets the instance, the attribute and the value."""
     while traceback is not None:
         code, local = traceback.tb_frame.f_code, traceback.tb_frame.f_locals
         for name in code.co_varnames[: code.co_argcount]:

@@ -46,7 +46,7 @@ async def channel_test() -> AsyncIterator[OpenChannelTest]:
 
     Takes what `channels.testing.open_channel_test` takes, and gives what that gives.
     """
-    # Not at the top: whoever runs pytest without this fixture should not wait for the import of all that.
+    # Not at the top: a pytest run without this fixture should not wait for this import.
     from actors.runtime import open_runtime  # noqa: PLC0415
     from channels.testing.case import open_channel_test  # noqa: PLC0415
 

@@ -1,4 +1,4 @@
-"""Sockets: who is connected, and which channel serves which topic.
+"""Sockets: the identity of a connection, and its routing table from topics to channels.
 
     class UserSocket(Socket):
         channels = {"room:*": RoomChannel}
@@ -8,7 +8,7 @@
                 raise ConnectRefused
             self.assigns["user"] = "ann"
 
-One instance is made for each connection. `router_of` finds the mistakes in a class before anybody connects.
+Ashtree makes one instance for each connection. `router_of` checks a class before any client connects.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ from typing import Any, ClassVar, TypeAlias
 from attrs import field, frozen
 
 from channels.channel import Channel, LogLevelName
-from channels.checks.sources import check_sources
+from channels.checks import check_sources
 from channels.connect_info import ConnectInfo
+from channels.connection.link import Broadcaster
 from channels.errors import ChannelsError, InvalidOption
 from channels.handlers import LOG_LEVELS, InvalidHandler, check, check_callback, check_constructor
 from channels.payloads import use_types
@@ -30,8 +31,11 @@ from channels.topics import Route, Router
 __all__ = ["ConnectRefused", "ErrorHandler", "Refusal", "Socket", "router_of"]
 
 
+_STATUSES = frozenset(HTTPStatus)
+
+
 def _status(refusal: Refusal, attribute: Any, status: Any) -> None:
-    if not isinstance(status, int) or status not in HTTPStatus._value2member_map_ or status < 400:
+    if not isinstance(status, int) or status not in _STATUSES or status < 400:
         raise InvalidOption("Refusal", "status", status, "a status of an error, 400 to 599")
 
 
@@ -57,12 +61,14 @@ def _text(refusal: Refusal, attribute: Any, value: Any) -> None:
 
 
 class ConnectRefused(ChannelsError):
-    """Raise it in `connect` to refuse a client, which gets HTTP 403 and no reason.
+    """Raise this in `connect` to refuse a client, which gets HTTP 403 and no reason.
 
         raise ConnectRefused("no such token")
 
-    With a reason, the `error_handler` of the `Mount`, if there is one, makes the answer. Field: `reason`, for that, and
-    for telemetry and logs.
+    With a reason, the `error_handler` of the `Mount`, if there is one, makes the answer.
+
+    Attributes:
+        reason: for the `error_handler`, telemetry and logs.
     """
 
     def __init__(self, reason: Any = None) -> None:
@@ -78,11 +84,11 @@ class Refusal:
 
     Args:
         status: of HTTP, 400 to 599.
-        body: text, which most clients do not show anybody; phoenix.js does not see it at all.
-        headers: more of them, pairs of name and value. The length and the type of the body are added.
+        body: text. Most clients do not show it, and phoenix.js cannot read it.
+        headers: further headers, as pairs of name and value. Ashtree adds the length and the type of the body.
 
     Raises:
-        InvalidOption: the status is none of an error, the body is no text, or a header is no pair or would be two.
+        InvalidOption: the status is no error status, the body is no text, or a header is no pair on one line.
     """
 
     status: int = field(default=403, validator=_status)
@@ -91,44 +97,44 @@ class Refusal:
 
 
 ErrorHandler: TypeAlias = Callable[[Any, ConnectInfo], Refusal]
-"""Makes the answer to a client that was refused with a reason: `handler(reason, connect_info)`."""
+"""A function that makes the answer to a refused client: `handler(reason, connect_info)`."""
 
 
 class Socket:
-    """A connection's identity, and its routing table. Subclass it and mount it in an `Endpoint`.
+    """Base class of sockets. Subclass it, and mount it in an `Endpoint`.
 
     Attributes:
-        channels: patterns to channel classes (or `Route`s, which can carry assigns), tried in their order. A pattern
-            is a topic, or a beginning of topics followed by `*`.
-        assigns: starts empty; `connect` fills it, and every channel of the connection gets a copy.
-        endpoint: the endpoint that the client connected to.
+        channels: patterns to channel classes, or to `Route`s, which can carry assigns. The first match wins. A pattern
+            is a topic, or a prefix of topics followed by `*`.
+        assigns: data of the connection. `connect` fills it, and every channel of the connection gets a copy.
+        endpoint: the endpoint of the connection.
 
-    One instance is made for each connection, in the connection's process.
+    Ashtree makes one instance for each connection, in the connection's process.
     """
 
     channels: ClassVar[Mapping[str, type[Channel] | Route]] = {}
     max_channels: ClassVar[int] = 100
-    """How many topics one connection may join. Phoenix's max_channels_per_transport."""
+    """The most topics that one connection may join. Phoenix's max_channels_per_transport."""
     log: ClassVar[LogLevelName | None] = "info"
-    """At which level of Python's `logging` connections are logged; None, not at all. Phoenix's `log`."""
+    """The level at which connections are logged; None logs none. Phoenix's `log`."""
 
     assigns: dict[str, Any]
-    endpoint: Any
+    endpoint: Broadcaster
 
     async def connect(self, params: dict[str, Any], connect_info: ConnectInfo) -> None:
-        """Decide whether a client may connect, and note who it is. Untrusted input.
+        """Decide whether a client may connect, and identify it. The input is untrusted.
 
         Args:
             params: the query parameters of the request, `vsn` among them.
-            connect_info: what else is known of the request.
+            connect_info: further facts about the request.
 
         Raises:
-            ConnectRefused: it may not. A `TokenError` that is left to pass is a refusal too, with itself as the
-                reason. Anything else raised here is answered with HTTP 500.
+            ConnectRefused: refuses the client. A `TokenError` refuses it too, and is the reason. Any other exception
+                is answered with HTTP 500.
         """
 
     def id(self) -> str | None:
-        """The topic on which this user's connections can be closed, all at once; None if there is none.
+        """Return the topic that closes all connections of this user at once; None for no such topic.
 
         endpoint.broadcast("user:7", "disconnect", {})
         """
@@ -140,7 +146,7 @@ def router_of(socket: type[Socket]) -> Router:
 
     Raises:
         InvalidRoute: a pattern that cannot work.
-        InvalidHandler: a callback or a channel's handler that cannot be called, or whose source shows a mistake; or
+        InvalidHandler: Ashtree cannot call a callback or a handler, its source shows a mistake, or a route leads to
             something that is no channel.
     """
     check_callback(socket, "connect", socket.connect, ("params", "connect_info"))

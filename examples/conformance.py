@@ -15,7 +15,7 @@ from channels import (
     Endpoint,
     JoinRefused,
     Mount,
-    Reply,
+    PushReply,
     Socket,
     handle_in,
 )
@@ -43,20 +43,20 @@ class RoomChannel(Channel):
         self.broadcast_from("from", payload)
 
     @handle_in("echo")
-    async def echo(self, payload: Any) -> Reply:
-        return Reply(payload)
+    async def echo(self, payload: Any) -> PushReply:
+        return PushReply(payload)
 
     @handle_in("bytes")
-    async def list_bytes(self, payload: Any) -> Reply:
-        return Reply({"bytes": list(payload.data)})
+    async def list_bytes(self, payload: Any) -> PushReply:
+        return PushReply({"bytes": list(payload.data)})
 
     @handle_in("ping")
-    async def ping(self, payload: Any) -> Reply:
-        return Reply()
+    async def ping(self, payload: Any) -> PushReply:
+        return PushReply()
 
     @handle_in("fail")
-    async def fail(self, payload: Any) -> Reply:
-        return Reply(payload, status="error")
+    async def fail(self, payload: Any) -> PushReply:
+        return PushReply(payload, status="error")
 
     @handle_in("push")
     async def push_back(self, payload: Any) -> None:
@@ -104,7 +104,7 @@ class RoomChannel(Channel):
 
     @handle_in("stop_reply")
     async def stop_with_a_reply(self, payload: Any) -> actors.Stop:
-        return actors.Stop(actors.NORMAL, reply=Reply({"bye": True}))
+        return actors.Stop(actors.NORMAL, reply=PushReply({"bye": True}))
 
 
 class UserSocket(Socket):

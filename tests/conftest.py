@@ -7,6 +7,8 @@ from collections.abc import Generator
 import hypothesis
 import pytest
 
+from tests.outcomes import Outcomes, runs_last
+
 # Every runtime of every test checks its invariants (see actors._kernel.checks); ASHTREE_DEBUG=0 turns it off.
 os.environ.setdefault("ASHTREE_DEBUG", "1")
 
@@ -25,6 +27,21 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 
+_OUTCOMES = pytest.StashKey[Outcomes]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Note the outcomes of all tests, for the tests that ask for `outcomes`."""
+    config.stash[_OUTCOMES] = outcomes = Outcomes()
+    config.pluginmanager.register(outcomes)
+
+
+@pytest.fixture
+def outcomes(pytestconfig: pytest.Config) -> Outcomes:
+    """The outcomes of the tests that have run so far."""
+    return pytestconfig.stash[_OUTCOMES]
+
+
 def pytest_report_header() -> list[str]:
     """Name the seed of the order, to see the same order again."""
     seed = os.environ.get("TEST_ORDER_SEED")
@@ -32,9 +49,10 @@ def pytest_report_header() -> list[str]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Shuffle the tests, if the environment has a seed for it: no test may need another one to run before it.
+    """Shuffle the tests if TEST_ORDER_SEED is set: no test may need another one to run before it.
 
-    Modules are shuffled, and the tests of each module. They are not mixed: what a module serves is started once.
+    The modules are shuffled, and the tests within each module. Modules are not mixed, because a module starts what its
+    tests share only once. Tests about the outcomes of other tests run last.
     """
     seed = os.environ.get("TEST_ORDER_SEED")
     if seed:
@@ -42,6 +60,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         chances = {item.path: chance.random() for item in items}
         chance.shuffle(items)
         items.sort(key=lambda item: chances[item.path])
+    items.sort(key=runs_last)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -1,7 +1,7 @@
-"""The check for other distributions that install packages of the same names: Django Channels and Roboflow Supervision.
+"""The check for distributions that install packages of the same names: Django Channels and Roboflow Supervision.
 
-pip lets two distributions write into one folder, and the one that comes last overwrites files of the other. What then
-fails is an import that has nothing to do with the cause.
+pip lets two distributions write into one folder, and the later one overwrites files of the earlier. Then an unrelated
+import fails.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ _KNOWN: Final = {"channels": "Django Channels", "supervision": "Roboflow Supervi
 
 @frozen(kw_only=True)
 class Clash:
-    """A distribution that is installed beside Ashtree and owns files of a package of Ashtree's.
+    """Another distribution that has installed files into a package of Ashtree.
 
     Attributes:
         package: the package.
         version: of the other distribution, which has the package's name.
-        overwritten: whether the package's facade is the other distribution's, so that Ashtree cannot work.
+        overwritten: whether it has replaced the package's facade, so that Ashtree cannot work.
     """
 
     package: str
@@ -50,7 +50,7 @@ class Clash:
 
 
 def find_clashes() -> Iterator[Clash]:
-    """Look for other distributions under the names of Ashtree's packages; cheap, since no other name is looked at."""
+    """Find other distributions with the names of Ashtree's packages."""
     for package, own in _FACADES.items():
         try:
             other = metadata.distribution(package)

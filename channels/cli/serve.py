@@ -24,13 +24,10 @@ from channels.cli.installation import find_clashes
 from channels.cli.token import add_token_commands
 from channels.endpoint.endpoint import Endpoint
 from channels.errors import ChannelsError
-from channels.testing.live_network import LiveNetwork
 from supervision.applications import application
-from supervision.chaos.commands import add_chaos_command
 from supervision.command_line.arguments import load_module
 from supervision.command_line.program_frames import program_place
 from supervision.errors import FailedToStartChild, SupervisionError
-from supervision.simulation.tools.commands import add_simulation_commands
 
 __all__ = ["LogLevel", "main", "run_endpoint", "serve_endpoint"]
 
@@ -45,13 +42,13 @@ Watchdog: TypeAlias = Annotated[
     typer.Option(
         min=0,
         metavar="SECONDS",
-        help="Log which handler holds up the server for longer than this; 0: do not look.",
+        help="Log a handler that blocks the server for longer than this; 0: do not watch.",
     ),
 ]
 
 
 class LogLevel(StrEnum):
-    """What is logged: this and everything worse."""
+    """The lowest level that is logged."""
 
     DEBUG = "debug"
     INFO = "info"
@@ -70,21 +67,21 @@ def serve_endpoint(
     watchdog: float | None = DEFAULT_LIMIT,
     on_started: Callable[[str], None] | None = None,
 ) -> None:
-    """Serve an endpoint until SIGINT or SIGTERM, then drain and stop in order. Blocks.
+    """Serve an endpoint until SIGINT or SIGTERM, then drain and stop it in order. Blocks.
 
     Args:
         endpoint: what to serve.
         host: the address to listen on.
         port: 0 takes any free one.
         ssl_context: speaks TLS; None speaks plain HTTP.
-        tune_gc: freeze what exists when the server has started, and set the collector's thresholds for many
+        tune_gc: freeze the objects that exist when the server has started, and set the collector's thresholds for many
             long-lived objects.
-        watchdog: seconds that a handler may hold up the whole server before the log names it; None does not look.
-        on_started: called with the address, as a URL, when connections are accepted.
+        watchdog: seconds that a handler may block the whole server before the log names it; None does not watch.
+        on_started: called with the URL of the endpoint when it accepts connections.
 
     Raises:
-        ChannelsError: a mistake in what is mounted.
-        SystemExit: after one sentence on standard error: the endpoint did not start, or failed.
+        ChannelsError: `Endpoint.check` found a mistake.
+        SystemExit: the endpoint did not start, or failed. One sentence on standard error says why.
     """
     endpoint.check()
 
@@ -99,7 +96,7 @@ def serve_endpoint(
     application.run(
         [endpoint.child_spec(host=host, port=port, ssl_context=ssl_context)],
         on_started=started,
-        # What comes after the drain has the usual time for itself.
+        # The steps after the drain have the usual time.
         shutdown_deadline=endpoint.draining.timeout + 30.0,
         watchdog=watchdog,
         explain=_explain,
@@ -107,7 +104,7 @@ def serve_endpoint(
 
 
 def _explain(error: SupervisionError) -> str:
-    """What to tell whoever started the server: what is wrong, not which child of which supervisor noticed."""
+    """Return the cause of a failed start, without the supervisors that passed it on."""
     reason = getattr(error, "reason", None)
     while isinstance(reason, Shutdown) and isinstance(reason.detail, FailedToStartChild):
         reason = reason.detail.reason
@@ -119,12 +116,12 @@ def _explain(error: SupervisionError) -> str:
 def run_endpoint(
     endpoint: Endpoint, *, default_port: int = 4000, default_log_level: str = "info"
 ) -> NoReturn:
-    """Be a program that serves one endpoint: read the options, serve, exit. For the end of a `__main__.py`.
+    """Run a program that serves one endpoint: read the options, serve, exit. Call it last in a `__main__.py`.
 
         run_endpoint(endpoint, default_port=4000)
 
-    Options are --host, --port, --log-level and --watchdog. Exit codes: 0 after a stop in order, 1 if the server could
-    not start or failed, 2 for options that do not exist.
+    The options are --host, --port, --log-level and --watchdog. Exit codes: 0 after a stop in order, 1 if the server
+    did not start or failed, 2 for wrong options.
     """
     log_level_default = LogLevel(default_log_level)
 
@@ -146,7 +143,7 @@ def run_endpoint(
 
 
 def main() -> NoReturn:
-    """The `ashtree` command."""
+    """Run the command `ashtree`."""
     for clash in find_clashes():
         if clash.overwritten:
             _fail(str(clash), 1)
@@ -193,9 +190,40 @@ def main() -> NoReturn:
         _serve(_load(target), host, port, log_level, watchdog=watchdog, ssl_context=context)
 
     add_token_commands(app, _app())
+    for name, summary in _TEST_COMMANDS.items():
+        app.command(
+            name,
+            help=summary,
+            add_help_option=False,
+            context_settings={
+                "allow_extra_args": True,
+                "allow_interspersed_args": False,
+                "ignore_unknown_options": True,
+            },
+        )(_run_test_command)
+    _run(app)
+
+
+_TEST_COMMANDS = {
+    "simulate": "Run a scenario with many seeds, and show what fails.",
+    "replay": "Repeat the run of a run file, to the byte.",
+    "compare": "Run a scenario under several policies, and compare.",
+    "chaos": "Break a live system on purpose, and report what came of it.",
+}
+"""The commands of the test tools, with their help. Listed here so that `ashtree --help` need not load the tools."""
+
+
+def _run_test_command(context: typer.Context) -> None:
+    # Imported here, when one of these commands runs: a server in production must not load the test tools.
+    from channels.testing.live_network import LiveNetwork  # noqa: PLC0415
+    from supervision.chaos.commands import add_chaos_command  # noqa: PLC0415
+    from supervision.simulation.tools.commands import add_simulation_commands  # noqa: PLC0415
+
+    app = _app()
     add_simulation_commands(app)
     add_chaos_command(app, LiveNetwork)
-    _run(app)
+    program = context.parent.info_name if context.parent is not None else None
+    app([str(context.info_name), *context.args], prog_name=program, standalone_mode=False)
 
 
 def _show_version(asked: bool) -> None:
@@ -219,7 +247,7 @@ def _run(app: typer.Typer) -> NoReturn:
             app(standalone_mode=False)
             sys.stdout.flush()
     except TyperException as error:
-        # Raised for nothing but what was typed. 2 is what shells and their users expect for that.
+        # Wrong input. Shells and their users expect 2 for that.
         _fail(f"{_sentence(error)} (see --help)", 2)
     except ChannelsError as error:
         _fail(str(error), 1)
@@ -227,11 +255,11 @@ def _run(app: typer.Typer) -> NoReturn:
 
 
 class _OutputError(ChannelsError):
-    """Standard output takes nothing: a full disk, a closed pipe."""
+    """Standard output cannot be written: a full disk, a closed pipe."""
 
 
 class _Output:
-    """Standard output, whose errors are one sentence and the end of the program."""
+    """Standard output, whose errors end the program with one sentence."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -242,7 +270,7 @@ class _Output:
     def write(self, text: str) -> int:
         """Write as the stream does. Raises _OutputError."""
         if text == "":  # not bytes, which have to be refused
-            # A probe of typer's, which takes any error for "no text can be written here".
+            # A probe by typer, which takes any error for a binary stream.
             return 0
         try:
             return self._stream.write(text)
@@ -257,7 +285,7 @@ class _Output:
             raise self._failed(error) from error
 
     def _failed(self, error: OSError) -> _OutputError:
-        # Python writes out what is left at exit, and would print a traceback if that fails again.
+        # Python flushes at exit, and would print a traceback if that fails again.
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, self._stream.fileno())
         os.close(nowhere)
@@ -327,7 +355,7 @@ def _load(target: str) -> Endpoint:
             target, "ENDPOINT", "chat.server:endpoint", explained=ChannelsError
         )
     except ChannelsError as error:
-        # A mistake in a class, which raises where the class is defined.
+        # A mistake in a class raises where the class is defined.
         place, said = program_place(error), str(error)
         _fail(said if place is None or place in said else f"{place}: {said}", 1)
     endpoint = getattr(module, name, None)

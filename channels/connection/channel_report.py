@@ -1,7 +1,7 @@
-"""What crash reports and `sys.get_status` show of a channel: its assigns, its attributes and its join.
+"""Reports about channels: their state in crash reports and `sys.get_status`, and joins that take too long.
 
-All of it is filtered by the endpoint's `filter_parameters`. Objects of other classes than those below are shown by the
-name of their class alone, because nothing is known of what they would show.
+The endpoint's `filter_parameters` filters the state. An object of an unknown class is shown by the name of its class
+alone, because its content cannot be filtered.
 """
 
 from __future__ import annotations
@@ -10,21 +10,26 @@ import dataclasses
 import datetime as dt
 import decimal
 import enum
+import inspect
+import traceback
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from itertools import islice
 from typing import Any
 
 import attrs
 import msgspec
+import trio
 
-from actors.refs import Pid, Ref
+from actors.refs import Pid, Ref, TimerRef
+from actors.runtime import current_runtime
 from channels.channel import Channel
 from channels.filters import FilterRule, filter_parameters
 from channels.messages import Binary
+from channels.telemetry import CHANNEL_JOIN_SLOW
 
-__all__ = ["channel_state", "kept_payload"]
+__all__ = ["channel_state", "kept_payload", "watch_join"]
 
 _PLAIN = (
     bool,
@@ -40,17 +45,15 @@ _PLAIN = (
     Pid,
     Ref,
 )
-# Shown of one container, and how deep: a report is read by people.
+# The most items of one container, and the deepest nesting: people read these reports.
 _MOST = 50
 _DEEPEST = 8
 
-# A join's payload is kept while its channel lives, so it may not be large: a client chooses it.
+# A client chooses the payload of its join, and it is kept for as long as the channel lives. So it must be small.
 _KEPT_VALUES = 100
 _KEPT_CHARACTERS = 2_000
 
-_MACHINERY = frozenset(
-    ("topic", "assigns", "endpoint", "_link", "_membership", "_pid", "_ref", "_joined")
-)
+_MACHINERY = frozenset(("topic", "assigns", "endpoint", "_context"))
 
 
 def channel_state(channel: Channel, payload: Any, rule: FilterRule) -> dict[str, Any]:
@@ -71,9 +74,9 @@ def channel_state(channel: Channel, payload: Any, rule: FilterRule) -> dict[str,
 
 
 def kept_payload(payload: Any) -> Any:
-    """Return what of a join's payload is kept for reports: the payload itself, if it is small."""
+    """Return a join's payload if it is small, to keep it for reports."""
     if not payload and isinstance(payload, dict):
-        # Most joins send this, and None takes no memory.
+        # Most joins send an empty object, and None takes no memory.
         return None
     return payload if _is_small(payload) else "<too large to be kept>"
 
@@ -128,3 +131,45 @@ def _fields(value: Any) -> Iterator[str]:
         yield from (each.name for each in attrs.fields(type(value)))
     elif dataclasses.is_dataclass(value):
         yield from (each.name for each in dataclasses.fields(value))
+
+
+# Slow joins
+
+
+def watch_join(channel: Channel, count: Callable[[tuple[str, ...]], None]) -> TimerRef | None:
+    """Start a timer that reports, once, a join of the current task that takes longer than `channel.slow_join`.
+
+    Args:
+        channel: the channel that is about to join.
+        count: counts the report.
+
+    Returns:
+        The timer, for `runtime.timers.forget` when the join is over; None if `slow_join` is None.
+    """
+    seconds = channel.slow_join
+    if seconds is None:
+        return None
+    runtime, task = current_runtime(), trio.lowlevel.current_task()
+
+    def report() -> None:
+        count(CHANNEL_JOIN_SLOW)
+        if runtime.telemetry.handlers(CHANNEL_JOIN_SLOW):
+            runtime.telemetry.execute(
+                CHANNEL_JOIN_SLOW,
+                {"duration": seconds},
+                {
+                    "endpoint": channel.endpoint,
+                    "channel": channel,
+                    "stack": _stack(task, type(channel)),
+                },
+            )
+
+    return runtime.timers.at(trio.current_time() + seconds, report)
+
+
+def _stack(task: trio.lowlevel.Task, channel: type[Channel]) -> list[str]:
+    """Return the stack of a waiting task as lines, from the channel's `join` inwards."""
+    frames = list(task.iter_await_frames())
+    code = getattr(inspect.unwrap(channel.join), "__code__", None)
+    start = next((n for n, (frame, _) in enumerate(frames) if frame.f_code is code), 0)
+    return traceback.format_list(traceback.StackSummary.extract(iter(frames[start:])))

@@ -1,23 +1,22 @@
-"""The process of one joined topic: runs a `Channel` and writes its frames.
+"""The process of one joined topic: it runs a `Channel` and writes its frames.
 
-It writes to the client's out-buffer itself, so that the order of its frames is the order of its actions:
+It writes to the client's out-buffer itself, so the order of its frames is the order of its actions:
 
-    join ok        reply, the closes of what it replaced; then whatever comes
+    join ok        reply, the closes of the memberships that it replaced; then pushes and replies
     join refused   error reply, those closes; ends with SHUTDOWN
-    superseded     either reply alone, where the topic was joined again before it; ends
+    superseded     the reply alone, if the topic was joined again before it; ends
     leave          reply ok, phx_close; then what terminate pushes
     clean stop     [reply], phx_close; then what terminate pushes
     other stop     [reply], what terminate pushes; its connection then writes phx_error
     crash          what terminate pushes; its connection then writes phx_error, or "join crashed"
 
-An ok is noted in the membership itself, which saves every join a message; what ends a membership is told to the
-connection, so that the session knows that the topic is free: `Refused`, `Closed`.
+The process marks an ok in the membership, which saves a message for every join. It tells the connection about the end
+of a membership (`Refused`, `ChannelClosed`), so that the session knows that the topic is free.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from threading import get_ident
 from typing import Any
 
 import msgspec
@@ -30,111 +29,39 @@ from actors.process import current_pid, receive, send, set_label
 from actors.refs import Pid, Ref
 from actors.runtime import current_runtime
 from actors.servers.gen_server import GenServer, Sender
-from actors.servers.results import MISSING, Continue, NoReply, Stop, Within
-from actors.servers.results import Reply as CallReply
+from actors.servers.results import MISSING, Continue, NoReply, Reply, Stop, Within
 from actors.sys import ServerStatus
-from actors.threads import run_threadsafe
-from channels.channel import Channel
-from channels.checks.places import place_of_method
-from channels.checks.results import AFTER_CALL, AFTER_MESSAGE, AFTER_PUSH, invalid, join_response
-from channels.connection.channel_report import channel_state, kept_payload
-from channels.connection.effects import Membership
+from channels.channel import Channel, place, table_of
+from channels.checks import AFTER_CALL, AFTER_MESSAGE, AFTER_PUSH, invalid, join_response
+from channels.connection.channel_report import channel_state, kept_payload, watch_join
 from channels.connection.fastlane import Fastlane
-from channels.connection.slow_joins import watch_join
+from channels.connection.link import (
+    DUPLICATE_JOIN,
+    READ_ON_AT,
+    ChannelClosed,
+    Gone,
+    Link,
+    ReadOn,
+    Refused,
+)
+from channels.connection.session import Membership
 from channels.errors import EncodeError, InvalidResult
+from channels.excerpts import place_of_method
 from channels.filters import filter_parameters
 from channels.handlers import method_of
-from channels.messages import Broadcast, Message
+from channels.messages import Broadcast, JoinRefused, Message, PushReply
 from channels.payloads import InvalidPayload, refused
-from channels.pubsub.pubsub import PubSub
-from channels.replies import JoinRefused, Reply
-from channels.serializers.serializer import Codec
 from channels.telemetry import CHANNEL_HANDLED_IN, CHANNEL_JOINED
-from channels.transports.contract import Out
 
-__all__ = [
-    "DUPLICATE_JOIN",
-    "READ_ON_AT",
-    "ChannelServer",
-    "Closed",
-    "Gone",
-    "Link",
-    "ReadOn",
-    "Refused",
-]
+__all__ = ["ChannelServer"]
 
-# What a channel that was replaced by a second join of its topic gets to end before it is killed, and to answer its own
-# join if it has not yet. Phoenix's figure for the former; for the latter it has no limit.
+# Seconds for a replaced channel to answer its join, if it has not, and to end; then it is killed. Phoenix has the same
+# figure for the end, and no limit for the answer.
 REPLACED_GRACE = 5.0
-DUPLICATE_JOIN = Shutdown("duplicate_join")
-
-# Where a channel that has fallen behind lets its connection read again. Well above zero, so that it does not run dry.
-READ_ON_AT = 512
-
-
-class Link:
-    """What the channels of one connection share: where their frames go, and whom they belong to."""
-
-    __slots__ = ("assigns", "codec", "connection", "endpoint", "out", "pubsub", "runtime")
-
-    def __init__(
-        self,
-        *,
-        connection: Pid,
-        out: Out,
-        codec: Codec,
-        pubsub: PubSub,
-        endpoint: Any,
-        assigns: dict[str, Any],
-    ) -> None:
-        self.connection = connection
-        self.out = out
-        self.codec = codec
-        self.pubsub = pubsub
-        self.endpoint = endpoint
-        self.assigns = assigns
-        self.runtime = current_runtime()
-
-    def put(self, frame: bytes) -> None:
-        """Send a frame to the client, from any thread."""
-        if get_ident() == self.runtime.thread:
-            self.out.put(frame)
-        else:
-            run_threadsafe(self.runtime, self.out.put, frame)
-
-
-class Refused:
-    """Told to the connection: the join was answered with an error, and the channel ends."""
-
-    __slots__ = ("membership",)
-
-    def __init__(self, membership: Membership) -> None:
-        self.membership = membership
-
-
-class Closed(Refused):
-    """Told to the connection: phx_close is written, and the channel ends."""
-
-    __slots__ = ()
-
-
-class ReadOn:
-    """Told to the connection: this channel has caught up with most of what its client had sent."""
-
-    __slots__ = ()
-
-
-class Gone:
-    """Told by the connection: it is closing, so this channel has no client any more."""
-
-    __slots__ = ("reason",)
-
-    def __init__(self, reason: ExitReason) -> None:
-        self.reason = reason
 
 
 class ChannelServer(GenServer[None]):
-    """Runs one channel. Started by the connection, under the pool of its socket."""
+    """The process of one channel. The connection starts it, under the pool of its socket."""
 
     async def init(
         self, link: Link, membership: Membership, payload: Any, replaced: tuple[Pid, ...]
@@ -149,23 +76,18 @@ class ChannelServer(GenServer[None]):
         self.watching: Ref = monitor(link.connection)
         cls: type[Channel] = membership.route.channel
         channel = self.channel = cls.__new__(cls)
-        channel.topic = membership.topic
-        # The topic is the client's choice, so only its beginning goes into logs.
+        # The client chooses the topic, so only its beginning goes into logs.
         set_label(f"{cls.__name__} {membership.topic[:80]!r}")
-        channel.assigns = {**link.assigns, **membership.route.assigns}
-        channel.endpoint = link.endpoint
-        channel._link = link
-        channel._pid = current_pid()
-        channel._membership = membership
-        self.handlers = cls._handlers
-        # Whether terminate is the channel's business: not if its join raised, as in Phoenix.
+        self.context = place(channel, link, membership)
+        self.table = table_of(cls)
+        # Whether to call the channel's terminate. As in Phoenix, not if its join raised.
         self.constructed = False
         return Continue(payload)
 
     # Joining
 
     async def handle_continue(self, argument: Any) -> Stop | NoReply | Continue | Within | None:
-        # The first is init's own: the join. All others are the channel's.
+        # The first Continue is the join, and comes from init. All others come from the channel.
         if self.answered:
             return self._checked(await self.channel.handle_continue(argument), "handle_continue")
         self.answered = True
@@ -173,12 +95,12 @@ class ChannelServer(GenServer[None]):
             await _wait_until_gone(self.replaced)
             self.replaced = ()
         channel, membership = self.channel, self.membership
-        channel.__init__()  # type: ignore[misc]  # here, so that what it raises is a join that crashed
+        channel.__init__()  # type: ignore[misc]  # here, so that an exception in it is a join that crashed
         started = trio.current_time()
         try:
-            decode = type(channel)._decode_join
+            decode = self.table.decode_join
             params = argument if decode is None else self._decoded(decode, argument)
-            watch = watch_join(channel)
+            watch = watch_join(channel, self.link.count)
             try:
                 response = await channel.join(membership.topic, params)
             finally:
@@ -190,7 +112,7 @@ class ChannelServer(GenServer[None]):
         self._accept(join_response(type(channel), response))
         self._measure_join(started, "ok", argument)
         if membership.status == "gone":
-            # The client has joined again meanwhile. It got its answer, and now this channel has to go.
+            # The client has joined again meanwhile. It has the answer, so this channel ends.
             send_exit(current_pid(), DUPLICATE_JOIN)
         return None
 
@@ -202,14 +124,14 @@ class ChannelServer(GenServer[None]):
             raise JoinRefused(error.response) from None
 
     def _accept(self, response: Any) -> None:
-        link, membership, channel = self.link, self.membership, self.channel
-        # Encoded first: if the response cannot be, the join has crashed and nothing was promised.
+        link, membership = self.link, self.membership
+        # Encoded first: if that fails, the join has crashed before anything was promised.
         reply = self._encoded_answer("ok", response)
         if membership.status != "superseded":
             link.pubsub.subscribe(
-                membership.topic, metadata=Fastlane(link.out, link.codec, channel._intercepts)
+                membership.topic, metadata=Fastlane(link.out, link.codec, self.table.intercepts)
             )
-        self.constructed = channel._joined = True
+        self.constructed = self.context.joined = True
         # No checkpoint between subscribing and this: the answer is the first frame of the membership.
         membership.accepted()
         self._write_answer(reply)
@@ -253,32 +175,32 @@ class ChannelServer(GenServer[None]):
             if event == "phx_leave":
                 return self._leave(message)
             try:
-                handler = self.handlers.get(event)
+                handler = self.table.incoming.get(event)
             except TypeError:
                 # An event that is a JSON array or object cannot even be looked up.
                 handler = None
-            channel._ref = message.ref
+            self.context.ref = message.ref
             started = trio.current_time() if self.telemetry.handlers(CHANNEL_HANDLED_IN) else None
             if handler is not None:
                 result = await handler(channel, message.payload)
             else:
                 result = await channel.handle_in(event, message.payload)
-            channel._ref = None
+            self.context.ref = None
             if started is not None:
                 self._measure_handled(started, message)
             if result is None:
                 return None
-            if type(result) is Reply:
+            if type(result) is PushReply:
                 self._reply(message, result)
                 return None
             return self._finish(message, result)
         if type(message) is Broadcast and message.topic == channel.topic:
-            interceptor = channel._interceptors.get(message.event)
+            interceptor = self.table.outgoing.get(message.event)
             if interceptor is not None:
                 result = await interceptor(channel, message.payload)
                 return self._checked(result, "handle_out", message.event)
         if type(message) is Down and message.ref is self.watching:
-            # NOPROC: it was gone before this process had taken its first step.
+            # NOPROC: the connection was gone before the first step of this process.
             reason = message.reason
             gone = reason is NORMAL or reason is NOPROC
             return Stop(Shutdown("closed") if gone else reason)
@@ -292,7 +214,7 @@ class ChannelServer(GenServer[None]):
         if type(result) is Stop:
             if is_normal_exit(result.reason):
                 self._close()
-        elif type(result) not in (CallReply, NoReply):
+        elif type(result) not in (Reply, NoReply):
             raise invalid(type(self.channel), "handle_call", result, AFTER_CALL)
         return result
 
@@ -304,7 +226,7 @@ class ChannelServer(GenServer[None]):
             await self.channel.terminate(reason)
 
     def format_status(self, status: ServerStatus) -> ServerStatus:
-        """Show the channel, without what the endpoint keeps out of its log."""
+        """Show the channel, filtered by the endpoint's `filter_parameters`."""
         message, rule = status.message, self.link.endpoint.filter_parameters
         if isinstance(message, Continue) and not self.constructed:
             status.message = message = self.membership.join_message(message.argument)
@@ -314,7 +236,7 @@ class ChannelServer(GenServer[None]):
         status.state = channel_state(self.channel, self.payload, rule)
         return status
 
-    def _reply(self, message: Message, reply: Reply) -> None:
+    def _reply(self, message: Message, reply: PushReply) -> None:
         link, membership = self.link, self.membership
         try:
             frame = link.codec.reply(
@@ -327,18 +249,18 @@ class ChannelServer(GenServer[None]):
         link.out.put(frame)
 
     def _leave(self, message: Message) -> Stop:
-        self._reply(message, Reply())
+        self._reply(message, PushReply())
         self._close()
         return Stop(Shutdown("left"))
 
     def _finish(self, message: Message, result: Any) -> Stop | NoReply | Continue | Within | None:
         if type(result) is Stop and result.reply is not MISSING:
-            if type(result.reply) is not Reply:
+            if type(result.reply) is not PushReply:
                 raise self._invalid(
                     "handle_in",
                     result,
                     message.event,
-                    advice="write Stop(reason, reply=Reply(payload)) with channels.Reply",
+                    advice="write Stop(reason, reply=PushReply(payload)) with channels.PushReply",
                 )
             self._reply(message, result.reply)
             result = Stop(result.reason)
@@ -372,11 +294,11 @@ class ChannelServer(GenServer[None]):
     def _close(self) -> None:
         link, membership = self.link, self.membership
         if not membership.ended and membership.status != "gone":
-            # Encoded first: if it cannot be, the connection has to learn of a crash.
+            # Encoded first: if that fails, the connection must see a crash.
             frame = link.codec.close(membership.join_ref, membership.topic)
             membership.ended = True
             link.out.put(frame)
-            send(link.connection, Closed(membership))
+            send(link.connection, ChannelClosed(membership))
 
     # Telemetry
 
@@ -408,7 +330,7 @@ class ChannelServer(GenServer[None]):
 
 
 async def _wait_until_gone(pids: tuple[Pid, ...]) -> None:
-    """Wait for the channels that this one replaces. They were told to go; those that will not are killed."""
+    """Wait for the channels that this one replaces. They have been told to end; kill those that do not in time."""
     deadline = trio.current_time() + REPLACED_GRACE
     for pid in pids:
         ref = monitor(pid)
@@ -420,5 +342,5 @@ async def _wait_until_gone(pids: tuple[Pid, ...]) -> None:
             await receive(is_down, timeout=max(0.0, deadline - trio.current_time()))
         except trio.TooSlowError:
             kill(pid)
-            # No limit: a killed process is declared dead after the runtime's kill_grace at the latest.
+            # No limit: the runtime declares a killed process dead after kill_grace at the latest.
             await receive(is_down)

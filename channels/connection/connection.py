@@ -1,17 +1,25 @@
-"""The process of one connection: bytes in, effects carried out.
+"""The process of one connection: it reads bytes, and carries out the effects of its session.
 
     transport ── bytes, OSError, Signal ──▶ Connection ──▶ Session (pure) ──▶ Start, Deliver, Send, Close
                                                ▲
-    channels ── Refused, Closed, Down ─────────┘
+    channels ── Refused, ChannelClosed, Down ──┘
 
-It is an ordinary server, and what its client sends are messages like any other. Its life: read the head of the first
-request (`_upgrade`); answer it, hand the connection to the HTTP server, or become a WebSocket; then serve frames until
-one side closes. It is linked to its supervisor alone; it monitors its channels, and they monitor it.
+It is an ordinary server: the bytes of its client are messages like any other. First it reads the head of the first
+request (`channels.upgrade`). Then it answers the request, hands the connection to the HTTP server, or becomes a
+WebSocket and serves frames until one side closes. It is linked to its supervisor alone; it monitors its channels, and
+they monitor it.
 
-Close codes: 1000 answers the client's own close; 1001 for `disconnect`; 1002, 1007, 1008 and 1009 for a client that
-breaks the rules of WebSockets and 1011 for one that breaks those of the protocol; 1002 also for one that is silent for
-too long (not 1000, on which phoenix.js would stay away); 1012 when the server drains; 1013 for one that reads too
-slowly, or that was left unread for that long because a channel is far behind.
+Close codes:
+
+| code | reason |
+|---|---|
+| 1000 | the client has closed |
+| 1001 | `disconnect` was broadcast |
+| 1002, 1007, 1008, 1009 | the client breaks the rules of WebSockets |
+| 1002 | nothing was heard for the timeout; phoenix.js would not reconnect on 1000 |
+| 1011 | the client breaks the rules of the protocol |
+| 1012 | the server drains |
+| 1013 | the client reads too slowly, or a channel was too far behind for the timeout |
 """
 
 from __future__ import annotations
@@ -50,18 +58,18 @@ from channels.wire.websocket import (
 
 __all__ = ["Connection"]
 
-# The peer's share of a close handshake, in seconds; what takes longer is cut off.
+# Seconds for the peer to finish the close handshake; then the connection is cut.
 CLOSE_GRACE = 5.0
-# Bytes that may wait in the mailbox of a connection that is busy, before its socket is left unread.
+# Bytes that may wait in the mailbox of a busy connection. Beyond that, its socket is not read.
 UNREAD_LIMIT = 512 * 1024
-# The same where it may be a thousand times as much when it is inflated.
+# The same for compressed data, which may inflate to a thousand times its size.
 UNREAD_COMPRESSED_LIMIT = 64 * 1024
-# Frames of one read that are handled whatever the other clients do, and of how many more a piece of work consists.
+# Frames of one read that cost nothing, and the number of further frames that make one piece of work.
 FREE_FRAMES = 8
 FRAMES = 64
-# A byte of a message that has arrived whole costs a quarter of one that is decoded, as a shift.
+# A byte of a message that has arrived whole costs a quarter of a decoded byte, as a shift.
 HELD_COST_SHIFT = COST_SHIFT + 2
-# Bytes of messages that have not arrived whole: of all connections together, and what each may have in any case.
+# Bytes of incomplete messages: the limit of all connections together, and the share that each may have in any case.
 HELD_LIMIT = 256 * 1024 * 1024
 HELD_SHARE = 64 * 1024
 
@@ -75,27 +83,27 @@ class _CloseLimit:
 
 
 class Connection(SessionServer):
-    """Serves one accepted connection, until it ends. Temporary: it is never restarted, the client comes back."""
+    """The process of one accepted connection. It is temporary: the client reconnects."""
 
-    async def init(self, services: Services, carrier: ByteStream) -> Continue:
+    async def init(self, services: Services, source: ByteStream) -> Continue:
         self._set_up(services)
-        services.unserved.pop(carrier, None)
+        services.admission.take_over(source)
         self.unread = 0
         self.unread_limit = UNREAD_LIMIT
         self.held = 0
         self.transport: Any = None
-        return Continue(carrier)
+        return Continue(source)
 
     async def handle_continue(self, argument: Any) -> Stop | None:
-        carrier: ByteStream = argument
-        forget = on_exit(lambda: _abandon(carrier))
-        upgraded = await answer_first_request(self.services, carrier)
+        source: ByteStream = argument
+        forget = on_exit(lambda: _abandon(source))
+        upgraded = await answer_first_request(self.services, source)
         if upgraded is None:
             return Stop(NORMAL)
         connected = upgraded.connected
         codec = connected.mount.codec(connected.serializer, upgraded.deflate)
         try:
-            transport = self.services.transports.attach(carrier, self._tell)
+            transport = self.services.transports.attach(source, self._tell)
         except OSError:
             # The peer was gone before its request was answered.
             return Stop(NORMAL)
@@ -121,10 +129,10 @@ class Connection(SessionServer):
         self.last_heard = trio.current_time()
         send_after(self.pid, _IdleCheck(), self.mount.timeout)
 
-    # What arrives
+    # Input
 
     def _tell(self, event: Event) -> None:
-        """Called by the transport, in other tasks: make a message of it."""
+        """Turn an event of the transport into a message. The transport calls this in other tasks."""
         if type(event) is bytes:
             self.unread += len(event)
             if self.unread > self.unread_limit:
@@ -135,7 +143,7 @@ class Connection(SessionServer):
         self.transport.pause()
 
     def _read_again(self) -> None:
-        # It was not the client that was silent.
+        # The pause was ours, so it does not count as silence of the client.
         self.last_heard = trio.current_time()
         self.transport.resume()
 
@@ -150,7 +158,7 @@ class Connection(SessionServer):
             if self.paused:
                 self._read_on()
             if self.unread > 0 and stop is None:
-                # More was read while this one waited. What is free is free once a turn.
+                # More was read while this one waited. The free allowance is for one turn.
                 await trio.lowlevel.checkpoint()
             return stop
         if kind is _IdleCheck:
@@ -167,7 +175,7 @@ class Connection(SessionServer):
 
     async def _receive(self, data: bytes) -> Stop | None:
         if not data:
-            # The peer has closed without a word; nothing can be sent any more that it would read.
+            # The peer has closed without a close frame, and reads nothing more.
             self.closing = self.closing or CLOSED
             return self._ended()
         self.last_heard = trio.current_time()
@@ -176,7 +184,7 @@ class Connection(SessionServer):
         if self.turns:
             self._begin_work()
         if held > LIGHT and protocol.completes(len(data)):
-            # Unmasking a long message, and looking whether it is text, is one step too.
+            # Unmasking a long message and checking its UTF-8 is one step too.
             await self._take_turn(held >> HELD_COST_SHIFT)
         await self._take_events(protocol.receive(data, FREE_FRAMES))
         while protocol.has_more:
@@ -205,12 +213,14 @@ class Connection(SessionServer):
 
     def _watch_held(self) -> None:
         self._hold(self.protocol.held)
-        if self.held > HELD_SHARE and self.services.held > HELD_LIMIT:
+        if self.held > HELD_SHARE and self.services.counters.held > HELD_LIMIT:
             self.services.count(("websocket", "too_much_held"))
-            self._close(TRY_AGAIN_LATER, CLOSED, "messages that are not whole take too much")
+            self._close(
+                TRY_AGAIN_LATER, CLOSED, "incomplete messages of all clients take too much memory"
+            )
 
     def _hold(self, size: int) -> None:
-        self.services.held += size - self.held
+        self.services.counters.held += size - self.held
         self.held = size
 
     def _peer_closed(self, event: PeerClosed) -> None:
@@ -226,7 +236,7 @@ class Connection(SessionServer):
         if silence < self.mount.timeout:
             send_after(self.pid, _IdleCheck(), self.mount.timeout - silence)
         elif self.paused:
-            # Whether it is alive cannot be known, since nobody listens; if it is, it gets no answer to its heartbeats.
+            # Nobody reads the client, so it may be alive; but then its heartbeats get no answer.
             self._close(TRY_AGAIN_LATER, CLOSED, f"a channel was too far behind for {silence:g} s")
         else:
             self._close(PROTOCOL_ERROR, INACTIVE, f"nothing was heard for {silence:g} s")
@@ -243,7 +253,7 @@ class Connection(SessionServer):
         send_after(self.pid, _CloseLimit(), CLOSE_GRACE)
 
 
-def _abandon(carrier: ByteStream) -> None:
-    """Close a socket that nobody took over. A Trio stream closes with the task that serves it."""
-    if isinstance(carrier, socket.socket):
-        carrier.close()
+def _abandon(source: ByteStream) -> None:
+    """Close a socket that no transport took over. A Trio stream closes with the task that serves it."""
+    if isinstance(source, socket.socket):
+        source.close()

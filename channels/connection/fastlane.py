@@ -1,11 +1,11 @@
-"""The short way of a broadcast: encoded once for each wire format, appended to every client's out-buffer.
+"""The fastlane of broadcasts: encode once for each wire format, and append to every client's out-buffer.
 
-A channel that is joined subscribes to its topic with a `Fastlane`, which says where its client's frames go. When a
-`Broadcast` is dispatched, frames go straight there; the channel's process sees only what it *intercepts*. Other
-messages, and subscriptions without a fastlane, are ordinary messages to the subscriber.
+A joined channel subscribes to its topic with a `Fastlane`, which names its client's out-buffer. Frames of a `Broadcast`
+go straight there. The channel's process gets only the events that it *intercepts*. Other messages, and subscriptions
+without a fastlane, are ordinary messages to the subscriber.
 
-A frame that went this way carries no join_ref, so it may reach a client behind the phx_close of its topic, as with
-Phoenix; clients ignore it then.
+A frame of the fastlane carries no join_ref, so it may reach a client behind the phx_close of its topic, as with
+Phoenix. Clients ignore it then.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from actors.process import send
 from actors.refs import Pid
 from channels.messages import Broadcast
 from channels.pubsub.pubsub import PubSub
-from channels.pubsub.subscription import Subscription
+from channels.pubsub.table import Subscription
 from channels.serializers.serializer import Codec
 from channels.transports.contract import Out
 
@@ -26,7 +26,7 @@ __all__ = ["Fastlane", "dispatch", "publish"]
 
 
 class Fastlane:
-    """Where the frames of one subscriber go, and which events its process wants to see instead."""
+    """The out-buffer of one subscriber, and the events that go to its process instead."""
 
     __slots__ = ("codec", "intercepts", "put")
 
@@ -37,13 +37,13 @@ class Fastlane:
 
 
 def publish(pubsub: PubSub, message: Broadcast, sender: Pid | None = None) -> None:
-    """Broadcast by the fastlane, from any thread. `sender` is left out.
+    """Broadcast through the fastlane, from any thread, to all subscribers except `sender`.
 
-    Another thread than the runtime's makes the frames itself, so that it gets the error if there is one, and the
-    runtime's thread only has to append them.
+    A thread other than the runtime's encodes the frames itself. So an error is raised in that thread, and the runtime's
+    thread only appends.
 
     Raises:
-        EncodeError: see `dispatch`. In another thread nobody has got the message then.
+        EncodeError: see `dispatch`. In another thread, no subscriber has got the message then.
     """
     dispatcher = dispatch
     if not pubsub.is_here:
@@ -71,14 +71,19 @@ def dispatch(
     *,
     frames: dict[Codec, bytes] | None = None,
 ) -> None:
-    """Deliver a message to subscribers, `sender` excepted, broadcasts by the fastlane where there is one.
+    """Deliver a message to all subscribers except `sender`, and broadcasts through the fastlane if there is one.
 
-    Runs without a checkpoint, so one sender's broadcasts arrive everywhere in order. `frames` has the frames that are
-    made already.
+    Runs without a checkpoint, so the broadcasts of one sender arrive everywhere in order.
+
+    Args:
+        subscriptions: of the topic.
+        sender: the process to leave out, or None.
+        message: the message.
+        frames: the frames that are encoded already.
 
     Raises:
-        EncodeError: the payload cannot be written in the wire format of some subscriber. Subscribers of other
-            formats may have got it.
+        EncodeError: the wire format of a subscriber cannot express the payload. Subscribers of other formats may have
+            got the message.
     """
     if type(message) is not Broadcast:
         for subscription in subscriptions:

@@ -1,43 +1,55 @@
-"""The heart of a connection: which frame means what, given what is joined.
+"""The state machine of a connection: what each frame means, given the topics that are joined.
 
 *pure*: no I/O, no clock, no tasks, and no exception for anything that a client can send.
 
     bytes ──receive──▶ ┌─────────┐ ──▶ Start, Deliver   (to the channels' processes)
                        │ Session │
-    joined, refused, ─▶└─────────┘ ──▶ Send, Close      (to the client)
-    closed, exited
+    refused, closed, ─▶└─────────┘ ──▶ Send, Close      (to the client)
+    exited                  │
+                            │ status, closes
+                       ┌────┴───────┐
+                       │ Membership │ ◀── accepted, ended, take_closes (by the channel's process)
+                       └────────────┘ ◀── process, waiting            (by the connection's process)
 
-Who writes what. The channel's process writes its own frames, so that their order is the order in
-which they are written: the answer to its join with the closes that go behind it, pushes, replies,
-and on a leave or a clean stop its phx_close. The session writes all others: heartbeats, answers
-about topics that are not joined, and what is left to say when a channel ends without a word.
+The channel's process writes its own frames, so they keep the order of its actions: the answer to its join with the
+closes behind it, pushes, replies, and phx_close after a leave or a clean stop. The session writes all other frames:
+heartbeats, answers about topics that are not joined, and the final frame of a channel that crashed.
 
-The channel's process reports what it wrote (joined, refused, closed), its end is reported by
-whoever monitors it (exited), in this order. Reports about a membership that has been replaced
-meanwhile are ignored, but for the end of one whose join has yet to be answered: every join is.
+The channel marks an accepted join in the membership. It reports a refused join and a phx_close to the connection
+(`refused`, `closed`). The connection's monitor reports the end of the process (`exited`), which comes last. The session
+ignores reports about a membership that was replaced, with one exception: every join gets an answer.
 
-Behaviour after Phoenix.Socket 1.8.12, recorded on the wire, with one difference: a join is answered
-by the channel's own process, so other topics and heartbeats go on while it takes its time, and a
-membership occupies its topic, and its share of `max_channels`, from the join message on.
+Behaviour after Phoenix.Socket 1.8.12, recorded on the wire, with one difference: the channel's own process answers the
+join. Other topics and heartbeats go on meanwhile. A membership counts for its topic and for `max_channels` from the
+join message on.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import msgspec
 
-from channels.connection.effects import Close, Deliver, Effect, Membership, Send, Start
 from channels.errors import DecodeError, EncodeError
+from channels.excerpts import brief
 from channels.messages import Message
 from channels.serializers.serializer import Codec
 from channels.topics import Route
 
-__all__ = ["Session"]
+__all__ = [
+    "Close",
+    "Deliver",
+    "Effect",
+    "Membership",
+    "Send",
+    "Session",
+    "Start",
+    "Status",
+]
 
-# Characters of a ref. Frames repeat the join_ref of their membership, so a long one would be written again and again
-# for a client that sends little. Messages that are no longer than this need no look.
+# The longest ref, in characters. Every frame of a membership repeats its join_ref, so a long one would cost much for a
+# client that sends little. A message that is shorter as a whole needs no check.
 _MAX_REF = 4096
 
 _INVALID_DATA = 1007
@@ -46,8 +58,195 @@ _INTERNAL_ERROR = 1011
 _canonical = msgspec.json.Encoder(order="deterministic").encode
 
 
+Status: TypeAlias = Literal["joining", "superseded", "joined", "leaving", "gone"]
+"""The states of a membership. `gone` is the final one, and can follow any other."""
+
+
+class Membership:
+    """One client's membership in one topic, from its join message until its channel is gone.
+
+    Three parties share this record: the session, the connection's process and the channel's process. A message for
+    each change would cost every join two more messages. Worse, a client may join again right after the last frame of a
+    membership, before a message about that frame is handled. So the party that writes a frame changes the record in
+    the same step. That is safe because all three run in one thread and pass no checkpoint in between. Each field has
+    one writer:
+
+    | field | writer |
+    |---|---|
+    | `status` | the session; the channel through `accepted` |
+    | `process`, and `waiting` upwards | the connection |
+    | `ended`, and `waiting` downwards | the channel; the connection through `Gone` |
+    | closes | the session adds them; the party that answers the join takes them |
+
+    Memberships compare by identity: after a second join of a topic there are two with equal fields, and only one is
+    current.
+
+    Attributes:
+        topic: the topic.
+        route: the line of the routing table that matched.
+        join_ref: as the client sent it, None included. Later messages carry it or None. The frames that end the
+            membership carry it.
+        ref: the ref of the join message, for the reply to it.
+        channel_ref: the join_ref of the channel's own pushes and replies: `join_ref`, or `ref` where that is None or
+            False.
+        status: `joining`; `superseded`, when the topic was joined again before the answer to this join, so that this
+            answer is the only frame still to come; `joined`; `leaving`, when the channel has got a leave; or `gone`,
+            when nothing may be written any more.
+        process: the channel's process; None until there is one.
+        ended: whether the last frame is written: the refusal of the join, or phx_close.
+        waiting: messages that the channel has not begun to handle. The connection stops reading when there are too
+            many. Long messages count several times, see `load`.
+    """
+
+    __slots__ = (
+        "_close",
+        "_closes",
+        "_loads",
+        "_successor",
+        "channel_ref",
+        "ended",
+        "join_ref",
+        "process",
+        "ref",
+        "route",
+        "status",
+        "topic",
+        "waiting",
+    )
+
+    def __init__(self, message: Message, route: Route) -> None:
+        self.topic: str = message.topic
+        self.join_ref = message.join_ref
+        self.ref = message.ref
+        # `join_ref || ref` in Elixir, where false counts as nil does.
+        absent = message.join_ref is None or message.join_ref is False
+        self.channel_ref = message.ref if absent else message.join_ref
+        self.route = route
+        self.status: Status = "joining"
+        self.process: Any = None
+        self.ended = False
+        self.waiting = 0
+        self._loads: dict[int, int] = {}
+        self._closes: list[bytes] | None = None
+        self._successor: Membership | None = None
+        self._close = b""
+
+    def __repr__(self) -> str:
+        return f"<membership of {brief(self.topic)} join_ref={brief(self.join_ref)} {self.status}>"
+
+    def join_message(self, payload: Any) -> Message:
+        """Return the join message of this membership, with the given payload."""
+        return Message(self.join_ref, self.ref, self.topic, "phx_join", payload)
+
+    def load(self, message: Message, weight: int) -> None:
+        """Count a waiting message `weight` times."""
+        self.waiting += weight
+        # By identity: two equal messages are two. The mailbox keeps the message alive, so its id is not reused.
+        self._loads[id(message)] = weight
+
+    def unload(self, message: Message) -> int:
+        """Uncount a message, and return the earlier count."""
+        before = self.waiting
+        self.waiting -= self._loads.pop(id(message), 1) if self._loads else 1
+        return before
+
+    def supersede(self, successor: Membership, close: bytes) -> None:
+        """Note that the topic was joined again before this join was answered.
+
+        Args:
+            successor: the membership of the later join.
+            close: the phx_close of this membership, to be written if its join is answered with ok.
+        """
+        self.status = "superseded"
+        self._successor = successor
+        self._close = close
+
+    def accepted(self) -> None:
+        """Note that the ok to the join is written. Call this in the step that writes it.
+
+        A superseded membership ends with its ok. Its phx_close goes behind the answer to the latest join of the topic,
+        or behind this answer if the latest join has ended already.
+        """
+        if self.status == "joining":
+            self.status = "joined"
+        elif self.status == "superseded":
+            self.status = "gone"
+            latest = self
+            while latest._successor is not None:
+                latest = latest._successor
+            (self if latest.status == "gone" else latest).add_closes([self._close])
+
+    def take_closes(self) -> list[bytes]:
+        """Hand over, once, the phx_close frames of the memberships that this one replaced.
+
+        The party that answers the join (ok, refused or crashed) writes them right behind the answer: the client gets
+        the new answer first and the old close after it, as with Phoenix.
+        """
+        closes = self._closes
+        if closes is None:
+            return []
+        self._closes = None
+        return closes
+
+    def add_closes(self, frames: list[bytes]) -> None:
+        """Add frames behind the ones that wait already."""
+        if frames:
+            self._closes = [*(self._closes or ()), *frames]
+
+
+# Every frame that arrives makes effects. msgspec builds structs in C, in a third of the time of a class with slots.
+# Effects are short-lived, so the garbage collector does not track them.
+
+
+class Start(msgspec.Struct, gc=False):
+    """Start the channel of a membership, which then answers the join.
+
+    Attributes:
+        membership: new, current, and `joining`.
+        message: the join, with the payload for the channel's `join`.
+        replaced: the earlier membership of the topic. Its channel has to end with `Shutdown("duplicate_join")`: now,
+            or when it has answered its join if it is superseded. None if there is none, or if its channel has written
+            its last frame.
+    """
+
+    membership: Membership
+    message: Message
+    replaced: Membership | None = None
+
+
+class Deliver(msgspec.Struct, gc=False):
+    """Hand a message to the channel of a membership. A leave is one."""
+
+    membership: Membership
+    message: Message
+
+
+class Send(msgspec.Struct, gc=False):
+    """Write a ready-made frame to the client."""
+
+    frame: bytes
+
+
+class Close(msgspec.Struct, gc=False):
+    """Close the connection; its session gets nothing more.
+
+    Attributes:
+        code: of the WebSocket close frame.
+        reason: of the same frame; empty, as in Phoenix, because the client need not learn details.
+        cause: one sentence for the log.
+    """
+
+    code: int
+    reason: str
+    cause: str
+
+
+Effect: TypeAlias = Start | Deliver | Send | Close
+"""Any effect."""
+
+
 class Session:
-    """The state of one connection: the topics that it has joined, and what frames do to them.
+    """The topics that one connection has joined, and the rules for its frames.
 
         >>> from channels.serializers.serializer import Codec
         >>> from channels.serializers.v2 import V2
@@ -55,17 +254,18 @@ class Session:
         >>> router = Router([Route("room:*", "RoomChannel")])
         >>> session = Session(Codec(V2(), lambda data: data), router.match)
         >>> (start,) = session.receive(b'["1","1","room:a","phx_join",{}]', binary=False)
-        >>> session.joined(start.membership)
+        >>> start.membership.accepted()
         >>> (deliver,) = session.receive(b'["1","2","room:a","ping",{}]', binary=False)
         >>> deliver.message.event
         'ping'
         >>> session.exited(deliver.membership)[0].frame
         b'["1","1","room:a","phx_error",{"reason":"channel_crash"}]'
 
-    - `codec`: the client's wire format, with the framing of its transport;
-    - `route`: finds the route for a topic, None if there is none; it is asked for strings only
-      and has to give the same answer every time;
-    - `max_channels`: how many topics may be joined at once.
+    Args:
+        codec: the client's wire format, with the framing of its transport.
+        route: returns the route for a topic, None if there is none. It gets strings only, and must always return the
+            same route for a topic.
+        max_channels: how many topics may be joined at once.
     """
 
     __slots__ = ("_decode", "_memberships", "_route", "codec", "max_channels")
@@ -85,21 +285,21 @@ class Session:
 
     @property
     def memberships(self) -> tuple[Membership, ...]:
-        """What is joined or being joined, in the order of the joins."""
+        """The topics that are joined or being joined, in the order of the joins."""
         return tuple(self._memberships.values())
 
     # Bytes in.
 
     def receive(self, data: bytes, *, binary: bool) -> list[Effect]:
-        """Take one WebSocket message and say what is to be done.
+        """Take one WebSocket message, and return the effects to carry out. Never raises.
 
-        - `data`: the message, whole. Text need not have been checked for UTF-8;
-        - `binary`: whether it came as a binary message.
+        Args:
+            data: the whole message. Text need not have been checked for UTF-8.
+            binary: whether it came as a binary message.
 
-        Returns the effects, to be carried out in order; an empty list for messages that are
-        dropped in silence, which are those with the join_ref of an earlier join. A message that
-        cannot be understood gives one `Close`, with 1007 if it is text that is not UTF-8 and
-        1011 if not. Never raises, whatever the client sends.
+        Returns:
+            The effects, in order. An empty list for a message with the join_ref of an earlier join, which is dropped.
+            One `Close` for a message that is malformed: 1007 for text that is not UTF-8, 1011 for the rest.
         """
         try:
             message = self._decode(data, binary=binary)
@@ -113,7 +313,7 @@ class Session:
         except TypeError:
             # A topic that is a JSON array or object cannot even be looked up.
             membership = None
-        # Messages to joined topics come first, and get by with the fewest steps.
+        # Messages to joined topics come first: they are the most frequent.
         if membership is None:
             return self._receive_unjoined(message)
         event = message.event
@@ -170,24 +370,21 @@ class Session:
 
     # Reports about channels in.
 
-    def joined(self, membership: Membership) -> None:
-        """Note that the channel has written its ok to the join."""
-        membership.accepted()
-
     def refused(self, membership: Membership) -> None:
-        """Note that the channel has written its refusal of the join: the topic is free again."""
+        """Free the topic: the channel has written its refusal of the join."""
         self._forget(membership)
 
     def closed(self, membership: Membership) -> None:
-        """Note that the channel has written its phx_close: the topic is free again."""
+        """Free the topic: the channel has written its phx_close."""
         self._forget(membership)
 
     def exited(self, membership: Membership) -> list[Effect]:
-        """Take the news that the process of a channel is gone, or could not be started.
+        """Handle the end of a channel's process, or a process that could not be started.
 
-        Returns the frames that the client has yet to get: that the join crashed if it was not
-        answered, or a phx_error, whatever the exit reason was, since a channel that ends in good
-        order says so before. Nothing if it did, or if the membership was joined and has been replaced.
+        Returns:
+            The frames that the client has yet to get: `join crashed` if the join has no answer, else phx_error. The
+            exit reason does not matter, because a channel that ends in order has written its last frame before.
+            Nothing for such a channel, and nothing for a membership that was joined and then replaced.
         """
         status = membership.status
         if not self._forget(membership) or membership.ended:
@@ -203,7 +400,7 @@ class Session:
         return effects
 
     def _forget(self, membership: Membership) -> bool:
-        """Drop a membership, and from the table if it is there; tell whether it was not gone already."""
+        """Mark a membership as gone and free its topic. Return False if it was gone already."""
         if membership.status == "gone":
             return False
         if membership.status != "superseded":
@@ -214,29 +411,26 @@ class Session:
     # Frames out.
 
     def _crashed_join(self, membership: Membership) -> list[Effect]:
-        cause = "join crashed"
         frame = self.codec.reply(
-            membership.join_ref, membership.ref, membership.topic, "error", {"reason": cause}
+            membership.join_ref,
+            membership.ref,
+            membership.topic,
+            "error",
+            {"reason": "join crashed"},
         )
-        return [Send(frame, cause)]
+        return [Send(frame)]
 
     def _refuse(self, message: Message, join_ref: Any, reason: str) -> list[Effect]:
-        return self._reply(message, join_ref, "error", {"reason": reason}, cause=reason)
+        return self._reply(message, join_ref, "error", {"reason": reason})
 
     def _reply(
-        self,
-        message: Message,
-        join_ref: Any,
-        status: str,
-        response: dict[str, str],
-        *,
-        cause: str | None = None,
+        self, message: Message, join_ref: Any, status: str, response: dict[str, str]
     ) -> list[Effect]:
         try:
             frame = self.codec.reply(join_ref, message.ref, message.topic, status, response)
         except EncodeError as error:
             return [_unwritable(error)]
-        return [Send(frame, cause)]
+        return [Send(frame)]
 
 
 def _malformed(data: bytes, binary: bool, error: DecodeError) -> Close:
@@ -254,15 +448,12 @@ def _is_long(ref: Any) -> bool:
     try:
         return ref is not None and len(_canonical(ref)) > _MAX_REF
     except RecursionError:
-        # It is nested so deeply that it could be read but not written, and no answer can repeat it.
+        # Nested too deeply to be encoded, so no answer can repeat it.
         return True
 
 
 def _unwritable(error: EncodeError) -> Close:
-    """Give up on a client whose refs or topics can be read but not written (RFC 6455: 1011).
-
-    They are nested so deeply that the decoder just made it and the encoder does not.
-    """
+    """Close a client whose refs or topics are nested too deeply to be encoded, though they could be decoded."""
     return Close(_INTERNAL_ERROR, "", str(error))
 
 
@@ -271,5 +462,5 @@ def _same_json(one: Any, other: Any) -> bool:
     try:
         return _canonical(one) == _canonical(other)
     except RecursionError:
-        # One is nested so deeply that it could be read but not written.
+        # Nested too deeply to be encoded.
         return False

@@ -1,11 +1,11 @@
-"""What the process of a client does whatever carries its frames: it runs a `Session`.
+"""The process of a client, whatever its transport: it runs a `Session` and carries out the effects.
 
     transport ── frames ──▶ SessionServer ──▶ Session (pure) ──▶ Start, Deliver, Send, Close
                                  ▲
-    channels ── Refused, Closed, Down, ReadOn
+    channels ── Refused, ChannelClosed, Down, ReadOn
 
-Subclasses bring the frames and say what it means to leave the client unread, and to close. The process is linked to
-its supervisor alone; it monitors its channels, and they monitor it.
+Subclasses deliver the frames. They also define how to stop reading from the client, and how to close. The process is
+linked to its supervisor alone; it monitors its channels, and they monitor it.
 """
 
 from __future__ import annotations
@@ -24,17 +24,16 @@ from actors.runtime import current_runtime
 from actors.servers.gen_server import GenServer
 from actors.servers.results import Stop
 from actors.sys import ServerStatus
-from channels.connection.channel_server import (
+from channels.connection.link import (
     DUPLICATE_JOIN,
     READ_ON_AT,
-    Closed,
+    ChannelClosed,
     Gone,
     Link,
     ReadOn,
     Refused,
 )
-from channels.connection.effects import Close, Deliver, Effect, Membership, Send, Start
-from channels.connection.session import Session
+from channels.connection.session import Close, Deliver, Effect, Membership, Send, Session, Start
 from channels.connection.work_budget import COST_SHIFT
 from channels.endpoint._wiring import Services
 from channels.messages import Broadcast
@@ -42,6 +41,7 @@ from channels.serializers.json_values import LIGHT, PIECE, JsonWeight
 from channels.serializers.serializer import Codec
 from channels.telemetry import (
     CONNECTION_CLOSED,
+    SESSION_STARTED,
     SOCKET_HELD_BACK,
     SOCKET_MALFORMED,
     SOCKET_OVERFLOW,
@@ -61,19 +61,19 @@ __all__ = [
     "SessionServer",
 ]
 
-# Messages that may wait for one channel before the client is left unread until it has caught up with most of them. What
-# was read already still arrives, so this is not exact. Phoenix has no limit.
+# Messages that may wait for one channel. Beyond that, the client is not read until the channel has handled most.
+# Messages that were read already still arrive, so the limit is not exact. Phoenix has no limit.
 WAITING_LIMIT = 1024
 # Long messages count several times: once more for each so many bytes (8 KiB), as a shift.
 HEAVY_SHIFT = 13
-# Joins of one topic that may wait for the one before to be answered. Of those beyond, each takes the place of the last,
-# which is answered as one that crashed. phoenix.js has one at a time.
+# Joins of one topic that may wait for the answer to an earlier join. Each join beyond the limit replaces the last one,
+# which is answered with "join crashed". phoenix.js sends one at a time.
 UNDECIDED_LIMIT = 8
-# A message of so many bytes is handled whatever the other clients do. Longer ones take their share of the turn.
+# A message of at most so many bytes costs nothing. A longer one takes its share of the work budget.
 FREE_BYTES = 512
-# What starting a channel costs, in units of the work budget: as much as two dozen frames.
+# The cost of starting a channel, in units of the work budget: as much as two dozen frames.
 JOIN_COST = 24
-# After having waited for so many turns a client is reported, once.
+# A client whose messages have waited for so many turns is reported, once.
 HELD_BACK_AT = 100
 
 GOING_AWAY = 1001
@@ -89,7 +89,7 @@ INACTIVE = Shutdown("inactive")
 
 
 class Drain:
-    """Asks a connection to close with 1012, so that its client comes back elsewhere."""
+    """Asks a connection to close with 1012, on which its client reconnects to another server."""
 
     __slots__ = ()
 
@@ -99,24 +99,24 @@ def _is_no_json(binary: bool) -> bool:
 
 
 class SessionServer(GenServer[None]):
-    """Runs the session of one client. Temporary: it is never restarted, the client comes back."""
+    """The process of one client. It is temporary: the client reconnects, so the supervisor never restarts it."""
 
     def _set_up(self, services: Services) -> None:
-        """Prepare the fields that exist before there is a session. To be called by `init`."""
+        """Set the fields that exist before the session begins. Subclasses call this in `init`."""
         self.services = services
         self.pid = current_pid()
         self.paused = False
         self.closing: Shutdown | None = None
         self.code: int | None = None
         self.cause = ""
-        # Turns of the scheduler for which what the client sent last has had to wait.
+        # Turns of the scheduler that the latest message of the client has waited.
         self.turns = 0
         self.members: dict[Ref, Membership] = {}
-        # Channels that were told to go because their topic was joined again, and have not gone yet.
+        # Channels whose topic was joined again, and that have not ended yet.
         self.replaced: dict[str, list[Pid]] = {}
 
     def _begin(self, connected: Connected, codec: Codec, out: Out) -> None:
-        """Begin the session of a client that may connect."""
+        """Begin the session of a client that `connect` has accepted."""
         services, mount = self.services, connected.mount
         self.mount = mount
         self.socket = connected.socket
@@ -130,35 +130,37 @@ class SessionServer(GenServer[None]):
             pubsub=services.pubsub,
             endpoint=services.endpoint,
             assigns=self.socket.assigns,
+            count=services.count,
         )
         if connected.id is not None:
             services.pubsub.subscribe(connected.id)
-        for instrument in current_runtime().instruments:
-            # Whoever checks what clients get may put itself in front of `session`, `out` and the codec.
-            instrument.shown(self.pid, self)
+        telemetry = current_runtime().telemetry
+        if telemetry.handlers(SESSION_STARTED):
+            about = {"endpoint": services.endpoint, "pid": self.pid, "server": self}
+            telemetry.execute(SESSION_STARTED, {}, about)
 
-    # For subclasses to say
+    # For subclasses
 
     @abstractmethod
     def _leave_unread(self) -> None:
-        """Take nothing more from the client until `_read_again`."""
+        """Stop reading from the client until `_read_again`."""
 
     @abstractmethod
     def _read_again(self) -> None:
-        """Take from the client what came meanwhile."""
+        """Read from the client again."""
 
     @abstractmethod
     def _say_goodbye(self, code: int) -> None:
-        """Tell the client that this is the end, as far as its transport can. `_ended` follows, sooner or later."""
+        """Send the closing frame, if the transport has one. A call of `_ended` follows."""
 
     def _may_read(self) -> bool:
-        """Whether the transport has nothing against reading on."""
+        """Return whether the transport can take more from the client."""
         return True
 
-    # What arrives
+    # Messages of other processes
 
     async def _take(self, message: Any) -> None:
-        """Take a message that did not come from the client. Whatever is not meant for a session is ignored."""
+        """Handle a message that did not come from the client. Ignore messages that are not for a session."""
         kind = type(message)
         if kind is Down:
             membership = self.members.pop(message.ref, None)
@@ -168,7 +170,7 @@ class SessionServer(GenServer[None]):
                 if self.replaced:
                     self._not_gone_yet(membership.topic)
                 await self._carry_out(self.session.exited(membership))
-        elif kind is Closed:
+        elif kind is ChannelClosed:
             self.session.closed(message.membership)
         elif kind is Refused:
             self.session.refused(message.membership)
@@ -185,7 +187,7 @@ class SessionServer(GenServer[None]):
             self._close(GOING_AWAY, DISCONNECTED, "disconnect was broadcast")
 
     def format_status(self, status: ServerStatus) -> ServerStatus:
-        """Keep out of crash reports what a client sends: nobody has looked yet for what must not be shown."""
+        """Keep messages of the client out of crash reports, because no filter has seen them yet."""
         message = status.message
         if isinstance(message, bytes):
             status.message = f"<{len(message)} bytes>"
@@ -193,7 +195,7 @@ class SessionServer(GenServer[None]):
             status.message = f"<{type(message).__name__}>"
         return status
 
-    # How much is taken
+    # Flow control
 
     def _pause(self) -> None:
         if not self.paused:
@@ -201,20 +203,20 @@ class SessionServer(GenServer[None]):
             self._leave_unread()
 
     def _read_on(self) -> None:
-        """Read again after a pause, unless something is still behind."""
+        """Read again after a pause, unless the transport or a channel is still behind."""
         if self._may_read() and all(
             membership.waiting <= READ_ON_AT for membership in self.members.values()
         ):
             self.paused = False
             self._read_again()
 
-    # What is done about it
+    # Messages of the client
 
     async def _hear(self, data: bytes, *, binary: bool) -> None:
-        """Take a message of the client: have the session say what it means, and do that.
+        """Handle one message of the client.
 
-        Decoding takes one step, which nothing can interrupt. So a long message takes a turn of its own, and is weighed
-        before.
+        Decoding is one step that nothing can interrupt. So the values of a long message are counted first, and the
+        message waits for a turn that has room for it.
         """
         size = len(data)
         if size > LIGHT and self.is_json(binary) and not await self._is_bearable(data):
@@ -225,7 +227,7 @@ class SessionServer(GenServer[None]):
             await self._carry_out(self.session.receive(data, binary=binary), size)
 
     async def _is_bearable(self, data: bytes) -> bool:
-        """Count the values of a long JSON message; a message that has too many ends the connection."""
+        """Return whether a long JSON message has few enough values. If not, close the connection."""
         weight, limit = JsonWeight(), self.mount.max_json_values
         for start in range(0, len(data), PIECE):
             await self._take_turn(PIECE >> COST_SHIFT)
@@ -242,12 +244,12 @@ class SessionServer(GenServer[None]):
         return True
 
     def _begin_work(self) -> None:
-        """Count from now on how many turns what the client has sent has to wait for. It is reported only once."""
+        """Count the turns from here on, unless the client was reported already."""
         if self.turns < HELD_BACK_AT:
             self.turns = 0
 
     async def _take_turn(self, cost: int) -> None:
-        """Wait for a turn of the scheduler that has room for more work of clients, if this one has none."""
+        """Take `cost` units of the work budget. Wait for a later turn of the scheduler if this one has too few left."""
         if await self.services.budget.take(cost):
             self.turns += 1
             if self.turns == HELD_BACK_AT:
@@ -259,7 +261,7 @@ class SessionServer(GenServer[None]):
                 )
 
     async def _carry_out(self, effects: list[Effect], size: int = 0) -> None:
-        """Do what the session wants done; `size` is that of the message that it wants it for."""
+        """Carry out effects; `size` is the size of the message that they answer."""
         for effect in effects:
             kind = type(effect)
             if kind is Deliver:
@@ -288,7 +290,7 @@ class SessionServer(GenServer[None]):
             if replaced.status != "superseded":
                 send_exit(replaced.process, DUPLICATE_JOIN)
             elif len(before) >= UNDECIDED_LIMIT:
-                # It has not begun: there are others that it waits for.
+                # Its join has not begun, because it waits for earlier channels.
                 self.services.count(("session", "joins_given_up"))
                 send_exit(replaced.process, DUPLICATE_JOIN)
             before.append(replaced.process)
@@ -298,14 +300,14 @@ class SessionServer(GenServer[None]):
                 self.link, membership, start.message.payload, going
             )
         except (StartError, StartIgnored, CallExit):
-            # The pool is full, gone or restarting. To this client that is a join that crashed; it comes back.
+            # The pool is full, gone or restarting. The client gets "join crashed", and tries again.
             await self._carry_out(self.session.exited(membership))
             return
         membership.process = pid
         self.members[monitor(pid)] = membership
 
     def _not_gone_yet(self, topic: str) -> tuple[Pid, ...]:
-        """The channels that a join of this topic has to wait for, those of earlier joins included."""
+        """Return the channels of earlier joins of a topic that have not ended yet."""
         alive = [pid for pid in self.replaced.pop(topic, ()) if is_alive(pid)]
         if alive:
             self.replaced[topic] = alive
@@ -314,13 +316,13 @@ class SessionServer(GenServer[None]):
     # The end
 
     def _close(self, code: int, reason: Shutdown, cause: str) -> None:
-        """Begin to close from this side. The second reason to close changes nothing."""
+        """Close from this side. A second reason to close changes nothing."""
         if self.closing is None:
             self._note_end(code, reason, cause)
             self._say_goodbye(code)
 
     def _note_end(self, code: int, reason: Shutdown, cause: str) -> None:
-        """Note why this is the end, and tell the channels."""
+        """Note the reason of the end, and tell the channels."""
         self.closing, self.code, self.cause = reason, code, cause
         for membership in self.members.values():
             send(membership.process, Gone(reason))

@@ -1,14 +1,14 @@
-"""Rationing of the work that clients cause, between the connections of one endpoint.
+"""A budget for the work that clients cause, shared by the connections of one endpoint.
 
-Trio runs every task that is ready before it looks for new input. If a hundred connections each work for a millisecond,
-everybody else waits for a hundred milliseconds. So connections take what they need from one budget. When it is used
-up, those that want more wait in line, and the next turns of the scheduler serve them in order.
+Trio runs every ready task before it looks for new input. If a hundred connections each work for a millisecond,
+everybody else waits for a hundred milliseconds. So connections take their work from one budget. When it is used up,
+further work waits in line, and the next turns of the scheduler serve the line in order.
 
     await services.budget.take(size >> COST_SHIFT)      # may wait for a later turn
     ...                                                 # the work, without a checkpoint
 
-Small pieces of work are free: see `FREE_BYTES` and `FREE_FRAMES` in `channels.connection.connection`. So a client that
-sends little never stands in line behind clients that send much.
+Small pieces of work are free: see `FREE_BYTES` and `FREE_FRAMES` in `channels.connection`. So a client that sends
+little never waits behind clients that send much.
 
 There is no task for this. The connection at the head of the line refills the budget in its own next step, which is in
 a later turn, and wakes those behind it. As long as nobody has to wait, a turn costs nothing.
@@ -28,7 +28,7 @@ TURN_BUDGET = 1024
 """Units of work for one turn of the scheduler. A unit is one small frame, or 64 bytes: some microseconds."""
 
 COST_SHIFT = 6
-"""How many bytes are a unit of work, as a shift: 64. It is the price of the worst JSON, not of usual JSON."""
+"""Bytes for one unit of work, as a shift: 64. That is the cost of the slowest JSON."""
 
 
 class _Waiter:
@@ -37,17 +37,17 @@ class _Waiter:
     def __init__(self, cost: int, task: Task) -> None:
         self.cost = cost
         self.task = task
-        # Woken to refill the budget, and not because its work was paid for.
+        # Woken to refill the budget, not because its work is paid for.
         self.leads = False
 
 
 @frozen(kw_only=True)
 class WorkStatistics:
-    """One moment of a work budget.
+    """The state of a work budget at one moment.
 
-    - `waiting`: pieces of work that wait for a later turn of the scheduler;
-    - `waits`: how often one had to wait since the endpoint started. A thousand small ones wait once, when the budget is
-      counted anew.
+    Attributes:
+        waiting: pieces of work that wait for a later turn of the scheduler.
+        waits: how often a piece of work has waited since the endpoint started.
     """
 
     waiting: int
@@ -69,13 +69,13 @@ class WorkBudget:
         self._waits = 0
 
     def statistics(self) -> WorkStatistics:
-        """Say who waits, and how often somebody had to."""
+        """Return how much work waits now, and how often work has waited."""
         return WorkStatistics(waiting=len(self._line), waits=self._waits)
 
     async def take(self, cost: int) -> bool:
-        """Take `cost` units. Returns at once, without a checkpoint, if this turn has as many left.
+        """Take `cost` units. Return at once, without a checkpoint, if this turn has enough left.
 
-        Work that costs more than a whole turn is given a turn of its own.
+        Work that costs more than a whole turn gets a turn of its own.
 
         Returns:
             True if the caller had to wait for a later turn.
@@ -112,7 +112,7 @@ class WorkBudget:
         self._refill()
 
     def _refill(self) -> None:
-        """Begin the budget of a new turn: pay for the head of the line, and for as many behind it as can be."""
+        """Begin the budget of a new turn: pay for the head of the line, and for as much behind it as it allows."""
         line = self._line
         self._left = TURN_BUDGET - line.popleft().cost
         while line and line[0].cost <= self._left:

@@ -1,10 +1,11 @@
-"""The processes of an endpoint that are neither connections nor channels: the listener and the mounted application."""
+"""The entrance of an endpoint: its listener, WebSockets of ASGI servers, and the mounted application."""
 
 from __future__ import annotations
 
 import math
 import socket
 import ssl
+from collections.abc import MutableMapping
 from typing import Any
 
 import trio
@@ -18,6 +19,7 @@ from actors.servers.gen_server import GenServer
 from actors.servers.results import Continue, Fail
 from channels.connection.connection import Connection
 from channels.endpoint._wiring import Services
+from channels.http.asgi_stream import AsgiStream, path_of
 from channels.http.handover import HttpHandover
 from channels.http.lifespan import ApplicationStartError
 from channels.transports.listener import ListenError, Listening
@@ -26,14 +28,14 @@ from supervision.child_spec import ChildSpec
 from supervision.dynamic_supervisor import DynamicSupervisor
 from supervision.errors import SupervisionError
 
-__all__ = ["CONNECTION", "ListenerServer", "SamePort", "start_application"]
+__all__ = ["CONNECTION", "ListenerServer", "SamePort", "serve_websocket", "start_application"]
 
 # Not start_link: the init of a connection cannot fail, and reading its first request comes after it.
 CONNECTION = ChildSpec("connection", Connection.spawn_link, restart="temporary")
 
 
 class ListenerServer(GenServer[None]):
-    """Accepts connections and has each started as a process, under the supervisor of connections."""
+    """Accepts connections, and starts a process for each under the supervisor of connections."""
 
     async def init(
         self,
@@ -46,22 +48,22 @@ class ListenerServer(GenServer[None]):
         self.services = services
         self.ssl_context = ssl_context
         self.connections = connections
-        before = services.listener
+        before = services.admission.listener
         if port == 0 and before is not None:
-            # Restarted: clients know the port that was chosen the first time.
+            # A restart: clients know the port of the first start.
             port = before.port
         try:
             listener = await self.services.listen(host, port)
         except ListenError as error:
             return Fail(Crash(error))
         on_exit(listener.close)
-        self.services.listening(listener)
+        self.services.admission.listening(listener)
         return Continue(listener)
 
     async def handle_continue(self, argument: Any) -> None:
         listener: Listening = argument
-        # Without a bound, because who puts must not block: what waits here are accepted sockets, of which the system
-        # gives out no more than it has files.
+        # Without a bound, because the listener must not block. The items are accepted sockets, and the system limits
+        # those by its open files.
         put, take = trio.open_memory_channel[Any](math.inf)
         try:
             async with trio.open_nursery() as nursery:
@@ -69,11 +71,11 @@ class ListenerServer(GenServer[None]):
                 async for sock in take:
                     await self._start(sock)
         finally:
-            # Accepted, but nobody will serve them any more.
+            # Accepted sockets that no process will serve.
             put.close()
             left = [take.receive_nowait() for _ in range(take.statistics().current_buffer_used)]
-            if self.services.draining:
-                # Shielded, because it is the end of this process that turns them away. Each has a few seconds.
+            if self.services.admission.draining:
+                # Shielded, because this process is ending. Each client has a few seconds.
                 with trio.CancelScope(shield=True):
                     async with trio.open_nursery() as nursery:
                         for sock in left:
@@ -82,34 +84,60 @@ class ListenerServer(GenServer[None]):
                 for sock in left:
                     sock.close()
 
-    async def _turn_away(self, carrier: Any) -> None:
-        """Answer 503 to a client that came too late for a process of its own."""
+    async def _turn_away(self, accepted: Any) -> None:
+        """Answer 503 to a client that came too late to get a process."""
         self.services.count(("connection", "not_started"))
         try:
-            await answer_first_request(self.services, self._carried(carrier))
+            await answer_first_request(self.services, self._stream_of(accepted))
         finally:
-            carrier.close()
+            accepted.close()
 
-    def _carried(self, carrier: Any) -> Any:
-        return carrier if self.ssl_context is None else _secured(carrier, self.ssl_context)
+    def _stream_of(self, accepted: Any) -> Any:
+        return accepted if self.ssl_context is None else _secured(accepted, self.ssl_context)
 
-    async def _start(self, carrier: Any) -> None:
-        stream = self._carried(carrier)
-        self.services.unserved[stream] = carrier
+    async def _start(self, accepted: Any) -> None:
+        stream = self._stream_of(accepted)
+        self.services.admission.hand_over(stream, accepted)
         try:
             await DynamicSupervisor.start_child(self.connections, CONNECTION, self.services, stream)
         except (StartError, StartIgnored, SupervisionError, CallExit):
-            # Full, or restarting: this client has to come back later. It is counted, not logged, since there may
-            # be very many of them.
+            # Full or restarting: this client has to come back later. Counted and not logged, because there may be very
+            # many.
             self.services.count(("connection", "not_started"))
-            self.services.unserved.pop(stream, None)
-            carrier.close()
+            self.services.admission.take_over(stream)
+            accepted.close()
+
+
+async def serve_websocket(
+    services: Services, scope: MutableMapping[str, Any], receive: Any, send: Any
+) -> None:
+    """Start a process for the WebSocket of an ASGI server, and return when it has ended."""
+    stream = AsgiStream(scope, receive, send, path=path_of(scope))
+    try:
+        if not await stream.connected():
+            return
+        try:
+            pid = await DynamicSupervisor.start_child(
+                (services.endpoint, "connections"), CONNECTION, services, stream
+            )
+        except (StartError, StartIgnored, SupervisionError, CallExit):
+            # Full or restarting, as in `ListenerServer`.
+            services.count(("connection", "not_started"))
+            await stream.refuse(503, b"", (("retry-after", "1"),))
+            return
+        # Wait for the process, not for the stream: a process that is killed before its first step closes nothing.
+        await wait_exit(pid)
+    except trio.BrokenResourceError:
+        # The server has closed the WebSocket already.
+        pass
+    finally:
+        stream.end()
 
 
 class SamePort:
-    """Starts an endpoint for a supervisor, each time on the port that it had the first time.
+    """Starts an endpoint for a supervisor, each time on the port of the first start.
 
-    Port 0 is any free one. Clients, and whoever printed the address, know the one that was found.
+    Clients know the port that the first start with port 0 has found.
     """
 
     def __init__(self, endpoint: Any) -> None:
@@ -117,7 +145,7 @@ class SamePort:
         self._port = 0
 
     async def __call__(self, *, port: int | None, **options: Any) -> Pid:
-        """Start the endpoint. Raises what its `start_link` raises."""
+        """Start the endpoint. Raises the errors of its `start_link`."""
         pid: Pid = await self._endpoint.start_link(
             port=self._port if port == 0 else port, **options
         )
@@ -126,16 +154,16 @@ class SamePort:
         return pid
 
 
-def _secured(carrier: Any, context: ssl.SSLContext) -> trio.SSLStream[Any]:
-    """Put TLS around what was accepted. Hands are shaken when the first request is read, within its time limit."""
-    if isinstance(carrier, socket.socket):
-        carrier = trio.SocketStream(trio.socket.from_stdlib_socket(carrier))
-    # HTTP clients do not say goodbye, and do not wait for one.
-    return trio.SSLStream(carrier, context, server_side=True, https_compatible=True)
+def _secured(accepted: Any, context: ssl.SSLContext) -> trio.SSLStream[Any]:
+    """Wrap an accepted connection in TLS. The handshake runs when the first request is read, within its time limit."""
+    if isinstance(accepted, socket.socket):
+        accepted = trio.SocketStream(trio.socket.from_stdlib_socket(accepted))
+    # HTTP clients send no close_notify, and wait for none.
+    return trio.SSLStream(accepted, context, server_side=True, https_compatible=True)
 
 
 async def start_application(handover: HttpHandover) -> Pid:
-    """Start the process in which the mounted application's lifespan runs; returns when it has started."""
+    """Start the process that runs the mounted application's lifespan. Return when the application has started."""
     ready = trio.Event()
     refusal: list[ApplicationStartError] = []
     failure: list[ExitReason] = []
@@ -144,7 +172,7 @@ async def start_application(handover: HttpHandover) -> Pid:
         try:
             await handover.main(ready.set)
         except ApplicationStartError as error:
-            # Not a crash: whoever starts the endpoint is told, and a crash report would say the same less clearly.
+            # Not a crash: the start of the endpoint fails with this error, which is clearer than a crash report.
             refusal.append(error)
 
     pid = spawn_link(run, label="application")

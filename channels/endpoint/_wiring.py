@@ -1,26 +1,31 @@
-"""A mount that is ready to serve, and what all connections of an endpoint share."""
+"""The wiring of a running endpoint: its mounted sockets, and what all its connections share."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Protocol
 
 import trio
-from attrs import frozen
+from attrs import field, frozen
 
 from actors.refs import Pid
-from actors.runtime import current_runtime
-from channels.checks.places import place_of
-from channels.connection.channel_server import ChannelServer, Link
-from channels.connection.effects import Membership
+from actors.runtime import Runtime, current_runtime
+from channels.connection.channel_server import ChannelServer
+from channels.connection.link import Broadcaster, Link
+from channels.connection.session import Membership
 from channels.connection.work_budget import WorkBudget
 from channels.endpoint.mount import Mount
+from channels.excerpts import place_of
+from channels.http.handover import HttpHandover
 from channels.longpoll.options import LongPoll
 from channels.pubsub.pubsub import PubSub
 from channels.serializers.serializer import Codec, Serializer
 from channels.socket import Socket, router_of
 from channels.telemetry import POLLER_OUT_OF_MEMORY, SOCKET_WITHOUT_CHANNELS
 from channels.tokens.token import Secret
+from channels.transports.listener import Listen, Listening
+from channels.transports.transports import Transports
 from channels.upgrade.cross_site import parse_rule
 from channels.upgrade.urls import InvalidPath, PathTable, join_paths
 from channels.wire.deflate import Deflate
@@ -29,19 +34,14 @@ from supervision.child_spec import ChildSpec
 from supervision.dynamic_supervisor import DynamicSupervisor
 from supervision.supervisor import Supervisor
 
-if TYPE_CHECKING:
-    from channels.http.handover import HttpHandover
-    from channels.transports.listener import Listen, Listening
-    from channels.transports.transports import Transports
-
 __all__ = ["ChannelPool", "Mounted", "MountedSocket", "Services", "mount_all"]
 
 
 class ChannelPool:
     """The supervisors of all channels of one socket class.
 
-    A channel that crashes is not restarted by them: its client rejoins. They keep it from outliving the endpoint,
-    and stop all their channels at once when the endpoint stops.
+    They do not restart a channel that crashes, because its client rejoins. They stop all channels at once when the
+    endpoint stops.
     """
 
     def __init__(self, owner: object, name: str, partitions: int) -> None:
@@ -50,7 +50,7 @@ class ChannelPool:
         self._next = 0
 
     def child_spec(self) -> ChildSpec:
-        """The pool as a child of the endpoint."""
+        """Return the pool as a child of the endpoint."""
         supervisors = [
             ChildSpec(
                 number,
@@ -65,20 +65,20 @@ class ChannelPool:
         )
 
     async def start(self, *args: Any) -> Pid:
-        """Start a channel server with these arguments, in the next supervisor by turns."""
+        """Start a channel server with these arguments, under the next supervisor in turn."""
         self._next = turn = (self._next + 1) % len(self._names)
         return await DynamicSupervisor.start_child(self._names[turn], _CHANNEL, *args)
 
 
-# Not start_link: the init of a channel server cannot fail, and what may take its time, the join, comes after it.
+# Not start_link: the init of a channel server cannot fail, and the join, which may take long, comes after it.
 _CHANNEL = ChildSpec("channel", ChannelServer.spawn_link, restart="temporary")
 
 
 class MountedSocket:
-    """One socket at one path, checked, with everything made once that all its connections need."""
+    """One socket at one path: its checked options, and what all its connections share."""
 
     def __init__(self, path: str, mount: Mount, pool: ChannelPool) -> None:
-        # Without what its transports add.
+        # The mount's path, without the part that the transport adds.
         self.path = path
         self.socket = mount.socket
         self.timeout = mount.timeout
@@ -100,9 +100,9 @@ class MountedSocket:
         self.compress = mount.compress
         self.max_json_values = mount.max_json_values
         self.codecs: dict[Serializer, Codec] = {}
-        # For clients with whom compression was agreed on, by the size of their window.
+        # For clients that negotiated compression, by the size of their window.
         self.deflating_codecs: dict[tuple[Serializer, int], Codec] = {}
-        # For transports that take whole messages: long polling, and servers that frame them themselves.
+        # For transports that take whole messages: long polling, and ASGI servers.
         self.message_codecs: dict[Serializer, Codec] = {}
         self._pool = pool
 
@@ -112,7 +112,7 @@ class MountedSocket:
         message_codecs: dict[Serializer, Codec],
         deflating_codecs: dict[tuple[Serializer, int], Codec],
     ) -> None:
-        """Share codecs with the other mounts: broadcasts are encoded once for each codec."""
+        """Share codecs with the other mounts, because a broadcast is encoded once for each codec."""
         self.deflating_codecs = deflating_codecs
         for serializer, _ in self.serializers:
             self.codecs[serializer] = codecs.setdefault(serializer, Codec(serializer, frame))
@@ -121,7 +121,7 @@ class MountedSocket:
             )
 
     def codec(self, serializer: Serializer, deflate: Deflate | None) -> Codec:
-        """The codec for a WebSocket."""
+        """Return the codec for a WebSocket."""
         if deflate is None:
             return self.codecs[serializer]
         key = (serializer, deflate.window_bits)
@@ -140,7 +140,7 @@ class MountedSocket:
 
 @frozen(kw_only=True)
 class Mounted:
-    """The sockets of an endpoint: the supervisors of their channels, and where they are for which transport."""
+    """The sockets of an endpoint: the pools of their channels, and their paths for each transport."""
 
     pools: list[ChannelPool]
     websockets: PathTable[MountedSocket]
@@ -172,7 +172,7 @@ def mount_all(owner: object, mounts: Mapping[str, Mount]) -> Mounted:
             websockets.add(join_paths(path, mount.path), mounted)
         if mounted.longpoll is not None:
             polling.append((join_paths(path, mounted.longpoll.path), mounted))
-    # When all WebSockets are known, those of the mounts that come later too.
+    # After the loop, when the WebSockets of all mounts are known.
     for full, mounted in polling:
         if full in websockets:
             raise InvalidPath(
@@ -187,53 +187,135 @@ def _as_it_is(data: bytes) -> bytes:
     return data
 
 
-class Services:
-    """What the connections of one running endpoint share."""
+class Owner(Broadcaster, Protocol):
+    """An endpoint, as its connections see it."""
 
-    def __init__(
-        self,
-        *,
-        endpoint: Any,
-        pubsub: PubSub,
-        mounts: PathTable[MountedSocket],
-        longpolls: PathTable[MountedSocket],
-        secret_key_base: Secret,
-        transports: Transports,
-        http: HttpHandover,
-        head_timeout: float,
-        listen: Listen,
-    ) -> None:
-        self.endpoint = endpoint
-        self.pubsub = pubsub
-        # By the paths of their WebSockets, and by those of their long polling.
-        self.mounts = mounts
-        self.longpolls = longpolls
-        self.secret_key_base = secret_key_base
-        # The sessions of clients that poll, by what their tokens say.
-        self.polling: dict[str, Pid] = {}
-        self.transports = transports
-        self.http = http
-        self.head_timeout = head_timeout
-        self.listen = listen
-        self.runtime = current_runtime()
-        self.supervisor: Pid | None = None
-        self.closed = False
+    max_buffered_messages: int
+    max_buffered_bytes: int
+
+
+class Counters:
+    """The counters of one endpoint.
+
+    Attributes:
+        counts: how often each event happened, for `Endpoint.statistics()`.
+        held: bytes of incomplete messages, of all WebSockets together.
+    """
+
+    __slots__ = ("counts", "held")
+
+    def __init__(self) -> None:
         self.counts: dict[tuple[str, ...], int] = {}
-        self.draining = False
-        self.listener: Listening | None = None
-        # Bytes of messages that have not arrived whole, of all WebSockets.
         self.held = 0
-        # What all connections together may do in one turn of the scheduler.
-        self.budget = WorkBudget()
-        # Of connections that have not sent the head of their first request.
-        self.heads: dict[trio.CancelScope, None] = {}
-        # Handed over to be served, and by nobody yet: what is to be closed if nobody comes.
-        self.unserved: dict[object, Any] = {}
-        if transports.poller is not None:
-            transports.poller.on_out_of_memory = self._out_of_memory
 
-    def tell_of_empty_sockets(self) -> None:
-        """Tell of each socket class that has no channels: its clients connect, and join nothing."""
+    def count(self, event: tuple[str, ...]) -> None:
+        """Add one to the counter of an event."""
+        self.counts[event] = self.counts.get(event, 0) + 1
+
+
+class Admission:
+    """The state of one endpoint's entrance: whether clients may enter, and which ones are on their way in.
+
+    Attributes:
+        listener: the listener that accepts connections; None if there is no port.
+        draining: whether new clients are turned away.
+        closed: whether the endpoint has stopped.
+        heads: the time limits of connections that have not sent the head of their first request.
+        polling: the sessions of clients that poll, by the name in their token.
+    """
+
+    __slots__ = ("_unserved", "closed", "draining", "heads", "listener", "polling")
+
+    def __init__(self) -> None:
+        self.listener: Listening | None = None
+        self.draining = False
+        self.closed = False
+        self.heads: dict[trio.CancelScope, None] = {}
+        self.polling: dict[str, Pid] = {}
+        # Accepted connections that no process serves yet. `close` closes what is left.
+        self._unserved: dict[object, Any] = {}
+
+    def listening(self, listener: Listening) -> None:
+        """Note the listener. A restarted listener replaces the earlier one."""
+        self.listener = listener
+
+    @contextmanager
+    def reading_head(self, limit: trio.CancelScope) -> Iterator[None]:
+        """Let `drain` cancel `limit` while the body of this context reads the head of a request."""
+        self.heads[limit] = None
+        try:
+            yield
+        finally:
+            del self.heads[limit]
+
+    def hand_over(self, stream: object, accepted: Any) -> None:
+        """Note an accepted connection that a new process is about to serve.
+
+        Args:
+            stream: what the process gets.
+            accepted: what to close if no process takes over.
+        """
+        self._unserved[stream] = accepted
+
+    def take_over(self, stream: object) -> None:
+        """Note that a process serves a connection, or that it is closed."""
+        self._unserved.pop(stream, None)
+
+    def drain(self) -> None:
+        """Admit no more clients, and dismiss those that have not sent a whole request yet."""
+        self.draining = True
+        for limit in list(self.heads):
+            limit.cancel()
+
+    def close(self) -> None:
+        """Close what no process took over."""
+        self.listener = None
+        self.closed = True
+        for accepted in self._unserved.values():
+            accepted.close()
+        self._unserved.clear()
+
+
+@frozen(kw_only=True, eq=False)
+class Services:
+    """The wiring of one running endpoint: what all its connections share. Only its parts have state that changes.
+
+    Attributes:
+        endpoint: the endpoint.
+        pubsub: its PubSub.
+        mounts: sockets by the paths of their WebSockets.
+        longpolls: sockets by the paths of their long polling.
+        secret_key_base: signs tokens of polling sessions.
+        transports: reads and writes for connections.
+        http: serves all requests that are not for sockets.
+        head_timeout: seconds for the head of a first request.
+        listen: opens a listener.
+        runtime: the runtime of the endpoint.
+        budget: the work that all connections may do in one turn of the scheduler.
+        counters: the counters.
+        admission: the state of the entrance.
+    """
+
+    endpoint: Owner
+    pubsub: PubSub
+    mounts: PathTable[MountedSocket]
+    longpolls: PathTable[MountedSocket]
+    secret_key_base: Secret
+    transports: Transports
+    http: HttpHandover
+    head_timeout: float
+    listen: Listen
+    runtime: Runtime = field(factory=current_runtime)
+    budget: WorkBudget = field(factory=WorkBudget)
+    counters: Counters = field(factory=Counters)
+    admission: Admission = field(factory=Admission)
+
+    def __attrs_post_init__(self) -> None:
+        if self.transports.poller is not None:
+            self.transports.poller.on_out_of_memory = self._out_of_memory
+
+    def report_empty_sockets(self) -> None:
+        """Report each socket class that has no channels: its clients can connect, but can join nothing."""
         mounts = (*self.mounts.values(), *self.longpolls.values())
         for socket in dict.fromkeys(mount.socket for mount in mounts):
             if not socket.channels:
@@ -243,31 +325,17 @@ class Services:
                     {"endpoint": self.endpoint, "socket": socket, "place": place_of(socket)},
                 )
 
-    def listening(self, listener: Listening) -> None:
-        """Note where clients come in: a listener that was restarted replaces the one before."""
-        self.listener = listener
-
-    def drain(self) -> None:
-        """Take no new WebSockets from now on, and wait no longer for first requests that are not whole."""
-        self.draining = True
-        for scope in list(self.heads):
-            scope.cancel()
-
     def close(self) -> None:
-        """Give back what no process owns. To be called when all processes of the endpoint have ended."""
-        self.listener = None
-        self.closed = True
-        for carrier in self.unserved.values():
-            carrier.close()
-        self.unserved.clear()
+        """Close what no process owns, after all processes of the endpoint have ended."""
+        self.admission.close()
         self.transports.close()
+
+    def count(self, event: tuple[str, ...]) -> None:
+        """Count an event for `Endpoint.statistics()`."""
+        self.counters.count(event)
 
     def _out_of_memory(self, reads: int) -> None:
         self.count(POLLER_OUT_OF_MEMORY)
         self.runtime.telemetry.execute(
             POLLER_OUT_OF_MEMORY, {"reads": reads}, {"endpoint": self.endpoint}
         )
-
-    def count(self, what: tuple[str, ...]) -> None:
-        """Count an event for `Endpoint.statistics()`."""
-        self.counts[what] = self.counts.get(what, 0) + 1

@@ -1,14 +1,14 @@
-"""Sends clients elsewhere before the server stops.
+"""The drainer: it closes clients before the server stops, so that they reconnect to another server.
 
-The drainer is the endpoint's last child, so it is stopped first; stopping is when it does its work. It tells open
-connections, batch by batch, to close with 1012, on which phoenix.js reconnects; requests on new ones are answered 503
-from then on. Pages that are being served are served to their end.
+The drainer is the endpoint's last child, so the endpoint stops it first, and it does its work when it is stopped. It
+asks open connections, batch by batch, to close with 1012, on which phoenix.js reconnects. From then on, requests on new
+connections get 503. Pages that are being served are served to their end.
 
-The sessions of clients that poll are told first, and end: the polls that are held are answered, and what their clients
-ask next finds no session.
+Sessions of polling clients end first: held polls get their answers, and the next request of such a client finds no
+session.
 
-After Phoenix.Socket.PoolDrainer, with one difference: it counts connections and not channels, so clients that have
-joined nothing are told as well.
+After Phoenix.Socket.PoolDrainer, with one difference: it counts connections, not channels. So it also closes clients
+that have joined nothing.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from actors.refs import Pid
 from actors.runtime import current_runtime
 from actors.servers.gen_server import GenServer
 from channels.connection.session_server import Drain
-from channels.endpoint._options import positive, whole
 from channels.endpoint._wiring import Services
+from channels.errors import positive, whole
 from channels.telemetry import ENDPOINT_DRAIN
 from supervision.dynamic_supervisor import DynamicSupervisor
 
@@ -37,17 +37,15 @@ __all__ = ["DrainerServer", "Draining"]
 
 @frozen(kw_only=True)
 class Draining:
-    """How an endpoint drains.
+    """Options of draining. The defaults are those of Phoenix.
 
     Args:
-        batch_size: connections that are told at once.
+        batch_size: connections in one batch.
         batch_interval: seconds between two batches.
-        timeout: seconds for everything; what is open then is cut off.
-
-    Defaults are Phoenix's.
+        timeout: seconds for the whole drain; then the endpoint cuts the connections that are open.
 
     Raises:
-        InvalidOption: a number is none, or is not above 0.
+        InvalidOption: a value is no number above 0.
     """
 
     batch_size: int = field(default=10_000, validator=whole)
@@ -56,7 +54,7 @@ class Draining:
 
 
 class DrainerServer(GenServer[None]):
-    """Waits to be stopped, and then drains."""
+    """A process that drains the endpoint when it is stopped."""
 
     async def init(
         self, services: Services, supervisors: tuple[object, ...], draining: Draining
@@ -67,7 +65,7 @@ class DrainerServer(GenServer[None]):
         self.draining = draining
 
     async def terminate(self, reason: ExitReason) -> None:
-        self.services.drain()
+        self.services.admission.drain()
         with trio.move_on_after(self.draining.timeout):
             await self.services.http.drain()
             await self._drain()
@@ -89,7 +87,7 @@ class DrainerServer(GenServer[None]):
             for pid in batch:
                 refs.add(monitor(pid))
                 send(pid, Drain())
-        # Bounded by the timeout above; every connection that was told ends within its close grace.
+        # The timeout above bounds this. Every connection ends within its close grace.
         while refs:
             down = await receive(lambda message: type(message) is Down)
             refs.discard(down.ref)
@@ -99,7 +97,6 @@ async def _children_of(supervisor: object) -> list[Pid]:
     try:
         children = await DynamicSupervisor.which_children(supervisor)
     except CallExit:
-        # It was not started, because no socket needs it; or it is gone, and its children with it: the endpoint is
-        # stopping because of that, or was being repaired when it was told to stop.
+        # No socket needs this supervisor, or it has crashed with all its children.
         return []
     return [child.pid for child in children if isinstance(child.pid, Pid)]

@@ -1,4 +1,4 @@
-"""Endpoints: where clients connect.
+"""Endpoints: the server that clients connect to.
 
     endpoint = Endpoint(sockets={"/socket": UserSocket}, http=pages)
 
@@ -6,7 +6,7 @@
         await endpoint.start_link(port=4000)
         ...
 
-A running endpoint is a supervision tree, stopped from the bottom up:
+A running endpoint is a supervision tree. It stops its children in this order, from the bottom up:
 
     endpoint (one_for_one)
     ├── UserSocket channels (one_for_one)     one for each socket class
@@ -15,13 +15,13 @@ A running endpoint is a supervision tree, stopped from the bottom up:
     ├── application                           the lifespan of the mounted ASGI application
     ├── flusher                               writes for all plain sockets
     ├── poller                                reads for all plain sockets
-    ├── sessions (dynamic)                    one process for each client that polls, temporary; if any may
+    ├── sessions (dynamic)                    one process for each polling client, temporary; if polling is mounted
     ├── connections (dynamic)                 one process for each connection, temporary
     ├── listener                              accepts; if there is a port
-    └── drainer                               sends clients elsewhere, first of all
+    └── drainer                               stops first, and closes clients so that they reconnect elsewhere
 
-One port serves everything: the head of a connection's first request decides whether it becomes one of our WebSockets
-or goes to Hypercorn with everything else. Another server may do that part: an endpoint is an ASGI application itself.
+One port serves everything. The head of a connection's first request decides: it becomes a WebSocket of a socket, or
+goes to Hypercorn. An endpoint is also an ASGI application, which another server can serve.
 """
 
 from __future__ import annotations
@@ -39,13 +39,16 @@ from actors.refs import Pid
 from actors.runtime import current_runtime, in_runtime, open_runtime
 from channels import logger
 from channels.connection.fastlane import publish
-from channels.endpoint._asgi import serve_lifespan, serve_scope, serve_websocket
-from channels.endpoint._listening import ListenerServer, SamePort, start_application
-from channels.endpoint._options import check_positive, check_whole
+from channels.endpoint._listening import (
+    ListenerServer,
+    SamePort,
+    serve_websocket,
+    start_application,
+)
 from channels.endpoint._wiring import ChannelPool, Mounted, Services, mount_all
 from channels.endpoint.drainer import DrainerServer, Draining
 from channels.endpoint.mount import Mount
-from channels.errors import ChannelsError, InvalidOption
+from channels.errors import ChannelsError, InvalidOption, check_positive, check_whole
 from channels.filters import SECRETS, FilterRule, check_rule
 from channels.http.handover import HttpHandover
 from channels.http.lifespan import ASGIApplication
@@ -62,11 +65,11 @@ from supervision.child_spec import ChildSpec, process_spec
 from supervision.dynamic_supervisor import DynamicSupervisor
 from supervision.supervisor import Supervisor
 
-__all__ = ["Endpoint", "EndpointError"]
+__all__ = ["Endpoint", "EndpointError", "services_of"]
 
 
 class EndpointError(ChannelsError, RuntimeError):
-    """An endpoint was mounted or used in a way that cannot work. The text says what to write instead."""
+    """An endpoint is mounted or used in a wrong way. The message says what to write instead."""
 
 
 class Endpoint:
@@ -75,23 +78,22 @@ class Endpoint:
     Args:
         sockets: paths to socket classes, or to a `Mount` where options are needed. The WebSocket of a socket that is
             mounted at `/socket` is at `/socket/websocket`, as Phoenix clients expect.
-        http: an ASGI application for everything else; without one it is answered 404.
-        pubsub: carries broadcasts; by default one of its own, on this node alone.
-        head_timeout: seconds that a client has to send the head of its first request; then it is answered 408.
-        max_connections: connections at a time; more are closed at once, and counted.
-        max_sessions: sessions of clients that poll at a time; more are answered 503, and counted.
-        max_buffered_messages: frames that may wait for one client before it counts as too slow, and is closed (1013).
-        max_buffered_bytes: the same in bytes.
-        draining: how clients are sent away when the endpoint stops.
-        filter_parameters: which parameters of clients the log shows: terms, where a parameter whose name contains one
-            is masked, or a `Keep`.
-        secret_key_base: signs what clients must not change, the tokens of sessions that poll above all: 20 bytes at
-            least, better 64. Several: the first signs, all are accepted. Without one it is made up at each start,
-            which is enough for one server.
-        listen: opens the listener; None is a real one. A scenario gives `world.listen`.
+        http: an ASGI application for all other requests. Without one they get 404.
+        pubsub: carries broadcasts. By default the endpoint has its own, for this node alone.
+        head_timeout: seconds for a client to send the head of its first request. Then it gets 408.
+        max_connections: connections at a time. The endpoint closes and counts further ones.
+        max_sessions: sessions of polling clients at a time. Further ones get 503, and are counted.
+        max_buffered_messages: frames that may wait for one client. With more, the endpoint closes it with 1013.
+        max_buffered_bytes: the same limit in bytes.
+        draining: how the endpoint closes its clients when it stops.
+        filter_parameters: the parameters of clients that the log masks: terms, which mask every parameter whose name
+            contains one, or a `Keep`.
+        secret_key_base: signs the tokens of polling sessions: at least 20 bytes, better 64. With several, the first
+            signs and all are accepted. By default each start makes a new one, which is enough for one server.
+        listen: opens the listener; None opens a real one. A scenario passes `world.listen`.
 
-    Nothing is checked or opened before the endpoint starts. It may be started again after it has stopped; one endpoint
-    cannot run twice at a time.
+    The endpoint checks and opens nothing before it starts. It can start again after it has stopped, but cannot run
+    twice at a time.
     """
 
     def __init__(
@@ -127,6 +129,7 @@ class Endpoint:
         self.secret_key_base = secret_key_base
         self.listen = Listener.open if listen is None else listen
         self._services: Services | None = None
+        self._supervisor: Pid | None = None
 
     def __repr__(self) -> str:
         return f"<endpoint {' '.join(map(str, self.sockets)) or 'without sockets'}>"
@@ -134,11 +137,10 @@ class Endpoint:
     # Starting
 
     def check(self) -> None:
-        """Find mistakes in what was mounted, without starting anything.
+        """Check options, paths, routes and handlers, without starting anything.
 
         Raises:
-            ChannelsError: the first mistake, in one sentence: a route that cannot work, a handler that cannot be
-                called, a path that cannot be one, a number that cannot be.
+            ChannelsError: the first mistake, in one sentence.
         """
         self._mount()
 
@@ -149,21 +151,21 @@ class Endpoint:
         port: int | None = 4000,
         ssl_context: ssl.SSLContext | None = None,
     ) -> Pid:
-        """Start the endpoint and everything in it; returns when it accepts connections.
+        """Start the endpoint and all its children. Return when it accepts connections.
 
         Args:
-            host: the address to listen on; `0.0.0.0` is all of this machine's.
-            port: 0 takes any free one; `address` then tells which. None listens nowhere: the endpoint then serves as an
+            host: the address to listen on; `0.0.0.0` is every address of this machine.
+            port: the port; 0 takes any free one, and `address` then has it. None listens nowhere: the endpoint is an
                 ASGI application only.
-            ssl_context: speaks TLS: `ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)` with a certificate loaded.
-                None speaks plain HTTP.
+            ssl_context: for TLS: `ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)` with a certificate loaded.
+                None is plain HTTP.
 
         Raises:
-            ChannelsError: see `check`; or the endpoint is running already.
-            StartError: something did not start; a port that is in use, above all.
+            ChannelsError: `check` found a mistake, or the endpoint is running already.
+            StartError: a child did not start, for example because the port is in use.
         """
         mounted = self._mount()
-        if self._services is not None and not self._services.closed:
+        if self._services is not None and not self._services.admission.closed:
             raise EndpointError(
                 "this endpoint is running already; stop it first, or make another Endpoint"
             )
@@ -192,7 +194,7 @@ class Endpoint:
             listener = (services, (self, "connections"), host, port, ssl_context)
             children.insert(-1, ChildSpec("listener", ListenerServer.start_link, listener))
         pid = await Supervisor.start_link(children, label="endpoint")
-        self._services, services.supervisor = services, pid
+        self._services, self._supervisor = services, pid
         return pid
 
     def child_spec(
@@ -202,7 +204,7 @@ class Endpoint:
         port: int | None = 4000,
         ssl_context: ssl.SSLContext | None = None,
     ) -> ChildSpec:
-        """The endpoint as a child of a supervisor of yours. With port 0 a restart takes the port of the first start."""
+        """Return a child spec for your own supervisor. With port 0, a restart takes the port of the first start."""
         return ChildSpec(
             "endpoint",
             SamePort(self),
@@ -217,35 +219,35 @@ class Endpoint:
             async with endpoint.running():
                 ...                         # an ASGI server passes requests on to the endpoint
 
-        Raises what `start_link` raises. The endpoint stops in order at the end.
+        The endpoint stops in order at the end. Raises the errors of `start_link`.
         """
         async with open_runtime():
             await self.start_link(port=None)
             yield
 
     def lifespan(self, app: object = None) -> AbstractAsyncContextManager[None]:
-        """`running`, in the form in which Starlette takes it: `Starlette(..., lifespan=endpoint.lifespan)`."""
+        """Return `running()`, in the form that Starlette takes: `Starlette(..., lifespan=endpoint.lifespan)`."""
         return self.running()
 
     async def drain(self) -> None:
-        """Send all clients elsewhere, as when the endpoint stops, and take no new ones; returns when they have gone.
+        """Close all clients as at a stop, and admit no new ones. Return when they have gone.
 
-        For a server that is not ours: most cut their connections off before they tell the application that it is over,
-        so clients should be told before. Bounded by `draining.timeout`. Cannot be undone; the endpoint runs on.
+        For an ASGI server of another kind: most cut their connections before they shut the application down, so drain
+        before. `draining.timeout` bounds the wait. The endpoint runs on, but cannot admit clients again.
 
         Raises:
             EndpointError: the endpoint is not running.
         """
         services = self._running("was asked to drain")
         with in_runtime(services.runtime):
-            await Supervisor.terminate_child(services.supervisor, "drainer")
+            await Supervisor.terminate_child(self._supervisor, "drainer")
 
     def _running(self, what: str) -> Services:
         services = self._services
-        if services is None or services.closed:
+        if services is None or services.admission.closed:
             raise EndpointError(
-                f"this endpoint {what} but is not running; write lifespan=endpoint.lifespan where the application is "
-                "made that it is mounted in, or start it with start_link"
+                f"this endpoint {what} but is not running; pass lifespan=endpoint.lifespan to the application that "
+                "mounts it, or start it with start_link"
             )
         return services
 
@@ -255,13 +257,29 @@ class Endpoint:
             app = Starlette(routes=[Mount("/", app=endpoint)], lifespan=endpoint.lifespan)
 
         Raises:
-            EndpointError: the endpoint is not running. It runs by itself where it is the server's application; mounted
-                in another it needs that one's lifespan, or `start_link`.
+            EndpointError: the endpoint is not running. The server's lifespan starts it if it is the server's
+                application. Inside another application, use that application's lifespan, or `start_link`.
         """
         if scope["type"] == "lifespan":
-            await serve_lifespan(self, receive, send)
+            await self._serve_lifespan(receive, send)
             return
-        await serve_scope(self._running("was asked to serve"), scope, receive, send)
+        services = self._running("was asked to serve")
+        with in_runtime(services.runtime):
+            await services.http.route(scope, receive, send)
+
+    async def _serve_lifespan(self, receive: Any, send: Any) -> None:
+        """Run the endpoint for as long as the ASGI server runs."""
+        await receive()
+        phase = "startup"
+        try:
+            async with self.running():
+                await send({"type": "lifespan.startup.complete"})
+                phase = "shutdown"
+                await receive()
+        except Exception as error:  # the ASGI server reports it, as the specification demands
+            await send({"type": f"lifespan.{phase}.failed", "message": str(error)})
+            return
+        await send({"type": "lifespan.shutdown.complete"})
 
     def _mount(self) -> Mounted:
         self._check_options()
@@ -315,52 +333,61 @@ class Endpoint:
 
     @property
     def address(self) -> tuple[str, int]:
-        """The host and port that are listened on.
+        """The host and port of the listener.
 
         Raises:
-            EndpointError: the endpoint is not running.
+            EndpointError: the endpoint is not listening.
         """
-        listener = self._services.listener if self._services is not None else None
+        listener = self._services.admission.listener if self._services is not None else None
         if listener is None:
             raise EndpointError("this endpoint is not listening; start it with start_link first")
         return listener.host, listener.port
 
     def broadcast(self, topic: str, event: str, payload: Any) -> None:
-        """Send an event to every client that has joined a topic, on every node. For any task and any thread.
+        """Send an event to every client that has joined a topic. Works in any task and any thread.
 
             endpoint.broadcast("room:lobby", "new_msg", {"body": "hello"})
             endpoint.broadcast(user.socket_id, "disconnect", {})        # closes that user's connections
 
         Args:
-            topic: whose clients.
-            event: its name.
+            topic: the topic.
+            event: the name of the event.
             payload: a JSON object, encoded once; do not change it afterwards.
 
         Raises:
             EncodeError: the payload is no JSON object.
-            RuntimeClosed: this is another thread, and the runtime of the endpoint has ended.
-            ThreadQueueFull: this is another thread; too many messages wait, and have waited for 30 seconds.
+            RuntimeClosed: in another thread: the runtime of the endpoint has ended.
+            ThreadQueueFull: in another thread: too many messages wait, and have waited for 30 seconds.
 
-        In the thread of the endpoint it never blocks. In another thread, such as that of a plain `def` handler of a web
-        framework, the frames are made there, and are on their way when this returns; broadcasts of one thread arrive
-        in order. If too many wait, the thread waits: see `open_runtime(max_thread_calls=)`. An endpoint that has not
-        been started, or has stopped while its runtime goes on, has no clients: nothing happens.
+        In the endpoint's thread, this never blocks. Another thread, such as that of a plain `def` handler of a web
+        framework, encodes the frames itself and hands them over. Broadcasts of one thread arrive in order. If too many
+        wait, the thread waits: see `open_runtime(max_thread_calls=)`. An endpoint that is not running has no clients,
+        so nothing happens.
         """
         publish(self.pubsub, Broadcast(topic, event, payload))
 
     def broadcast_from(self, sender: Pid, topic: str, event: str, payload: Any) -> None:
-        """Like `broadcast`, leaving out the channel whose process is `sender`."""
+        """Broadcast to all clients except that of the channel whose process is `sender`."""
         publish(self.pubsub, Broadcast(topic, event, payload), sender)
 
     def statistics(self) -> dict[str, Any]:
-        """What is going on: topics, subscriptions, and how often what was counted happened."""
+        """Return the numbers of topics and subscriptions, the counters, and the work budget and flusher."""
         services = self._services
         return {
             **self.pubsub.statistics(),
-            "counts": dict(services.counts) if services is not None else {},
+            "counts": dict(services.counters.counts) if services is not None else {},
             "work": services.budget.statistics() if services is not None else None,
             "flusher": services.transports.flusher.statistics() if services is not None else None,
         }
+
+
+def services_of(endpoint: Endpoint) -> Services:
+    """Return the wiring of a running endpoint, for tools that look inside.
+
+    Raises:
+        EndpointError: the endpoint is not running.
+    """
+    return endpoint._running("was asked for its services")
 
 
 def _dynamic(name: tuple[Any, str], max_children: int) -> ChildSpec:
@@ -370,9 +397,9 @@ def _dynamic(name: tuple[Any, str], max_children: int) -> ChildSpec:
 
 
 async def _hold(services: Services) -> Pid:
-    """Tie what belongs to no child to the life of the endpoint's supervisor, in whose process this runs.
+    """Release what belongs to no child when the endpoint's supervisor ends, in whose process this runs.
 
-    Starts nothing, so the supervisor keeps no child.
+    It starts no process, so the supervisor keeps no child.
     """
     on_exit(services.close)
     mounts = [*services.mounts.values(), *services.longpolls.values()]
@@ -386,7 +413,7 @@ async def _hold(services: Services) -> Pid:
             channels=[route.channel for mount in mounts for route in mount.router.routes],
         )
     )
-    services.tell_of_empty_sockets()
+    services.report_empty_sockets()
     raise StartIgnored
 
 

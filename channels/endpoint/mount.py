@@ -11,8 +11,7 @@ from attrs import field, frozen
 from attrs.validators import optional
 
 from channels.connect_info import REQUEST_KEYS
-from channels.endpoint._options import positive, whole
-from channels.errors import InvalidOption
+from channels.errors import InvalidOption, positive, whole
 from channels.longpoll.options import LongPoll
 from channels.serializers.json_values import DEFAULT_MAX_VALUES
 from channels.serializers.serializer import DEFAULT_SERIALIZERS, Requirement, Serializer

@@ -6,8 +6,7 @@ from typing import Any
 
 from attrs import field, frozen
 
-from channels.endpoint._options import positive, whole
-from channels.errors import InvalidOption
+from channels.errors import InvalidOption, positive, whole
 
 __all__ = ["LongPoll"]
 

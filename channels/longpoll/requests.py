@@ -273,7 +273,7 @@ class LongPolling:
             return None
         match data:
             case (version, str(name)) if version == _VERSION:
-                pid = self._services.polling.get(name)
+                pid = self._services.admission.polling.get(name)
             case _:
                 pid = None
         if pid is None:
@@ -296,7 +296,7 @@ class LongPolling:
             auth_token=request.first(_AUTH_HEADER) if request.mount.auth_token else None,
         )
         try:
-            if services.draining:
+            if services.admission.draining:
                 return plain_answer(503)
             pid = await DynamicSupervisor.start_child(
                 (services.endpoint, "sessions"),

@@ -118,7 +118,7 @@ class LongPollSession(SessionServer):
     def _make_known(self) -> None:
         # The name cannot be guessed, even without the signed token around it.
         name = self.name = secrets.token_urlsafe(16)
-        polling = self.services.polling
+        polling = self.services.admission.polling
         polling[name] = self.pid
         on_exit(lambda: polling.__delitem__(name))
 

@@ -1,14 +1,14 @@
-"""PubSub: send a message to a topic, and it reaches every process that has subscribed to it.
+"""PubSub: a message to a topic reaches every process that has subscribed to the topic.
 
     pubsub = PubSub()
     pubsub.subscribe("news")                   # in a process: messages come to its mailbox
     pubsub.broadcast("news", {"title": "..."})
 
-Messages are sent from any thread; subscribing belongs to processes.
+Any thread can broadcast. Only processes can subscribe.
 
-Three parts, as in Phoenix.PubSub: the table of this node's subscribers, a dispatcher that delivers to them, and an
-adapter that carries messages to other nodes. Delivery is at most once; messages of one sender reach one subscriber in
-the order in which they were sent; nothing is promised across senders.
+It has three parts, as in Phoenix.PubSub: the table of this node's subscribers, a dispatcher that delivers to them, and
+an adapter for other nodes. Delivery is at most once. Messages of one sender reach one subscriber in order. Messages of
+different senders have no order.
 """
 
 from __future__ import annotations
@@ -16,17 +16,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from functools import partial
 from threading import get_ident
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 from actors.process import current_pid, on_exit, send
 from actors.refs import Pid
 from actors.runtime import Runtime, current_runtime
 from actors.threads import run_threadsafe
-from channels.pubsub.adapter import Adapter, LocalAdapter
-from channels.pubsub.subscription import Subscription
-from channels.pubsub.table import SubscriptionTable
+from channels.pubsub.table import Subscription, SubscriptionTable
 
-__all__ = ["Dispatcher", "PubSub"]
+__all__ = ["Adapter", "Dispatcher", "LocalAdapter", "PubSub"]
 
 Dispatcher: TypeAlias = Callable[[Iterable[Subscription], Pid | None, Any], None]
 """Delivers a message to subscriptions, all but those of the given sender."""
@@ -38,18 +36,42 @@ def _plain(subscriptions: Iterable[Subscription], sender: Pid | None, message: A
             send(subscription.pid, message)
 
 
+class Adapter(Protocol):
+    """The transport to the *other* nodes. It does not deliver on this node."""
+
+    @property
+    def node_name(self) -> str:
+        """The name of this node among the others."""
+        ...
+
+    def broadcast(self, topic: str, message: Any) -> None:
+        """Send to every other node. Must not block; raises if the message cannot be sent.
+
+        PubSub calls this in the runtime's thread, once an endpoint has started or a process has subscribed.
+        """
+        ...
+
+
+class LocalAdapter:
+    """The adapter of a node that is alone."""
+
+    node_name = "local"
+
+    def broadcast(self, topic: str, message: Any) -> None:
+        """Do nothing."""
+
+
 class PubSub:
-    """Topics and who listens to them.
+    """Topics and their subscribers.
 
     Args:
-        adapter: the way to other nodes; by default there are none.
+        adapter: the transport to other nodes; by default there are none.
 
-    The table is cleaned inside the end of a process, so a process whose `Down` has been seen gets nothing more.
+    The end of a process removes its subscriptions: after its `Down` it gets nothing more.
 
-    Broadcasting works in every thread. In the runtime's own thread it never blocks, and has been done when it returns.
-    Another thread hands the message to the runtime's thread: it is on its way when the broadcast returns, behind
-    what that thread has sent before. If too many such messages wait, the thread waits: see
-    `open_runtime(max_thread_calls=)`.
+    Broadcasting works in every thread. In the runtime's own thread it never blocks, and delivers before it returns.
+    Another thread hands the message to the runtime's thread, in order. If too many such messages wait, the thread
+    waits: see `open_runtime(max_thread_calls=)`.
     """
 
     __slots__ = ("_adapter", "_runtime", "_table")
@@ -57,7 +79,7 @@ class PubSub:
     def __init__(self, adapter: Adapter | None = None) -> None:
         self._adapter = adapter or LocalAdapter()
         self._table = SubscriptionTable()
-        # In whose thread messages are delivered. None as long as nobody can have subscribed.
+        # The runtime whose thread delivers messages. None as long as there cannot be subscribers.
         self._runtime: Runtime | None = None
 
     @property
@@ -66,9 +88,9 @@ class PubSub:
         return self._adapter.node_name
 
     def attach(self, runtime: Runtime) -> None:
-        """Have messages of other threads delivered in this runtime's thread. An endpoint does this when it starts.
+        """Deliver messages of other threads in this runtime's thread from now on. An endpoint calls this at its start.
 
-        Before that, and before the first subscription, a broadcast from any thread reaches nobody here.
+        Before that, and before the first subscription, a broadcast reaches no one on this node.
 
         Raises:
             WrongThread: this is not the runtime's thread, or another one that still runs delivers them.
@@ -82,20 +104,20 @@ class PubSub:
 
     @property
     def is_here(self) -> bool:
-        """Whether messages are delivered in the calling thread."""
+        """True in the thread that delivers messages."""
         runtime = self._runtime
         return runtime is None or get_ident() == runtime.thread
 
     def subscribe(self, topic: str, *, metadata: Any = None) -> Subscription:
-        """Subscribe the current process. Twice means that it gets everything twice.
+        """Subscribe the current process. A process that subscribes twice gets everything twice.
 
         Args:
             topic: any string.
-            metadata: for the dispatcher of whoever broadcasts; None to get plain messages.
+            metadata: for the dispatcher of a broadcast; None gets plain messages.
 
         Raises:
             NotAProcess: the caller is no process.
-            WrongThread: the caller runs in another thread than its runtime, or the subscribers that there are do.
+            WrongThread: the caller, or the present subscribers, run in another thread than this runtime.
         """
         pid = current_pid()
         self.attach(current_runtime())
@@ -106,7 +128,7 @@ class PubSub:
         return subscription
 
     def unsubscribe(self, topic: str) -> None:
-        """Drop all subscriptions of the current process to a topic; none is no error."""
+        """Remove all subscriptions of the current process to a topic, if there are any."""
         current_runtime().require_thread("PubSub.unsubscribe")
         self._table.remove(current_pid(), topic)
 
@@ -118,18 +140,18 @@ class PubSub:
         sender: Pid | None = None,
         dispatcher: Dispatcher = _plain,
     ) -> None:
-        """Send to the subscribers on every node.
+        """Send a message to the subscribers of a topic, on all nodes of the adapter.
 
         Args:
-            topic: to whose subscribers.
-            message: what they get. It must not be changed any more.
-            sender: a process to leave out, on this node; None leaves nobody out.
-            dispatcher: delivers on this node, in the thread of the runtime. What it raises is raised here, or in
-                another thread logged.
+            topic: the topic.
+            message: the message. Do not change it afterwards.
+            sender: a process of this node to leave out, or None.
+            dispatcher: delivers on this node, in the thread of the runtime. Its errors are raised here, or logged if
+                this is another thread.
 
         Raises:
-            RuntimeClosed: this is another thread, and the runtime of the subscribers has ended.
-            ThreadQueueFull: this is another thread; too many messages wait, and have waited for 30 seconds.
+            RuntimeClosed: in another thread: the runtime of the subscribers has ended.
+            ThreadQueueFull: in another thread: too many messages wait, and have waited for 30 seconds.
         """
         runtime = self._runtime
         if runtime is not None and get_ident() != runtime.thread:
@@ -148,7 +170,7 @@ class PubSub:
         sender: Pid | None = None,
         dispatcher: Dispatcher = _plain,
     ) -> None:
-        """Send to the subscribers on this node only. The rest is as for `broadcast`."""
+        """Send to the subscribers on this node only. See `broadcast`."""
         runtime = self._runtime
         if runtime is not None and get_ident() != runtime.thread:
             _later(runtime, self.local_broadcast, topic, message, sender, dispatcher)
@@ -158,15 +180,15 @@ class PubSub:
             dispatcher(subscribers, sender, message)
 
     def subscriptions(self, topic: str) -> tuple[Subscription, ...]:
-        """The subscriptions of a topic at this moment, oldest first. For any thread."""
+        """Return the present subscriptions of a topic, oldest first. Works in any thread."""
         return tuple(self._table.subscribers(topic))
 
     def subscribers(self, topic: str) -> tuple[Pid, ...]:
-        """Who would get a message now, once for each subscription."""
+        """Return the processes that would get a message now, once for each subscription."""
         return tuple(subscription.pid for subscription in self.subscriptions(topic))
 
     def statistics(self) -> dict[str, int]:
-        """How many topics and subscriptions there are on this node."""
+        """Return the numbers of topics and subscriptions on this node."""
         return {"topics": len(self._table.topics()), "subscriptions": len(self._table)}
 
 
@@ -178,7 +200,7 @@ def _later(  # noqa: PLR0917 - the arguments of `broadcast`
     sender: Pid | None,
     dispatcher: Dispatcher,
 ) -> None:
-    """Have the runtime's thread do what was asked of another one."""
+    """Broadcast in the runtime's thread."""
     run_threadsafe(
         runtime, partial(broadcast, topic, message, sender=sender, dispatcher=dispatcher)
     )

@@ -1,21 +1,41 @@
 """The subscribers of this node, as a value.
 
-*pure*. Topic to subscriptions in the order in which they were made, and back from a process to its own.
+*pure*. It maps topics to subscriptions, in the order of subscribing, and processes to their own subscriptions.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Any
+from typing import Any, final
 
 from actors.refs import Pid
-from channels.pubsub.subscription import Subscription
 
-__all__ = ["SubscriptionTable"]
+__all__ = ["Subscription", "SubscriptionTable"]
+
+
+@final
+class Subscription:
+    """The subscription of a process to a topic. Compared by identity: subscribing twice makes two.
+
+    Attributes:
+        pid: the subscribed process.
+        topic: the topic.
+        metadata: for the dispatcher; None for plain messages.
+    """
+
+    __slots__ = ("metadata", "pid", "topic")
+
+    def __init__(self, pid: Pid, topic: str, metadata: Any) -> None:
+        self.pid = pid
+        self.topic = topic
+        self.metadata = metadata
+
+    def __repr__(self) -> str:
+        return f"<subscription of {self.pid!r} to {self.topic!r}>"
 
 
 class SubscriptionTable:
-    """Who is subscribed to what. Nothing here depends on the number of other topics or subscribers."""
+    """The table of subscriptions. The cost of a method does not depend on other topics or subscribers."""
 
     __slots__ = ("_by_pid", "_by_topic")
 
@@ -24,7 +44,7 @@ class SubscriptionTable:
         self._by_pid: dict[Pid, dict[Subscription, None]] = {}
 
     def add(self, pid: Pid, topic: str, metadata: Any) -> tuple[Subscription, bool]:
-        """Subscribe; also says whether this is the first subscription that the process ever had."""
+        """Subscribe a process. Return the subscription, and whether it is the first ever of the process."""
         subscription = Subscription(pid, topic, metadata)
         self._by_topic.setdefault(topic, {})[subscription] = None
         own = self._by_pid.get(pid)
@@ -35,14 +55,14 @@ class SubscriptionTable:
         return subscription, False
 
     def remove(self, pid: Pid, topic: str) -> None:
-        """Drop every subscription of a process to a topic."""
+        """Remove every subscription of a process to a topic."""
         own = self._by_pid.get(pid)
         if own is None:
             return
         for subscription in [each for each in own if each.topic == topic]:
             del own[subscription]
             self._drop(subscription)
-        # The process stays known without subscriptions, so that whoever watches for its end does so once.
+        # The process stays known without subscriptions, so that its end is watched only once.
 
     def remove_process(self, pid: Pid) -> None:
         """Drop every subscription of a process, and forget it."""

@@ -9,6 +9,8 @@ from channels.testing.client import (
     TestClient,
 )
 from channels.testing.inbox import ANYTHING, Expected
+from channels.testing.invariants import JoinsAnswered
+from channels.testing.live_network import LiveNetwork
 
 __all__ = [
     "ANYTHING",
@@ -16,6 +18,8 @@ __all__ = [
     "ConnectionRefused",
     "Expected",
     "JoinFailed",
+    "JoinsAnswered",
+    "LiveNetwork",
     "PushAnswer",
     "TestChannel",
     "TestClient",

@@ -158,7 +158,7 @@ class LiveConnection:
                 while rest:
                     rest = rest[await to.send(rest) :]
         except OSError:
-            # One side is gone, with or without a word, and the other one is told in the same way.
+            # One side is gone, so the other side is reset.
             self.reset()
 
     async def _may_pass(self, way: str) -> None:

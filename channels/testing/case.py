@@ -23,19 +23,17 @@ import trio
 
 from actors.errors import RuntimeClosed
 from actors.exits import SHUTDOWN
-from actors.links import wait_exit
 from actors.refs import Pid
 from actors.runtime import current_runtime, open_runtime
-from actors.servers.gen_server import GenServer, call, stop
-from actors.servers.results import Reply
+from actors.servers.gen_server import stop
 from channels.connect_info import ConnectInfo
 from channels.endpoint._wiring import MountedSocket
-from channels.endpoint.endpoint import Endpoint
-from channels.messages import Broadcast
+from channels.endpoint.endpoint import Endpoint, services_of
 from channels.serializers.v2 import V2
 from channels.socket import Refusal, Socket
-from channels.testing.client import ConnectionRefused, TestClient, Wanted
-from channels.testing.inbox import ANYTHING, Inbox, fits
+from channels.testing.client import ConnectionRefused, TestClient
+from channels.testing.hearing import Hearing, Subscriber
+from channels.testing.inbox import Inbox
 from channels.testing.threads import waiting_for_threads
 from channels.testing.transport import NoListener, TestSession
 from channels.upgrade.connecting import Connected, connect
@@ -80,7 +78,7 @@ async def open_channel_test(
     endpoint.listen = NoListener.open
     try:
         pid = await endpoint.start_link(port=0)
-        listener = await _Subscriber.start()
+        listener = await Subscriber.start()
         try:
             with waiting_for_threads():
                 yield ChannelTest(endpoint, pid, listener, timeout)
@@ -93,7 +91,7 @@ async def open_channel_test(
         endpoint.listen = listen
 
 
-class ChannelTest:
+class ChannelTest(Hearing):
     """A running endpoint, and what a test can do with it. Made by `open_channel_test`.
 
     Attributes:
@@ -105,12 +103,8 @@ class ChannelTest:
     __test__ = False  # for pytest: this is no class of tests
 
     def __init__(self, endpoint: Endpoint, pid: Pid, subscriber: Pid, timeout: float) -> None:
-        self.endpoint = endpoint
+        super().__init__(endpoint, subscriber, timeout)
         self.pid = pid
-        self.timeout = timeout
-        self._subscriber = subscriber
-        self._broadcasts: Inbox[Broadcast] = Inbox()
-        self._subscribed: set[str] = set()
 
     # Clients
 
@@ -128,14 +122,14 @@ class ChannelTest:
         Args:
             mount: the path that the socket is mounted at, without `/websocket`; or the socket class.
             params: of the query. `vsn` is added.
-            connect_info: what the socket is told of the request.
+            connect_info: facts about the request, for the socket.
 
         Raises:
             ConnectionRefused: `connect` refused, or raised.
         """
         mounted, variables = self._find(mount)
         connected = await connect(
-            self._services(),
+            services_of(self.endpoint),
             mounted,
             {"vsn": V2.vsn, **(params or {}), **variables},
             connect_info or ConnectInfo(),
@@ -171,14 +165,14 @@ class ChannelTest:
         client.pid = await DynamicSupervisor.start_child(
             (self.endpoint, "connections"),
             _SESSION,
-            self._services(),
+            services_of(self.endpoint),
             connected,
             client.inbox.put,
         )
         return client
 
     def _find(self, mount: str | type[Socket]) -> tuple[MountedSocket, dict[str, str]]:
-        services = self._services()
+        services = services_of(self.endpoint)
         # Whatever the transport would be: a test's client has none of them.
         for each in (*services.mounts.values(), *services.longpolls.values()):
             if not isinstance(mount, str):
@@ -195,92 +189,3 @@ class ChannelTest:
             if isinstance(mount, str)
             else f"{mount.__name__} is not mounted in {self.endpoint!r}"
         )
-
-    def _services(self) -> Any:
-        services = self.endpoint._services
-        assert services is not None
-        return services
-
-    # Broadcasts
-
-    async def subscribe(self, topic: str) -> None:
-        """Have the test hear what is broadcast to a topic. Twice is once."""
-        if topic not in self._subscribed:
-            self._subscribed.add(topic)
-            await call(self._subscriber, (self.endpoint.pubsub, topic, self._broadcasts))
-
-    def broadcast_from(self, topic: str, event: str, payload: Any) -> None:
-        """Broadcast an event that the test itself does not hear. Every channel and client of the topic does."""
-        self.endpoint.broadcast_from(self._subscriber, topic, event, payload)
-
-    async def assert_broadcast(
-        self, topic: str, event: str, payload: Wanted = ANYTHING, *, timeout: float | None = None
-    ) -> Any:
-        """Assert that an event is broadcast to a topic that the test has subscribed to; returns its payload.
-
-            await case.subscribe("user:7")
-            await case.assert_broadcast("user:7", "disconnect")
-
-        Raises:
-            Expected: it was not, or not so, in time.
-            LookupError: the test has not subscribed to the topic.
-        """
-        self._require(topic)
-        found = await self._broadcasts.take(
-            f"the broadcast {event!r} with {payload!r} to {topic!r}",
-            lambda each: _is_broadcast(each, topic, event, payload),
-            timeout=self.seconds(timeout),
-        )
-        return found.payload
-
-    async def refute_broadcast(
-        self, topic: str, event: str, payload: Wanted = ANYTHING, *, timeout: float | None = None
-    ) -> None:
-        """Assert that no such event is broadcast to a topic within `timeout` seconds."""
-        self._require(topic)
-        await self._broadcasts.refuse(
-            f"broadcast {event!r} with {payload!r} to {topic!r}",
-            lambda each: _is_broadcast(each, topic, event, payload),
-            timeout=self.seconds(timeout),
-        )
-
-    def _require(self, topic: str) -> None:
-        if topic not in self._subscribed:
-            raise LookupError(
-                f"the test has not subscribed to {topic!r}, so it would hear nothing; use subscribe_and_join, or "
-                f"`await case.subscribe({topic!r})` before"
-            )
-
-    # For clients
-
-    def seconds(self, timeout: float | None) -> float:
-        """A time limit, or that of the test."""
-        return self.timeout if timeout is None else timeout
-
-    async def ended(self, pid: Pid, *, timeout: float) -> None:
-        """Wait until a process has ended, `timeout` seconds at most."""
-        with trio.move_on_after(timeout):
-            await wait_exit(pid)
-
-
-class _Subscriber(GenServer[None]):
-    """Subscribes for the test, and hears for it. Subscriptions belong to processes, and a test is none."""
-
-    async def init(self) -> None:
-        self.inboxes: dict[str, Inbox[Broadcast]] = {}
-
-    async def handle_call(self, request: Any, sender: Any) -> Reply:
-        pubsub, topic, inbox = request
-        self.inboxes[topic] = inbox
-        pubsub.subscribe(topic)
-        return Reply(None)
-
-    async def handle_info(self, message: Any) -> None:
-        if isinstance(message, Broadcast):
-            self.inboxes[message.topic].put(message)
-
-
-def _is_broadcast(broadcast: Broadcast, topic: str, event: str, payload: Wanted) -> bool:
-    return (
-        broadcast.topic == topic and broadcast.event == event and fits(broadcast.payload, payload)
-    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from typing import Any
 
 import msgspec
 from attrs import frozen
@@ -14,20 +14,12 @@ from actors.refs import Pid
 from actors.servers.gen_server import call
 from channels.errors import ChannelsError
 from channels.messages import Binary, Message
-from channels.socket import Refusal
-from channels.testing.inbox import ANYTHING, Inbox, fits
+from channels.socket import Refusal, Socket
+from channels.testing.hearing import Hearing
+from channels.testing.inbox import ANYTHING, Inbox, Wanted, fits
 from channels.testing.transport import ClientGone, FromClient, SessionClosed
 
-if TYPE_CHECKING:
-    from channels.socket import Socket
-    from channels.testing.case import ChannelTest
-
 __all__ = ["ConnectionRefused", "JoinFailed", "PushAnswer", "TestChannel", "TestClient"]
-
-Wanted: TypeAlias = Any
-"""A value, which must be equal; or a function that answers whether a value will do."""
-
-T = TypeVar("T")
 
 REPLY, CLOSE, ERROR = "phx_reply", "phx_close", "phx_error"
 
@@ -79,7 +71,7 @@ class TestClient:
 
     __test__ = False  # for pytest: this is no class of tests
 
-    def __init__(self, case: ChannelTest, socket: Socket, inbox: Inbox[Any]) -> None:
+    def __init__(self, case: Hearing, socket: Socket, inbox: Inbox[Any]) -> None:
         self.case = case
         self.socket = socket
         self.inbox = inbox

@@ -1,21 +1,25 @@
-"""What has arrived at a test, and waiting for it.
+"""The inbox of a test: messages that have arrived, and waiting for further ones.
 
-Whatever is asserted is taken out; the rest stays, in order. Waiting is bounded and costs nothing on a virtual clock.
+An assertion takes its message out of the inbox; the rest stays, in order. Waiting has a limit, and takes no time on a
+virtual clock.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final, Generic, TypeVar, final
+from typing import Any, Final, Generic, TypeAlias, TypeVar, final
 
 import trio
 import trio.testing
 
 from channels.testing.threads import THREAD_PATIENCE
 
-__all__ = ["ANYTHING", "Expected", "Inbox", "fits"]
+__all__ = ["ANYTHING", "Expected", "Inbox", "Wanted", "fits"]
 
 M = TypeVar("M")
+
+Wanted: TypeAlias = Any
+"""A value, which must be equal; or a function that returns whether a value is right."""
 
 
 @final
@@ -33,14 +37,17 @@ class _Anything:
 
 
 ANYTHING: Final = _Anything()
-"""Stands for a value that does not matter, also inside of others: `{"id": ANYTHING, "body": "hello"}`."""
+"""A value that equals every other, also inside of others: `{"id": ANYTHING, "body": "hello"}`."""
 
 
 class Expected(AssertionError):
-    """What a test waited for did not come in time, or what must not come did.
+    """An expected message did not arrive in time, or an unwanted one did.
 
-    Fields: `expected`, in words; `arrived`, what is there instead; `seconds`, how long it was waited; `threads`, how
-    many threads were still at work.
+    Attributes:
+        expected: the expectation, in words.
+        arrived: the messages in the inbox.
+        seconds: the time that the assertion waited.
+        threads: the number of threads that were still working.
     """
 
     def __init__(self, expected: str, arrived: tuple[Any, ...], seconds: float) -> None:
@@ -64,7 +71,7 @@ class Expected(AssertionError):
 
 
 def fits(value: Any, wanted: Any) -> bool:
-    """Whether a value is what a test wants: equal to it, or, for a function, accepted by it."""
+    """Return whether a value equals the wanted one, or is accepted by it if that is a function."""
     if callable(wanted) and not isinstance(wanted, type):
         return bool(wanted(value))
     return bool(wanted == value)
@@ -78,12 +85,12 @@ class Inbox(Generic[M]):
         self._arrived = trio.lowlevel.ParkingLot()
 
     def put(self, message: M) -> None:
-        """Add a message, and wake whoever waits."""
+        """Add a message, and wake the waiting tasks."""
         self.messages.append(message)
         self._arrived.unpark_all()
 
     async def take(self, expected: str, match: Callable[[M], bool], *, timeout: float) -> M:
-        """Take out the oldest message that `match` accepts, waiting for one if need be.
+        """Take out the oldest message that `match` accepts. Wait for one if there is none.
 
         Raises:
             Expected: none came within `timeout` seconds.
@@ -98,16 +105,16 @@ class Inbox(Generic[M]):
         raise Expected(expected, tuple(self.messages), timeout)
 
     async def refuse(self, unwanted: str, match: Callable[[M], bool], *, timeout: float) -> None:
-        """Wait for `timeout` seconds; what `match` accepts must not be there, nor come.
+        """Assert that no message that `match` accepts is there, or comes within `timeout` seconds.
 
         Raises:
-            Expected: it is, or it did.
+            Expected: there is one.
         """
         with trio.move_on_after(timeout):
             while self._find(match) is None:
                 await self._arrived.park()
             raise Expected(f"no {unwanted}", tuple(self.messages), timeout)
-        # What came at the very last moment counts.
+        # A message of the last moment counts.
         if self._find(match) is not None:
             raise Expected(f"no {unwanted}", tuple(self.messages), timeout)
 

@@ -1,11 +1,12 @@
-"""What clients of an endpoint can rely on, checked from outside: every join is answered, once.
+"""An invariant of endpoints: every join gets exactly one answer.
 
-It belongs to the built-in invariants of `supervision.chaos`, as soon as `channels` is imported. Where it watches, it
-stands in front of what each session reads and writes; nothing else is different.
+Register it with a scenario: `@scenario(invariants=("all", JoinsAnswered))`. It wraps the session, the codec and the
+out-buffer of each client, and changes nothing else.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar, TypeAlias
 
 from attrs import define, field
@@ -13,13 +14,14 @@ from attrs import define, field
 from actors.exits import ExitReason
 from actors.process import is_alive
 from actors.refs import Pid
-from channels.connection.effects import Effect, Membership, Start
+from actors.runtime import Runtime
+from channels.connection.session import Effect, Membership, Start
 from channels.connection.session_server import SessionServer
 from channels.errors import DecodeError
 from channels.messages import Message
 from channels.serializers.serializer import Codec
-from supervision.chaos.invariants.base import Invariant
-from supervision.chaos.invariants.built_in import offer
+from channels.telemetry import SESSION_STARTED
+from supervision.chaos.invariants.base import Invariant, Located
 
 __all__ = ["JoinsAnswered"]
 
@@ -30,10 +32,10 @@ _REMEMBERED = 1000
 
 
 class JoinsAnswered(Invariant):
-    """A join is answered by exactly one reply.
+    """Every join gets exactly one reply.
 
-    One that waits in `join` may wait for as long as it likes; when its channel has ended, or could not be started, it
-    has to be answered before the time goes on. Nothing is expected for a client that is gone.
+    A channel may wait in `join` without a limit. When the channel has ended, or could not be started, the answer has to
+    come before time passes. A client that is gone needs no answer.
     """
 
     name: ClassVar[str] = "joins_answered"
@@ -44,16 +46,21 @@ class JoinsAnswered(Invariant):
         # One for each codec, so that broadcasts are still encoded once for all who take the same frames.
         self._codecs: dict[Codec, _Codec] = {}
 
-    def shown(self, pid: Pid, thing: Any) -> None:
-        if not isinstance(thing, SessionServer):
-            return
-        codec = self._codecs.get(thing.link.codec)
+    def attach(self, runtime: Runtime, places: Located | None = None) -> None:
+        super().attach(runtime, places)
+        # Sessions are reported by the runtime that this invariant watches, for as long as that runtime lives.
+        runtime.telemetry.attach(SESSION_STARTED, self._session_started)
+
+    def _session_started(self, _event: object, _measured: object, about: Mapping[str, Any]) -> None:
+        pid: Pid = about["pid"]
+        server: SessionServer = about["server"]
+        codec = self._codecs.get(server.link.codec)
         if codec is None:
-            codec = self._codecs[thing.link.codec] = _Codec(thing.link.codec)
-        client = self._clients[pid] = _Client(self, thing, codec)
-        thing.link.codec = thing.session.codec = codec
-        thing.session = _Session(thing.session, client)  # type: ignore[assignment] # stands in for it
-        thing.out = thing.link.out = _Out(thing.out, client)
+            codec = self._codecs[server.link.codec] = _Codec(server.link.codec)
+        client = self._clients[pid] = _Client(self, server, codec)
+        server.link.codec = server.session.codec = codec
+        server.session = _Session(server.session, client)  # type: ignore[assignment] # stands in for it
+        server.out = server.link.out = _Out(server.out, client)
 
     def process_exited(self, pid: Pid, reason: ExitReason) -> None:
         self._clients.pop(pid, None)
@@ -76,7 +83,7 @@ class _Join:
     membership: Membership | None
 
     def is_over(self) -> bool:
-        """Whether nobody works at its answer any more."""
+        """Return whether no process works on its answer any more."""
         process = None if self.membership is None else self.membership.process
         return self.membership is None or (process is not None and not is_alive(process))
 
@@ -93,14 +100,14 @@ class _Client:
     answered: dict[tuple[str, str], str] = field(factory=dict)
 
     def is_busy_or_gone(self, pid: Pid) -> bool:
-        """Whether nothing can be expected now: it is closing, or is held up in something and does not read."""
+        """Return whether the client closes, or its process is busy, so that no answer can be expected now."""
         info = self.invariant.runtime.process_info(pid)
         if self.server.closing is not None or info is None:
             return True
         return bool(info["queue_length"]) or info["status"] != "waiting"
 
     def asked(self, message: Message, effects: list[Effect]) -> None:
-        """The client has sent something."""
+        """Note a message of the client."""
         self.answered.pop(_key(message.topic, message.ref), None)
         if message.event == "phx_join":
             start = next((each for each in effects if isinstance(each, Start)), None)
@@ -108,7 +115,7 @@ class _Client:
             self.pending.append(_Join(message.topic, message.ref, membership))
 
     def written(self, frame: bytes) -> None:
-        """A frame is on its way to the client."""
+        """Note a frame for the client."""
         meaning = self.codec.meanings.get(frame)
         if meaning is None:
             return
@@ -138,7 +145,7 @@ def _key(topic: Any, ref: Any) -> tuple[str, str]:
 
 
 class _Codec(Codec):
-    """A codec that remembers what the frames mean which end a join."""
+    """A codec that remembers the meaning of the frames that end a join."""
 
     def __init__(self, codec: Codec) -> None:
         super().__init__(codec.serializer, codec.frame)
@@ -164,7 +171,7 @@ class _Codec(Codec):
 
 
 class _Session:
-    """A session whose client is heard by somebody else, too."""
+    """A session that reports its messages to the invariant."""
 
     def __init__(self, session: Any, client: _Client) -> None:
         self._session = session
@@ -184,7 +191,7 @@ class _Session:
 
 
 class _Out:
-    """An out-buffer into which somebody looks."""
+    """An out-buffer that reports its frames to the invariant."""
 
     def __init__(self, out: Any, client: _Client) -> None:
         self._out = out
@@ -196,6 +203,3 @@ class _Out:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._out, name)
-
-
-offer(JoinsAnswered)

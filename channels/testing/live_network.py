@@ -57,15 +57,15 @@ class LiveNetwork(Instrument):
     async def connect(
         self, host: str, port: int, *, source: str | None = None
     ) -> trio.SocketStream:
-        """Connect to somebody who listens, in this run or elsewhere.
+        """Connect to a listener, of this run or of another program.
 
         Args:
             host: of the listener.
             port: of the listener.
-            source: how the connecting host is called in the names of connections; by default by its address.
+            source: the name of the connecting host in the names of connections; by default its address.
 
         Raises:
-            OSError: nobody can be reached there.
+            OSError: there is no listener.
         """
         stream = await trio.open_tcp_stream(host, port)
         if source is not None:

@@ -1,4 +1,4 @@
-"""Has a virtual clock wait for threads.
+"""A virtual clock that waits for threads.
 
 Trio's autojump clock jumps as soon as every task waits, and a task that waits for a thread waits too. Without this, all
 time limits of a test would pass at once while a handler is in a thread.
@@ -15,7 +15,7 @@ import trio.testing
 __all__ = ["THREAD_PATIENCE", "waiting_for_threads"]
 
 THREAD_PATIENCE = 5.0
-"""Seconds of real time in which nothing happens but threads, after which the virtual clock jumps all the same."""
+"""Seconds of real time that the virtual clock waits for threads. Then it jumps."""
 
 
 class _Patience(trio.abc.Instrument):
@@ -39,7 +39,7 @@ class _Patience(trio.abc.Instrument):
 
 @contextmanager
 def waiting_for_threads() -> Iterator[None]:
-    """Have the virtual clock of this run, if it has one, stand still while threads of `trio.to_thread` work."""
+    """Stop the virtual clock of this run, if it has one, while threads of `trio.to_thread` work."""
     clock = trio.lowlevel.current_clock()
     if not isinstance(clock, trio.testing.MockClock) or clock.autojump_threshold >= THREAD_PATIENCE:
         yield

@@ -21,8 +21,7 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeAlias
 
-from channels.endpoint._options import check_whole
-from channels.errors import ChannelsError, InvalidOption
+from channels.errors import ChannelsError, InvalidOption, check_whole
 from channels.tokens._erlang_terms import Atom, NotATerm, NoTermFor, decode, encode
 from channels.tokens._signing import DIGESTS, MAX_TOKEN, Malformed, Signed, derive
 

@@ -12,11 +12,11 @@ from attrs import evolve, frozen
 
 from actors.instrumentation.telemetry import Event
 from actors.runtime import current_runtime
-from channels.checks.places import place_of
-from channels.checks.results import invalid
+from channels.checks import invalid
 from channels.connect_info import ConnectInfo
 from channels.endpoint._wiring import MountedSocket, Services
 from channels.errors import InvalidResult
+from channels.excerpts import place_of
 from channels.serializers.serializer import DEFAULT_VSN, Serializer, negotiate
 from channels.socket import ConnectRefused, Refusal, Socket
 from channels.telemetry import (

@@ -31,7 +31,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from attrs import frozen
 
-from channels.checks.answers import yes_or_no
+from channels.checks import yes_or_no
 from channels.errors import ChannelsError
 
 __all__ = [

@@ -66,7 +66,7 @@ async def answer_first_request(services: Services, stream: ByteStream) -> Upgrad
     try:
         # Shielded for clients that come while the endpoint drains: they get a 503, although nothing waits for them. The
         # supervisor that stops this process meanwhile allows for this time.
-        late = services.draining and not isinstance(stream, AsgiStream)
+        late = services.admission.draining and not isinstance(stream, AsgiStream)
         with trio.move_on_after(_LATE if late else math.inf, shield=late):
             upgraded = await _answer(services, stream)
     except (trio.BrokenResourceError, trio.ClosedResourceError):
@@ -85,16 +85,15 @@ async def _answer(services: Services, stream: ByteStream) -> Upgraded | None:
     else:
         parser = HeadParser()
         seconds = (
-            min(services.head_timeout, _LATE_HEAD) if services.draining else services.head_timeout
+            min(services.head_timeout, _LATE_HEAD)
+            if services.admission.draining
+            else services.head_timeout
         )
         with trio.move_on_after(seconds) as limit:
-            services.heads[limit] = None
-            try:
+            with services.admission.reading_head(limit):
                 head = await read_head(stream, parser)
-            finally:
-                del services.heads[limit]
         if limit.cancelled_caught:
-            if services.draining:
+            if services.admission.draining:
                 if parser.begun:
                     await _answer_and_close(stream, _DRAINING)
                 return None
@@ -107,7 +106,7 @@ async def _answer(services: Services, stream: ByteStream) -> Upgraded | None:
     if isinstance(head, BadRequest):
         services.count(("http", "bad_request"))
         outcome = Refusal(head.status, head.problem)
-    elif services.draining:
+    elif services.admission.draining:
         outcome = _DRAINING
     elif (found := services.mounts.match(head.path)) is not None:
         outcome = await _upgrade(services, *found, head, stream)

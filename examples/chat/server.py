@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from actors import current_pid
-from channels import Channel, Endpoint, JoinRefused, Mount, Reply, Socket, handle_in
+from channels import Channel, Endpoint, JoinRefused, Mount, PushReply, Socket, handle_in
 
 from .pages import pages
 
@@ -26,11 +26,11 @@ class RoomChannel(Channel):
         return {"process": current_pid().number}
 
     @handle_in("new_msg")
-    async def new_msg(self, payload: Any) -> Reply:
+    async def new_msg(self, payload: Any) -> PushReply:
         self.count += 1
         speaker = {"name": self.name, "process": current_pid().number}
         self.broadcast("new_msg", {"body": payload["body"], **speaker})
-        return Reply({"count": self.count})
+        return PushReply({"count": self.count})
 
     @handle_in("rename")
     async def rename(self, payload: Any) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import trio
 
 from channels import Endpoint
+from channels.testing import JoinsAnswered
 from examples.chat.server import UserSocket
 from examples.scenarios.chat_client import ChatClient
 from supervision import Supervisor
@@ -32,6 +33,7 @@ CHANNELS = "/top/endpoint/UserSocket channels/*/ChannelServer"
         connections=["client *"],
         hosts=["client 0", "client 1", "server"],
     ),
+    invariants=("all", JoinsAnswered),
     params={"clients": 4, "seconds": 16.0},
 )
 async def an_evening(world: World) -> None:

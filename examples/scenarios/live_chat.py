@@ -15,6 +15,7 @@ import trio
 from attrs import asdict
 
 from channels import Endpoint
+from channels.testing import JoinsAnswered
 from examples.chat.server import UserSocket
 from examples.scenarios.chat_client import ChatClient, Tally
 from supervision.chaos.faults.kinds import (
@@ -69,7 +70,7 @@ def faults_for_a_chat(random: Random, seconds: float = 60.0) -> tuple[Fault, ...
     )
 
 
-@scenario(faults=faults_for_a_chat, params={"clients": 50})
+@scenario(faults=faults_for_a_chat, invariants=("all", JoinsAnswered), params={"clients": 50})
 async def live_chat(world: Any) -> Tally:
     """Run the chat and its clients until the experiment is over, and return the counts of the clients.
 

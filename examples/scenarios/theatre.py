@@ -14,7 +14,8 @@ from trio_websocket import WebSocketConnection
 
 from actors import GenServer, Sender, call
 from actors import Reply as Answer
-from channels import Channel, Endpoint, Reply, Socket, handle_in
+from channels import Channel, Endpoint, PushReply, Socket, handle_in
+from channels.testing import JoinsAnswered
 from examples.scenarios.handshake import open_websocket
 from supervision import Supervisor, child_spec
 from supervision.chaos import Storm
@@ -53,21 +54,21 @@ class HastyBoxOffice(Channel):
         self.name: str = payload["name"]
 
     @handle_in("book")
-    async def book(self, payload: Any) -> Reply:
+    async def book(self, payload: Any) -> PushReply:
         if await call("seats", ("whose", payload["seat"])) is not None:
-            return Reply({"reason": "taken"}, status="error")
+            return PushReply({"reason": "taken"}, status="error")
         await call("seats", ("give", payload["seat"], self.name))
-        return Reply({"seat": payload["seat"]})
+        return PushReply({"seat": payload["seat"]})
 
 
 class CarefulBoxOffice(HastyBoxOffice):
     """Lets the seats decide, who take one request after the other."""
 
     @handle_in("book")
-    async def book(self, payload: Any) -> Reply:
+    async def book(self, payload: Any) -> PushReply:
         if await call("seats", ("give if free", payload["seat"], self.name)) == "taken":
-            return Reply({"reason": "taken"}, status="error")
-        return Reply({"seat": payload["seat"]})
+            return PushReply({"reason": "taken"}, status="error")
+        return PushReply({"seat": payload["seat"]})
 
 
 class HastySocket(Socket):
@@ -112,6 +113,7 @@ async def visit(world: World, name: str, tickets: Tickets) -> None:
 
 @scenario(
     faults=Storm(["/theatre/seats"], count=2, after=0.2, within=1.2, kinds=["kill"]),
+    invariants=("all", JoinsAnswered),
     params={"office": "careful", "visitors": 4},
 )
 async def evening(world: World) -> None:

@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse
 from starlette.routing import Mount, Route
 
-from channels import Channel, Endpoint, Reply, Socket, handle_in
+from channels import Channel, Endpoint, PushReply, Socket, handle_in
 
 PAGE = """<!doctype html>
 <title>News</title>
@@ -26,8 +26,8 @@ class NewsChannel(Channel):
     """Everybody who has joined hears what is announced, and may ask for the time of day."""
 
     @handle_in("echo")
-    async def echo(self, payload: Any) -> Reply:
-        return Reply(payload)
+    async def echo(self, payload: Any) -> PushReply:
+        return PushReply(payload)
 
     @handle_in("crash")
     async def crash(self, payload: Any) -> None:

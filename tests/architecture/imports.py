@@ -34,7 +34,6 @@ PURE = (
     "channels.tokens._signing",
     "channels.tokens._erlang_terms",
     "channels.connect_info",
-    "channels.connection.effects",
     "channels.excerpts",
     "channels.filters",
     "channels.messages",

@@ -8,8 +8,7 @@ from __future__ import annotations
 import timeit
 from collections.abc import Callable
 
-from channels.connection.effects import Start
-from channels.connection.session import Session
+from channels.connection.session import Session, Start
 from channels.serializers.serializer import Codec
 from channels.serializers.v2 import V2
 from channels.topics import Route, Router
@@ -28,7 +27,7 @@ def cases() -> dict[str, Callable[[], object]]:
     session = Session(codec, Router([Route("room:*", "RoomChannel")]).match)
     (start,) = session.receive(JOIN, binary=False)
     assert isinstance(start, Start)
-    session.joined(start.membership)
+    start.membership.accepted()
 
     def join_and_close() -> None:
         (effect,) = session.receive(REJOIN, binary=False)

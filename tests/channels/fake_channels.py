@@ -11,8 +11,7 @@ from __future__ import annotations
 from collections import deque
 from typing import Any
 
-from channels.connection.effects import Close, Deliver, Effect, Membership, Send, Start
-from channels.connection.session import Session
+from channels.connection.session import Close, Deliver, Effect, Membership, Send, Session, Start
 from channels.errors import EncodeError
 from channels.messages import BinaryFrame, Message
 from channels.serializers.serializer import Codec
@@ -183,7 +182,7 @@ class FakeChannel:
             CODEC.reply(membership.join_ref, membership.ref, membership.topic, status, response)
         )
         if status == "ok":
-            self.connection.session.joined(membership)
+            membership.accepted()
         for frame in membership.take_closes():
             self.write(frame)
 

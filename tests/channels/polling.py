@@ -137,4 +137,4 @@ def line(message: tuple[Any, ...]) -> bytes:
 
 def sessions(server: Server) -> list[Any]:
     """The processes of sessions, in the order of their begin."""
-    return list(server.services.polling.values())
+    return list(server.services.admission.polling.values())

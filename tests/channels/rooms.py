@@ -12,7 +12,7 @@ from channels import (
     ConnectInfo,
     ConnectRefused,
     JoinRefused,
-    Reply,
+    PushReply,
     Socket,
     handle_in,
     handle_out,
@@ -61,13 +61,13 @@ class Room(Channel):
             self.push("bye", {"reason": repr(reason)})
 
     @handle_in("echo")
-    async def echo(self, payload: Any) -> Reply:
-        return Reply(payload)
+    async def echo(self, payload: Any) -> PushReply:
+        return PushReply(payload)
 
     @handle_in("count")
-    async def count_up(self, payload: Any) -> Reply:
+    async def count_up(self, payload: Any) -> PushReply:
         self.count += 1
-        return Reply({"count": self.count})
+        return PushReply({"count": self.count})
 
     @handle_in("push")
     async def push_back(self, payload: Any) -> None:
@@ -82,20 +82,20 @@ class Room(Channel):
         self.broadcast_from("shouted", payload)
 
     @handle_in("sleep")
-    async def sleep(self, payload: Any) -> Reply:
+    async def sleep(self, payload: Any) -> PushReply:
         await trio.sleep(payload["seconds"])
-        return Reply()
+        return PushReply()
 
     @handle_in("cling")
     async def cling(self, payload: Any) -> None:
         await cling(payload["seconds"])
 
     @handle_in("in_order")
-    async def in_order(self, payload: Any) -> Reply:
+    async def in_order(self, payload: Any) -> PushReply:
         self.push("pushed", {"n": 1})
         self.broadcast("shouted", {"n": 2})
         self.push("pushed", {"n": 3})
-        return Reply({"n": 4})
+        return PushReply({"n": 4})
 
     @handle_in("boom")
     async def boom(self, payload: Any) -> None:
@@ -109,15 +109,17 @@ class Room(Channel):
     async def stop(self, payload: Any) -> actors.Stop:
         reason = REASONS[payload["reason"]]
         if "reply" in payload:
-            return actors.Stop(reason, reply=Reply(payload["reply"]))
+            return actors.Stop(reason, reply=PushReply(payload["reply"]))
         return actors.Stop(reason)
 
     @handle_in("give")
     async def give(self, payload: Any) -> Any:
         """Return what no handler may return, or cannot be written."""
-        return {"text": "text", "object": Reply({"no": object()}), "reply": actors.Stop(reply={})}[
-            payload["what"]
-        ]
+        return {
+            "text": "text",
+            "object": PushReply({"no": object()}),
+            "reply": actors.Stop(reply={}),
+        }[payload["what"]]
 
     @handle_out("secret")
     async def secret(self, payload: Any) -> actors.Stop | None:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from channels.connection.effects import Effect, Membership, Send, Start
-from channels.connection.session import Session
+from channels.connection.session import Effect, Membership, Send, Session, Start
 from channels.serializers.serializer import Codec
 from channels.serializers.v2 import V2
 from channels.topics import Route, Router
@@ -37,8 +36,15 @@ def join(
 
 def joined(session: Session, topic: str = "room:a", join_ref: Any = "1") -> Membership:
     membership = join(session, topic, join_ref)
-    session.joined(membership)
+    membership.accepted()
     return membership
+
+
+def closes_of(membership: Membership) -> tuple[bytes, ...]:
+    """The phx_close frames that wait behind the answer to a join; they go on waiting."""
+    closes = membership.take_closes()
+    membership.add_closes(closes)
+    return tuple(closes)
 
 
 def sent(effects: list[Effect]) -> list[Any]:

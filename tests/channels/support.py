@@ -21,6 +21,7 @@ from actors import SHUTDOWN, Down, GenServer, Pid, Runtime, monitor, receive, sp
 from channels import Endpoint
 from channels.connection.connection import Connection
 from channels.endpoint._wiring import Services
+from channels.endpoint.endpoint import services_of
 from supervision import ChildSpec, DynamicSupervisor
 from tests.channels.transports.frames import BINARY, TEXT, client_close, client_frame
 from tests.patience import PATIENCE
@@ -137,6 +138,10 @@ class Reader:
         payload, self.data = data[start : start + size], data[start + size :]
         if data[0] & 0x40:
             payload = self.inflate(payload)
+        return self.message(opcode, payload)
+
+    def message(self, opcode: int, payload: bytes) -> Any:
+        """Return what `frames` shows of one frame."""
         if opcode == TEXT:
             return json.loads(payload)
         if opcode == 0x8:
@@ -155,13 +160,15 @@ class Client:
     `gate`, if given, is awaited before every write of the server's, so that it can be made to wait for this client.
     """
 
-    def __init__(self, gate: Callable[[], Awaitable[None]] | None = None) -> None:
+    def __init__(
+        self, gate: Callable[[], Awaitable[None]] | None = None, reader: Reader | None = None
+    ) -> None:
         self.is_closed = False
         """Whether the server has closed its stream altogether."""
         self._to_server = trio.testing.MemoryReceiveStream(close_hook=self._note_close)
         self._to_client = trio.testing.MemorySendStream(send_all_hook=gate)
         self.stream = trio.StapledStream(self._to_client, self._to_server)
-        self._reader = Reader()
+        self._reader = Reader() if reader is None else reader
         self.process: Pid | None = None
 
     def write(self, data: bytes) -> None:
@@ -245,9 +252,7 @@ class Server:
 
     @property
     def services(self) -> Services:
-        services = self.endpoint._services
-        assert services is not None
-        return services
+        return services_of(self.endpoint)
 
     async def accept(self, client: Client | None = None) -> Client:
         """Have a new client served, which has not sent anything yet."""

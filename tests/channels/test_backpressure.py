@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import trio
 
-from channels import Channel, Endpoint, Reply, Socket, handle_in
+from channels import Channel, Endpoint, PushReply, Socket, handle_in
 from channels.connection import connection as _connection
 from channels.connection.session_server import WAITING_LIMIT
 from channels.telemetry import CONNECTION_CLOSED
@@ -25,9 +25,9 @@ class Sluggish(Channel):
     gate = trio.Event()
 
     @handle_in("slow")
-    async def slow(self, payload: Any) -> Reply:
+    async def slow(self, payload: Any) -> PushReply:
         await Sluggish.gate.wait()
-        return Reply(payload)
+        return PushReply(payload)
 
     @handle_in("crash")
     async def crash(self, payload: Any) -> None:
@@ -178,7 +178,6 @@ async def test_what_all_clients_have_sent_of_messages_in_pieces_is_bounded_toget
 ) -> None:
     monkeypatch.setattr(_connection, "HELD_LIMIT", 1_000_000)
     server = await serve(Endpoint(sockets={"/socket": SluggishSocket}))
-    assert server.endpoint._services is not None
     one, greedy, modest = [await server.connect() for _ in range(3)]
     whole = client_frame(TEXT, json.dumps(["1", "1", "slow:a", "phx_join", "x" * 600_000]).encode())
     small = client_frame(TEXT, json.dumps(["1", "1", "slow:a", "phx_join", "x" * 10_000]).encode())
@@ -191,4 +190,4 @@ async def test_what_all_clients_have_sent_of_messages_in_pieces_is_bounded_toget
         client.write(data[-1:])
         await settle()
         assert client.frames() == [reply("1", "1", "slow:a")]
-    assert server.endpoint._services.held == 0
+    assert server.services.counters.held == 0

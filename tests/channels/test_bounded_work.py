@@ -143,7 +143,7 @@ async def test_a_message_with_too_many_values_closes_with_1009(serve: Serve) -> 
     ((_, about),) = heard
     assert "has more than 50,000 JSON values" in about["cause"]
     assert about["code"] == 1009
-    assert server.services.counts["socket", "too_many_values"] == 1
+    assert server.services.counters.counts["socket", "too_many_values"] == 1
 
 
 async def test_how_many_values_a_message_may_have_is_an_option(serve: Serve) -> None:
@@ -179,7 +179,7 @@ async def test_a_client_whose_flood_takes_a_hundred_turns_is_reported_once(serve
     ((measures, about),) = heard
     assert measures == {"turns": HELD_BACK_AT}
     assert about["pid"] == client.process
-    assert server.services.counts[SOCKET_HELD_BACK] == 1
+    assert server.services.counters.counts[SOCKET_HELD_BACK] == 1
     assert server.endpoint.statistics()["work"].waits > HELD_BACK_AT
 
 

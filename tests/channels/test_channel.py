@@ -17,7 +17,7 @@ from channels import (
     Endpoint,
     NothingToAnswer,
     NotJoined,
-    Reply,
+    PushReply,
     SocketRef,
     UnhandledEvent,
     handle_in,
@@ -66,7 +66,7 @@ async def test_an_event_without_a_handler_crashes_the_channel_and_says_what_to_a
     assert (error.channel, error.event) == (Plain, "unknown")
     assert str(error) == (
         "Plain has no handler for the event 'unknown'; add one with @handle_in(\"...\"), or override "
-        "handle_in(event, payload) to take whatever has none"
+        "handle_in(event, payload) to handle all other events"
     )
 
 
@@ -84,11 +84,11 @@ async def test_an_event_that_only_servers_send_is_an_event_like_any_other(
 async def test_handle_in_takes_what_has_no_handler_of_its_own(serve: Serve) -> None:
     class Open(Channel):
         @handle_in("mine")
-        async def mine(self, payload: Any) -> Reply:
-            return Reply({"by": "mine"})
+        async def mine(self, payload: Any) -> PushReply:
+            return PushReply({"by": "mine"})
 
-        async def handle_in(self, event: str, payload: Any) -> Reply:
-            return Reply({"by": event, "got": payload})
+        async def handle_in(self, event: str, payload: Any) -> PushReply:
+            return PushReply({"by": event, "got": payload})
 
     _, client = await serving(serve, Open)
     assert await client.exchange(
@@ -174,10 +174,10 @@ async def test_a_push_of_something_that_is_no_object_is_an_error_that_names_the_
 async def test_binaries_are_sent_and_received_without_base64(serve: Serve) -> None:
     class Raw(Channel):
         @handle_in("echo")
-        async def echo(self, payload: Any) -> Reply:
+        async def echo(self, payload: Any) -> PushReply:
             self.push("pushed", Binary(b"p" + payload.data))
             self.broadcast("shouted", Binary(b"b" + payload.data))
-            return Reply(Binary(b"r" + payload.data))
+            return PushReply(Binary(b"r" + payload.data))
 
     _, client = await serving(serve, Raw)
     client.send_binary(b"\x00\x01\x01\x06\x0412room:aechohi")
@@ -205,7 +205,7 @@ async def test_before_the_join_is_answered_a_channel_cannot_speak_and_is_told_wh
     (error,) = caught
     assert (error.topic, error.verb) == ("room:a", verb)
     assert str(error) == (
-        f"the channel for 'room:a' used {verb} before its join was answered with ok; return the first news from "
+        f"the channel for 'room:a' used {verb} before its join was answered with ok; return the first data from "
         "join, or send() the channel's own process a message and push from handle_info"
     )
 
@@ -252,12 +252,12 @@ class Later(Channel):
     async def handle_info(self, message: Any) -> None:
         if message == "ref":
             self.socket_ref()
-        reply_to(self.kept, Reply({"told": message}))
+        reply_to(self.kept, PushReply({"told": message}))
 
 
 async def answer_in(seconds: float, ref: SocketRef) -> None:
     await trio.sleep(seconds)
-    reply_to(ref, Reply({"after": seconds}, status="done"))
+    reply_to(ref, PushReply({"after": seconds}, status="done"))
 
 
 async def test_a_push_may_be_answered_later_and_more_than_once(serve: Serve) -> None:
@@ -315,8 +315,8 @@ async def test_outside_the_handler_of_a_push_there_is_nothing_to_answer(
 
 
 async def test_a_reply_is_ok_and_empty_unless_it_says_otherwise() -> None:
-    assert (Reply().payload, Reply().status) == ({}, "ok")
-    assert Reply([1], status="weird") == Reply([1], "weird")
+    assert (PushReply().payload, PushReply().status) == ({}, "ok")
+    assert PushReply([1], status="weird") == PushReply([1], "weird")
 
 
 def test_mistakes_are_errors_of_channels() -> None:
@@ -350,9 +350,9 @@ async def test_what_an_instance_holds_dies_with_its_process(serve: Serve) -> Non
             self.count = 0
 
         @handle_in("count")
-        async def up(self, payload: Any) -> Reply:
+        async def up(self, payload: Any) -> PushReply:
             self.count += 1
-            return Reply({"count": self.count})
+            return PushReply({"count": self.count})
 
         @handle_in("boom")
         async def boom(self, payload: Any) -> None:

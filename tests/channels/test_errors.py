@@ -42,5 +42,6 @@ def test_mistakes_in_declarations_are_value_errors(mistake: type[Exception]) -> 
 
 
 def test_every_error_has_the_one_base() -> None:
-    for name in errors.__all__:
+    # The other names are functions that check options.
+    for name in [each for each in errors.__all__ if each[0].isupper()]:
         assert issubclass(getattr(errors, name), ChannelsError)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from channels import Channel, ChannelsError, InvalidHandler, handle_in, handle_out
+from channels.channel import table_of
 from channels.handlers import check, collect
 
 
@@ -24,7 +25,9 @@ class Base(Channel):
 
 
 def names(channel: type[Channel], direction: str) -> dict[str, str]:
-    return {event: function.__qualname__ for event, function in collect(channel, direction).items()}
+    table = collect(channel)
+    handlers = table.incoming if direction == "in" else table.outgoing
+    return {event: function.__qualname__ for event, function in handlers.items()}
 
 
 def test_a_method_may_handle_several_events_in_both_directions() -> None:
@@ -54,7 +57,7 @@ def test_a_subclass_inherits_handlers_and_overriding_a_method_overrides_it_under
         "three": "Base.three",
         "four": f"{where}.four",
     }
-    assert Base._handlers.keys() == {"one", "uno", "two", "three"}
+    assert table_of(Base).incoming.keys() == {"one", "uno", "two", "three"}
 
 
 def test_another_method_for_an_event_of_the_base_takes_it_over() -> None:
@@ -78,8 +81,8 @@ def test_a_mixin_brings_its_handlers_along() -> None:
 
 
 def test_what_is_intercepted_is_known_when_the_class_is() -> None:
-    assert Base._intercepts == {"three"}
-    assert Channel._intercepts == frozenset()
+    assert table_of(Base).intercepts == {"three"}
+    assert table_of(Channel).intercepts == frozenset()
 
 
 def test_channels_of_the_right_shape_pass() -> None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import gc
+from enum import StrEnum
+from typing import Any
 
 import msgspec
 import pytest
 
-from channels.messages import Binary, BinaryFrame, Broadcast, Message
+from channels.errors import InvalidOption
+from channels.messages import Binary, BinaryFrame, Broadcast, Message, PushReply
 
 
 def test_a_message_has_the_shape_of_a_v2_frame() -> None:
@@ -56,3 +59,22 @@ def test_a_binary_frame_is_the_bytes_that_it_holds() -> None:
     assert frame == b"\x00\x01"
     assert isinstance(frame, bytes)
     assert type(frame) is not bytes
+
+
+@pytest.mark.parametrize("status", [3, None, {"n": 1}, b"ok"])
+def test_a_status_that_is_no_text_is_refused_where_it_is_written(status: Any) -> None:
+    with pytest.raises(InvalidOption, match=r'PushReply got status=.*; write text, such as "ok"'):
+        PushReply({}, status)
+
+
+def test_a_reply_that_is_written_as_in_phoenix_says_what_comes_first() -> None:
+    backwards: Any = ("ok", {"total": 3})
+    with pytest.raises(InvalidOption, match="behind the payload"):
+        PushReply(*backwards)
+
+
+def test_any_text_is_a_status() -> None:
+    class Status(StrEnum):
+        WEIRD = "weird"
+
+    assert PushReply(status="weird") == PushReply({}, Status.WEIRD)

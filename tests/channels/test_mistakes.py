@@ -29,12 +29,13 @@ from channels import (
     InvalidResult,
     JoinRefused,
     Keep,
-    Reply,
+    PushReply,
     Socket,
     handle_in,
     handle_out,
     reply_to,
 )
+from channels.channel import table_of
 from channels.pytest_plugin import OpenChannelTest
 from channels.telemetry import CHANNEL_JOIN_SLOW, SOCKET_WITHOUT_CHANNELS
 from channels.testing import Expected
@@ -164,7 +165,7 @@ def test_a_subclass_may_take_over_an_event_and_a_method_may_handle_both_directio
         @handle_in("new_msg", "other")
         async def instead(self, payload: Any) -> None: ...
 
-    assert Quiet._handlers["new_msg"] is Quiet.instead
+    assert table_of(Quiet).incoming["new_msg"] is Quiet.instead
 
 
 # Found when the endpoint is checked
@@ -205,7 +206,7 @@ def awaits_push_in_a_helper() -> type[Channel]:
 def awaits_the_broadcast_of_the_endpoint() -> type[Channel]:
     class Room(Channel):
         async def terminate(self, reason: Any) -> None:
-            await self.endpoint.broadcast(self.topic, "gone", {})
+            await self.endpoint.broadcast(self.topic, "gone", {})  # type: ignore[misc,func-returns-value]
 
     return Room
 
@@ -213,7 +214,7 @@ def awaits_the_broadcast_of_the_endpoint() -> type[Channel]:
 def awaits_reply_to() -> type[Channel]:
     class Room(Channel):
         async def handle_info(self, message: Any) -> None:
-            await reply_to(message, Reply())  # type: ignore[misc,func-returns-value]
+            await reply_to(message, PushReply())  # type: ignore[misc,func-returns-value]
 
     return Room
 
@@ -328,7 +329,7 @@ def test_the_line_of_a_mistake_is_the_line_where_it_is_written() -> None:
     room = awaits_broadcast()
     with pytest.raises(InvalidHandler) as caught:
         serving(room).check()
-    code = room._handlers["shout"].__code__
+    code = table_of(room).incoming["shout"].__code__
     # The decorator, the definition, the statement.
     assert f"{__file__}:{code.co_firstlineno + 2})" in str(caught.value)
 
@@ -425,12 +426,12 @@ class Craft(Channel):
         return None
 
     @handle_in("reply")
-    async def answer(self, payload: Any) -> Reply:
-        return Reply({"users": [User("ann", None), User("bob", Opaque())]})
+    async def answer(self, payload: Any) -> PushReply:
+        return PushReply({"users": [User("ann", None), User("bob", Opaque())]})
 
     @handle_in("typed")
-    async def typed(self, payload: User) -> Reply:
-        return Reply({"user": Opaque()})
+    async def typed(self, payload: User) -> PushReply:
+        return PushReply({"user": Opaque()})
 
     @handle_in("push")
     async def push_it(self, payload: Any) -> None:
@@ -441,12 +442,12 @@ class Craft(Channel):
         self.broadcast("news", {"users": (1, Opaque())})
 
     @handle_in("key")
-    async def key(self, payload: Any) -> Reply:
-        return Reply({"seats": {(1, 2): "ann"}})
+    async def key(self, payload: Any) -> PushReply:
+        return PushReply({"seats": {(1, 2): "ann"}})
 
     @handle_in("coroutine")
-    async def coroutine(self, payload: Any) -> Reply:
-        return Reply({"rooms": {"all": self.load()}, "more": [self.load()]})
+    async def coroutine(self, payload: Any) -> PushReply:
+        return PushReply({"rooms": {"all": self.load()}, "more": [self.load()]})
 
     @handle_in("push_coroutine")
     async def push_coroutine(self, payload: Any) -> None:
@@ -484,13 +485,13 @@ class Craft(Channel):
 
     @handle_out("intercepted")
     async def intercepted(self, payload: Any) -> Any:
-        return Reply(payload)
+        return PushReply(payload)
 
     async def handle_info(self, message: Any) -> Any:
         return message
 
     async def handle_call(self, request: Any, sender: Any) -> Any:
-        return Reply(request)
+        return PushReply(request)
 
 
 REACHED: dict[str, tuple[type[Exception], str]] = {
@@ -530,20 +531,26 @@ REACHED: dict[str, tuple[type[Exception], str]] = {
         InvalidResult,
         (
             rf"Craft\.handle_in\('actors_reply'\) returned Reply\(value=.*\) \(Craft\.actors_reply, {HERE}\); "
-            r"actors\.Reply answers a call; write channels\.Reply\(payload\)"
+            r"actors\.Reply answers a call; write channels\.PushReply\(payload\)"
         ),
     ),
     "actors_reply_in_stop": (
         InvalidResult,
-        rf"\(Craft\.actors_reply_in_stop, {HERE}\); write Stop\(reason, reply=Reply\(payload\)\) with channels\.Reply",
+        (
+            rf"\(Craft\.actors_reply_in_stop, {HERE}\); write Stop\(reason, reply=PushReply\(payload\)\) "
+            r"with channels\.PushReply"
+        ),
     ),
     "dict": (
         InvalidResult,
-        rf"Craft\.handle_in\('dict'\) returned {{'n': 1}} \(Craft\.a_dict, {HERE}\); write Reply\(\.\.\.\) around it",
+        (
+            rf"Craft\.handle_in\('dict'\) returned {{'n': 1}} \(Craft\.a_dict, {HERE}\); "
+            r"write PushReply\(\.\.\.\) around it"
+        ),
     ),
     "reply_to": (
         InvalidOption,
-        r"reply_to got reply=Reply\(value=.*; write Reply\(payload\), with Reply of",
+        r"reply_to got reply=Reply\(value=.*; write PushReply\(payload\), with PushReply of",
     ),
     "receive": (
         MailboxBusy,
@@ -599,14 +606,14 @@ async def test_a_reply_of_channels_answers_no_call_and_no_message(serve: Serve) 
     with pytest.raises(actors.ServerExit):
         await actors.call(server.channel("room:a"), "hello")
     await client.exchange(("2", "2", "room:a", "phx_join", {}))
-    actors.send(server.channel("room:a"), Reply({}))
+    actors.send(server.channel("room:a"), PushReply({}))
     await settle()
     await client.exchange(("3", "3", "room:a", "phx_join", {}))
     server.endpoint.broadcast("room:a", "intercepted", {})
     await settle()
     called, informed, intercepted = map(str, crashes)
     assert re.search(
-        rf"Craft\.handle_call returned .* \({HERE}\); channels\.Reply answers a client's push; write actors\.Reply",
+        rf"Craft\.handle_call returned .* \({HERE}\); channels\.PushReply answers a client's push; write actors\.Reply",
         called,
     )
     assert re.search(
@@ -621,7 +628,7 @@ async def test_a_reply_of_channels_answers_no_call_and_no_message(serve: Serve) 
 async def test_a_reply_of_channels_in_a_server_is_named(serve: Serve) -> None:
     class Counter(GenServer[None]):
         async def handle_call(self, request: Any, sender: Any) -> Any:
-            return Reply({"n": 1})
+            return PushReply({"n": 1})
 
     pid = await Counter.start()
     with pytest.raises(actors.ServerExit) as caught:
@@ -630,7 +637,7 @@ async def test_a_reply_of_channels_in_a_server_is_named(serve: Serve) -> None:
     assert isinstance(reason, actors.Crash)
     assert isinstance(reason.exception, InvalidReturn)
     assert str(reason.exception) == (
-        "Counter.handle_call returned a Reply of channels.replies, which is another class; "
+        "Counter.handle_call returned a PushReply of channels.messages, which is another class; "
         "write `from actors import Reply` to answer a call"
     )
 
@@ -794,12 +801,12 @@ async def test_a_large_payload_of_a_join_is_not_kept(serve: Serve, payload: Any)
 
 class Hashing(Channel):
     @handle_in("hash")
-    async def hash(self, payload: Any) -> Reply:
+    async def hash(self, payload: Any) -> PushReply:
         # Work that takes a moment of real time, as much as a password deserves.
         digest = await actors.run_in_thread(
             hashlib.pbkdf2_hmac, "sha256", b"password", b"salt", 50_000
         )
-        return Reply({"digest": digest.hex()})
+        return PushReply({"digest": digest.hex()})
 
 
 async def test_a_virtual_clock_stands_still_while_a_handler_is_in_a_thread(
@@ -822,9 +829,9 @@ async def test_an_assertion_that_a_thread_held_up_names_the_thread(
 
     class Stuck(Channel):
         @handle_in("hash")
-        async def hash(self, payload: Any) -> Reply:
+        async def hash(self, payload: Any) -> PushReply:
             await actors.run_in_thread(go.wait)
-            return Reply()
+            return PushReply()
 
     monkeypatch.setattr("channels.testing.threads.THREAD_PATIENCE", 0.01)
     case = await channel_test(serving(Stuck))

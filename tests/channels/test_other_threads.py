@@ -27,7 +27,7 @@ from channels import (
     EncodeError,
     Endpoint,
     PubSub,
-    Reply,
+    PushReply,
     Socket,
     handle_in,
     handle_out,
@@ -60,7 +60,7 @@ class ThreadedRoom(Room):
 
     @handle_in("answer")
     async def answer(self, payload: Any) -> None:
-        await in_a_plain_thread(partial(reply_to, self.socket_ref(), Reply({"n": 1})))
+        await in_a_plain_thread(partial(reply_to, self.socket_ref(), PushReply({"n": 1})))
 
     @handle_out("secret")
     async def secret(self, payload: Any) -> None:

@@ -16,7 +16,7 @@ from channels import (
     Endpoint,
     InvalidHandler,
     InvalidPayload,
-    Reply,
+    PushReply,
     Socket,
     handle_in,
 )
@@ -71,40 +71,40 @@ class Typed(Channel):
         return {"seat": payload.seat}
 
     @handle_in("new", "also_new")
-    async def new(self, payload: NewMessage) -> Reply:
+    async def new(self, payload: NewMessage) -> PushReply:
         assert isinstance(payload, NewMessage)
-        return Reply({"body": payload.body, "to": [person.name for person in payload.to]})
+        return PushReply({"body": payload.body, "to": [person.name for person in payload.to]})
 
     @handle_in("point")
-    async def point(self, payload: Point) -> Reply:
-        return Reply({"sum": payload.x + payload.y})
+    async def point(self, payload: Point) -> PushReply:
+        return PushReply({"sum": payload.x + payload.y})
 
     @handle_in("size")
-    async def size(self, payload: Size) -> Reply:
-        return Reply({"width": payload["width"]})
+    async def size(self, payload: Size) -> PushReply:
+        return PushReply({"width": payload["width"]})
 
     @handle_in("note")
-    async def note(self, payload: Note) -> Reply:
-        return Reply({"text": payload.text})
+    async def note(self, payload: Note) -> PushReply:
+        return PushReply({"text": payload.text})
 
     @handle_in("points")
-    async def points(self, payload: list[Point]) -> Reply:
-        return Reply({"many": len(payload)})
+    async def points(self, payload: list[Point]) -> PushReply:
+        return PushReply({"many": len(payload)})
 
     @handle_in("named")
     async def named(self, payload: Name) -> None: ...
 
     @handle_in("plain")
-    async def plain(self, payload: Mapping[str, Any]) -> Reply:
-        return Reply(dict(payload))
+    async def plain(self, payload: Mapping[str, Any]) -> PushReply:
+        return PushReply(dict(payload))
 
     @handle_in("raw")
-    async def raw(self, payload: dict[str, Any] | Binary) -> Reply:
-        return Reply({"got": type(payload).__name__})
+    async def raw(self, payload: dict[str, Any] | Binary) -> PushReply:
+        return PushReply({"got": type(payload).__name__})
 
     @handle_in("bare")
-    async def bare(self, payload) -> Reply:  # type: ignore[no-untyped-def]
-        return Reply({"got": type(payload).__name__})
+    async def bare(self, payload) -> PushReply:  # type: ignore[no-untyped-def]
+        return PushReply({"got": type(payload).__name__})
 
 
 def endpoint(channel: type[Channel] = Typed) -> Endpoint:

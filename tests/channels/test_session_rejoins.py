@@ -6,9 +6,9 @@ import bisect
 
 import pytest
 
-from channels.connection.effects import Close, Deliver, Membership, Send, Start
-from channels.connection.session import Session
-from tests.channels.sessions import CODEC, feed, join, joined, new_session, reply, sent
+from channels.connection.session import Close, Deliver, Membership, Send, Session, Start
+from tests.channels.fake_channels import FakeConnection
+from tests.channels.sessions import CODEC, closes_of, feed, join, joined, new_session, reply, sent
 
 OLD_CLOSE = CODEC.close("1", "room:a")
 
@@ -30,7 +30,7 @@ def test_a_second_join_replaces_the_first_whose_close_waits_for_the_new_answer(
     assert old.status == "gone"
     new = start.membership
     assert (new.status, new.join_ref, new.ref, new.route) == ("joining", join_ref, "3", old.route)
-    assert new.closes == (OLD_CLOSE,)
+    assert closes_of(new) == (OLD_CLOSE,)
     assert start.message.payload == {"again": True}
     assert session.memberships == (new,)
 
@@ -55,7 +55,7 @@ def test_reports_about_a_replaced_membership_are_ignored() -> None:
     session = new_session()
     old = joined(session)
     new = rejoin(session).membership
-    session.joined(old)
+    old.accepted()
     session.refused(old)
     session.closed(old)
     assert session.exited(old) == []
@@ -69,7 +69,7 @@ def test_a_second_join_while_leaving_closes_the_first() -> None:
     feed(session, "1", "2", "room:a", "phx_leave")
     start = rejoin(session)
     assert start.replaced is old
-    assert start.membership.closes == (OLD_CLOSE,)
+    assert closes_of(start.membership) == (OLD_CLOSE,)
 
 
 def test_a_join_that_is_superseded_is_answered_and_closed_behind_the_next_answer() -> None:
@@ -77,9 +77,9 @@ def test_a_join_that_is_superseded_is_answered_and_closed_behind_the_next_answer
     old = join(session)
     start = rejoin(session)
     assert start.replaced is old
-    assert (old.status, start.membership.closes) == ("superseded", ())
-    session.joined(old)
-    assert (old.status, start.membership.closes) == ("gone", (OLD_CLOSE,))
+    assert (old.status, closes_of(start.membership)) == ("superseded", ())
+    old.accepted()
+    assert (old.status, closes_of(start.membership)) == ("gone", (OLD_CLOSE,))
     assert session.exited(old) == []
     assert session.memberships == (start.membership,)
 
@@ -89,9 +89,9 @@ def test_closes_pass_on_through_a_chain_of_joins_in_the_order_of_their_answers()
     joined(session)
     second = rejoin(session, "3", "3").membership
     third = rejoin(session, "5", "5").membership
-    assert list(third.closes) == [OLD_CLOSE]
-    session.joined(second)
-    assert list(third.closes) == [OLD_CLOSE, CODEC.close("3", "room:a")]
+    assert list(closes_of(third)) == [OLD_CLOSE]
+    second.accepted()
+    assert list(closes_of(third)) == [OLD_CLOSE, CODEC.close("3", "room:a")]
     assert session.memberships == (third,)
 
 
@@ -103,8 +103,8 @@ def test_a_close_that_nobody_waits_for_any_more_is_written_behind_its_own_answer
     assert sent(session.exited(third)) == [
         reply("5", "5", "room:a", "error", {"reason": "join crashed"})
     ]
-    session.joined(old)
-    session.joined(second)
+    old.accepted()
+    second.accepted()
     assert old.take_closes() == [OLD_CLOSE]
     assert second.take_closes() == [CODEC.close("3", "room:a")]
     assert session.memberships == ()
@@ -121,17 +121,17 @@ def test_a_join_that_is_superseded_and_fails_has_its_answer_and_no_close(is_refu
     crashed = [reply("1", "1", "room:a", "error", {"reason": "join crashed"})]
     assert sent(session.exited(old)) == ([] if is_refused else crashed)
     assert session.exited(old) == []
-    assert (new.closes, session.memberships) == ((), (new,))
+    assert (closes_of(new), session.memberships) == ((), (new,))
 
 
 def test_closes_that_were_written_already_do_not_pass_on() -> None:
     session = new_session()
     joined(session)
     second = rejoin(session, "3", "3").membership
-    session.joined(second)
+    second.accepted()
     assert second.take_closes() == [OLD_CLOSE]
     third = rejoin(session, "5", "5").membership
-    assert third.closes == (CODEC.close("3", "room:a"),)
+    assert closes_of(third) == (CODEC.close("3", "room:a"),)
 
 
 def test_a_membership_that_has_said_good_bye_is_neither_closed_nor_killed_again() -> None:
@@ -141,7 +141,7 @@ def test_a_membership_that_has_said_good_bye_is_neither_closed_nor_killed_again(
     old.ended = True
     start = rejoin(session)
     assert start.replaced is None
-    assert start.membership.closes == ()
+    assert closes_of(start.membership) == ()
     session.closed(old)
     assert session.exited(old) == []
     assert session.memberships == (start.membership,)
@@ -254,7 +254,7 @@ def test_an_exit_with_a_join_ref_that_cannot_be_written_closes_the_connection(
     session = new_session()
     membership = join(session)
     if answered:
-        session.joined(membership)
+        membership.accepted()
     with_unwritable_refs(membership)
     (close,) = session.exited(membership)
     assert isinstance(close, Close)
@@ -267,3 +267,20 @@ def test_a_ref_that_cannot_be_written_is_not_the_join_ref() -> None:
     membership = joined(session, join_ref=5)
     with_unwritable_refs(membership)
     assert feed(session, 5, "2", "room:a", "echo") == []
+
+
+def test_leave_and_rejoin_in_one_burst_may_also_be_answered_in_full() -> None:
+    # A race in Phoenix, whose other outcome is recorded: here the channel handles the leave in time.
+    connection = FakeConnection()
+    connection.feed(b'["1","1","room:a","phx_join",{}]')
+    connection.settle()
+    connection.take()
+    connection.feed(b'["1","2","room:a","phx_leave",{}]')
+    connection.session.memberships[0].process.step()
+    connection.feed(b'["3","3","room:a","phx_join",{}]')
+    connection.settle()
+    assert connection.take() == [
+        'T:["1","2","room:a","phx_reply",{"status":"ok","response":{}}]',
+        'T:["1","1","room:a","phx_close",{}]',
+        'T:["3","3","room:a","phx_reply",{"status":"ok","response":{}}]',
+    ]

@@ -7,7 +7,7 @@ from typing import Any
 import trio
 
 from actors import Telemetry
-from channels import Channel, Endpoint, Mount, Reply, handle_in
+from channels import Channel, Endpoint, Mount, PushReply, handle_in
 from channels.serializers.serializer import DEFAULT_SERIALIZERS
 from channels.telemetry import (
     CHANNEL_HANDLED_IN,
@@ -132,8 +132,8 @@ async def test_nothing_is_executed_on_the_hot_path_when_nobody_listens(
 ) -> None:
     class Plain(Channel):
         @handle_in("echo")
-        async def echo(self, payload: Any) -> Reply:
-            return Reply(payload)
+        async def echo(self, payload: Any) -> PushReply:
+            return PushReply(payload)
 
     class PlainSocket(UserSocket):
         channels = {"room:*": Plain}

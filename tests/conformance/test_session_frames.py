@@ -1,10 +1,13 @@
-"""Replay what a real Phoenix server answered, against real sessions and fake channels.
+"""Replay what a real Phoenix server answered, against a running endpoint and clients in memory.
 
 `tests/data/frames.json` holds the answers of Phoenix 1.8.12, verbatim, to everything that needs
 neither HTTP nor presence nor another version of the protocol. `T:` is a text message, `B:` a
-binary one in hex, `U:` a text message in hex (for what is not UTF-8), `CLOSE:` the close code and
-reason, and `HTTP:` the refusal of a connection. Lines that start with `a ` or `b ` belong to one
-of two clients. What `before` lists is sent first and its answers are not recorded.
+binary one in hex, `U:` a text message in hex (for text that is not UTF-8), `CLOSE:` the close code
+and reason, and `HTTP:` the refusal of a connection. Lines that start with `a: ` or `b: ` belong to
+one of two clients. The lines of `before` are sent first, and their answers are not recorded.
+
+The endpoint is the one of `examples/conformance.py`. Bytes go through its HTTP upgrade, its
+WebSocket, its sessions and its channels; only the network is missing.
 """
 
 from __future__ import annotations
@@ -15,8 +18,11 @@ from typing import Any
 
 import pytest
 
-from channels.serializers.serializer import DEFAULT_SERIALIZERS, negotiate
-from tests.channels.fake_channels import FakeChannel, FakeConnection
+from actors import open_runtime
+from channels import Endpoint
+from examples.conformance import endpoint as application
+from tests.channels.support import EOF, Client, Reader, Server, head, run_on_virtual_clock, settle
+from tests.channels.transports.frames import BINARY, TEXT, client_frame
 
 FRAMES = Path(__file__).parents[1] / "data" / "frames.json"
 SCENARIOS: list[dict[str, Any]] = json.loads(FRAMES.read_text(encoding="utf-8"))
@@ -30,34 +36,65 @@ DIFFERENT = {
 }
 
 
-def feed(connection: FakeConnection, line: str) -> None:
+class Recorder(Reader):
+    """Writes down the frames of a server in the notation of the recording."""
+
+    def message(self, opcode: int, payload: bytes) -> str:
+        if opcode == TEXT:
+            return f"T:{payload.decode()}"
+        if opcode == BINARY:
+            return f"B:{payload.hex()}"
+        assert opcode == 0x8, opcode
+        return f"CLOSE:{int.from_bytes(payload[:2], 'big')}:{payload[2:].decode()}"
+
+
+def frame(line: str) -> bytes:
+    """The bytes of a WebSocket frame for one recorded line."""
     kind, _, digits = line.partition(":")
     if kind in ("B", "U"):
-        connection.feed(bytes.fromhex(digits), binary=kind == "B")
-    else:
-        connection.feed(line.encode())
+        return client_frame(BINARY if kind == "B" else TEXT, bytes.fromhex(digits))
+    return client_frame(TEXT, line.encode())
 
 
-def replay(scenario: dict[str, Any]) -> list[list[str]]:
-    if negotiate(scenario["vsn"], DEFAULT_SERIALIZERS) is None:
-        return [["HTTP:403:"] for _ in scenario["steps"]]
-    subscribers: list[FakeChannel] = []
-    clients = {name: FakeConnection(subscribers=subscribers) for name in ("a", "b")}
+async def connect(server: Server, vsn: str | list[str]) -> Client:
+    query = f"vsn={vsn}" if isinstance(vsn, str) else f"vsn[]={vsn[0]}"
+    client = await server.accept(Client(reader=Recorder()))
+    client.write(head(f"/socket/websocket?{query}"))
+    await settle()
+    return client
 
-    def send(lines: list[str]) -> list[str]:
+
+async def replay(server: Server, scenario: dict[str, Any]) -> list[list[str]]:
+    clients = {name: await connect(server, scenario["vsn"]) for name in ("a", "b")}
+    answers = [client.answer() for client in clients.values()]
+    if any(answer is None or answer.status != 101 for answer in answers):
+        refused = [f"HTTP:{each.status}:{each.body.decode()}" for each in answers if each]
+        return [refused[:1] for _ in scenario["steps"]]
+
+    async def send(lines: list[str]) -> list[str]:
         two = any(line.startswith(("a: ", "b: ")) for line in lines)
         for line in lines:
-            feed(clients[line[0]], line[3:]) if two else feed(clients["a"], line)
-        for client in clients.values():
-            client.settle()
-        taken = {name: client.take() for name, client in clients.items()}
+            name, text = (line[0], line[3:]) if two else ("a", line)
+            clients[name].write(frame(text))
+        await settle()
+        got = {
+            name: [each for each in client.frames() if each != EOF]
+            for name, client in clients.items()
+        }
         if two:
-            return [f"{name} {line}" for name, lines in taken.items() for line in lines]
-        assert not taken["b"]
-        return taken["a"]
+            return [f"{name} {line}" for name, lines in got.items() for line in lines]
+        assert not got["b"]
+        return got["a"]
 
-    send(scenario["before"])
-    return [send(step["send"]) for step in scenario["steps"]]
+    await send(scenario["before"])
+    return [await send(step["send"]) for step in scenario["steps"]]
+
+
+async def answers_to(scenario: dict[str, Any]) -> list[list[str]]:
+    async with open_runtime(log=False) as runtime:
+        endpoint = Endpoint(sockets=application.sockets)
+        server = Server(endpoint, runtime, await endpoint.start_link(port=None))
+        return await replay(server, scenario)
 
 
 def normal(line: str) -> str:
@@ -66,28 +103,12 @@ def normal(line: str) -> str:
     return before + mark + json.dumps(json.loads(text), sort_keys=True) if mark else line
 
 
+@pytest.mark.trio(run=run_on_virtual_clock)
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario["name"])
-def test_a_recorded_exchange_is_the_same(scenario: dict[str, Any]) -> None:
+async def test_a_recorded_exchange_is_the_same(scenario: dict[str, Any]) -> None:
     recorded = [[normal(line) for line in step["got"]] for step in scenario["steps"]]
-    answered = [[normal(line) for line in lines] for lines in replay(scenario)]
+    answered = [[normal(line) for line in lines] for lines in await answers_to(scenario)]
     if scenario["name"] in DIFFERENT:
         assert answered != recorded
         recorded = [[normal(line) for line in DIFFERENT[scenario["name"]]]]
     assert answered == recorded
-
-
-def test_leave_and_rejoin_in_one_burst_may_also_be_answered_in_full() -> None:
-    # A race in Phoenix: this is its other outcome, when the channel handles the leave in time.
-    connection = FakeConnection()
-    connection.feed(b'["1","1","room:a","phx_join",{}]')
-    connection.settle()
-    connection.take()
-    connection.feed(b'["1","2","room:a","phx_leave",{}]')
-    connection.session.memberships[0].process.step()
-    connection.feed(b'["3","3","room:a","phx_join",{}]')
-    connection.settle()
-    assert connection.take() == [
-        'T:["1","2","room:a","phx_reply",{"status":"ok","response":{}}]',
-        'T:["1","1","room:a","phx_close",{}]',
-        'T:["3","3","room:a","phx_reply",{"status":"ok","response":{}}]',
-    ]

@@ -377,7 +377,7 @@ class LongPollPeer(Peer):
             await self.send_text(data)
 
     def process(self) -> Pid:
-        return next(iter(self.server.services.polling.values()))
+        return next(iter(self.server.services.admission.polling.values()))
 
     async def received(self) -> list[Any]:
         poll = await self.poller.begin("GET")

@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 import trio
 
-from channels import Channel, Endpoint, LongPoll, Mount, Reply, Socket, handle_in
+from channels import Channel, Endpoint, LongPoll, Mount, PushReply, Socket, handle_in
 from supervision.simulation import World
 
 PATH = "/socket/longpoll?vsn=2.0.0"
@@ -19,10 +19,10 @@ class Room(Channel):
         self.said = 0
 
     @handle_in("say")
-    async def say(self, payload: Any) -> Reply:
+    async def say(self, payload: Any) -> PushReply:
         self.said += 1
         self.broadcast("said", payload)
-        return Reply({"count": self.said})
+        return PushReply({"count": self.said})
 
 
 class UserSocket(Socket):

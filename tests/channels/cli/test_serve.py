@@ -7,6 +7,7 @@ import itertools
 import os
 import signal
 import socket
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from importlib import metadata
@@ -540,3 +541,17 @@ def test_a_distribution_of_one_of_our_names_with_other_packages_is_no_clash(
     _install(tmp_path, "actors", "something_else/__init__.py,,\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     assert run("--version")[2] == ""
+
+
+def test_help_lists_the_commands_of_the_test_tools_without_loading_them() -> None:
+    code = (
+        "import sys\n"
+        "from channels.cli import main\n"
+        "sys.argv = ['ashtree', '--help']\n"
+        "try:\n    main()\nexcept SystemExit:\n    pass\n"
+        "tools = ('supervision.chaos', 'supervision.simulation', 'channels.testing')\n"
+        "print('loaded:', [name for name in sys.modules if name.startswith(tools)])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert all(each in done.stdout for each in ("simulate", "replay", "compare", "chaos"))
+    assert done.stdout.endswith("loaded: []\n")

@@ -26,13 +26,13 @@ from channels import (
     Endpoint,
     Mount,
     NotJoined,
-    Reply,
+    PushReply,
     Route,
     Socket,
     handle_in,
 )
-from channels.connection.channel_server import Link
-from channels.connection.effects import Membership
+from channels.connection.link import Link
+from channels.connection.session import Membership
 from channels.messages import Message
 from channels.serializers.serializer import Codec, Requirement
 from channels.serializers.v2 import V2
@@ -232,6 +232,7 @@ async def test_a_channel_whose_client_went_before_its_first_step_ends_without_a_
         pubsub=server.endpoint.pubsub,
         endpoint=server.endpoint,
         assigns={},
+        count=server.services.count,
     )
     route = mount.router.match("room:a")
     assert route is not None
@@ -546,8 +547,8 @@ async def test_within_brings_a_timeout_when_nothing_comes_in_time(serve: Serve) 
 
 async def test_an_event_of_any_json_value_reaches_handle_in(serve: Serve) -> None:
     class Open(Channel):
-        async def handle_in(self, event: Any, payload: Any) -> Reply:
-            return Reply({"event": event})
+        async def handle_in(self, event: Any, payload: Any) -> PushReply:
+            return PushReply({"event": event})
 
     client = await (await serve(endpoint(Open))).connect()
     await client.join()

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import gc
 from typing import Any
 
 import pytest
 
-from channels.connection.effects import Deliver, Send, Start
-from channels.connection.session import Session
+from channels.connection.session import Close, Deliver, Membership, Send, Session, Start
 from channels.messages import Binary, Message
 from tests.channels.sessions import (
     CODEC,
     ROUTE,
+    closes_of,
     feed,
     join,
     joined,
@@ -88,7 +89,6 @@ def test_a_join_of_a_topic_without_a_route_is_answered_without_join_ref() -> Non
     effects = feed(session, "1", "2", "nosuch:a", "phx_join")
     assert sent(effects) == [unmatched("2", "nosuch:a")]
     assert isinstance(effects[0], Send)
-    assert effects[0].cause == "unmatched topic"
     assert session.memberships == ()
 
 
@@ -99,7 +99,6 @@ def test_a_join_beyond_the_limit_is_answered_with_both_refs() -> None:
     (frame,) = sent(effects)
     assert frame == reply("3", "4", "room:c", "error", {"reason": "too many channels joined"})
     assert isinstance(effects[0], Send)
-    assert effects[0].cause == "too many channels joined"
     assert session.memberships == memberships
 
 
@@ -122,7 +121,7 @@ def test_a_topic_that_is_free_again_does_not_count_for_the_limit() -> None:
 def test_joined_makes_a_membership_joined() -> None:
     session = new_session()
     membership = join(session)
-    session.joined(membership)
+    membership.accepted()
     assert membership.status == "joined"
     assert session.memberships == (membership,)
 
@@ -143,7 +142,6 @@ def test_an_exit_before_the_answer_is_a_crashed_join() -> None:
     effects = session.exited(membership)
     assert sent(effects) == [reply("1", "2", "room:a", "error", {"reason": "join crashed"})]
     assert isinstance(effects[0], Send)
-    assert effects[0].cause == "join crashed"
     assert membership.status == "gone"
     assert session.memberships == ()
 
@@ -230,7 +228,7 @@ def test_the_order_of_keys_in_a_join_ref_means_nothing() -> None:
 def test_a_join_without_join_ref_takes_only_messages_without_one() -> None:
     session = new_session()
     membership = join(session, join_ref=None, ref="7")
-    session.joined(membership)
+    membership.accepted()
     assert membership.channel_ref == "7"
     assert feed(session, "7", "8", "room:a", "echo") == []
     (deliver,) = feed(session, None, "9", "room:a", "echo")
@@ -243,7 +241,7 @@ def test_a_join_without_join_ref_takes_only_messages_without_one() -> None:
 def test_a_join_ref_that_is_false_counts_as_none_for_what_the_channel_says() -> None:
     session = new_session()
     membership = join(session, join_ref=False, ref="7")
-    session.joined(membership)
+    membership.accepted()
     assert (membership.join_ref, membership.channel_ref) == (False, "7")
     for join_ref, is_delivered in ((False, True), (None, True), ("7", False), (0, False)):
         assert bool(feed(session, join_ref, "9", "room:a", "echo")) == is_delivered
@@ -257,7 +255,6 @@ def test_an_event_on_a_topic_that_is_not_joined_is_answered_unmatched(topic: Any
     effects = feed(new_session(), "1", "2", topic, "echo")
     assert sent(effects) == [unmatched("2", topic)]
     assert isinstance(effects[0], Send)
-    assert effects[0].cause is None
 
 
 @pytest.mark.parametrize("topic", [5, None, True, ["room:a"], {"room:a": 1}])
@@ -295,7 +292,7 @@ def test_a_late_joined_does_not_take_back_a_leave() -> None:
     session = new_session()
     membership = joined(session)
     feed(session, "1", "2", "room:a", "phx_leave")
-    session.joined(membership)
+    membership.accepted()
     assert membership.status == "leaving"
 
 
@@ -342,6 +339,66 @@ def test_every_report_counts_once() -> None:
     membership = joined(session)
     assert len(session.exited(membership)) == 1
     assert session.exited(membership) == []
-    session.joined(membership)
+    membership.accepted()
     session.closed(membership)
     assert membership.status == "gone"
+
+
+# Memberships and effects.
+
+
+def new_membership(join_ref: object = "1", ref: object = "2") -> Membership:
+    return Membership(Message(join_ref, ref, "room:a", "phx_join", {}), ROUTE)
+
+
+def test_a_membership_begins_as_joining_with_what_the_join_message_said() -> None:
+    new = new_membership("1", "2")
+    assert (new.topic, new.join_ref, new.ref, new.route) == ("room:a", "1", "2", ROUTE)
+    assert new.status == "joining"
+    assert new.process is None
+    assert not new.ended
+    assert closes_of(new) == ()
+
+
+@pytest.mark.parametrize(
+    ("join_ref", "channel_ref"), [("1", "1"), (None, "2"), ("", ""), (0, 0), (5, 5)]
+)
+def test_channel_frames_carry_the_join_ref_or_where_it_is_null_the_ref(
+    join_ref: object, channel_ref: object
+) -> None:
+    assert new_membership(join_ref, "2").channel_ref == channel_ref
+
+
+def test_memberships_with_equal_fields_are_not_the_same() -> None:
+    assert new_membership() != new_membership()
+
+
+def test_closes_are_handed_over_once_and_in_order() -> None:
+    new = new_membership()
+    new.add_closes([b"a"])
+    new.add_closes([])
+    new.add_closes([b"b", b"c"])
+    assert closes_of(new) == (b"a", b"b", b"c")
+    assert new.take_closes() == [b"a", b"b", b"c"]
+    assert new.take_closes() == []
+    assert not closes_of(new)
+
+
+def test_taking_nothing_gives_a_list_of_its_own() -> None:
+    one, other = new_membership(), new_membership()
+    one.take_closes().append(b"x")
+    assert one.take_closes() == other.take_closes() == []
+
+
+def test_a_membership_shows_what_it_is() -> None:
+    assert repr(new_membership()) == "<membership of 'room:a' join_ref='1' joining>"
+
+
+def test_effects_compare_by_value_and_stay_out_of_the_garbage_collector() -> None:
+    new = new_membership()
+    message = Message("1", "2", "room:a", "ping", {})
+    assert Deliver(new, message) == Deliver(new, message)
+    assert Deliver(new, message) != Deliver(new_membership(), message)
+    assert Send(b"x") == Send(b"x")
+    effects = (Start(new, message), Deliver(new, message), Send(b"x"), Close(1011, "", "why"))
+    assert not any(gc.is_tracked(effect) for effect in effects)

@@ -280,7 +280,7 @@ def forged(
 
 def forgeries(server: Server) -> dict[str, str]:
     """Tokens that are wrong in one way each."""
-    (name,) = server.services.polling
+    (name,) = server.services.admission.polling
     return {
         "garbage": "garbage",
         "another secret": forged("v1", name, secret="another secret, long enough"),
@@ -295,7 +295,7 @@ def forgeries(server: Server) -> dict[str, str]:
 
 
 async def test_a_token_that_is_none_means_no_session(poller: Poller) -> None:
-    (name,) = poller.server.services.polling
+    (name,) = poller.server.services.admission.polling
     assert await poller.post(line(JOIN), token=forged("v1", name)) == 200, "this one is right"
     for why, token in forgeries(poller.server).items():
         assert await poller.post(line(JOIN), token=token) == 410, why
@@ -320,7 +320,7 @@ async def test_a_session_that_does_not_answer_in_time_counts_as_gone(poller: Pol
 async def test_a_secret_of_the_endpoint_s_own_is_another_at_each_start(serve: Serve) -> None:
     server = await serve(Endpoint(sockets={"/socket": Mount(UserSocket, longpoll=True)}))
     poller = await Poller(server).open()
-    assert (await poller.get(token=forged("v1", next(iter(server.services.polling)))))[
+    assert (await poller.get(token=forged("v1", next(iter(server.services.admission.polling)))))[
         "status"
     ] == 410
 

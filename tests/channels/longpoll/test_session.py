@@ -19,11 +19,11 @@ from channels import (
     Endpoint,
     LongPoll,
     Mount,
-    Reply,
+    PushReply,
     Socket,
     handle_in,
 )
-from channels.connection.channel_server import READ_ON_AT, ReadOn
+from channels.connection.link import READ_ON_AT, ReadOn
 from channels.connection.session_server import WAITING_LIMIT
 from channels.longpoll.protocol import Line
 from channels.longpoll.session import LongPollSession
@@ -184,7 +184,7 @@ async def test_nothing_is_left_of_a_session(server: Server) -> None:
     (await (await Poller(server).open()).begin("GET")).go()
     await trio.sleep(40)
     assert Footprint.of(server.runtime) == before
-    assert server.services.polling == {}
+    assert server.services.admission.polling == {}
 
 
 async def test_a_slow_join_does_not_hold_up_its_post(poller: Poller) -> None:
@@ -314,13 +314,13 @@ async def test_a_get_that_begins_while_the_endpoint_drains_is_503(server: Server
     client.write(poller.request("GET", token="none"))
     await settle()
     assert client.answer() is not None
-    server.services.draining = True
+    server.services.admission.draining = True
     client.write(poller.request("GET", token="none"))
     await settle()
     answer = client.answer()
     assert answer is not None
     assert (answer.status, answer.body) == (503, b""), "phoenix.js would not understand JSON here"
-    server.services.draining = False
+    server.services.admission.draining = False
 
 
 # Bounds
@@ -361,12 +361,12 @@ class Sluggish(Channel):
     steps = 0
 
     @handle_in("slow")
-    async def slow(self, payload: Any) -> Reply:
+    async def slow(self, payload: Any) -> PushReply:
         if Sluggish.steps:
             Sluggish.steps -= 1
         else:
             await Sluggish.gate.wait()
-        return Reply()
+        return PushReply()
 
 
 class SluggishSocket(Socket):

@@ -23,8 +23,8 @@ from actors import (
 )
 from actors._kernel.runtime import record_of
 from channels import Broadcast, PubSub
-from channels.pubsub.adapter import LocalAdapter
-from channels.pubsub.subscription import Subscription
+from channels.pubsub.pubsub import LocalAdapter
+from channels.pubsub.table import Subscription
 from tests.channels.support import Mailbox, settle
 
 

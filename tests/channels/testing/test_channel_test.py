@@ -8,8 +8,7 @@ import pytest
 import trio
 
 import actors
-from actors import Crash, Runtime, Stop, call, cast, current_runtime, is_alive, send
-from actors import Reply as CallReply
+from actors import Crash, Reply, Runtime, Stop, call, cast, current_runtime, is_alive, send
 from channels import (
     Binary,
     Broadcast,
@@ -20,7 +19,7 @@ from channels import (
     Endpoint,
     JoinRefused,
     Mount,
-    Reply,
+    PushReply,
     Route,
     Socket,
     handle_in,
@@ -63,18 +62,18 @@ class Room(Channel):
         self.push("pong", payload)
 
     @handle_in("echo")
-    async def echo(self, payload: Any) -> Reply:
-        return Reply(payload)
+    async def echo(self, payload: Any) -> PushReply:
+        return PushReply(payload)
 
     @handle_in("refuse")
-    async def refuse(self, payload: Any) -> Reply:
-        return Reply({"reason": "no"}, status="error")
+    async def refuse(self, payload: Any) -> PushReply:
+        return PushReply({"reason": "no"}, status="error")
 
     @handle_in("later")
     async def later(self, payload: Any) -> None:
         ref = self.socket_ref()
         await trio.sleep(payload["seconds"])
-        reply_to(ref, Reply({"late": True}))
+        reply_to(ref, PushReply({"late": True}))
 
     @handle_in("tell")
     async def tell(self, payload: Any) -> None:
@@ -90,7 +89,7 @@ class Room(Channel):
 
     @handle_in("stop")
     async def stop(self, payload: Any) -> Stop:
-        return Stop(actors.SHUTDOWN, reply=Reply({"bye": True}))
+        return Stop(actors.SHUTDOWN, reply=PushReply({"bye": True}))
 
     @handle_in("unencodable")
     async def unencodable(self, payload: Any) -> None:
@@ -100,10 +99,10 @@ class Room(Channel):
             self.push("problem", {"is": type(error).__name__})
 
     @handle_in("raw")
-    async def raw(self, payload: Any) -> Reply:
+    async def raw(self, payload: Any) -> PushReply:
         self.push("raw", Binary(b"pushed"))
         self.broadcast("raw_news", Binary(b"broadcast"))
-        return Reply(Binary(payload.data[::-1]))
+        return PushReply(Binary(payload.data[::-1]))
 
     @handle_out("filtered")
     async def filtered(self, payload: Any) -> None:
@@ -117,8 +116,8 @@ class Room(Channel):
             return
         self.push("info", {"message": message})
 
-    async def handle_call(self, request: Any, sender: Any) -> CallReply:
-        return CallReply(request * 2)
+    async def handle_call(self, request: Any, sender: Any) -> Reply:
+        return Reply(request * 2)
 
     async def handle_cast(self, message: Any) -> None:
         self.push("cast", {"message": message})

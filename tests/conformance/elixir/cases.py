@@ -10,6 +10,8 @@ from typing import TypeAlias
 
 from attrs import frozen
 
+from tests.outcomes import Outcomes
+
 FOLDER = Path(__file__).parent
 
 
@@ -34,8 +36,20 @@ class Missing(NotPortable):
 Cases: TypeAlias = dict[str, dict[str, Covered | NotPortable]]
 
 
-def table_problems(cases: Cases, counts: dict[str, int], folder: Path = FOLDER) -> list[str]:
-    """What is wrong with a table: a test that does not exist, a reason that is none, a number that differs."""
+def table_problems(
+    cases: Cases,
+    counts: dict[str, int],
+    folder: Path = FOLDER,
+    outcomes: Outcomes | None = None,
+) -> list[str]:
+    """Return the mistakes of a table: a test that does not exist or failed, a missing reason, a wrong number.
+
+    Args:
+        cases: the table.
+        counts: how many cases each suite has.
+        folder: what the paths of tests are relative to.
+        outcomes: of this run; None checks only that the tests exist.
+    """
     problems = [f"{suite} is counted but not listed" for suite in counts if suite not in cases]
     for suite, by_name in cases.items():
         if len(by_name) != counts.get(suite):
@@ -46,7 +60,14 @@ def table_problems(cases: Cases, counts: dict[str, int], folder: Path = FOLDER) 
                     problems.append(f"{suite}: {name} gives no reason")
             elif not _exists(case.test, folder):
                 problems.append(f"{suite}: {name} is said to be covered by {case.test}")
+            elif outcomes is not None and (why := _why_not(case.test, folder, outcomes)):
+                problems.append(f"{suite}: {name} is covered by {case.test}, which {why}")
     return problems
+
+
+def _why_not(test: str, folder: Path, outcomes: Outcomes) -> str | None:
+    file, _, name = test.partition("::")
+    return outcomes.problem(folder / file, name)
 
 
 def _exists(test: str, folder: Path) -> bool:

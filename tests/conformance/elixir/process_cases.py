@@ -11,17 +11,18 @@ COUNTS = {
 
 
 def _in(module: str, name: str) -> Covered:
-    return Covered(f"../../actors/test_{module}.py::test_{name}")
+    folder, slash, stem = module.rpartition("/")
+    return Covered(f"../../actors/{folder}{slash}test_{stem}.py::test_{name}")
 
 
 def _rule(name: str) -> Covered:
     return Covered(f"../otp/test_{name}")
 
 
-_INFO = _in("runtime", "a_runtime_shows_who_is_there_and_what_they_do")
+_INFO = _in("kernel/runtime", "a_runtime_shows_who_is_there_and_what_they_do")
 _INLINED = NotPortable("there is no compiler that could inline a function")
 _SLEEP = NotPortable("sleeping is Trio's own: a process calls trio.sleep")
-_LABEL = _in("process", "a_label_says_what_a_process_is_and_a_name_says_more")
+_LABEL = _in("kernel/process", "a_label_says_what_a_process_is_and_a_name_says_more")
 
 CASES: Cases = {
     "process_test": {

@@ -24,7 +24,8 @@ COUNTS = {
 
 
 def _in(module: str, name: str) -> Covered:
-    return Covered(f"../../supervision/test_{module}.py::test_{name}")
+    folder, slash, stem = module.rpartition("/")
+    return Covered(f"../../supervision/{folder}{slash}test_{stem}.py::test_{name}")
 
 
 def _here(name: str) -> Covered:

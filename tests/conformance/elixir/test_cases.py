@@ -2,18 +2,22 @@
 
 from importlib import import_module
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
 from tests.conformance.elixir.cases import FOLDER, Covered, NotPortable, table_problems
+from tests.outcomes import Outcomes, runs_last
 
 TABLES = sorted(path.stem for path in FOLDER.glob("*_cases.py") if path.stem != "test_cases")
 
 
 @pytest.mark.parametrize("name", TABLES)
-def test_every_case_is_covered_by_a_test_that_exists_or_says_why_not(name: str) -> None:
+def test_every_case_is_covered_by_a_test_that_passed_or_gives_a_reason(
+    name: str, outcomes: Outcomes
+) -> None:
     table = import_module(f"tests.conformance.elixir.{name}")
-    problems = table_problems(table.CASES, table.COUNTS)
+    problems = table_problems(table.CASES, table.COUNTS, outcomes=outcomes)
     assert not problems, "\n".join(problems)
 
 
@@ -42,3 +46,34 @@ def test_what_is_wrong_with_a_table_is_found(tmp_path: Path) -> None:
         "suite: no file is said to be covered by test_other.py::test_one",
         "suite: no reason gives no reason",
     ]
+
+
+def report(test: str, outcome: Literal["passed", "failed", "skipped"]) -> pytest.TestReport:
+    return pytest.TestReport(
+        nodeid=f"tests/conformance/elixir/{test}",
+        location=("", 0, ""),
+        keywords={},
+        outcome=outcome,
+        longrepr=None,
+        when="call",
+    )
+
+
+def test_a_case_whose_test_failed_or_did_not_run_is_not_covered() -> None:
+    names = ("first", "second", "third")
+    outcomes = Outcomes()
+    outcomes.collected = {f"tests/conformance/elixir/test_registry.py::test_{x}" for x in names}
+    outcomes.pytest_runtest_logreport(report("test_registry.py::test_first[1]", "passed"))
+    outcomes.pytest_runtest_logreport(report("test_registry.py::test_first[2]", "failed"))
+    outcomes.pytest_runtest_logreport(report("test_registry.py::test_second", "passed"))
+    problems = {x: outcomes.problem(FOLDER / "test_registry.py", f"test_{x}") for x in names}
+    assert problems == {"first": "failed in this run", "second": None, "third": "has not run yet"}
+
+
+def test_a_test_that_was_not_selected_counts() -> None:
+    assert Outcomes().problem(FOLDER / "test_registry.py", "test_first") is None
+
+
+def test_the_tables_are_checked_last(request: pytest.FixtureRequest) -> None:
+    last = [runs_last(item) for item in request.session.items]
+    assert last == sorted(last)

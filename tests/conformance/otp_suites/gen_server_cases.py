@@ -14,7 +14,8 @@ def _rule(name: str) -> Covered:
 
 
 def _in(module: str, name: str) -> Covered:
-    return Covered(f"../../actors/test_{module}.py::test_{name}")
+    folder, slash, stem = module.rpartition("/")
+    return Covered(f"../../actors/{folder}{slash}test_{stem}.py::test_{name}")
 
 
 _ONE_NODE = NotPortable("there is one node, so nothing is addressed on another")
@@ -78,9 +79,9 @@ CASES: Cases = {
             "misuse", "a_cast_to_a_server_without_handle_cast_is_told_what_to_add"
         ),
         "undef_handle_info": _in(
-            "gen_server", "a_message_that_nobody_handles_is_an_event_and_no_crash"
+            "servers/gen_server", "a_message_that_nobody_handles_is_an_event_and_no_crash"
         ),
-        "undef_init": _in("gen_server", "a_server_without_state_or_init_works"),
+        "undef_init": _in("servers/gen_server", "a_server_without_state_or_init_works"),
         "undef_code_change": NotPortable("code is not replaced in running processes here"),
         "undef_terminate1": _NO_TERMINATE,
         "undef_terminate2": _NO_TERMINATE,

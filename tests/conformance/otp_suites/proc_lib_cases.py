@@ -10,12 +10,13 @@ def _here(name: str) -> Covered:
 
 
 def _in(module: str, name: str) -> Covered:
-    return Covered(f"../../actors/test_{module}.py::test_{name}")
+    folder, slash, stem = module.rpartition("/")
+    return Covered(f"../../actors/{folder}{slash}test_{stem}.py::test_{name}")
 
 
 CASES: Cases = {
     "proc_lib_SUITE": {
-        "crash": _in("logger", "a_crash_is_one_line_with_its_traceback"),
+        "crash": _in("instrumentation/logger", "a_crash_is_one_line_with_its_traceback"),
         "stacktrace": _here("the_reason_of_a_crash_knows_where_it_happened"),
         "sync_start_nolink": _here("a_start_without_a_link_fails_without_harm_however_init_ends"),
         "sync_start_link": _here(
@@ -23,12 +24,14 @@ CASES: Cases = {
         ),
         "spawn_opt": NotPortable("processes have no heap sizes or priorities to set"),
         "hibernate": NotPortable("an idle process keeps no stack or heap that it could give up"),
-        "init_dont_hang": _in("start", "a_child_that_is_killed_while_it_starts_is_a_failed_start"),
+        "init_dont_hang": _in(
+            "kernel/start", "a_child_that_is_killed_while_it_starts_is_a_failed_start"
+        ),
         "stop": Covered(
             "../otp/test_start_and_servers.py"
             "::test_43_stop_runs_terminate_also_of_a_server_that_does_not_trap"
         ),
-        "t_format": _in("logger", "the_crash_of_a_server_tells_what_it_knew"),
+        "t_format": _in("instrumentation/logger", "the_crash_of_a_server_tells_what_it_knew"),
         "t_format_arbitrary": NotPortable(
             "a report is a log record with fields; how it is laid out is the log handler's business"
         ),

@@ -8,10 +8,10 @@ import trio
 
 from actors import StartError
 from channels import Channel, Endpoint, JoinRefused, Socket
-from channels.connection.effects import Effect, Membership
-from channels.connection.session import Session
+from channels.connection.session import Effect, Membership, Session
 from channels.testing.case import open_channel_test
 from channels.testing.client import ConnectionRefused
+from channels.testing.invariants import JoinsAnswered
 from supervision.chaos.faults.plan import Storm
 from supervision.simulation.scenario import scenario
 from supervision.simulation.world.world import World
@@ -78,7 +78,7 @@ def _nothing(self: Session, membership: Membership) -> list[Effect]:
     return []
 
 
-@scenario(faults=STORM)
+@scenario(faults=STORM, invariants=("all", JoinsAnswered))
 async def a_join_that_is_not_answered(world: World) -> None:
     with planted((Session, "_crashed_join", _nothing)):
         await rooms(world)
@@ -95,7 +95,7 @@ def _crashed_in_any_case(self: Session, membership: Membership) -> list[Effect]:
     return effects
 
 
-@scenario(faults=STORM)
+@scenario(faults=STORM, invariants=("all", JoinsAnswered))
 async def a_join_that_is_answered_twice(world: World) -> None:
     with planted((Session, "exited", _crashed_in_any_case)):
         await rooms(world)

@@ -23,8 +23,8 @@ from channels import (
     InvalidResult,
     JoinRefused,
     Mount,
+    PushReply,
     Refusal,
-    Reply,
     Socket,
 )
 from channels.telemetry import SOCKET_CONNECT_FAILED
@@ -138,7 +138,10 @@ JOIN: dict[str, tuple[Callable[[], Any], str]] = {
     ),
     "a refusal's class": (lambda: JoinRefused, "write `raise JoinRefused` in place"),
     "an exception": (lambda: ValueError("no"), r"write `raise ValueError\(...\)` in place"),
-    "a reply": (lambda: Reply({"n": 1}), "return the payload itself, without a Reply around it"),
+    "a reply": (
+        lambda: PushReply({"n": 1}),
+        "return the payload itself, without a PushReply around it",
+    ),
     "a reply of actors": (lambda: actors.Reply({"n": 1}), "return None or a dict"),
     "a stop": (actors.Stop, "return None or a dict to let the client in"),
     "a coroutine": (a_coroutine, "write `await` before the call"),

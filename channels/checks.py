@@ -1,0 +1,339 @@
+"""Checks of what authors write: results of callbacks, answers of functions, and the source of methods.
+
+A question of permission has one documented yes. Every other answer is a mistake, and lets nobody in.
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import inspect
+import textwrap
+from collections.abc import Iterator
+from types import CoroutineType, FunctionType, ModuleType
+from typing import Any
+
+import attrs
+import msgspec
+
+from actors.process import receive, spawn, spawn_monitor
+from actors.servers import results
+from channels.errors import InvalidResult
+from channels.excerpts import place_of, place_of_method
+from channels.handlers import InvalidHandler
+from channels.messages import Binary, Broadcast, JoinRefused, Message, PushReply
+from channels.topics import Route
+
+__all__ = [
+    "AFTER_CALL",
+    "AFTER_MESSAGE",
+    "AFTER_PUSH",
+    "check_sources",
+    "invalid",
+    "join_response",
+    "yes_or_no",
+]
+
+# Results of callbacks
+
+AFTER_MESSAGE = ("None", "NoReply()", "Continue(argument)", "Within(seconds)", "Stop(reason)")
+AFTER_PUSH = ("None", "PushReply(payload)", *AFTER_MESSAGE[1:])
+AFTER_CALL = ("actors.Reply(value)", "NoReply()", "Stop(reason)")
+
+_AFTER_JOIN = ("None", "a dict", "a record that is encoded as a JSON object", "Binary(data)")
+
+# Records of Ashtree, which mean nothing to a client.
+_OURS = (
+    PushReply,
+    Route,
+    Message,
+    Broadcast,
+    results.Reply,
+    results.NoReply,
+    results.Continue,
+    results.Within,
+    results.Stop,
+    results.Ignore,
+    results.Fail,
+)
+
+
+def invalid(
+    owner: type,
+    callback: str,
+    got: Any,
+    expected: tuple[str, ...],
+    *,
+    event: str | None = None,
+    method: str | None = None,
+    advice: str | None = None,
+) -> InvalidResult:
+    """Return the error for a wrong result of a callback.
+
+    Args:
+        owner: the class of the channel or the socket.
+        callback: the name of the callback, `join` or `handle_in`.
+        got: the result. A coroutine is closed.
+        expected: the results that are allowed.
+        event: the event of a push or a broadcast.
+        method: the name of the method, if it is not that of the callback.
+        advice: what to write instead, if there is more to say than `expected`.
+    """
+    name = method or callback
+    if name == callback:
+        place = place_of(getattr(owner, name, None))
+    else:
+        place = place_of_method(owner, name)
+    return InvalidResult(
+        f"{owner.__name__}.{callback}",
+        got,
+        expected,
+        event=event,
+        place=place,
+        advice=advice or _advice(callback, got),
+    )
+
+
+def _advice(callback: str, got: Any) -> str | None:
+    kind = type(got)
+    if isinstance(got, BaseException):
+        return f"write `raise {kind.__name__}(...)` in place of `return`"
+    if isinstance(got, type) and issubclass(got, BaseException):
+        return f"write `raise {got.__name__}` in place of `return`"
+    if kind is PushReply:
+        if callback == "handle_call":
+            return "channels.PushReply answers a client's push; write actors.Reply(value) to answer a call"
+        return (
+            "there is no push to answer here; write self.push(event, payload), or reply_to(socket_ref, PushReply(...)) "
+            "to answer an earlier push"
+        )
+    if kind is results.Reply:
+        if callback == "handle_in":
+            return "actors.Reply answers a call; write channels.PushReply(payload) to answer a client's push"
+        return "actors.Reply answers a call, and this is none; write self.push(event, payload)"
+    if callback == "handle_in" and not isinstance(got, CoroutineType):
+        return f"write PushReply(...) around it to answer the push; the callback may return {', '.join(AFTER_PUSH)}"
+    return None
+
+
+def join_response(channel: type, response: Any) -> Any:
+    """Return the response to a join that is answered with ok.
+
+    Raises:
+        InvalidResult: `join` returned something else than None, a JSON object or a `Binary`. This refuses the client.
+    """
+    if response is None:
+        return {}
+    if isinstance(response, dict | Binary) or _is_record(response):
+        return response
+    if isinstance(response, BaseException) or (
+        isinstance(response, type) and issubclass(response, BaseException)
+    ):
+        advice = _advice("join", response)
+    elif type(response) is PushReply:
+        advice = "return the payload itself, without a PushReply around it"
+    elif isinstance(response, CoroutineType):
+        advice = None
+    else:
+        refusal = f"raise {JoinRefused.__name__}({{...}})"
+        advice = f"return None or a dict to let the client in, and write `{refusal}` to refuse it"
+    raise invalid(channel, "join", response, _AFTER_JOIN, advice=advice)
+
+
+def _is_record(value: Any) -> bool:
+    if isinstance(value, (type, BaseException, *_OURS)):
+        return False
+    if isinstance(value, msgspec.Struct):
+        return not value.__struct_config__.array_like
+    return attrs.has(type(value)) or dataclasses.is_dataclass(value)
+
+
+# Answers of functions
+
+
+def yes_or_no(question: str, function: Any, answer: Any) -> bool:
+    """Return the answer of an application's function to a question of permission. Only True is a yes.
+
+    Args:
+        question: the name of the option that holds the function.
+        function: the function, for the message.
+        answer: its result. A coroutine is closed.
+
+    Raises:
+        InvalidResult: the answer is neither True nor False.
+    """
+    if answer is True or answer is False:
+        return bool(answer)
+    name = getattr(function, "__qualname__", None) or repr(function)
+    advice = None
+    if inspect.isawaitable(answer):
+        advice = "write a plain function, `def`, that returns True or False"
+    raise InvalidResult(
+        f"the function {name} of {question}",
+        answer,
+        ("True", "False"),
+        place=place_of(function),
+        advice=advice,
+    )
+
+
+# Sources
+
+_CHECKED = "_ashtree_sources_checked"
+_DECISIONS = ("join", "connect")
+_OUR_PACKAGES = ("actors.", "channels.")
+
+
+def check_sources(owner: type, base: type) -> None:
+    """Raise InvalidHandler for the first mistake in the methods of a class, those of its mixins included.
+
+    Args:
+        owner: a subclass of `Channel` or `Socket`.
+        base: `Channel` or `Socket`.
+
+    The source shows these mistakes before any client connects:
+
+        await self.broadcast(...)      broadcast is not async
+        await receive()                takes the messages of the channel's callbacks
+        spawn(self.ticker)             goes on when the channel has ended
+        return JoinRefused(...)        a refusal that is not raised
+
+    A name counts only if it means, in its scope, what it means in this package. Methods without readable source are
+    skipped. Each class is read once, because reading takes about a millisecond for each method.
+    """
+    if _CHECKED in vars(owner):
+        return
+    for each in owner.__mro__:
+        if each in base.__mro__:
+            continue
+        for member in vars(each).values():
+            function = getattr(member, "__func__", member)
+            if isinstance(function, FunctionType):
+                _Method(owner, base, inspect.unwrap(function)).check()
+    setattr(owner, _CHECKED, True)
+
+
+class _Method:
+    """One method, and the meaning of the names in it."""
+
+    def __init__(self, owner: type, base: type, function: Any) -> None:
+        self.owner = owner
+        self.base = base
+        self.function = function
+        self.code = function.__code__
+        self.me = self.code.co_varnames[0] if self.code.co_argcount else None
+        # Known by their names, because there is no `self.endpoint` before there is a client.
+        self.of_the_endpoint = {
+            f"{self.me}.endpoint.broadcast",
+            f"{self.me}.endpoint.broadcast_from",
+        }
+
+    def check(self) -> None:
+        for node in self._nodes():
+            problem = self._problem(node)
+            if problem is not None:
+                name = self.code.co_name
+                place = f"{self.code.co_filename}:{self.code.co_firstlineno + node.lineno - 1}"
+                raise InvalidHandler(
+                    f"{self.owner.__name__}.{name} ({place}) {problem}",
+                    channel=self.owner,
+                    handler=name,
+                )
+
+    def _nodes(self) -> Iterator[Any]:
+        """Yield the statements and expressions of the method, without those of nested functions."""
+        try:
+            tree = ast.parse(textwrap.dedent(inspect.getsource(self.function)))
+        except (OSError, TypeError, SyntaxError, IndexError):
+            # Typed at a prompt, compiled elsewhere, or changed since loading.
+            return
+        definition = tree.body[0] if tree.body else None
+        if (
+            not isinstance(definition, ast.FunctionDef | ast.AsyncFunctionDef)
+            or definition.name != self.code.co_name
+        ):
+            return
+        todo: list[ast.AST] = list(definition.body)
+        while todo:
+            node = todo.pop(0)
+            yield node
+            if not isinstance(
+                node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda | ast.ClassDef
+            ):
+                todo[:0] = ast.iter_child_nodes(node)
+
+    def _problem(self, node: ast.AST) -> str | None:
+        match node:
+            case ast.Await(value=ast.Call() as call):
+                return self._awaited(call)
+            case ast.Return(value=ast.Call(func=raised) | (ast.Name() as raised)):
+                return self._returned(raised, node)
+            case ast.Call(func=verb, args=[ast.Attribute(value=ast.Name(id=name)) as method, *_]):
+                if name == self.me and self._meaning(verb) in (spawn, spawn_monitor):
+                    return self._spawned(ast.unparse(verb), ast.unparse(method))
+        return None
+
+    def _awaited(self, call: ast.Call) -> str | None:
+        verb = self._meaning(call.func)
+        if verb is receive:
+            if call.args or any(keyword.arg in ("match", None) for keyword in call.keywords):
+                return None
+            return (
+                "takes any message with receive(), those for the other callbacks too; write "
+                "`async def handle_info(self, message)` to act on messages, or receive(match) to wait for one of them"
+            )
+        written = ast.unparse(call.func)
+        if not _returns_nothing(verb) and written not in self.of_the_endpoint:
+            return None
+        return f"awaits {written}(...), which is not async; write {written}(...) without `await`"
+
+    def _returned(self, raised: ast.expr, node: ast.Return) -> str | None:
+        error = self._meaning(raised)
+        if (
+            self.code.co_name not in _DECISIONS
+            or not isinstance(error, type)
+            or not issubclass(error, BaseException)
+        ):
+            return None
+        written = ast.unparse(node.value) if node.value is not None else ""
+        return f"returns {written}, which refuses nobody; write `raise {written}`"
+
+    def _spawned(self, verb: str, method: str) -> str:
+        return (
+            f"starts {method} with {verb}, so that it goes on when the {self.base.__name__.lower()} has ended; write "
+            f"spawn_link({method}), which ends with it, or send_every(current_pid(), message, seconds) and handle_info"
+        )
+
+    def _meaning(self, node: ast.expr) -> Any:
+        """Return the value of an expression, if it can be found without running anything; else None."""
+        match node:
+            case ast.Name(id=name):
+                code = self.code
+                if name in code.co_varnames or name in code.co_cellvars:
+                    return None
+                if name in code.co_freevars:
+                    cell = self.function.__closure__[code.co_freevars.index(name)]
+                    try:
+                        return cell.cell_contents
+                    except ValueError:
+                        return None
+                return self.function.__globals__.get(name)
+            case ast.Attribute(value=ast.Name(id=name), attr=attribute) if name == self.me:
+                found = inspect.getattr_static(self.owner, attribute, None)
+                return (
+                    found if found is inspect.getattr_static(self.base, attribute, None) else None
+                )
+            case ast.Attribute(value=value, attr=attribute):
+                module = self._meaning(value)
+                return vars(module).get(attribute) if isinstance(module, ModuleType) else None
+        return None
+
+
+def _returns_nothing(verb: Any) -> bool:
+    """Tell whether something is a plain function of ours that cannot be awaited, because it returns no awaitable."""
+    return (
+        isinstance(verb, FunctionType)
+        and not inspect.iscoroutinefunction(verb)
+        and verb.__module__.startswith(_OUR_PACKAGES)
+        and verb.__annotations__.get("return") in ("None", "SocketRef", "Pid", "Ref", "TimerRef")
+    )

@@ -1,1 +1,0 @@
-"""Checks of what authors write: results of callbacks, answers of functions, sources of methods."""

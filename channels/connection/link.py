@@ -1,0 +1,113 @@
+"""The link between a connection and its channels: a shared record, and the messages between their processes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from threading import get_ident
+from typing import Any, Protocol
+
+from actors.exits import ExitReason, Shutdown
+from actors.refs import Pid
+from actors.runtime import current_runtime
+from actors.threads import run_threadsafe
+from channels.connection.session import Membership
+from channels.filters import FilterRule
+from channels.pubsub.pubsub import PubSub
+from channels.serializers.serializer import Codec
+from channels.transports.contract import Out
+
+__all__ = [
+    "DUPLICATE_JOIN",
+    "READ_ON_AT",
+    "Broadcaster",
+    "ChannelClosed",
+    "Gone",
+    "Link",
+    "ReadOn",
+    "Refused",
+]
+
+DUPLICATE_JOIN = Shutdown("duplicate_join")
+"""The exit reason of a channel whose topic its client has joined again."""
+
+READ_ON_AT = 512
+"""Waiting messages at which a channel lets its connection read again. Above zero, so that the channel stays busy."""
+
+
+class Broadcaster(Protocol):
+    """An endpoint, as sockets and channels see it."""
+
+    pubsub: PubSub
+    filter_parameters: FilterRule
+
+    def broadcast(self, topic: str, event: str, payload: Any) -> None:
+        """Send an event to every client that has joined a topic."""
+
+    def broadcast_from(self, sender: Pid, topic: str, event: str, payload: Any) -> None:
+        """Send an event to every client that has joined a topic, except the client of the process `sender`."""
+
+
+class Link:
+    """What all channels of one connection share: its process, its out-buffer, and its socket's assigns."""
+
+    __slots__ = ("assigns", "codec", "connection", "count", "endpoint", "out", "pubsub", "runtime")
+
+    def __init__(
+        self,
+        *,
+        connection: Pid,
+        out: Out,
+        codec: Codec,
+        pubsub: PubSub,
+        endpoint: Broadcaster,
+        assigns: dict[str, Any],
+        count: Callable[[tuple[str, ...]], None],
+    ) -> None:
+        self.connection = connection
+        self.out = out
+        self.codec = codec
+        self.pubsub = pubsub
+        self.endpoint = endpoint
+        self.assigns = assigns
+        self.count = count
+        self.runtime = current_runtime()
+
+    def put(self, frame: bytes) -> None:
+        """Send a frame to the client, from any thread."""
+        if get_ident() == self.runtime.thread:
+            self.out.put(frame)
+        else:
+            run_threadsafe(self.runtime, self.out.put, frame)
+
+
+class Refused:
+    """Tells the connection that the channel has refused the join and ends."""
+
+    __slots__ = ("membership",)
+
+    def __init__(self, membership: Membership) -> None:
+        self.membership = membership
+
+
+class ChannelClosed:
+    """Tells the connection that the channel has written phx_close and ends."""
+
+    __slots__ = ("membership",)
+
+    def __init__(self, membership: Membership) -> None:
+        self.membership = membership
+
+
+class ReadOn:
+    """Tells the connection that the channel has handled most of the messages that waited."""
+
+    __slots__ = ()
+
+
+class Gone:
+    """Tells a channel that its connection closes."""
+
+    __slots__ = ("reason",)
+
+    def __init__(self, reason: ExitReason) -> None:
+        self.reason = reason

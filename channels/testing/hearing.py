@@ -1,0 +1,113 @@
+"""The broadcasts that a test hears."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import trio
+
+from actors.links import wait_exit
+from actors.refs import Pid
+from actors.servers.gen_server import GenServer, call
+from actors.servers.results import Reply
+from channels.endpoint.endpoint import Endpoint
+from channels.messages import Broadcast
+from channels.testing.inbox import ANYTHING, Inbox, Wanted, fits
+
+__all__ = ["Hearing", "Subscriber"]
+
+
+class Hearing:
+    """The subscriptions of a test: the part of `ChannelTest` that its clients use.
+
+    Attributes:
+        endpoint: the endpoint.
+        timeout: seconds that assertions wait.
+    """
+
+    def __init__(self, endpoint: Endpoint, subscriber: Pid, timeout: float) -> None:
+        self.endpoint = endpoint
+        self.timeout = timeout
+        self._subscriber = subscriber
+        self._broadcasts: Inbox[Broadcast] = Inbox()
+        self._subscribed: set[str] = set()
+
+    async def subscribe(self, topic: str) -> None:
+        """Subscribe the test to a topic. A second call changes nothing."""
+        if topic not in self._subscribed:
+            self._subscribed.add(topic)
+            await call(self._subscriber, (self.endpoint.pubsub, topic, self._broadcasts))
+
+    def broadcast_from(self, topic: str, event: str, payload: Any) -> None:
+        """Broadcast an event that the test itself does not hear. Every channel and client of the topic does."""
+        self.endpoint.broadcast_from(self._subscriber, topic, event, payload)
+
+    async def assert_broadcast(
+        self, topic: str, event: str, payload: Wanted = ANYTHING, *, timeout: float | None = None
+    ) -> Any:
+        """Assert that an event is broadcast to a topic that the test has subscribed to; returns its payload.
+
+            await case.subscribe("user:7")
+            await case.assert_broadcast("user:7", "disconnect")
+
+        Raises:
+            Expected: it was not, or not so, in time.
+            LookupError: the test has not subscribed to the topic.
+        """
+        self._require(topic)
+        found = await self._broadcasts.take(
+            f"the broadcast {event!r} with {payload!r} to {topic!r}",
+            lambda each: _is_broadcast(each, topic, event, payload),
+            timeout=self.seconds(timeout),
+        )
+        return found.payload
+
+    async def refute_broadcast(
+        self, topic: str, event: str, payload: Wanted = ANYTHING, *, timeout: float | None = None
+    ) -> None:
+        """Assert that no such event is broadcast to a topic within `timeout` seconds."""
+        self._require(topic)
+        await self._broadcasts.refuse(
+            f"broadcast {event!r} with {payload!r} to {topic!r}",
+            lambda each: _is_broadcast(each, topic, event, payload),
+            timeout=self.seconds(timeout),
+        )
+
+    def _require(self, topic: str) -> None:
+        if topic not in self._subscribed:
+            raise LookupError(
+                f"the test has not subscribed to {topic!r}, so it would hear nothing; use subscribe_and_join, or "
+                f"`await case.subscribe({topic!r})` before"
+            )
+
+    def seconds(self, timeout: float | None) -> float:
+        """Return a time limit, or the one of the test."""
+        return self.timeout if timeout is None else timeout
+
+    async def ended(self, pid: Pid, *, timeout: float) -> None:
+        """Wait until a process has ended, `timeout` seconds at most."""
+        with trio.move_on_after(timeout):
+            await wait_exit(pid)
+
+
+class Subscriber(GenServer[None]):
+    """The process that subscribes for the test, because only processes can subscribe."""
+
+    async def init(self) -> None:
+        self.inboxes: dict[str, Inbox[Broadcast]] = {}
+
+    async def handle_call(self, request: Any, sender: Any) -> Reply:
+        pubsub, topic, inbox = request
+        self.inboxes[topic] = inbox
+        pubsub.subscribe(topic)
+        return Reply(None)
+
+    async def handle_info(self, message: Any) -> None:
+        if isinstance(message, Broadcast):
+            self.inboxes[message.topic].put(message)
+
+
+def _is_broadcast(broadcast: Broadcast, topic: str, event: str, payload: Wanted) -> bool:
+    return (
+        broadcast.topic == topic and broadcast.event == event and fits(broadcast.payload, payload)
+    )
