@@ -26,7 +26,7 @@ from supervision.child_spec import (
     child_spec,
 )
 from supervision.errors import BadSupervisorOption
-from supervision.intensity import RestartIntensity
+from supervision.intensity import DEFAULT_MAX_RESTARTS, DEFAULT_MAX_SECONDS, RestartIntensity
 from supervision.messages import (
     PoolSetup,
     StartDynamicChild,
@@ -49,8 +49,8 @@ class DynamicSupervisor(SupervisorBase[Pool]):
         cls,
         *,
         max_children: float = math.inf,
-        max_restarts: float = 3,
-        max_seconds: float = 5.0,
+        max_restarts: float = DEFAULT_MAX_RESTARTS,
+        max_seconds: float = DEFAULT_MAX_SECONDS,
         backoff: Backoff | None = None,
         name: object = None,
         label: str | None = None,
@@ -83,8 +83,8 @@ class DynamicSupervisor(SupervisorBase[Pool]):
         cls,
         *,
         max_children: float = math.inf,
-        max_restarts: float = 3,
-        max_seconds: float = 5.0,
+        max_restarts: float = DEFAULT_MAX_RESTARTS,
+        max_seconds: float = DEFAULT_MAX_SECONDS,
         backoff: Backoff | None = None,
         name: object = None,
         label: str | None = None,
@@ -175,8 +175,8 @@ class DynamicSupervisor(SupervisorBase[Pool]):
 
 def _set_up(
     max_children: float = math.inf,
-    max_restarts: float = 3,
-    max_seconds: float = 5.0,
+    max_restarts: float = DEFAULT_MAX_RESTARTS,
+    max_seconds: float = DEFAULT_MAX_SECONDS,
     backoff: Backoff | None = None,
 ) -> PoolSetup:
     if (

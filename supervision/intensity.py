@@ -10,7 +10,13 @@ from collections import deque
 
 from supervision.errors import BadSupervisorOption
 
-__all__ = ["RestartIntensity"]
+__all__ = ["DEFAULT_MAX_RESTARTS", "DEFAULT_MAX_SECONDS", "RestartIntensity"]
+
+DEFAULT_MAX_RESTARTS = 3
+"""Restarts within the window that a supervisor makes before it gives up. As in Elixir."""
+
+DEFAULT_MAX_SECONDS = 5.0
+"""The length of the window, in seconds. As in OTP and Elixir."""
 
 
 class RestartIntensity:

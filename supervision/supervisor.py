@@ -41,7 +41,7 @@ from supervision.errors import (
     DuplicateChildId,
     FailedToStartChild,
 )
-from supervision.intensity import RestartIntensity
+from supervision.intensity import DEFAULT_MAX_RESTARTS, DEFAULT_MAX_SECONDS, RestartIntensity
 from supervision.messages import (
     DeleteChild,
     GetChildSpec,
@@ -77,8 +77,8 @@ class Supervisor(SupervisorBase[Tree]):
         children: Iterable[Supervised],
         *,
         strategy: Strategy = "one_for_one",
-        max_restarts: float = 3,
-        max_seconds: float = 5.0,
+        max_restarts: float = DEFAULT_MAX_RESTARTS,
+        max_seconds: float = DEFAULT_MAX_SECONDS,
         auto_shutdown: AutoShutdown = "never",
         backoff: Backoff | None = None,
         name: object = None,
@@ -127,8 +127,8 @@ class Supervisor(SupervisorBase[Tree]):
         children: Iterable[Supervised],
         *,
         strategy: Strategy = "one_for_one",
-        max_restarts: float = 3,
-        max_seconds: float = 5.0,
+        max_restarts: float = DEFAULT_MAX_RESTARTS,
+        max_seconds: float = DEFAULT_MAX_SECONDS,
         auto_shutdown: AutoShutdown = "never",
         backoff: Backoff | None = None,
         name: object = None,
@@ -315,8 +315,8 @@ def _listed(children: Any) -> Iterable[Supervised]:
 def _set_up(
     children: Iterable[Supervised],
     strategy: Strategy = "one_for_one",
-    max_restarts: float = 3,
-    max_seconds: float = 5.0,
+    max_restarts: float = DEFAULT_MAX_RESTARTS,
+    max_seconds: float = DEFAULT_MAX_SECONDS,
     auto_shutdown: AutoShutdown = "never",
     *,
     backoff: Backoff | None = None,
