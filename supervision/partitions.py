@@ -336,7 +336,9 @@ class PartitionSupervisor(Supervisor):
                     table.size = number + 1
                     raise
             for number in range(before, partitions):
-                await self._start_again(number)
+                if await self._start_again(number) is None:
+                    # It decided not to run, so no key leads to it or to those after it.
+                    break
                 table.size = number + 1
         finally:
             table.wanted = table.size
@@ -349,12 +351,12 @@ class PartitionSupervisor(Supervisor):
             # A temporary partition that had ended: its supervisor has forgotten it.
             pass
 
-    async def _start_again(self, number: int) -> None:
+    async def _start_again(self, number: int) -> Pid | None:
         try:
-            await self.state.restart_child(number)
+            return await self.state.restart_child(number)
         except ChildNotFound:
             # The supervisor forgets a temporary partition when it stops.
-            await self.state.start_child(self.state.spec_at_start(number))
+            return await self.state.start_child(self.state.spec_at_start(number))
 
 
 def _partitioned(

@@ -56,6 +56,7 @@ class ThreadQueue:
         "_check_caller",
         "_closed",
         "_interrupted",
+        "_limit",
         "_made",
         "_refused",
         "_reported",
@@ -65,7 +66,6 @@ class ThreadQueue:
         "_taken",
         "_telemetry",
         "_waited",
-        "limit",
     )
 
     def __init__(
@@ -77,7 +77,7 @@ class ThreadQueue:
         check_caller: Callable[[], object],
         interrupted: Callable[[BaseException], object],
     ) -> None:
-        self.limit = limit
+        self._limit = limit
         self._telemetry = telemetry
         self._run_sync_soon = run_sync_soon
         self._check_caller = check_caller
@@ -91,6 +91,17 @@ class ThreadQueue:
         self._taken = self._made = self._waited = self._refused = 0
         # The counts in the last `FULL` event: calls that waited, and calls that were refused.
         self._reported = (0, 0)
+
+    @property
+    def limit(self) -> int:
+        """The number of calls that may wait. A higher limit lets waiting threads go on."""
+        return self._limit
+
+    @limit.setter
+    def limit(self, limit: int) -> None:
+        with self._room:
+            self._limit = limit
+            self._room.notify_all()
 
     def put(self, function: Callable[..., object], *args: Any) -> None:
         """Make the runtime's thread call `function(*args)` soon, in the context of the caller. For other threads only.

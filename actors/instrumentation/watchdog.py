@@ -115,95 +115,113 @@ def count_run_time(runtime: Runtime) -> Iterator[None]:
         trio.lowlevel.remove_instrument(run_times)
 
 
-class _Turns:
-    """Counts turns of the scheduler, as far as the watching thread asks for them.
+class _Turns(trio.abc.Instrument):
+    """Numbers the turns of the scheduler.
 
-    Trio runs each task at most once a turn, and the call that the thread asks for only in a later turn. So if one
-    task runs whenever the thread looks, and no turn has come meanwhile, the task has been running all the time.
+    Trio runs each task at most once in a turn. So if a task runs at two looks within one turn, it has been running all
+    the time in between.
     """
 
-    def __init__(self, runtime: Runtime) -> None:
-        self._runtime = runtime
-        self._asked = False
+    def __init__(self, limit: float, too_long: Callable[[float], object]) -> None:
+        self._limit = limit
+        self._too_long = too_long
+        self._used = time.thread_time()
         self.number = 0
+        self.reported = 0
+        """The number of the last turn of which a step was reported."""
 
-    def ask(self) -> None:
-        """Have the next turn counted.
-
-        Raises:
-            trio.RunFinishedError: the event loop has ended.
-        """
-        if not self._asked:
-            self._asked = True
-            self._runtime.run_sync_soon(self._count)
-
-    def _count(self) -> None:
+    def after_io_wait(self, timeout: float) -> None:
         self.number += 1
-        self._asked = False
+        self._used = time.thread_time()
+
+    def before_io_wait(self, timeout: float) -> None:
+        # Only processor time counts: on a busy machine a turn may take long without a fault of the program.
+        used = time.thread_time() - self._used
+        if used >= self._limit and self.reported != self.number:
+            self._too_long(used)
 
 
 @asynccontextmanager
 async def watch_loop(runtime: Runtime, limit: float) -> AsyncIterator[None]:
-    """Report every step of a task that takes longer than `limit` seconds, while the body runs.
+    """Report every step of a task that blocks the event loop for `limit` seconds, while the body runs.
 
-    The watching thread logs a line at once, with the process, its handler and the line of code. The event `BLOCKED`
-    follows when the step is over. The thread looks four times within the limit, so a report may come a quarter of it
-    late. The steps themselves cost nothing. Each look wakes the event loop once.
+    The watching thread logs a line while the step still blocks, with the process, its handler and the line of code.
+    The event `BLOCKED` follows when the step is over.
+
+    Not guaranteed: the thread looks eight times within the limit, so it may miss a step of up to one and a quarter
+    times the limit. It cannot look during a call that holds the interpreter lock, such as a regular expression or a
+    huge JSON document. If such a call computes for longer than the limit, a log line names the time, but not the
+    process. Costs a microsecond for each turn of the scheduler, and nothing for each step.
     """
     if not limit > 0:
         raise ValueError(f"a watchdog needs a limit above 0 seconds, but got {limit!r}")
     stop = threading.Event()
     root = trio.lowlevel.current_root_task()
     assert root is not None  # this runs in a task
+    turns = _Turns(limit, _report_turn)
     thread = threading.Thread(
         target=_watch,
-        args=(runtime, root, limit, threading.get_ident(), stop),
+        args=(runtime, turns, root),
+        kwargs={"limit": limit, "loop_thread": threading.get_ident(), "stop": stop},
         name="actors watchdog",
         daemon=True,  # the end of the program must not wait for it
     )
+    trio.lowlevel.add_instrument(turns)
     thread.start()
     try:
         yield
     finally:
         stop.set()
-        # Takes at most a quarter of the limit, the pause between two looks.
+        trio.lowlevel.remove_instrument(turns)
+        # It ends at once, or when it has written the line that it writes now.
         thread.join()
+
+
+def _report_turn(seconds: float) -> None:
+    _log.warning(
+        "The event loop has computed for %.0f ms without a turn, and the watchdog could not see which process. "
+        "Either one call held the interpreter lock, such as a regular expression or a huge JSON document, "
+        "or very many processes ran one after the other",
+        seconds * 1000,
+    )
 
 
 def _watch(
     runtime: Runtime,
+    turns: _Turns,
     root: trio.lowlevel.Task,
+    *,
     limit: float,
     loop_thread: int,
     stop: threading.Event,
 ) -> None:
+    pause = limit / 8
     pauses = _Pauses(_cpu_of(loop_thread), time.monotonic())
-    turns = _Turns(runtime)
-    seen: tuple[int, trio.lowlevel.Task | None] = (0, None)
-    since: float | None = None
-    reported = False
-    try:
-        while not stop.wait(limit / 4):
-            now = time.monotonic()
-            turn = turns.number
-            # A loop that turns is not looked into.
-            looked = (turn, _running(root) if turn == seen[0] else None)
-            if looked != seen or looked[1] is None:
-                seen, since, reported = looked, now if looked[1] is not None else None, False
-            paused = pauses.until(now, limit / 4, since)
-            turns.ask()
-            task = seen[1]
-            if since is None or task is None or reported or now - since - paused < limit:
-                continue
+    turn, task, since = turns.number, None, None
+    while not stop.wait(pause):
+        now, number = time.monotonic(), turns.number
+        # A loop that turns is not looked into.
+        running = _running(root) if number == turn else None
+        if number != turn or running is not task:
+            turn, task, since = number, running, now
+        paused = pauses.until(now, pause, since if task is not None else None)
+        if task is None or since is None or turns.reported == turn or now - since - paused < limit:
+            continue
+        try:
             blocked = _describe(task, now - since, loop_thread)
             if turns.number != turn or not _is_running(task):
                 # The step has ended meanwhile, and the stack may belong to another step.
                 continue
-            reported = True
+            turns.reported = turn
             _log.warning("%s", blocked)
             runtime.run_sync_soon(_tell, runtime, blocked)
-    except trio.RunFinishedError:
-        return
+        except trio.RunFinishedError:
+            return
+        except (
+            Exception
+        ):  # a description or a log handler of the program: the next looks must go on
+            turns.reported = turn
+            _log.exception("The watchdog could not report a step that blocks the event loop")
 
 
 def _running(root: trio.lowlevel.Task) -> trio.lowlevel.Task | None:

@@ -75,7 +75,8 @@ class WorkBudget:
     async def take(self, cost: int) -> bool:
         """Take `cost` units. Return at once, without a checkpoint, if this turn has enough left.
 
-        Work that costs more than a whole turn gets a turn of its own.
+        Not guaranteed: work that was paid for in one turn runs in the next, beside the budget of that turn. So a turn
+        may handle up to twice the budget, and one piece that costs more than a whole turn.
 
         Returns:
             True if the caller had to wait for a later turn.

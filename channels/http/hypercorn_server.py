@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import logging
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import h2.exceptions
@@ -207,6 +208,31 @@ class StrictConnection(h11.Connection):
         return super().send(event)
 
 
+class Shields:
+    """The scopes in which exchanges of one connection are being finished."""
+
+    def __init__(self) -> None:
+        self._scopes: dict[trio.CancelScope, None] = {}
+        self._cancelled = False
+
+    @contextmanager
+    def holding(self, scope: trio.CancelScope) -> Iterator[None]:
+        """Let `cancel` reach a scope while the body runs, also if it was called before."""
+        self._scopes[scope] = None
+        if self._cancelled:
+            scope.cancel()
+        try:
+            yield
+        finally:
+            del self._scopes[scope]
+
+    def cancel(self) -> None:
+        """Cancel all scopes, and those that come later: applications may unwind after the connection."""
+        self._cancelled = True
+        for scope in list(self._scopes):
+            scope.cancel()
+
+
 class Exchange:
     """The messages between one request and its application.
 
@@ -227,14 +253,14 @@ class Exchange:
 
     Args:
         send: passes a message of the application to Hypercorn; None is the end of the application.
-        shields: holds the scope of each exchange that is being finished.
+        shields: the scopes of the exchanges that are being finished.
         max_messages: pieces of the body that may wait for the application.
     """
 
     def __init__(
         self,
         send: Callable[[Any], Awaitable[None]],
-        shields: dict[trio.CancelScope, None],
+        shields: Shields,
         *,
         max_messages: int,
     ) -> None:
@@ -267,12 +293,8 @@ class Exchange:
             return
         # Shielded, because stopping halfway would leave a connection that nothing closes. The stream bounds a write to
         # a peer that does not read; the end of the connection bounds everything.
-        with trio.CancelScope(shield=True) as shield:
-            self._shields[shield] = None
-            try:
-                await self._send(message)
-            finally:
-                del self._shields[shield]
+        with trio.CancelScope(shield=True) as shield, self._shields.holding(shield):
+            await self._send(message)
 
 
 class Exchanges(TaskGroup):
@@ -285,7 +307,7 @@ class Exchanges(TaskGroup):
     def __init__(self, group: TaskGroup) -> None:
         super().__init__()
         self._nursery = group._nursery
-        self._shields: dict[trio.CancelScope, None] = {}
+        self._shields = Shields()
 
     async def spawn_app(self, app: Any, config: Config, scope: Any, send: Any) -> Any:
         """Start the application in a task; return the function that takes its messages."""
@@ -301,8 +323,7 @@ class Exchanges(TaskGroup):
 
     def cancel(self) -> None:
         """Stop finishing exchanges, because the connection is being cancelled."""
-        for shield in list(self._shields):
-            shield.cancel()
+        self._shields.cancel()
 
 
 class HypercornServer(TCPServer):

@@ -19,7 +19,7 @@ from starlette.routing import Route
 from trio.testing import MockClock, lockstep_stream_pair, memory_stream_pair, wait_all_tasks_blocked
 
 from channels.http.handover import HttpHandover, default_config
-from channels.http.hypercorn_server import Exchange, ReplayStream, StrictConnection
+from channels.http.hypercorn_server import Exchange, ReplayStream, Shields, StrictConnection
 from tests.channels.transports.http_client import Client, echo, served
 from tests.channels.transports.sockets import fill, socket_pair
 from tests.patience import until
@@ -340,7 +340,7 @@ async def test_from_the_end_of_an_exchange_on_the_application_hears_that_its_cli
 ):
     async def ignore(message: Any) -> None: ...
 
-    exchange = Exchange(ignore, {}, max_messages=2)
+    exchange = Exchange(ignore, Shields(), max_messages=2)
     body = {"type": "http.request", "body": b"a", "more_body": True}
     await exchange.put(body)
     await exchange.put(body)
@@ -407,3 +407,19 @@ async def test_what_hypercorn_cannot_read_closes_the_connection_and_is_counted(
     assert counts == [("http", "unreadable")]
     assert handover.connections == 0
     assert not caplog.records
+
+
+async def test_an_exchange_that_is_finished_after_the_cancellation_of_its_connection_does_not_wait() -> (
+    None
+):
+    async def stuck(message: Any) -> None:
+        await trio.sleep_forever()
+
+    shields = Shields()
+    exchange = Exchange(stuck, shields, max_messages=2)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(exchange.send, None)
+        await wait_all_tasks_blocked()
+        shields.cancel()
+    # Applications unwind in any order, so one may send its last piece later.
+    await exchange.send(None)
