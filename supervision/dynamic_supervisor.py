@@ -45,7 +45,14 @@ from supervision.messages import (
     TerminateDynamicChild,
     TryAgain,
 )
-from supervision.strategy import Fate, RestartIntensity, check_significance, fate
+from supervision.strategy import (
+    DEFAULT_MAX_RESTARTS,
+    DEFAULT_MAX_SECONDS,
+    Fate,
+    RestartIntensity,
+    check_significance,
+    fate,
+)
 
 __all__ = ["DynamicSupervisor", "Pool"]
 
@@ -175,8 +182,8 @@ class DynamicSupervisor(SupervisorBase[Pool]):
         cls,
         *,
         max_children: float = math.inf,
-        max_restarts: float = 3,
-        max_seconds: float = 5.0,
+        max_restarts: float = DEFAULT_MAX_RESTARTS,
+        max_seconds: float = DEFAULT_MAX_SECONDS,
         backoff: Backoff | None = None,
         name: object = None,
         label: str | None = None,
@@ -209,8 +216,8 @@ class DynamicSupervisor(SupervisorBase[Pool]):
         cls,
         *,
         max_children: float = math.inf,
-        max_restarts: float = 3,
-        max_seconds: float = 5.0,
+        max_restarts: float = DEFAULT_MAX_RESTARTS,
+        max_seconds: float = DEFAULT_MAX_SECONDS,
         backoff: Backoff | None = None,
         name: object = None,
         label: str | None = None,
@@ -301,8 +308,8 @@ class DynamicSupervisor(SupervisorBase[Pool]):
 
 def _set_up(
     max_children: float = math.inf,
-    max_restarts: float = 3,
-    max_seconds: float = 5.0,
+    max_restarts: float = DEFAULT_MAX_RESTARTS,
+    max_seconds: float = DEFAULT_MAX_SECONDS,
     backoff: Backoff | None = None,
 ) -> PoolSetup:
     if (

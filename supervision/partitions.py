@@ -30,7 +30,7 @@ from supervision.backoff import Backoff
 from supervision.child_spec import ChildSpec, RestartType, Supervised, child_spec
 from supervision.errors import BadPartitionKey, BadSupervisorOption, ChildNotFound, NoPartitions
 from supervision.messages import ResizePartitions
-from supervision.strategy import Strategy
+from supervision.strategy import DEFAULT_MAX_RESTARTS, DEFAULT_MAX_SECONDS, Strategy
 from supervision.supervisor import Supervisor
 
 __all__ = [
@@ -173,8 +173,8 @@ class PartitionSupervisor(Supervisor):
         partitions: int | None = None,
         with_arguments: WithArguments | None = None,
         strategy: Strategy = "one_for_one",
-        max_restarts: float = 3,
-        max_seconds: float = 5.0,
+        max_restarts: float = DEFAULT_MAX_RESTARTS,
+        max_seconds: float = DEFAULT_MAX_SECONDS,
         backoff: Backoff | None = None,
         label: str | None = None,
         timeout: float = float("inf"),
@@ -228,8 +228,8 @@ class PartitionSupervisor(Supervisor):
         partitions: int | None = None,
         with_arguments: WithArguments | None = None,
         strategy: Strategy = "one_for_one",
-        max_restarts: float = 3,
-        max_seconds: float = 5.0,
+        max_restarts: float = DEFAULT_MAX_RESTARTS,
+        max_seconds: float = DEFAULT_MAX_SECONDS,
         backoff: Backoff | None = None,
         label: str | None = None,
         timeout: float = float("inf"),

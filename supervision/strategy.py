@@ -19,6 +19,8 @@ from supervision.child_spec import ChildSpec, RestartType
 from supervision.errors import BadChildSpec, BadSupervisorOption
 
 __all__ = [
+    "DEFAULT_MAX_RESTARTS",
+    "DEFAULT_MAX_SECONDS",
     "AutoShutdown",
     "Fate",
     "HasSpec",
@@ -167,6 +169,13 @@ def check_significance(spec: ChildSpec, auto_shutdown: AutoShutdown) -> None:
             field="significant",
             value=True,
         )
+
+
+DEFAULT_MAX_RESTARTS = 3
+"""Restarts within the window that a supervisor makes before it gives up. As in Elixir."""
+
+DEFAULT_MAX_SECONDS = 5.0
+"""The length of the window, in seconds. As in OTP and Elixir."""
 
 
 class RestartIntensity:

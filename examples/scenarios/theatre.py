@@ -91,7 +91,7 @@ async def ask(phone: WebSocketConnection, event: str, payload: dict[str, Any]) -
 
 
 async def visit(world: World, name: str, tickets: Tickets) -> None:
-    """Try to book some seats, one after the other; join again when the channel has crashed."""
+    """Book some seats one after the other. Join again after a crash of the channel."""
     stream = world.random("visitor", name)
     line = await world.network.connect("theatre", 4000, source=name)
     async with (
@@ -117,7 +117,7 @@ async def visit(world: World, name: str, tickets: Tickets) -> None:
     params={"office": "careful", "visitors": 4},
 )
 async def evening(world: World) -> None:
-    """Visitors book at once, while the process that knows the seats is killed; nobody shares a seat."""
+    """Let visitors book at once while the seats process is killed. Nobody shares a seat."""
     socket = {"hasty": HastySocket, "careful": CarefulSocket}[world.params["office"]]
     endpoint = Endpoint(sockets={"/socket": socket}, listen=world.network.open)
     seats = child_spec(Seats, {}, kwargs={"name": "seats"})

@@ -55,6 +55,21 @@ def _resolved(path: str, target: str) -> str:
     return "/".join(parts)
 
 
+def missing_paths(path: str, text: str, exists: Callable[[str], bool]) -> list[str]:
+    """List paths of our modules that a document has in a code span, and that do not exist.
+
+    Example:
+        >>> missing_paths("docs/a.md", "see `actors/gone.py`", lambda path: False)
+        ['docs/a.md names actors/gone.py, which does not exist']
+    """
+    spans = _CODE.findall(prose(text))
+    return [
+        f"{path} names {span}, which does not exist"
+        for span in spans
+        if re.fullmatch(r"(actors|supervision|channels)/[\w/]+(\.py|/)", span) and not exists(span)
+    ]
+
+
 def missing_tests(path: str, text: str, read: Callable[[str], str | None]) -> list[str]:
     """Tests that a document names, as `tests/a/test_b.py::test_c`, and that are not there.
 

@@ -4,7 +4,7 @@ from importlib import import_module
 
 import pytest
 
-from tests.architecture.documents import links, missing_tests, unexplained
+from tests.architecture.documents import links, missing_paths, missing_tests, unexplained
 from tests.architecture.sources import PACKAGES, ROOT, report
 
 DOCUMENTS = {
@@ -29,6 +29,11 @@ def test_every_link_leads_somewhere(path: str) -> None:
     report(
         [f"{to} is not there" for to in links(path, DOCUMENTS[path]) if not (ROOT / to).exists()]
     )
+
+
+@pytest.mark.parametrize("path", [path for path in DOCUMENTS if path != "CHANGELOG.md"])
+def test_every_module_that_a_document_names_exists(path: str) -> None:
+    report(missing_paths(path, DOCUMENTS[path], lambda named: (ROOT / named).exists()))
 
 
 @pytest.mark.parametrize("path", [path for path in DOCUMENTS if path.startswith("docs/")])

@@ -137,7 +137,7 @@ def test_a_call_of_a_supervisor_class_gets_advice(
 
 
 async def test_a_request_to_a_supervisor_class_gets_advice(runtime: Runtime) -> None:
-    with pytest.raises(NotAnAddress, match="got the class Supervisor, and no process is"):
+    with pytest.raises(NotAnAddress, match="got the class Supervisor, which is not the name"):
         await Supervisor.which_children(Supervisor)
 
 
