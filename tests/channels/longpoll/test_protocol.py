@@ -5,14 +5,11 @@ from __future__ import annotations
 import base64
 import json
 import re
-from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from channels import Endpoint, EndpointError, InvalidOption, LongPoll, Mount
-from channels.endpoint._wiring import mount_all
 from channels.longpoll.protocol import (
     MAX_BASE64,
     MAX_LINES,
@@ -27,7 +24,6 @@ from channels.longpoll.protocol import (
     token_of,
 )
 from channels.messages import BinaryFrame
-from tests.channels.rooms import UserSocket
 
 JSON_HEADERS = (
     ("access-control-allow-origin", "*"),
@@ -170,72 +166,3 @@ def test_only_base64_with_its_padding_at_the_end_is_taken(text: bytes) -> None:
     is_base64 = len(text) % 4 == 0 and re.fullmatch(rb"[A-Za-z0-9+/]*={0,2}", text) is not None
     wanted = Line(base64.b64decode(text), binary=True) if is_base64 else plain_answer(500)
     assert list(messages_of(text, NDJSON)) == [wanted]
-
-
-def test_defaults_are_those_of_phoenix_and_plug() -> None:
-    options = LongPoll()
-    assert (options.path, options.window, options.pubsub_timeout) == ("/longpoll", 10.0, 2.0)
-    assert (options.max_age, options.max_body_bytes) == (1_209_600, 8_000_000)
-
-
-def test_long_polling_is_off_unless_a_mount_enables_it() -> None:
-    assert Mount(UserSocket).longpoll is False
-    assert Mount(UserSocket).websocket is True
-
-
-@pytest.mark.parametrize(
-    "options",
-    [
-        {"window": 0},
-        {"window": "10"},
-        {"pubsub_timeout": -1},
-        {"max_age": 0},
-        {"max_body_bytes": 1.5},
-        {"body_timeout": 0},
-        {"path": "longpoll"},
-    ],
-)
-def test_options_that_cannot_be_are_refused(options: dict[str, Any]) -> None:
-    with pytest.raises(InvalidOption, match="LongPoll got"):
-        LongPoll(**options)
-
-
-def test_options_of_another_kind_are_refused() -> None:
-    options: Any = {"window": 20.0}
-    with pytest.raises(InvalidOption, match=r"True, False, or LongPoll\(...\)"):
-        Mount(UserSocket, longpoll=options)
-
-
-def test_a_mount_without_any_transport_is_refused() -> None:
-    with pytest.raises(InvalidOption, match="websocket=False; write longpoll=True beside it"):
-        Mount(UserSocket, websocket=False)
-
-
-def test_two_transports_at_one_path_are_one_too_many() -> None:
-    same = Mount(UserSocket, longpoll=LongPoll(path="/websocket"))
-    with pytest.raises(EndpointError, match="and long polling too"):
-        Endpoint(sockets={"/socket": same}).check()
-    only = Mount(UserSocket, websocket=False, longpoll=LongPoll(path="/websocket"))
-    Endpoint(sockets={"/socket": only}).check()
-    before: Any = {
-        "/a": Mount(UserSocket, websocket=False, longpoll=LongPoll(path="/b/websocket")),
-        "/a/b": UserSocket,
-    }
-    with pytest.raises(EndpointError, match="and long polling too"):
-        Endpoint(sockets=before).check()
-    with pytest.raises(EndpointError, match="two sockets are mounted"):
-        Endpoint(sockets={"/socket": only, "/socket/": only}).check()
-
-
-def test_a_number_of_sessions_that_cannot_be_is_refused() -> None:
-    with pytest.raises(InvalidOption, match="max_sessions"):
-        Endpoint(sockets={}, max_sessions=0).check()
-
-
-def test_a_broadcast_is_encoded_once_for_the_clients_of_all_mounts() -> None:
-    mount = Mount(UserSocket, longpoll=True)
-    mounted = mount_all(object(), {"/socket": mount, "/again": mount})
-    one, other = mounted.longpolls.values()
-    assert one is not other
-    assert list(one.message_codecs.values()) == list(other.message_codecs.values())
-    assert not set(one.message_codecs.values()) & set(one.codecs.values())
