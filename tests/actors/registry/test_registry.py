@@ -1,7 +1,5 @@
 """What the registry promises beyond the cases of Elixir's suites."""
 
-import gc
-import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -42,7 +40,6 @@ from actors import (
     unregister,
     whereis,
 )
-from actors.registry.registry import KeyLocks
 from supervision import ChildSpec, Supervisor, child_spec
 from tests.actors.helpers import dead_process, down, idle, in_process, nothing_arrives, settle
 
@@ -450,81 +447,3 @@ async def test_a_supervisor_is_started_and_asked_under_a_via_and_its_child_named
     await Supervisor.terminate_child(trees.via("top"), trees.via("lobby"))
     assert trees.keys(top) == ["top"]
     assert trees.count() == 1
-
-
-async def test_tasks_that_are_no_processes_take_turns_in_the_order_in_which_they_came() -> None:
-    locks, order = KeyLocks(), list[int]()
-
-    async def work(number: int) -> None:
-        ticket = await locks.acquire("key")
-        order.append(number)
-        await trio.sleep(1)
-        locks.release(ticket)
-
-    async with trio.open_nursery() as nursery:
-        for number in range(5):
-            nursery.start_soon(work, number)
-            await settle()
-        assert len(locks) == 1
-    assert order == [0, 1, 2, 3, 4]
-    assert len(locks) == 0
-
-
-async def test_a_cancelled_wait_leaves_the_queue() -> None:
-    locks = KeyLocks()
-    ticket = await locks.acquire("key")
-    with trio.move_on_after(1) as scope:
-        await locks.acquire("key")
-    assert scope.cancelled_caught
-    locks.release(ticket)
-    assert len(locks) == 0
-
-
-async def test_a_free_lock_is_a_checkpoint_too() -> None:
-    locks = KeyLocks()
-    with trio.CancelScope() as scope:
-        scope.cancel()
-        await locks.acquire("key")
-        pytest.fail("it did not look for a cancellation")
-    assert len(locks) == 0
-
-
-async def test_releasing_twice_takes_nothing_from_the_next() -> None:
-    locks = KeyLocks()
-    first = await locks.acquire("key")
-    locks.release(first)
-    await locks.acquire("key")
-    locks.release(first)
-    assert locks.holds("key")
-
-
-@in_process()
-async def test_one_who_is_given_the_lock_and_killed_in_one_turn_does_not_get_it() -> None:
-    locks = KeyLocks()
-    ticket = await locks.acquire("key")
-    entered = False
-
-    async def wait() -> None:
-        nonlocal entered
-        await locks.acquire("key")
-        entered = True
-
-    waiter = spawn(wait)
-    await settle()
-    locks.release(ticket)
-    ref = monitor(waiter)
-    kill(waiter)
-    await down(ref)
-    assert not entered
-    assert len(locks) == 0
-
-
-@in_process()
-async def test_a_released_lock_leaves_nothing_with_the_process() -> None:
-    locks = KeyLocks()
-    ticket = await locks.acquire("key")
-    gone = weakref.ref(ticket.turn)
-    locks.release(ticket)
-    del ticket
-    gc.collect()
-    assert gone() is None
