@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 import trio
 
 from actors._kernel.current import require_runtime
-from actors._kernel.reasons import escaping, only_exits, reason_of
+from actors._kernel.process import escaping, only_exits, reason_of
 from actors._kernel.runtime import Process, acting_process, current_process
 from actors.arguments import check_async
 from actors.errors import ActorsError

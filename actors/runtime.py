@@ -1,4 +1,4 @@
-"""Opening and closing a runtime.
+"""Opening and closing a runtime, and its environment: the real world, or a simulated one.
 
 The processes live in a nursery of a *host task* of their own, inside a shielded scope. The body of
 `async with open_runtime()` stays in the caller's task and is not shielded. So when the body ends, for any reason (it
@@ -9,9 +9,13 @@ from __future__ import annotations
 
 import logging
 import os
+import random
 import sys
+import time
+import uuid
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextvars import ContextVar
 from itertools import islice
 
 import trio
@@ -23,11 +27,55 @@ from actors._kernel.runtime import EnvironmentLike, Process, Runtime, current_pr
 from actors._kernel.thread_queue import DEFAULT_LIMIT
 from actors.exits import SHUTDOWN
 from actors.instrumentation import logger
-from actors.instrumentation.environment import current_environment
 from actors.instrumentation.watchdog import count_run_time, watch_loop
 from actors.refs import Pid
 
-__all__ = ["EnvironmentLike", "Runtime", "current_runtime", "in_runtime", "open_runtime"]
+__all__ = [
+    "Environment",
+    "EnvironmentLike",
+    "Runtime",
+    "current_environment",
+    "current_runtime",
+    "in_runtime",
+    "open_runtime",
+]
+
+
+class Environment:
+    """A runtime's source of randomness, identifiers and time of day: the real world.
+
+    A simulation overrides these methods. A program takes all three from its runtime, so that in a simulation the seed
+    decides them:
+
+        runtime = current_runtime()
+        delay = runtime.random.uniform(0, 1)
+        order_id = runtime.uuid()
+        created_at = runtime.now()
+
+    For durations use Trio's clock, `trio.current_time()`.
+    """
+
+    def opened(self, runtime: Runtime) -> None:
+        """Handle the opening of a runtime, which has no processes yet. This is the place to add an instrument."""
+
+    def random(self, process: Pid | None) -> random.Random | None:
+        """Return the source for `process` (None outside of processes), or None for the runtime's own source."""
+        return None
+
+    def uuid(self, process: Pid | None) -> uuid.UUID:
+        """Return a new identifier."""
+        return uuid.uuid4()
+
+    def now(self) -> float:
+        """Return the seconds since the epoch."""
+        return time.time()
+
+
+current_environment: ContextVar[Environment] = ContextVar(
+    "actors_environment",
+    default=Environment(),  # noqa: B039 # it has no state
+)
+"""The environment of the next `open_runtime`. Tasks inherit it, as they do all context variables."""
 
 _log = logging.getLogger("actors.runtime")
 

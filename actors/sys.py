@@ -18,16 +18,16 @@ from typing import Any
 import trio
 
 from actors.exits import NORMAL, ExitReason
-from actors.servers._debug import (
+from actors.servers._loop import (
     DONE,
     Debug,
     DebugEvent,
     Hook,
+    Loop,
     ServerStatistics,
     ServerStatus,
     SystemFailure,
 )
-from actors.servers._loop import Loop
 from actors.servers.gen_server import stop, system_call
 
 __all__ = [

@@ -25,7 +25,7 @@ from channels.errors import (
 )
 from channels.filters import Keep
 from channels.handlers import InvalidHandler, handle_in, handle_out
-from channels.longpoll.options import LongPoll
+from channels.longpoll.protocol import LongPoll
 from channels.messages import Binary, Broadcast, JoinRefused, PushReply
 from channels.payloads import InvalidPayload
 from channels.pubsub.pubsub import PubSub

@@ -29,9 +29,8 @@ from supervision._core.requests import ask, publish, published
 from supervision.backoff import Backoff
 from supervision.child_spec import ChildSpec, RestartType, Supervised, child_spec
 from supervision.errors import BadPartitionKey, BadSupervisorOption, ChildNotFound, NoPartitions
-from supervision.intensity import DEFAULT_MAX_RESTARTS, DEFAULT_MAX_SECONDS
 from supervision.messages import ResizePartitions
-from supervision.strategy import Strategy
+from supervision.strategy import DEFAULT_MAX_RESTARTS, DEFAULT_MAX_SECONDS, Strategy
 from supervision.supervisor import Supervisor
 
 __all__ = [

@@ -27,8 +27,7 @@ from trio.lowlevel import enable_ki_protection
 
 from actors._kernel.link_graph import LinkGraph
 from actors._kernel.mailbox import WakeBatches
-from actors._kernel.process import ProcessRecord
-from actors._kernel.reasons import escaping, only_unwinding, reason_of
+from actors._kernel.process import ProcessRecord, escaping, only_unwinding, reason_of
 from actors._kernel.thread_queue import DEFAULT_LIMIT, ThreadQueue
 from actors._kernel.timer_queue import TimerQueue
 from actors.arguments import WRITE_AN_ADDRESS, awaitable_of
@@ -100,7 +99,7 @@ def record_of(pid: Pid) -> Process | None:
 
 
 class EnvironmentLike(Protocol):
-    """The source of a runtime's randomness, identifiers and time of day. See `actors.instrumentation.environment`."""
+    """The source of a runtime's randomness, identifiers and time of day. See `actors.runtime`."""
 
     def opened(self, runtime: Runtime) -> None: ...
     def random(self, process: Pid | None) -> random.Random | None: ...

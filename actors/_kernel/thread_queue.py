@@ -19,7 +19,7 @@ from typing import Any, TypeAlias
 
 import trio
 
-from actors._kernel.reasons import escaping
+from actors._kernel.process import escaping
 from actors.errors import RuntimeClosed, ThreadQueueFull
 from actors.instrumentation.telemetry import Telemetry
 

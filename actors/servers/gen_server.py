@@ -53,8 +53,7 @@ from actors.servers._calls import (
     StopRequest,
     SystemRequest,
 )
-from actors.servers._debug import ServerStatus
-from actors.servers._loop import Loop, serve
+from actors.servers._loop import Loop, ServerStatus, serve
 from actors.servers.results import Continue, Fail, Ignore, NoReply, Reply, Stop, Within
 
 __all__ = ["GenServer", "Sender", "call", "cast", "reply", "stop", "system_call"]

@@ -18,7 +18,7 @@ from channels.connection.work_budget import WorkBudget
 from channels.endpoint.mount import Mount
 from channels.excerpts import place_of
 from channels.http.handover import HttpHandover
-from channels.longpoll.options import LongPoll
+from channels.longpoll.protocol import LongPoll
 from channels.pubsub.pubsub import PubSub
 from channels.serializers.serializer import Codec, Serializer
 from channels.socket import Socket, router_of

@@ -12,7 +12,7 @@ from attrs.validators import optional
 
 from channels.connect_info import REQUEST_KEYS
 from channels.errors import InvalidOption, positive, whole
-from channels.longpoll.options import LongPoll
+from channels.longpoll.protocol import LongPoll
 from channels.serializers.json_values import DEFAULT_MAX_VALUES
 from channels.serializers.serializer import DEFAULT_SERIALIZERS, Requirement, Serializer
 from channels.socket import ErrorHandler, Socket

@@ -23,10 +23,10 @@ from channels.connect_info import ConnectInfo, PeerData
 from channels.endpoint._wiring import MountedSocket, Services
 from channels.http.asgi_stream import path_of
 from channels.http.lifespan import ASGIApplication
-from channels.longpoll.options import LongPoll
 from channels.longpoll.protocol import (
     TOKEN_HEADER,
     Line,
+    LongPoll,
     PollAnswer,
     left_out,
     messages_answer,

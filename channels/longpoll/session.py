@@ -27,8 +27,7 @@ from actors.timers import send_after
 from channels.connect_info import ConnectInfo
 from channels.connection.session_server import INACTIVE, PROTOCOL_ERROR, Drain, SessionServer
 from channels.endpoint._wiring import MountedSocket, Services
-from channels.longpoll.options import LongPoll
-from channels.longpoll.protocol import Line
+from channels.longpoll.protocol import Line, LongPoll
 from channels.socket import Refusal
 from channels.transports.out_buffer import OutBuffer
 from channels.upgrade.connecting import connect

@@ -20,8 +20,12 @@ from typing import TypeAlias
 import trio
 
 from channels.transports.contract import Reader, Signal, Spawn, Tell, Transport
-from channels.transports.flusher import Flusher
-from channels.transports.out_buffer import DEFAULT_MAX_BYTES, DEFAULT_MAX_MESSAGES, OutBuffer
+from channels.transports.out_buffer import (
+    DEFAULT_MAX_BYTES,
+    DEFAULT_MAX_MESSAGES,
+    Flusher,
+    OutBuffer,
+)
 from channels.transports.poller import Poller
 from channels.transports.stream_transport import (
     Pump,

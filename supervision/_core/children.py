@@ -1,4 +1,4 @@
-"""The parts that all supervisors share: start one child, stop one or all, execute the events about them.
+"""The parts that all supervisors share: the base of their processes, and the work on their children.
 
 All of it runs in the process of a supervisor, which traps exits.
 """
@@ -22,9 +22,10 @@ from actors.messages import Down, Exit
 from actors.process import current_pid, is_alive, receive, send
 from actors.refs import Pid, Ref
 from actors.runtime import current_runtime
-from actors.servers.results import Stop
+from actors.servers.gen_server import GenServer, Sender
+from actors.servers.results import Reply, Stop
 from actors.timers import cancel_timer, send_after
-from supervision._core.requests import Waiting
+from supervision._core.requests import Waiting, ask, unknown_request
 from supervision.backoff import Backoff, Delays
 from supervision.child_spec import (
     BRUTAL_KILL,
@@ -35,23 +36,23 @@ from supervision.child_spec import (
     RestartType,
     ShutdownLimit,
 )
-from supervision.errors import ChildStartTimeout
+from supervision.errors import ChildStartTimeout, SupervisionError
 from supervision.events import CHILD_RESTARTED, CHILD_STOP_FAILED, CHILD_TERMINATED, GAVE_UP
-from supervision.intensity import RestartIntensity
-from supervision.messages import PoolSetup, Setup, TryAgain
+from supervision.messages import CountChildren, PoolSetup, Setup, TryAgain, WhichChildren
+from supervision.strategy import RestartIntensity
 
 __all__ = [
     "Children",
     "Described",
     "Failed",
     "Retried",
+    "SupervisorBase",
     "end_process",
     "start",
     "stop",
     "stop_together",
     "stopped_as_asked",
 ]
-
 
 # Starting
 
@@ -378,3 +379,87 @@ class Children(ABC):
         limits = {"max_restarts": limit.max_restarts, "max_seconds": limit.max_seconds}
         self._report(GAVE_UP, child, pid, reason=reason, **limits)
         return Stop(SHUTDOWN)
+
+
+C = TypeVar("C", bound=Children)
+
+
+# The process
+
+
+class SupervisorBase(GenServer[C]):
+    """A process with children. A subclass sets `state` in `init` and extends `_answer`."""
+
+    @staticmethod
+    async def which_children(supervisor: object) -> list[ChildInfo]:
+        """List the children of any supervisor, the one that was started last first.
+
+        The id of a dynamic supervisor's child is None.
+
+        Raises:
+            SupervisorDeadlock: the supervisor waits for the caller, which is one of its children.
+        """
+        children: list[ChildInfo] = await ask(supervisor, WhichChildren())
+        return children
+
+    @staticmethod
+    async def count_children(supervisor: object) -> ChildCounts:
+        """Count the children of any supervisor.
+
+        Raises:
+            SupervisorDeadlock: the supervisor waits for the caller, which is one of its children.
+        """
+        counts: ChildCounts = await ask(supervisor, CountChildren())
+        return counts
+
+    @classmethod
+    def _describe(
+        cls,
+        args: tuple[Any, ...],
+        options: dict[str, Any],
+        *,
+        id: Any,
+        restart: RestartType,
+        significant: bool,
+    ) -> ChildSpec:
+        return ChildSpec(
+            options.get("name") or cls.__name__ if id is None else id,
+            cls.start_link,
+            args,
+            options,
+            restart=restart,
+            type="supervisor",
+            significant=significant,
+        )
+
+    async def _answer(self, request: Any) -> Any:
+        """Do what a request asks for and return the answer, or raise the error that the caller gets."""
+        kind = type(request)
+        if kind is WhichChildren:
+            return self.state.which_children()
+        if kind is CountChildren:
+            return self.state.count_children()
+        # One mistaken call must not stop the tree, and its caller must not wait in vain.
+        raise unknown_request(self, request)
+
+    async def handle_call(self, request: Any, sender: Sender) -> Reply:
+        try:
+            return Reply(await self._answer(request))
+        except (SupervisionError, StartError, StartIgnored) as refusal:
+            # The traceback would keep the frames of this process alive for as long as the caller keeps the error.
+            return Reply(refusal.with_traceback(None))
+
+    async def handle_cast(self, message: Any) -> None:
+        await super().handle_info(message)
+
+    async def handle_info(self, message: Any) -> Stop | None:
+        kind = type(message)
+        if kind is Exit:
+            return await self.state.ended(message.pid, message.reason)
+        if kind is TryAgain:
+            return await self.state.try_again(message)
+        await super().handle_info(message)
+        return None
+
+    async def terminate(self, reason: ExitReason) -> None:
+        await self.state.stop_all()

@@ -18,8 +18,7 @@ from typing import Any
 
 import trio
 
-from actors.instrumentation.environment import current_environment
-from actors.runtime import open_runtime
+from actors.runtime import current_environment, open_runtime
 from supervision.chaos.faults.plan import FaultPlan, draw_plan
 from supervision.chaos.faults.report import InertPlan, is_inert
 from supervision.recording.entropy import Streams

@@ -26,7 +26,6 @@ PURE = (
     "supervision.chaos.faults.plan",
     "supervision.chaos.faults.report",
     "supervision.chaos.settings",
-    "supervision.intensity",
     "supervision.simulation.shrinking.ddmin",
     "supervision.simulation.scheduling.deviations",
     "supervision.strategy",

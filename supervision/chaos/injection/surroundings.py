@@ -11,9 +11,8 @@ from typing import Any, Protocol
 
 import trio
 
-from actors.instrumentation.environment import Environment
 from actors.refs import Pid
-from actors.runtime import EnvironmentLike, Runtime
+from actors.runtime import Environment, EnvironmentLike, Runtime
 from supervision.chaos.faults.kinds import (
     ConnectionFault,
     HalfOpen,

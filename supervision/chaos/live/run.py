@@ -18,8 +18,7 @@ from typing import Any, TypeAlias
 
 import trio
 
-from actors.instrumentation.environment import current_environment
-from actors.runtime import Runtime, open_runtime
+from actors.runtime import Runtime, current_environment, open_runtime
 from supervision.chaos.experiment import Experiment, Phases
 from supervision.chaos.faults.kinds import Fault
 from supervision.chaos.faults.plan import FaultPlan, draw_plan

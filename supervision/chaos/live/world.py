@@ -9,9 +9,8 @@ from weakref import WeakKeyDictionary
 
 import trio
 
-from actors.instrumentation.environment import Environment
 from actors.refs import Pid
-from actors.runtime import Runtime
+from actors.runtime import Environment, Runtime
 from supervision.chaos.expectations import Expectations
 from supervision.chaos.injection.injector import Injector
 from supervision.chaos.injection.surroundings import Connections

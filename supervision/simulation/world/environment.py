@@ -7,9 +7,8 @@ from collections.abc import Callable
 from random import Random
 from uuid import UUID
 
-from actors.instrumentation.environment import Environment
 from actors.refs import Pid
-from actors.runtime import Runtime
+from actors.runtime import Environment, Runtime
 from supervision.recording.entropy import Streams
 from supervision.recording.recorder import Recorder, place_among
 

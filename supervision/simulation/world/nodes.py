@@ -23,8 +23,7 @@ from typing import Any, Protocol, TypeAlias
 
 import trio
 
-from actors.instrumentation.environment import current_environment
-from actors.runtime import Runtime, open_runtime
+from actors.runtime import Runtime, current_environment, open_runtime
 from supervision.recording.trace import Trace
 from supervision.simulation.errors import NodeError
 from supervision.simulation.knobs import Knobs

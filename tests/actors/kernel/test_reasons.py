@@ -6,7 +6,7 @@ import pytest
 import trio
 
 from actors import KILLED, Crash, ProcessExit, ProcessKilled
-from actors._kernel.reasons import escaping, only_unwinding, reason_of
+from actors._kernel.process import escaping, only_unwinding, reason_of
 from actors.exits import ExitReason
 
 

@@ -7,7 +7,7 @@ import pytest
 import trio
 
 from actors import kill, monitor, spawn
-from actors.registry._key_locks import KeyLocks
+from actors.registry.registry import KeyLocks
 from tests.actors.helpers import down, in_process, settle
 
 

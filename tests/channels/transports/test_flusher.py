@@ -12,8 +12,7 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from channels.transports.contract import Event, Signal
-from channels.transports.flusher import Flusher
-from channels.transports.out_buffer import OutBuffer
+from channels.transports.out_buffer import Flusher, OutBuffer
 from tests.channels.transports.sockets import fill, read_exactly, socket_pair
 
 

@@ -10,14 +10,14 @@ import trio
 from actors import GenServer, Ignore, Pid, cast, kill, receive, spawn_link, stop
 from actors.exits import ExitReason
 from supervision import ChildSpec, DynamicSupervisor, Supervisor, child_spec
-from supervision._core.dynamic import Pool
-from supervision._core.fixed import Tree
 from supervision.backoff import Backoff
 from supervision.chaos.errors import InvariantViolated
+from supervision.dynamic_supervisor import Pool
 from supervision.events import CHILD_START_FAILED
 from supervision.simulation.scenario import scenario
 from supervision.simulation.simulate import simulate
 from supervision.simulation.world.world import World
+from supervision.supervisor import Tree
 from tests.simulation.invariants.supervision_order import CHECKED
 from tests.simulation.planted.planting import planted
 

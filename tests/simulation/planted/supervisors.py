@@ -13,22 +13,19 @@ from actors.links import unlink
 from actors.refs import Pid
 from supervision import SupervisionError, process_spec
 from supervision import strategy as strategies
+from supervision import supervisor as supervisors
 from supervision._core import children as _children
-from supervision._core import fixed as _tree
-from supervision._core.base import SupervisorBase
-from supervision._core.children import Failed
+from supervision._core.children import Failed, SupervisorBase
 from supervision._core.children import start as start_child
-from supervision._core.fixed import Tree
 from supervision.chaos.faults.kinds import Fault, Kill, Raise, Slow
 from supervision.chaos.faults.moments import At, On
 from supervision.chaos.faults.plan import Storm
 from supervision.child_spec import ChildSpec
-from supervision.intensity import RestartIntensity
 from supervision.messages import TryAgain
 from supervision.simulation.scenario import scenario
 from supervision.simulation.world.world import World
-from supervision.strategy import RestartPlan
-from supervision.supervisor import Supervisor
+from supervision.strategy import RestartIntensity, RestartPlan
+from supervision.supervisor import Supervisor, Tree
 from tests.simulation.invariants.supervision_order import CHECKED
 from tests.simulation.planted.ground import busy, grow, worker
 from tests.simulation.planted.planting import Planted, planted
@@ -51,7 +48,7 @@ def _backwards(children: Any, pivot: int, strategy: Any) -> RestartPlan[Any]:
 
 @scenario(faults=Storm(WORKERS, count=8, within=8.0), invariants=CHECKED)
 async def rest_for_one_in_the_wrong_order(world: World) -> None:
-    with planted((_tree, "plan_restart", _backwards)):
+    with planted((supervisors, "plan_restart", _backwards)):
         await grow(*map(worker, THREE), strategy="rest_for_one")
         await busy(world, THREE, 10)
 
@@ -67,7 +64,7 @@ def _everybody(children: Any, pivot: int, strategy: Any) -> RestartPlan[Any]:
 
 @scenario(faults=Storm(WORKERS, count=8, within=8.0), invariants=CHECKED)
 async def rest_for_one_takes_everybody(world: World) -> None:
-    with planted((_tree, "plan_restart", _everybody)):
+    with planted((supervisors, "plan_restart", _everybody)):
         await grow(*map(worker, THREE), strategy="rest_for_one")
         await busy(world, THREE, 10)
 
@@ -175,7 +172,7 @@ def _clean_ends_are_crashes(restart: Any, reason: ExitReason) -> strategies.Fate
     faults=Storm(["/top/visitor"], count=4, within=8.0, kinds=("fill_mailbox",)), invariants=CHECKED
 )
 async def a_clean_end_that_counts_as_a_crash(world: World) -> None:
-    with planted((_tree, "fate", _clean_ends_are_crashes)):
+    with planted((supervisors, "fate", _clean_ends_are_crashes)):
         visitor = process_spec(_leave_when_full, id="visitor", restart="transient")
         await grow(worker("a"), visitor)
         await busy(world, ("a",), 10)

@@ -7,7 +7,7 @@ import uuid
 import pytest
 
 from actors import Pid, Runtime, open_runtime, spawn, wait_exit
-from actors.instrumentation.environment import Environment, current_environment
+from actors.runtime import Environment, current_environment
 
 
 class Toy(Environment):
