@@ -167,19 +167,6 @@ async def test_no_run_time_is_counted_unless_it_is_asked_for() -> None:
         assert "run_time" not in info
 
 
-async def test_two_steps_of_one_task_in_neighbouring_turns_are_two_steps(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    async def almost_blocks() -> None:
-        for _ in range(12):
-            time.sleep(0.06)  # noqa: ASYNC251 # what the watchdog looks at
-            await trio.lowlevel.checkpoint()
-
-    async with open_runtime(watchdog=0.5):
-        await wait_exit(spawn(almost_blocks))
-    assert "almost_blocks" not in caplog.text
-
-
 def test_a_turn_that_computed_for_long_without_a_look_is_reported_by_its_time() -> None:
     reported: list[float] = []
     turns = _Turns(0.05, reported.append)
