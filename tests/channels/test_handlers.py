@@ -242,13 +242,13 @@ WRONG: list[tuple[Callable[[], type[Channel]], str, str]] = [
     ),
     (
         phoenix_handle_out,
-        "Room.handle_out would never be looked at; ",
+        "Ashtree does not use Room.handle_out; ",
         'write @handle_out("event") above a method that takes the payload',
     ),
     (
         phoenix_intercept,
-        "Room.intercept would never be looked at; ",
-        'write @handle_out("event") above a method for each event, which is all',
+        "Ashtree does not use Room.intercept; ",
+        'write @handle_out("event") above a method for each event, and nothing else',
     ),
     (
         info_without_message,

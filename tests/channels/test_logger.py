@@ -154,7 +154,7 @@ async def test_a_malformed_message_and_a_slow_reader_are_warnings(serve: Serve, 
             f"WARNING Closing {bad.process!r} with 1011: a client sent a frame that is not a message of vsn 2.0.0: "
             "Input data was truncated"
         ),
-        f"WARNING Closing {slow.process!r} with 1013: the client reads too slowly, 1 frames were dropped",
+        f"WARNING Closing {slow.process!r} with 1013: the client reads too slowly; the server dropped 1 frames",
     ]
     gate.opened.set()
 
@@ -230,7 +230,7 @@ async def test_a_session_that_is_refused_for_want_of_a_csrf_token_is_a_warning(
         await settle()
     missing, wrong, nothing = (line for line in lines() if line.startswith("WARNING"))
     assert missing.startswith(
-        "WARNING UserSocket gets no session from a client that has one: the parameter '_csrf_token' is missing; send"
+        "WARNING UserSocket ignored the session of a client: the parameter '_csrf_token' is missing; send"
     )
     assert wrong.endswith("the parameter '_csrf_token' is not the token of this session")
     assert "the session has no '_csrf_token' to compare the token with" in nothing
@@ -416,7 +416,7 @@ async def test_a_message_that_nobody_handles_is_a_warning(serve: Serve, lines: A
     await client.join()
     send(server.channel("room:a"), "hello")
     await settle()
-    assert lines()[-1] == "WARNING Deaf for room:a has no handle_info, and got the message 'hello'"
+    assert lines()[-1] == "WARNING Deaf for room:a got the message 'hello' but has no handle_info"
 
 
 def test_a_level_that_is_none_is_a_mistake_of_the_author() -> None:

@@ -123,7 +123,7 @@ DEFINED: list[tuple[Callable[[], None], str]] = [
         two_handlers_of_one_name,
         (
             rf"Room defines on_msg for 'new_msg' \({HERE}\) and again for 'edit_msg' \({HERE}\), "
-            "so that the first is lost; give each method its own name"
+            "which replaces the first; give each method its own name"
         ),
     ),
     (
@@ -267,8 +267,8 @@ CHECKED: list[tuple[Callable[[], type[Channel]], str]] = [
     (
         init_with_arguments,
         (
-            rf"Room\.__init__ \({HERE}\) cannot be called without arguments, .*; "
-            r"write `def __init__\(self\)`, and set in join what depends on the client"
+            rf"Room\.__init__ \({HERE}\) must take no arguments and must not be async; "
+            r"write `def __init__\(self\)`, and set the values that depend on the client in join"
         ),
     ),
     (async_init, r"Room\.__init__ .*; write `def __init__\(self\)`"),
@@ -669,7 +669,7 @@ async def test_a_join_that_does_not_return_is_reported_once_with_where_it_waits(
     assert isinstance(about["channel"], Patient)
     text = caplog.records[0].getMessage()
     assert len(caplog.records) == 1
-    assert "Patient.join for room:a has not returned after 10 s, when phoenix.js gives up" in text
+    assert "Patient.join for room:a has not returned after 10 s, and phoenix.js gives up" in text
     assert "such as trio.fail_after" in text
     lines = re.findall(r'File "(.*)", line \d+, in (\w+)', text)
     assert lines[:2] == [(__file__, "join"), (__file__, "look_up")]
@@ -838,7 +838,7 @@ async def test_an_assertion_that_a_thread_held_up_names_the_thread(
     client = await case.connect()
     _, room = await client.subscribe_and_join("room:a")
     ref = room.push("hash")
-    with pytest.raises(Expected, match=r"nothing\nand 1 thread\(s\) are still at work"):
+    with pytest.raises(Expected, match=r"nothing\nand 1 thread\(s\) still work"):
         await room.assert_reply(ref)
     go.set()
     await room.assert_reply(ref)

@@ -276,7 +276,7 @@ def test_nor_can_it_be_a_part_of_what_is_declared(wanted: Any) -> None:
         async def new(self, payload: Any) -> None: ...
 
     Odd.new.__annotations__["payload"] = wanted
-    with pytest.raises(InvalidHandler, match="can be converted to the class NoRecord in it; write"):
+    with pytest.raises(InvalidHandler, match="cannot convert to the class NoRecord in it; write"):
         endpoint(Odd).check()
     Odd.new.__annotations__["payload"] = Forgives
     endpoint(Odd).check()

@@ -79,8 +79,8 @@ def test_a_splat_in_the_middle_is_answered_with_the_pattern_and_what_to_write(
     with pytest.raises(InvalidRoute) as caught:
         Route(pattern, "Room")
     assert str(caught.value) == (
-        f"the channel route {pattern!r} has a '*' before its end, where it cannot work: "
-        f"write {instead!r} and let the channel's join look at the rest of the topic"
+        f"the channel route {pattern!r} has a '*' before its end; "
+        f"write {instead!r}, and check the rest of the topic in the channel's join"
     )
     assert caught.value.pattern == pattern
     Route(instead, "Room")

@@ -56,8 +56,8 @@ _MOST_SEEDS = 10_000_000
 
 def add_simulation_commands(app: typer.Typer) -> None:
     """Add the commands to the application."""
-    app.command(help="Run a scenario with many seeds, and show what fails.")(simulate)
-    app.command(help="Repeat the run of a run file, to the byte.")(replay)
+    app.command(help="Run a scenario with many seeds, and show the failures.")(simulate)
+    app.command(help="Repeat the run of a run file, byte for byte.")(replay)
     app.command(help="Run a scenario under several policies, and compare.")(compare)
 
 

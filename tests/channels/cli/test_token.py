@@ -99,7 +99,7 @@ def test_the_secret_can_come_through_a_pipe(run: Run, monkeypatch: pytest.Monkey
         (["sign", "7"], 2, "--salt"),
         (["sign", "7", *SALT, "--secret-env", "NO_SUCH"], 2, "no variable NO_SUCH"),
         (["sign", "7", *SALT, "--secret-env", "SHORT"], 1, "only 5 bytes"),
-        (["sign", "7", *SALT], 1, "nobody to ask"),
+        (["sign", "7", *SALT], 1, "standard input has no secret"),
         (["sign", "7", *KEYED, "--max-age", "-1"], 2, "--max-age"),
         (["verify", "7", *KEYED, "--max-age", "-1"], 2, "--max-age"),
         (["sign", "7", *KEYED, "--max-age", "nan"], 2, "--max-age"),
