@@ -244,7 +244,7 @@ def check(channel: type) -> None:
     for name, instead in _PHOENIX.items():
         if hasattr(channel, name) and name not in names_of(channel, "out").values():
             raise InvalidHandler(
-                f"Ashtree does not use {channel.__name__}.{name}; write {instead}",
+                f"{channel.__name__}.{name} has no effect; write {instead}",
                 channel=channel,
                 handler=name,
             )

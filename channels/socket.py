@@ -170,7 +170,7 @@ def router_of(socket: type[Socket]) -> Router:
         channel = target.channel if isinstance(target, Route) else target
         if not isinstance(channel, type) or not issubclass(channel, Channel):
             raise InvalidHandler(
-                f"{socket.__name__}.channels routes {pattern!r} to {channel!r}, which is no subclass of Channel; "
+                f"{socket.__name__}.channels routes {pattern!r} to {channel!r}, which is not a subclass of Channel; "
                 "write the class itself",
                 channel=socket,
                 handler="channels",

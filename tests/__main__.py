@@ -22,7 +22,7 @@ def main() -> int:
             rest = subprocess.run([*pytest, f"--ignore={WAITING}"], check=False).returncode
             integration = waiting.wait()
         finally:
-            # After Ctrl-C, which both have got: pytest ends by itself, and says what it has found.
+            # After Ctrl-C, which both processes get, pytest ends without help, and prints its findings.
             waiting.wait()
         output.seek(0)
         print(output.read(), end="", flush=True)

@@ -42,7 +42,7 @@ class RoomChannel(Channel):
 
 
 class UserSocket(Socket):
-    """What a browser connects to: it names the rooms and the channel that runs each of them."""
+    """The socket of a browser: its table names the rooms, and the channel that runs each of them."""
 
     channels = {"room:*": RoomChannel}
 

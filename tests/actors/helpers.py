@@ -1,4 +1,4 @@
-"""What tests of processes need again and again."""
+"""Helpers for tests of processes."""
 
 import functools
 from collections.abc import Awaitable, Callable

@@ -1,4 +1,4 @@
-"""How processes end: isolation, groups, interrupts, kills that race, and zombies."""
+"""The ends of processes: isolation, groups, interrupts, racing kills, and zombies."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -298,7 +298,7 @@ async def test_an_interrupt_is_a_shutdown_to_those_who_watch() -> None:
 
 
 class Swallower:
-    """What a process runs that does not let itself be ended until `release`, and then what `afterwards` does."""
+    """A process body that resists its end until `release`, and then does `afterwards`."""
 
     def __init__(self, afterwards: Any = None) -> None:
         self.release = trio.Event()

@@ -1,4 +1,4 @@
-"""What raises in the middle has changed nothing: limits that are no numbers, and instruments that raise."""
+"""Errors in the middle of an operation change nothing: limits that are not numbers, and instruments that raise."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from actors import (
 
 
 class Slow(GenServer[None]):
-    """Keeps who has called it, and answers when it is told to."""
+    """A server that keeps its callers, and answers them on request."""
 
     async def init(self) -> None:
         self.callers: list[Sender] = []

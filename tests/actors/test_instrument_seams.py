@@ -1,4 +1,4 @@
-"""What instruments are told of monitors, calls and names."""
+"""The events that instruments get about monitors, calls and names."""
 
 import math
 from typing import Any

@@ -1,4 +1,4 @@
-"""What is used wrongly answers with what to write instead: one test for each message."""
+"""Every misuse raises an error that names the correction: one test for each message."""
 
 from __future__ import annotations
 

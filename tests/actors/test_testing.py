@@ -44,7 +44,7 @@ class Store(GenServer[None]):
 
 
 async def changes_of(runtime: Runtime, message: Any, change: Any) -> list[str]:
-    """What is said when `change(message)` comes between sending and receiving."""
+    """Return the log lines after `change(message)` between the send and the receive."""
     shared = SharedMessages()
     remove = runtime.add_instrument(shared)
     send(spawn(listen, []), message)

@@ -135,7 +135,7 @@ Run = Callable[[Work], Awaitable[Any]]
 
 
 class Recorder(GenServer[list[Any]]):
-    """Keeps what it is cast and sent, and answers calls when it is told to."""
+    """A server that keeps its casts and messages, and answers calls on request."""
 
     async def init(self) -> None:
         self.state = []

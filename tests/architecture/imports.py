@@ -51,7 +51,7 @@ PURE = (
 
 IMPURE = {"asyncio", "os", "random", "secrets", "select", "selectors", "socket", "threading"}
 IMPURE |= {"time", "trio"}
-"""Where time, chance and the world come from."""
+"""Modules that give access to time, chance and the outside world."""
 
 
 @frozen
@@ -190,8 +190,8 @@ def imports_of_the_own_facade(sources: Sequence[Source]) -> list[str]:
 def imports_of_impure_modules(sources: Sequence[Source]) -> list[str]:
     """Imports by pure modules of what they ought to be given."""
     return [
-        f"{found.place} imports {found.target}: {source.name} is pure, so whoever calls it passes "
-        "in what it needs from there"
+        f"{found.place} imports {found.target}: {source.name} is pure; take the values from there "
+        "as arguments"
         for source in sources
         if source.name.startswith(tuple(f"{name}." for name in PURE)) or source.name in PURE
         for found in imports_of(source)

@@ -5,7 +5,7 @@
   excerpt: the lines after it stand in that file, one after the other.
 - A `python` block that defines `test_...` functions is run by pytest, with the settings of this
   project: `async def` tests run on Trio and may ask for `autojump_clock`.
-- Any other `python` block is a complete program. It is run, and must end by itself, without an
+- Any other `python` block is a complete program. The check runs it, and it must end without an
   error or a warning, within `PATIENCE` seconds.
 - An `output` block says what the program before it prints on standard output, to the letter. What
   goes to standard error, log lines above all, is not looked at.
@@ -73,7 +73,7 @@ def snippets_in(path: str, text: str) -> list[Snippet]:
 
 
 def snippet_problem(snippet: Snippet, folder: Path, time_limit: float = PATIENCE) -> str | None:
-    """What is wrong with a block, found out in that empty folder; None if nothing is."""
+    """Return the problem of a block, found by a run in that empty folder; None without a problem."""
     if snippet.language not in LANGUAGES:
         return (
             f"{snippet.place} is a block of {snippet.language or 'no language'}: "

@@ -1,7 +1,7 @@
 """A server in a few lines around real sessions: every process is an object that takes steps.
 
-The channel is the one that the frames in `tests/data/frames.json` were recorded from. Nothing
-happens by itself: `FakeConnection.feed` hands a frame to the session and carries out the effects,
+The channel is the one that the frames in `tests/data/frames.json` were recorded from. Each
+step needs a call: `FakeConnection.feed` hands a frame to the session and carries out the effects,
 `FakeChannel.step` handles one message, `FakeConnection.step` takes one report; `settle` does all
 that is left. So a test chooses the order in which the processes run.
 """

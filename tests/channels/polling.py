@@ -24,7 +24,7 @@ class Asked:
         return self.client.answer()
 
     def said(self) -> dict[str, Any] | None:
-        """What a JSON answer says, if there is one."""
+        """Return the content of a JSON answer; None if there is none."""
         answer = self.answer()
         if answer is None:
             return None

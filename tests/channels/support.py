@@ -1,4 +1,4 @@
-"""What the tests of running channels share: a server on a virtual clock, and clients without a network.
+"""Helpers for tests of running channels: a server on a virtual clock, and clients without a network.
 
 A client is two ends of memory: what it sends is there at once, and what the server wrote is read whenever the test
 asks. `await settle()` lets every process do what it can do without time passing.
@@ -164,7 +164,7 @@ class Client:
         self, gate: Callable[[], Awaitable[None]] | None = None, reader: Reader | None = None
     ) -> None:
         self.is_closed = False
-        """Whether the server has closed its stream altogether."""
+        """True if the server has closed its stream."""
         self._to_server = trio.testing.MemoryReceiveStream(close_hook=self._note_close)
         self._to_client = trio.testing.MemorySendStream(send_all_hook=gate)
         self.stream = trio.StapledStream(self._to_client, self._to_server)
@@ -199,7 +199,7 @@ class Client:
         return self._reader.answer()
 
     def frames(self) -> list[Any]:
-        """What the server has written since the last time."""
+        """Return the data that the server has written since the last call."""
         self._read()
         return self._reader.frames()
 
@@ -294,7 +294,7 @@ class Server:
         return pid
 
     def listen(self, event: tuple[str, ...]) -> list[tuple[dict[str, Any], dict[str, Any]]]:
-        """Collect what is told of an event from now on: measurements and metadata."""
+        """Collect the measurements and the metadata of an event from now on."""
         heard: list[tuple[dict[str, Any], dict[str, Any]]] = []
         self.runtime.telemetry.attach(
             event, lambda _, m, about: heard.append((dict(m), dict(about)))
@@ -374,7 +374,7 @@ async def reason_of(pid: Pid) -> list[Any]:
 
 @frozen
 class Footprint:
-    """What a server holds at a moment: its processes by name, Trio tasks, and open file descriptors."""
+    """The resources of a server at one moment: its processes by name, Trio tasks, and open file descriptors."""
 
     processes: tuple[Pid, ...]
     tasks: int

@@ -1,4 +1,4 @@
-"""What a channel may call, when, and what is said when it may not."""
+"""The verbs of a channel, the time when each is legal, and the errors at other times."""
 
 from __future__ import annotations
 

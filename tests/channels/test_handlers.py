@@ -1,4 +1,4 @@
-"""Which method handles which event, and what is said about those that cannot."""
+"""Routing of events to handler methods, and errors about methods that cannot be handlers."""
 
 from __future__ import annotations
 
@@ -242,12 +242,12 @@ WRONG: list[tuple[Callable[[], type[Channel]], str, str]] = [
     ),
     (
         phoenix_handle_out,
-        "Ashtree does not use Room.handle_out; ",
+        "Room.handle_out has no effect; ",
         'write @handle_out("event") above a method that takes the payload',
     ),
     (
         phoenix_intercept,
-        "Ashtree does not use Room.intercept; ",
+        "Room.intercept has no effect; ",
         'write @handle_out("event") above a method for each event, and nothing else',
     ),
     (

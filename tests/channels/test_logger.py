@@ -1,4 +1,4 @@
-"""What the log says: one line for each event that somebody reads, and nothing that a client could forge."""
+"""The log: one line for each event that concerns a reader, without forgeries of clients."""
 
 from __future__ import annotations
 
@@ -505,4 +505,4 @@ async def test_a_client_that_is_held_back_is_logged(serve: Serve, lines: Any) ->
     long = b'[null,"1","phoenix","heartbeat","' + b"x" * 8_000_000 + b'"]'
     client.write(client_frame(TEXT, long))
     await settle()
-    assert "is dealt with in more than 100 turns of the scheduler" in lines()[-1]
+    assert "the server handles it in more than 100 turns of the scheduler" in lines()[-1]

@@ -1,4 +1,4 @@
-"""What an author is told of a mistake in a channel: who, where by file and line, and what to write instead.
+"""Errors about an author's mistake in a channel: the class, the file and line, and the correction.
 
 One table for what is found before anything runs, one for what is found when it is reached.
 """
@@ -349,7 +349,10 @@ def test_a_socket_with_an_init_of_arguments_is_found_when_the_endpoint_is_checke
     class Door(UserSocket):
         def __init__(self, n: int) -> None: ...
 
-    with pytest.raises(InvalidHandler, match=rf"Door\.__init__ \({HERE}\) .* set in connect what"):
+    with pytest.raises(
+        InvalidHandler,
+        match=rf"Door\.__init__ \({HERE}\) .* set the values that depend on the client in connect",
+    ):
         Endpoint(sockets={"/socket": Door}).check()
 
 

@@ -214,7 +214,9 @@ def test_an_annotation_that_cannot_be_found_is_a_mistake_of_the_author() -> None
         @handle_in("new")
         async def new(self, payload: Nowhere) -> None: ...  # type: ignore[name-defined]  # noqa: F821
 
-    with pytest.raises(InvalidHandler, match="declares its payload as Nowhere, which cannot"):
+    with pytest.raises(
+        InvalidHandler, match="declares its payload as Nowhere, which does not resolve"
+    ):
         endpoint(Local).check()
 
 

@@ -196,7 +196,7 @@ def nested(depth: int) -> str:
 
 
 def deepest(session: Session, template: str) -> int:
-    """How deep the decoder goes: one more is malformed."""
+    """Return the maximum depth of the decoder. One more level is malformed."""
 
     def too_deep(depth: int) -> bool:
         data = template.replace("DEEP", nested(depth)).encode()

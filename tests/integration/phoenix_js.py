@@ -106,7 +106,7 @@ class PhoenixJs:
         return self.joined(topic)
 
     def joined(self, topic: str) -> tuple[str, Any]:
-        """How the next join of the topic is answered, which may be one that phoenix.js made."""
+        """Return the answer to the next join of the topic, which can be a join that phoenix.js made."""
         answer = self.expect("join", topic=topic)
         return answer["status"], answer["response"]
 

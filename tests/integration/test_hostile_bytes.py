@@ -136,7 +136,7 @@ STREAMS = (
 
 @define
 class Friend:
-    """A client that does nothing wrong, and for whom nothing may change."""
+    """A well-behaved client, which must not notice the others."""
 
     connection: socket.socket
     joined: bool = False
@@ -192,7 +192,7 @@ def converse(server: Server, data: bytes) -> bytes:
 
 
 def read_answer(answer: bytes) -> str:
-    """What came: nothing, the status of HTTP, or the code of the close frame behind an upgrade."""
+    """Return the answer: nothing, the HTTP status, or the code of the close frame after an upgrade."""
     if not answer:
         return "nothing"
     status = re.match(rb"HTTP/1\.[01] (\d{3}) ", answer)

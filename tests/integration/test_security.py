@@ -1,4 +1,4 @@
-"""What a stranger gets of the chat as it is served: no entrance for pages from elsewhere, and nothing of its inside."""
+"""The chat gives strangers nothing: no entrance for pages from elsewhere, and no view of its inside."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A server is told to stop while hundreds of clients are in the middle of something.
+"""Stop a server while hundreds of clients are in the middle of their work.
 
 Each WebSocket gets its close frame, each request an answer or the close that docs/howto/drain.md describes, and the
 server ends well, within the time of its drain.

@@ -1,4 +1,4 @@
-"""What an endpoint in another server says on standard error, before and after `logging` is configured.
+"""The standard error of an endpoint in another server, before and after `logging` is configured.
 
 In programs of their own, because pytest configures `logging` for itself.
 """

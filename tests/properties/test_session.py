@@ -1,4 +1,4 @@
-"""What holds for a session whatever clients send and in whatever order its channels run."""
+"""Properties of a session for all inputs of clients and all orders of its channels."""
 
 from __future__ import annotations
 

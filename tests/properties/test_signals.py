@@ -52,7 +52,7 @@ GRACE = 5.0
 
 
 class Leave:
-    """Tells a process to end by itself."""
+    """A message that makes a process return."""
 
     def __init__(self, reason: Any) -> None:
         self.reason = reason
@@ -220,7 +220,8 @@ STEP = st.one_of(
     st.tuples(st.just("leave"), WHO, LEAVES),
     st.tuples(st.just("stubborn"), WHO),
 )
-# Who traps exits and who is linked to whom at first; the steps of each moment, and whether the kill grace passes after.
+# The processes that trap exits, and the first links. Then the steps of each moment, each with a flag that lets the
+# kill grace pass after it.
 FIRST = st.tuples(
     st.lists(st.booleans(), min_size=4, max_size=4),
     st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), max_size=6),

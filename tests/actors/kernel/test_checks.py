@@ -52,7 +52,7 @@ def process(pid: Pid) -> Process:
 
 
 async def broken(number: int, sabotage: Callable[[CheckedRuntime], Any]) -> str:
-    """What the debug build has to say first about a sabotage; that it comes out is checked too."""
+    """Return the first report of the debug build about a sabotage. Check that the error leaves the runtime."""
     with pytest.raises((InvariantBroken, BaseExceptionGroup)) as caught:
         async with open_runtime(log=False, debug=True) as runtime:
             assert isinstance(runtime, CheckedRuntime)

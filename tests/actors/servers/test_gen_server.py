@@ -1,4 +1,4 @@
-"""What a server's callbacks may return and what callers see of it."""
+"""Return values of a server's callbacks, and their effects for callers."""
 
 import functools
 import math

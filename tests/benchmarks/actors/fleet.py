@@ -134,7 +134,7 @@ def in_rounds(members: Sequence[Member], cases: Sequence[str], rounds: int) -> S
 
 
 def _fitting_count(member: Member, case: str) -> int:
-    """How often the subject can do it in one turn. The first tries also warm it up."""
+    """Return the number of repetitions that fit into one turn. The first tries also warm the subject up."""
     count, most = LEAST, member.about["most"] if case in STARTS else math.inf
     try:
         while True:

@@ -1,4 +1,4 @@
-"""What is measured: programs that run in a simulated world and, where it says so, under plain Trio, too."""
+"""The measured programs. They run in a simulated world, and some under plain Trio, too."""
 
 from __future__ import annotations
 

@@ -172,9 +172,9 @@ def test_serve_speaks_tls_with_a_certificate(
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["--keyfile", "key.pem"], "without --certfile"),
+        (["--keyfile", "key.pem"], "--keyfile needs --certfile"),
         (["--certfile", "nowhere.pem"], "No such file"),
-        (["--certfile", __file__], "cannot be used"),
+        (["--certfile", __file__], "cannot use the certificate"),
     ],
 )
 def test_a_certificate_that_cannot_be_used_is_one_sentence(

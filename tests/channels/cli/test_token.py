@@ -97,7 +97,7 @@ def test_the_secret_can_come_through_a_pipe(run: Run, monkeypatch: pytest.Monkey
         (["sign", "ann", *KEYED], 2, "DATA is not JSON"),
         (["sign", "[" * 100_000, *KEYED], 2, "DATA is not JSON"),
         (["sign", "7"], 2, "--salt"),
-        (["sign", "7", *SALT, "--secret-env", "NO_SUCH"], 2, "no variable NO_SUCH"),
+        (["sign", "7", *SALT, "--secret-env", "NO_SUCH"], 2, "variable NO_SUCH is not set"),
         (["sign", "7", *SALT, "--secret-env", "SHORT"], 1, "only 5 bytes"),
         (["sign", "7", *SALT], 1, "standard input has no secret"),
         (["sign", "7", *KEYED, "--max-age", "-1"], 2, "--max-age"),

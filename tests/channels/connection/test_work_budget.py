@@ -1,4 +1,4 @@
-"""What connections may do in one turn of the scheduler, together."""
+"""The bound on the work of all connections in one turn of the scheduler."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ class Http2Client:
         self._connection.initiate_connection()
         self._bodies: dict[int, bytes] = {}
         self.answers: dict[int, tuple[dict[str, str], bytes]] = {}
-        """What was answered whole: headers and body, by the numbers of the requests."""
+        """The complete answers, headers and body, by the numbers of the requests."""
         self._headers: dict[int, dict[str, str]] = {}
         self._next = 1
 
@@ -78,7 +78,7 @@ class Http2Client:
             self.answers[number] = self._headers.pop(number), self._bodies.pop(number)
 
     def said(self, number: int) -> dict[str, Any]:
-        """What a JSON answer says."""
+        """Return the content of a JSON answer."""
         found: dict[str, Any] = json.loads(self.answers[number][1])
         return found
 

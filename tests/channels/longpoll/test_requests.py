@@ -1,4 +1,4 @@
-"""What requests of clients that poll are answered: statuses, headers and bodies, to the byte."""
+"""Answers to requests of polling clients, byte for byte: statuses, headers and bodies."""
 
 from __future__ import annotations
 

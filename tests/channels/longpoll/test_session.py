@@ -355,7 +355,7 @@ async def test_a_client_that_takes_too_little_loses_its_session(serve: Serve) ->
 
 
 class Sluggish(Channel):
-    """Waits for whoever tests it before it answers anything, or for as many steps as that one allows."""
+    """A channel that waits for the test before each answer, or answers as many as the test allows."""
 
     gate = trio.Event()
     steps = 0

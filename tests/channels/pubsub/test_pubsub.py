@@ -189,7 +189,7 @@ async def test_a_broadcast_goes_to_other_nodes_first_and_a_local_one_does_not(
     assert pubsub.node_name == "here"
     pubsub.broadcast("a", 1)
     pubsub.local_broadcast("a", 2)
-    # What could not be sent to others is not delivered here either: whoever broadcasts may try again.
+    # A broadcast that fails for other nodes is not delivered here either, so the caller can try again.
     with pytest.raises(OSError, match="no cable"):
         pubsub.broadcast("a", "lost")
     await settle()

@@ -1,4 +1,4 @@
-"""What a reader has delivered, for tests."""
+"""A reader that keeps the delivered data, for tests."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ async def listener(nursery: trio.Nursery, accepted: Accepted) -> AsyncIterator[L
 
 
 async def dial(listener: Listener) -> socket.socket:
-    """Connect without waiting to be accepted: the kernel does that by itself."""
+    """Connect without a wait for `accept`, because the kernel completes the handshake."""
     return socket.create_connection((listener.host, listener.port))
 
 

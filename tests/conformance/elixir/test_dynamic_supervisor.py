@@ -1,4 +1,4 @@
-"""Cases of Elixir's dynamic supervisor suite: how children end that are being stopped, and what is said of it."""
+"""Cases of Elixir's dynamic supervisor suite: the ends of stopping children, and their reports."""
 
 import math
 from typing import Any

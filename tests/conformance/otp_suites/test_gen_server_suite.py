@@ -96,7 +96,7 @@ class Bare(GenServer[None]):
 
 
 def address(kind: str) -> Any:
-    """What a server is called by; None is nothing but its pid."""
+    """Return the address of a server by kind; None is its pid alone."""
     registry = Registry[str, None]("unique")
     return {"pid": None, "name": "server", "via": registry.via("server")}[kind]
 

@@ -175,7 +175,7 @@ class Oracle(GenServer[None]):
     faults=Storm(["/top/oracle"], count=6, within=8.0, kinds=("slow", "delay_message"), longest=2.0)
 )
 async def a_stale_answer(world: World) -> None:
-    """Who gives up waiting gets the answer with the next question."""
+    """A caller that gives up waiting gets the answer with its next question."""
     wrong: list[str] = []
     world.invariant("answers fit their questions", lambda: wrong[0] if wrong else None)
 

@@ -41,7 +41,7 @@ from supervision.simulation.world.world import World
 
 @define(kw_only=True)
 class Seen:
-    """What was seen of the system."""
+    """The observations of the system."""
 
     reports: tuple[FaultReport, ...] = ()
     handled: list[tuple[float, str, Any]] = field(factory=list)
@@ -58,12 +58,12 @@ class Seen:
 
     @property
     def report(self) -> FaultReport:
-        """What became of the one fault."""
+        """The result of the one fault."""
         (report,) = self.reports
         return report
 
     def of(self, callback: str) -> list[Any]:
-        """What one callback of the store was called with."""
+        """Return the arguments of one callback of the store."""
         return [what for _, name, what in self.handled if name == callback]
 
     def times(self, callback: str) -> list[float]:
@@ -207,7 +207,7 @@ def live(plan: Sequence[Fault], *, traps: bool = False) -> Seen:
 
 
 def is_injected(reason: ExitReason) -> bool:
-    """Whether a process ended by an injected crash."""
+    """Return True if an injected crash ended a process."""
     return isinstance(reason, Crash) and isinstance(reason.exception, InjectedCrash)
 
 
