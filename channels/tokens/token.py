@@ -392,7 +392,7 @@ def _bytes(text: str | bytes) -> bytes:
     return text.encode("utf-8", "surrogateescape") if isinstance(text, str) else text
 
 
-# What is inside
+# The content of tokens
 
 
 def _payload(verb: str, data: Any, signed_at: float | None, max_age: float) -> bytes:
