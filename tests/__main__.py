@@ -1,4 +1,4 @@
-"""Runs all tests in two halves side by side: what waits for real servers and browsers, and everything else.
+"""Run all tests in two halves side by side: those with real servers and browsers, and the rest.
 
 `python -m tests` is what `make test` runs. The first half is printed when both are over. Not a line of shell, because
 what a shell runs in the background ignores Ctrl-C, and some tests send that.

@@ -71,7 +71,7 @@ async def settle() -> None:
 
 
 async def down(ref: Ref) -> Down:
-    """Wait for what a monitor has to say."""
+    """Wait for the message of a monitor."""
     message = await receive(lambda message: isinstance(message, Down) and message.ref is ref)
     assert isinstance(message, Down)
     return message

@@ -54,7 +54,7 @@ class Raises(Instrument):
 
 
 async def survives(runtime: Runtime, slow: actors.Pid) -> None:
-    """An answer to a call that was never made must not wake the caller, who sleeps for another reason."""
+    """An answer to a call that was never made must not wake the caller from another wait."""
     assert len(runtime.graph) == 0
     began = trio.current_time()
     send(slow, "the answer")

@@ -31,7 +31,7 @@ from actors.runtime import Runtime
 
 
 class Seen(Instrument):
-    """Everything that these methods are told, in order."""
+    """An instrument that records the calls of these methods, in order."""
 
     def __init__(self, runtime: Runtime) -> None:
         self.events: list[tuple[Any, ...]] = []

@@ -1,4 +1,4 @@
-"""State machines: how they begin, answer and end, and what they say to mistakes."""
+"""State machines: start, answers, end, and errors about mistakes."""
 
 import logging
 from collections.abc import Callable

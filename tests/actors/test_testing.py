@@ -1,4 +1,4 @@
-"""Messages that are changed after they were sent are found, with who did it and what changed."""
+"""Reports of messages that change after the send, with the sender and the change."""
 
 from collections import deque
 from typing import Any

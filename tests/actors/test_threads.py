@@ -1,4 +1,4 @@
-"""Verbs in other threads: what sends works, in order; everything else is refused before anything has changed."""
+"""Verbs in other threads: sends work, in order. All other verbs raise before they change anything."""
 
 from __future__ import annotations
 

@@ -188,7 +188,7 @@ def imports_of_the_own_facade(sources: Sequence[Source]) -> list[str]:
 
 
 def imports_of_impure_modules(sources: Sequence[Source]) -> list[str]:
-    """Imports by pure modules of what they ought to be given."""
+    """Return the imports by pure modules of things that callers should pass."""
     return [
         f"{found.place} imports {found.target}: {source.name} is pure; take the values from there "
         "as arguments"
@@ -204,7 +204,7 @@ def imports_of_undeclared_packages(
     declared: set[str],
     distributions: Mapping[str, Sequence[str]],
 ) -> list[str]:
-    """Imports of what pyproject.toml does not ask for, and an installation may therefore lack.
+    """Return the imports of packages that are no dependency in pyproject.toml.
 
     Args:
         sources: the modules to look at.

@@ -54,7 +54,7 @@ def _lines_of(function: Function) -> int:
 
 
 def missing_reasons(sources: Sequence[Source]) -> list[str]:
-    """Shields and broad excepts without a comment that says why they are right.
+    """Return the shields and broad excepts without a comment that justifies them.
 
     A broad except that ends in `raise` needs none.
     The comment stands on the line above, on the line itself or above or on the first line of the block.

@@ -1,4 +1,4 @@
-"""The code that documents show: what may stand in a fence, and how each block is checked.
+"""The code in documents: the legal kinds of fences, and the check of each block.
 
 - Every fence names its language, one of `LANGUAGES`.
 - A `python` block whose first line is a comment with a path, `# examples/chat/server.py`, is an
@@ -38,11 +38,11 @@ class Snippet:
     language: str
     code: str
     output: str | None = None
-    """For a program, what the block after it says that it prints."""
+    """The output of a program, from the block after it."""
 
     @property
     def file(self) -> str | None:
-        """The file that the block says it is an excerpt of."""
+        """The source file of an excerpt."""
         match = _EXCERPT.fullmatch(self.code.partition("\n")[0])
         return match["path"] if match else None
 

@@ -1,4 +1,4 @@
-"""The repository holds what it should, and names no machine, no registry and nothing undone."""
+"""The repository has its required files, and names no machine, no registry and no unfinished work."""
 
 import re
 import subprocess

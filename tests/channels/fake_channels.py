@@ -23,7 +23,7 @@ CODEC = Codec(V2(), lambda data: data)
 
 
 class FakeConnection:
-    """A connection: a session, what it wrote, its channels, and reports it has yet to take."""
+    """A connection: a session, its frames, its channels, and its pending reports."""
 
     def __init__(
         self,

@@ -114,7 +114,7 @@ class Room(Channel):
 
     @handle_in("give")
     async def give(self, payload: Any) -> Any:
-        """Return what no handler may return, or cannot be written."""
+        """Return a value that no handler may return, or that has no JSON form."""
         return {
             "text": "text",
             "object": PushReply({"no": object()}),
@@ -141,7 +141,7 @@ class Room(Channel):
 
 
 async def cling(seconds: float) -> None:
-    """Do not go when killed: what a careless `except` around a long wait does."""
+    """Survive a kill, as a careless `except` around a long wait does."""
     with trio.move_on_after(seconds), trio.CancelScope(shield=True):  # shielded to be a nuisance
         await trio.sleep(seconds)
 

@@ -1,4 +1,4 @@
-"""Handlers that declare what their payload is get it, and clients that send something else are told which field."""
+"""Typed payloads: handlers get the declared type, and clients get the name of the wrong field."""
 
 from __future__ import annotations
 
@@ -265,7 +265,7 @@ class Holds:
 
 @frozen
 class Forgives:
-    """Nobody has to send what could not be converted, and the record may hold itself."""
+    """An unknown class in an optional field is legal, and the record can contain itself."""
 
     record: NoRecord | None = None
     more: list[Forgives] = field(factory=list)

@@ -1,4 +1,4 @@
-"""The events of channels: executed with what they are about, and only put together when somebody listens."""
+"""The events of channels: their metadata, which they build only if a handler is attached."""
 
 from __future__ import annotations
 

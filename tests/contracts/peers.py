@@ -1,4 +1,4 @@
-"""Clients of an endpoint over every transport, without a network: what `test_channels_over_transports` talks through.
+"""Clients of an endpoint over every transport, without a network, for `test_channels_over_transports`.
 
 A peer sends and receives messages of five fields, whatever carries them and whichever version of the protocol that is.
 `KINDS` are the transports; one more needs one more class here.
@@ -99,11 +99,11 @@ class Peer:
         assert answer.status == 101, answer
 
     async def send(self, *message: Any) -> None:
-        """Send join_ref, ref, topic, event and a payload, which may be left out."""
+        """Send join_ref, ref, topic, event and an optional payload."""
         await self.send_text(self.encode(*message))
 
     async def send_text(self, data: bytes) -> None:
-        """Send a text message, whatever is in it."""
+        """Send a text message with any content."""
         self.client.write(client_frame(TEXT, data))
         await settle()
 
@@ -129,7 +129,7 @@ class Peer:
         return found
 
     async def exchange(self, *message: Any) -> list[Any]:
-        """Send a message, and read what came of it."""
+        """Send a message, and return the messages that follow."""
         await self.send(*message)
         return await self.received()
 
@@ -139,7 +139,7 @@ class Peer:
         assert got == [self.reply(ref, ref, topic)]
 
     async def go(self) -> None:
-        """Say goodbye, and let the server end its side; it may have done so already."""
+        """Close the connection, and let the server close its side, unless it has."""
         with contextlib.suppress(trio.ClosedResourceError):
             self.client.close()
         await settle()

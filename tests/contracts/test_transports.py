@@ -1,4 +1,4 @@
-"""The promises of a transport, whatever carries the bytes: see channels/transports/contract.py."""
+"""The promises of channels/transports/contract.py, for every transport."""
 
 from __future__ import annotations
 

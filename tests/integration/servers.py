@@ -1,4 +1,4 @@
-"""Examples served by processes of their own, each of which is stopped whatever happens."""
+"""Examples in server processes of their own, which end in any case."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The page of the chat in a real browser: what two people see when one of them crashes a channel."""
+"""The page of the chat in a real browser: the view of two people when one of them crashes a channel."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ OpenTab: TypeAlias = Callable[..., "Tab"]
 
 
 class Tab:
-    """A browser tab with the chat in it, and what somebody does with it."""
+    """A browser tab with the chat, and the actions of its user."""
 
     def __init__(self, page: Page) -> None:
         self.page = page

@@ -1,4 +1,4 @@
-"""Whatever bytes strangers send to a real server, they get a documented answer, and nobody else notices.
+"""Any bytes of strangers get a documented answer from a real server, and do not affect other clients.
 
 The deep profile tries ten thousand connections. What is sent begins like something that the server knows, for bytes
 without any sense are refused by the first line of its parser.

@@ -1,4 +1,4 @@
-"""Chaos on the live chat: what its report says, and what its clients have counted themselves."""
+"""Chaos on the live chat: its report, and the clients' own counts."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ def options(folder: Path, *more: str) -> list[str]:
 
 @pytest.fixture
 def ashtree(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    """Run the command in this process; answers its exit code, what it printed, and what it complained of."""
+    """Run the command in this process. Return its exit code, its standard output and its standard error."""
 
     def call(*arguments: str) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["ashtree", *arguments])
@@ -176,7 +176,7 @@ def test_a_run_that_fails_has_another_exit_code(ashtree: Command, tmp_path: Path
 
 
 def wait_for(process: subprocess.Popen[bytes], words: str, log: Path, *, times: int = 1) -> None:
-    """Wait until a program has logged that so many times; it may not end before."""
+    """Wait until a program has logged a text this many times. The program must not end before."""
 
     def is_logged() -> bool:
         return log.read_text().count(words) >= times

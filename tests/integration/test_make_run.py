@@ -1,4 +1,4 @@
-"""`make run` as somebody types it who has cloned the project and has Python, and no Node."""
+"""`make run` in a fresh clone, on a machine with Python and without Node."""
 
 from __future__ import annotations
 

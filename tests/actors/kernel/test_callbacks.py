@@ -1,4 +1,4 @@
-"""Instruments are told before a callback runs, may make it fail, and may hold it up."""
+"""Instruments get an event before each callback, and can make it fail or delay it."""
 
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -39,7 +39,7 @@ from tests.actors.helpers import listen, settle
 
 
 class Told(Instrument):
-    """Notes every callback, and does what `act` says about it."""
+    """An instrument that notes every callback, and acts as `act` decides."""
 
     def __init__(self, act: Callable[[str, Any], Awaitable[None] | None] | None = None) -> None:
         self.callbacks: list[tuple[str, Any]] = []

@@ -18,7 +18,7 @@ from actors.threads import run_threadsafe
 
 
 def in_a_thread(function: Callable[[], object]) -> tuple[threading.Thread, list[BaseException]]:
-    """Run something in a thread that neither Trio nor a process has started, and keep what it raises."""
+    """Run a function in a thread that neither Trio nor a process has started, and keep its exception."""
     errors: list[BaseException] = []
 
     def work() -> None:

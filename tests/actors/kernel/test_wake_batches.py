@@ -1,4 +1,4 @@
-"""A crowd that is woken at once comes in portions, and nobody else waits for all of it."""
+"""Bulk wake-ups run in batches, and other tasks run in between."""
 
 from typing import Any
 

@@ -263,7 +263,7 @@ async def test_a_message_that_nobody_handles_is_an_event_and_no_crash() -> None:
 
 
 class Tidy(Doing):
-    """Says with what it terminates, and takes its time."""
+    """A server that reports its reason in `terminate`, slowly."""
 
     async def init(self, told: list[Any], trap: bool = False) -> None:  # type: ignore[override]
         await super().init(trap=trap)

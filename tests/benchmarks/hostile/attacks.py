@@ -34,7 +34,7 @@ PATIENCE = 120.0
 """Seconds that a stranger waits for the server to disconnect it."""
 
 LATE = "408, late itself"
-"""The end of a stranger whose head was under way for so long that the server was right to answer 408."""
+"""The result of a stranger whose head took so long that 408 was the right answer."""
 
 _BURST = 200  # of connections that are being opened at a time, for the system keeps no more waiting than it has room
 _MESSAGE = 10_000_000
@@ -283,7 +283,7 @@ async def attack(
 
 
 def prepare() -> None:
-    """Make what takes its time to make, or the strangers would be late for another reason."""
+    """Build expensive data beforehand, so that it does not delay the strangers."""
     _half_message()
     for size in (1_000_000_000, _MESSAGE - 1000):
         _bomb(size)

@@ -83,7 +83,7 @@ async def ring(stream: Random) -> None:
 
 
 class Counter(GenServer[int]):
-    """Counts what is cast."""
+    """A server that counts its casts."""
 
     async def init(self) -> None:
         self.state = 0

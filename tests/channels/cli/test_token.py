@@ -1,4 +1,4 @@
-"""`ashtree token`: what it prints, where the secret comes from, and that a mistake is one sentence."""
+"""`ashtree token`: its output, the sources of the secret, and one sentence for a mistake."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Terminal(io.StringIO):
 
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Run the command, and return its exit code, what it printed, and what it complained of."""
+    """Run the command, and return its exit code, its standard output and its standard error."""
     monkeypatch.setenv("THE_SECRET", SECRET)
 
     def call(*arguments: str) -> tuple[int, str, str]:

@@ -1,4 +1,4 @@
-"""One connection after its upgrade: what it answers itself, how it closes, and that it takes nobody along."""
+"""One connection after its upgrade: its own answers, its close, and its isolation from others."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ class Stopping:
 
 
 def answers(client: Client) -> None:
-    """Do what a client does that was closed."""
+    """Act as a client that the server has closed."""
     client.end()
 
 

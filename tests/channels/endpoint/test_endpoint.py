@@ -1,4 +1,4 @@
-"""A running endpoint: its tree, what of it survives what, and that nothing is left when it ends."""
+"""A running endpoint: its tree, the survival of its parts, and a clean end."""
 
 from __future__ import annotations
 

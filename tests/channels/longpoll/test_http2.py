@@ -35,7 +35,7 @@ class Http2Client:
         self._next = 1
 
     async def ask(self, method: str, body: bytes = b"", **headers: str) -> int:
-        """Send a request, let the server do what it can without time passing, and return its number."""
+        """Send a request, let the server react without time passing, and return the request's number."""
         number, self._next = self._next, self._next + 2
         fields = [
             (":method", method),
@@ -57,7 +57,7 @@ class Http2Client:
         await self.flush()
 
     async def flush(self) -> None:
-        """Exchange with the server what there is."""
+        """Exchange all pending data with the server."""
         self._client.write(self._connection.data_to_send())
         await settle()
         self._client._read()

@@ -1,4 +1,4 @@
-"""PubSub: what is sent to a topic reaches all who subscribe to it, in order, and nobody who has gone."""
+"""PubSub: a message to a topic reaches all present subscribers, in order, and no former ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The kit for tests of channels: what it drives is the real thing, and what it asserts can fail."""
+"""The test kit for channels: it drives real channels, and its assertions can fail."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ from channels.testing import (
 
 
 class Room(Channel):
-    """Does what the test pushes."""
+    """A channel under the control of the test's pushes."""
 
     async def join(self, topic: str, payload: Any) -> Any:
         if "refuse" in payload:

@@ -8,7 +8,7 @@ __all__ = ["Heard"]
 
 
 class Heard:
-    """Collects what a reader or a transport tells, and lets a test wait for it."""
+    """A collector of the reports of a reader or a transport, which lets a test wait for them."""
 
     def __init__(self) -> None:
         self.events: list[object] = []

@@ -1,4 +1,4 @@
-"""The listener: accepts in bursts, survives a lack of files, and says clearly why it cannot listen."""
+"""The listener: it accepts in bursts, survives a lack of files, and explains why it cannot listen."""
 
 from __future__ import annotations
 
@@ -173,7 +173,7 @@ async def test_a_connection_that_cannot_be_handed_over_is_closed_and_the_reason_
 
 
 class ScriptedSocket(socket.socket):
-    """A listening socket whose `accept` fails as told before it works again."""
+    """A listening socket whose `accept` raises the given errors before it works again."""
 
     errors: list[int]
 

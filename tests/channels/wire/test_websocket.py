@@ -1,4 +1,4 @@
-"""WebSocket frames: the same as the library reads them, and what Phoenix answers to a close."""
+"""WebSocket frames: the same as the library reads, and Phoenix's answers to a close."""
 
 from __future__ import annotations
 

@@ -24,13 +24,13 @@ class Covered:
 
 @frozen
 class NotPortable:
-    """There is nothing here that it could be about; `reason` says why."""
+    """A case without a counterpart here; `reason` gives the cause."""
 
     reason: str
 
 
 class Missing(NotPortable):
-    """It could be covered, and is not; `reason` says why."""
+    """A case that no test covers yet; `reason` gives the cause."""
 
 
 Cases: TypeAlias = dict[str, dict[str, Covered | NotPortable]]

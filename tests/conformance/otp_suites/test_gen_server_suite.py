@@ -43,7 +43,7 @@ from tests.actors.helpers import down, in_process, nothing_arrives, settle
 
 
 class Server(GenServer[list[Any]]):
-    """Does what it is asked by the name of the request, and keeps what it was told."""
+    """A server that obeys the name of each request, and keeps its messages."""
 
     async def init(self) -> None:
         self.state = []

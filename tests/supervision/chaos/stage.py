@@ -45,9 +45,9 @@ class Seen:
 
     reports: tuple[FaultReport, ...] = ()
     handled: list[tuple[float, str, Any]] = field(factory=list)
-    """Of /top/store: when, which callback, what."""
+    """The callbacks of /top/store: time, callback, argument."""
     heard: list[tuple[float, Any]] = field(factory=list)
-    """Of /top/ear, a plain process: when, what."""
+    """The messages of /top/ear, a plain process: time, message."""
     exits: list[tuple[float, str, ExitReason]] = field(factory=list)
     """When, which place, why."""
     answers: list[Any] = field(factory=list)
@@ -176,7 +176,7 @@ def simulated(plan: Sequence[Fault], *, traps: bool = False, **knobs: Any) -> Se
 def staged(
     plan: Sequence[Fault], *, traps: bool = False, seed: int = 1, **knobs: Any
 ) -> tuple[Seen, Outcome]:
-    """Play in a simulated world, and return what came of the run, too."""
+    """Play in a simulated world, and return the observations and the outcome."""
     seen = Seen()
 
     async def scenario(world: World) -> None:
@@ -188,7 +188,7 @@ def staged(
 
 
 def live(plan: Sequence[Fault], *, traps: bool = False) -> Seen:
-    """Play on an ordinary runtime, whose clock jumps so that it takes no time."""
+    """Play on an ordinary runtime, with a clock that jumps."""
     seen = Seen()
     clock = trio.testing.MockClock(autojump_threshold=0)
 
