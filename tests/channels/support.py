@@ -141,7 +141,7 @@ class Reader:
         return self.message(opcode, payload)
 
     def message(self, opcode: int, payload: bytes) -> Any:
-        """Return the form of one frame in `frames`."""
+        """Return one frame in the form that `frames` returns."""
         if opcode == TEXT:
             return json.loads(payload)
         if opcode == 0x8:

@@ -8,7 +8,7 @@ from examples.conformance import UserSocket
 
 
 class WhoChannel(Channel):
-    """A channel that replies to a join with the name of the client."""
+    """A channel that replies to a join with the token and the tenant of the client."""
 
     async def join(self, topic: str, payload: Any) -> dict[str, Any]:
         return {"token": self.assigns["token"], "tenant": self.assigns["tenant"]}

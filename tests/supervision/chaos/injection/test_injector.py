@@ -261,7 +261,7 @@ async def test_faults_without_a_target_are_not_applicable(runtime: Runtime) -> N
 
 
 class Brittle:
-    """A connection of another network, which cannot apply the fault."""
+    """A connection of a third-party network, which fails to apply the fault."""
 
     name = "a->b#1"
 
