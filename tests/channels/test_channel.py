@@ -190,7 +190,7 @@ async def test_binaries_are_sent_and_received_without_base64(serve: Serve) -> No
 
 
 @pytest.mark.parametrize("verb", ["push", "broadcast"])
-async def test_before_the_join_is_answered_a_channel_cannot_speak_and_is_told_what_to_do(
+async def test_before_its_join_is_answered_a_channel_cannot_push_and_gets_advice(
     serve: Serve, verb: str
 ) -> None:
     caught: list[NotJoined] = []

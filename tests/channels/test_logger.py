@@ -83,9 +83,7 @@ async def test_a_socket_that_can_only_be_polled_is_logged_too(serve: Serve, line
     assert lines() == ["INFO CONNECTED TO UserSocket in 0µs, parameters {'vsn': '2.0.0'}"]
 
 
-async def test_a_refused_token_is_told_to_the_author_and_not_shown(
-    serve: Serve, lines: Any
-) -> None:
+async def test_a_refused_token_is_logged_without_the_token(serve: Serve, lines: Any) -> None:
     class Trusting(UserSocket):
         async def connect(self, params: dict[str, Any], connect_info: Any) -> None:
             verify("s" * 20, "user", params.get("token"), now=2e9)
@@ -122,7 +120,7 @@ async def test_a_connect_that_raises_is_logged_with_its_traceback(
     assert "RuntimeError: connect" in caplog.text
 
 
-async def test_a_connect_that_uses_asyncio_is_told_what_to_use_instead(
+async def test_a_connect_that_uses_asyncio_is_logged_with_the_trio_counterpart(
     serve: Serve, caplog: pytest.LogCaptureFixture
 ) -> None:
     class AsyncioSocket(Socket):
@@ -317,7 +315,7 @@ async def test_draining_is_logged_batch_by_batch(serve: Serve, lines: Any) -> No
     ]
 
 
-def test_events_that_nobody_would_read_are_not_listened_to() -> None:
+def test_no_handler_is_attached_for_a_disabled_level() -> None:
     telemetry = Telemetry()
     level = logging.getLogger("channels").level
     try:
@@ -436,7 +434,7 @@ def test_a_level_that_is_none_is_a_mistake_of_the_author() -> None:
         Endpoint(sockets={"/socket": LoudSocket}).check()
 
 
-async def test_a_protocol_that_is_not_spoken_is_told_to_the_author_without_the_token(
+async def test_an_unsupported_protocol_is_logged_without_the_token(
     serve: Serve, lines: Any
 ) -> None:
     sockets = {

@@ -382,7 +382,7 @@ def test_what_only_looks_like_a_mistake_is_none() -> None:
     serving(Room).check()
 
 
-async def test_a_socket_without_channels_is_told_of_at_the_start(
+async def test_a_socket_without_channels_is_logged_at_the_start(
     serve: Serve, caplog: pytest.LogCaptureFixture
 ) -> None:
     class Bare(Socket):

@@ -183,7 +183,7 @@ async def test_a_join_whose_parameters_do_not_fit_is_refused_and_may_be_tried_ag
     assert await client.exchange(JOIN) == [reply("1", "1", "room:a", {"seat": 7})]
 
 
-async def test_what_was_refused_is_told_to_listeners(serve: Serve) -> None:
+async def test_a_refused_payload_executes_an_event(serve: Serve) -> None:
     server = await serve(endpoint())
     told: list[tuple[str, InvalidPayload]] = []
     server.runtime.telemetry.attach(

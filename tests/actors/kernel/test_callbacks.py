@@ -205,7 +205,7 @@ async def test_what_an_instrument_returns_is_awaited_before_the_callback_runs(
     assert heard == ["hello"]
 
 
-async def test_every_instrument_is_told_also_after_one_that_holds_up(
+async def test_every_instrument_sees_a_callback_even_after_one_that_delays_it(
     runtime: Runtime, autojump_clock: MockClock
 ) -> None:
     first, second = Told(lambda *_: later(1)), Told(lambda *_: later(2))

@@ -362,7 +362,7 @@ async def test_a_runtime_without_it_has_nothing_of_it() -> None:
         assert "__dict__" not in dir(record)
 
 
-async def test_a_breach_is_told_with_what_the_body_raised() -> None:
+async def test_a_breach_is_reported_with_the_exception_of_the_body() -> None:
     with pytest.raises(InvariantBroken, match="mistake in Ashtree") as caught:
         async with open_runtime(debug=True) as runtime:
             assert isinstance(runtime, CheckedRuntime)

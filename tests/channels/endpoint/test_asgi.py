@@ -163,7 +163,7 @@ async def test_a_full_endpoint_answers_503(runtime: Runtime, nursery: trio.Nurse
     assert endpoint.statistics()["counts"] == {("connection", "not_started"): 1}
 
 
-async def test_connect_is_told_what_the_scope_says(runtime: Runtime, nursery: trio.Nursery) -> None:
+async def test_connect_gets_the_facts_of_the_scope(runtime: Runtime, nursery: trio.Nursery) -> None:
     seen: list[Any] = []
 
     class Curious(UserSocket):
