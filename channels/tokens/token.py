@@ -88,8 +88,8 @@ class TokenInvalid(TokenError):
         reason: one of
 
             - `"malformed"`: it does not have the form of a token;
-            - `"signature"`: it was changed, or made with another secret, salt or `key_` option. These cannot be told
-              apart;
+            - `"signature"`: it was changed, or made with another secret, salt or `key_` option. The check cannot
+              distinguish these;
             - `"future"`: it is genuine, but signed more than a minute from now. The clock of a server is wrong;
             - `"payload"`: it is genuine, but holds a type that is not allowed, such as a function of Erlang.
         problem: the reason as text.

@@ -73,7 +73,7 @@ def simulate(
     ] = DEFAULT_CORPUS,
     params: Params = None,
     stop_after: Annotated[
-        int, typer.Option(min=0, metavar="N", help="Stop after so many failures; 0: never.")
+        int, typer.Option(min=0, metavar="N", help="Stop after this many failures; 0 never stops.")
     ] = 20,
     check: Annotated[
         float,
