@@ -35,7 +35,7 @@ _Picture = dict[str, str]
 # A bound that is deeper than any sensible message.
 _DEPTH = 12
 
-# What is shared on purpose, or cannot be changed.
+# Types that are shared on purpose, or immutable.
 _WHOLE = (
     *(str, bytes, int, float, complex, bool, type(None), type, range, Enum),
     *(Pid, Ref, Runtime, FunctionType, ModuleType, BaseException),

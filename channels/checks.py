@@ -1,6 +1,6 @@
-"""Checks of what authors write: results of callbacks, answers of functions, and the source of methods.
+"""Checks of the author's code: results of callbacks, answers of functions, and the source of methods.
 
-A question of permission has one documented yes. Every other answer is a mistake, and lets nobody in.
+A permission check has one documented yes. Every other answer is a mistake, and refuses the client.
 """
 
 from __future__ import annotations
@@ -330,7 +330,7 @@ class _Method:
 
 
 def _returns_nothing(verb: Any) -> bool:
-    """Tell whether something is a plain function of ours that cannot be awaited, because it returns no awaitable."""
+    """Return True if an object is a plain function of ours that returns no awaitable."""
     return (
         isinstance(verb, FunctionType)
         and not inspect.iscoroutinefunction(verb)

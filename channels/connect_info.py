@@ -1,9 +1,9 @@
 """Facts about a request, besides its parameters, for a socket's `connect`.
 
-*pure*. Nothing here is checked: a client sends what it likes, and so does a proxy that nobody has told otherwise.
+*pure*. These facts are unchecked: a client can send anything, and an unconfigured proxy passes it on.
 
-After Phoenix.Socket.Transport's `connect_info`, with one difference: what comes from the request itself need not be
-asked for, because looking it up costs nothing before somebody does.
+After Phoenix.Socket.Transport's `connect_info`, with one difference: you need not declare facts of the request itself,
+because `ConnectInfo` computes them only when you read them.
 """
 
 from __future__ import annotations
@@ -26,17 +26,19 @@ REQUEST_KEYS = (
     "auth_token",
     "session",
 )
-"""What `Mount(connect_info=[...])` may name. Phoenix's names."""
+"""The names that `Mount(connect_info=[...])` accepts. They are Phoenix's."""
 
 _TRACE_CONTEXT = ("traceparent", "tracestate")
 
 
 @frozen(kw_only=True)
 class PeerData:
-    """The other end of a connection, as the network sees it. Behind a proxy that is the proxy.
+    """The other end of a connection, as the network sees it. Behind a proxy, this is the proxy.
 
-    - `address`, `port`: where it comes from;
-    - `ssl_cert`: its certificate in DER, if it gave one (TLS with certificates of clients), else None.
+    Attributes:
+        address: its IP address.
+        port: its port.
+        ssl_cert: the client's TLS certificate in DER; None if it sent none.
     """
 
     address: str
@@ -46,7 +48,7 @@ class PeerData:
 
 @frozen(kw_only=True)
 class Uri:
-    """Where a client thinks that it connects to: a URL in its parts, `http` or `https` for WebSockets too.
+    """The URL that the client requested, in its parts. The scheme is `http` or `https`, for WebSockets too.
 
         >>> str(
         ...     Uri(
@@ -59,7 +61,7 @@ class Uri:
         ... )
         'https://example.org/socket/websocket?vsn=2.0.0'
 
-    `host` and `port` are those of the `Host` header; `query` is not decoded.
+    `host` and `port` come from the `Host` header. `query` is not decoded.
     """
 
     scheme: str
@@ -78,7 +80,7 @@ class Uri:
 
 @frozen(kw_only=True)
 class ConnectInfo:
-    """What is known of the request that opened a connection, besides its parameters. Untrusted.
+    """The facts about the request that opened a connection, besides its parameters. Do not trust them.
 
         async def connect(self, params, connect_info):
             self.assigns["ip"] = connect_info.peer_data.address
@@ -87,16 +89,16 @@ class ConnectInfo:
     Args:
         peer_data: the client, as the network sees it; None where the network has no addresses.
         scheme: `http` or `https`.
-        path: of the request, as it was sent.
-        query: of the request, as it was sent.
+        path: the path of the request, undecoded.
+        query: the query of the request, undecoded.
         headers: pairs of lower-case name and value, in order.
         auth_token: phoenix.js's `authToken`, for a mount with `auth_token=True`.
-        session: what the mount's `session` made of the cookies. None without a session, and where the CSRF token is
+        session: the return value of the mount's `session` function. None without a session, or if the CSRF token is
             missing or wrong.
         own: the pairs of `Mount(connect_info=[("region", "eu")])`.
         declared: the names in `Mount(connect_info=[...])`.
 
-    `connect_info["x_headers"]` and `connect_info["region"]` read what `Mount(connect_info=...)` has declared.
+    Names that `Mount(connect_info=...)` declares are also keys: `connect_info["x_headers"]`, `connect_info["region"]`.
     """
 
     peer_data: PeerData | None = None
@@ -110,7 +112,7 @@ class ConnectInfo:
     declared: tuple[str, ...] = field(default=(), repr=False)
 
     def header(self, name: str) -> str | None:
-        """The first value of a header, by its lower-case name; None if it was not sent."""
+        """Return the first value of a header, by its lower-case name; None if the client did not send it."""
         for key, value in self.headers:
             if key == name:
                 return value
@@ -118,17 +120,17 @@ class ConnectInfo:
 
     @property
     def user_agent(self) -> str | None:
-        """What the client says it is."""
+        """The value of the `User-Agent` header."""
         return self.header("user-agent")
 
     @property
     def uri(self) -> Uri:
-        """Where the client thinks that it connects to."""
+        """The URL that the client requested."""
         try:
             here = urlsplit(f"{self.scheme}://{self.header('host') or ''}")
             host, port = here.hostname or "", here.port
         except ValueError:
-            # A Host header that is none.
+            # A malformed Host header.
             host, port = "", None
         if port is None:
             port = 443 if self.scheme == "https" else 80
@@ -136,7 +138,7 @@ class ConnectInfo:
 
     @property
     def x_headers(self) -> tuple[tuple[str, str], ...]:
-        """Headers that begin with `x-`, `x-forwarded-for` among them: what a proxy says, or anybody else."""
+        """Headers that begin with `x-`, such as `x-forwarded-for`. A proxy can set them, and so can a client."""
         return tuple(pair for pair in self.headers if pair[0].startswith("x-"))
 
     @property
@@ -154,7 +156,7 @@ class ConnectInfo:
             return self.own[key]
         if key not in self.declared:
             raise KeyError(
-                f"{key!r} is not declared; write Mount(..., connect_info=[{key!r}]), or a pair for one of your own"
+                f"{key!r} is not declared; write Mount(..., connect_info=[{key!r}]), or add a pair of your own"
             )
         return getattr(self, key)
 

@@ -1,12 +1,12 @@
-"""Looking into a running endpoint: who is connected, and what each has joined.
+"""Inspection of a running endpoint: its connected clients, and the topics that each has joined.
 
     for client in await list_sockets(endpoint):
         print(client.pid, client.id, client.socket.assigns)
         for channel in await list_channels(client.pid):
             print("  ", channel.topic, channel.status)
 
-For a console, a test, or a page for administrators that you protect yourself: nothing here is served by anybody. Asking
-costs each process a message, so it is not for hot paths. After Phoenix.Debug.
+Use it in a console, a test, or an admin page that you protect. Ashtree serves none of it. Each question costs each
+process a message, so keep it off hot paths. After Phoenix.Debug.
 """
 
 from __future__ import annotations
@@ -44,20 +44,30 @@ __all__ = [
 
 
 class NotASocket(ChannelsError, LookupError):
-    """A process does not serve a connected client, or has ended. Field: `pid`."""
+    """A process does not serve a connected client, or has ended.
+
+    Attributes:
+        pid: the process.
+    """
 
     def __init__(self, pid: Pid) -> None:
         super().__init__(
-            f"{pid!r} is not the process of a connected client; list_sockets() has those"
+            f"{pid!r} is not the process of a connected client; take a pid from list_sockets()"
         )
         self.pid = pid
 
 
 class NotAChannel(ChannelsError, LookupError):
-    """A process runs no channel, or has ended. Field: `pid`."""
+    """A process runs no channel, or has ended.
+
+    Attributes:
+        pid: the process.
+    """
 
     def __init__(self, pid: Pid) -> None:
-        super().__init__(f"{pid!r} is not the process of a channel; list_channels() has those")
+        super().__init__(
+            f"{pid!r} is not the process of a channel; take a pid from list_channels()"
+        )
         self.pid = pid
 
 
@@ -65,9 +75,10 @@ class NotAChannel(ChannelsError, LookupError):
 class SocketInfo:
     """One connected client.
 
-    - `pid`: the process of its session;
-    - `socket`: the instance of the socket class. It is the real one: look, and do not touch;
-    - `id`: what its `id` answered.
+    Attributes:
+        pid: the process of its session.
+        socket: the live instance of the socket class. Read it, and do not change it.
+        id: the return value of the socket's `id`.
     """
 
     pid: Pid
@@ -77,12 +88,13 @@ class SocketInfo:
 
 @frozen(kw_only=True)
 class ChannelInfo:
-    """One topic that a client has joined, or is about to.
+    """One topic that a client has joined or is joining.
 
-    - `pid`: the channel's process; None if it could not be started;
-    - `topic`: the topic;
-    - `channel`: the class;
-    - `status`: `joining`, `joined` or `leaving`.
+    Attributes:
+        pid: the channel's process; None if it did not start.
+        topic: the topic.
+        channel: the channel class.
+        status: `joining`, `joined` or `leaving`.
     """
 
     pid: Pid | None
@@ -94,15 +106,16 @@ class ChannelInfo:
 async def list_sockets(endpoint: Endpoint) -> list[SocketInfo]:
     """Return the connected clients of an endpoint, over WebSockets and by polling, in the order of their arrival.
 
-    Connections that are not sockets are left out, and so are clients that leave meanwhile. All processes are asked at
-    once, and have five seconds to answer. Connections that serve pages, or have sent nothing yet, use these up.
+    The list leaves out connections that are not sockets, and clients that leave meanwhile. It asks all processes at
+    once, and waits five seconds for their answers. Connections that serve pages, or have sent nothing yet, do not
+    answer, so the call takes the five seconds if there are any.
     """
     pids: list[Pid] = []
     for supervisor in ((endpoint, "sessions"), (endpoint, "connections")):
         try:
             children = await DynamicSupervisor.which_children(supervisor)
         except CallExit:
-            # There are no sessions without a mount that lets clients poll, and nobody at all when it is not running.
+            # No mount has long polling, or the endpoint is not running.
             continue
         pids += [child.pid for child in reversed(children) if isinstance(child.pid, Pid)]
     answers: dict[Pid, SocketInfo | None] = {}
@@ -134,7 +147,7 @@ async def list_channels(socket: Pid) -> list[ChannelInfo]:
 async def get_channel(pid: Pid) -> Channel:
     """Return the channel of a process, with its `topic`, its `assigns` and its attributes.
 
-    It is the live object: read it, and do not change it. Its state may change at any time.
+    This is the live object, and its state can change at any time. Read it, and do not change it.
 
     Raises:
         NotAChannel: `pid` is another process, or has ended.
@@ -171,7 +184,7 @@ async def _ask(pid: Pid, question: Callable[[Any], Any]) -> Any:
     try:
         return await system_call(pid, lambda loop: question(loop.server))
     except CallExit:
-        # It has ended since.
+        # The process has ended since.
         return None
 
 

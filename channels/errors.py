@@ -35,7 +35,7 @@ __all__ = [
     "whole",
 ]
 
-# What a callback returned is the application's own: long enough to know it again.
+# For results of callbacks: long enough for the author to recognize the value.
 _shown = reprlib.Repr()
 _shown.maxstring = _shown.maxother = 120
 

@@ -1,8 +1,8 @@
 """The filter for parameters of clients in logs.
 
 *pure*. Parameters of clients contain passwords and tokens, which must not appear in logs. After Phoenix.Logger's
-`filter_parameters`, with one difference: case, hyphens and underscores do not matter. `access_token`, `accessToken`,
-`Access-Token` and `ACCESS_TOKEN` are one name.
+`filter_parameters`, with one difference: case, hyphens and underscores make no difference. `access_token`,
+`accessToken`, `Access-Token` and `ACCESS_TOKEN` are one name.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ __all__ = ["FILTERED", "SECRETS", "FilterRule", "Keep", "check_rule", "filter_pa
 FILTERED = "[FILTERED]"
 
 SECRETS = ("password", "token", "secret", "api_key", "authorization")
-"""The default terms of an endpoint. Phoenix's default is the first of them alone."""
+"""The default terms of an endpoint. Phoenix's default has only the first."""
 
 _SEPARATORS = str.maketrans("", "", "_-")
 
 
 @frozen
 class Keep:
-    """Show only the parameters of these names, with all their content.
+    """A rule that masks all parameters except those with these names, whose content it keeps.
 
         Endpoint(..., filter_parameters=Keep(("id", "page")))
 
@@ -39,8 +39,8 @@ class Keep:
 
 
 FilterRule: TypeAlias = Sequence[str] | Keep
-"""Terms: a parameter whose name contains one of them is not shown, in whatever case, and with or without hyphens and
-underscores. Or a `Keep`, whose names are exact."""
+"""Terms, which mask every parameter whose name contains one, without regard to case, hyphens and underscores. Or a
+`Keep`, whose names are exact."""
 
 
 def filter_parameters(value: Any, rule: FilterRule = SECRETS) -> Any:
@@ -50,9 +50,8 @@ def filter_parameters(value: Any, rule: FilterRule = SECRETS) -> Any:
         {'user': {'name': 'ann', 'newPassword': '[FILTERED]'}, 'x-api-key': '[FILTERED]'}
 
     Args:
-        value: any JSON value; maps and lists inside of it are looked into.
-        rule: terms or a `Keep`. With terms, a text that contains `<term>=` is not shown either, for it may be the
-            body of a form.
+        value: any JSON value. The filter descends into maps and lists.
+        rule: terms or a `Keep`. Terms also mask a text that contains `<term>=`, which may be the body of a form.
     """
     if isinstance(rule, Keep):
         return _keep(value, frozenset(rule.names))

@@ -63,7 +63,7 @@ def handle_in(*events: str) -> Callable[[F], F]:
 
     The method takes the payload and returns None, a `PushReply`, or `Stop(reason)` of `actors`. `Stop(reason,
     reply=PushReply(...))` answers before it stops.
-    An exception in it crashes the channel: the client gets phx_error, and rejoins.
+    An exception in it crashes the channel. The client gets phx_error, and rejoins.
     """
     return _marker(_IN, events)
 
@@ -100,7 +100,7 @@ def _marker(mark: str, events: tuple[str, ...]) -> Callable[[F], F]:
         if lost:
             raise InvalidHandler(
                 f"{body['__qualname__']} defines {function.__name__} for {lost[0]!r} ({place_of(earlier)}) and again "
-                f"for {events[0]!r} ({place_of(function)}), so that the first is lost; give each method its own name",
+                f"for {events[0]!r} ({place_of(function)}), which replaces the first; give each method its own name",
                 channel=None,
                 handler=function.__name__,
             )
@@ -115,10 +115,10 @@ class HandlerTable:
     """The handlers of one channel class.
 
     Attributes:
-        incoming: event to handler, for what clients push.
+        incoming: event to handler, for pushes of clients.
         outgoing: event to handler, for broadcasts that the class intercepts.
         intercepts: the events of `outgoing`.
-        decode_join: converts the payload for `join`; None passes it on as it came.
+        decode_join: converts the payload for `join`; None passes it on unchanged.
     """
 
     incoming: dict[str, Handler]
@@ -145,7 +145,7 @@ def names_of(channel: type, direction: str) -> dict[str, str]:
     names: dict[str, str] = {}
     for base in reversed(channel.__mro__):
         for name, member in vars(base).items():
-            # Static and class methods wrap the marked function. `check` refuses them.
+            # Static and class methods wrap the marked function. `check` refuses them later.
             for event in getattr(getattr(member, "__func__", member), mark, ()):
                 names[event] = name
     return names
@@ -190,9 +190,9 @@ def check_constructor(owner: type, callback: str) -> None:
 
     Args:
         owner: the class of a channel or a socket.
-        callback: the callback that learns about the client instead: `join` or `connect`.
+        callback: the callback that gets the facts about the client: `join` or `connect`.
     """
-    constructor: Any = owner.__init__  # type: ignore[misc] # it is only looked at
+    constructor: Any = owner.__init__  # type: ignore[misc] # only inspected, not called
     try:
         inspect.signature(constructor).bind(None)
     except TypeError:
@@ -201,8 +201,8 @@ def check_constructor(owner: type, callback: str) -> None:
         if not inspect.iscoroutinefunction(constructor):
             return
     raise InvalidHandler(
-        f"{owner.__name__}.__init__ ({place_of(constructor)}) cannot be called without arguments, and Ashtree has none "
-        f"to give; write `def __init__(self)`, and set in {callback} what depends on the client",
+        f"{owner.__name__}.__init__ ({place_of(constructor)}) must take no arguments and must not be async; "
+        f"write `def __init__(self)`, and set the values that depend on the client in {callback}",
         channel=owner,
         handler="__init__",
     )
@@ -226,10 +226,10 @@ _CALLBACKS = {
 }
 
 
-# Names that a channel of Phoenix has, and what to write here.
+# Names of callbacks that Phoenix has and Ashtree does not, with the replacement.
 _PHOENIX = {
     "handle_out": '@handle_out("event") above a method that takes the payload',
-    "intercept": '@handle_out("event") above a method for each event, which is all',
+    "intercept": '@handle_out("event") above a method for each event, and nothing else',
 }
 
 LOG_LEVELS = ("debug", "info", "warning", "error", "critical", None)
@@ -244,7 +244,7 @@ def check(channel: type) -> None:
     for name, instead in _PHOENIX.items():
         if hasattr(channel, name) and name not in names_of(channel, "out").values():
             raise InvalidHandler(
-                f"{channel.__name__}.{name} would never be looked at; write {instead}",
+                f"{channel.__name__}.{name} has no effect; write {instead}",
                 channel=channel,
                 handler=name,
             )
@@ -285,9 +285,9 @@ def check_callback(
 
     Args:
         owner: the class of a channel or a socket.
-        name: of the method.
+        name: the name of the method.
         function: the method.
-        parameters: their names, for the message.
+        parameters: the names of its parameters, for the message.
         role: the event that the method is declared for, if its name does not show it.
         is_async: whether the method must be async.
     """

@@ -1,6 +1,6 @@
-"""Turns the events of channels into log lines, under the logger `channels`.
+"""Log lines for the events of channels, under the logger `channels`.
 
-Attached by an endpoint when it starts. Replace it with handlers of your own: the events are in `channels.telemetry`.
+An endpoint attaches them when it starts. You can attach handlers of your own to the events of `channels.telemetry`.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ _log = logging.getLogger("channels")
 _shorten = reprlib.Repr()
 _shorten.maxstring = 120
 _shorten.maxdict = _shorten.maxlist = 20
-# Parameters that are looked at for one line of the log, all together.
+# The bound on values that one log line visits, nested ones included.
 _MAX_SHOWN = 500
 
 
@@ -61,18 +61,18 @@ def attach(
     sockets: Iterable[type[Socket]] = (Socket,),
     channels: Iterable[type[Channel]] = (Channel,),
 ) -> Callable[[], None]:
-    """Log what happens, until the returned function is called.
+    """Log the events of channels, until you call the returned function.
 
     Args:
-        telemetry: of the runtime.
-        endpoint: whose events are logged; None logs those of all.
-        supervisor: of that endpoint. Restarts of what serves all its clients are logged, the flusher for example; None
-            logs none.
-        filter_parameters: which parameters of clients are shown, see `channels.filters`.
-        sockets: the classes whose events there will be, each with a level of its own for connections.
-        channels: the classes whose events there will be, each with a level of its own for joins and pushes.
+        telemetry: the telemetry of the runtime.
+        endpoint: logs only the events of this endpoint; None logs those of all endpoints.
+        supervisor: the supervisor of that endpoint. The log then has the restarts of its children, such as the
+            flusher. None logs no restarts.
+        filter_parameters: the rule that masks parameters of clients, see `channels.filters`.
+        sockets: the socket classes in use. Each sets the level for its connections.
+        channels: the channel classes in use. Each sets the levels for its joins and pushes.
 
-    Only events whose level is enabled at this moment are listened to: what nobody would read costs nothing.
+    A handler is attached only if its level is enabled now, so disabled levels cost nothing.
     """
     lines = _Lines(filter_parameters)
     classes = tuple(channels)
@@ -139,7 +139,7 @@ def _of(supervisor: Pid, handler: Handler) -> Handler:
 
 
 class _Lines:
-    """The lines that show parameters of clients."""
+    """Log lines that show parameters of clients."""
 
     def __init__(self, rule: FilterRule) -> None:
         self._rule = rule
@@ -167,7 +167,7 @@ class _Lines:
     ) -> None:
         channel = metadata["channel"]
         level = _level(channel.log_join)
-        # Phoenix's own topics are no news to anybody.
+        # As in Phoenix: topics that begin with `phoenix` are internal.
         if level is None or channel.topic.startswith("phoenix") or not _log.isEnabledFor(level):
             return
         what = "JOINED" if metadata["result"] == "ok" else "REFUSED JOIN"
@@ -198,8 +198,8 @@ class _Lines:
         )
 
     def _reason(self, reason: Any) -> str:
-        # The client does not learn of it, so the log has to show it. An exception is one of ours, about a
-        # token, and its text holds nothing of that.
+        # The client does not get the reason, so the log shows it. An exception here is one of ours about a token.
+        # Its text contains no part of the token.
         return str(reason) if isinstance(reason, Exception) else self._shown(reason)
 
     def _shown(self, params: Any) -> str:
@@ -207,7 +207,7 @@ class _Lines:
 
 
 def _cut(params: Any) -> Any:
-    """Leave out of parameters what would not be shown anyway: a client may send a hundred thousand of them."""
+    """Cut parameters to the size that a log line shows, because a client may send a hundred thousand of them."""
     left = _MAX_SHOWN
 
     def cut(value: Any, level: int) -> Any:
@@ -216,7 +216,7 @@ def _cut(params: Any) -> Any:
         if left < 0 or level > _shorten.maxlevel:
             return "..."
         if isinstance(value, Mapping):
-            # One more than is shown, so that it is shown that there are more.
+            # One more than the line shows, so that reprlib marks the cut.
             first = islice(value.items(), _shorten.maxdict + 1)
             return {key: cut(each, level + 1) for key, each in first}
         if isinstance(value, list):
@@ -227,7 +227,7 @@ def _cut(params: Any) -> Any:
 
 
 def _topic(text: object) -> str:
-    # The client's choice: it must not look like another line, nor fill the log.
+    # The client chooses this text. It must not look like a log line of its own, or fill the log.
     shown = _shorten.repr(text)
     return shown[1:-1] if isinstance(text, str) else shown
 
@@ -236,7 +236,8 @@ def _origin_refused(
     event: Event, measurements: Mapping[str, Any], metadata: Mapping[str, Any]
 ) -> None:
     _log.warning(
-        "A page from %s may not connect to %s; if it should, add its origin to check_origin of the socket's Mount",
+        "Refused a page from %s that tried to connect to %s; to allow it, add its origin to check_origin of the "
+        "socket's Mount",
         _shorten.repr(metadata["origin"]),
         metadata["socket"].__name__,
     )
@@ -252,7 +253,7 @@ def _session_refused(
     event: Event, measurements: Mapping[str, Any], metadata: Mapping[str, Any]
 ) -> None:
     _log.warning(
-        "%s gets no session from a client that has one: %s",
+        "%s ignored the session of a client: %s",
         metadata["socket"].__name__,
         metadata["problem"],
     )
@@ -274,7 +275,7 @@ def _connect_failed(
 ) -> None:
     error, status = metadata["exception"], metadata["status"]
     if isinstance(error, InvalidResult):
-        # Its text says what to write. Its traceback shows only who noticed.
+        # Its text says what to write instead. Its traceback shows only our own check.
         _log.error("%s; the client got HTTP %d", error, status)
         return
     add_advice(error)
@@ -290,8 +291,8 @@ def _connect_failed(
 
 def _join_slow(event: Event, measurements: Mapping[str, Any], metadata: Mapping[str, Any]) -> None:
     _log.warning(
-        "%s.join for %s has not returned after %g s, when phoenix.js gives up and joins again; put a time limit around "
-        "what it waits for, such as trio.fail_after, or set slow_join. It is at:\n%s",
+        "%s.join for %s has not returned after %g s, and phoenix.js gives up and joins again; put a time limit such as "
+        "trio.fail_after around its waits, or set slow_join. The join waits at:\n%s",
         type(metadata["channel"]).__name__,
         _topic(metadata["channel"].topic),
         measurements["duration"],
@@ -335,7 +336,7 @@ def _unhandled_info(
     event: Event, measurements: Mapping[str, Any], metadata: Mapping[str, Any]
 ) -> None:
     _log.warning(
-        "%s for %s has no handle_info, and got the message %s",
+        "%s for %s got the message %s but has no handle_info",
         type(metadata["channel"]).__name__,
         _topic(metadata["channel"].topic),
         _shorten.repr(metadata["message"]),
@@ -362,7 +363,7 @@ def _malformed(event: Event, measurements: Mapping[str, Any], metadata: Mapping[
 
 def _held_back(event: Event, measurements: Mapping[str, Any], metadata: Mapping[str, Any]) -> None:
     _log.info(
-        "The client of %r has sent very much at once; it is dealt with in more than %d turns of the scheduler",
+        "The client of %r sent a large batch; the server handles it in more than %d turns of the scheduler",
         metadata["pid"],
         measurements["turns"],
     )
@@ -370,7 +371,7 @@ def _held_back(event: Event, measurements: Mapping[str, Any], metadata: Mapping[
 
 def _overflow(event: Event, measurements: Mapping[str, Any], metadata: Mapping[str, Any]) -> None:
     _log.warning(
-        "Closing %r with %d: %s, %d frames were dropped",
+        "Closing %r with %d: %s; the server dropped %d frames",
         metadata["pid"],
         metadata["code"],
         metadata["cause"],
@@ -380,7 +381,7 @@ def _overflow(event: Event, measurements: Mapping[str, Any], metadata: Mapping[s
 
 def _left_out(event: Event, measurements: Mapping[str, Any], metadata: Mapping[str, Any]) -> None:
     _log.warning(
-        "The client of %r posted more than 100 messages at once; the last %d are lost",
+        "The client of %r posted more than 100 messages at once; the server discarded the last %d",
         metadata["pid"],
         measurements["messages"],
     )
@@ -388,7 +389,7 @@ def _left_out(event: Event, measurements: Mapping[str, Any], metadata: Mapping[s
 
 def _unsendable(event: Event, measurements: Mapping[str, Any], metadata: Mapping[str, Any]) -> None:
     _log.warning(
-        "A binary message was for %r, whose client polls and cannot take one; %d messages are lost",
+        "%r got a binary message for a polling client, which cannot receive one; the server discarded %d messages",
         metadata["pid"],
         measurements["messages"],
     )
@@ -412,6 +413,6 @@ def _out_of_memory(
     event: Event, measurements: Mapping[str, Any], metadata: Mapping[str, Any]
 ) -> None:
     _log.error(
-        "There was no memory to read from %d sockets; all sockets are read again in 0.1 s",
+        "Not enough memory to read from %d sockets; the server reads all sockets again in 0.1 s",
         measurements["reads"],
     )

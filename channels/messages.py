@@ -111,7 +111,7 @@ class PushReply:
         status: the status for the client's `receive(status, ...)`: `"ok"` or `"error"` by convention, or any string.
 
     Raises:
-        InvalidOption: the status is no string.
+        InvalidOption: the status is not a string.
     """
 
     payload: Any = field(factory=dict)

@@ -1,4 +1,4 @@
-"""Typed payloads: conversion to the type that a handler declares, and the answer to a payload that does not fit.
+"""Typed payloads: conversion to the type that a handler declares, and the reply to a payload that does not match.
 
     @frozen
     class NewMessage:
@@ -10,9 +10,9 @@
             self.broadcast("new_msg", {"body": payload.body})
 
 msgspec converts the payload to the annotated type: an attrs class, a dataclass, a `TypedDict`, a `msgspec.Struct`, or
-a list of them. A payload that does not fit gets an answer with status `error`. The handler does not run, and the
-channel goes on. Payloads for `Any`, `object`, `dict`, `Mapping` and `Binary`, with or without parameters of `str` and
-`Any`, are passed on as they came.
+a list of them. A payload that does not match gets a reply with status `error`. The handler does not run, and the
+channel goes on. Ashtree does not convert payloads for `Any`, `object`, `dict`, `Mapping` and `Binary`, with or without
+parameters of `str` and `Any`.
 """
 
 from __future__ import annotations
@@ -42,13 +42,13 @@ _VALIDATED = re.compile(r"^(?P<what>Length of )?'(?P<name>\w+)' ")
 
 
 class InvalidPayload(ChannelsError, ValueError):
-    """A client sent a payload that does not fit the type of its handler.
+    """A client sent a payload that does not match the type of its handler.
 
-    The client is at fault, and gets `response`. Applications see this error only in telemetry.
+    The client gets `response`. Applications see this error only in telemetry.
 
     Attributes:
         field: the path of the wrong field, such as `user.emails[0]`; None for the payload as a whole.
-        problem: the mistake in it.
+        problem: the mistake.
     """
 
     def __init__(self, field: str | None, problem: str) -> None:
@@ -58,7 +58,7 @@ class InvalidPayload(ChannelsError, ValueError):
 
     @property
     def response(self) -> dict[str, Any]:
-        """The answer to the client: `{"reason": "invalid payload", "field": "body", "problem": "..."}`."""
+        """The reply to the client: `{"reason": "invalid payload", "field": "body", "problem": "..."}`."""
         return {"reason": "invalid payload", "field": self.field, "problem": self.problem}
 
 
@@ -67,11 +67,11 @@ def _decoder_of(channel: type[Channel], name: str, position: int) -> Callable[[A
 
     Args:
         channel: the class, for errors.
-        name: of the method.
-        position: of the payload among the parameters; `self` is 0.
+        name: the name of the method.
+        position: the index of the payload among the parameters; `self` is 0.
 
     Raises:
-        InvalidHandler: the annotation cannot be found, or is of a kind that nothing can be converted to.
+        InvalidHandler: the annotation cannot be resolved, or msgspec cannot convert to it.
     """
     function = getattr(channel, name)
     parameters = list(inspect.signature(function).parameters.values())
@@ -98,7 +98,7 @@ def use_types(channel: type[Channel]) -> None:
     """Convert the payloads of a checked channel class to the types that its `join` and its handlers declare.
 
     Raises:
-        InvalidHandler: an annotation cannot be found, or msgspec cannot convert to it.
+        InvalidHandler: an annotation cannot be resolved, or msgspec cannot convert to it.
     """
     table = table_of(channel)
     table.decode_join = _decoder_of(channel, "join", 2)
@@ -138,12 +138,12 @@ def _resolve(channel: type[Channel], name: str, function: Any, annotation: Any) 
     # The globals of the function itself: under cProfile and pdb, its module is not in sys.modules under its name.
     names = getattr(inspect.unwrap(function), "__globals__", {})
     try:
-        # As typing.get_type_hints does, but for one parameter: the others may have annotations that cannot be found.
+        # As typing.get_type_hints does, but for one parameter, because the annotations of others may not resolve.
         return eval(annotation, names)  # noqa: S307 # the program's own text
     except Exception as error:
         raise InvalidHandler(
-            f"{channel.__name__}.{name} declares its payload as {annotation}, which cannot be found when the socket is "
-            f"mounted ({error}); define or import it in {function.__module__}, outside of functions and of "
+            f"{channel.__name__}.{name} declares its payload as {annotation}, which does not resolve when the socket "
+            f"is mounted ({error}); define or import it in {function.__module__}, outside of functions and of "
             "`if TYPE_CHECKING`",
             channel=channel,
             handler=name,
@@ -169,15 +169,15 @@ def _check(channel: type[Channel], name: str, wanted: Any) -> None:
     odd = next(_customs(kind, set()), None)
     if odd is not None:
         problem = (
-            "no payload can be converted to that class"
+            "msgspec cannot convert to that class"
             if odd is wanted
-            else f"nothing can be converted to the class {odd.__name__} in it"
+            else f"msgspec cannot convert to the class {odd.__name__} in it"
         )
         raise _unusable(channel, name, wanted, problem)
 
 
 def _customs(kind: Any, seen: set[int]) -> Iterator[type]:
-    """Find the classes inside of a type that msgspec does not know. It would refuse every payload there."""
+    """Find the classes inside a type that msgspec does not know. It would refuse every payload with them."""
     if isinstance(kind, msgspec.inspect.CustomType):
         yield kind.cls
     elif isinstance(kind, msgspec.inspect.Field):
@@ -187,7 +187,7 @@ def _customs(kind: Any, seen: set[int]) -> Iterator[type]:
         for each in kind:
             yield from _customs(each, seen)
     elif isinstance(kind, msgspec.inspect.Type) and id(kind) not in seen:
-        # A record that contains itself is the same object again.
+        # A recursive type is the same object again.
         seen.add(id(kind))
         yield from _customs(msgspec.structs.astuple(kind), seen)
 

@@ -1,11 +1,11 @@
 """The fixture `channel_test`, for pytest with pytest-trio.
 
-    async def test_what_is_said_is_heard(channel_test):
+    async def test_a_message_reaches_the_client(channel_test):
         case = await channel_test(endpoint)
         client = await case.connect("/socket")
 
-Loaded by pytest itself when Ashtree is installed. Tests that use it run on Trio's autojump clock, so that a wait takes
-no time, and one that never ends is noticed at once.
+Pytest loads it if Ashtree is installed. Tests that use it run on Trio's autojump clock, so waits take no real time, and
+an endless wait fails at once.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 __all__ = ["OpenChannelTest", "channel_test", "pytest_itemcollected"]
 
 OpenChannelTest = Callable[..., Awaitable["ChannelTest"]]
-"""What the fixture `channel_test` is: `await channel_test(endpoint, timeout=0.1)`."""
+"""The type of the fixture `channel_test`: `await channel_test(endpoint, timeout=0.1)`."""
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
-    """Have tests that use the fixture run on a virtual clock."""
+    """Run tests that use the fixture on a virtual clock."""
     # Trio's own fixture `autojump_clock` works only in tests that name it themselves, and not through other fixtures.
     if (
         "channel_test" in getattr(item, "fixturenames", ())
@@ -40,17 +40,17 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 
 @pytest.fixture
 async def channel_test() -> AsyncIterator[OpenChannelTest]:
-    """Runs endpoints for one test, and stops them when it is over.
+    """Provide a function that starts endpoints for one test. They stop at its end.
 
         case = await channel_test(endpoint)
 
-    Takes what `channels.testing.open_channel_test` takes, and gives what that gives.
+    The function has the parameters of `channels.testing.open_channel_test`, and returns a `ChannelTest`.
     """
     # Not at the top: a pytest run without this fixture should not wait for this import.
     from actors.runtime import open_runtime  # noqa: PLC0415
     from channels.testing.case import open_channel_test  # noqa: PLC0415
 
-    # The runtime belongs to this task, and not to the one that calls `start`, which is the test's.
+    # The runtime belongs to this task, not to the task of the test, which calls `start`.
     async with open_runtime(), AsyncExitStack() as stack:
 
         async def start(endpoint: Endpoint, *, timeout: float = 0.1) -> ChannelTest:

@@ -88,7 +88,7 @@ class Refusal:
         headers: further headers, as pairs of name and value. Ashtree adds the length and the type of the body.
 
     Raises:
-        InvalidOption: the status is no error status, the body is no text, or a header is no pair on one line.
+        InvalidOption: the status is not an error status, the body is not text, or a header is not a pair on one line.
     """
 
     status: int = field(default=403, validator=_status)
@@ -147,7 +147,7 @@ def router_of(socket: type[Socket]) -> Router:
     Raises:
         InvalidRoute: a pattern that cannot work.
         InvalidHandler: Ashtree cannot call a callback or a handler, its source shows a mistake, or a route leads to
-            something that is no channel.
+            an object that is not a channel class.
     """
     check_callback(socket, "connect", socket.connect, ("params", "connect_info"))
     check_callback(socket, "id", socket.id, (), is_async=False)
@@ -170,7 +170,7 @@ def router_of(socket: type[Socket]) -> Router:
         channel = target.channel if isinstance(target, Route) else target
         if not isinstance(channel, type) or not issubclass(channel, Channel):
             raise InvalidHandler(
-                f"{socket.__name__}.channels routes {pattern!r} to {channel!r}, which is no subclass of Channel; "
+                f"{socket.__name__}.channels routes {pattern!r} to {channel!r}, which is not a subclass of Channel; "
                 "write the class itself",
                 channel=socket,
                 handler="channels",

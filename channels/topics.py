@@ -1,8 +1,8 @@
-"""Which channel serves which topic: patterns in the order of their declaration.
+"""The routing table from topics to channels: patterns in the order of their declaration.
 
 *pure*. A pattern is a whole topic (`room:lobby`) or a beginning followed by a splat (`room:*`).
-The first pattern that fits wins, so the narrow ones come first. As in Phoenix's socket routes,
-a splat may only be the last character.
+The first pattern that matches wins, so write narrow patterns first. As in Phoenix's socket routes, a splat can only be
+the last character.
 """
 
 from __future__ import annotations
@@ -22,16 +22,15 @@ _SPLAT = "*"
 def _check_pattern(_route: Route, _attribute: Attribute[str], pattern: Any) -> None:
     if not isinstance(pattern, str):
         raise InvalidRoute(
-            f"a channel route needs its pattern as a string such as 'room:*', "
-            f"but got {pattern!r} of type {type(pattern).__name__}",
+            f"a channel route got the pattern {pattern!r} of type {type(pattern).__name__}; "
+            f"write a string such as 'room:*'",
             pattern=pattern,
         )
     beginning, splat, rest = pattern.partition(_SPLAT)
     if splat and rest:
         raise InvalidRoute(
-            f"the channel route {pattern!r} has a '*' before its end, where it cannot work: "
-            f"write {beginning + _SPLAT!r} and let the channel's join look at the rest of "
-            f"the topic",
+            f"the channel route {pattern!r} has a '*' before its end; write "
+            f"{beginning + _SPLAT!r}, and check the rest of the topic in the channel's join",
             pattern=pattern,
         )
 
@@ -42,17 +41,18 @@ def _copy(assigns: Mapping[str, Any]) -> Mapping[str, Any]:
 
 @frozen
 class Route:
-    """One line of a routing table: topics that look like this belong to that channel.
+    """One line of a routing table: a pattern of topics, and the channel that serves them.
 
         >>> Route("room:*", "RoomChannel").matches("room:lobby")
         True
 
-    - `pattern`: a topic, or a beginning of topics followed by `*`, which stands for anything,
-      nothing included (`*` alone matches every topic);
-    - `channel`: the channel class that serves them;
-    - `assigns`: laid over the assigns of the socket when such a topic is joined. It is copied.
+    Args:
+        pattern: a topic, or a beginning of topics followed by `*`. The `*` matches any text, the empty one too.
+        channel: the channel class that serves these topics.
+        assigns: a join merges these over the assigns of the socket. The route keeps a copy.
 
-    Raises `InvalidRoute` if the pattern is not a string or has a `*` anywhere but at its end.
+    Raises:
+        InvalidRoute: the pattern is not a string, or has a `*` anywhere but at its end.
     """
 
     pattern: str = field(validator=_check_pattern)
@@ -60,14 +60,14 @@ class Route:
     assigns: Mapping[str, Any] = field(factory=dict, converter=_copy, hash=False)
 
     def matches(self, topic: str) -> bool:
-        """Tell whether the pattern fits a topic, whatever other routes there are."""
+        """Return whether the pattern matches a topic. Earlier routes are not considered."""
         if self.pattern.endswith(_SPLAT):
             return topic.startswith(self.pattern[: -len(_SPLAT)])
         return topic == self.pattern
 
 
 class Router:
-    """A routing table, ready to be asked.
+    """A routing table.
 
         >>> router = Router([Route("room:lobby", "LobbyChannel"), Route("room:*", "RoomChannel")])
         >>> router.match("room:lobby").channel
@@ -77,9 +77,9 @@ class Router:
         >>> router.match("news") is None
         True
 
-    Routes are tried in the order given, and the first that fits is the answer: a route behind a
-    wider one is never reached, which is allowed, as in Phoenix. Asking for a topic that is named
-    in full costs one look-up, any other costs one comparison per splat before the one that fits.
+    The router tries routes in the given order, and returns the first that matches. It allows a route behind a wider
+    one, as Phoenix does, and never reaches it. A topic that is a whole pattern costs one look-up. Any other costs one
+    comparison for each splat before the match.
     """
 
     __slots__ = ("_by_beginning", "_by_topic", "routes")
@@ -92,13 +92,13 @@ class Router:
             pattern = route.pattern
             if pattern.endswith(_SPLAT):
                 self._by_beginning.append((pattern[: -len(_SPLAT)], route))
-            # What an earlier route takes is left out here, so that looking up whole topics
-            # first cannot overtake the order of declaration.
+            # Left out if an earlier splat matches it: `match` looks up whole topics first, and must keep the order
+            # of declaration.
             elif self.match(pattern) is None:
                 self._by_topic[pattern] = route
 
     def match(self, topic: str) -> Route | None:
-        """Find the route for a topic; None if there is none."""
+        """Return the route for a topic; None if there is none."""
         route = self._by_topic.get(topic)
         if route is not None:
             return route

@@ -32,7 +32,7 @@ class Press:
 
 
 class CodeLock(StateMachine):
-    """Knows its code, and what has been pressed of it."""
+    """A lock with its code, and the digits pressed so far."""
 
     async def begin(self, code: str) -> NextState:
         self.code = code

@@ -23,7 +23,7 @@ from channels.cli.serve import run_endpoint
 
 
 class RoomChannel(Channel):
-    """A room in which a client chooses what happens to the process that serves it."""
+    """A room in which a client controls the process that serves it."""
 
     async def join(self, topic: str, payload: Any) -> dict[str, Any] | None:
         if topic == "room:deny":
@@ -108,7 +108,7 @@ class RoomChannel(Channel):
 
 
 class UserSocket(Socket):
-    """Lets everyone in but those who ask to be turned away."""
+    """A socket that accepts every client except those that ask for a refusal."""
 
     channels = {"room:*": RoomChannel}
 

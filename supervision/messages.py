@@ -138,7 +138,7 @@ class TerminateDynamicChild:
     pid: Pid
 
 
-# What supervisors send to themselves
+# Messages of supervisors to themselves
 
 
 @define(eq=False)

@@ -1,4 +1,4 @@
-"""Runs all tests in two halves side by side: what waits for real servers and browsers, and everything else.
+"""Run all tests in two halves side by side: those with real servers and browsers, and the rest.
 
 `python -m tests` is what `make test` runs. The first half is printed when both are over. Not a line of shell, because
 what a shell runs in the background ignores Ctrl-C, and some tests send that.
@@ -22,7 +22,7 @@ def main() -> int:
             rest = subprocess.run([*pytest, f"--ignore={WAITING}"], check=False).returncode
             integration = waiting.wait()
         finally:
-            # After Ctrl-C, which both have got: pytest ends by itself, and says what it has found.
+            # After Ctrl-C, which both processes get, pytest ends without help, and prints its findings.
             waiting.wait()
         output.seek(0)
         print(output.read(), end="", flush=True)

@@ -1,4 +1,4 @@
-"""What every test shares: checked runtimes, hypothesis profiles, the order of tests, and that CI skips nothing."""
+"""Shared fixtures and hooks: checked runtimes, hypothesis profiles, the order of tests, and no skips in CI."""
 
 import os
 import random

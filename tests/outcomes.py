@@ -15,7 +15,7 @@ _LAST_MODULES = ("test_tables.py", "test_cases.py")
 
 
 def runs_last(item: pytest.Item) -> bool:
-    """Return whether a test looks at the outcomes of others, and therefore has to run after them."""
+    """Return True if a test reads the outcomes of others, and must therefore run after them."""
     return item.nodeid.startswith(_LAST) and item.path.name in _LAST_MODULES
 
 

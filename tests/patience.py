@@ -1,4 +1,4 @@
-"""Waiting for real processes and sockets, for as long as a busy machine may need."""
+"""Waits for real processes and sockets, long enough for a busy machine."""
 
 from __future__ import annotations
 

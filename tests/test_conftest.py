@@ -1,4 +1,4 @@
-"""Under CI=true a skip, wherever it is said, is a failure; elsewhere it stays a skip. The order of tests has a seed."""
+"""With CI=true, every skip is a failure. Elsewhere it stays a skip. The order of tests has a seed."""
 
 from pathlib import Path
 

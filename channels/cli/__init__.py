@@ -1,4 +1,4 @@
-"""The command `ashtree`, and `run_endpoint` for programs that are one endpoint."""
+"""The command `ashtree`, and `run_endpoint` for programs that serve one endpoint."""
 
 from channels.cli.serve import main, run_endpoint, serve_endpoint
 

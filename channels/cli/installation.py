@@ -26,8 +26,8 @@ class Clash:
 
     Attributes:
         package: the package.
-        version: of the other distribution, which has the package's name.
-        overwritten: whether it has replaced the package's facade, so that Ashtree cannot work.
+        version: the version of the other distribution, which has the package's name.
+        overwritten: True if it has replaced the package's facade. Ashtree then cannot work.
     """
 
     package: str

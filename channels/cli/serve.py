@@ -1,4 +1,4 @@
-"""The command line: `ashtree serve module:endpoint`, and `run_endpoint` for programs that are one endpoint."""
+"""The command line: `ashtree serve module:endpoint`, and `run_endpoint` for programs that serve one endpoint."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ from supervision.errors import FailedToStartChild, SupervisionError
 
 __all__ = ["LogLevel", "main", "run_endpoint", "serve_endpoint"]
 
-# A server holds very many objects that live long, and CPython's collector looks at all of them again and again: with
-# the defaults it takes three quarters of the time of a server with 15,000 connections. Ended processes leave no
-# cycles behind, so it may look seldom.
+# A server holds many long-lived objects, and CPython's collector traverses all of them again and again. With the
+# defaults, it takes three quarters of the time of a server with 15,000 connections. Ended processes leave no cycles
+# behind, so the collector can run seldom.
 _GC_THRESHOLDS = (100_000, 50, 100)
 
 
@@ -42,13 +42,13 @@ Watchdog: TypeAlias = Annotated[
     typer.Option(
         min=0,
         metavar="SECONDS",
-        help="Log a handler that blocks the server for longer than this; 0: do not watch.",
+        help="Log a handler that blocks the server for longer than this; 0 turns this off.",
     ),
 ]
 
 
 class LogLevel(StrEnum):
-    """The lowest level that is logged."""
+    """The lowest level that the server logs."""
 
     DEBUG = "debug"
     INFO = "info"
@@ -70,14 +70,14 @@ def serve_endpoint(
     """Serve an endpoint until SIGINT or SIGTERM, then drain and stop it in order. Blocks.
 
     Args:
-        endpoint: what to serve.
+        endpoint: the endpoint.
         host: the address to listen on.
         port: 0 takes any free one.
-        ssl_context: speaks TLS; None speaks plain HTTP.
+        ssl_context: for TLS; None is plain HTTP.
         tune_gc: freeze the objects that exist when the server has started, and set the collector's thresholds for many
             long-lived objects.
-        watchdog: seconds that a handler may block the whole server before the log names it; None does not watch.
-        on_started: called with the URL of the endpoint when it accepts connections.
+        watchdog: seconds for which a handler can block the server before the log names it; None turns the watchdog off.
+        on_started: a function that gets the URL of the endpoint when it accepts connections.
 
     Raises:
         ChannelsError: `Endpoint.check` found a mistake.
@@ -96,7 +96,7 @@ def serve_endpoint(
     application.run(
         [endpoint.child_spec(host=host, port=port, ssl_context=ssl_context)],
         on_started=started,
-        # The steps after the drain have the usual time.
+        # The steps after the drain get the default time.
         shutdown_deadline=endpoint.draining.timeout + 30.0,
         watchdog=watchdog,
         explain=_explain,
@@ -120,8 +120,8 @@ def run_endpoint(
 
         run_endpoint(endpoint, default_port=4000)
 
-    The options are --host, --port, --log-level and --watchdog. Exit codes: 0 after a stop in order, 1 if the server
-    did not start or failed, 2 for wrong options.
+    The options are --host, --port, --log-level and --watchdog. The exit code is 0 after an orderly stop, 1 if the
+    server did not start or failed, and 2 for wrong options.
     """
     log_level_default = LogLevel(default_log_level)
 
@@ -159,7 +159,7 @@ def main() -> NoReturn:
                 "--version",
                 is_eager=True,
                 callback=_show_version,
-                help="Say which version, and exit.",
+                help="Print the version, and exit.",
             ),
         ] = False,
     ) -> None:
@@ -180,10 +180,10 @@ def main() -> NoReturn:
         *,
         watchdog: Watchdog = DEFAULT_LIMIT,
         certfile: Annotated[
-            Path | None, typer.Option(help="Speak TLS: the certificate and its chain, in PEM.")
+            Path | None, typer.Option(help="Serve TLS with this certificate and its chain, in PEM.")
         ] = None,
         keyfile: Annotated[
-            Path | None, typer.Option(help="Its key, if that is not in the same file.")
+            Path | None, typer.Option(help="The private key, if it is not in the same file.")
         ] = None,
     ) -> None:
         context = _ssl_context(certfile, keyfile)
@@ -205,10 +205,10 @@ def main() -> NoReturn:
 
 
 _TEST_COMMANDS = {
-    "simulate": "Run a scenario with many seeds, and show what fails.",
-    "replay": "Repeat the run of a run file, to the byte.",
+    "simulate": "Run a scenario with many seeds, and show the failures.",
+    "replay": "Repeat the run of a run file, byte for byte.",
     "compare": "Run a scenario under several policies, and compare.",
-    "chaos": "Break a live system on purpose, and report what came of it.",
+    "chaos": "Inject faults into a live system, and report the results.",
 }
 """The commands of the test tools, with their help. Listed here so that `ashtree --help` need not load the tools."""
 
@@ -247,7 +247,7 @@ def _run(app: typer.Typer) -> NoReturn:
             app(standalone_mode=False)
             sys.stdout.flush()
     except TyperException as error:
-        # Wrong input. Shells and their users expect 2 for that.
+        # Wrong input. By convention, its exit code is 2.
         _fail(f"{_sentence(error)} (see --help)", 2)
     except ChannelsError as error:
         _fail(str(error), 1)
@@ -255,11 +255,11 @@ def _run(app: typer.Typer) -> NoReturn:
 
 
 class _OutputError(ChannelsError):
-    """Standard output cannot be written: a full disk, a closed pipe."""
+    """A write to standard output failed: a full disk, or a closed pipe."""
 
 
 class _Output:
-    """Standard output, whose errors end the program with one sentence."""
+    """Standard output, with errors that end the program with one sentence."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -269,8 +269,8 @@ class _Output:
 
     def write(self, text: str) -> int:
         """Write as the stream does. Raises _OutputError."""
-        if text == "":  # not bytes, which have to be refused
-            # A probe by typer, which takes any error for a binary stream.
+        if text == "":  # not b"", which the stream must refuse
+            # A probe of typer, which takes any error as the sign of a binary stream.
             return 0
         try:
             return self._stream.write(text)
@@ -285,7 +285,7 @@ class _Output:
             raise self._failed(error) from error
 
     def _failed(self, error: OSError) -> _OutputError:
-        # Python flushes at exit, and would print a traceback if that fails again.
+        # Python flushes at exit, and prints a traceback if that fails again.
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, self._stream.fileno())
         os.close(nowhere)
@@ -307,17 +307,18 @@ def _fail(sentence: str, code: int) -> NoReturn:
 def _ssl_context(certfile: Path | None, keyfile: Path | None) -> ssl.SSLContext | None:
     if certfile is None:
         if keyfile is not None:
-            raise typer.BadParameter("--keyfile is of no use without --certfile")
+            raise typer.BadParameter(
+                "--keyfile needs --certfile; add the certificate, or leave the key out"
+            )
         return None
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.set_alpn_protocols(["h2", "http/1.1"])
     try:
         context.load_cert_chain(certfile, keyfile)
-    except (
-        OSError
-    ) as error:  # SSLError is one: what is in the files is no certificate, or not its key
+    # SSLError is an OSError: the files hold no certificate, or a key of another one.
+    except OSError as error:
         raise typer.BadParameter(
-            f"the certificate {str(certfile)!r} cannot be used: {error.strerror or error}"
+            f"cannot use the certificate {str(certfile)!r}: {error.strerror or error}"
         ) from None
     return context
 

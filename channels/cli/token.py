@@ -14,22 +14,20 @@ from channels.tokens.token import DEFAULT_MAX_AGE, sign, verify
 
 __all__ = ["add_token_commands"]
 
-SALT = Annotated[str, typer.Option(help="What the token is for, such as 'user auth'.")]
+SALT = Annotated[str, typer.Option(help="The purpose of the token, such as 'user auth'.")]
 SECRET_ENV = Annotated[
     list[str] | None,
     typer.Option(
         metavar="NAME",
-        help="The variable of the environment that holds the secret. Asked for if not given.",
+        help="The environment variable that holds the secret. Without it, the command asks.",
     ),
 ]
 
 
 def add_token_commands(app: typer.Typer, group: typer.Typer) -> None:
     """Put the commands into the group, and the group into the application."""
-    group.command("sign", help="Print a token that holds DATA, which is JSON.")(_sign)
-    group.command("verify", help="Print what a token holds, as JSON where that is possible.")(
-        _verify
-    )
+    group.command("sign", help="Print a token that holds DATA, a JSON value.")(_sign)
+    group.command("verify", help="Print the data of a token, as JSON if possible.")(_verify)
     app.add_typer(group, name="token", help="Make and read tokens.")
 
 
@@ -39,27 +37,27 @@ def _sign(
     secret_env: SECRET_ENV = None,
     max_age: Annotated[
         float,
-        typer.Option(min=0, metavar="SECONDS", help="How long it is good for; inf is for ever."),
+        typer.Option(min=0, metavar="SECONDS", help="Lifetime of the token; inf never expires."),
     ] = DEFAULT_MAX_AGE,
 ) -> None:
     try:
         value = json.loads(data)
     except (ValueError, RecursionError):
         raise typer.BadParameter(
-            "DATA is not JSON; write a number, or text in quotes within quotes: '\"ann\"'"
+            "DATA is not JSON; write a number, or a string with both kinds of quotes: '\"ann\"'"
         ) from None
-    # Phoenix signs whole seconds as whole numbers, so the same token comes out.
+    # Phoenix signs whole seconds as integers. With integers, the tokens are equal.
     age = int(max_age) if max_age.is_integer() else max_age
     typer.echo(sign(_secrets(secret_env), salt, value, max_age=age))
 
 
 def _verify(
-    token: Annotated[str, typer.Argument(metavar="TOKEN", help="As it was made.")],
+    token: Annotated[str, typer.Argument(metavar="TOKEN", help="The token.")],
     salt: SALT,
     secret_env: SECRET_ENV = None,
     max_age: Annotated[
         float | None,
-        typer.Option(min=0, metavar="SECONDS", help="How old it may be, whatever it says itself."),
+        typer.Option(min=0, metavar="SECONDS", help="Maximum age; overrides the token's own."),
     ] = None,
 ) -> None:
     typer.echo(_shown(verify(_secrets(secret_env), salt, token, max_age=max_age)))
@@ -78,7 +76,7 @@ def _secrets(names: list[str] | None) -> list[str]:
     missing = [name for name in names if not os.environ.get(name)]
     if missing:
         raise typer.BadParameter(
-            f"the environment has no variable {missing[0]}; export it, or leave --secret-env out to be asked"
+            f"the environment variable {missing[0]} is not set; export it, or enter the secret without --secret-env"
         )
     return [os.environ[name] for name in names]
 
@@ -90,6 +88,6 @@ def _asked() -> str:
     secret = sys.stdin.readline().rstrip("\r\n")
     if not secret:
         raise ChannelsError(
-            "there is nobody to ask for the secret; name a variable with --secret-env"
+            "standard input has no secret; name an environment variable with --secret-env"
         )
     return secret

@@ -89,7 +89,7 @@ class ChannelServer(GenServer[None]):
         set_label(f"{cls.__name__} {membership.topic[:80]!r}")
         self.context = place(channel, link, membership)
         self.table = table_of(cls)
-        # Whether to call the channel's terminate. As in Phoenix, not if its join raised.
+        # True if the end calls the channel's terminate. As in Phoenix, not if its join raised.
         self.constructed = False
         return Continue(payload)
 

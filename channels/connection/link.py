@@ -48,7 +48,7 @@ class Broadcaster(Protocol):
 
 
 class Link:
-    """What all channels of one connection share: its process, its out-buffer, and its socket's assigns."""
+    """The parts that all channels of one connection share: its process, its out-buffer, and its socket's assigns."""
 
     __slots__ = ("assigns", "codec", "connection", "count", "endpoint", "out", "pubsub", "runtime")
 

@@ -1,4 +1,4 @@
-"""The state machine of a connection: what each frame means, given the topics that are joined.
+"""The state machine of a connection: the meaning of each frame, given the joined topics.
 
 *pure*: no I/O, no clock, no tasks, and no exception for anything that a client can send.
 

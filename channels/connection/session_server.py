@@ -61,19 +61,19 @@ __all__ = [
     "SessionServer",
 ]
 
-# Messages that may wait for one channel. Beyond that, the client is not read until the channel has handled most.
-# Messages that were read already still arrive, so the limit is not exact. Phoenix has no limit.
+# Messages that can wait for one channel. Beyond it, the server does not read from the client until the channel has
+# handled most. Messages already read still arrive, so the limit is not exact. Phoenix has no limit.
 WAITING_LIMIT = 1024
-# Long messages count several times: once more for each so many bytes (8 KiB), as a shift.
+# Long messages count several times: once more for each 8 KiB, as a shift.
 HEAVY_SHIFT = 13
-# Joins of one topic that may wait for the answer to an earlier join. Each join beyond the limit replaces the last one,
-# which is answered with "join crashed". phoenix.js sends one at a time.
+# Joins of one topic that can wait for the answer to an earlier join. Each join beyond the limit replaces the last one,
+# which gets the reply "join crashed". phoenix.js sends one at a time.
 UNDECIDED_LIMIT = 8
-# A message of at most so many bytes costs nothing. A longer one takes its share of the work budget.
+# The size up to which a message costs nothing. A longer one takes its share of the work budget.
 FREE_BYTES = 512
 # The cost of starting a channel, in units of the work budget: as much as two dozen frames.
 JOIN_COST = 24
-# A client whose messages have waited for so many turns is reported, once.
+# The number of turns that a client's messages wait before the server reports the client, once.
 HELD_BACK_AT = 100
 
 GOING_AWAY = 1001

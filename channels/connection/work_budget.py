@@ -11,7 +11,7 @@ Small pieces of work are free: see `FREE_BYTES` and `FREE_FRAMES` in `channels.c
 little never waits behind clients that send much.
 
 There is no task for this. The connection at the head of the line refills the budget in its own next step, which is in
-a later turn, and wakes those behind it. As long as nobody has to wait, a turn costs nothing.
+a later turn, and wakes those behind it. While no connection waits, a turn costs nothing.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ class WorkBudget:
             return True
 
         def leave(_: object) -> Abort:
-            # At once, and not in the next step of this task: until then somebody could wake it a second time.
+            # At once, not in the next step of this task, because until then another task could wake it a second time.
             self._line.remove(me)
             return Abort.SUCCEEDED
 
@@ -102,11 +102,11 @@ class WorkBudget:
         return True
 
     async def _lead(self) -> None:
-        """Refill the budget in the next turn. To be called by the head of the line, which nobody wakes."""
+        """Refill the budget in the next turn. Only the head of the line calls this, because no other task wakes it."""
         try:
             await trio.lowlevel.checkpoint()
         except BaseException:
-            # The process of this connection was told to end.
+            # A signal ends the process of this connection.
             self._line.popleft()
             self._call_next()
             raise

@@ -35,7 +35,7 @@ CONNECTION = ChildSpec("connection", Connection.spawn_link, restart="temporary")
 
 
 class ListenerServer(GenServer[None]):
-    """Accepts connections, and starts a process for each under the supervisor of connections."""
+    """A process that accepts connections, and starts a process for each under the supervisor of connections."""
 
     async def init(
         self,
@@ -62,8 +62,8 @@ class ListenerServer(GenServer[None]):
 
     async def handle_continue(self, argument: Any) -> None:
         listener: Listening = argument
-        # Without a bound, because the listener must not block. The items are accepted sockets, and the system limits
-        # those by its open files.
+        # Without a bound, because the listener must not block. The items are accepted sockets, and the system's limit
+        # of open files bounds those.
         put, take = trio.open_memory_channel[Any](math.inf)
         try:
             async with trio.open_nursery() as nursery:
@@ -85,7 +85,7 @@ class ListenerServer(GenServer[None]):
                     sock.close()
 
     async def _turn_away(self, accepted: Any) -> None:
-        """Answer 503 to a client that came too late to get a process."""
+        """Answer 503 to a client that connected too late to get a process."""
         self.services.count(("connection", "not_started"))
         try:
             await answer_first_request(self.services, self._stream_of(accepted))
@@ -101,7 +101,7 @@ class ListenerServer(GenServer[None]):
         try:
             await DynamicSupervisor.start_child(self.connections, CONNECTION, self.services, stream)
         except (StartError, StartIgnored, SupervisionError, CallExit):
-            # Full or restarting: this client has to come back later. Counted and not logged, because there may be very
+            # Full or restarting: this client has to come back later. Counted and not logged, because there can be very
             # many.
             self.services.count(("connection", "not_started"))
             self.services.admission.take_over(stream)
@@ -135,9 +135,9 @@ async def serve_websocket(
 
 
 class SamePort:
-    """Starts an endpoint for a supervisor, each time on the port of the first start.
+    """A start function for supervisors, which starts an endpoint on the port of the first start.
 
-    Clients know the port that the first start with port 0 has found.
+    Clients know the port that the first start with port 0 has taken.
     """
 
     def __init__(self, endpoint: Any) -> None:

@@ -1,4 +1,4 @@
-"""The wiring of a running endpoint: its mounted sockets, and what all its connections share."""
+"""The wiring of a running endpoint: its mounted sockets, and the services that all its connections share."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ __all__ = ["ChannelPool", "Mounted", "MountedSocket", "Services", "mount_all"]
 class ChannelPool:
     """The supervisors of all channels of one socket class.
 
-    They do not restart a channel that crashes, because its client rejoins. They stop all channels at once when the
-    endpoint stops.
+    They do not restart a crashed channel, because its client rejoins. They stop all channels at once when the endpoint
+    stops.
     """
 
     def __init__(self, owner: object, name: str, partitions: int) -> None:
@@ -70,12 +70,12 @@ class ChannelPool:
         return await DynamicSupervisor.start_child(self._names[turn], _CHANNEL, *args)
 
 
-# Not start_link: the init of a channel server cannot fail, and the join, which may take long, comes after it.
+# Not start_link: the init of a channel server cannot fail, and the join, which can take long, comes after it.
 _CHANNEL = ChildSpec("channel", ChannelServer.spawn_link, restart="temporary")
 
 
 class MountedSocket:
-    """One socket at one path: its checked options, and what all its connections share."""
+    """One socket at one path: its checked options, and the codecs that all its connections share."""
 
     def __init__(self, path: str, mount: Mount, pool: ChannelPool) -> None:
         # The mount's path, without the part that the transport adds.
@@ -151,8 +151,8 @@ def mount_all(owner: object, mounts: Mapping[str, Mount]) -> Mounted:
     """Mount sockets at their paths.
 
     Raises:
-        InvalidPath: a path cannot be one, or is taken.
-        ChannelsError: another mistake in what is mounted.
+        InvalidPath: a path is malformed, or is in use.
+        ChannelsError: another mistake in a mount.
     """
     pools: dict[type[Socket], ChannelPool] = {}
     codecs: dict[Serializer, Codec] = {}
@@ -176,7 +176,7 @@ def mount_all(owner: object, mounts: Mapping[str, Mount]) -> Mounted:
     for full, mounted in polling:
         if full in websockets:
             raise InvalidPath(
-                f"a WebSocket is mounted at {full!r}, and long polling too; give each a path of its own",
+                f"a WebSocket and long polling are both mounted at {full!r}; give each a path of its own",
                 path=full,
             )
         longpolls.add(full, mounted)
@@ -214,14 +214,14 @@ class Counters:
 
 
 class Admission:
-    """The state of one endpoint's entrance: whether clients may enter, and which ones are on their way in.
+    """The state of one endpoint's admission: the listener, the flags for new clients, and clients not served yet.
 
     Attributes:
         listener: the listener that accepts connections; None if there is no port.
-        draining: whether new clients are turned away.
-        closed: whether the endpoint has stopped.
+        draining: True if the endpoint turns new clients away.
+        closed: True if the endpoint has stopped.
         heads: the time limits of connections that have not sent the head of their first request.
-        polling: the sessions of clients that poll, by the name in their token.
+        polling: the sessions of polling clients, by the name in their token.
     """
 
     __slots__ = ("_unserved", "closed", "draining", "heads", "listener", "polling")
@@ -232,7 +232,7 @@ class Admission:
         self.closed = False
         self.heads: dict[trio.CancelScope, None] = {}
         self.polling: dict[str, Pid] = {}
-        # Accepted connections that no process serves yet. `close` closes what is left.
+        # Accepted connections that no process serves yet. `close` closes the rest.
         self._unserved: dict[object, Any] = {}
 
     def listening(self, listener: Listening) -> None:
@@ -252,13 +252,13 @@ class Admission:
         """Note an accepted connection that a new process is about to serve.
 
         Args:
-            stream: what the process gets.
-            accepted: what to close if no process takes over.
+            stream: the stream for the process.
+            accepted: the object to close if no process takes over.
         """
         self._unserved[stream] = accepted
 
     def take_over(self, stream: object) -> None:
-        """Note that a process serves a connection, or that it is closed."""
+        """Note that a process serves a connection, or that the connection is closed."""
         self._unserved.pop(stream, None)
 
     def drain(self) -> None:
@@ -268,7 +268,7 @@ class Admission:
             limit.cancel()
 
     def close(self) -> None:
-        """Close what no process took over."""
+        """Close the connections that no process took over."""
         self.listener = None
         self.closed = True
         for accepted in self._unserved.values():
@@ -278,7 +278,7 @@ class Admission:
 
 @frozen(kw_only=True, eq=False)
 class Services:
-    """The wiring of one running endpoint: what all its connections share. Only its parts have state that changes.
+    """The services that all connections of one running endpoint share. Only the parts have state that changes.
 
     Attributes:
         endpoint: the endpoint.
@@ -287,13 +287,13 @@ class Services:
         longpolls: sockets by the paths of their long polling.
         secret_key_base: signs tokens of polling sessions.
         transports: reads and writes for connections.
-        http: serves all requests that are not for sockets.
+        http: serves all other requests.
         head_timeout: seconds for the head of a first request.
         listen: opens a listener.
         runtime: the runtime of the endpoint.
         budget: the work that all connections may do in one turn of the scheduler.
         counters: the counters.
-        admission: the state of the entrance.
+        admission: the state of admission.
     """
 
     endpoint: Owner
@@ -326,7 +326,7 @@ class Services:
                 )
 
     def close(self) -> None:
-        """Close what no process owns, after all processes of the endpoint have ended."""
+        """Close resources that no process owns, after all processes of the endpoint have ended."""
         self.admission.close()
         self.transports.close()
 

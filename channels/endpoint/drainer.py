@@ -1,14 +1,13 @@
 """The drainer: it closes clients before the server stops, so that they reconnect to another server.
 
-The drainer is the endpoint's last child, so the endpoint stops it first, and it does its work when it is stopped. It
-asks open connections, batch by batch, to close with 1012, on which phoenix.js reconnects. From then on, requests on new
-connections get 503. Pages that are being served are served to their end.
+The drainer is the endpoint's last child, so the endpoint stops it first. It does its work in `terminate`. It asks open
+connections, batch by batch, to close with 1012. On that code, phoenix.js reconnects. Requests on new connections get
+503. Requests in progress finish.
 
-Sessions of polling clients end first: held polls get their answers, and the next request of such a client finds no
-session.
+Sessions of polling clients end first. Held polls get their answers, and the client's next request finds no session.
 
-After Phoenix.Socket.PoolDrainer, with one difference: it counts connections, not channels. So it also closes clients
-that have joined nothing.
+After Phoenix.Socket.PoolDrainer, with one difference: the drainer counts connections, not channels. It therefore also
+closes clients that have joined nothing.
 """
 
 from __future__ import annotations
@@ -42,10 +41,10 @@ class Draining:
     Args:
         batch_size: connections in one batch.
         batch_interval: seconds between two batches.
-        timeout: seconds for the whole drain; then the endpoint cuts the connections that are open.
+        timeout: seconds for the whole drain. Then the endpoint cuts the open connections.
 
     Raises:
-        InvalidOption: a value is no number above 0.
+        InvalidOption: a value is not a number above 0.
     """
 
     batch_size: int = field(default=10_000, validator=whole)
@@ -54,7 +53,7 @@ class Draining:
 
 
 class DrainerServer(GenServer[None]):
-    """A process that drains the endpoint when it is stopped."""
+    """A process that drains the endpoint when the endpoint stops it."""
 
     async def init(
         self, services: Services, supervisors: tuple[object, ...], draining: Draining
@@ -97,6 +96,6 @@ async def _children_of(supervisor: object) -> list[Pid]:
     try:
         children = await DynamicSupervisor.which_children(supervisor)
     except CallExit:
-        # No socket needs this supervisor, or it has crashed with all its children.
+        # The endpoint has no such supervisor, or it has crashed with all its children.
         return []
     return [child.pid for child in children if isinstance(child.pid, Pid)]

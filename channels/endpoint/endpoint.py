@@ -20,7 +20,7 @@ A running endpoint is a supervision tree. It stops its children in this order, f
     ├── listener                              accepts; if there is a port
     └── drainer                               stops first, and closes clients so that they reconnect elsewhere
 
-One port serves everything. The head of a connection's first request decides: it becomes a WebSocket of a socket, or
+One port serves everything. The head of the first request decides if a connection becomes a WebSocket of a socket, or
 goes to Hypercorn. An endpoint is also an ASGI application, which another server can serve.
 """
 
@@ -69,31 +69,31 @@ __all__ = ["Endpoint", "EndpointError", "services_of"]
 
 
 class EndpointError(ChannelsError, RuntimeError):
-    """An endpoint is mounted or used in a wrong way. The message says what to write instead."""
+    """A mistake in the use of an endpoint. The message states the correction."""
 
 
 class Endpoint:
     """The sockets and pages of one server.
 
     Args:
-        sockets: paths to socket classes, or to a `Mount` where options are needed. The WebSocket of a socket that is
-            mounted at `/socket` is at `/socket/websocket`, as Phoenix clients expect.
+        sockets: a dict of paths to socket classes, or to a `Mount` with options. A socket at `/socket` has its
+            WebSocket at `/socket/websocket`, as Phoenix clients expect.
         http: an ASGI application for all other requests. Without one they get 404.
         pubsub: carries broadcasts. By default the endpoint has its own, for this node alone.
         head_timeout: seconds for a client to send the head of its first request. Then it gets 408.
         max_connections: connections at a time. The endpoint closes and counts further ones.
-        max_sessions: sessions of polling clients at a time. Further ones get 503, and are counted.
-        max_buffered_messages: frames that may wait for one client. With more, the endpoint closes it with 1013.
+        max_sessions: sessions of polling clients at a time. The endpoint answers 503 to further ones, and counts them.
+        max_buffered_messages: frames that can wait for one client. Beyond it, the endpoint closes the client with 1013.
         max_buffered_bytes: the same limit in bytes.
         draining: how the endpoint closes its clients when it stops.
         filter_parameters: the parameters of clients that the log masks: terms, which mask every parameter whose name
             contains one, or a `Keep`.
         secret_key_base: signs the tokens of polling sessions: at least 20 bytes, better 64. With several, the first
-            signs and all are accepted. By default each start makes a new one, which is enough for one server.
+            signs, and the endpoint accepts all. By default, each start makes a new one, which is enough for one server.
         listen: opens the listener; None opens a real one. A scenario passes `world.listen`.
 
-    The endpoint checks and opens nothing before it starts. It can start again after it has stopped, but cannot run
-    twice at a time.
+    The endpoint checks and opens nothing before it starts. After a stop it can start again, but it cannot run twice at
+    a time.
     """
 
     def __init__(
@@ -114,7 +114,7 @@ class Endpoint:
     ) -> None:
         if not isinstance(sockets, Mapping):
             raise EndpointError(
-                f'an endpoint got sockets={sockets!r}; write a dict of paths to sockets: {{"/socket": UserSocket}}'
+                f'Endpoint got sockets={sockets!r}; write a dict of paths to sockets: {{"/socket": UserSocket}}'
             )
         self.sockets = dict(sockets)
         self.http = http
@@ -232,8 +232,8 @@ class Endpoint:
     async def drain(self) -> None:
         """Close all clients as at a stop, and admit no new ones. Return when they have gone.
 
-        For an ASGI server of another kind: most cut their connections before they shut the application down, so drain
-        before. `draining.timeout` bounds the wait. The endpoint runs on, but cannot admit clients again.
+        Call it before you stop another ASGI server, because most servers cut connections before they shut the
+        application down. `draining.timeout` bounds the wait. The endpoint runs on, but cannot admit clients again.
 
         Raises:
             EndpointError: the endpoint is not running.
@@ -355,14 +355,14 @@ class Endpoint:
             payload: a JSON object, encoded once; do not change it afterwards.
 
         Raises:
-            EncodeError: the payload is no JSON object.
+            EncodeError: the payload is not a JSON object.
             RuntimeClosed: in another thread: the runtime of the endpoint has ended.
-            ThreadQueueFull: in another thread: too many messages wait, and have waited for 30 seconds.
+            ThreadQueueFull: in another thread: the queue of the runtime was full for 30 seconds.
 
         In the endpoint's thread, this never blocks. Another thread, such as that of a plain `def` handler of a web
         framework, encodes the frames itself and hands them over. Broadcasts of one thread arrive in order. If too many
-        wait, the thread waits: see `open_runtime(max_thread_calls=)`. An endpoint that is not running has no clients,
-        so nothing happens.
+        wait, the thread waits: see `open_runtime(max_thread_calls=)`. If the endpoint is not running, the call does
+        nothing.
         """
         publish(self.pubsub, Broadcast(topic, event, payload))
 
@@ -397,7 +397,7 @@ def _dynamic(name: tuple[Any, str], max_children: int) -> ChildSpec:
 
 
 async def _hold(services: Services) -> Pid:
-    """Release what belongs to no child when the endpoint's supervisor ends, in whose process this runs.
+    """Release resources that belong to no child when the endpoint's supervisor ends. This runs in its process.
 
     It starts no process, so the supervisor keeps no child.
     """
@@ -425,6 +425,6 @@ def _options(path: str, value: Any) -> Mount:
     mount = value if isinstance(value, Mount) else Mount(value)
     if not isinstance(mount.socket, type) or not issubclass(mount.socket, Socket):
         raise EndpointError(
-            f"{mount.socket!r} is mounted at {path!r} but is no subclass of Socket; write the class itself"
+            f"the socket at {path!r} is {mount.socket!r}, which is not a subclass of Socket; write the class itself"
         )
     return mount

@@ -1,4 +1,4 @@
-"""Where a socket is mounted, and with which options."""
+"""Mounts: the options of a socket in an endpoint."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def _check_function(mount: Mount, attribute: Any, value: Any) -> None:
 
 
 def _check_plain(value: Any, option: str, instead: str) -> None:
-    # A coroutine is true, so a question of permission that is answered by one would be answered with yes.
+    # A coroutine object is truthy, so an async permission check would permit everything.
     if inspect.iscoroutinefunction(value):
         raise InvalidOption("Mount", option, value, f"a plain function, `{instead}`, without async")
 
@@ -95,7 +95,7 @@ def _check_csrf(mount: Mount, attribute: Any, value: Any) -> None:
             "Mount",
             "check_csrf",
             value,
-            "check_csrf=True or a rule for check_origin: without both, any page acts for its visitor",
+            "check_csrf=True or a rule for check_origin; without both, any page can act for its visitor",
         )
 
 
@@ -109,7 +109,7 @@ def _check_longpoll(mount: Mount, attribute: Any, value: Any) -> None:
             "Mount",
             "websocket",
             False,
-            "longpoll=True beside it, or leave it out: without both nobody can reach the socket",
+            "longpoll=True beside it, or leave it out; without both, no client can reach the socket",
         )
 
 
@@ -119,48 +119,46 @@ class Mount:
 
     Args:
         socket: the socket class.
-        timeout: seconds without a word from the client after which its connection is closed, with 1002. phoenix.js
-            sends a heartbeat every 30.
-        max_frame_size: bytes of a message; a larger one closes the connection with 1009.
-        max_json_values: strings, numbers, lists and objects of a message, all together; more close the connection with
-            1009. Messages up to 64 KiB are not counted. It bounds the time for which decoding one message holds up
-            everybody else: about 10 milliseconds for the default. Numbers of more than a hundred digits, or with an
+        timeout: seconds that a client can be silent. Then the server closes its connection with 1002. phoenix.js sends
+            a heartbeat every 30.
+        max_frame_size: bytes of a message. A larger one closes the connection with 1009.
+        max_json_values: the total of strings, numbers, lists and objects of a message. More close the connection with
+            1009. Messages up to 64 KiB are not counted. The limit bounds the time for which decoding one message blocks
+            all other clients: about 10 milliseconds with the default. Numbers of more than a hundred digits, or with an
             exponent, count several times. Phoenix has no such limit.
         serializers: the wire formats on offer, with the versions that each serves, in the order of preference.
-        check_origin: which pages may connect: `True`, those from the host that they connect to; `False`, all; `"conn"`,
-            only with the same scheme and port too; or a list such as `["https://example.org", "//*.example.org"]`, or
-            a function of the parsed origin that returns True or False. Others get HTTP 403. Clients that are not
-            browsers may always connect.
-        partitions: supervisors among which the channels of this socket are spread. A socket class that is mounted
-            several times has one pool; the largest number counts.
-        path: what is added to the mount's path for WebSockets. Like that, it may have variables.
-        compress: whether messages are compressed for clients that offer it (permessage-deflate, RFC 7692). It costs
-            much more processor time than it saves the network in most applications. Where a web server is in between
-            (ASGI), that is who decides.
-        subprotocols: the WebSocket subprotocols on offer, in the order of preference. A client that offers others, and
-            none of these, gets 403; None does not look.
-        auth_token: whether to look for phoenix.js's `authToken`, for `connect_info.auth_token`.
-        connect_info: names (`"peer_data"`, `"x_headers"`, ...) and own pairs (`("region", "eu")`), for
+        check_origin: the rule for pages that can connect. Other pages get HTTP 403. Clients that are not browsers can
+            always connect. `True` allows pages from the host that they connect to. `"conn"` also requires the same
+            scheme and port. `False` allows all pages. A list such as `["https://example.org", "//*.example.org"]`
+            names origins. A function gets the parsed origin and returns True or False.
+        partitions: the number of supervisors for the channels of this socket. Several mounts of one socket class share
+            one pool, with the largest of their numbers.
+        path: the suffix of the mount's path for WebSockets. It can have variables, too.
+        compress: compress messages for clients that offer it (permessage-deflate, RFC 7692). In most applications this
+            costs much more processor time than it saves network. An ASGI server decides this itself.
+        subprotocols: the WebSocket subprotocols on offer, in the order of preference. A client that offers only others
+            gets 403. None accepts all.
+        auth_token: read phoenix.js's `authToken` into `connect_info.auth_token`.
+        connect_info: names (`"peer_data"`, `"x_headers"`, ...) and pairs of your own (`("region", "eu")`), for
             `connect_info["region"]` in `connect`.
-        session: makes a session of the cookies, for `connect_info.session`: `session(cookies)`, sync or async,
-            returns a mapping or None.
-        check_csrf: whether there is a session only with the right `_csrf_token` among the parameters. True compares it
-            with the session's own `_csrf_token`, masked by Plug or not; a function `check(session, token)` returns
-            True or False.
-        error_handler: makes the answer to a client that was refused with a reason: `handler(reason, connect_info)`
-            returns a `Refusal`. Without one it is 403.
-        max_channels: how many topics one connection may join; None leaves it to the socket class.
-        websocket: whether the socket is there for WebSockets.
-        longpoll: whether it is there for clients that poll, at `/longpoll` behind its path: `True`, or a `LongPoll`
-            with options.
+        session: a function that builds `connect_info.session`: `session(cookies)`, sync or async, returns a mapping or
+            None.
+        check_csrf: require the right `_csrf_token` among the parameters for a session. True compares it with the
+            session's own `_csrf_token`, with or without Plug's mask. A function `check(session, token)` returns True or
+            False.
+        error_handler: a function that builds the response for a connection refused with a reason:
+            `handler(reason, connect_info)` returns a `Refusal`. The default is 403.
+        max_channels: the number of topics that one connection can join; None uses the socket class's.
+        websocket: serve WebSockets.
+        longpoll: serve polling clients, at `/longpoll` behind the mount's path: `True`, or a `LongPoll` with options.
 
     Defaults are Phoenix's, where Phoenix has the option.
 
     Raises:
-        InvalidOrigin: when the endpoint starts, for an origin that cannot be understood.
-        InvalidOption: an option of another kind; a number is none, or is not above 0; a name in `connect_info` that
-            nothing has; `check_origin` and `check_csrf` are both False, which would give any page the session of its
-            visitor; `websocket` and `longpoll` are both False, so that the socket would be nowhere.
+        InvalidOrigin: when the endpoint starts: an origin is malformed.
+        InvalidOption: an option has the wrong type; a number is not above 0; a name in `connect_info` is unknown;
+            `check_origin` and `check_csrf` are both False, which would give any page the session of its visitor;
+            `websocket` and `longpoll` are both False, so that no client could reach the socket.
     """
 
     socket: type[Socket]

@@ -1,4 +1,4 @@
-"""PubSub: a message to a topic reaches every process that has subscribed to the topic.
+"""PubSub: messages to a topic, for every process that has subscribed to it.
 
     pubsub = PubSub()
     pubsub.subscribe("news")                   # in a process: messages come to its mailbox
@@ -27,7 +27,7 @@ from channels.pubsub.table import Subscription, SubscriptionTable
 __all__ = ["Adapter", "Dispatcher", "LocalAdapter", "PubSub"]
 
 Dispatcher: TypeAlias = Callable[[Iterable[Subscription], Pid | None, Any], None]
-"""Delivers a message to subscriptions, all but those of the given sender."""
+"""A function that delivers a message to all subscriptions except those of the given sender."""
 
 
 def _plain(subscriptions: Iterable[Subscription], sender: Pid | None, message: Any) -> None:
@@ -45,7 +45,7 @@ class Adapter(Protocol):
         ...
 
     def broadcast(self, topic: str, message: Any) -> None:
-        """Send to every other node. Must not block; raises if the message cannot be sent.
+        """Send to every other node, without blocking. Raise if that fails.
 
         PubSub calls this in the runtime's thread, once an endpoint has started or a process has subscribed.
         """
@@ -53,7 +53,7 @@ class Adapter(Protocol):
 
 
 class LocalAdapter:
-    """The adapter of a node that is alone."""
+    """The adapter of a single node."""
 
     node_name = "local"
 
@@ -69,7 +69,7 @@ class PubSub:
 
     The end of a process removes its subscriptions: after its `Down` it gets nothing more.
 
-    Broadcasting works in every thread. In the runtime's own thread it never blocks, and delivers before it returns.
+    Broadcasts work in every thread. In the runtime's own thread they never block, and deliver before they return.
     Another thread hands the message to the runtime's thread, in order. If too many such messages wait, the thread
     waits: see `open_runtime(max_thread_calls=)`.
     """
@@ -79,7 +79,7 @@ class PubSub:
     def __init__(self, adapter: Adapter | None = None) -> None:
         self._adapter = adapter or LocalAdapter()
         self._table = SubscriptionTable()
-        # The runtime whose thread delivers messages. None as long as there cannot be subscribers.
+        # The runtime whose thread delivers messages. None before the first subscription or endpoint.
         self._runtime: Runtime | None = None
 
     @property
@@ -93,7 +93,7 @@ class PubSub:
         Before that, and before the first subscription, a broadcast reaches no one on this node.
 
         Raises:
-            WrongThread: this is not the runtime's thread, or another one that still runs delivers them.
+            WrongThread: this is not the runtime's thread, or another running runtime delivers the messages.
         """
         runtime.require_thread("PubSub.attach")
         before = self._runtime
@@ -113,11 +113,11 @@ class PubSub:
 
         Args:
             topic: any string.
-            metadata: for the dispatcher of a broadcast; None gets plain messages.
+            metadata: data for the dispatcher of a broadcast; None for plain messages.
 
         Raises:
-            NotAProcess: the caller is no process.
-            WrongThread: the caller, or the present subscribers, run in another thread than this runtime.
+            NotAProcess: the caller is not a process.
+            WrongThread: the caller or the present subscribers run in another thread than this runtime.
         """
         pid = current_pid()
         self.attach(current_runtime())
@@ -146,12 +146,12 @@ class PubSub:
             topic: the topic.
             message: the message. Do not change it afterwards.
             sender: a process of this node to leave out, or None.
-            dispatcher: delivers on this node, in the thread of the runtime. Its errors are raised here, or logged if
-                this is another thread.
+            dispatcher: delivers on this node, in the thread of the runtime. This call raises its errors in that
+                thread. In another thread, the runtime logs them.
 
         Raises:
             RuntimeClosed: in another thread: the runtime of the subscribers has ended.
-            ThreadQueueFull: in another thread: too many messages wait, and have waited for 30 seconds.
+            ThreadQueueFull: in another thread: the queue of the runtime was full for 30 seconds.
         """
         runtime = self._runtime
         if runtime is not None and get_ident() != runtime.thread:
@@ -184,7 +184,7 @@ class PubSub:
         return tuple(self._table.subscribers(topic))
 
     def subscribers(self, topic: str) -> tuple[Pid, ...]:
-        """Return the processes that would get a message now, once for each subscription."""
+        """Return the processes that would get a message now, one entry for each subscription."""
         return tuple(subscription.pid for subscription in self.subscriptions(topic))
 
     def statistics(self) -> dict[str, int]:

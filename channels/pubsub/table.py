@@ -1,4 +1,4 @@
-"""The subscribers of this node, as a value.
+"""The table of this node's subscribers.
 
 *pure*. It maps topics to subscriptions, in the order of subscribing, and processes to their own subscriptions.
 """
@@ -20,7 +20,7 @@ class Subscription:
     Attributes:
         pid: the subscribed process.
         topic: the topic.
-        metadata: for the dispatcher; None for plain messages.
+        metadata: data for the dispatcher; None for plain messages.
     """
 
     __slots__ = ("metadata", "pid", "topic")
@@ -44,7 +44,7 @@ class SubscriptionTable:
         self._by_pid: dict[Pid, dict[Subscription, None]] = {}
 
     def add(self, pid: Pid, topic: str, metadata: Any) -> tuple[Subscription, bool]:
-        """Subscribe a process. Return the subscription, and whether it is the first ever of the process."""
+        """Subscribe a process. Return the subscription, and True if it is the process's first ever."""
         subscription = Subscription(pid, topic, metadata)
         self._by_topic.setdefault(topic, {})[subscription] = None
         own = self._by_pid.get(pid)
@@ -62,7 +62,7 @@ class SubscriptionTable:
         for subscription in [each for each in own if each.topic == topic]:
             del own[subscription]
             self._drop(subscription)
-        # The process stays known without subscriptions, so that its end is watched only once.
+        # The entry stays without subscriptions, so that only one `on_exit` watches the process.
 
     def remove_process(self, pid: Pid) -> None:
         """Drop every subscription of a process, and forget it."""
@@ -70,11 +70,11 @@ class SubscriptionTable:
             self._drop(subscription)
 
     def subscribers(self, topic: str) -> Collection[Subscription]:
-        """The subscriptions of a topic, oldest first. A live view: do not change the table while iterating."""
+        """Return the subscriptions of a topic, oldest first. A live view: do not change the table while iterating."""
         return self._by_topic.get(topic, ())
 
     def topics(self) -> tuple[str, ...]:
-        """The topics that have a subscriber."""
+        """Return the topics that have a subscriber."""
         return tuple(self._by_topic)
 
     def __len__(self) -> int:

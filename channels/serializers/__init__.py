@@ -1,4 +1,4 @@
-"""Serializers: how messages are encoded in each version of the protocol."""
+"""Serializers: the encodings of messages in each version of the protocol."""
 
 from channels.serializers.serializer import DEFAULT_SERIALIZERS as DEFAULT_SERIALIZERS
 from channels.serializers.serializer import DEFAULT_VSN as DEFAULT_VSN

@@ -1,4 +1,4 @@
-"""The interface of serializers, and how a client chooses one by its protocol version.
+"""The interface of serializers, and the choice of one by the client's protocol version.
 
 *pure*. A serializer decodes a WebSocket message into a `Message`, and encodes replies and pushes. It does not know the
 framing around them. A `Codec` joins a serializer and a framing: its results can be put into an out-buffer.

@@ -1,4 +1,4 @@
-"""For tests of channels: a client without a network, on a running endpoint. Start with `open_channel_test`."""
+"""Tools for tests of channels: clients without a network, on a running endpoint. Start with `open_channel_test`."""
 
 from channels.testing.case import ChannelTest, open_channel_test
 from channels.testing.client import (

@@ -1,9 +1,9 @@
-"""One connection of an experiment: two tasks between a client's socket and the endpoint's, which can be told to fail.
+"""A proxied connection of an experiment: two tasks between the client's socket and the endpoint's, for faults.
 
     client ── outside ──▶ LiveConnection ◀── inside ── endpoint
 
-The endpoint gets one end of a pair of plain sockets and serves it as it serves every socket. What it sees as the
-address of the client is therefore one of this machine.
+The endpoint gets one end of a pair of plain sockets, and serves it like any other. It therefore sees a local address as
+the client's.
 """
 
 from __future__ import annotations
@@ -18,31 +18,30 @@ from actors.refs import Pid
 __all__ = ["LiveConnection", "socket_pair"]
 
 _SIZE = 65536
-# On, and for no time: closing the socket breaks the connection (TCP's RST), and drops what was not sent.
+# On, with a time of 0: closing the socket resets the connection (TCP's RST), and discards unsent data.
 _LINGER = struct.pack("ii", 1, 0)
 
 
 def socket_pair() -> tuple[socket.socket, socket.socket]:
-    """Two ends of a TCP connection within this machine.
+    """Return two ends of a TCP connection within this machine.
 
-    Not `socket.socketpair`: its sockets have no addresses, of which servers make use, and cannot be told apart from
-    others that have none.
+    The sockets of `socket.socketpair` have no addresses, and servers use the addresses.
 
     Raises:
-        OSError: there are no files, or no ports, left.
+        OSError: no file descriptors, or no ports, are left.
     """
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
         listening.listen(1)
         one = socket.socket()
         try:
-            # Blocking, for no time: the system answers for a listener in its own backlog.
+            # Blocking, but without delay: the system accepts into the listener's backlog.
             one.connect(listening.getsockname())
             while True:
                 other, address = listening.accept()
                 if address == one.getsockname():
                     break
-                # A stranger was faster.
+                # Another program connected first.
                 other.close()
         except BaseException:
             one.close()
@@ -54,15 +53,15 @@ def socket_pair() -> tuple[socket.socket, socket.socket]:
 
 
 class LiveConnection:
-    """A connection that is led through here. Made by `LiveNetwork`.
+    """A connection through this proxy. Made by `LiveNetwork`.
 
     Attributes:
         inside: the socket for the endpoint.
         peer: the address of the client.
-        source: the name of the client's host: what it has called itself, or its address.
-        target: the host that was connected to.
-        number: which connection between the two this is, from 1.
-        pid: the process that serves it, as soon as there is one.
+        source: the name of the client's host, which the client chooses; by default its address.
+        target: the host that the client connected to.
+        number: the number of this connection among those between the two hosts, from 1.
+        pid: the process that serves it; None before there is one.
     """
 
     def __init__(self, outside: socket.socket, target: str) -> None:
@@ -83,18 +82,18 @@ class LiveConnection:
 
     @property
     def name(self) -> str:
-        """`phone->server#2`: the second that the host `phone` has made to the host `server`."""
+        """The name in traces. `phone->server#2` is the second connection from host `phone` to host `server`."""
         return f"{self.source}->{self.target}#{self.number}"
 
-    # What can be done to it. None of this waits.
+    # Faults. None of these methods waits.
 
     def reset(self) -> None:
-        """Break it: what is on its way is lost, and both ends are told."""
+        """Reset the connection. Data in transit is lost, and both ends get an error."""
         self._broken = True
         self._scope.cancel()
 
     def hold(self) -> None:
-        """Let nothing pass, until `release`: neither side is read, so the senders' windows fill."""
+        """Let nothing pass until `release`. The proxy reads neither side, so the senders' windows fill."""
         self._held = True
 
     def release(self) -> None:
@@ -103,11 +102,11 @@ class LiveConnection:
         self._change()
 
     def delay(self, seconds: float) -> None:
-        """Let what passes take so many seconds longer, piece by piece; less, if it is negative."""
+        """Add seconds to the latency of each piece of data. A negative number reduces it."""
         self._latency = max(0.0, self._latency + seconds)
 
     def cut(self, source: str, target: str) -> None:
-        """Let nothing pass from one host to another, if this connection is between them; until `mend`."""
+        """Let nothing pass from one host to another until `mend`, if this connection is between them."""
         if (source, target) == (self.source, self.target):
             self._cut.add("in")
         elif (target, source) == (self.source, self.target):
@@ -137,7 +136,7 @@ class LiveConnection:
             self.close()
 
     def close(self) -> None:
-        """Give both sockets back. May be called twice."""
+        """Close both sockets. A second call does nothing."""
         self._outside.close()
         self._here.close()
 
@@ -158,10 +157,10 @@ class LiveConnection:
                 while rest:
                     rest = rest[await to.send(rest) :]
         except OSError:
-            # One side is gone, so the other side is reset.
+            # One side is gone, so reset the other side.
             self.reset()
 
     async def _may_pass(self, way: str) -> None:
-        # Bounded by the run, which heals what it has broken and ends every connection when it ends.
+        # Bounded by the run: it heals its faults, and ends every connection at its end.
         while self._held or way in self._cut:
             await self._changed.wait()

@@ -1,6 +1,6 @@
 """A running endpoint for one test, without a port.
 
-    async def test_what_is_said_is_heard(autojump_clock):
+    async def test_a_message_reaches_the_client(autojump_clock):
         async with open_channel_test(endpoint) as case:
             client = await case.connect("/socket", {"token": "..."})
             response, room = await client.subscribe_and_join("room:lobby", {"name": "ann"})
@@ -8,9 +8,8 @@
             await room.assert_reply(ref, "ok")
             await room.assert_push("new_msg", {"body": "hello"})
 
-After Phoenix.ChannelTest. There the test's process is the transport of one socket, and what it gets are the terms that
-a channel sent; here a test has as many clients as it likes, each with a session of its own, and gets what a client
-would read.
+After Phoenix.ChannelTest. There, the test's process is the transport of one socket, and gets the terms that a channel
+sent. Here, a test can have many clients, each with a session of its own. It gets the decoded frames of each client.
 """
 
 from __future__ import annotations
@@ -50,23 +49,23 @@ _SESSION = ChildSpec("test client", TestSession.start_link, restart="temporary")
 async def open_channel_test(
     endpoint: Endpoint, *, timeout: float = 0.1
 ) -> AsyncIterator[ChannelTest]:
-    """Run an endpoint for a test, without listening on a port, and stop it in order at the end.
+    """Run an endpoint for a test, without a port, and stop it in order at the end.
 
         async with open_channel_test(endpoint) as case:
             client = await case.connect("/socket")
 
     Args:
-        endpoint: of your program. Its `http` application is started with it, as always.
-        timeout: seconds that assertions wait, unless they say otherwise. On Trio's autojump clock they take no time.
+        endpoint: the endpoint of your program. Its `http` application starts, too.
+        timeout: seconds that assertions wait by default. On Trio's autojump clock they take no real time.
 
     Raises:
-        ChannelsError: a mistake in what is mounted.
+        ChannelsError: a mistake in a mount.
 
-    A virtual clock stands still while a handler is in a thread (`run_in_thread`, `trio.to_thread`), for
-    `THREAD_PATIENCE` seconds of real time at most.
+    A virtual clock stops while a handler is in a thread (`run_in_thread`, `trio.to_thread`), for `THREAD_PATIENCE`
+    seconds of real time at most.
 
-    Opens a runtime, unless there is one already. An endpoint can run once at a time, so tests in one process follow
-    one another.
+    The function opens a runtime, unless there is one. An endpoint can run only once at a time, so tests in one process
+    run one after the other.
     """
     try:
         current_runtime()
@@ -83,7 +82,7 @@ async def open_channel_test(
             with waiting_for_threads():
                 yield ChannelTest(endpoint, pid, listener, timeout)
         finally:
-            # Shielded, and bounded by the shutdown limits of the endpoint's children: the next test starts it again.
+            # Shielded, because the next test starts it again. The shutdown limits of the endpoint's children bound it.
             with trio.CancelScope(shield=True):
                 await stop(listener)
                 await stop(pid, SHUTDOWN)
@@ -92,7 +91,7 @@ async def open_channel_test(
 
 
 class ChannelTest(Hearing):
-    """A running endpoint, and what a test can do with it. Made by `open_channel_test`.
+    """A running endpoint in a test. Made by `open_channel_test`.
 
     Attributes:
         endpoint: the endpoint.
@@ -100,7 +99,7 @@ class ChannelTest(Hearing):
         timeout: seconds that assertions wait.
     """
 
-    __test__ = False  # for pytest: this is no class of tests
+    __test__ = False  # for pytest: this is not a test class
 
     def __init__(self, endpoint: Endpoint, pid: Pid, subscriber: Pid, timeout: float) -> None:
         super().__init__(endpoint, subscriber, timeout)
@@ -115,17 +114,17 @@ class ChannelTest(Hearing):
         *,
         connect_info: ConnectInfo | None = None,
     ) -> TestClient:
-        """Connect a client: the socket's `connect` decides, and its `id` is subscribed to.
+        """Connect a client. The socket's `connect` decides, and the session subscribes to the socket's `id`.
 
             client = await case.connect("/socket", {"token": sign(secret, "user", 7)})
 
         Args:
-            mount: the path that the socket is mounted at, without `/websocket`; or the socket class.
-            params: of the query. `vsn` is added.
+            mount: the socket's path, without `/websocket`; or the socket class.
+            params: the parameters of the query. The test adds `vsn`.
             connect_info: facts about the request, for the socket.
 
         Raises:
-            ConnectionRefused: `connect` refused, or raised.
+            ConnectionRefused: `connect` refused the client, or raised.
         """
         mounted, variables = self._find(mount)
         connected = await connect(
@@ -146,11 +145,11 @@ class ChannelTest(Hearing):
         id: str | None = None,
         assigns: Mapping[str, Any] | None = None,
     ) -> TestClient:
-        """Connect a client without asking the socket's `connect`: with these assigns, and this id.
+        """Connect a client with these assigns and this id, without a call of the socket's `connect`.
 
             client = await case.socket(UserSocket, assigns={"user_id": 7})
 
-        For tests of channels that should not depend on how their clients are authenticated.
+        Use it for tests of channels that must not depend on authentication.
         """
         mounted, _ = self._find(mount)
         socket = mounted.socket.__new__(mounted.socket)
@@ -173,7 +172,7 @@ class ChannelTest(Hearing):
 
     def _find(self, mount: str | type[Socket]) -> tuple[MountedSocket, dict[str, str]]:
         services = services_of(self.endpoint)
-        # Whatever the transport would be: a test's client has none of them.
+        # Mounts of all transports: a test's client has no transport.
         for each in (*services.mounts.values(), *services.longpolls.values()):
             if not isinstance(mount, str):
                 if each.socket is mount:

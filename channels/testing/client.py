@@ -1,4 +1,4 @@
-"""What a test holds: a connected client, and the topics that it has joined."""
+"""The clients of a test, and the topics that they have joined."""
 
 from __future__ import annotations
 
@@ -25,14 +25,17 @@ REPLY, CLOSE, ERROR = "phx_reply", "phx_close", "phx_error"
 
 
 class ConnectionRefused(ChannelsError):
-    """The socket's `connect` did not let the test's client in.
+    """The socket's `connect` refused the test's client.
 
-    Fields: `status` of the HTTP answer, 403 unless an `error_handler` says otherwise; `body`; `headers`.
+    Attributes:
+        status: the status of the HTTP response: 403, or that of the mount's `error_handler`.
+        body: the body of the response.
+        headers: the headers of the response.
     """
 
     def __init__(self, refusal: Refusal) -> None:
         super().__init__(
-            f"the connection was refused with {refusal.status} {refusal.body}".rstrip()
+            f"the socket refused the connection with {refusal.status} {refusal.body}".rstrip()
         )
         self.status = refusal.status
         self.body = refusal.body
@@ -40,13 +43,16 @@ class ConnectionRefused(ChannelsError):
 
 
 class JoinFailed(ChannelsError):
-    """A join was answered with something else than ok, by `subscribe_and_join`.
+    """The join of `subscribe_and_join` got a reply with another status than ok.
 
-    Fields: `topic`; `status`; `response`, what the client got with it.
+    Attributes:
+        topic: the topic.
+        status: the status of the reply.
+        response: the response in the reply.
     """
 
     def __init__(self, topic: str, status: str, response: Any) -> None:
-        super().__init__(f"joining {topic!r} was answered with {status!r}: {response!r}")
+        super().__init__(f"the join of {topic!r} got the reply {status!r}: {response!r}")
         self.topic = topic
         self.status = status
         self.response = response
@@ -54,7 +60,7 @@ class JoinFailed(ChannelsError):
 
 @frozen
 class PushAnswer:
-    """The answer to a join or to a push: its status, and what came with it."""
+    """The answer to a join or to a push: its status and its response."""
 
     status: str
     response: Any
@@ -64,12 +70,12 @@ class TestClient:
     """One connected client of a test. Made by `ChannelTest.connect`.
 
     Attributes:
-        socket: the socket that its `connect` has filled: `client.socket.assigns`.
-        pid: the process of its session; it ends when the connection does.
-        inbox: every frame that the server has sent and no assertion has taken yet, as `Message`s.
+        socket: the socket, as its `connect` left it: `client.socket.assigns`.
+        pid: the process of its session, which ends with the connection.
+        inbox: the frames that the server has sent and no assertion has taken yet, as `Message`s.
     """
 
-    __test__ = False  # for pytest: this is no class of tests
+    __test__ = False  # for pytest: this is not a test class
 
     def __init__(self, case: Hearing, socket: Socket, inbox: Inbox[Any]) -> None:
         self.case = case
@@ -81,19 +87,19 @@ class TestClient:
     async def join(
         self, topic: str, payload: Any = None, *, timeout: float | None = None
     ) -> tuple[PushAnswer, TestChannel]:
-        """Join a topic, and return the answer and the channel; an answer of error too.
+        """Join a topic. Return the answer, which can have the status error, and the channel.
 
             answer, room = await client.join("room:lobby", {"name": "ann"})
 
         Args:
-            topic: routed as the socket's `channels` say.
-            payload: for `join`, an empty object by default.
+            topic: the topic, which the socket's `channels` route.
+            payload: the payload for `join`; an empty object by default.
             timeout: seconds to wait for the answer.
 
         Raises:
             Expected: there was no answer in time.
 
-        A join that crashes is answered with error and `{"reason": "join crashed"}`.
+        A join that crashes gets the status error and `{"reason": "join crashed"}`.
         """
         ref = self.next_ref()
         self.send_message(topic, "phx_join", payload, join_ref=ref, ref=ref)
@@ -106,14 +112,14 @@ class TestClient:
     async def subscribe_and_join(
         self, topic: str, payload: Any = None, *, timeout: float | None = None
     ) -> tuple[Any, TestChannel]:
-        """Join a topic, which must be answered with ok, and have the test hear what is broadcast to it.
+        """Join a topic, require the status ok, and subscribe the test to the topic's broadcasts.
 
             response, room = await client.subscribe_and_join("room:lobby", {"name": "ann"})
             room.push("new_msg", {"body": "hello"})
             await room.assert_broadcast("new_msg", {"body": "hello"})
 
         Returns:
-            What came with the ok, and the channel.
+            The response of the join, and the channel.
 
         Raises:
             JoinFailed: the answer is not ok.
@@ -126,29 +132,29 @@ class TestClient:
         return answer.response, channel
 
     async def assert_closed(self, code: Wanted = ANYTHING, *, timeout: float | None = None) -> int:
-        """Assert that the server closes the connection, with a close code if one is given; returns the code."""
+        """Assert that the server closes the connection, with `code` if you give one. Return the code."""
         closed = await self.inbox.take(
-            f"the connection to be closed with {code!r}",
+            f"the server to close the connection with {code!r}",
             lambda each: type(each) is SessionClosed and fits(each.code, code),
             timeout=self.case.seconds(timeout),
         )
         return int(closed.code)
 
     async def disconnect(self) -> None:
-        """Close the connection from the client's side, as a closed tab does; its channels end."""
+        """Close the connection from the client's side, as a closed browser tab does. Its channels end."""
         if is_alive(self.pid):
             send(self.pid, ClientGone())
             await wait_exit(self.pid)
 
     def next_ref(self) -> str:
-        """A ref that no message of this client has had."""
+        """Return a ref that no message of this client has had."""
         self._refs += 1
         return str(self._refs)
 
     def send_message(
         self, topic: Any, event: Any, payload: Any = None, *, join_ref: Any = None, ref: Any = None
     ) -> None:
-        """Send any message, also one that no client library would: a stale `join_ref`, a topic that is no text."""
+        """Send any message, even one that no client library sends: a stale `join_ref`, a topic that is not a string."""
         if isinstance(payload, Binary):
             strings = [str(each or "").encode() for each in (join_ref, ref, topic, event)]
             header = bytes([0, *map(len, strings)])
@@ -158,7 +164,7 @@ class TestClient:
             self.send_frame(msgspec.json.encode((join_ref, ref, topic, event, body)))
 
     def send_frame(self, data: bytes, *, binary: bool = False) -> None:
-        """Send the bytes of one WebSocket message, whatever they are."""
+        """Send any bytes as one WebSocket message."""
         send(self.pid, FromClient(data, binary=binary))
 
 
@@ -167,7 +173,7 @@ class TestChannel:
 
     Attributes:
         topic: the topic.
-        pid: the channel's process, to call, to send to, to monitor, or to kill; None if the join was refused.
+        pid: the channel's process, to call, to send to, to monitor, or to kill; None if the join failed.
     """
 
     __test__ = False
@@ -178,7 +184,7 @@ class TestChannel:
         self.join_ref = join_ref
         self.pid: Pid | None = None
 
-    # What the client does
+    # Actions of the client
 
     def push(self, event: str, payload: Any = None) -> str:
         """Push an event to the channel, and return its ref, for `assert_reply`. Does not wait."""
@@ -187,11 +193,11 @@ class TestChannel:
         return ref
 
     def leave(self) -> str:
-        """Leave the topic, and return the ref, which is answered with ok; then comes phx_close."""
+        """Leave the topic, and return the ref. The server replies ok, and then sends phx_close."""
         return self.push("phx_leave")
 
     async def close(self, *, timeout: float = 5.0) -> None:
-        """Leave, and wait until the channel has ended; after `timeout` seconds it is killed."""
+        """Leave, and wait until the channel has ended. Kill it after `timeout` seconds."""
         self.leave()
         if self.pid is None:
             return
@@ -201,10 +207,10 @@ class TestChannel:
             await wait_exit(self.pid)
 
     def broadcast_from(self, event: str, payload: Any) -> None:
-        """Broadcast to the topic as another client's channel would: this channel and its client get it."""
+        """Broadcast to the topic as another client's channel does. This channel and its client get the event."""
         self.client.case.broadcast_from(self.topic, event, payload)
 
-    # What the client gets
+    # Assertions about the client's messages
 
     async def assert_reply(
         self,
@@ -214,20 +220,20 @@ class TestChannel:
         *,
         timeout: float | None = None,
     ) -> Any:
-        """Assert that the push with this ref is answered, and return what came with the answer.
+        """Assert that the push with this ref gets a reply, and return its response.
 
             ref = room.push("new_msg", {"body": "hello"})
             await room.assert_reply(ref, "ok", {"count": 1})
 
         Args:
-            ref: what `push` returned.
-            status: a string, or a function of it.
-            response: a value that has to be equal, `ANYTHING` inside of it included; or a function that answers
-                whether it will do.
+            ref: the return value of `push`.
+            status: a string, or a function that accepts or refuses the status.
+            response: a value that must be equal, which can contain `ANYTHING`; or a function that accepts or refuses
+                the response.
             timeout: seconds to wait; by default those of the test.
 
         Raises:
-            Expected: it was not, or not so, in time; says what has arrived.
+            Expected: no such reply came in time. The message lists the messages that arrived.
         """
         expected = f"the answer {status!r} to push {ref} with {response!r}"
         message = await self._take(
@@ -243,7 +249,7 @@ class TestChannel:
         *,
         timeout: float | None = None,
     ) -> None:
-        """Assert that the push with this ref is not answered, or not so, within `timeout` seconds."""
+        """Assert that the push with this ref gets no such reply within `timeout` seconds."""
         await self._refuse(
             f"answer {status!r} to push {ref} with {response!r}",
             lambda each: _is_reply(each, ref, status, response),
@@ -251,7 +257,7 @@ class TestChannel:
         )
 
     async def receive_reply(self, ref: str, *, timeout: float | None = None) -> PushAnswer:
-        """Take the answer to a push, whatever it is."""
+        """Return the answer to a push, with any status."""
         message = await self._take(
             f"an answer to push {ref}",
             lambda each: _is_reply(each, ref, ANYTHING, ANYTHING),
@@ -287,16 +293,16 @@ class TestChannel:
     async def assert_broadcast(
         self, event: str, payload: Wanted = ANYTHING, *, timeout: float | None = None
     ) -> Any:
-        """Assert that an event is broadcast to the topic, by whomever, and return its payload.
+        """Assert that any sender broadcasts an event to the topic, and return its payload.
 
-        Heard by the test's own subscription, which `subscribe_and_join` makes, whatever any client gets.
+        The test's own subscription gets it, which `subscribe_and_join` makes. The client's messages do not matter.
         """
         return await self.client.case.assert_broadcast(self.topic, event, payload, timeout=timeout)
 
     async def refute_broadcast(
         self, event: str, payload: Wanted = ANYTHING, *, timeout: float | None = None
     ) -> None:
-        """Assert that no such event is broadcast to the topic within `timeout` seconds."""
+        """Assert that nobody broadcasts such an event to the topic within `timeout` seconds."""
         await self.client.case.refute_broadcast(self.topic, event, payload, timeout=timeout)
 
     async def _take(
@@ -322,7 +328,7 @@ class TestChannel:
             and message.topic == self.topic
             and message.event == event
             and message.event != REPLY
-            # A rejoin of the same topic has a join_ref of its own; broadcasts have none.
+            # A rejoin of the same topic has its own join_ref. Broadcasts have none.
             and message.join_ref in (None, self.join_ref)
             and fits(message.payload, payload)
         )

@@ -1,4 +1,4 @@
-"""The broadcasts that a test hears."""
+"""The broadcasts that a test receives."""
 
 from __future__ import annotations
 
@@ -39,19 +39,19 @@ class Hearing:
             await call(self._subscriber, (self.endpoint.pubsub, topic, self._broadcasts))
 
     def broadcast_from(self, topic: str, event: str, payload: Any) -> None:
-        """Broadcast an event that the test itself does not hear. Every channel and client of the topic does."""
+        """Broadcast an event to every channel and client of the topic, but not to the test itself."""
         self.endpoint.broadcast_from(self._subscriber, topic, event, payload)
 
     async def assert_broadcast(
         self, topic: str, event: str, payload: Wanted = ANYTHING, *, timeout: float | None = None
     ) -> Any:
-        """Assert that an event is broadcast to a topic that the test has subscribed to; returns its payload.
+        """Assert that any sender broadcasts an event to a subscribed topic, and return its payload.
 
             await case.subscribe("user:7")
             await case.assert_broadcast("user:7", "disconnect")
 
         Raises:
-            Expected: it was not, or not so, in time.
+            Expected: no such broadcast came in time.
             LookupError: the test has not subscribed to the topic.
         """
         self._require(topic)
@@ -65,7 +65,7 @@ class Hearing:
     async def refute_broadcast(
         self, topic: str, event: str, payload: Wanted = ANYTHING, *, timeout: float | None = None
     ) -> None:
-        """Assert that no such event is broadcast to a topic within `timeout` seconds."""
+        """Assert that nobody broadcasts such an event to a topic within `timeout` seconds."""
         self._require(topic)
         await self._broadcasts.refuse(
             f"broadcast {event!r} with {payload!r} to {topic!r}",
@@ -76,12 +76,12 @@ class Hearing:
     def _require(self, topic: str) -> None:
         if topic not in self._subscribed:
             raise LookupError(
-                f"the test has not subscribed to {topic!r}, so it would hear nothing; use subscribe_and_join, or "
-                f"`await case.subscribe({topic!r})` before"
+                f"the test has not subscribed to {topic!r}, so it receives no broadcasts; call "
+                f"subscribe_and_join, or `await case.subscribe({topic!r})`, before"
             )
 
     def seconds(self, timeout: float | None) -> float:
-        """Return a time limit, or the one of the test."""
+        """Return a time limit; None becomes the test's own."""
         return self.timeout if timeout is None else timeout
 
     async def ended(self, pid: Pid, *, timeout: float) -> None:

@@ -1,7 +1,7 @@
-"""The inbox of a test: messages that have arrived, and waiting for further ones.
+"""The inbox of a test: messages that have arrived, and waits for further ones.
 
-An assertion takes its message out of the inbox; the rest stays, in order. Waiting has a limit, and takes no time on a
-virtual clock.
+An assertion takes its message out of the inbox. The rest stays, in order. Waits have a limit, and take no real time on
+a virtual clock.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ __all__ = ["ANYTHING", "Expected", "Inbox", "Wanted", "fits"]
 M = TypeVar("M")
 
 Wanted: TypeAlias = Any
-"""A value, which must be equal; or a function that returns whether a value is right."""
+"""A value, which must be equal; or a function that returns True for a right value."""
 
 
 @final
@@ -37,7 +37,7 @@ class _Anything:
 
 
 ANYTHING: Final = _Anything()
-"""A value that equals every other, also inside of others: `{"id": ANYTHING, "body": "hello"}`."""
+"""A value that equals every other, also inside others: `{"id": ANYTHING, "body": "hello"}`."""
 
 
 class Expected(AssertionError):
@@ -62,8 +62,8 @@ class Expected(AssertionError):
         threads = ""
         if self.threads:
             threads = (
-                f"\nand {self.threads} thread(s) are still at work: a virtual clock waits {THREAD_PATIENCE:g} s of "
-                "real time for threads, and no longer"
+                f"\nand {self.threads} thread(s) still work: a virtual clock waits at most {THREAD_PATIENCE:g} s of "
+                "real time for threads"
             )
         return (
             f"expected {self.expected} within {self.seconds:g} s; what has arrived:{there}{threads}"
@@ -71,7 +71,7 @@ class Expected(AssertionError):
 
 
 def fits(value: Any, wanted: Any) -> bool:
-    """Return whether a value equals the wanted one, or is accepted by it if that is a function."""
+    """Return True if a value equals the wanted one, or if the wanted function accepts it."""
     if callable(wanted) and not isinstance(wanted, type):
         return bool(wanted(value))
     return bool(wanted == value)
@@ -108,13 +108,13 @@ class Inbox(Generic[M]):
         """Assert that no message that `match` accepts is there, or comes within `timeout` seconds.
 
         Raises:
-            Expected: there is one.
+            Expected: there is such a message.
         """
         with trio.move_on_after(timeout):
             while self._find(match) is None:
                 await self._arrived.park()
             raise Expected(f"no {unwanted}", tuple(self.messages), timeout)
-        # A message of the last moment counts.
+        # A message that arrived at the deadline counts.
         if self._find(match) is not None:
             raise Expected(f"no {unwanted}", tuple(self.messages), timeout)
 

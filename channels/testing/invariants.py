@@ -26,7 +26,7 @@ from supervision.chaos.invariants.base import Invariant, Located
 __all__ = ["JoinsAnswered"]
 
 Meaning: TypeAlias = tuple[str, Any, Any, Any]
-"""Of a frame: `"reply"`, `"phx_close"` or `"phx_error"`; its topic, its join_ref and its ref."""
+"""The meaning of a frame: `"reply"`, `"phx_close"` or `"phx_error"`; its topic, its join_ref and its ref."""
 
 _REMEMBERED = 1000
 
@@ -34,8 +34,8 @@ _REMEMBERED = 1000
 class JoinsAnswered(Invariant):
     """Every join gets exactly one reply.
 
-    A channel may wait in `join` without a limit. When the channel has ended, or could not be started, the answer has to
-    come before time passes. A client that is gone needs no answer.
+    A channel can wait in `join` without a limit. If the channel ends or does not start, the answer must come before
+    time passes. A client that is gone needs no answer.
     """
 
     name: ClassVar[str] = "joins_answered"
@@ -43,12 +43,12 @@ class JoinsAnswered(Invariant):
     def __init__(self) -> None:
         super().__init__()
         self._clients: dict[Pid, _Client] = {}
-        # One for each codec, so that broadcasts are still encoded once for all who take the same frames.
+        # One for each codec, so that clients with the same frames still share one encoded broadcast.
         self._codecs: dict[Codec, _Codec] = {}
 
     def attach(self, runtime: Runtime, places: Located | None = None) -> None:
         super().attach(runtime, places)
-        # Sessions are reported by the runtime that this invariant watches, for as long as that runtime lives.
+        # Attached for the life of the runtime, which reports its sessions.
         runtime.telemetry.attach(SESSION_STARTED, self._session_started)
 
     def _session_started(self, _event: object, _measured: object, about: Mapping[str, Any]) -> None:
@@ -83,7 +83,7 @@ class _Join:
     membership: Membership | None
 
     def is_over(self) -> bool:
-        """Return whether no process works on its answer any more."""
+        """Return True if no process works on its answer any more."""
         process = None if self.membership is None else self.membership.process
         return self.membership is None or (process is not None and not is_alive(process))
 
@@ -96,11 +96,11 @@ class _Client:
     server: SessionServer
     codec: _Codec
     pending: list[_Join] = field(factory=list)
-    # Those that were answered, by topic and ref, until the client uses the ref again.
+    # The answered joins, by topic and ref, until the client uses the ref again.
     answered: dict[tuple[str, str], str] = field(factory=dict)
 
     def is_busy_or_gone(self, pid: Pid) -> bool:
-        """Return whether the client closes, or its process is busy, so that no answer can be expected now."""
+        """Return True if the client closes or its process is busy, so that an answer need not come now."""
         info = self.invariant.runtime.process_info(pid)
         if self.server.closing is not None or info is None:
             return True
@@ -129,8 +129,8 @@ class _Client:
         elif kind == "reply" and _key(topic, ref) in self.answered:
             before = self.answered[_key(topic, ref)]
             self.invariant.violated(
-                f"{self.invariant.who(self.server.pid)}: the join of {topic!r} (ref {ref!r}) gets a reply, and was "
-                f"answered before by a {before}"
+                f"{self.invariant.who(self.server.pid)}: the join of {topic!r} (ref {ref!r}) gets a reply, but a "
+                f"{before} has answered it before"
             )
 
 
@@ -140,7 +140,7 @@ def _answers(meaning: Meaning, join: _Join) -> bool:
 
 
 def _key(topic: Any, ref: Any) -> tuple[str, str]:
-    """Refs and topics are any JSON, lists too."""
+    """Return a hashable key. Refs and topics can be any JSON value, such as a list."""
     return repr(topic), repr(ref)
 
 
@@ -162,8 +162,8 @@ class _Codec(Codec):
         return self._means(super().error(join_ref, topic), ("phx_error", topic, join_ref, None))
 
     def _means(self, frame: bytes, meaning: Meaning) -> bytes:
-        # Frames that are equal mean the same. A close waits for the answer to the next join, all others are written
-        # at once, so few need to be known.
+        # Equal frames mean the same. A close waits for the answer to the next join, and all others are written at
+        # once, so a few are enough.
         self.meanings[frame] = meaning
         if len(self.meanings) > _REMEMBERED:
             del self.meanings[next(iter(self.meanings))]

@@ -1,13 +1,12 @@
-"""The network of an experiment on a live system: real sockets, and connections that can be broken, held and slowed.
+"""The network of a live experiment: real sockets, with connections that faults can break, hold and slow down.
 
     run_live(scenario, seed=7, seconds=60, network=LiveNetwork())
 
     async def scenario(world):
         endpoint = Endpoint(sockets={"/socket": UserSocket}, listen=world.listen)
 
-An endpoint that listens by way of it serves real clients at a real port. Each connection is led through two tasks more,
-which is what a fault is done to; that costs about as much time again as serving it does, and the endpoint sees every
-client at an address of this machine.
+The endpoint serves real clients at a real port. Each connection passes through a proxy of two tasks, and faults act on
+the proxy. This about doubles the time for each connection. The endpoint sees every client at a local address.
 """
 
 from __future__ import annotations
@@ -29,10 +28,10 @@ __all__ = ["LiveNetwork"]
 
 
 class LiveNetwork(Instrument):
-    """Listens and connects for one run. Given to `supervision.chaos.live.run.run_live`.
+    """The network of one run, for `supervision.chaos.live.run.run_live`.
 
     Attributes:
-        connections: those that are open, the oldest first.
+        connections: the open connections, oldest first.
     """
 
     def __init__(self) -> None:
@@ -50,7 +49,7 @@ class LiveNetwork(Instrument):
         """Listen, for `Endpoint(..., listen=world.listen)`.
 
         Raises:
-            ListenError: where the ordinary listener does.
+            ListenError: the ordinary listener cannot listen there.
         """
         return _Led(self, await Listener.open(host, port))
 
@@ -60,8 +59,8 @@ class LiveNetwork(Instrument):
         """Connect to a listener, of this run or of another program.
 
         Args:
-            host: of the listener.
-            port: of the listener.
+            host: the host of the listener.
+            port: the port of the listener.
             source: the name of the connecting host in the names of connections; by default its address.
 
         Raises:
@@ -79,13 +78,13 @@ class LiveNetwork(Instrument):
     # For faults
 
     def partition_oneway(self, source: str, target: str) -> None:
-        """Let nothing pass from one host to another, over connections that are there and those to come."""
+        """Let nothing pass from one host to another, over present and future connections."""
         self._cuts.append((source, target))
         for connection in self.connections:
             connection.cut(source, target)
 
     def heal(self, one: str | None = None, other: str | None = None) -> None:
-        """End partitions: between two hosts, or all of them."""
+        """End the partitions between two hosts, or all of them."""
         if one is None or other is None:
             self._cuts.clear()
         else:
@@ -101,19 +100,19 @@ class LiveNetwork(Instrument):
     # For the run
 
     async def main(self, attached: Callable[[], object]) -> None:
-        """Carry what the connections carry, until cancelled. Calls `attached` when it can."""
+        """Carry the data of all connections until cancelled. Call `attached` when this is ready."""
         try:
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
                 attached()
                 await trio.sleep_forever()
         finally:
-            # Those whose task was cancelled before its first step.
+            # Connections with a task that was cancelled before its first step.
             for connection in self.connections:
                 connection.close()
 
     def watch(self, runtime: Runtime, trace: Trace) -> None:
-        """Learn from now on which process serves which connection, and write down when they come and go."""
+        """Record in the trace when connections open and close, and which process serves each."""
         self._trace = trace
         runtime.add_instrument(self)
 
@@ -128,7 +127,7 @@ class LiveNetwork(Instrument):
         return None
 
     def accept(self, sock: Any, host: str) -> socket.socket | None:
-        """Take over an accepted socket; answers the one to serve in its place, None if the client has gone already."""
+        """Take over an accepted socket. Return the socket to serve in its place; None if the client has gone."""
         try:
             connection = LiveConnection(sock, host)
         except OSError:
@@ -137,7 +136,7 @@ class LiveNetwork(Instrument):
         self.connections.append(connection)
         self._by_socket[id(connection.inside)] = connection
         self._name(connection)
-        assert self._nursery is not None  # the run has waited for it
+        assert self._nursery is not None  # the run waits for `attached`
         self._nursery.start_soon(self._serve, connection)
         return connection.inside
 
@@ -169,7 +168,7 @@ class LiveNetwork(Instrument):
 
 
 class _Led:
-    """A listener whose connections are led through a network. What an endpoint needs of one."""
+    """A listener for endpoints, with connections that pass through a network."""
 
     def __init__(self, network: LiveNetwork, listener: Listener) -> None:
         self.host = listener.host
@@ -188,5 +187,5 @@ class _Led:
         await self._listener.main(accepted)
 
     def close(self) -> None:
-        """Accept no more; connections live on."""
+        """Accept no more connections. The open ones stay."""
         self._listener.close()

@@ -1,7 +1,7 @@
 """A virtual clock that waits for threads.
 
-Trio's autojump clock jumps as soon as every task waits, and a task that waits for a thread waits too. Without this, all
-time limits of a test would pass at once while a handler is in a thread.
+Trio's autojump clock jumps as soon as every task waits, even if one waits for a thread. Without this module, all time
+limits of a test would expire at once while a handler is in a thread.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ THREAD_PATIENCE = 5.0
 
 
 class _Patience(trio.abc.Instrument):
-    """Takes the clock's time to jump while a thread is at work."""
+    """An instrument that delays the clock's jumps while a thread works."""
 
     def __init__(self, clock: trio.testing.MockClock) -> None:
         self._clock = clock

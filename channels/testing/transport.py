@@ -1,8 +1,8 @@
-"""The client's end of a session that runs in a test, in the place of a connection.
+"""The client's end of a session in a test, in place of a connection.
 
-The session, the channels, the serializer and every frame are the real ones; only there are no bytes on their way, and
-no HTTP. What the server writes is read back as a client would read it, so a payload that JSON has no form for, or that
-is changed after it was sent, shows here as it would in production.
+The session, the channels, the serializer and every frame are real. Only the network and HTTP are missing. The test
+decodes the server's frames as a client does. A payload without a JSON form, or one that changes after the send,
+therefore fails here as in production.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def _as_it_is(data: bytes) -> bytes:
 
 
 CODEC = Codec(V2(), _as_it_is)
-"""One for all tests: a broadcast is encoded once for each codec."""
+"""The codec of all tests. They share it because a broadcast is encoded once for each codec."""
 
 _PUSH, _REPLY = 0, 1
 
@@ -45,7 +45,7 @@ class SessionClosed:
 
 
 def read_frame(frame: bytes) -> Message:
-    """Read what a server writes, as a V2 client does."""
+    """Decode a frame of the server, as a V2 client does."""
     if type(frame) is not BinaryFrame:
         return msgspec.json.decode(frame, type=Message)
     kind = frame[0]
@@ -66,7 +66,7 @@ def read_frame(frame: bytes) -> Message:
 
 
 class _Out:
-    """What the session writes to: everything is read at once."""
+    """An out-buffer that delivers every frame at once."""
 
     def __init__(self, deliver: Callable[[Any], None]) -> None:
         self._deliver = deliver
@@ -101,9 +101,9 @@ class ClientGone:
 
 
 class TestSession(SessionServer):
-    """The session of one client of a test. Reads on whatever happens, since a test sends what it means to send."""
+    """The session of one client of a test. It never stops reading, because the test controls what it sends."""
 
-    __test__ = False  # for pytest: this is no class of tests
+    __test__ = False  # for pytest: this is not a test class
 
     async def init(
         self, services: Services, connected: Connected, deliver: Callable[[Any], None]
@@ -115,7 +115,7 @@ class TestSession(SessionServer):
         self._begin(connected, CODEC, out)
 
     async def handle_call(self, request: Any, sender: Sender) -> Reply:
-        """Which process serves a topic that was joined; the newest, if the one before has not gone yet."""
+        """Return the process that serves a joined topic: the newest, if an earlier one has not ended yet."""
         found = [each.process for each in self.members.values() if each.topic == request]
         return Reply(found[-1] if found else None)
 
@@ -143,7 +143,7 @@ class TestSession(SessionServer):
 
 
 class NoListener:
-    """Listens to nobody: the only clients of an endpoint under test are the test's own."""
+    """A listener that accepts nobody, because the only clients of an endpoint under test are the test's own."""
 
     def __init__(self, host: str, port: int) -> None:
         self.host = host
@@ -155,8 +155,8 @@ class NoListener:
         return cls(host, port)
 
     async def main(self, on_connection: Callable[[Any], object]) -> None:
-        """Hand over nothing. Without a limit: it is cancelled when the endpoint stops."""
+        """Hand over nothing. The endpoint's stop cancels this wait."""
         await trio.sleep_forever()
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Do nothing, because nothing is open."""

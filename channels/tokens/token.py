@@ -88,8 +88,8 @@ class TokenInvalid(TokenError):
         reason: one of
 
             - `"malformed"`: it does not have the form of a token;
-            - `"signature"`: it was changed, or made with another secret, salt or `key_` option. These cannot be told
-              apart;
+            - `"signature"`: it was changed, or made with another secret, salt or `key_` option. The check cannot
+              distinguish these;
             - `"future"`: it is genuine, but signed more than a minute from now. The clock of a server is wrong;
             - `"payload"`: it is genuine, but holds a type that is not allowed, such as a function of Erlang.
         problem: the reason as text.
@@ -392,7 +392,7 @@ def _bytes(text: str | bytes) -> bytes:
     return text.encode("utf-8", "surrogateescape") if isinstance(text, str) else text
 
 
-# What is inside
+# The content of tokens
 
 
 def _payload(verb: str, data: Any, signed_at: float | None, max_age: float) -> bytes:

@@ -16,7 +16,7 @@ from .pages import pages
 
 
 class RoomChannel(Channel):
-    """One tab in one room: remembers the speaker's name and counts what it said."""
+    """One tab in one room, with the speaker's name and a count of its messages."""
 
     async def join(self, topic: str, payload: Any) -> dict[str, Any]:
         if topic != "room:lobby":
@@ -42,10 +42,10 @@ class RoomChannel(Channel):
 
 
 class UserSocket(Socket):
-    """What a browser connects to: it names the rooms and the channel that runs each of them."""
+    """The socket of a browser: its table names the rooms, and the channel that runs each of them."""
 
     channels = {"room:*": RoomChannel}
 
 
-# Where something in between breaks WebSockets, phoenix.js polls.
+# phoenix.js falls back to polling if a proxy breaks WebSockets.
 endpoint = Endpoint(sockets={"/socket": Mount(UserSocket, longpoll=True)}, http=pages)

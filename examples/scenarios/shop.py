@@ -1,4 +1,4 @@
-"""A shop with a clerk at each counter, and with customers who come also while clerks are killed.
+"""A shop with a clerk at each counter. Customers keep coming while faults kill clerks.
 
     ashtree simulate examples.scenarios.shop:opening_day --seeds 1-200
 
@@ -22,11 +22,11 @@ counters: Registry[str, None] = Registry("unique", name="counters")
 
 
 class Clerk(GenServer[int]):
-    """Serves one customer after the other. A clerk who is started again remembers nobody."""
+    """A clerk who serves one customer after the other. A restarted clerk has no memory."""
 
     async def init(self, counter: str) -> None:
         self.state = 0
-        # To unlock the till takes a moment, in which nobody is served.
+        # The clerk needs a moment to unlock the till, and serves no customers meanwhile.
         await trio.sleep(0.05)
         counters.register(counter)
 
@@ -54,7 +54,7 @@ async def shop_around(world: World, number: int) -> None:
 
 
 def everybody_works() -> bool:
-    """Return whether there is a clerk at every counter."""
+    """Return True if every counter has a clerk."""
     return all(counters.whereis(counter) for counter in COUNTERS)
 
 

@@ -26,11 +26,11 @@ __all__ = ["evening"]
 SEATS = 8
 
 Tickets = dict[int, set[str]]
-"""For each seat, the visitors who got it."""
+"""The visitors who got each seat."""
 
 
 class Seats(GenServer[dict[int, str]]):
-    """Knows whose a seat is. The dict stands for a database: it outlives this process."""
+    """The owners of the seats. The dict stands for a database: it outlives this process."""
 
     async def init(self, sold: dict[int, str]) -> None:
         self.state = sold
@@ -48,7 +48,7 @@ class Seats(GenServer[dict[int, str]]):
 
 
 class HastyBoxOffice(Channel):
-    """Looks whether a seat is free, and then gives it away."""
+    """A box office that checks a seat, and then gives it away in a second step."""
 
     async def join(self, topic: str, payload: Any) -> None:
         self.name: str = payload["name"]
@@ -62,7 +62,7 @@ class HastyBoxOffice(Channel):
 
 
 class CarefulBoxOffice(HastyBoxOffice):
-    """Lets the seats decide, who take one request after the other."""
+    """A box office that leaves the decision to `Seats`, which handles one request after the other."""
 
     @handle_in("book")
     async def book(self, payload: Any) -> PushReply:
@@ -117,7 +117,7 @@ async def visit(world: World, name: str, tickets: Tickets) -> None:
     params={"office": "careful", "visitors": 4},
 )
 async def evening(world: World) -> None:
-    """Let visitors book at once while the seats process is killed. Nobody shares a seat."""
+    """Visitors book at once, while faults kill the process of the seats. No two visitors share a seat."""
     socket = {"hasty": HastySocket, "careful": CarefulSocket}[world.params["office"]]
     endpoint = Endpoint(sockets={"/socket": socket}, listen=world.network.open)
     seats = child_spec(Seats, {}, kwargs={"name": "seats"})

@@ -1,7 +1,7 @@
 """Serve it with Hypercorn, on Trio: `python -m examples.starlette_app --port 4000`.
 
-`hypercorn --worker-class trio examples.starlette_app.app:app` does as well, but for one thing: here clients are told to
-go elsewhere before the server stops.
+`hypercorn --worker-class trio examples.starlette_app.app:app` also works, with one difference: this
+program makes clients reconnect elsewhere before the server stops.
 """
 
 from __future__ import annotations

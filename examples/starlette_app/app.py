@@ -1,4 +1,4 @@
-"""The application: a page, an address that announces something to everybody, and the sockets below `/live`.
+"""The application: a page, a route that sends an announcement to all clients, and the sockets below `/live`.
 
 Clients connect to `/live/socket`, as `new Socket("/live/socket")` does.
 """
@@ -23,7 +23,7 @@ PAGE = """<!doctype html>
 
 
 class NewsChannel(Channel):
-    """Everybody who has joined hears what is announced, and may ask for the time of day."""
+    """A channel whose clients get all announcements, and can ask for the time of day."""
 
     @handle_in("echo")
     async def echo(self, payload: Any) -> PushReply:
@@ -49,7 +49,7 @@ async def index(request: Request) -> HTMLResponse:
 
 
 async def announce(request: Request) -> JSONResponse:
-    """Tell everybody who has joined: an ordinary handler of Starlette's, in no process."""
+    """Announce something to all joined clients, from an ordinary Starlette handler outside any process."""
     text = (await request.body()).decode(errors="replace")[:200]
     endpoint.broadcast("news", "announced", {"text": text})
     return JSONResponse({"announced": text})

@@ -37,7 +37,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--simulation-seeds",
         type=_count,
         metavar="COUNT",
-        help="run every simulated test with so many seeds, in place of the number in its marker",
+        help="run every simulated test with this many seeds, in place of the number in its marker",
     )
     group.addoption(
         "--simulation-seed",

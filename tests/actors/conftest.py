@@ -1,4 +1,4 @@
-"""What the tests of this folder share: the virtual clock, and a runtime for those that are no process themselves."""
+"""Fixtures of this folder: the virtual clock, and a runtime for tests that are not processes themselves."""
 
 from collections.abc import AsyncIterator
 

@@ -1,4 +1,4 @@
-"""What tests of processes need again and again."""
+"""Helpers for tests of processes."""
 
 import functools
 from collections.abc import Awaitable, Callable
@@ -71,7 +71,7 @@ async def settle() -> None:
 
 
 async def down(ref: Ref) -> Down:
-    """Wait for what a monitor has to say."""
+    """Wait for the message of a monitor."""
     message = await receive(lambda message: isinstance(message, Down) and message.ref is ref)
     assert isinstance(message, Down)
     return message

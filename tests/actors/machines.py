@@ -1,4 +1,4 @@
-"""A state machine that does what a test says."""
+"""A state machine under the control of a test."""
 
 import math
 from collections.abc import Callable
@@ -21,7 +21,7 @@ Answer = Callable[["Script", StateEvent], StateResult]
 
 
 class Script(StateMachine):
-    """Two states that note every event and do what the test says."""
+    """Two states that note every event and act as the test decides."""
 
     async def begin(self, answer: Answer, **fields: Any) -> NextState:
         self.answer = answer

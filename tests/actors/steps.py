@@ -1,4 +1,4 @@
-"""Counting the steps of tasks, which is what tests of costs go by."""
+"""Counts of task steps, the measure of cost tests."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

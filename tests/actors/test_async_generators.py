@@ -1,4 +1,4 @@
-"""Async generators that a process has not finished: what becomes of them, and how to close them in time."""
+"""Unfinished async generators of processes: their end, and how to close them in time."""
 
 import gc
 from collections.abc import AsyncGenerator

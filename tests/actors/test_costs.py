@@ -1,4 +1,4 @@
-"""What things cost, in steps of the scheduler and in memory: never in time, which is `make bench-actors`.
+"""Costs in steps of the scheduler and in memory, never in time. `make bench-actors` measures time.
 
 The bounds are what the code does today, and a little more where chance or the version of Python plays a part. A change
 that goes over one of them is not wrong, but it should be meant. That the dead leave no garbage is in `test_garbage.py`.

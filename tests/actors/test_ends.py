@@ -1,4 +1,4 @@
-"""How processes end: isolation, groups, interrupts, kills that race, and zombies."""
+"""The ends of processes: isolation, groups, interrupts, racing kills, and zombies."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -148,7 +148,7 @@ async def test_an_exit_in_a_helper_task_is_the_exit_of_the_process() -> None:
 
 
 @in_process()
-async def test_helper_tasks_die_with_their_process_and_before_it_is_said_to_be_dead() -> None:
+async def test_helper_tasks_end_before_the_runtime_reports_the_end_of_their_process() -> None:
     ended: list[str] = []
 
     async def helper(name: str) -> None:
@@ -298,7 +298,7 @@ async def test_an_interrupt_is_a_shutdown_to_those_who_watch() -> None:
 
 
 class Swallower:
-    """What a process runs that does not let itself be ended until `release`, and then what `afterwards` does."""
+    """A process body that resists its end until `release`, and then does `afterwards`."""
 
     def __init__(self, afterwards: Any = None) -> None:
         self.release = trio.Event()
@@ -496,7 +496,7 @@ async def test_leaving_waits_for_zombies_and_names_them(caplog: pytest.LogCaptur
 
 
 @in_process()
-async def test_a_task_in_somebody_elses_nursery_is_no_process_any_more() -> None:
+async def test_a_task_in_another_nursery_is_not_part_of_the_process() -> None:
     server = await Echo.start(name="server")
     outcome: list[Any] = []
     started = trio.Event()

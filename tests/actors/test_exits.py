@@ -1,4 +1,4 @@
-"""The decision table of exit signals, and what a reason is."""
+"""The decision table of exit signals, and the rules for reasons."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What an ended process leaves behind: nothing that only the garbage collector finds.
+"""An ended process leaves nothing behind that only the garbage collector finds.
 
 Processes come and go by the thousand, and a collection stops everything. Each test runs in a runtime without checks,
 because the debug build keeps records of its own.

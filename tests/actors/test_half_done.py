@@ -1,4 +1,4 @@
-"""What raises in the middle has changed nothing: limits that are no numbers, and instruments that raise."""
+"""Errors in the middle of an operation change nothing: limits that are not numbers, and instruments that raise."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from actors import (
 
 
 class Slow(GenServer[None]):
-    """Keeps who has called it, and answers when it is told to."""
+    """A server that keeps its callers, and answers them on request."""
 
     async def init(self) -> None:
         self.callers: list[Sender] = []
@@ -54,7 +54,7 @@ class Raises(Instrument):
 
 
 async def survives(runtime: Runtime, slow: actors.Pid) -> None:
-    """An answer to a call that was never made must not wake the caller, who sleeps for another reason."""
+    """An answer to a call that was never made must not wake the caller from another wait."""
     assert len(runtime.graph) == 0
     began = trio.current_time()
     send(slow, "the answer")

@@ -1,4 +1,4 @@
-"""What instruments are told of monitors, calls and names."""
+"""The events that instruments get about monitors, calls and names."""
 
 import math
 from typing import Any
@@ -31,7 +31,7 @@ from actors.runtime import Runtime
 
 
 class Seen(Instrument):
-    """Everything that these methods are told, in order."""
+    """An instrument that records the calls of these methods, in order."""
 
     def __init__(self, runtime: Runtime) -> None:
         self.events: list[tuple[Any, ...]] = []
@@ -74,7 +74,7 @@ def seen(runtime: Runtime) -> Seen:
     return Seen(runtime)
 
 
-async def test_a_monitor_is_told_of_when_it_is_made_fires_and_is_taken_back(seen: Seen) -> None:
+async def test_instruments_see_a_monitor_start_fire_and_end(seen: Seen) -> None:
     refs: list[Ref] = []
 
     async def watcher() -> None:
@@ -98,7 +98,7 @@ async def test_a_monitor_is_told_of_when_it_is_made_fires_and_is_taken_back(seen
     ]
 
 
-async def test_a_call_is_told_of_with_how_it_ended(seen: Seen, autojump_clock: object) -> None:
+async def test_instruments_see_a_call_and_its_end(seen: Seen, autojump_clock: object) -> None:
     server = await Server.start()
     await call(server, "answer")
     with pytest.raises(CallTimeout):

@@ -47,7 +47,7 @@ def test_links_are_in_the_order_in_which_they_were_made() -> None:
     assert graph.remove(a)[0] == (c, b, d)
 
 
-def test_removing_a_process_says_whom_to_tell_and_forgets_it_on_both_sides() -> None:
+def test_removing_a_process_returns_its_links_and_deletes_both_sides() -> None:
     graph, (a, b, c) = LinkGraph(), pids(3)
     first, second = Watch(), Watch()
     graph.link(a, b)

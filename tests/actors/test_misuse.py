@@ -1,4 +1,4 @@
-"""What is used wrongly answers with what to write instead: one test for each message."""
+"""Every misuse raises an error that names the correction: one test for each message."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ async def _crash_of(server: type[GenServer[Any]], message: object = "go") -> Bas
     return reason.exception
 
 
-async def test_a_server_that_calls_itself_is_told_to_call_the_method_or_to_cast() -> None:
+async def test_a_server_that_calls_itself_gets_advice_to_call_the_method_or_to_cast() -> None:
     class Narcissus(GenServer[None]):
         async def handle_cast(self, message: Any) -> None:
             await call(current_pid(), "mirror")
@@ -74,7 +74,7 @@ async def test_a_server_that_calls_itself_is_told_to_call_the_method_or_to_cast(
     assert "call the method directly, or cast()" in str(error)
 
 
-async def test_a_wrong_return_value_is_told_what_may_be_returned() -> None:
+async def test_a_wrong_return_value_raises_an_error_with_the_legal_ones() -> None:
     class Tuples(GenServer[None]):
         async def handle_cast(self, message: Any) -> Any:
             return ("noreply", self.state)
@@ -87,7 +87,7 @@ async def test_a_wrong_return_value_is_told_what_may_be_returned() -> None:
     )
 
 
-async def test_a_call_that_is_not_answered_by_a_result_is_told_so() -> None:
+async def test_a_call_answered_without_a_result_type_raises_an_error() -> None:
     class Plain(GenServer[None]):
         async def handle_call(self, request: Any, sender: Sender) -> Any:
             return "the answer"
@@ -98,7 +98,7 @@ async def test_a_call_that_is_not_answered_by_a_result_is_told_so() -> None:
             await call(pid, "question")
 
 
-async def test_a_forgotten_await_in_a_callback_is_told_where_it_is_missing() -> None:
+async def test_a_forgotten_await_in_a_callback_raises_an_error_with_its_place() -> None:
     class Forgetful(GenServer[None]):
         async def handle_cast(self, message: Any) -> Any:
             return call("somebody", message)
@@ -150,7 +150,7 @@ def test_a_callback_that_takes_something_else_is_refused_where_the_class_is_defi
     )
 
 
-async def test_a_cast_to_a_server_without_handle_cast_is_told_what_to_add() -> None:
+async def test_a_cast_to_a_server_without_handle_cast_names_the_method_to_add() -> None:
     class Deaf(GenServer[None]):
         async def handle_call(self, request: Any, sender: Sender) -> Reply:
             return Reply()
@@ -159,7 +159,7 @@ async def test_a_cast_to_a_server_without_handle_cast_is_told_what_to_add() -> N
     assert "has no handle_cast; add one, or use send() and handle_info" in str(error)
 
 
-async def test_a_call_to_a_server_without_handle_call_is_told_what_to_add() -> None:
+async def test_a_call_to_a_server_without_handle_call_names_the_method_to_add() -> None:
     class Deaf(GenServer[None]):
         pass
 
@@ -169,13 +169,13 @@ async def test_a_call_to_a_server_without_handle_call_is_told_what_to_add() -> N
             await call(pid, "question")
 
 
-async def test_receive_outside_a_process_is_told_to_spawn_one() -> None:
+async def test_receive_outside_a_process_advises_to_spawn_one() -> None:
     async with open_runtime():
         with pytest.raises(RuntimeError, match=r"works only inside a process.*as_process\(\):"):
             await receive()
 
 
-async def test_receive_in_a_helper_task_is_told_to_send_instead() -> None:
+async def test_receive_in_a_helper_task_advises_to_send_instead() -> None:
     caught: list[str] = []
 
     async def process() -> None:
@@ -194,13 +194,13 @@ async def test_receive_in_a_helper_task_is_told_to_send_instead() -> None:
     assert "only the task of <pid 1> itself may receive its messages" in message
 
 
-async def test_a_message_to_an_unknown_name_is_told_to_start_it_first() -> None:
+async def test_a_message_to_an_unknown_name_advises_to_start_it_first() -> None:
     async with open_runtime():
         with pytest.raises(LookupError, match="no process is registered as 'nobody'; start it"):
             send("nobody", "hello")
 
 
-def test_a_verb_without_a_runtime_is_told_to_open_one() -> None:
+def test_a_verb_without_a_runtime_advises_to_open_one() -> None:
     async def nothing() -> None:
         raise AssertionError("not reached")
 
@@ -422,7 +422,7 @@ async def test_what_is_no_address_is_refused_where_it_is_used(
 
 
 @pytest.mark.parametrize("verb", [link, unlink, kill, wait_exit, is_alive])
-async def test_a_name_where_only_a_pid_will_do_is_told_whereis(verb: Callable[..., Any]) -> None:
+async def test_a_name_in_place_of_a_pid_advises_whereis(verb: Callable[..., Any]) -> None:
     async with open_runtime(), as_process():
         with pytest.raises(
             NotAnAddress, match=r"got 'counter', which is not a pid; whereis\(name\) returns"
@@ -432,7 +432,7 @@ async def test_a_name_where_only_a_pid_will_do_is_told_whereis(verb: Callable[..
                 await result
 
 
-async def test_what_cannot_be_a_name_is_told_so() -> None:
+async def test_an_illegal_name_raises_an_error() -> None:
     async with open_runtime():
         with pytest.raises(
             NotAnAddress, match=r"\[1\] is not hashable, so it cannot be a name; write a pid"
@@ -501,7 +501,7 @@ async def test_a_constructor_without_arguments_is_the_server_s_own_affair() -> N
         assert await call(await Counter.start(), "both") == (1, True)
 
 
-def test_a_server_s_class_that_is_called_is_told_to_start_it() -> None:
+def test_calling_a_server_class_advises_to_start_it() -> None:
     counter: Any = _Counter
     with pytest.raises(NotStarted) as caught:
         counter(1, name="count")
@@ -568,7 +568,7 @@ async def _waits_in_a_nursery() -> None:
         _waits_in_a_nursery,
     ],
 )
-async def test_an_asyncio_function_in_a_process_is_told_what_to_use_instead(
+async def test_an_asyncio_function_in_a_process_crashes_with_its_trio_counterpart(
     handler: Callable[[], Awaitable[None]], caplog: pytest.LogCaptureFixture
 ) -> None:
     async with open_runtime():

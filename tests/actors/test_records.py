@@ -1,4 +1,4 @@
-"""The small values: pids and references, messages, results, and what the errors say."""
+"""The small values: pids and references, messages, results, and the texts of errors."""
 
 import copy
 from typing import Any, cast

@@ -1,4 +1,4 @@
-"""State machines: how they begin, answer and end, and what they say to mistakes."""
+"""State machines: start, answers, end, and errors about mistakes."""
 
 import logging
 from collections.abc import Callable
@@ -268,7 +268,7 @@ async def crash_of(answer: Answer, message: Any) -> BaseException:
 
 @pytest.mark.parametrize("result", [42, Reply(1), "two", ("next_state", "two")])
 @in_process()
-async def test_a_state_that_returns_something_else_is_told_what_it_may(result: Any) -> None:
+async def test_a_state_with_a_wrong_result_raises_an_error_with_the_legal_ones(result: Any) -> None:
     error = await crash_of(returning(CastEvent("x"), result), "x")
     assert isinstance(error, InvalidReturn)
     assert error.got == result

@@ -1,4 +1,4 @@
-"""State machines: what happens when nothing happens."""
+"""State machines: timeouts."""
 
 import math
 from collections.abc import Callable

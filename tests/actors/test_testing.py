@@ -1,4 +1,4 @@
-"""Messages that are changed after they were sent are found, with who did it and what changed."""
+"""Reports of messages that change after the send, with the sender and the change."""
 
 from collections import deque
 from typing import Any
@@ -44,7 +44,7 @@ class Store(GenServer[None]):
 
 
 async def changes_of(runtime: Runtime, message: Any, change: Any) -> list[str]:
-    """What is said when `change(message)` comes between sending and receiving."""
+    """Return the log lines after `change(message)` between the send and the receive."""
     shared = SharedMessages()
     remove = runtime.add_instrument(shared)
     send(spawn(listen, []), message)

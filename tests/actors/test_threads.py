@@ -1,4 +1,4 @@
-"""Verbs in other threads: what sends works, in order; everything else is refused before anything has changed."""
+"""Verbs in other threads: sends work, in order. All other verbs raise before they change anything."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ async def test_a_name_is_looked_up_when_the_message_arrives() -> None:
         assert await receive() == "hello"
 
 
-async def test_a_message_for_nobody_is_a_dead_letter() -> None:
+async def test_a_message_without_a_receiver_is_a_dead_letter() -> None:
     async with open_runtime() as runtime:
         send_threadsafe(runtime, "nobody", "hello")
         await trio.testing.wait_all_tasks_blocked(0.01)
@@ -135,7 +135,7 @@ Run = Callable[[Work], Awaitable[Any]]
 
 
 class Recorder(GenServer[list[Any]]):
-    """Keeps what it is cast and sent, and answers calls when it is told to."""
+    """A server that keeps its casts and messages, and answers calls on request."""
 
     async def init(self) -> None:
         self.state = []
@@ -224,7 +224,7 @@ async def test_a_name_is_good_in_the_threads_of_a_runtime() -> None:
         assert runtime.statistics()["dead_letters"] == 2
 
 
-async def test_what_is_sent_to_an_ended_process_from_a_thread_is_a_dead_letter() -> None:
+async def test_a_message_from_a_thread_to_an_ended_process_is_a_dead_letter() -> None:
     async with open_runtime() as runtime:
         gone = spawn(trio.lowlevel.checkpoint)
         await wait_exit(gone)
@@ -244,7 +244,7 @@ async def test_what_is_sent_to_an_ended_process_from_a_thread_is_a_dead_letter()
         assert threads == [threading.current_thread().name] * 2
 
 
-async def test_a_thread_without_a_runtime_is_told_so_before_it_sends_to_a_name() -> None:
+async def test_a_thread_without_a_runtime_gets_an_error_before_it_sends_to_a_name() -> None:
     errors: list[Exception] = []
 
     def work() -> None:

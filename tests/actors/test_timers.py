@@ -39,7 +39,7 @@ async def test_timers_run_by_deadline_and_those_of_one_moment_in_order() -> None
         timers.stop()
 
 
-async def test_whoever_cancels_the_task_of_a_queue_ends_it() -> None:
+async def test_cancelling_the_task_of_a_queue_ends_it() -> None:
     timers = TimerQueue()
     timers.at(trio.current_time() + 5, lambda: None)
     with trio.move_on_after(1) as scope:

@@ -1,4 +1,4 @@
-"""What documents promise besides code: that names are explained, links lead somewhere, tests exist."""
+"""Checks of documents besides code: explained names, links with a target, tests that exist."""
 
 import ast
 import re
@@ -33,7 +33,7 @@ def unexplained(package: str, names: Iterable[str], pages: Mapping[str, str]) ->
 
 
 def links(path: str, text: str) -> list[str]:
-    """What a document links to within the repository, as paths from its root.
+    """Return the targets of a document's links within the repository, as paths from its root.
 
     Example:
         >>> links("docs/index.md", "[a](topics/design.md#rules) and [b](../README.md)")

@@ -10,7 +10,7 @@ from tests.architecture.sources import Source
 
 
 def facade_problems(facade: Source) -> list[str]:
-    """What a facade holds besides a docstring, imports and `__all__`, or fails to list in it."""
+    """Return the parts of a facade besides a docstring, imports and `__all__`, and the names missing in `__all__`."""
     body = facade.tree.body
     problems = [
         f"{facade.path}:{node.lineno} a facade holds names only"

@@ -50,7 +50,7 @@ PURE = (
 
 IMPURE = {"asyncio", "os", "random", "secrets", "select", "selectors", "socket", "threading"}
 IMPURE |= {"time", "trio"}
-"""Where time, chance and the world come from."""
+"""Modules that give access to time, chance and the outside world."""
 
 
 @frozen
@@ -187,10 +187,10 @@ def imports_of_the_own_facade(sources: Sequence[Source]) -> list[str]:
 
 
 def imports_of_impure_modules(sources: Sequence[Source]) -> list[str]:
-    """Imports by pure modules of what they ought to be given."""
+    """Return the imports by pure modules of things that callers should pass."""
     return [
-        f"{found.place} imports {found.target}: {source.name} is pure, so whoever calls it passes "
-        "in what it needs from there"
+        f"{found.place} imports {found.target}: {source.name} is pure; take the values from there "
+        "as arguments"
         for source in sources
         if source.name.startswith(tuple(f"{name}." for name in PURE)) or source.name in PURE
         for found in imports_of(source)
@@ -203,7 +203,7 @@ def imports_of_undeclared_packages(
     declared: set[str],
     distributions: Mapping[str, Sequence[str]],
 ) -> list[str]:
-    """Imports of what pyproject.toml does not ask for, and an installation may therefore lack.
+    """Return the imports of packages that are no dependency in pyproject.toml.
 
     Args:
         sources: the modules to look at.

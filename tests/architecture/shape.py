@@ -1,4 +1,4 @@
-"""What can be seen of a module without running it: its size, and whether it gives its reasons."""
+"""Properties of a module that need no run: its size, and the reasons that it gives."""
 
 import ast
 import io
@@ -54,7 +54,7 @@ def _lines_of(function: Function) -> int:
 
 
 def missing_reasons(sources: Sequence[Source]) -> list[str]:
-    """Shields and broad excepts without a comment that says why they are right.
+    """Return the shields and broad excepts without a comment that justifies them.
 
     A broad except that ends in `raise` needs none.
     The comment stands on the line above, on the line itself or above or on the first line of the block.
@@ -90,7 +90,7 @@ def _is_broad(caught: ast.expr | None) -> bool:
 
 
 def _reraises(handler: ast.ExceptHandler) -> bool:
-    """Whether a handler only cleans up: what it caught goes on, so nothing is hidden."""
+    """Return True if a handler only cleans up and raises again, so that it hides no error."""
     last = handler.body[-1]
     return isinstance(last, ast.Raise) and last.exc is None
 

@@ -1,11 +1,11 @@
-"""The code that documents show: what may stand in a fence, and how each block is checked.
+"""The code in documents: the legal kinds of fences, and the check of each block.
 
 - Every fence names its language, one of `LANGUAGES`.
 - A `python` block whose first line is a comment with a path, `# examples/chat/server.py`, is an
   excerpt: the lines after it stand in that file, one after the other.
 - A `python` block that defines `test_...` functions is run by pytest, with the settings of this
   project: `async def` tests run on Trio and may ask for `autojump_clock`.
-- Any other `python` block is a complete program. It is run, and must end by itself, without an
+- Any other `python` block is a complete program. The check runs it, and it must end without an
   error or a warning, within `PATIENCE` seconds.
 - An `output` block says what the program before it prints on standard output, to the letter. What
   goes to standard error, log lines above all, is not looked at.
@@ -38,11 +38,11 @@ class Snippet:
     language: str
     code: str
     output: str | None = None
-    """For a program, what the block after it says that it prints."""
+    """The output of a program, from the block after it."""
 
     @property
     def file(self) -> str | None:
-        """The file that the block says it is an excerpt of."""
+        """The source file of an excerpt."""
         match = _EXCERPT.fullmatch(self.code.partition("\n")[0])
         return match["path"] if match else None
 
@@ -73,7 +73,7 @@ def snippets_in(path: str, text: str) -> list[Snippet]:
 
 
 def snippet_problem(snippet: Snippet, folder: Path, time_limit: float = PATIENCE) -> str | None:
-    """What is wrong with a block, found out in that empty folder; None if nothing is."""
+    """Return the problem of a block, found by a run in that empty folder; None without a problem."""
     if snippet.language not in LANGUAGES:
         return (
             f"{snippet.place} is a block of {snippet.language or 'no language'}: "

@@ -1,4 +1,4 @@
-"""Documents explain every public name, and what they refer to is there."""
+"""Documents explain every public name, and their references exist."""
 
 from importlib import import_module
 

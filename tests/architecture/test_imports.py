@@ -44,7 +44,7 @@ def test_private_modules_stay_in_their_package(layers: list[Source]) -> None:
     report(imports_of_foreign_privates(layers))
 
 
-def test_nobody_imports_the_facade_of_their_own_package(layers: list[Source]) -> None:
+def test_no_module_imports_the_facade_of_its_own_package(layers: list[Source]) -> None:
     report(imports_of_the_own_facade(layers))
 
 

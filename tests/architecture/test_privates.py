@@ -43,7 +43,7 @@ def test_what_a_module_defines_is_its_own() -> None:
     assert foreign_private_attributes([source("actors/a.py", OWN)]) == []
 
 
-def test_a_private_attribute_of_somebody_else_is_found() -> None:
+def test_a_private_attribute_of_another_module_is_found() -> None:
     sources = [source("actors/a.py", "import os, x\nx._secret\nos._exit(1)\nx.y._deep()")]
     assert foreign_private_attributes(sources) == [
         "actors/a.py:2 x._secret",

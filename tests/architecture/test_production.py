@@ -1,4 +1,4 @@
-"""A server in production loads what it serves with, and nothing of the laboratory."""
+"""A server in production loads no module of the test tools."""
 
 import json
 import subprocess
@@ -7,7 +7,7 @@ import sys
 import pytest
 
 MODULES = 130
-"""The most modules of ours that `import channels` may load."""
+"""The limit on our modules that `import channels` loads."""
 
 LABORATORY = (
     "supervision.chaos",

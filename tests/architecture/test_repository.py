@@ -1,4 +1,4 @@
-"""The repository holds what it should, and names no machine, no registry and nothing undone."""
+"""The repository has its required files, and names no machine, no registry and no unfinished work."""
 
 import re
 import subprocess
@@ -22,7 +22,7 @@ FORBIDDEN = {
     # In brackets, so that this file does not hold what it looks for.
     "a note of something undone": re.compile(r"\b(?:TO[D]O|FIX[M]E|XX[X])\b"),
 }
-"""What no tracked file may hold, as a person would say it, and how to see it."""
+"""Content that no tracked file may hold: its name, and the pattern that finds it."""
 
 
 def findings(path: str, text: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""Modules and functions stay small, and what is dangerous says why it is right."""
+"""Modules and functions stay small, and dangerous code has a comment that justifies it."""
 
 import pytest
 

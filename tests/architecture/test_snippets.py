@@ -48,9 +48,7 @@ def test_output_behind_anything_but_a_program_is_found(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("output", "fine"), [("1\n2", True), ("1", False), ("1\n2 ", False)])
-def test_what_a_program_prints_is_compared_to_the_letter(
-    output: str, fine: bool, tmp_path: Path
-) -> None:
+def test_the_output_of_a_program_must_be_equal(output: str, fine: bool, tmp_path: Path) -> None:
     code = "import sys\nprint(1)\nprint(2)\nprint('a log line', file=sys.stderr)"
     problem = snippet_problem(Snippet("a.md:1", "python", code, output=output), tmp_path)
     assert (problem is None) is fine

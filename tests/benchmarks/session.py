@@ -1,4 +1,4 @@
-"""What one frame costs in the pure half of a connection: `python -m tests.benchmarks.session`.
+"""The cost of one frame in the pure half of a connection: `python -m tests.benchmarks.session`.
 
 Prints the best of several runs in nanoseconds; nothing is asserted and no test run includes it.
 """

@@ -1,7 +1,7 @@
 """A server in a few lines around real sessions: every process is an object that takes steps.
 
-The channel is the one that the frames in `tests/data/frames.json` were recorded from. Nothing
-happens by itself: `FakeConnection.feed` hands a frame to the session and carries out the effects,
+The channel is the one that the frames in `tests/data/frames.json` were recorded from. Each
+step needs a call: `FakeConnection.feed` hands a frame to the session and carries out the effects,
 `FakeChannel.step` handles one message, `FakeConnection.step` takes one report; `settle` does all
 that is left. So a test chooses the order in which the processes run.
 """
@@ -23,7 +23,7 @@ CODEC = Codec(V2(), lambda data: data)
 
 
 class FakeConnection:
-    """A connection: a session, what it wrote, its channels, and reports it has yet to take."""
+    """A connection: a session, its frames, its channels, and its pending reports."""
 
     def __init__(
         self,

@@ -15,7 +15,7 @@ NDJSON = "application/x-ndjson"
 
 @frozen
 class Asked:
-    """A request that was made, and may not be answered yet."""
+    """A request, perhaps without an answer yet."""
 
     client: Client
 
@@ -24,7 +24,7 @@ class Asked:
         return self.client.answer()
 
     def said(self) -> dict[str, Any] | None:
-        """What a JSON answer says, if there is one."""
+        """Return the content of a JSON answer; None if there is none."""
         answer = self.answer()
         if answer is None:
             return None
@@ -73,7 +73,7 @@ class Poller:
     async def begin(
         self, method: str, body: bytes | None = None, *headers: Any, **how: Any
     ) -> Asked:
-        """Send a request, and let the server do what it can without time passing."""
+        """Send a request, and let the server react without time passing."""
         client = await self.server.accept()
         client.write(self.request(method, body, *headers, **how))
         await settle()
@@ -101,13 +101,13 @@ class Poller:
         return self
 
     async def messages(self) -> list[Any]:
-        """Poll, and read what waited: each as JSON."""
+        """Poll, and return the waiting messages, each as JSON."""
         said = await self.get()
         assert (said["status"], said["token"]) == (200, self.token), said
         return [json.loads(message) for message in said["messages"]]
 
     async def post(self, body: bytes, kind: str | None = NDJSON, **how: Any) -> int:
-        """Send a body, and return the status that the answer says."""
+        """Send a body, and return the status in the JSON answer."""
         headers = [("content-type", kind)] if kind is not None else []
         answer = await self.ask("POST", body, *headers, **how)
         assert answer.status == 200, answer
@@ -116,11 +116,11 @@ class Poller:
         return int(said["status"])
 
     async def send(self, *messages: tuple[Any, ...]) -> int:
-        """Send messages as one batch; each is join_ref, ref, topic, event, and a payload, which may be left out."""
+        """Send messages as one batch. Each is join_ref, ref, topic, event, and an optional payload."""
         return await self.post(b"\n".join(map(line, messages)))
 
     async def exchange(self, *messages: tuple[Any, ...]) -> list[Any]:
-        """Send messages as one batch, and read what came of them."""
+        """Send messages as one batch, and return the messages that follow."""
         assert await self.send(*messages) == 200
         return await self.messages()
 

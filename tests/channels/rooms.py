@@ -1,4 +1,4 @@
-"""A channel for tests, that does what it is told by the payloads that it gets, and its socket."""
+"""A channel for tests that obeys the payloads of its client, and its socket."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ REASONS = {
 
 
 class Room(Channel):
-    """What its join payload may say is listed here.
+    """A channel that obeys the keys of its join payload.
 
-    - `sleep`: seconds before the join is decided;
+    - `sleep`: seconds before the join decides;
     - `refuse`: refuse with this; `crash`: raise; `answer`: answer with this;
-    - `farewell`: push `bye` with the reason from terminate; `linger`: take as many seconds for terminate;
-    - `trap`: trap exits, and then take no notice of them;
-    - `cling`: take no notice of being killed, for as many seconds.
+    - `farewell`: push `bye` with the reason from terminate; `linger`: take this many seconds for terminate;
+    - `trap`: trap exits, and ignore them;
+    - `cling`: ignore a kill for this many seconds.
     """
 
     farewell = False
@@ -114,7 +114,7 @@ class Room(Channel):
 
     @handle_in("give")
     async def give(self, payload: Any) -> Any:
-        """Return what no handler may return, or cannot be written."""
+        """Return a value that no handler may return, or that has no JSON form."""
         return {
             "text": "text",
             "object": PushReply({"no": object()}),
@@ -141,7 +141,7 @@ class Room(Channel):
 
 
 async def cling(seconds: float) -> None:
-    """Do not go when killed: what a careless `except` around a long wait does."""
+    """Survive a kill, as a careless `except` around a long wait does."""
     with trio.move_on_after(seconds), trio.CancelScope(shield=True):  # shielded to be a nuisance
         await trio.sleep(seconds)
 

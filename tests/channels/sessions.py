@@ -1,4 +1,4 @@
-"""What the tests of sessions share: a session, ways to feed it, and ways to read what it sends."""
+"""Helpers for tests of sessions: a session, ways to feed it, and ways to read its frames."""
 
 from __future__ import annotations
 

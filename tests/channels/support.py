@@ -1,4 +1,4 @@
-"""What the tests of running channels share: a server on a virtual clock, and clients without a network.
+"""Helpers for tests of running channels: a server on a virtual clock, and clients without a network.
 
 A client is two ends of memory: what it sends is there at once, and what the server wrote is read whenever the test
 asks. `await settle()` lets every process do what it can do without time passing.
@@ -44,7 +44,7 @@ def run_on_virtual_clock(*args: Any, **kwargs: Any) -> Any:
 
 
 async def settle() -> None:
-    """Let every process do what it can do without time passing."""
+    """Let every process run until all wait, without time passing."""
     await trio.testing.wait_all_tasks_blocked()
 
 
@@ -83,7 +83,7 @@ class Answer:
 
 
 class Reader:
-    """Takes apart what a server has written: an HTTP answer first, then WebSocket frames."""
+    """A parser of the server's data: an HTTP answer first, then WebSocket frames."""
 
     def __init__(self) -> None:
         self.data = b""
@@ -141,7 +141,7 @@ class Reader:
         return self.message(opcode, payload)
 
     def message(self, opcode: int, payload: bytes) -> Any:
-        """Return what `frames` shows of one frame."""
+        """Return one frame in the form that `frames` returns."""
         if opcode == TEXT:
             return json.loads(payload)
         if opcode == 0x8:
@@ -164,7 +164,7 @@ class Client:
         self, gate: Callable[[], Awaitable[None]] | None = None, reader: Reader | None = None
     ) -> None:
         self.is_closed = False
-        """Whether the server has closed its stream altogether."""
+        """True if the server has closed its stream."""
         self._to_server = trio.testing.MemoryReceiveStream(close_hook=self._note_close)
         self._to_client = trio.testing.MemorySendStream(send_all_hook=gate)
         self.stream = trio.StapledStream(self._to_client, self._to_server)
@@ -177,7 +177,7 @@ class Client:
             self._to_server.put_data(data)
 
     def send(self, *messages: tuple[Any, ...]) -> None:
-        """Send messages in one burst; each is join_ref, ref, topic, event, and a payload, which may be left out."""
+        """Send messages in one burst. Each is join_ref, ref, topic, event, and an optional payload."""
         self.write(b"".join(text(*(m if len(m) == 5 else (*m, {}))) for m in messages))
 
     def send_binary(self, data: bytes) -> None:
@@ -199,7 +199,7 @@ class Client:
         return self._reader.answer()
 
     def frames(self) -> list[Any]:
-        """What the server has written since the last time."""
+        """Return the data that the server has written since the last call."""
         self._read()
         return self._reader.frames()
 
@@ -217,7 +217,7 @@ class Client:
             pass
 
     async def exchange(self, *messages: tuple[Any, ...]) -> list[Any]:
-        """Send messages in one burst, let everything settle, and read what came back."""
+        """Send messages in one burst, let everything settle, and return the answers."""
         self.send(*messages)
         await settle()
         return self.frames()
@@ -229,7 +229,7 @@ class Client:
 
 
 class Gate:
-    """Holds up what the server writes to one client for as long as it is shut."""
+    """A gate that delays the server's writes to one client while it is shut."""
 
     def __init__(self) -> None:
         self.opened = trio.Event()
@@ -263,7 +263,7 @@ class Server:
         return client
 
     async def connect(self, path: str = "/socket", query: str = "", gate: Any = None) -> Client:
-        """Have a new client served, whose WebSocket is open."""
+        """Connect and return a new client with an open WebSocket."""
         client = await self.accept(Client(gate))
         client.write(head(f"{path}/websocket?vsn=2.0.0{query}"))
         await settle()
@@ -294,7 +294,7 @@ class Server:
         return pid
 
     def listen(self, event: tuple[str, ...]) -> list[tuple[dict[str, Any], dict[str, Any]]]:
-        """Collect what is told of an event from now on: measurements and metadata."""
+        """Collect the measurements and the metadata of an event from now on."""
         heard: list[tuple[dict[str, Any], dict[str, Any]]] = []
         self.runtime.telemetry.attach(
             event, lambda _, m, about: heard.append((dict(m), dict(about)))
@@ -374,7 +374,7 @@ async def reason_of(pid: Pid) -> list[Any]:
 
 @frozen
 class Footprint:
-    """What a server holds at a moment: its processes by name, Trio tasks, and open file descriptors."""
+    """The resources of a server at one moment: its processes by name, Trio tasks, and open file descriptors."""
 
     processes: tuple[Pid, ...]
     tasks: int
@@ -442,7 +442,7 @@ class TcpClient:
         ]
 
     async def ended(self) -> list[Any]:
-        """Read to the end, and return what came before it. A reset counts as an end."""
+        """Read to the end, and return the data before it. A reset counts as an end."""
         found: list[Any] = []
         while not found or found[-1] != EOF:
             found += await self.frames()

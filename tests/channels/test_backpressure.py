@@ -20,7 +20,7 @@ SENT = 6 * WAITING_LIMIT
 
 
 class Sluggish(Channel):
-    """Waits for whoever tests it before it answers anything."""
+    """A channel that waits for the test before each answer."""
 
     gate = trio.Event()
 
@@ -46,7 +46,7 @@ async def send_in_pieces(client: Client, pushes: list[Any]) -> None:
 
 
 async def flood(serve: Serve, event: str, count: int = SENT) -> tuple[Server, Client, list[Any]]:
-    """A client that has sent very much, in small pieces, to a channel that does not move."""
+    """A client that has sent a lot of data, in small pieces, to a stuck channel."""
     Sluggish.gate = trio.Event()
     server = await serve(Endpoint(sockets={"/socket": SluggishSocket}))
     client = await server.connect()

@@ -40,7 +40,7 @@ def message(payload: bytes) -> bytes:
 
 
 async def turns_until(client: Client, wanted: Any) -> int:
-    """How many turns of the scheduler it takes until a client has got a frame."""
+    """Return the number of scheduler turns until a client has got a frame."""
     for turn in range(100_000):
         if wanted in client.frames():
             return turn

@@ -1,4 +1,4 @@
-"""What a channel may call, when, and what is said when it may not."""
+"""The verbs of a channel, the time when each is legal, and the errors at other times."""
 
 from __future__ import annotations
 
@@ -190,7 +190,7 @@ async def test_binaries_are_sent_and_received_without_base64(serve: Serve) -> No
 
 
 @pytest.mark.parametrize("verb", ["push", "broadcast"])
-async def test_before_the_join_is_answered_a_channel_cannot_speak_and_is_told_what_to_do(
+async def test_before_its_join_is_answered_a_channel_cannot_push_and_gets_advice(
     serve: Serve, verb: str
 ) -> None:
     caught: list[NotJoined] = []

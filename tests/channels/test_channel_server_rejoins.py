@@ -1,4 +1,4 @@
-"""A topic that is joined a second time: the channel before goes, whatever it is doing, and never two answer."""
+"""A second join of a topic ends the earlier channel in any state, and two channels never answer."""
 
 from __future__ import annotations
 

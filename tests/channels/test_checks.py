@@ -47,7 +47,7 @@ async def ask(server: Server, headers: str = "", query: str = "") -> Answer:
 async def a_coroutine() -> None: ...
 
 
-# What `connect` returns: the value, what is said of it, what to write instead.
+# Results of `connect`: the value, the description in the error, and the correction.
 CONNECT: dict[str, tuple[Callable[[], Any], str, str]] = {
     "False": (lambda: False, "False", r"write `raise ConnectRefused\(reason\)` to refuse it"),
     "True": (lambda: True, "True", "return None to accept the client"),

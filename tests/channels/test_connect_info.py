@@ -1,4 +1,4 @@
-"""What `connect` is told of a request, and what a mount may say about it. Named after Phoenix's own tests."""
+"""The facts about a request for `connect`, and the options of a mount for them. Named after Phoenix's own tests."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SECRET = "a secret that is long enough to be one, at least for this test"
 
 
 class Curious(Socket):
-    """Keeps what it is told."""
+    """A socket that keeps its arguments."""
 
     seen: list[tuple[dict[str, Any], ConnectInfo]]
 
@@ -60,7 +60,7 @@ async def ask_at(server: Server, target: str, headers: str = "") -> Answer:
 
 
 async def told(serve: Serve, headers: str = "", query: str = "", **options: Any) -> ConnectInfo:
-    """What connect is told of a request."""
+    """The facts about a request for `connect`."""
     assert (await ask(serve, Mount(Curious, **options), headers, query)).status == 101
     return Curious.seen[-1][1]
 
@@ -206,7 +206,7 @@ async def test_a_session_that_cannot_be_made_is_the_applications_mistake(serve: 
 
 
 def test_csrf_and_origin_cannot_both_be_left_unchecked() -> None:
-    with pytest.raises(InvalidOption, match="any page acts for its visitor"):
+    with pytest.raises(InvalidOption, match="any page can act for its visitor"):
         Mount(UserSocket, check_origin=False, check_csrf=False)
     Mount(UserSocket, check_origin=False)
     Mount(UserSocket, check_csrf=False)

@@ -1,4 +1,4 @@
-"""Whatever a client sends, in whatever order and at whatever time: nobody else notices, and nothing is left of it.
+"""No input of a client, in any order and at any time, affects other clients or leaves resources behind.
 
 Each example is a whole server on a virtual clock, a client that misbehaves, and a bystander that must not notice.
 """

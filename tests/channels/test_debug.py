@@ -1,4 +1,4 @@
-"""Who is connected to an endpoint, and what each has joined, can be asked from outside."""
+"""The lists of connected clients and of the topics that each has joined."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An endpoint on real sockets: what strangers send to it, and that its parts may fail under it.
+"""An endpoint on real sockets: hostile input, and failures of its parts.
 
 On a real clock, so nothing here waits for time to pass but where a timeout is what is tested, of a tenth of a second.
 """

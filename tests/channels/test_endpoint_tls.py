@@ -23,7 +23,7 @@ REAL_CLOCK = True
 
 
 class Curious(UserSocket):
-    """Keeps what it is told."""
+    """A socket that keeps its arguments."""
 
     seen: list[ConnectInfo]
 
@@ -170,7 +170,7 @@ async def test_clients_that_do_not_shake_hands_are_cut_off_and_leave_nothing(
     with trio.fail_after(GENEROUS):
         for sock in made:
             sock.setblocking(False)
-            # Whatever is said of TLS, the end comes after it.
+            # TLS data can come first. The end comes after it.
             while True:
                 await trio.lowlevel.wait_readable(sock)
                 try:

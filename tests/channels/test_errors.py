@@ -1,4 +1,4 @@
-"""Errors say who is at fault in one sentence, and carry what they say as fields."""
+"""Errors name the culprit in one sentence, and carry their values as fields."""
 
 from __future__ import annotations
 

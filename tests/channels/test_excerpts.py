@@ -1,4 +1,4 @@
-"""Excerpts are short, whatever they are taken from."""
+"""Excerpts of any value are short."""
 
 from __future__ import annotations
 

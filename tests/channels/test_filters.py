@@ -1,4 +1,4 @@
-"""Which parameters of clients may be shown, and which are masked wherever they stand."""
+"""Parameters of clients in the log: shown and masked ones, at any depth."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which method handles which event, and what is said about those that cannot."""
+"""Routing of events to handler methods, and errors about methods that cannot be handlers."""
 
 from __future__ import annotations
 
@@ -242,13 +242,13 @@ WRONG: list[tuple[Callable[[], type[Channel]], str, str]] = [
     ),
     (
         phoenix_handle_out,
-        "Room.handle_out would never be looked at; ",
+        "Room.handle_out has no effect; ",
         'write @handle_out("event") above a method that takes the payload',
     ),
     (
         phoenix_intercept,
-        "Room.intercept would never be looked at; ",
-        'write @handle_out("event") above a method for each event, which is all',
+        "Room.intercept has no effect; ",
+        'write @handle_out("event") above a method for each event, and nothing else',
     ),
     (
         info_without_message,

@@ -1,4 +1,4 @@
-"""What the log says: one line for each event that somebody reads, and nothing that a client could forge."""
+"""The log: one line for each event that concerns a reader, without forgeries of clients."""
 
 from __future__ import annotations
 
@@ -83,9 +83,7 @@ async def test_a_socket_that_can_only_be_polled_is_logged_too(serve: Serve, line
     assert lines() == ["INFO CONNECTED TO UserSocket in 0µs, parameters {'vsn': '2.0.0'}"]
 
 
-async def test_a_refused_token_is_told_to_the_author_and_not_shown(
-    serve: Serve, lines: Any
-) -> None:
+async def test_a_refused_token_is_logged_without_the_token(serve: Serve, lines: Any) -> None:
     class Trusting(UserSocket):
         async def connect(self, params: dict[str, Any], connect_info: Any) -> None:
             verify("s" * 20, "user", params.get("token"), now=2e9)
@@ -122,7 +120,7 @@ async def test_a_connect_that_raises_is_logged_with_its_traceback(
     assert "RuntimeError: connect" in caplog.text
 
 
-async def test_a_connect_that_uses_asyncio_is_told_what_to_use_instead(
+async def test_a_connect_that_uses_asyncio_is_logged_with_the_trio_counterpart(
     serve: Serve, caplog: pytest.LogCaptureFixture
 ) -> None:
     class AsyncioSocket(Socket):
@@ -154,7 +152,7 @@ async def test_a_malformed_message_and_a_slow_reader_are_warnings(serve: Serve, 
             f"WARNING Closing {bad.process!r} with 1011: a client sent a frame that is not a message of vsn 2.0.0: "
             "Input data was truncated"
         ),
-        f"WARNING Closing {slow.process!r} with 1013: the client reads too slowly, 1 frames were dropped",
+        f"WARNING Closing {slow.process!r} with 1013: the client reads too slowly; the server dropped 1 frames",
     ]
     gate.opened.set()
 
@@ -230,7 +228,7 @@ async def test_a_session_that_is_refused_for_want_of_a_csrf_token_is_a_warning(
         await settle()
     missing, wrong, nothing = (line for line in lines() if line.startswith("WARNING"))
     assert missing.startswith(
-        "WARNING UserSocket gets no session from a client that has one: the parameter '_csrf_token' is missing; send"
+        "WARNING UserSocket ignored the session of a client: the parameter '_csrf_token' is missing; send"
     )
     assert wrong.endswith("the parameter '_csrf_token' is not the token of this session")
     assert "the session has no '_csrf_token' to compare the token with" in nothing
@@ -317,7 +315,7 @@ async def test_draining_is_logged_batch_by_batch(serve: Serve, lines: Any) -> No
     ]
 
 
-def test_events_that_nobody_would_read_are_not_listened_to() -> None:
+def test_no_handler_is_attached_for_a_disabled_level() -> None:
     telemetry = Telemetry()
     level = logging.getLogger("channels").level
     try:
@@ -416,7 +414,7 @@ async def test_a_message_that_nobody_handles_is_a_warning(serve: Serve, lines: A
     await client.join()
     send(server.channel("room:a"), "hello")
     await settle()
-    assert lines()[-1] == "WARNING Deaf for room:a has no handle_info, and got the message 'hello'"
+    assert lines()[-1] == "WARNING Deaf for room:a got the message 'hello' but has no handle_info"
 
 
 def test_a_level_that_is_none_is_a_mistake_of_the_author() -> None:
@@ -436,7 +434,7 @@ def test_a_level_that_is_none_is_a_mistake_of_the_author() -> None:
         Endpoint(sockets={"/socket": LoudSocket}).check()
 
 
-async def test_a_protocol_that_is_not_spoken_is_told_to_the_author_without_the_token(
+async def test_an_unsupported_protocol_is_logged_without_the_token(
     serve: Serve, lines: Any
 ) -> None:
     sockets = {
@@ -505,4 +503,4 @@ async def test_a_client_that_is_held_back_is_logged(serve: Serve, lines: Any) ->
     long = b'[null,"1","phoenix","heartbeat","' + b"x" * 8_000_000 + b'"]'
     client.write(client_frame(TEXT, long))
     await settle()
-    assert "is dealt with in more than 100 turns of the scheduler" in lines()[-1]
+    assert "the server handles it in more than 100 turns of the scheduler" in lines()[-1]

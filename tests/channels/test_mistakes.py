@@ -1,4 +1,4 @@
-"""What an author is told of a mistake in a channel: who, where by file and line, and what to write instead.
+"""Errors about an author's mistake in a channel: the class, the file and line, and the correction.
 
 One table for what is found before anything runs, one for what is found when it is reached.
 """
@@ -123,7 +123,7 @@ DEFINED: list[tuple[Callable[[], None], str]] = [
         two_handlers_of_one_name,
         (
             rf"Room defines on_msg for 'new_msg' \({HERE}\) and again for 'edit_msg' \({HERE}\), "
-            "so that the first is lost; give each method its own name"
+            "which replaces the first; give each method its own name"
         ),
     ),
     (
@@ -267,8 +267,8 @@ CHECKED: list[tuple[Callable[[], type[Channel]], str]] = [
     (
         init_with_arguments,
         (
-            rf"Room\.__init__ \({HERE}\) cannot be called without arguments, .*; "
-            r"write `def __init__\(self\)`, and set in join what depends on the client"
+            rf"Room\.__init__ \({HERE}\) must take no arguments and must not be async; "
+            r"write `def __init__\(self\)`, and set the values that depend on the client in join"
         ),
     ),
     (async_init, r"Room\.__init__ .*; write `def __init__\(self\)`"),
@@ -349,7 +349,10 @@ def test_a_socket_with_an_init_of_arguments_is_found_when_the_endpoint_is_checke
     class Door(UserSocket):
         def __init__(self, n: int) -> None: ...
 
-    with pytest.raises(InvalidHandler, match=rf"Door\.__init__ \({HERE}\) .* set in connect what"):
+    with pytest.raises(
+        InvalidHandler,
+        match=rf"Door\.__init__ \({HERE}\) .* set the values that depend on the client in connect",
+    ):
         Endpoint(sockets={"/socket": Door}).check()
 
 
@@ -379,7 +382,7 @@ def test_what_only_looks_like_a_mistake_is_none() -> None:
     serving(Room).check()
 
 
-async def test_a_socket_without_channels_is_told_of_at_the_start(
+async def test_a_socket_without_channels_is_logged_at_the_start(
     serve: Serve, caplog: pytest.LogCaptureFixture
 ) -> None:
     class Bare(Socket):
@@ -669,7 +672,7 @@ async def test_a_join_that_does_not_return_is_reported_once_with_where_it_waits(
     assert isinstance(about["channel"], Patient)
     text = caplog.records[0].getMessage()
     assert len(caplog.records) == 1
-    assert "Patient.join for room:a has not returned after 10 s, when phoenix.js gives up" in text
+    assert "Patient.join for room:a has not returned after 10 s, and phoenix.js gives up" in text
     assert "such as trio.fail_after" in text
     lines = re.findall(r'File "(.*)", line \d+, in (\w+)', text)
     assert lines[:2] == [(__file__, "join"), (__file__, "look_up")]
@@ -838,7 +841,7 @@ async def test_an_assertion_that_a_thread_held_up_names_the_thread(
     client = await case.connect()
     _, room = await client.subscribe_and_join("room:a")
     ref = room.push("hash")
-    with pytest.raises(Expected, match=r"nothing\nand 1 thread\(s\) are still at work"):
+    with pytest.raises(Expected, match=r"nothing\nand 1 thread\(s\) still work"):
         await room.assert_reply(ref)
     go.set()
     await room.assert_reply(ref)

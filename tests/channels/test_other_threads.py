@@ -72,7 +72,7 @@ class ThreadedSocket(UserSocket):
 
 
 async def in_a_plain_thread(work: Callable[[], object]) -> None:
-    """A thread that neither Trio nor a process has started; what it raises is raised here."""
+    """Run a function in a thread that neither Trio nor a process has started. Raise its exception here."""
     errors: list[BaseException] = []
 
     def run() -> None:
@@ -194,7 +194,7 @@ async def test_a_channel_pushes_and_broadcasts_from_its_threads(
 
 
 async def next_frames(client: Client, count: int) -> list[Any]:
-    """Wait until a client has got so many frames; a thread may still be at its work."""
+    """Wait until a client has got this many frames, while a thread may still work."""
     got: list[Any] = []
     with trio.fail_after(10):
         while len(got) < count:

@@ -1,4 +1,4 @@
-"""Handlers that declare what their payload is get it, and clients that send something else are told which field."""
+"""Typed payloads: handlers get the declared type, and clients get the name of the wrong field."""
 
 from __future__ import annotations
 
@@ -183,7 +183,7 @@ async def test_a_join_whose_parameters_do_not_fit_is_refused_and_may_be_tried_ag
     assert await client.exchange(JOIN) == [reply("1", "1", "room:a", {"seat": 7})]
 
 
-async def test_what_was_refused_is_told_to_listeners(serve: Serve) -> None:
+async def test_a_refused_payload_executes_an_event(serve: Serve) -> None:
     server = await serve(endpoint())
     told: list[tuple[str, InvalidPayload]] = []
     server.runtime.telemetry.attach(
@@ -214,7 +214,9 @@ def test_an_annotation_that_cannot_be_found_is_a_mistake_of_the_author() -> None
         @handle_in("new")
         async def new(self, payload: Nowhere) -> None: ...  # type: ignore[name-defined]  # noqa: F821
 
-    with pytest.raises(InvalidHandler, match="declares its payload as Nowhere, which cannot"):
+    with pytest.raises(
+        InvalidHandler, match="declares its payload as Nowhere, which does not resolve"
+    ):
         endpoint(Local).check()
 
 
@@ -263,7 +265,7 @@ class Holds:
 
 @frozen
 class Forgives:
-    """Nobody has to send what could not be converted, and the record may hold itself."""
+    """An unknown class in an optional field is legal, and the record can contain itself."""
 
     record: NoRecord | None = None
     more: list[Forgives] = field(factory=list)
@@ -276,7 +278,7 @@ def test_nor_can_it_be_a_part_of_what_is_declared(wanted: Any) -> None:
         async def new(self, payload: Any) -> None: ...
 
     Odd.new.__annotations__["payload"] = wanted
-    with pytest.raises(InvalidHandler, match="can be converted to the class NoRecord in it; write"):
+    with pytest.raises(InvalidHandler, match="cannot convert to the class NoRecord in it; write"):
         endpoint(Odd).check()
     Odd.new.__annotations__["payload"] = Forgives
     endpoint(Odd).check()

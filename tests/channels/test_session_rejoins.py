@@ -95,7 +95,7 @@ def test_closes_pass_on_through_a_chain_of_joins_in_the_order_of_their_answers()
     assert session.memberships == (third,)
 
 
-def test_a_close_that_nobody_waits_for_any_more_is_written_behind_its_own_answer() -> None:
+def test_a_close_without_a_waiting_join_is_written_behind_its_own_answer() -> None:
     session = new_session()
     old = join(session)
     second = rejoin(session, "3", "3").membership
@@ -196,7 +196,7 @@ def nested(depth: int) -> str:
 
 
 def deepest(session: Session, template: str) -> int:
-    """How deep the decoder goes: one more is malformed."""
+    """Return the maximum depth of the decoder. One more level is malformed."""
 
     def too_deep(depth: int) -> bool:
         data = template.replace("DEEP", nested(depth)).encode()

@@ -1,4 +1,4 @@
-"""Sockets: what they route, what is known of a request, and what is said about tables that cannot work."""
+"""Sockets: routes, facts about a request, and errors about wrong tables."""
 
 from __future__ import annotations
 
@@ -73,14 +73,14 @@ async def async_id(self: Any) -> None: ...
         (
             {"channels": {"room:*": "RoomChannel"}},
             (
-                "UserSocket.channels routes 'room:*' to 'RoomChannel', which is no subclass of Channel; "
+                "UserSocket.channels routes 'room:*' to 'RoomChannel', which is not a subclass of Channel; "
                 "write the class itself"
             ),
         ),
         (
             {"channels": {"room:*": Room()}},
             (
-                "UserSocket.channels routes 'room:*' to <room>, which is no subclass of Channel; "
+                "UserSocket.channels routes 'room:*' to <room>, which is not a subclass of Channel; "
                 "write the class itself"
             ),
         ),
@@ -88,7 +88,7 @@ async def async_id(self: Any) -> None: ...
             {"channels": {"room:*": Socket}},
             (
                 "UserSocket.channels routes 'room:*' to <class 'channels.socket.Socket'>, "
-                "which is no subclass of Channel; write the class itself"
+                "which is not a subclass of Channel; write the class itself"
             ),
         ),
         (

@@ -1,4 +1,4 @@
-"""The events of channels: executed with what they are about, and only put together when somebody listens."""
+"""The events of channels: their metadata, which they build only if a handler is attached."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.channels.support import settle
 ENDPOINT = {"/socket": UserSocket}
 
 
-async def test_whoever_connects_is_told_of_with_all_that_phoenix_tells(serve: Serve) -> None:
+async def test_a_connect_executes_an_event_with_all_of_phoenix_s_metadata(serve: Serve) -> None:
     server = await serve(Endpoint(sockets={"/socket": Mount(UserSocket, longpoll=True)}))
     heard = server.listen(SOCKET_CONNECTED)
     await server.connect()
@@ -54,7 +54,7 @@ async def test_whoever_connects_is_told_of_with_all_that_phoenix_tells(serve: Se
     }
 
 
-async def test_a_join_is_told_of_with_its_duration_and_result(serve: Serve) -> None:
+async def test_a_join_executes_an_event_with_its_duration_and_result(serve: Serve) -> None:
     server = await serve(Endpoint(sockets=ENDPOINT))
     heard = server.listen(CHANNEL_JOINED)
     client = await server.connect()
@@ -83,7 +83,7 @@ async def test_a_join_that_crashes_is_not_told_of(serve: Serve) -> None:
     assert heard == []
 
 
-async def test_a_push_is_told_of_when_it_was_handled_and_did_not_crash(serve: Serve) -> None:
+async def test_a_handled_push_executes_an_event_unless_it_crashes(serve: Serve) -> None:
     server = await serve(Endpoint(sockets=ENDPOINT))
     client = await server.connect()
     await client.join()
@@ -106,7 +106,7 @@ async def test_a_push_is_told_of_when_it_was_handled_and_did_not_crash(serve: Se
     }
 
 
-async def test_the_end_of_a_connection_is_told_of_once(serve: Serve) -> None:
+async def test_the_end_of_a_connection_executes_one_event(serve: Serve) -> None:
     server = await serve(Endpoint(sockets=ENDPOINT))
     heard = server.listen(CONNECTION_CLOSED)
     client = await server.connect()

@@ -79,15 +79,15 @@ def test_a_splat_in_the_middle_is_answered_with_the_pattern_and_what_to_write(
     with pytest.raises(InvalidRoute) as caught:
         Route(pattern, "Room")
     assert str(caught.value) == (
-        f"the channel route {pattern!r} has a '*' before its end, where it cannot work: "
-        f"write {instead!r} and let the channel's join look at the rest of the topic"
+        f"the channel route {pattern!r} has a '*' before its end; "
+        f"write {instead!r}, and check the rest of the topic in the channel's join"
     )
     assert caught.value.pattern == pattern
     Route(instead, "Room")
 
 
 def test_a_pattern_that_is_no_string_is_refused_with_its_type() -> None:
-    with pytest.raises(InvalidRoute, match="but got 5 of type int") as caught:
+    with pytest.raises(InvalidRoute, match="got the pattern 5 of type int") as caught:
         Route(5, "Room")  # type: ignore[arg-type]
     assert caught.value.pattern == 5
     assert isinstance(caught.value, ChannelsError)

@@ -1,4 +1,4 @@
-"""Where clients see something else than from Phoenix, on purpose: docs/topics/differences.md has the reasons."""
+"""Intended differences from Phoenix that clients see. docs/topics/differences.md has the reasons."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ async def child(supervisor: Pid, id: str) -> Pid:
 
 
 def label(pid: Any) -> str:
-    """How a process is called."""
+    """Return the name of a process."""
     info = current_runtime().process_info(pid)
     assert info is not None, pid
     return str(info["label"])

@@ -1,4 +1,4 @@
-"""Replay what a real Phoenix server answered to a client that polls, against the conformance application.
+"""Replay the answers of a real Phoenix server to a polling client, against the conformance application.
 
 `tests/data/longpoll.json` holds one session of Phoenix 1.8.12, verbatim but for tokens: requests in their order, each
 with the token of the session, with nonsense, or without one, and the HTTP status, type and body of what was answered.

@@ -1,4 +1,4 @@
-"""Replay what a real Phoenix server answered, against a running endpoint and clients in memory.
+"""Replay the answers of a real Phoenix server, against a running endpoint and clients in memory.
 
 `tests/data/frames.json` holds the answers of Phoenix 1.8.12, verbatim, to everything that needs
 neither HTTP nor presence nor another version of the protocol. `T:` is a text message, `B:` a

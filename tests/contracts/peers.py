@@ -1,4 +1,4 @@
-"""Clients of an endpoint over every transport, without a network: what `test_channels_over_transports` talks through.
+"""Clients of an endpoint over every transport, without a network, for `test_channels_over_transports`.
 
 A peer sends and receives messages of five fields, whatever carries them and whichever version of the protocol that is.
 `KINDS` are the transports; one more needs one more class here.
@@ -51,7 +51,7 @@ __all__ = [
 ]
 
 GONE = "GONE"
-"""The end of a client that is told no more than that."""
+"""The close of a client that learns no code."""
 
 
 class Peer:
@@ -59,8 +59,8 @@ class Peer:
 
     Attributes:
         has_binary: whether binary messages travel both ways.
-        has_close_codes: whether the client is told a code at the end.
-        checks_text: whether a client is told that its text was not UTF-8. Hypercorn cuts it off.
+        has_close_codes: True if the client gets a close code.
+        checks_text: True if a client gets an error for text that is not UTF-8. Hypercorn cuts it off.
     """
 
     has_binary: ClassVar[bool] = True
@@ -99,11 +99,11 @@ class Peer:
         assert answer.status == 101, answer
 
     async def send(self, *message: Any) -> None:
-        """Send join_ref, ref, topic, event and a payload, which may be left out."""
+        """Send join_ref, ref, topic, event and an optional payload."""
         await self.send_text(self.encode(*message))
 
     async def send_text(self, data: bytes) -> None:
-        """Send a text message, whatever is in it."""
+        """Send a text message with any content."""
         self.client.write(client_frame(TEXT, data))
         await settle()
 
@@ -113,7 +113,7 @@ class Peer:
         await settle()
 
     async def received(self) -> list[Any]:
-        """What has come since the last time: messages of five fields, and binary ones as bytes."""
+        """Return the messages since the last call: five-field messages, and binary ones as bytes."""
         found: list[Any] = []
         for frame in self.client.frames():
             if isinstance(frame, Close):
@@ -129,7 +129,7 @@ class Peer:
         return found
 
     async def exchange(self, *message: Any) -> list[Any]:
-        """Send a message, and read what came of it."""
+        """Send a message, and return the messages that follow."""
         await self.send(*message)
         return await self.received()
 
@@ -139,7 +139,7 @@ class Peer:
         assert got == [self.reply(ref, ref, topic)]
 
     async def go(self) -> None:
-        """Say goodbye, and let the server end its side; it may have done so already."""
+        """Close the connection, and let the server close its side, unless it has."""
         with contextlib.suppress(trio.ClosedResourceError):
             self.client.close()
         await settle()
@@ -154,7 +154,7 @@ class Peer:
         return self.server.connections()[0]
 
     def was_closed(self, code: int | str) -> bool:
-        """Whether the client was told of the end, with this code if it is told codes."""
+        """Return True if the client saw the end, with this code if its transport has codes."""
         return self.closed == (code if self.has_close_codes else GONE)
 
     # Versions
@@ -190,7 +190,7 @@ class NativePeer(Peer):
 
 class _InflatingReader(Reader):
     def inflate(self, payload: bytes) -> bytes:
-        # Each message by itself: the server has said that it does not remember earlier ones.
+        # Each message alone, because the server announced that it keeps no context (no_context_takeover).
         return zlib.decompressobj(wbits=-15).decompress(payload + b"\x00\x00\xff\xff")
 
 
@@ -337,7 +337,7 @@ class AsgiPeer(Peer):
 
 
 class LongPollPeer(Peer):
-    """A client that polls. It is told neither codes nor of the end: it finds no session any more, `GONE`.
+    """A polling client. It gets no close code and no close. Its next poll finds no session: `GONE`.
 
     What it says in one go is one batch; it takes what waits whenever the test asks for what was received.
     """
@@ -347,7 +347,7 @@ class LongPollPeer(Peer):
     path = "/socket/longpoll"
 
     async def ask(self, path: str | None = None, headers: str = "", query: str = "") -> Answer:
-        """Begin a session; the status is the one that is said in the answer."""
+        """Begin a session. The status is the one in the answer's JSON."""
         pairs = [line.partition(": ") for line in headers.split("\r\n") if line]
         self.poller = Poller(
             self.server,

@@ -1,4 +1,4 @@
-"""What a client sees of channels is the same over every transport and in every version of the protocol."""
+"""A client sees the same of channels over every transport and in every version of the protocol."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from tests.channels.transports.sockets import socket_pair
 
 
 class Peer:
-    """The other end of what is read."""
+    """The sending end of a reader's stream."""
 
     def __init__(
         self,

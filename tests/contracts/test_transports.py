@@ -1,4 +1,4 @@
-"""The promises of a transport, whatever carries the bytes: see channels/transports/contract.py."""
+"""The promises of channels/transports/contract.py, for every transport."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ class Connection:
         return bytes(data)
 
     async def is_closed(self) -> bool:
-        """Whether the stream has been closed."""
+        """True if the stream is closed."""
         if isinstance(self.stream, socket.socket):
             return self.stream.fileno() < 0
         try:
@@ -226,7 +226,7 @@ async def test_what_the_peer_sends_while_finishing_is_read_and_dropped(
 ) -> None:
     half_closing.transport.pause()
     half_closing.transport.finish(b"last")
-    # Far more than the network holds by itself: it has to be read for this to end.
+    # Far more than the network buffers, so this ends only if the transport reads it.
     async with at_once(lambda: half_closing.peer.send_all(b"x" * 5_000_000)):
         assert await half_closing.read(4) == b"last"
     await wait_all_tasks_blocked()

@@ -1,4 +1,4 @@
-"""A handshake ends, whatever the server does instead of an answer."""
+"""A handshake ends for every behaviour of the server."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 @pytest.fixture(scope="module")
 def conformance(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """`examples.conformance`, which does what its clients ask for."""
+    """`examples.conformance`, which obeys its clients."""
     with serving("examples.conformance", tmp_path_factory.mktemp("conformance")) as server:
         yield server
 

@@ -1,4 +1,4 @@
-"""The chat, whose clients are sent away in small batches: `python -m tests.integration.draining_chat`."""
+"""The chat with a drain in small batches: `python -m tests.integration.draining_chat`."""
 
 from channels import Draining, Endpoint, Mount
 from channels.cli.serve import run_endpoint

@@ -8,14 +8,14 @@ from examples.conformance import UserSocket
 
 
 class WhoChannel(Channel):
-    """Answers a join with who joins."""
+    """A channel that replies to a join with the token and the tenant of the client."""
 
     async def join(self, topic: str, payload: Any) -> dict[str, Any]:
         return {"token": self.assigns["token"], "tenant": self.assigns["tenant"]}
 
 
 class TokenSocket(Socket):
-    """Lets everyone in who has a token."""
+    """A socket that accepts every client with a token."""
 
     channels = {"who": WhoChannel}
 

@@ -32,7 +32,7 @@ def require_node() -> str:
 
 
 class PhoenixJs:
-    """A client: it carries out commands, and keeps what it saw until a test asks for it."""
+    """A client that executes commands, and keeps its events until a test reads them."""
 
     def __init__(self, socket_url: str, package: str = "phoenix", **options: Any) -> None:
         # As patient as the test: phoenix.js gives up on an answer after ten seconds, which a busy machine may need.
@@ -106,7 +106,7 @@ class PhoenixJs:
         return self.joined(topic)
 
     def joined(self, topic: str) -> tuple[str, Any]:
-        """How the next join of the topic is answered, which may be one that phoenix.js made."""
+        """Return the answer to the next join of the topic, which can be a join that phoenix.js made."""
         answer = self.expect("join", topic=topic)
         return answer["status"], answer["response"]
 

@@ -1,4 +1,4 @@
-"""Examples served by processes of their own, each of which is stopped whatever happens."""
+"""Examples in server processes of their own, which end in any case."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _ADDRESS = re.compile(r"http://127\.0\.0\.1:(\d+)")
 
 
 def free_port() -> int:
-    """Return a free port that the system does not hand out by itself.
+    """Return a free port outside the system's range of ephemeral ports.
 
     Port 0 would be one that it does. While a server is away, another program may then get its port. A client that
     tries to come back may even get it for its own end, and so be connected with itself.

@@ -1,4 +1,4 @@
-"""A program that is one application; what it does is chosen by its first argument."""
+"""A program of one application. Its first argument selects the behaviour."""
 
 import signal
 import sys

@@ -1,4 +1,4 @@
-"""A program under real signals: it drains on the first, is killed by the second, and says why it ends."""
+"""A program under real signals: the first drains it, the second kills it, and it prints the cause of its end."""
 
 import signal
 import subprocess
@@ -27,7 +27,7 @@ class Program:
         )
 
     def wait_for(self, line: str) -> None:
-        """Read on until it has said `line`."""
+        """Read on until the program has printed `line`."""
         assert self.process.stdout is not None
         for said in self.process.stdout:
             if said.strip() == line:
@@ -44,7 +44,7 @@ class Program:
         self.process.stdin.flush()
 
     def end(self) -> tuple[int, list[str], str]:
-        """Wait for its end: exit code, what it said since it was last listened to, its errors."""
+        """Wait for the end. Return the exit code, the new output, and the errors."""
         out, err = self.process.communicate(timeout=PATIENCE)
         return self.process.returncode, out.splitlines(), err
 

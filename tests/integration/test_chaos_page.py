@@ -171,7 +171,7 @@ def test_what_is_drawn_follows_the_controls(open_page: Open) -> None:
     assert len(set(seen)) == len(seen)
 
 
-def test_a_pointer_over_a_box_or_a_fault_is_told_what_it_is(open_page: Open) -> None:
+def test_a_pointer_over_a_box_or_a_fault_shows_its_description(open_page: Open) -> None:
     page = open_page(shop())
     canvas = page.locator("#canvas")
     box = canvas.bounding_box()

@@ -1,4 +1,4 @@
-"""The page of the chat in a real browser: what two people see when one of them crashes a channel."""
+"""The page of the chat in a real browser: the view of two people when one of them crashes a channel."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ OpenTab: TypeAlias = Callable[..., "Tab"]
 
 
 class Tab:
-    """A browser tab with the chat in it, and what somebody does with it."""
+    """A browser tab with the chat, and the actions of its user."""
 
     def __init__(self, page: Page) -> None:
         self.page = page
@@ -184,7 +184,7 @@ def test_a_crash_between_two_messages_does_not_part_them_for_others(open_tab: Op
     expect(bob.page.locator(".message b").nth(1)).to_be_hidden()
 
 
-def test_what_is_said_while_the_channel_is_down_is_delivered_when_it_is_back(
+def test_messages_during_a_channel_crash_are_delivered_after_the_rejoin(
     open_tab: OpenTab,
 ) -> None:
     ann, bob = open_tab(clock=True), open_tab()
@@ -258,7 +258,7 @@ def test_long_words_and_names_do_not_widen_the_page(
         assert width <= size[0]
 
 
-def test_the_page_asks_nobody_but_its_own_server(open_tab: OpenTab, chat: Server) -> None:
+def test_the_page_sends_requests_only_to_its_own_server(open_tab: OpenTab, chat: Server) -> None:
     ann = open_tab()
     asked: list[str] = []
     ann.page.on("request", lambda request: asked.append(request.url))

@@ -1,4 +1,4 @@
-"""What somebody sees who starts an example in a way that cannot work: one sentence, no traceback."""
+"""A wrong start of an example prints one sentence and no traceback."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ EXAMPLES = ["examples.chat", "examples.conformance"]
 
 
 def run(module: str, *options: str) -> tuple[int, str]:
-    """The exit code of an example that ends by itself, and all that it said on stderr."""
+    """Run an example until it ends. Return its exit code and its standard error."""
     command = [sys.executable, "-m", module, *options]
     done = subprocess.run(
         command, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE, check=False

@@ -1,4 +1,4 @@
-"""Whatever bytes strangers send to a real server, they get a documented answer, and nobody else notices.
+"""Any bytes of strangers get a documented answer from a real server, and do not affect other clients.
 
 The deep profile tries ten thousand connections. What is sent begins like something that the server knows, for bytes
 without any sense are refused by the first line of its parser.
@@ -136,7 +136,7 @@ STREAMS = (
 
 @define
 class Friend:
-    """A client that does nothing wrong, and for whom nothing may change."""
+    """A well-behaved client, which must not notice the others."""
 
     connection: socket.socket
     joined: bool = False
@@ -192,7 +192,7 @@ def converse(server: Server, data: bytes) -> bytes:
 
 
 def read_answer(answer: bytes) -> str:
-    """What came: nothing, the status of HTTP, or the code of the close frame behind an upgrade."""
+    """Return the answer: nothing, the HTTP status, or the code of the close frame after an upgrade."""
     if not answer:
         return "nothing"
     status = re.match(rb"HTTP/1\.[01] (\d{3}) ", answer)

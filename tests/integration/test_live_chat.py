@@ -1,4 +1,4 @@
-"""Chaos on the live chat: what its report says, and what its clients have counted themselves."""
+"""Chaos on the live chat: its report, and the clients' own counts."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ def options(folder: Path, *more: str) -> list[str]:
 
 @pytest.fixture
 def ashtree(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    """Run the command in this process; answers its exit code, what it printed, and what it complained of."""
+    """Run the command in this process. Return its exit code, its standard output and its standard error."""
 
     def call(*arguments: str) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["ashtree", *arguments])
@@ -176,7 +176,7 @@ def test_a_run_that_fails_has_another_exit_code(ashtree: Command, tmp_path: Path
 
 
 def wait_for(process: subprocess.Popen[bytes], words: str, log: Path, *, times: int = 1) -> None:
-    """Wait until a program has logged that so many times; it may not end before."""
+    """Wait until a program has logged a text this many times. The program must not end before."""
 
     def is_logged() -> bool:
         return log.read_text().count(words) >= times
@@ -228,7 +228,7 @@ def test_a_second_ctrl_c_ends_a_run_at_once(tmp_path: Path) -> None:
     assert "Traceback" not in log.read_text()
 
 
-def test_a_scenario_that_cannot_be_run_is_said_in_one_sentence(
+def test_a_scenario_that_cannot_run_gives_one_sentence(
     ashtree: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "one_name.py").write_text(
@@ -252,7 +252,7 @@ def test_a_scenario_that_cannot_be_run_is_said_in_one_sentence(
         (("--log-level", "loud"), "write debug, info"),
     ],
 )
-def test_wrong_input_is_said_in_one_sentence(
+def test_wrong_input_gives_one_sentence(
     ashtree: Command, wrong: tuple[str, ...], words: str
 ) -> None:
     code, _, err = ashtree("chaos", "examples.scenarios.live_chat:live_chat", *wrong)

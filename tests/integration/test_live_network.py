@@ -1,4 +1,4 @@
-"""Connections of a live experiment: what clients see while they are reset, held, slowed and parted."""
+"""Connections of a live experiment: the clients' view of resets, holds, delays and partitions."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.patience import PATIENCE, until
 
 
 class Echo:
-    """A listener behind a network, which says everything back; and what it was given to serve."""
+    """An echo listener behind a network, with the sockets that it got."""
 
     def __init__(self, network: LiveNetwork, listener: Any) -> None:
         self.network = network

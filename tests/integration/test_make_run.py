@@ -1,4 +1,4 @@
-"""`make run` as somebody types it who has cloned the project and has Python, and no Node."""
+"""`make run` in a fresh clone, on a machine with Python and without Node."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ class Run:
         self._make.wait(PATIENCE)
 
     def is_over(self) -> bool:
-        """Whether no process is left of all that it started."""
+        """Return True if every process that it started has ended."""
         try:
             os.killpg(self._make.pid, 0)
         except ProcessLookupError:
@@ -106,7 +106,7 @@ class Run:
 
 @pytest.fixture
 def runs(clone: Path, tools: Path) -> Iterator[list[Run]]:
-    """Where a test notes its runs, so that they are ended whatever happens."""
+    """Provide a list for the runs of a test, and end them in any case."""
     started: list[Run] = []
     yield started
     for run in started:
@@ -119,7 +119,7 @@ def fetch(url: str) -> str:
 
 
 def set_up(output: str) -> list[str]:
-    """What make says that it creates or installs; each of these takes seconds, and nothing else does."""
+    """Return make's lines about creation and installation. Only these steps take seconds."""
     return [line for line in output.splitlines() if line.startswith(("Creating ", "Installing "))]
 
 

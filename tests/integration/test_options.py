@@ -69,7 +69,7 @@ def test_a_message_that_grows_beyond_the_bound_is_1009(server: Server) -> None:
 
 
 def test_phoenix_js_over_a_websocket_that_compresses(server: Server) -> None:
-    # The `ws` of Node offers compression by itself, and compresses what has more than a kilobyte.
+    # Node's `ws` offers compression by default, and compresses messages above one kilobyte.
     with connected(server.socket_url) as client:
         assert client.join("room:packed") == ("ok", {})
         for size in (1, 5_000, 500_000):

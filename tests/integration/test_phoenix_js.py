@@ -1,4 +1,4 @@
-"""What the unmodified phoenix.js, of today and of the 1.7 series, sees of a server of ours."""
+"""The unmodified phoenix.js, of today and of the 1.7 series, on a server of ours."""
 
 from __future__ import annotations
 

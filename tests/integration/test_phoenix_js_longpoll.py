@@ -1,4 +1,4 @@
-"""What the unmodified phoenix.js, of today and of earlier times, sees of a server of ours when it polls."""
+"""The unmodified phoenix.js, of today and of earlier times, polling a server of ours."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The fixture `channel_test` as somebody else's tests meet it, in a pytest of their own."""
+"""The fixture `channel_test` in the tests of another project, in a pytest of their own."""
 
 from __future__ import annotations
 

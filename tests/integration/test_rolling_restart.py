@@ -115,7 +115,7 @@ def server(tmp_path: Path) -> Iterator[Server]:
 
 
 async def calm(talkers: list[Talker]) -> set[str]:
-    """Wait until everybody is there, and has said something after that which was acknowledged.
+    """Wait until every client is there, and has got a reply to a message after that.
 
     Returns all that was acknowledged meanwhile, and said while everybody was there.
     """

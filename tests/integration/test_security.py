@@ -1,4 +1,4 @@
-"""What a stranger gets of the chat as it is served: no entrance for pages from elsewhere, and nothing of its inside."""
+"""The chat gives strangers nothing: no entrance for pages from elsewhere, and no view of its inside."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_a_page_from_elsewhere_may_not_connect(server: Server, origin: str) -> N
     assert (status, body) == (403, b"")
     status, body, _ = ask(server, "/socket/longpoll?vsn=2.0.0", Origin=origin)
     assert (status, json.loads(body)) == (200, {"status": 403})
-    said = f"A page from '{origin}' may not connect to UserSocket"
+    said = f"Refused a page from '{origin}' that tried to connect to UserSocket"
     wait_until(lambda: said in server.output(), server.output)
 
 

@@ -1,4 +1,4 @@
-"""The servers of these tests: nobody else gets their port while they are away."""
+"""The servers of these tests keep their ports while they are down."""
 
 from __future__ import annotations
 

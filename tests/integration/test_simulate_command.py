@@ -59,7 +59,7 @@ def start(folder: Path) -> Iterator[Start]:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            # As a shell starts it: Ctrl-C goes to it, and to whoever is in its group.
+            # As a shell starts it: Ctrl-C goes to the whole process group.
             process_group=0,
         )
         started.append(process)

@@ -1,4 +1,4 @@
-"""A server is told to stop while hundreds of clients are in the middle of something.
+"""Stop a server while hundreds of clients are in the middle of their work.
 
 Each WebSocket gets its close frame, each request an answer or the close that docs/howto/drain.md describes, and the
 server ends well, within the time of its drain.
@@ -43,7 +43,7 @@ class Client:
             assert await self._read(), f"the server closed the connection after {self.heard!r}"
 
     async def hear_the_end(self) -> bytes:
-        """Read until the server closes the connection; answer all that it has said."""
+        """Read until the server closes the connection. Return its data."""
         while await self._read():
             pass
         self.ended = True
@@ -62,7 +62,7 @@ class Client:
 async def clients(
     server: Server, count: int, said: bytes = b"", heard: bytes = b""
 ) -> list[Client]:
-    """Connect so many clients, each of which says something, and wait until each has heard something."""
+    """Connect this many clients. Each sends a message; wait until each has received one."""
     found = [Client(await trio.open_tcp_stream("127.0.0.1", server.port)) for _ in range(count)]
     for client in found:
         if said:
@@ -74,7 +74,7 @@ async def clients(
 
 
 async def everything_was_read(server: Server) -> None:
-    """Wait until the server has read what was sent before: it takes its sockets by turns."""
+    """Wait until the server has read all earlier data. It reads its sockets in turns."""
     for _ in range(5):
         for client in await clients(server, 1, GET % b"/page", b"0 bytes"):
             await client.stream.aclose()

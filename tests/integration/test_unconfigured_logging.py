@@ -1,4 +1,4 @@
-"""What an endpoint in another server says on standard error, before and after `logging` is configured.
+"""The standard error of an endpoint in another server, before and after `logging` is configured.
 
 In programs of their own, because pytest configures `logging` for itself.
 """
@@ -79,7 +79,7 @@ def test_a_refusal_by_connect_is_shown_once_logging_is_configured(options: tuple
 @pytest.mark.parametrize(
     ("query", "origin", "status", "line"),
     [
-        ("vsn=2.0.0", "http://elsewhere", "403", "may not connect to Careful"),
+        ("vsn=2.0.0", "http://elsewhere", "403", "that tried to connect to Careful"),
         ("vsn=9.0.0", "http://here", "403", "Careful refused a client: it asked for version"),
         ("vsn=2.0.0&crash=1", "http://here", "500", "RuntimeError: no such table"),
     ],

@@ -14,7 +14,7 @@ _REFUSAL = b"HTTP/1.1 502 Bad Gateway\r\ncontent-length: 0\r\nconnection: close\
 
 
 class UpgradeBreaker:
-    """Passes connections on to a port, but for those whose first request asks for a WebSocket.
+    """A proxy to a port that refuses connections whose first request asks for a WebSocket.
 
     - `mode`: whether such a request is refused, or never answered.
 

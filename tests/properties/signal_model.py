@@ -1,7 +1,7 @@
-"""What the signal table says, in as few lines as it can be said in; no clock, no task, nothing of actors but values.
+"""A minimal model of the signal table: no clock, no task, and nothing of actors but values.
 
-The model is told what is done and which process ends when, since that is up to the scheduler. It says with which
-reason each ends, and what is then in everybody's mailbox.
+The test tells the model each operation and the moment at which each process ends, because the scheduler decides that.
+The model returns the exit reason of each process and the content of each mailbox.
 """
 
 from dataclasses import dataclass, field
@@ -43,7 +43,7 @@ class Model:
         return number
 
     def link(self, one: int, other: int) -> bool:
-        """Whether it worked; if not, `one` is told by an exception."""
+        """Link two processes. Return True if it worked. If not, `one` gets an exception."""
         here, there = self.processes[one], self.processes[other]
         if not there.alive:
             if here.trapping:
@@ -69,7 +69,7 @@ class Model:
         return self.references
 
     def demonitor(self, one: int, reference: int, *, flush: bool) -> bool:
-        """Whether the monitor was there, and `one` its owner."""
+        """Remove a monitor. Return True if the monitor existed and `one` owned it."""
         removed = False
         for each in self.processes:
             if each.watchers.get(reference) == one:

@@ -1,4 +1,4 @@
-"""Whatever a client that polls does: what was broadcast reaches it once, in order; and no request is too strange."""
+"""A polling client gets each broadcast once and in order, for all its requests, and no request breaks the server."""
 
 from __future__ import annotations
 

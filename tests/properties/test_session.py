@@ -1,4 +1,4 @@
-"""What holds for a session whatever clients send and in whatever order its channels run."""
+"""Properties of a session for all inputs of clients and all orders of its channels."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ class Join:
 
 
 class Client:
-    """Sends what a schedule says, runs the processes in the order it says, and keeps accounts."""
+    """A model that sends the frames of a schedule, runs the processes in its order, and keeps accounts."""
 
     def __init__(self, *, traps_exits: bool) -> None:
         self.connection = FakeConnection(max_channels=2, traps_exits=traps_exits)

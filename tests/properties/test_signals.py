@@ -1,4 +1,4 @@
-"""Random scripts of links, monitors, exits and traps do what a small model of the signal table says.
+"""Random scripts of links, monitors, exits and traps agree with a small model of the signal table.
 
 A script is a list of moments, and a moment a list of things that processes do before any of them gets to run again;
 so signals meet processes that are alive, dying, ending by themselves, or dead. After each moment everybody runs, and
@@ -52,7 +52,7 @@ GRACE = 5.0
 
 
 class Leave:
-    """Tells a process to end by itself."""
+    """A message that makes a process return."""
 
     def __init__(self, reason: Any) -> None:
         self.reason = reason
@@ -74,7 +74,7 @@ class Play(Instrument):
     # What processes are
 
     async def life(self) -> None:
-        """Wait to be told to leave, and keep every other message for the comparison."""
+        """Wait for the message that ends this process, and keep every other message for the comparison."""
         try:
             leave = await receive(lambda message: isinstance(message, Leave))
         except trio.Cancelled:
@@ -95,7 +95,7 @@ class Play(Instrument):
     # What they do
 
     def act(self, number: int, verb: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """Do something in the name of a process, without letting anybody run."""
+        """Act as a process, without letting other tasks run."""
         process = record_of(self.pids[number])
         assert process is not None
         if process.task is None:
@@ -220,7 +220,8 @@ STEP = st.one_of(
     st.tuples(st.just("leave"), WHO, LEAVES),
     st.tuples(st.just("stubborn"), WHO),
 )
-# Who traps exits and who is linked to whom at first; the steps of each moment, and whether the kill grace passes after.
+# The processes that trap exits, and the first links. Then the steps of each moment, each with a flag that lets the
+# kill grace pass after it.
 FIRST = st.tuples(
     st.lists(st.booleans(), min_size=4, max_size=4),
     st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), max_size=6),

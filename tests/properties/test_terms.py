@@ -1,4 +1,4 @@
-"""What holds for every value in a token, and for whatever is offered as one."""
+"""Properties of all values in a token, and of all bytes that claim to be one."""
 
 from __future__ import annotations
 

@@ -347,7 +347,7 @@ async def keep_a_tree(moods: Moods, stream: Random, until: float) -> None:
     while trio.current_time() < until:
         specs = [a_tree(moods, stream, 0) for _ in range(2)]
         top = None
-        # A plan may hang an init, or kill whom the others wait for.
+        # A plan can hang an init, or kill a process that the others wait for.
         with trio.move_on_after(3):
             try:
                 top = await Supervisor.start(specs, max_restarts=20, max_seconds=5.0)

@@ -100,7 +100,7 @@ def test_a_seeded_run_is_the_canonical_run_with_its_deviations() -> None:
         assert repeated.steps == scheduler.steps
 
 
-def test_a_deviation_for_a_round_of_another_size_prefers_whom_it_can() -> None:
+def test_a_deviation_for_a_round_of_another_size_applies_to_the_tasks_it_finds() -> None:
     _, scheduler = run("canonical")
     number = max(scheduler.round - 1, 1)
     for rounds in range(1, number + 1):

@@ -51,7 +51,7 @@ def test_a_sweep_in_which_nothing_is_found_says_so_and_keeps_nothing(
     assert not list(tmp_path.iterdir())
 
 
-def test_a_failure_is_told_kept_and_can_be_replayed(run: Run, tmp_path: Path) -> None:
+def test_a_failure_is_reported_kept_and_can_be_replayed(run: Run, tmp_path: Path) -> None:
     code, out, err = run("simulate", f"{HERE}:rarely_fails", "--seeds", "1-40", *QUICK)
     assert code == 1
     assert "x invariant check in line 7 of rarely_fails (seeds" in out

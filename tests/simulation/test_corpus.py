@@ -65,7 +65,7 @@ def test_a_run_that_passed_is_no_failure(corpus: Corpus) -> None:
         (LookupError("something else"), "changed"),
     ],
 )
-def test_a_failure_is_said_to_fail_to_be_fixed_or_to_have_changed(
+def test_a_failure_is_reported_as_failing_fixed_or_changed(
     corpus: Corpus,
     monkeypatch: pytest.MonkeyPatch,
     jobs: int,

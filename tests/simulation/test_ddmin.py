@@ -57,7 +57,7 @@ def test_one_of_a_thousand_is_found_in_few_trials() -> None:
 
 
 @pytest.mark.parametrize("budget", range(12))
-def test_whoever_stops_answering_yes_keeps_what_failed_last(budget: int) -> None:
+def test_an_exhausted_budget_keeps_the_last_failing_subset(budget: int) -> None:
     last = list(range(64))
 
     def fails(part: list[int]) -> bool:

@@ -147,7 +147,7 @@ def test_a_reset_fails_both_ends_and_loses_what_was_on_its_way() -> None:
     between(body)
 
 
-def test_a_half_open_connection_tells_nobody() -> None:
+def test_a_half_open_connection_reports_nothing() -> None:
     async def body(world: World, client: VirtualStream, server: VirtualStream) -> None:
         client.connection.half_open()
         client.close()
@@ -159,7 +159,7 @@ def test_a_half_open_connection_tells_nobody() -> None:
     between(body)
 
 
-def test_who_sends_to_a_peer_that_has_closed_is_told() -> None:
+def test_a_send_to_a_closed_peer_raises_an_error() -> None:
     async def body(world: World, client: VirtualStream, server: VirtualStream) -> None:
         await client.send_all(b"bye")
         client.close()
@@ -171,7 +171,7 @@ def test_who_sends_to_a_peer_that_has_closed_is_told() -> None:
     between(body)
 
 
-def test_nobody_listening_and_nobody_answering_are_different_errors() -> None:
+def test_no_listener_and_no_answer_are_different_errors() -> None:
     async def scenario(world: World) -> None:
         with pytest.raises(ConnectionRefusedError):
             await world.network.connect("server", 80)

@@ -96,7 +96,7 @@ READS: dict[str, Callable[[], object]] = {
 
 
 @pytest.mark.parametrize("what", READS)
-def test_a_program_that_reads_the_wall_clock_is_told_where_and_what_to_write(what: str) -> None:
+def test_a_program_that_reads_the_wall_clock_gets_the_place_and_the_correction(what: str) -> None:
     escapes: list[Escape] = []
     with pinned(Streams(1), lambda: NOW, escapes.append), pytest.raises(Escape) as caught:
         READS[what]()

@@ -1,4 +1,4 @@
-"""The invariants find planted bugs, and shrinking reduces them to what matters."""
+"""The invariants find planted bugs, and shrinking reduces them to the essential steps."""
 
 from __future__ import annotations
 

@@ -117,7 +117,7 @@ def test_what_no_line_of_the_program_is_to_blame_for_is_debugged_at_the_last_eve
     assert f"event {outcome.failed_at[0] - 1} is about to happen" in out
 
 
-def test_a_run_that_fails_no_more_is_told_so(file: Path) -> None:
+def test_a_run_that_no_longer_fails_is_reported(file: Path) -> None:
     save_run(simulate(adds, 1, params={"fine": 0}), file)
     file.write_text(file.read_text().replace('"fine": 0', '"fine": 1'))
     with pytest.raises(
@@ -126,7 +126,7 @@ def test_a_run_that_fails_no_more_is_told_so(file: Path) -> None:
         replay(file)
 
 
-def test_a_scenario_whose_file_has_changed_is_told_apart_from_one_that_has_not(file: Path) -> None:
+def test_a_changed_scenario_file_is_distinguished_from_an_unchanged_one(file: Path) -> None:
     save_run(simulate(crashing_tree, 1, params=SMALL), file)
     run = load_run(file)
     assert run.source is not None

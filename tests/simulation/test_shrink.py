@@ -58,7 +58,7 @@ def test_what_was_shrunk_is_shrunk_to_itself_also_from_its_file() -> None:
     assert again.story == shrunk.story
 
 
-def test_the_story_is_told_in_the_words_of_the_actors() -> None:
+def test_the_story_uses_the_names_of_the_actors() -> None:
     shrunk = shrink(simulate(lobby, 2, params=PARAMS))
     head, reason, *followed = shrunk.story.splitlines()
     assert head == "tests.simulation.racy_scenarios:lobby fails with seed 2, rooms=1, kills=1"

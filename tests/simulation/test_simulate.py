@@ -132,7 +132,7 @@ def test_a_scenario_that_passes_is_passed_on() -> None:
     assert identify(outcome.error) is None
 
 
-def test_a_deadlock_says_who_waits_for_whom() -> None:
+def test_a_deadlock_report_shows_the_wait_graph() -> None:
     class Silent(GenServer[None]):
         async def handle_call(self, request: Any, sender: Sender) -> NoReply:
             return NoReply()

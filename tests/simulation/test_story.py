@@ -46,7 +46,7 @@ async def store_and_helper(world: World) -> None:
     world.check(False, "it is over")
 
 
-def test_a_crash_is_told_with_its_error_and_the_message_after_which_it_came() -> None:
+def test_a_crash_has_its_error_and_the_message_before_it() -> None:
     told = story(store_and_helper, params={"bad": True})
     assert told[0].endswith("test_story:store_and_helper fails with seed 1, bad=True")
     assert told[1:] == [
@@ -72,7 +72,7 @@ def test_faults_are_told_with_what_they_have_left_open_and_what_came_after_them(
     assert told[2] == "  2 s       /top/helper was killed"
 
 
-def test_who_gives_up_is_told() -> None:
+def test_a_supervisor_that_gives_up_is_in_the_story() -> None:
     faults = tuple(Kill(target="/top/store", when=At(seconds)) for seconds in (1.0, 2.0))
     told = story(store_and_helper, faults=faults)
     assert "  2 s       the supervisor /top gave up on store" in told
@@ -96,7 +96,7 @@ def test_a_long_story_loses_its_middle() -> None:
     ]
 
 
-def test_where_nobody_ended_the_last_messages_are_told() -> None:
+def test_without_an_end_the_story_has_the_last_messages() -> None:
     async def asks() -> None:
         await call("store", "anybody?", timeout=float("inf"))
 
@@ -113,7 +113,7 @@ def test_where_nobody_ended_the_last_messages_are_told() -> None:
     assert "asks <pid 2> waits for 'store' to answer 'anybody?'" in told[5]
 
 
-def test_the_order_of_tasks_is_told_of_canonical_runs_only() -> None:
+def test_only_canonical_runs_show_the_order_of_tasks() -> None:
     async def racers(world: World) -> None:
         async def racer() -> None:
             await receive()
@@ -138,7 +138,7 @@ def test_the_order_of_tasks_is_told_of_canonical_runs_only() -> None:
 
 
 @pytest.mark.parametrize("text", ["one\ntwo", "x" * 10])
-def test_an_exception_is_told_with_its_type(text: str) -> None:
+def test_an_exception_is_shown_with_its_type(text: str) -> None:
     async def raises(world: World) -> None:
         raise LookupError(text)
 
@@ -149,7 +149,7 @@ def test_an_exception_is_told_with_its_type(text: str) -> None:
     ]
 
 
-def test_a_run_that_passes_is_told_too() -> None:
+def test_a_passing_run_has_a_story_too() -> None:
     async def fine(world: World) -> None:
         await trio.sleep(1)
 

@@ -49,7 +49,7 @@ def test_every_item_is_answered_once_by_however_many_workers(jobs: int) -> None:
     ]
 
 
-def test_nothing_to_do_needs_nobody() -> None:
+def test_without_items_no_worker_starts() -> None:
     assert run(lambda item: b"", 0) == []
 
 
@@ -116,7 +116,7 @@ def test_leaving_the_loop_ends_workers_that_are_in_the_middle_of_something(tmp_p
     assert not is_there(pid)
 
 
-def test_what_workers_print_and_read_is_nobody_else_s(capfd: pytest.CaptureFixture[str]) -> None:
+def test_workers_do_not_share_standard_input_and_output(capfd: pytest.CaptureFixture[str]) -> None:
     def work(item: int) -> bytes:
         print("printed")
         os.write(1, b"written")

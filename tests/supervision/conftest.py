@@ -1,4 +1,4 @@
-"""Every async test of this folder runs on a virtual clock, and may ask for a runtime."""
+"""Fixtures of this folder: a virtual clock for every async test, and a runtime on request."""
 
 import inspect
 from collections.abc import AsyncIterator

@@ -1,4 +1,4 @@
-"""What restarts and supervised starts cost, in steps of the scheduler and in garbage: never in time.
+"""Costs of restarts and supervised starts, in steps of the scheduler and in garbage, never in time.
 
 As in `tests/actors/test_costs.py`, the bounds are what the code does today and a little more.
 """

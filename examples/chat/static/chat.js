@@ -1,5 +1,5 @@
-// The client of the chat: one socket, one channel, and what the page says when either is lost.
-// phoenix.js reconnects and rejoins by itself; this file only tells what it sees.
+// The client of the chat: one socket, one channel, and the notice on the page when either is lost.
+// phoenix.js reconnects and rejoins automatically. This file only shows the state.
 
 import { Socket } from "phoenix"
 import { Recovery } from "./recovery.js"
@@ -12,7 +12,7 @@ let connected = false
 
 const socket = new Socket("/socket", { longPollFallbackMs: 2500 })
 
-// Before the channel is made, so that this is told first: the channel rejoins when it hears of it.
+// Registered before the channel exists, so that it runs first: the channel rejoins on the same event.
 socket.onOpen(() => {
   connected = true
   recovery.reach("open")

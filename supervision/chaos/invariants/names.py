@@ -35,7 +35,7 @@ class Names(Invariant):
         self._names_changed = False
         self._changed: dict[AnyRegistry, None] = {}
 
-    # What happens
+    # Events
 
     def registered(self, pid: Pid, key: object, registry: object) -> None:
         if isinstance(registry, Registry):

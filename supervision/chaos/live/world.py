@@ -102,7 +102,7 @@ class LiveWorld:
         """Record a figure of the scenario."""
         self.trace.add("measure", {"name": name, "value": float(value)})
 
-    # What is expected
+    # Expectations
 
     def steady(self, name: str, check: SteadyCheck) -> None:
         """Describe the steady state of the system. The experiment begins when all of these checks hold.

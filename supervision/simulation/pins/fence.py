@@ -85,7 +85,7 @@ def escape(what: str, instead: str, on_escape: OnEscape) -> NoReturn:
     raise error
 
 
-# What the program asked for, by the module of Trio that starts a thread for it.
+# The request of the program, by the module of Trio that starts a thread for it.
 _MEANT = {
     "_subprocess.py": ("another program", _PROCESS),
     "_file_io.py": ("a file, for which Trio takes a thread", _FILE),

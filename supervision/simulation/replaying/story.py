@@ -311,7 +311,7 @@ def _order(deviation: Deviation, story: Story) -> str:
     return f"{', then '.join(tasks)} ran in this order{when}"
 
 
-# What followed
+# Consequences
 
 
 def _followed(outcome: Outcome, story: Story, lines: int) -> Iterable[tuple[str, str]]:
@@ -358,7 +358,7 @@ def _shortened(told: Sequence[tuple[str, str]], lines: int) -> Sequence[tuple[st
     return [*once[:first], ("", f"... {left_out} more ..."), *once[len(once) - last :]]
 
 
-# What broke
+# The failure
 
 
 def _broke(error: BaseException | None) -> str:

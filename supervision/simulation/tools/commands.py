@@ -56,8 +56,8 @@ _MOST_SEEDS = 10_000_000
 
 def add_simulation_commands(app: typer.Typer) -> None:
     """Add the commands to the application."""
-    app.command(help="Run a scenario with many seeds, and show what fails.")(simulate)
-    app.command(help="Repeat the run of a run file, to the byte.")(replay)
+    app.command(help="Run a scenario with many seeds, and show the failures.")(simulate)
+    app.command(help="Repeat the run of a run file, byte for byte.")(replay)
     app.command(help="Run a scenario under several policies, and compare.")(compare)
 
 
@@ -73,7 +73,7 @@ def simulate(
     ] = DEFAULT_CORPUS,
     params: Params = None,
     stop_after: Annotated[
-        int, typer.Option(min=0, metavar="N", help="Stop after so many failures; 0: never.")
+        int, typer.Option(min=0, metavar="N", help="Stop after this many failures; 0 never stops.")
     ] = 20,
     check: Annotated[
         float,

@@ -140,7 +140,7 @@ class World:
         `holds` is called between any two rounds of the scheduler, or every 50 ms if it is async.
 
         Raises:
-            NotReached: It was not true within so many seconds.
+            NotReached: It was not true within this time.
         """
         return await self.expectations.eventually(name, holds, within=within)
 

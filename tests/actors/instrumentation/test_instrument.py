@@ -1,4 +1,4 @@
-"""What observers, chaos and simulation see."""
+"""The events that instruments get, for observers, chaos and simulation."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What is logged of a runtime's events, and what is not."""
+"""The log lines of a runtime's events, and the events without one."""
 
 import logging
 from typing import Any

@@ -37,7 +37,7 @@ def test_one_can_ask_whether_anybody_listens() -> None:
 
 
 @pytest.mark.parametrize("what", ["error", "exit", "killed"])
-def test_a_listener_that_raises_is_detached_and_logged_and_nobody_else_suffers(
+def test_a_handler_that_raises_is_detached_and_logged_and_the_others_run(
     what: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     telemetry, heard = Telemetry(), []

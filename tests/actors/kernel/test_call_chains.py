@@ -27,7 +27,7 @@ from actors import (
 
 
 class Forwarder(GenServer[str | None]):
-    """Answers a call with what the next one answers; the last one answers itself."""
+    """A server that passes each call to the next one. The last one answers itself."""
 
     async def init(self, following: str | None) -> None:
         self.state = following

@@ -1,4 +1,4 @@
-"""Instruments are told before a callback runs, may make it fail, and may hold it up."""
+"""Instruments get an event before each callback, and can make it fail or delay it."""
 
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -39,7 +39,7 @@ from tests.actors.helpers import listen, settle
 
 
 class Told(Instrument):
-    """Notes every callback, and does what `act` says about it."""
+    """An instrument that notes every callback, and acts as `act` decides."""
 
     def __init__(self, act: Callable[[str, Any], Awaitable[None] | None] | None = None) -> None:
         self.callbacks: list[tuple[str, Any]] = []
@@ -205,7 +205,7 @@ async def test_what_an_instrument_returns_is_awaited_before_the_callback_runs(
     assert heard == ["hello"]
 
 
-async def test_every_instrument_is_told_also_after_one_that_holds_up(
+async def test_every_instrument_sees_a_callback_even_after_one_that_delays_it(
     runtime: Runtime, autojump_clock: MockClock
 ) -> None:
     first, second = Told(lambda *_: later(1)), Told(lambda *_: later(2))

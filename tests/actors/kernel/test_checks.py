@@ -52,7 +52,7 @@ def process(pid: Pid) -> Process:
 
 
 async def broken(number: int, sabotage: Callable[[CheckedRuntime], Any]) -> str:
-    """What the debug build has to say first about a sabotage; that it comes out is checked too."""
+    """Return the first report of the debug build about a sabotage. Check that the error leaves the runtime."""
     with pytest.raises((InvariantBroken, BaseExceptionGroup)) as caught:
         async with open_runtime(log=False, debug=True) as runtime:
             assert isinstance(runtime, CheckedRuntime)
@@ -362,7 +362,7 @@ async def test_a_runtime_without_it_has_nothing_of_it() -> None:
         assert "__dict__" not in dir(record)
 
 
-async def test_a_breach_is_told_with_what_the_body_raised() -> None:
+async def test_a_breach_is_reported_with_the_exception_of_the_body() -> None:
     with pytest.raises(InvariantBroken, match="mistake in Ashtree") as caught:
         async with open_runtime(debug=True) as runtime:
             assert isinstance(runtime, CheckedRuntime)

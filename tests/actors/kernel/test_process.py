@@ -340,7 +340,7 @@ async def test_an_exit_that_is_caught_is_none() -> None:
 
 @pytest.mark.parametrize("end", ["return", "raise", "exit", "kill"])
 @in_process()
-async def test_what_runs_on_exit_runs_before_anybody_is_told_last_set_first(end: str) -> None:
+async def test_on_exit_functions_run_before_the_signals_and_last_set_first(end: str) -> None:
     order: list[str] = []
 
     async def worker() -> None:

@@ -43,7 +43,7 @@ from tests.actors.helpers import down, in_process, nothing_arrives, reason_of, s
 
 
 class Slow(GenServer[None]):
-    """Its init takes ten seconds, and says who it is before."""
+    """A server that sends its pid, and then takes ten seconds for its init."""
 
     async def init(self, born: list[Pid], first: Any = None, trap: bool = False) -> Any:
         trap_exits(trap)

@@ -18,7 +18,7 @@ from actors.threads import run_threadsafe
 
 
 def in_a_thread(function: Callable[[], object]) -> tuple[threading.Thread, list[BaseException]]:
-    """Run something in a thread that neither Trio nor a process has started, and keep what it raises."""
+    """Run a function in a thread that neither Trio nor a process has started, and keep its exception."""
     errors: list[BaseException] = []
 
     def work() -> None:
@@ -124,7 +124,7 @@ async def test_what_arrives_after_the_end_of_the_runtime_is_refused() -> None:
         assert "the runtime has ended" in str(errors[0])
 
 
-async def test_a_call_that_fails_is_told_and_logged_and_the_rest_goes_on(
+async def test_a_call_that_fails_is_reported_and_logged_and_the_rest_goes_on(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async with open_runtime() as runtime, as_process() as me:

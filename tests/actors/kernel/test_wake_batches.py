@@ -1,4 +1,4 @@
-"""A crowd that is woken at once comes in portions, and nobody else waits for all of it."""
+"""Bulk wake-ups run in batches, and other tasks run in between."""
 
 from typing import Any
 
@@ -61,7 +61,7 @@ async def test_a_crowd_that_is_woken_at_once_is_spread_over_turns() -> None:
 
 
 @in_process()
-async def test_nobody_waits_behind_a_crowd_that_somebody_else_has_woken() -> None:
+async def test_a_bulk_wake_up_does_not_delay_other_tasks() -> None:
     async def echo() -> None:
         while True:
             send(await receive(), "answer")

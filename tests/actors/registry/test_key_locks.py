@@ -1,4 +1,4 @@
-"""Locks that exist only while somebody wants them."""
+"""Locks exist only while a process holds or wants them."""
 
 import gc
 import weakref

@@ -1,4 +1,4 @@
-"""What the registry promises beyond the cases of Elixir's suites."""
+"""Promises of the registry beyond the cases of Elixir's suites."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,4 +1,4 @@
-"""The table of a registry does what a plain list of entries does, only faster."""
+"""The table of a registry is equal to a plain list of entries, but faster."""
 
 from typing import Any
 

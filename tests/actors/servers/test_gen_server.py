@@ -1,4 +1,4 @@
-"""What a server's callbacks may return and what callers see of it."""
+"""Return values of a server's callbacks, and their effects for callers."""
 
 import functools
 import math
@@ -263,7 +263,7 @@ async def test_a_message_that_nobody_handles_is_an_event_and_no_crash() -> None:
 
 
 class Tidy(Doing):
-    """Says with what it terminates, and takes its time."""
+    """A server that reports its reason in `terminate`, slowly."""
 
     async def init(self, told: list[Any], trap: bool = False) -> None:  # type: ignore[override]
         await super().init(trap=trap)

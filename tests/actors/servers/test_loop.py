@@ -1,4 +1,4 @@
-"""The loop of a server: fairness, what it remembers, and kills between messages."""
+"""The loop of a server: fairness, its history, and kills between messages."""
 
 import gc
 import weakref

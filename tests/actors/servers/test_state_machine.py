@@ -1,4 +1,4 @@
-"""State machines: which state gets which event, and what comes again when."""
+"""State machines: the state that gets each event, and the order of postponed ones."""
 
 from typing import Any
 

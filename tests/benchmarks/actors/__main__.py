@@ -1,4 +1,4 @@
-"""What processes and servers cost, next to raw Trio and to other actor libraries: `make bench-actors`.
+"""Costs of processes and servers, next to raw Trio and other actor libraries: `make bench-actors`.
 
 Everything is measured in one run, in rounds in which the subjects take turns; see docs/topics/performance.md for what
 the figures mean. Nothing here is part of the test run.

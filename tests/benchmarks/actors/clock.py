@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 __all__ = ["BATCH", "batches", "seconds_each", "seconds_each_async"]
 
 BATCH = 1_000
-"""How many casts are sent before somebody waits until they have been handled, and how many tasks start together."""
+"""The number of casts before a wait for their handling, and of tasks that start together."""
 
 
 def batches(count: int) -> list[int]:
@@ -18,14 +18,14 @@ def batches(count: int) -> list[int]:
 
 
 def seconds_each(count: int, run: Callable[[], object]) -> list[float]:
-    """How long each of `count` things took that `run` does."""
+    """Return the time for each of the `count` repetitions inside `run`."""
     began = time.perf_counter()
     run()
     return [(time.perf_counter() - began) / count]
 
 
 async def seconds_each_async(count: int, run: Callable[[], Awaitable[object]]) -> list[float]:
-    """How long each of `count` things took that `run` does."""
+    """Return the time for each of the `count` repetitions inside `run`."""
     began = time.perf_counter()
     await run()
     return [(time.perf_counter() - began) / count]

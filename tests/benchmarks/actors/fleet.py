@@ -32,7 +32,7 @@ LEAST = 5
 STARTS = ("start", "supervised")
 
 Samples: TypeAlias = dict[tuple[str, str], list[list[float]]]
-"""By case and subject: what was measured in each round."""
+"""The measurements of each round, by case and subject."""
 
 
 class TooSlow(Exception):
@@ -87,7 +87,7 @@ class Member:
         return json.loads(line)
 
     def stop(self) -> None:
-        """End the process and whatever it has started."""
+        """End the process and all its children."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
@@ -134,7 +134,7 @@ def in_rounds(members: Sequence[Member], cases: Sequence[str], rounds: int) -> S
 
 
 def _fitting_count(member: Member, case: str) -> int:
-    """How often the subject can do it in one turn. The first tries also warm it up."""
+    """Return the number of repetitions that fit into one turn. The first tries also warm the subject up."""
     count, most = LEAST, member.about["most"] if case in STARTS else math.inf
     try:
         while True:

@@ -38,7 +38,7 @@ def quantile(rounds: Sequence[Sequence[float]], share: float) -> float:
 
 
 def ratio(samples: Samples, case: str, slower: str, faster: str) -> float | None:
-    """How many times as long `slower` takes as `faster`: the median of the ratios within each round."""
+    """Return the median ratio of the times of `slower` and `faster` within each round."""
     one, other = samples.get((case, slower)), samples.get((case, faster))
     if not one or not other:
         return None

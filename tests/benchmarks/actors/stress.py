@@ -31,7 +31,7 @@ GC_THRESHOLDS = (100_000, 50, 100)
 
 
 class Fragile(Echo):
-    """Crashes when it is told to. Those that are still to be started are counted down."""
+    """A server that crashes on request. A countdown has the servers that are still to start."""
 
     missing = 0
     all_started = trio.Event()

@@ -1,4 +1,4 @@
-"""What is compared: an actor library, and its equivalent of each thing that is measured."""
+"""A subject of the comparison: an actor library, and its form of each measured operation."""
 
 from __future__ import annotations
 

@@ -66,7 +66,7 @@ def growth(fill: Fill, count: int, measure: Callable[[], int | None]) -> float |
 
 
 def answer(subject: Subject, command: str, count: int) -> Any:
-    """Do what a command says."""
+    """Execute a command."""
     if command == "resident":
         return growth(subject.fill, min(count, subject.most), resident_memory)
     if command == "traced":

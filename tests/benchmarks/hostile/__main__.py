@@ -1,4 +1,4 @@
-"""What hostile clients cost a server, and its other clients: `make bench-hostile`.
+"""Costs of hostile clients for a server and its other clients: `make bench-hostile`.
 
 For each attack a server of its own, the attackers in another process, and here a client that means well: it has joined
 a room, sends an echo every 20 ms, and measures how long the answer takes. The server measures for how long its loop was
@@ -35,7 +35,7 @@ _ECHO = client_frame(TEXT, b'["1","2","room:friends","echo",{}]')
 
 @define
 class Figures:
-    """What was seen of a server while something happened to it."""
+    """Measurements of a server under an attack."""
 
     latencies: list[float] = Factory(list)  # milliseconds
     memory: list[float] = Factory(list)  # megabytes

@@ -1,7 +1,7 @@
-"""What strangers do to a server: each attack is many of them at a time, on connections of their own.
+"""Attacks on a server: each has many strangers at a time, on connections of their own.
 
-A stranger does its worst, reads what comes, and says how it ended, once the server has let go of it. Run as a program,
-`python -m tests.benchmarks.hostile.attacks NAME PORT STRANGERS`, it prints that for all of them, as one line of JSON.
+A stranger attacks, reads the answers, and returns its result after the server has disconnected it. Run as a program,
+`python -m tests.benchmarks.hostile.attacks NAME PORT STRANGERS`, the module prints all results as one line of JSON.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ from tests.channels.transports.frames import (
 __all__ = ["ATTACKS", "LATE", "PATIENCE", "attack", "prepare"]
 
 PATIENCE = 120.0
-"""Seconds that a stranger waits to be let go of."""
+"""Seconds that a stranger waits for the server to disconnect it."""
 
 LATE = "408, late itself"
-"""The end of a stranger whose head was under way for so long that the server was right to answer 408."""
+"""The result of a stranger whose head took so long that 408 was the right answer."""
 
 _BURST = 200  # of connections that are being opened at a time, for the system keeps no more waiting than it has room
 _MESSAGE = 10_000_000
@@ -48,7 +48,7 @@ _SOCKET = "/socket/websocket?vsn=2.0.0"
 
 
 class _Line:
-    """What a stranger sends through; `began` is when it began to connect."""
+    """The line of one stranger to the server. `began` is the time at which it began to connect."""
 
     def __init__(self, stream: trio.SocketStream, began: float) -> None:
         self.stream = stream
@@ -65,7 +65,7 @@ class _Line:
             self._took = trio.current_time() - self._began
 
     def was_late(self, seconds: float) -> bool:
-        """Whether it had something to send, and the first of it was not sent that soon after it began to connect."""
+        """Return True if the stranger's first data went out at least so many seconds after it began to connect."""
         return self._took is not None and self._took >= seconds
 
 
@@ -245,13 +245,13 @@ ATTACKS: dict[str, tuple[Stranger, tuple[int, ...]]] = {
     "five times 10 MB of JSON with 49,000 lists": (_lists_that_fit, (1, 10, 100)),
     "a hundred times 63 KB of JSON, 21,000 lists": (_small_lists, (1, 10, 100)),
 }
-"""What is sent, and by how many strangers in the benchmark, one number after the other."""
+"""The attacks by name: the function, and the numbers of strangers for the benchmark."""
 
 
 async def attack(
     name: str, port: int, strangers: int, *, head_timeout: float = math.inf
 ) -> Counter[str]:
-    """Run an attack, until the server has let go of every stranger.
+    """Run an attack until the server has disconnected every stranger.
 
     Returns what they got: the status of an answer, `"closed with"` a code, or `"nothing"`. Those that are still held
     after `PATIENCE` seconds got `"held"`.
@@ -283,7 +283,7 @@ async def attack(
 
 
 def prepare() -> None:
-    """Make what takes its time to make, or the strangers would be late for another reason."""
+    """Build expensive data beforehand, so that it does not delay the strangers."""
     _half_message()
     for size in (1_000_000_000, _MESSAGE - 1000):
         _bomb(size)

@@ -1,4 +1,4 @@
-"""What simulation costs, beside plain Trio: `make bench-simulation`.
+"""The cost of simulation, beside plain Trio: `make bench-simulation`.
 
 Everything is measured in one run, in rounds in which the subjects take turns, because rates drift by more than the
 differences that matter; medians are shown. See docs/topics/simulation.md for what the figures mean.

@@ -1,4 +1,4 @@
-"""What is measured: programs that run in a simulated world and, where it says so, under plain Trio, too."""
+"""The measured programs. They run in a simulated world, and some under plain Trio, too."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ async def ring(stream: Random) -> None:
 
 
 class Counter(GenServer[int]):
-    """Counts what is cast."""
+    """A server that counts its casts."""
 
     async def init(self) -> None:
         self.state = 0

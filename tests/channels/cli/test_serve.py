@@ -1,4 +1,4 @@
-"""The command line: what it serves, what it says, and that a mistake is one sentence and no traceback."""
+"""The command line: the served URL, its output, and one sentence without a traceback for a mistake."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def module(tmp_path: Path) -> Iterator[Callable[[str], str]]:
 
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Run the command, and return its exit code, what it printed, and what it complained of."""
+    """Run the command, and return its exit code, its standard output and its standard error."""
 
     def call(*arguments: str, command: Callable[[], Any] = cli.main) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["ashtree", *arguments])
@@ -124,7 +124,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
 
 
 def stop_soon(monkeypatch: pytest.MonkeyPatch, what: signal.Signals = signal.SIGTERM) -> None:
-    """Send this program a signal as soon as it says that it serves."""
+    """Send this program a signal as soon as it prints that it serves."""
     say = print
 
     def say_and_stop(*words: Any, **options: Any) -> None:
@@ -172,9 +172,9 @@ def test_serve_speaks_tls_with_a_certificate(
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["--keyfile", "key.pem"], "without --certfile"),
+        (["--keyfile", "key.pem"], "--keyfile needs --certfile"),
         (["--certfile", "nowhere.pem"], "No such file"),
-        (["--certfile", __file__], "cannot be used"),
+        (["--certfile", __file__], "cannot use the certificate"),
     ],
 )
 def test_a_certificate_that_cannot_be_used_is_one_sentence(

@@ -1,4 +1,4 @@
-"""`ashtree token`: what it prints, where the secret comes from, and that a mistake is one sentence."""
+"""`ashtree token`: its output, the sources of the secret, and one sentence for a mistake."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Terminal(io.StringIO):
 
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Run the command, and return its exit code, what it printed, and what it complained of."""
+    """Run the command, and return its exit code, its standard output and its standard error."""
     monkeypatch.setenv("THE_SECRET", SECRET)
 
     def call(*arguments: str) -> tuple[int, str, str]:
@@ -97,9 +97,9 @@ def test_the_secret_can_come_through_a_pipe(run: Run, monkeypatch: pytest.Monkey
         (["sign", "ann", *KEYED], 2, "DATA is not JSON"),
         (["sign", "[" * 100_000, *KEYED], 2, "DATA is not JSON"),
         (["sign", "7"], 2, "--salt"),
-        (["sign", "7", *SALT, "--secret-env", "NO_SUCH"], 2, "no variable NO_SUCH"),
+        (["sign", "7", *SALT, "--secret-env", "NO_SUCH"], 2, "variable NO_SUCH is not set"),
         (["sign", "7", *SALT, "--secret-env", "SHORT"], 1, "only 5 bytes"),
-        (["sign", "7", *SALT], 1, "nobody to ask"),
+        (["sign", "7", *SALT], 1, "standard input has no secret"),
         (["sign", "7", *KEYED, "--max-age", "-1"], 2, "--max-age"),
         (["verify", "7", *KEYED, "--max-age", "-1"], 2, "--max-age"),
         (["sign", "7", *KEYED, "--max-age", "nan"], 2, "--max-age"),

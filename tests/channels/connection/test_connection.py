@@ -1,4 +1,4 @@
-"""One connection after its upgrade: what it answers itself, how it closes, and that it takes nobody along."""
+"""One connection after its upgrade: its own answers, its close, and its isolation from others."""
 
 from __future__ import annotations
 
@@ -292,7 +292,7 @@ async def test_a_broken_message_closes_its_connection_and_nothing_else_notices(
     await assert_goes_on(server, other)
 
 
-async def test_a_client_that_goes_on_after_its_mistake_is_told_and_counted_once(
+async def test_a_client_that_goes_on_after_its_mistake_gets_one_close_and_one_count(
     serve: Serve,
 ) -> None:
     server = await serve(Endpoint(sockets=ENDPOINT))

@@ -1,4 +1,4 @@
-"""The short way of a broadcast: in order, encoded once for each wire format, past all but those who intercept."""
+"""The fastlane of broadcasts: in order, encoded once for each wire format, and only past intercepting channels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What connections may do in one turn of the scheduler, together."""
+"""The bound on the work of all connections in one turn of the scheduler."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Turns(trio.abc.Instrument):
 
 
 async def worked(budget: WorkBudget, takers: int, cost: int) -> list[tuple[int, int]]:
-    """Have so many tasks take that much at the same time; who got it in which turn, in order."""
+    """Let tasks take an amount at the same time. Return the tasks by turn, in order."""
     turns = Turns()
     got: list[tuple[int, int]] = []
 

@@ -1,4 +1,4 @@
-"""An endpoint as an ASGI application: what servers may do to it, and where it may be mounted.
+"""An endpoint as an ASGI application: the calls of servers, and its mounts in other applications.
 
 The server is this test: `receive` and `send` are its own, so that it can be as strange as it likes. What clients see
 under a real one is in `tests/contracts/test_channels_over_transports.py`.
@@ -66,7 +66,7 @@ class Call:
         self.sent.append(message)
 
     async def say(self, kind: str, **message: Any) -> list[dict[str, Any]]:
-        """Tell the application something, and take what it sent."""
+        """Send the application an event, and return its answer."""
         self._put.send_nowait({"type": kind, **message})
         return await self.answers()
 
@@ -81,7 +81,7 @@ class Call:
         return sent
 
     def cancel(self) -> None:
-        """Do what a server does that has no more time."""
+        """Act as a server that has no more time."""
         self._scope.cancel()
 
 
@@ -163,7 +163,7 @@ async def test_a_full_endpoint_answers_503(runtime: Runtime, nursery: trio.Nurse
     assert endpoint.statistics()["counts"] == {("connection", "not_started"): 1}
 
 
-async def test_connect_is_told_what_the_scope_says(runtime: Runtime, nursery: trio.Nursery) -> None:
+async def test_connect_gets_the_facts_of_the_scope(runtime: Runtime, nursery: trio.Nursery) -> None:
     seen: list[Any] = []
 
     class Curious(UserSocket):

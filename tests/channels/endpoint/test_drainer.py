@@ -43,7 +43,7 @@ class Stopping:
 
 
 def answers(client: Client) -> None:
-    """Do what a client does that was closed."""
+    """Act as a client that the server has closed."""
     client.end()
 
 
@@ -230,7 +230,7 @@ async def test_everything_is_bounded_by_the_timeout(serve: Serve) -> None:
     assert server.runtime.processes() == []
 
 
-async def test_a_slow_connect_is_told_when_it_has_become_a_socket(serve: Serve) -> None:
+async def test_a_slow_connect_is_drained_after_it_has_become_a_socket(serve: Serve) -> None:
     class Slow(UserSocket):
         async def connect(self, params: dict[str, Any], connect_info: Any) -> None:
             await super().connect(params, connect_info)

@@ -1,4 +1,4 @@
-"""A running endpoint: its tree, what of it survives what, and that nothing is left when it ends."""
+"""A running endpoint: its tree, the survival of its parts, and a clean end."""
 
 from __future__ import annotations
 
@@ -467,7 +467,7 @@ MISTAKES: list[tuple[dict[str, Any], type[ChannelsError], str]] = [
     ({"sockets": {"/socket": WrongRouteSocket}}, InvalidRoute, "'room:*:private'"),
     ({"sockets": {"socket": UserSocket}}, EndpointError, 'write "/socket"'),
     ({"sockets": {7: UserSocket}}, EndpointError, "7"),
-    ({"sockets": {"/socket": Room}}, EndpointError, "no subclass of Socket"),
+    ({"sockets": {"/socket": Room}}, EndpointError, "not a subclass of Socket"),
     ({"sockets": {"/socket": UserSocket()}}, EndpointError, "write the class itself"),
     ({"sockets": {"/a": UserSocket, "/a/": UserSocket}}, EndpointError, "'/a/websocket'"),
     ({"head_timeout": 0}, InvalidOption, "head_timeout=0"),

@@ -1,4 +1,4 @@
-"""The listener as a process: every accepted socket becomes a connection or is closed, whatever fails meanwhile."""
+"""The listener as a process: it serves or closes every accepted socket, even after failures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The seam to Hypercorn: what its server for one connection is used for, and must go on doing."""
+"""The seam to Hypercorn: the behaviour that its per-connection server must keep."""
 
 from __future__ import annotations
 

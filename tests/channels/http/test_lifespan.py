@@ -1,4 +1,4 @@
-"""The lifespan of a mounted application: started before, shut down after, whatever it does."""
+"""The lifespan of a mounted application: started first, shut down last, even if it fails."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from channels.http.lifespan import ApplicationStartError, ASGIApplication, Lifes
 
 
 class Run:
-    """One lifespan that is running, and what has happened so far."""
+    """One running lifespan, with its events so far."""
 
     def __init__(self, app: ASGIApplication) -> None:
         self.events: list[str] = []

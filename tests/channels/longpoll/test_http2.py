@@ -30,12 +30,12 @@ class Http2Client:
         self._connection.initiate_connection()
         self._bodies: dict[int, bytes] = {}
         self.answers: dict[int, tuple[dict[str, str], bytes]] = {}
-        """What was answered whole: headers and body, by the numbers of the requests."""
+        """The complete answers, headers and body, by the numbers of the requests."""
         self._headers: dict[int, dict[str, str]] = {}
         self._next = 1
 
     async def ask(self, method: str, body: bytes = b"", **headers: str) -> int:
-        """Send a request, let the server do what it can without time passing, and return its number."""
+        """Send a request, let the server react without time passing, and return the request's number."""
         number, self._next = self._next, self._next + 2
         fields = [
             (":method", method),
@@ -57,7 +57,7 @@ class Http2Client:
         await self.flush()
 
     async def flush(self) -> None:
-        """Exchange with the server what there is."""
+        """Exchange all pending data with the server."""
         self._client.write(self._connection.data_to_send())
         await settle()
         self._client._read()
@@ -78,7 +78,7 @@ class Http2Client:
             self.answers[number] = self._headers.pop(number), self._bodies.pop(number)
 
     def said(self, number: int) -> dict[str, Any]:
-        """What a JSON answer says."""
+        """Return the content of a JSON answer."""
         found: dict[str, Any] = json.loads(self.answers[number][1])
         return found
 

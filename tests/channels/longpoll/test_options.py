@@ -52,7 +52,7 @@ def test_a_mount_without_any_transport_is_refused() -> None:
 
 def test_two_transports_at_one_path_are_one_too_many() -> None:
     same = Mount(UserSocket, longpoll=LongPoll(path="/websocket"))
-    with pytest.raises(EndpointError, match="and long polling too"):
+    with pytest.raises(EndpointError, match="and long polling are both mounted"):
         Endpoint(sockets={"/socket": same}).check()
     only = Mount(UserSocket, websocket=False, longpoll=LongPoll(path="/websocket"))
     Endpoint(sockets={"/socket": only}).check()
@@ -60,7 +60,7 @@ def test_two_transports_at_one_path_are_one_too_many() -> None:
         "/a": Mount(UserSocket, websocket=False, longpoll=LongPoll(path="/b/websocket")),
         "/a/b": UserSocket,
     }
-    with pytest.raises(EndpointError, match="and long polling too"):
+    with pytest.raises(EndpointError, match="and long polling are both mounted"):
         Endpoint(sockets=before).check()
     with pytest.raises(EndpointError, match="two sockets are mounted"):
         Endpoint(sockets={"/socket": only, "/socket/": only}).check()

@@ -1,4 +1,4 @@
-"""Long polling without I/O: what answers look like, and how batches are taken apart."""
+"""Long polling without I/O: the form of answers, and the parsing of batches."""
 
 from __future__ import annotations
 

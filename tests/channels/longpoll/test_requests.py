@@ -1,4 +1,4 @@
-"""What requests of clients that poll are answered: statuses, headers and bodies, to the byte."""
+"""Answers to requests of polling clients, byte for byte: statuses, headers and bodies."""
 
 from __future__ import annotations
 
@@ -375,7 +375,7 @@ async def test_lines_beyond_the_hundredth_are_left_out(
     assert await poller.send(*pushes) == 200
     assert [message[1] for message in await poller.messages()] == [str(n) for n in range(100)]
     assert [measured for measured, _ in heard] == [{"messages": 5}]
-    assert "posted more than 100 messages at once; the last 5 are lost" in caplog.text
+    assert "posted more than 100 messages at once; the server discarded the last 5" in caplog.text
     assert poller.server.endpoint.statistics()["counts"] == {LONGPOLL_LEFT_OUT: 1}
     await poller.send(*pushes[:100])
     assert len(heard) == 1

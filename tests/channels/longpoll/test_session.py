@@ -1,4 +1,4 @@
-"""The process of a client that polls: how long it lives, what ends it, what it bounds, and that nothing is left."""
+"""The process of a polling client: its lifetime, its end, its bounds, and its clean-up."""
 
 from __future__ import annotations
 
@@ -355,7 +355,7 @@ async def test_a_client_that_takes_too_little_loses_its_session(serve: Serve) ->
 
 
 class Sluggish(Channel):
-    """Waits for whoever tests it before it answers anything, or for as many steps as that one allows."""
+    """A channel that waits for the test before each answer, or answers as many as the test allows."""
 
     gate = trio.Event()
     steps = 0
@@ -374,7 +374,7 @@ class SluggishSocket(Socket):
 
 
 async def flooded(serve: Serve) -> Poller:
-    """A client whose channel does not move and has as much to do as it may have."""
+    """A client with a stuck channel and the maximum of pending work."""
     Sluggish.gate, Sluggish.steps = trio.Event(), 0
     server = await serve(Endpoint(sockets={"/socket": Mount(SluggishSocket, longpoll=True)}))
     poller = await Poller(server).open()

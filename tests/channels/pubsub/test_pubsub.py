@@ -1,4 +1,4 @@
-"""PubSub: what is sent to a topic reaches all who subscribe to it, in order, and nobody who has gone."""
+"""PubSub: a message to a topic reaches all present subscribers, in order, and no former ones."""
 
 from __future__ import annotations
 
@@ -189,7 +189,7 @@ async def test_a_broadcast_goes_to_other_nodes_first_and_a_local_one_does_not(
     assert pubsub.node_name == "here"
     pubsub.broadcast("a", 1)
     pubsub.local_broadcast("a", 2)
-    # What could not be sent to others is not delivered here either: whoever broadcasts may try again.
+    # A broadcast that fails for other nodes is not delivered here either, so the caller can try again.
     with pytest.raises(OSError, match="no cable"):
         pubsub.broadcast("a", "lost")
     await settle()

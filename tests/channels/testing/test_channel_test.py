@@ -1,4 +1,4 @@
-"""The kit for tests of channels: what it drives is the real thing, and what it asserts can fail."""
+"""The test kit for channels: it drives real channels, and its assertions can fail."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ from channels.testing import (
 
 
 class Room(Channel):
-    """Does what the test pushes."""
+    """A channel under the control of the test's pushes."""
 
     async def join(self, topic: str, payload: Any) -> Any:
         if "refuse" in payload:
@@ -454,7 +454,7 @@ async def test_a_disconnect_of_a_user_closes_with_1001(
 
 async def test_what_is_no_message_closes_with_1011(client: TestClient) -> None:
     client.send_message({}, ["no", "event"], join_ref=3, ref=1)
-    with pytest.raises(Expected, match="the connection to be closed with 1011"):
+    with pytest.raises(Expected, match="the server to close the connection with 1011"):
         await client.assert_closed(1011)
     client.send_frame(b"no")
     assert await client.assert_closed() == 1011

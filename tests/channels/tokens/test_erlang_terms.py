@@ -1,4 +1,4 @@
-"""Terms: the bytes that Erlang writes, both ways, and what is refused."""
+"""Erlang terms: the bytes that Erlang writes, both ways, and refused bytes."""
 
 from __future__ import annotations
 

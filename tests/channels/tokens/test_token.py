@@ -1,4 +1,4 @@
-"""Tokens: the vectors of a real Phoenix both ways, and that nothing but what was signed is accepted."""
+"""Tokens: the vectors of a real Phoenix both ways, and the refusal of everything unsigned."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ VECTORS: list[tuple[Any, dict[str, Any], str]] = [
 
 @pytest.fixture(params=["signed", "encrypted"], name="kind")
 def make_and_read(request: pytest.FixtureRequest) -> tuple[Callable[..., str], Callable[..., Any]]:
-    """Both kinds of tokens, for what holds for both."""
+    """Both kinds of tokens, for tests of common properties."""
     return (sign, verify) if request.param == "signed" else (encrypt, decrypt)
 
 

@@ -14,7 +14,7 @@ from channels.http.handover import HttpHandover
 
 
 async def echo(scope: Any, receive: Any, send: Any) -> None:
-    """Answer with what was asked for and sent."""
+    """Answer with a description of the request."""
     if scope["type"] == "websocket":
         await receive()
         await send({"type": "websocket.accept"})

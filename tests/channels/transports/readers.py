@@ -1,4 +1,4 @@
-"""What a reader has delivered, for tests."""
+"""A reader that keeps the delivered data, for tests."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ __all__ = ["Heard"]
 
 
 class Heard:
-    """Collects what a reader or a transport tells, and lets a test wait for it."""
+    """A collector of the reports of a reader or a transport, which lets a test wait for them."""
 
     def __init__(self) -> None:
         self.events: list[object] = []

@@ -17,7 +17,7 @@ from tests.channels.transports.sockets import fill, read_exactly, socket_pair
 
 
 class CountingSocket:
-    """A socket that remembers what was written to it, write by write."""
+    """A socket that keeps its writes, one by one."""
 
     def __init__(self, sock: socket.socket) -> None:
         self._socket = sock
@@ -32,7 +32,7 @@ class CountingSocket:
 
 
 class Bench:
-    """A running flusher and what is needed to write with it."""
+    """A running flusher with the objects for writes."""
 
     def __init__(self, nursery: trio.Nursery, stack: ExitStack) -> None:
         self.flusher = Flusher(spawn=nursery.start_soon)

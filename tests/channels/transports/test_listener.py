@@ -1,4 +1,4 @@
-"""The listener: accepts in bursts, survives a lack of files, and says clearly why it cannot listen."""
+"""The listener: it accepts in bursts, survives a lack of files, and explains why it cannot listen."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ async def listener(nursery: trio.Nursery, accepted: Accepted) -> AsyncIterator[L
 
 
 async def dial(listener: Listener) -> socket.socket:
-    """Connect without waiting to be accepted: the kernel does that by itself."""
+    """Connect without a wait for `accept`, because the kernel completes the handshake."""
     return socket.create_connection((listener.host, listener.port))
 
 
@@ -173,7 +173,7 @@ async def test_a_connection_that_cannot_be_handed_over_is_closed_and_the_reason_
 
 
 class ScriptedSocket(socket.socket):
-    """A listening socket whose `accept` fails as told before it works again."""
+    """A listening socket whose `accept` raises the given errors before it works again."""
 
     errors: list[int]
 

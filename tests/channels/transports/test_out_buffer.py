@@ -1,4 +1,4 @@
-"""Out-buffers: order, marks and bounds, and what a connection is told."""
+"""Out-buffers: order, marks and bounds, and the reports to a connection."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from channels.transports.out_buffer import OutBuffer
 
 
 class Owner:
-    """A connection and its writer in one: keeps what it is told and which buffer is marked."""
+    """A connection and its writer in one: keeps the reports, and the marked buffer."""
 
     def __init__(self, *, max_messages: int = 100, max_bytes: int = 1000) -> None:
         self.told: list[Event] = []
@@ -32,7 +32,7 @@ class Owner:
         self.finished += 1
 
     def write(self, data: bytes) -> None:
-        """What a writer does when it has written all of what it took."""
+        """Act as a writer that has written everything it took."""
         assert data == self.out.take()
         if self.out.finished is not None:
             self.out.written()

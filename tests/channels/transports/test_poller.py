@@ -51,7 +51,7 @@ async def test_many_sockets_are_read_in_one_turn(poller: Poller, stack: ExitStac
 
 
 class ShortOfMemory:
-    """A socket for whose data there is no memory, so many times."""
+    """A socket that raises out-of-memory errors for its first reads."""
 
     def __init__(self, sock: socket.socket, times: int) -> None:
         self._sock = sock

@@ -13,7 +13,7 @@ from tests.channels.transports.readers import Heard
 
 
 class FaultyStream(trio.abc.Stream):
-    """Raises what a stream may not raise, once it is told to."""
+    """A stream that raises a forbidden error on request."""
 
     def __init__(self) -> None:
         self.fail = trio.Event()

@@ -130,7 +130,7 @@ def test_an_answer_without_a_body_says_so(status: int) -> None:
 
 
 def bearer(token: str) -> str:
-    """What phoenix.js offers for a token."""
+    """Return the subprotocol that phoenix.js offers for a token."""
     return f"base64url.bearer.phx.{base64.b64encode(token.encode()).decode().rstrip('=')}"
 
 
@@ -143,7 +143,7 @@ def test_the_first_on_offer_that_the_client_names_is_answered() -> None:
 
 
 def test_no_common_subprotocol_is_refused_and_no_offer_is_accepted() -> None:
-    assert agree("A", ["a"], auth_token=False) is None, "names are compared to the letter"
+    assert agree("A", ["a"], auth_token=False) is None, "the comparison of names is exact"
     assert agree(None, ["a"], auth_token=False) == Agreed()
     assert agree(" , ", ["a"], auth_token=False) == Agreed()
 

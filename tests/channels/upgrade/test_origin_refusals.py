@@ -40,7 +40,7 @@ async def test_a_page_from_elsewhere_gets_403_and_the_application_is_not_asked(
     assert Asked.asked == 0
     ((_, about),) = heard
     assert (about["socket"], about["origin"]) == (Asked, "https://evil.example")
-    assert "'https://evil.example' may not connect to Asked" in caplog.text
+    assert "'https://evil.example' that tried to connect to Asked" in caplog.text
     assert "check_origin" in caplog.text
     assert server.endpoint.statistics()["counts"][SOCKET_ORIGIN_REFUSED] == 1
 

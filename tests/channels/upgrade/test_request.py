@@ -1,4 +1,4 @@
-"""Heads of requests: what is understood, what is refused, and that nothing makes it raise."""
+"""Heads of requests: accepted ones, refused ones, and no exceptions for any input."""
 
 from __future__ import annotations
 

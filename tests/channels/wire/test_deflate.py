@@ -1,4 +1,4 @@
-"""Compression: what is agreed on, that a message is never inflated beyond its bound, and that a client can read it."""
+"""Compression: the negotiation, the bound on inflated messages, and frames that a client can read."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_a_malformed_header_is_the_clients_fault() -> None:
 
 
 def client_of(offer: str) -> PerMessageDeflate:
-    """The other side of what was agreed on for an offer."""
+    """The client's side of the negotiated compression for an offer."""
     deflate = agreed(offer)
     extension = deflate.extension
     return PerMessageDeflate(

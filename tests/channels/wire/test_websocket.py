@@ -1,4 +1,4 @@
-"""WebSocket frames: the same as the library reads them, and what Phoenix answers to a close."""
+"""WebSocket frames: the same as the library reads, and Phoenix's answers to a close."""
 
 from __future__ import annotations
 
@@ -241,7 +241,7 @@ def test_text_that_is_not_utf8_is_answered_with_1007_and_no_reason() -> None:
         assert event == PeerClosed(code=1007, reason="", by_peer=False, frame=close_frame(1007))
 
 
-def test_a_letter_may_be_cut_in_two_by_fragments() -> None:
+def test_fragments_can_split_a_character() -> None:
     data = client_frame(TEXT, b"\xc3", fin=False) + client_frame(CONTINUATION, b"\xa9")
     assert WebSocketProtocol().receive(data) == ["é".encode()]
 
@@ -338,7 +338,7 @@ def test_a_mistake_after_the_servers_close_frame_is_not_answered_with_another() 
     assert event == PeerClosed(code=1002, reason="incorrect masking", by_peer=False, frame=b"")
 
 
-def test_close_reasons_are_cut_between_letters() -> None:
+def test_close_reasons_are_cut_between_characters() -> None:
     built = close_frame(1011, "é" * 100)
     assert len(built) <= 2 + 125
     assert built[4:].decode() == "é" * 61

@@ -1,4 +1,4 @@
-"""How a table says which test covers a case of Elixir's suites, and how that is checked.
+"""Tables of the tests that cover the cases of Elixir's suites, and their check.
 
 A module `..._cases.py` of this folder has a table `CASES`: for each suite, as `"file group"`, its cases by name, each
 with a `Covered` or a `NotPortable`; and `COUNTS`, how many cases each suite has.
@@ -24,13 +24,13 @@ class Covered:
 
 @frozen
 class NotPortable:
-    """There is nothing here that it could be about; `reason` says why."""
+    """A case without a counterpart here; `reason` gives the cause."""
 
     reason: str
 
 
 class Missing(NotPortable):
-    """It could be covered, and is not; `reason` says why."""
+    """A case that no test covers yet; `reason` gives the cause."""
 
 
 Cases: TypeAlias = dict[str, dict[str, Covered | NotPortable]]
@@ -59,7 +59,7 @@ def table_problems(
                 if len(case.reason.split()) < 4:
                     problems.append(f"{suite}: {name} gives no reason")
             elif not _exists(case.test, folder):
-                problems.append(f"{suite}: {name} is said to be covered by {case.test}")
+                problems.append(f"{suite}: {name} names {case.test}, which does not exist")
             elif outcomes is not None and (why := _why_not(case.test, folder, outcomes)):
                 problems.append(f"{suite}: {name} is covered by {case.test}, which {why}")
     return problems

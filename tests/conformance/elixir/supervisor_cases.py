@@ -49,7 +49,7 @@ _FAILED = _in(
 _RETRIED = _in("dynamic_supervisor", "a_restart_is_tried_until_it_succeeds_and_each_attempt_counts")
 _FULL = _in("dynamic_supervisor", "a_restarting_child_counts_against_max_children")
 _BAD_FIELD = _in("child_spec", "an_invalid_field_is_refused_with_advice")
-_OTHERWISE = _here("a_child_that_ends_otherwise_than_it_was_asked_to_is_told_as_that")
+_OTHERWISE = _here("a_child_that_ends_with_another_reason_than_asked_is_reported")
 
 _SUPERVISOR: Cases = {
     "supervisor_test": {
@@ -162,7 +162,7 @@ _DYNAMIC: Cases = {
         ),
         "terminates children with integer shutdown and abnormal reason": _OTHERWISE,
         "terminates children with expired integer shutdown": _here(
-            "children_whose_limit_is_over_are_killed_and_that_is_told"
+            "children_beyond_their_shutdown_limit_are_killed_and_reported"
         ),
         "terminates children with permanent restart and normal reason": _here(
             "only_a_permanent_child_must_not_be_finished_of_itself_when_it_is_stopped"

@@ -1,4 +1,4 @@
-"""Elixir's agent_test, and what its documentation promises."""
+"""Elixir's agent_test, and the promises of its documentation."""
 
 import operator
 from typing import Any

@@ -41,9 +41,9 @@ def test_what_is_wrong_with_a_table_is_found(tmp_path: Path) -> None:
     assert table_problems(table, {"suite": 7, "other": 1}, tmp_path) == [
         "other is counted but not listed",
         "suite has 6 cases here and 7 there",
-        "suite: renamed is said to be covered by test_it.py::test_three",
-        "suite: no test is said to be covered by test_it.py::no",
-        "suite: no file is said to be covered by test_other.py::test_one",
+        "suite: renamed names test_it.py::test_three, which does not exist",
+        "suite: no test names test_it.py::no, which does not exist",
+        "suite: no file names test_other.py::test_one, which does not exist",
         "suite: no reason gives no reason",
     ]
 

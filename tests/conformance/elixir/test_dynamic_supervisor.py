@@ -1,4 +1,4 @@
-"""Cases of Elixir's dynamic supervisor suite: how children end that are being stopped, and what is said of it."""
+"""Cases of Elixir's dynamic supervisor suite: the ends of stopping children, and their reports."""
 
 import math
 from typing import Any
@@ -101,7 +101,7 @@ async def test_children_with_an_infinite_shutdown_are_waited_for(
 
 
 @pytest.mark.parametrize("shutdown", [math.inf, 1.0])
-async def test_a_child_that_ends_otherwise_than_it_was_asked_to_is_told_as_that(
+async def test_a_child_that_ends_with_another_reason_than_asked_is_reported(
     runtime: Runtime, heard: Heard, shutdown: float
 ) -> None:
     await stopped(closing("abnormal", shutdown=shutdown))
@@ -119,7 +119,7 @@ async def test_children_with_a_limit_stop_within_it_all_at_once(
     assert heard == [("terminated", SHUTDOWN)] * 3
 
 
-async def test_children_whose_limit_is_over_are_killed_and_that_is_told(
+async def test_children_beyond_their_shutdown_limit_are_killed_and_reported(
     runtime: Runtime, heard: Heard
 ) -> None:
     spec = closing(seconds=9.0, shutdown=2.0)

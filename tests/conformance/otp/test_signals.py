@@ -50,7 +50,7 @@ from tests.actors.helpers import (
 
 
 async def linked_to(pid: Pid, heard: list[Any] | None = None) -> None:
-    """A process that is linked to another; it traps exits if it is to keep what it hears."""
+    """Run a process linked to another. With `heard`, it traps exits and keeps its messages there."""
     trap_exits(heard is not None)
     link(pid)
     await listen([] if heard is None else heard)

@@ -61,7 +61,7 @@ Do = Callable[[GenServer[Any], Any, Sender | None], Any]
 
 
 class Scripted(GenServer[Any]):
-    """A server that does what the tests say, and keeps a diary outside of itself."""
+    """A server under the control of the tests, which keeps a diary outside of itself."""
 
     async def init(self, diary: list[Any], trap: bool = False, first: Any = None) -> Any:
         self.diary = diary

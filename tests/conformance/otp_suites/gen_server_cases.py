@@ -73,10 +73,10 @@ CASES: Cases = {
             "a_call_costs_the_same_however_many_messages_wait_for_the_caller"
         ),
         "undef_handle_call": _in(
-            "misuse", "a_call_to_a_server_without_handle_call_is_told_what_to_add"
+            "misuse", "a_call_to_a_server_without_handle_call_names_the_method_to_add"
         ),
         "undef_handle_cast": _in(
-            "misuse", "a_cast_to_a_server_without_handle_cast_is_told_what_to_add"
+            "misuse", "a_cast_to_a_server_without_handle_cast_names_the_method_to_add"
         ),
         "undef_handle_info": _in(
             "servers/gen_server", "a_message_that_nobody_handles_is_an_event_and_no_crash"

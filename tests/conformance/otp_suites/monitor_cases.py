@@ -46,7 +46,7 @@ CASES: Cases = {
             "::test_links_monitors_exits_and_traps_do_what_the_table_says"
         ),
         "named_down": _here("the_end_of_a_name_frees_it_before_the_watcher_hears_of_it"),
-        "otp_5827": NotPortable("a name is monitored by itself; there is no node to name with it"),
+        "otp_5827": NotPortable("a monitor takes a name alone; there is no node to go with it"),
         "monitor_time_offset": NotPortable("there is one clock, and it does not jump"),
     }
 }

@@ -33,7 +33,7 @@ CASES: Cases = {
             "who_has_accepted_a_signal_is_alive_until_it_has_ended"
         ),
         "pending_exit_process_display": NotPortable(
-            "there is no printing of a process's stack by itself"
+            "there is no function that prints the stack of a process"
         ),
         "pending_exit_process_info_1": _here(
             "who_has_accepted_a_signal_is_alive_until_it_has_ended"

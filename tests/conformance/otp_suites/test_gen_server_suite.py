@@ -43,7 +43,7 @@ from tests.actors.helpers import down, in_process, nothing_arrives, settle
 
 
 class Server(GenServer[list[Any]]):
-    """Does what it is asked by the name of the request, and keeps what it was told."""
+    """A server that obeys the name of each request, and keeps its messages."""
 
     async def init(self) -> None:
         self.state = []
@@ -96,7 +96,7 @@ class Bare(GenServer[None]):
 
 
 def address(kind: str) -> Any:
-    """What a server is called by; None is nothing but its pid."""
+    """Return the address of a server by kind; None is its pid alone."""
     registry = Registry[str, None]("unique")
     return {"pid": None, "name": "server", "via": registry.via("server")}[kind]
 

@@ -26,7 +26,7 @@ from tests.actors.helpers import down, in_process, listen, nothing_arrives, reas
 
 
 async def obeys() -> None:
-    """A process that does what it is sent."""
+    """A process that obeys its messages."""
     while True:
         do = await receive(callable)
         do()

@@ -28,7 +28,7 @@ from tests.actors.helpers import down, idle, in_process, nothing_arrives, settle
 
 
 async def on_demand() -> None:
-    """A process that ends with what it is sent."""
+    """Run a process that exits with its first message as reason."""
     exit(await receive())
 
 

@@ -27,7 +27,7 @@ from tests.actors.helpers import down, in_process, nothing_arrives
 
 
 class Slow(GenServer[str]):
-    """A server that needs a second, and then does what it was told."""
+    """A server that needs a second for its start, and then obeys its argument."""
 
     async def init(self, then: Any = None) -> Any:
         await trio.sleep(1)

@@ -1,5 +1,5 @@
-// A phoenix.js client that does what it is told by lines on standard input, and tells what it
-// sees by lines on standard output; every line is a JSON object. The end of the input ends it.
+// A phoenix.js client that obeys lines on standard input, and reports its events as lines on
+// standard output. Every line is a JSON object. The end of the input ends it.
 //
 //   node client.mjs PACKAGE URL [OPTIONS FOR THE SOCKET, AS JSON]
 //

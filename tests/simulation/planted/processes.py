@@ -49,7 +49,7 @@ def _for_each_of_its_monitors(self: Monitor, pid: Pid, reason: ExitReason) -> No
     _down(self, pid, reason)
     others = self.watcher.watching or {}
     if not self.watcher.dead and pid in others.values():
-        # One who has a second monitor on the same process is told twice of the first.
+        # An owner of a second monitor on the same process gets the first `Down` twice.
         self.watcher.mailbox.put(Down(self, pid, reason, self.name))
 
 
@@ -144,7 +144,7 @@ _ends = Registry._process_ends
 def _by_key(self: Registry[Any, Any], process: Process, state: RegistryState[Any, Any]) -> None:
     had = tuple(_had.get((process.pid, self), ()))
     _ends(self, process, state)
-    # It forgets what this process once had, whoever has it now.
+    # It drops every key that this process once had, even if another process has it now.
     for key in had:
         for entry in state.table.lookup(key):
             state.table.remove(key, entry.pid)
@@ -247,12 +247,12 @@ async def a_message_that_is_handled_after_death(world: World) -> None:
 
 BUGS = (
     Planted(
-        name="a monitor fires twice for whom it is not the only one",
+        name="a monitor fires twice for an owner of two",
         scenario=a_monitor_that_fires_twice,
         failure="invariant monitors",
     ),
     Planted(
-        name="a monitor does not fire for whom it finds busy",
+        name="a monitor does not fire for a busy owner",
         scenario=a_monitor_that_does_not_fire,
         failure="invariant monitors",
     ),

@@ -97,7 +97,7 @@ class Room(GenServer[None]):
 
 @scenario()
 async def a_lookup_or_start_race(world: World) -> None:
-    """Two who look for a room at the same time find none, and start one each."""
+    """Two callers that look for a room at the same time find none, and start one each."""
     known: dict[str, Pid] = {}
     open_rooms: dict[str, int] = {}
     world.invariant(
@@ -122,7 +122,7 @@ async def a_lookup_or_start_race(world: World) -> None:
 
 
 class Queue:
-    """Jobs for one worker, who sleeps while there are none. It has the bug."""
+    """Jobs for one worker, which sleeps while there are none. It has the bug."""
 
     def __init__(self) -> None:
         self.jobs: deque[int] = deque()
@@ -164,7 +164,7 @@ async def a_lost_wake_up(world: World) -> None:
 
 
 class Oracle(GenServer[None]):
-    """Doubles numbers, by messages that do not say what they answer."""
+    """A server that doubles numbers, with answers that do not name their question."""
 
     async def handle_info(self, message: Any) -> None:
         asker, number = message
@@ -175,7 +175,7 @@ class Oracle(GenServer[None]):
     faults=Storm(["/top/oracle"], count=6, within=8.0, kinds=("slow", "delay_message"), longest=2.0)
 )
 async def a_stale_answer(world: World) -> None:
-    """Who gives up waiting gets the answer with the next question."""
+    """A caller that gives up waiting gets the answer with its next question."""
     wrong: list[str] = []
     world.invariant("answers fit their questions", lambda: wrong[0] if wrong else None)
 

@@ -1,4 +1,4 @@
-"""Several applications: the order of starts and stops, the end of one, and what is left of it."""
+"""Several applications: the order of starts and stops, the end of one, and its remains."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any

@@ -41,13 +41,13 @@ from supervision.simulation.world.world import World
 
 @define(kw_only=True)
 class Seen:
-    """What was seen of the system."""
+    """The observations of the system."""
 
     reports: tuple[FaultReport, ...] = ()
     handled: list[tuple[float, str, Any]] = field(factory=list)
-    """Of /top/store: when, which callback, what."""
+    """The callbacks of /top/store: time, callback, argument."""
     heard: list[tuple[float, Any]] = field(factory=list)
-    """Of /top/ear, a plain process: when, what."""
+    """The messages of /top/ear, a plain process: time, message."""
     exits: list[tuple[float, str, ExitReason]] = field(factory=list)
     """When, which place, why."""
     answers: list[Any] = field(factory=list)
@@ -58,12 +58,12 @@ class Seen:
 
     @property
     def report(self) -> FaultReport:
-        """What became of the one fault."""
+        """The result of the one fault."""
         (report,) = self.reports
         return report
 
     def of(self, callback: str) -> list[Any]:
-        """What one callback of the store was called with."""
+        """Return the arguments of one callback of the store."""
         return [what for _, name, what in self.handled if name == callback]
 
     def times(self, callback: str) -> list[float]:
@@ -176,7 +176,7 @@ def simulated(plan: Sequence[Fault], *, traps: bool = False, **knobs: Any) -> Se
 def staged(
     plan: Sequence[Fault], *, traps: bool = False, seed: int = 1, **knobs: Any
 ) -> tuple[Seen, Outcome]:
-    """Play in a simulated world, and return what came of the run, too."""
+    """Play in a simulated world, and return the observations and the outcome."""
     seen = Seen()
 
     async def scenario(world: World) -> None:
@@ -188,7 +188,7 @@ def staged(
 
 
 def live(plan: Sequence[Fault], *, traps: bool = False) -> Seen:
-    """Play on an ordinary runtime, whose clock jumps so that it takes no time."""
+    """Play on an ordinary runtime, with a clock that jumps."""
     seen = Seen()
     clock = trio.testing.MockClock(autojump_threshold=0)
 
@@ -207,7 +207,7 @@ def live(plan: Sequence[Fault], *, traps: bool = False) -> Seen:
 
 
 def is_injected(reason: ExitReason) -> bool:
-    """Whether a process ended by an injected crash."""
+    """Return True if an injected crash ended a process."""
     return isinstance(reason, Crash) and isinstance(reason.exception, InjectedCrash)
 
 

@@ -1,4 +1,4 @@
-"""What a scenario expects: always, eventually, after the faults, at least once."""
+"""Expectations of a scenario: always, eventually, after the faults, at least once."""
 
 import pytest
 import trio
@@ -88,7 +88,7 @@ def test_the_first_violated_invariant_is_reported() -> None:
 
 
 def test_a_simulation_checks_a_condition_between_two_rounds() -> None:
-    """What holds for one round of the scheduler alone is seen, which no polling would."""
+    """The simulation sees a condition that holds for a single round. No polling would."""
     seen: list[float] = []
 
     async def scenario(world: World) -> None:

@@ -1,4 +1,4 @@
-"""Every fault to processes and messages, in a simulated world and on a live runtime: what it does, and what is said."""
+"""Effects and reports of every fault to processes and messages, in a simulated world and on a live runtime."""
 
 from collections.abc import Callable, Sequence
 from typing import Any

@@ -73,7 +73,7 @@ async def which_top() -> object:
     return await Supervisor.which_children("top")
 
 
-async def test_a_child_that_calls_its_supervisor_in_init_fails_and_is_told_why(
+async def test_a_child_that_calls_its_supervisor_in_init_fails_with_the_reason(
     runtime: Runtime,
 ) -> None:
     with trio.fail_after(1), pytest.raises(StartError) as caught:

@@ -1,4 +1,4 @@
-"""What a recorder keeps besides the lines that it writes."""
+"""The state of a recorder besides the lines that it writes."""
 
 import pytest
 import trio

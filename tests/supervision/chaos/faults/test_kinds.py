@@ -1,4 +1,4 @@
-"""Faults as data: words, JSON, and what is refused."""
+"""Faults as data: words, JSON, and refused values."""
 
 from typing import Any
 

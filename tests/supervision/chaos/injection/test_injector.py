@@ -1,4 +1,4 @@
-"""The injector itself: plans that are started, healed, waited for and closed, and what an adapter may do wrong."""
+"""The injector: starting, healing, awaiting and closing plans, and mistakes of adapters."""
 
 from __future__ import annotations
 
@@ -261,7 +261,7 @@ async def test_faults_without_a_target_are_not_applicable(runtime: Runtime) -> N
 
 
 class Brittle:
-    """A connection of somebody's own network, that cannot do what it is asked."""
+    """A connection of a third-party network, which fails to apply the fault."""
 
     name = "a->b#1"
 

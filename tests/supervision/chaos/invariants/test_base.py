@@ -1,4 +1,4 @@
-"""How a set of invariants watches a runtime, and which there are."""
+"""The watch of a set of invariants over a runtime, and the list of invariants."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the invariants of monitors, calls and names find, told of it event by event."""
+"""The findings of the invariants for monitors, calls and names, event by event."""
 
 from __future__ import annotations
 

@@ -70,7 +70,7 @@ async def answers() -> str | None:
 
 @scenario(faults=Storm(["/top/*"], kinds=("kill", "crash"), count=8, within=15.0))
 async def counting(world: Any) -> str:
-    """Three counters and somebody who makes them count."""
+    """Three counters, and a process that makes them count."""
     specs = [child_spec(Counter, id=name, kwargs={"name": name}) for name in NAMES]
     await Supervisor.start_link(specs, max_restarts=100, label="top")
     world.steady("all answer", answers)

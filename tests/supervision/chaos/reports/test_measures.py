@@ -11,7 +11,7 @@ def measured(trace: HandMade) -> Measures:
 
 
 def three_faults() -> HandMade:
-    """A kill that takes a neighbour along, a crash that nobody repairs, and a fault that was never done."""
+    """A kill that also ends a neighbour, a crash without a recovery, and a fault that was not applied."""
     trace = HandMade()
     trace.spawned(0, 1, "/top")
     trace.spawned(0, 2, "/top/a", parent=1)

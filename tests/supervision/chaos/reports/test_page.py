@@ -1,4 +1,4 @@
-"""What is in the page of a run; how it looks and works is for tests/integration/test_chaos_page.py."""
+"""The content of a run's page. tests/integration/test_chaos_page.py checks its looks and behaviour."""
 
 import re
 from html.parser import HTMLParser
