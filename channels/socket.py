@@ -134,7 +134,7 @@ class Socket:
         """
 
     def id(self) -> str | None:
-        """Return the topic that closes all connections of this user at once; None for no such topic.
+        """Return the topic on which a `disconnect` broadcast closes all connections of this user; None for no topic.
 
         endpoint.broadcast("user:7", "disconnect", {})
         """

@@ -283,7 +283,7 @@ class _CheckedGraph(LinkGraph):
 
 
 def _guarded(cls: type[GenServer[Any]], runtime: CheckedRuntime) -> GenServer[Any]:
-    """Make a server that reports a callback of its loop that may not start any more."""
+    """Make a server that reports a violation when its loop starts a callback after a fatal exit signal."""
     server = cls()
     # Weak: a server that refers to itself would be a cycle, which only the garbage collector can free.
     itself = weakref.ref(server)

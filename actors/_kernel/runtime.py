@@ -475,7 +475,7 @@ class Runtime:
         process.grace = self.timers.at(trio.current_time(), lambda: self._declare_zombie(process))
 
     def _declare_zombie(self, process: Process) -> None:
-        """Stop waiting for a killed process. From here on only its own task still runs; all others see it dead."""
+        """Stop waiting for a killed process. Its task may still run, but all other processes treat it as dead."""
         process.grace = None
         self.zombies_ever += 1
         self.zombies[process.pid] = process

@@ -6,10 +6,10 @@
         await Room.start_link(name=rooms.via("lobby"))
         await call(rooms.via("lobby"), "who is here?")
 
-A plain name (`start_link(name="lobby")`) is one name for each process, in one namespace for the whole runtime. A
-registry is a namespace of its own. A process may have any number of keys, each with a value. With "unique" keys, each
-key belongs to one process; with "duplicate" keys, to any number of processes. Entries vanish inside the end of their
-process, before any process can learn of that end. A process that has received the `Down` finds the key free.
+A process has at most one plain name (`start_link(name="lobby")`), in one namespace for the whole runtime. A registry is
+a namespace of its own. A process may have any number of keys, each with a value. With "unique" keys, each key belongs
+to one process; with "duplicate" keys, to any number of processes. The runtime removes the entries of a process when the
+process ends, before it delivers any `Down`.
 
 The model is Elixir's Registry. Two things are simpler here:
 

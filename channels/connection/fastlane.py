@@ -4,8 +4,8 @@ A joined channel subscribes to its topic with a `Fastlane`, which names its clie
 go straight there. The channel's process gets only the events that it *intercepts*. Other messages, and subscriptions
 without a fastlane, are ordinary messages to the subscriber.
 
-A frame of the fastlane carries no join_ref, so it may reach a client behind the phx_close of its topic, as with
-Phoenix. Clients ignore it then.
+A fastlane frame has no join_ref. It may arrive after the phx_close of its topic, as in Phoenix. Clients ignore such a
+frame.
 """
 
 from __future__ import annotations

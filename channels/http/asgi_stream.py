@@ -1,8 +1,9 @@
 """A WebSocket of an ASGI server as a Trio stream: the portable transport.
 
 An endpoint that is mounted in another application gets `receive`, `send` and whole messages, not a socket and bytes. An
-`AsgiStream` puts each message it receives back into a frame, and takes apart each frame it sends. So everything behind
-the stream also serves native WebSockets: limits, close codes, out-buffers, and broadcasts encoded once for both kinds.
+`AsgiStream` encodes each received message as a WebSocket frame, and decodes each frame that it sends. So the code for
+native WebSockets serves this stream unchanged: limits, close codes, out-buffers. A broadcast is encoded once for native
+and ASGI clients.
 
     stream = AsgiStream(scope, receive, send, path="/socket/websocket")
     ...             # the process of the connection calls accept or refuse

@@ -52,8 +52,8 @@ class Version:
     """A version, ordered by precedence. Build metadata has no effect and is not kept.
 
     Attributes:
-        rank: orders pre-releases: a release comes after all its pre-releases, numbers before words, numbers by value,
-            words in ASCII order, and the longer list last if all else is equal.
+        rank: Sort key for pre-releases. A release sorts after its pre-releases. Numbers sort before words, by value.
+            Words sort in ASCII order. If one list is a prefix of the other, the longer one sorts last.
     """
 
     major: int

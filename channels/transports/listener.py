@@ -122,7 +122,8 @@ class Listener:
             backlog: connections that may wait to be accepted; the system may allow fewer.
 
         Raises:
-            ListenError: with one sentence for the person who started the server.
+            ListenError: the port is out of range, the host name is unknown, or the address cannot be bound. The message
+                is one sentence for the operator.
         """
         if not 0 <= port <= 65535:
             raise ListenError(

@@ -137,10 +137,9 @@ def agree(
         >>> agree("soap", ["chat.v2", "chat.v1"], auth_token=False) is None
         True
 
-    A page may set only one header of a WebSocket: `Sec-WebSocket-Protocol`. So phoenix.js sends its `authToken` there
-    in
-    base64: `phoenix, base64url.bearer.phx.c2VjcmV0`. The answer is `phoenix`, never the token. One difference from
-    Phoenix: there a token that is not base64 is an HTTP 500.
+    A browser page can set one header of a WebSocket request: `Sec-WebSocket-Protocol`. So phoenix.js sends its
+    `authToken` there in base64: `phoenix, base64url.bearer.phx.c2VjcmV0`. The answer is `phoenix`, never the token. If
+    the token is not valid base64, Ashtree refuses the client. Phoenix answers HTTP 500.
 
     Args:
         offered: the header `Sec-WebSocket-Protocol`, or None if it was not sent, which is allowed.

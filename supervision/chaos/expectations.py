@@ -52,7 +52,7 @@ class _Waiting:
 
 
 def _here(function: Callable[[], Any]) -> Callable[[], Any]:
-    """Return the function bound to this context, because the check between two rounds runs in no runtime."""
+    """Bind a function to the current context. The scheduler calls it between rounds, outside any runtime."""
     return partial(copy_context().run, function)
 
 

@@ -15,7 +15,7 @@ from tests.actors.helpers import settle
 from tests.actors.steps import counted
 
 MANY = 100
-# What the runtime's own tasks do in between, whatever the number of calls: the timers, and the pace of wakes.
+# What the runtime's own tasks do in between, whatever the number of calls: the timers, and the batches of wake-ups.
 SPARE = 20
 
 

@@ -111,7 +111,7 @@ class Story:
         return self._labels.get(_key(event))
 
     def name(self, label: str) -> str:
-        """Return the label of a process without its incarnation if that is the first."""
+        """Return the label of a process. Omit the incarnation if it is the first."""
         return self._names.get(label, label)
 
     def subject(self, label: str) -> str:

@@ -102,7 +102,7 @@ class SweepReport:
 
     @property
     def unseen(self) -> list[str]:
-        """The names given to `world.sometimes` that never held."""
+        """The names of the `world.sometimes` conditions that were true in no run."""
         return [name for name, count in self.sometimes.items() if not count]
 
     @property

@@ -183,8 +183,8 @@ class Nodes:
 
         Args:
             name: The node.
-            power: Whether the machine loses its power, too. Then nothing resets its connections. They stay half open
-                until the node is booted again and a peer sends something.
+            power: True to cut the machine's power. Its connections are then not reset. They stay half open until you
+                boot the node and a peer sends something.
 
         Raises:
             NodeError: There is no node of that name, or it is down.

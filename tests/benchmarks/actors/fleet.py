@@ -22,7 +22,7 @@ from attrs import define, field
 
 __all__ = ["Member", "Samples", "TooSlow", "fleet", "in_rounds"]
 
-# Seconds that one command may take. Whoever needs more is left out of that case.
+# Seconds that one command may take. A library that needs more is left out of that case.
 PATIENCE = 30.0
 # Seconds that one turn should take: long against the clock's grain, short against the drift of a machine.
 TURN = 0.06
