@@ -18,6 +18,7 @@ from actors import (
     AlreadyStarted,
     Crash,
     GenServer,
+    Ignore,
     NoProcess,
     NoSuchName,
     Pid,
@@ -588,3 +589,20 @@ def test_a_key_whose_repr_has_a_memory_address_is_refused(key: Any) -> None:
         partition_of(key, 2)
     with pytest.raises(BadPartitionKey):
         partition("echoes", key)
+
+
+async def test_no_key_leads_to_a_copy_that_decides_not_to_run_when_the_supervisor_grows(
+    runtime: Runtime,
+) -> None:
+    runs = True
+
+    class Choosy(GenServer[None]):
+        async def init(self) -> Ignore | None:
+            return None if runs else Ignore()
+
+    await PartitionSupervisor.start(Choosy, name="choosy", partitions=4)
+    await PartitionSupervisor.resize("choosy", 2)
+    runs = False
+    await PartitionSupervisor.resize("choosy", 4)
+    for key in range(8):
+        assert is_alive(which_partition("choosy", key))

@@ -184,3 +184,22 @@ async def test_a_limit_that_lets_nothing_in_is_refused(limit: int) -> None:
     with pytest.raises(ValueError, match=f"max_thread_calls={limit}; write a whole number above 0"):
         async with open_runtime(max_thread_calls=limit):
             pass
+
+
+async def test_a_higher_limit_lets_a_waiting_thread_go_on() -> None:
+    async with open_runtime(max_thread_calls=1) as runtime, as_process() as me:
+        sent: list[int] = []
+
+        def work() -> None:
+            for number in range(3):
+                send(me, number)
+                sent.append(number)
+
+        thread, errors = in_a_thread(work)
+        hold_up_trio_until(lambda: runtime.statistics()["thread_calls_delayed"] > 0)
+        # The runtime's thread is here all the time, and takes nothing.
+        runtime.from_threads.limit = 10
+        hold_up_trio_until(lambda: len(sent) == 3)
+        thread.join()
+        assert errors == []
+        assert [await receive() for _ in range(3)] == [0, 1, 2]
