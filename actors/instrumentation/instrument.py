@@ -77,9 +77,6 @@ class Instrument:
     def registry_closed(self, registry: object) -> None:
         """Handle the end of a registry's owner. The registry has lost all of its entries."""
 
-    def shown(self, pid: Pid, thing: Any) -> None:
-        """Handle an object that a process shows to its observers. The two agree on its meaning."""
-
     def callback_started(self, pid: Pid, callback: str, message: Any) -> Awaitable[None] | None:
         """Handle a callback that is about to run. This is the one method that may fail, or delay, what it observes.
 

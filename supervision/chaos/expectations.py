@@ -192,9 +192,3 @@ class Expectations:
             if waiting.event.is_set():
                 self._waiting.remove(waiting)
         return None
-
-    def clear(self) -> None:
-        """Drop all expectations."""
-        # In place, because others hold this list.
-        self.always.clear()
-        self._waiting.clear()

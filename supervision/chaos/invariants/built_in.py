@@ -11,7 +11,7 @@ from supervision.chaos.invariants.names import Names
 from supervision.chaos.invariants.processes import Calls, DeadHandleNothing, Monitors
 from supervision.chaos.invariants.trees import NoOrphan, OneIncarnation
 
-__all__ = ["BUILT_IN", "Chosen", "choose", "offer"]
+__all__ = ["BUILT_IN", "Chosen", "choose"]
 
 _made: dict[str, type[Invariant]] = {
     make.name: make
@@ -30,11 +30,6 @@ BUILT_IN: Final = MappingProxyType(_made)
 
 Chosen: TypeAlias = Literal["all"] | Iterable["str | Callable[[], Invariant]"]
 """A choice of invariants: "all" built-in ones, or a sequence of names, "all" and factories of others."""
-
-
-def offer(make: type[Invariant]) -> None:
-    """Add an invariant of a higher layer to the built-in ones."""
-    _made[make.name] = make
 
 
 def choose(chosen: Chosen) -> list[Invariant]:
