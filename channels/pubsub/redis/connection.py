@@ -262,8 +262,8 @@ class Connection:
     async def _read(self, session: _Session) -> None:
         while True:
             while session.protocol.more:
-                self._handle(session)
                 await trio.lowlevel.checkpoint()
+                self._handle(session)
             await self._receive(session)
 
     async def _receive(self, session: _Session) -> None:
