@@ -130,7 +130,7 @@ class TestBothKinds:
     async def test_a_server_that_stops_is_lost_after_the_interval_and_the_timeout(
         self, runtime: Runtime, make: Any
     ) -> None:
-        options = {"ping_interval": 5.0, "ping_timeout": 10.0}
+        options: dict[str, Any] = {"ping_interval": 5.0, "ping_timeout": 10.0}
         async with running(make, **options) as (connection, server, reported):
             server.pause()
             start = trio.current_time()
@@ -246,7 +246,7 @@ class TestBothKinds:
 def test_an_option_that_is_not_positive_is_refused(option: str) -> None:
     options = Options(url=URL, client_name="a", reports=Reported())
     with pytest.raises(InvalidOption):
-        evolve(options, **{option: 0})
+        evolve(options, **{option: 0})  # type: ignore[arg-type]
 
 
 # Subscribing
@@ -341,7 +341,7 @@ async def test_a_publisher_sends_what_waits_at_once(runtime: Runtime) -> None:
             sends += 1
             return data
 
-        client.stream.receive_some = counting
+        client.stream.receive_some = counting  # type: ignore[method-assign]
         await wait_all_tasks_blocked()
         publisher.publish(b"news", b"first")
         await wait_all_tasks_blocked()
@@ -366,7 +366,7 @@ async def test_what_is_published_during_a_short_loss_is_sent_after_it(runtime: R
 
 
 async def test_what_waits_for_too_long_is_dropped_counted_and_reported(runtime: Runtime) -> None:
-    options = {"max_waiting_seconds": 1.0, "backoff": Backoff(10.0, 10.0)}
+    options: dict[str, Any] = {"max_waiting_seconds": 1.0, "backoff": Backoff(10.0, 10.0)}
     async with running(Publisher, **options) as (publisher, server, reported):
         await server.close_all()
         await wait_all_tasks_blocked()
@@ -384,7 +384,7 @@ async def test_what_waits_for_too_long_is_dropped_counted_and_reported(runtime: 
 
 
 async def test_what_does_not_fit_is_dropped_counted_and_reported(runtime: Runtime) -> None:
-    options = {"max_waiting_bytes": 1000, "max_waiting_seconds": 100.0}
+    options: dict[str, Any] = {"max_waiting_bytes": 1000, "max_waiting_seconds": 100.0}
     async with running(Publisher, **options) as (publisher, server, reported):
         await server.close_all()
         await wait_all_tasks_blocked()
@@ -400,7 +400,7 @@ async def test_what_does_not_fit_is_dropped_counted_and_reported(runtime: Runtim
 
 
 async def test_what_is_sent_and_not_confirmed_is_bounded(runtime: Runtime) -> None:
-    options = {"max_waiting_bytes": 10_000_000, "max_waiting_seconds": 100.0}
+    options: dict[str, Any] = {"max_waiting_bytes": 10_000_000, "max_waiting_seconds": 100.0}
     async with running(Publisher, **options) as (publisher, server, _):
         server.pause()
         for _ in range(50):
