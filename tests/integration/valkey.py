@@ -142,11 +142,14 @@ class Valkey:
         return [client for client in found if client["cmd"] != "client|list"]
 
     def calls(self, command: str) -> int:
-        """Return how often clients have sent a command."""
-        name = f"cmdstat_{command}:calls="
+        """Return how often clients have sent a command, answers with an error included."""
         text: str = self.command("INFO", "commandstats").decode()
-        found = [line for line in text.splitlines() if line.startswith(name)]
-        return int(found[0].removeprefix(name).split(",")[0]) if found else 0
+        for line in text.splitlines():
+            name, _, fields = line.partition(":")
+            if name == f"cmdstat_{command}":
+                counts = dict(field.split("=") for field in fields.split(","))
+                return int(counts["calls"]) + int(counts["rejected_calls"])
+        return 0
 
     def close(self) -> None:
         """End it, if it runs."""

@@ -154,6 +154,7 @@ class Connection:
         losses: how often an established connection was lost.
         failures: attempts that failed before that.
         problem: why it was lost or failed last; None before that.
+        tried: set once the first attempt has succeeded or failed.
     """
 
     name = ""
@@ -164,6 +165,7 @@ class Connection:
         self._marked = trio.Event()
         self.connects = self.losses = self.failures = 0
         self.problem: str | None = None
+        self.tried = trio.Event()
 
     @property
     def is_connected(self) -> bool:
@@ -185,6 +187,7 @@ class Connection:
                 self.losses += 1
             else:
                 self.failures += 1
+                self.tried.set()
             delay = delays.next(trio.current_time())
             delay *= current_runtime().random.uniform(1 - _JITTER, 1)
             options.reports.disconnected(self.name, problem, delay)
@@ -208,6 +211,7 @@ class Connection:
                 return late
             self._session = session
             self.connects += 1
+            self.tried.set()
             self._options.reports.connected(self.name, attempts)
             self._begin(session)
             return await self._run(session)
@@ -378,6 +382,7 @@ class Publisher(Connection):
 
     Args:
         options: the settings.
+        first: channels and payloads that are sent before everything else, as soon as there is a connection.
 
     Attributes:
         refused: messages that the server has refused.
@@ -386,8 +391,11 @@ class Publisher(Connection):
 
     name = "publish"
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, options: Options, first: Sequence[tuple[bytes, bytes]] = ()) -> None:
         super().__init__(options)
+        self._first = [pack_publish(channel, payload) for channel, payload in first]
+        # What of it is not sent on this connection, until a connection has carried it.
+        self._introducing: list[bytes] = []
         self._outbox = Outbox(
             max_bytes=options.max_waiting_bytes, max_seconds=options.max_waiting_seconds
         )
@@ -424,14 +432,19 @@ class Publisher(Connection):
         """Bytes that wait to be sent."""
         return self._outbox.size
 
-    def publish(self, channel: bytes, payload: bytes) -> bool:
+    def publish(self, channel: bytes, payload: bytes, *, counted: bool = True) -> bool:
         """Send a message soon. Never blocks.
+
+        Args:
+            channel: the channel.
+            payload: the message.
+            counted: if it is dropped, count and report that.
 
         Returns:
             False if it was dropped at once, because too much waits. A message that waits may be dropped later.
         """
         now = trio.current_time()
-        kept = self._outbox.put(pack_publish(channel, payload), now)
+        kept = self._outbox.put(pack_publish(channel, payload), now, counted=counted)
         if self._session is None:
             self._outbox.expire(now)
             self._report_drops(now)
@@ -442,18 +455,20 @@ class Publisher(Connection):
 
     async def flush(self) -> None:
         """Wait until the server has confirmed everything, or the connection is lost. Set a time limit around it."""
-        while self.is_connected and (self._outbox or self._in_flight):
+        while self.is_connected and (self._introducing or self._outbox or self._in_flight):
             await self._flushing.park()
 
     def _begin(self, session: _Session) -> None:
-        self._sent = 0
+        self._introducing = self._first
         self._marked.set()
 
     def _take(self, session: _Session) -> bytes:
         room = _WINDOW - self._in_flight_bytes
         if room <= 0:
             return b""
-        commands = self._outbox.take(trio.current_time(), min(room, _BATCH))
+        commands, self._introducing = self._introducing, []
+        if not commands:
+            commands = self._outbox.take(trio.current_time(), min(room, _BATCH))
         if not commands:
             self._report_drops(trio.current_time())
             return b""
@@ -467,6 +482,8 @@ class Publisher(Connection):
     def _handle(self, session: _Session) -> None:
         super()._handle(session)
         confirmed = session.protocol.acknowledged
+        if self._first and confirmed >= len(self._first):
+            self._first = []
         in_flight = self._in_flight
         if in_flight and in_flight[0][0] <= confirmed:
             while in_flight and in_flight[0][0] <= confirmed:

@@ -24,13 +24,13 @@ class Outbox:
         ([], 1, 1)
 
     Args:
-        max_bytes: the sum of the sizes of what waits.
+        max_bytes: the sum of the sizes of what waits. A single command may exceed it.
         max_seconds: the time that a command may wait.
 
     Attributes:
         size: bytes that wait.
-        too_many: commands that were refused because `max_bytes` waited.
-        too_late: commands that were dropped after `max_seconds`.
+        too_many: commands that were refused because `max_bytes` waited, without those that are not `counted`.
+        too_late: commands that were dropped after `max_seconds`, without those that are not `counted`.
     """
 
     __slots__ = ("_max_bytes", "_max_seconds", "_waiting", "size", "too_late", "too_many")
@@ -38,7 +38,7 @@ class Outbox:
     def __init__(self, *, max_bytes: int, max_seconds: float) -> None:
         self._max_bytes = max_bytes
         self._max_seconds = max_seconds
-        self._waiting: deque[tuple[float, bytes]] = deque()
+        self._waiting: deque[tuple[float, bytes, bool]] = deque()
         self.size = 0
         self.too_many = 0
         self.too_late = 0
@@ -46,15 +46,15 @@ class Outbox:
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def put(self, command: bytes, now: float) -> bool:
-        """Add a command. Return False, and count it, if there is no room for it."""
+    def put(self, command: bytes, now: float, *, counted: bool = True) -> bool:
+        """Add a command. Return False if there is no room for it, and count that if it is `counted`."""
         size = len(command)
-        if self.size + size > self._max_bytes:
+        if self._waiting and self.size + size > self._max_bytes:
             self.expire(now)
-            if self.size + size > self._max_bytes:
-                self.too_many += 1
+            if self._waiting and self.size + size > self._max_bytes:
+                self.too_many += counted
                 return False
-        self._waiting.append((now, command))
+        self._waiting.append((now, command, counted))
         self.size += size
         return True
 
@@ -77,5 +77,6 @@ class Outbox:
         """Drop the commands that have waited too long, and count them."""
         oldest = now - self._max_seconds
         while self._waiting and self._waiting[0][0] < oldest:
-            self.size -= len(self._waiting.popleft()[1])
-            self.too_late += 1
+            _, command, counted = self._waiting.popleft()
+            self.size -= len(command)
+            self.too_late += counted

@@ -463,3 +463,59 @@ async def test_flush_returns_when_the_connection_is_lost(runtime: Runtime) -> No
             nursery.start_soon(publisher.flush)
             await wait_all_tasks_blocked()
             await server.close_all()
+
+
+async def test_what_is_first_is_sent_before_everything_that_waits(runtime: Runtime) -> None:
+    inbox = Inbox()
+    async with running(inbox.subscriber) as (_, server, reported):
+        options = Options(
+            url=URL,
+            client_name="a",
+            connect=server.connect,
+            reports=reported,
+            max_waiting_seconds=9,
+        )
+        publisher = Publisher(options, [(b"news", b"first"), (b"news", b"second")])
+        publisher.publish(b"news", b"third")
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(publisher.main)
+            await trio.sleep(1)
+            assert inbox.payloads == [b"first", b"second", b"third"]
+            for client in list(server.clients):
+                if client.name == b"a:publish":
+                    await trio.aclose_forcefully(client.stream)
+            await trio.sleep(1)
+            publisher.publish(b"news", b"again")
+            await wait_all_tasks_blocked()
+            assert inbox.payloads[3:] == [b"again"]
+            nursery.cancel_scope.cancel()
+
+
+async def test_what_is_first_is_sent_again_if_its_connection_was_lost(runtime: Runtime) -> None:
+    async with trio.open_nursery() as nursery:
+        server = RespServer(nursery)
+        options = Options(url=URL, client_name="a", connect=server.connect, reports=Reported())
+        publisher = Publisher(options, [(b"news", b"first")])
+        nursery.start_soon(publisher.main)
+        while not publisher.is_connected:
+            await trio.lowlevel.checkpoint()
+        server.pause()
+        await wait_all_tasks_blocked()
+        await server.close_all()
+        server.resume()
+        await trio.sleep(1)
+        assert publisher.published == 1
+        nursery.cancel_scope.cancel()
+
+
+async def test_the_first_attempt_is_known_to_have_succeeded_or_failed(runtime: Runtime) -> None:
+    async with trio.open_nursery() as nursery:
+        server = RespServer(nursery)
+        for up in (True, False):
+            server.is_up = up
+            options = Options(url=URL, client_name="a", connect=server.connect, reports=Reported())
+            publisher = Publisher(options)
+            nursery.start_soon(publisher.main)
+            await publisher.tried.wait()
+            assert publisher.is_connected == up
+        nursery.cancel_scope.cancel()

@@ -41,6 +41,21 @@ def test_a_command_above_the_size_of_a_batch_leaves_alone() -> None:
     assert outbox.take(0.0, 3) == [b"g", b"h"]
 
 
+def test_a_command_above_the_limit_waits_alone() -> None:
+    outbox = Outbox(max_bytes=3, max_seconds=1.0)
+    assert outbox.put(b"abcdef", now=0.0)
+    assert not outbox.put(b"g", now=0.0)
+    assert outbox.take(0.0, 100) == [b"abcdef"]
+
+
+def test_a_command_that_does_not_count_is_dropped_without_a_count() -> None:
+    outbox = Outbox(max_bytes=3, max_seconds=1.0)
+    assert outbox.put(b"abc", now=0.0, counted=False)
+    assert not outbox.put(b"d", now=0.0, counted=False)
+    assert outbox.take(2.0, 10) == []
+    assert (outbox.too_many, outbox.too_late) == (0, 0)
+
+
 @given(
     steps=st.lists(
         st.tuples(st.sampled_from(["put", "take"]), st.integers(0, 8), st.floats(0, 1)), max_size=40
