@@ -42,10 +42,7 @@ class Pair:
         }
         self.publisher = Publisher(Options(**settings))
         self.subscriber = Subscriber(
-            Options(**settings),
-            [CHANNEL],
-            lambda _, payload: self.payloads.append(payload),
-            lambda: None,
+            Options(**settings), [CHANNEL], lambda _, payload: self.payloads.append(payload)
         )
 
     def connected(self, connection: str, attempts: int) -> None:

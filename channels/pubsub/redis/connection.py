@@ -175,6 +175,13 @@ class Connection:
 
     async def main(self) -> None:
         """Connect, and connect again after each loss, until cancelled."""
+        try:
+            await self._keep_up()
+        finally:
+            # Whoever waits for the first attempt would wait for ever after a crash in it.
+            self.tried.set()
+
+    async def _keep_up(self) -> None:
         options = self._options
         delays = Delays(options.backoff)
         attempts = 0
@@ -343,7 +350,6 @@ class Subscriber(Connection):
         options: the settings.
         channels: the channels to subscribe to. No pattern: overlapping subscriptions deliver twice.
         on_message: takes the channel and the payload of each message, in this connection's process. It must not block.
-        on_connected: called after each handshake; the channels are subscribed to then.
 
     Attributes:
         messages: messages that have arrived.
@@ -356,16 +362,11 @@ class Subscriber(Connection):
         options: Options,
         channels: Sequence[bytes],
         on_message: Callable[[bytes, bytes], None],
-        on_connected: Callable[[], None],
     ) -> None:
         super().__init__(options)
         self._channels = tuple(channels)
         self._on_message = on_message
-        self._on_connected = on_connected
         self.messages = 0
-
-    def _begin(self, session: _Session) -> None:
-        self._on_connected()
 
     def _handle(self, session: _Session) -> None:
         on_message = self._on_message

@@ -73,17 +73,13 @@ class Inbox:
 
     def __init__(self) -> None:
         self.payloads: list[bytes] = []
-        self.connects = 0
 
     def message(self, channel: bytes, payload: bytes) -> None:
         assert channel == b"news"
         self.payloads.append(payload)
 
-    def connected(self) -> None:
-        self.connects += 1
-
     def subscriber(self, options: Options) -> Subscriber:
-        return Subscriber(options, [b"news"], self.message, self.connected)
+        return Subscriber(options, [b"news"], self.message)
 
 
 # Both kinds
@@ -265,7 +261,7 @@ async def test_a_subscriber_delivers_in_order(runtime: Runtime) -> None:
 
 async def test_a_subscriber_subscribes_again_after_a_loss(runtime: Runtime) -> None:
     inbox = Inbox()
-    async with running(inbox.subscriber) as (_, server, _):
+    async with running(inbox.subscriber) as (subscriber, server, _):
         server.publish(b"news", b"1")
         await wait_all_tasks_blocked()
         await server.close_all()
@@ -274,7 +270,7 @@ async def test_a_subscriber_subscribes_again_after_a_loss(runtime: Runtime) -> N
         server.publish(b"news", b"2")
         await wait_all_tasks_blocked()
         assert inbox.payloads == [b"1", b"2"]
-        assert inbox.connects == 2
+        assert subscriber.connects == 2
 
 
 async def test_a_subscriber_handles_few_messages_between_two_checkpoints(runtime: Runtime) -> None:
