@@ -10,11 +10,14 @@ import pytest
 
 from actors import open_runtime
 from channels.pubsub.redis.adapter import RedisAdapter
-from tests.contracts.test_pubsub_adapters import *  # noqa: F403 # the tests
+from tests.contracts import test_pubsub_adapters as contract
 from tests.contracts.test_pubsub_adapters import NAMES, Cluster
 from tests.integration.valkey import Valkey, valkey
 
 _prefixes = itertools.count()
+
+# The tests only, and not their fixture, which has a server in memory.
+globals().update({name: each for name, each in vars(contract).items() if name.startswith("test_")})
 
 
 @pytest.fixture(scope="module")

@@ -20,6 +20,8 @@ class RespClient:
         self.channels: dict[bytes, None] = {}
         self.authenticated = False
         self.name = b""
+        self.gate = trio.Event()
+        self.gate.set()
 
     def write(self, data: bytes) -> None:
         self.out.append(data)
@@ -57,6 +59,12 @@ class RespServer:
 
     def resume(self) -> None:
         self._running.set()
+
+    def ignore(self, name: bytes) -> None:
+        """Read nothing more from the present connections with this name."""
+        for client in self.clients:
+            if client.name == name:
+                client.gate = trio.Event()
 
     async def kill(self) -> None:
         """Break all connections, and refuse new ones until `start`."""
@@ -104,6 +112,7 @@ class RespServer:
             except (trio.BrokenResourceError, trio.ClosedResourceError):
                 return
             await self._running.wait()
+            await client.gate.wait()
             if not data:
                 return
             reader.feed(bytes(data))
