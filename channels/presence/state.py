@@ -231,6 +231,14 @@ class State:
         """Return all entries of an owner of this node."""
         return [self._own.entries[tag] for tag in self._index.get(owner, {}).values()]
 
+    def owners(self) -> list[Hashable]:
+        """Return the owners of this node's entries."""
+        return list(self._index)
+
+    def has_changes(self) -> bool:
+        """Return True if `flush` would return a change."""
+        return self._own.clock != self._start
+
     def flush(self) -> Delta:
         """Return this node's changes since the last flush, to send to all other nodes. Empty if there are none.
 
