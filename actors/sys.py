@@ -1,4 +1,4 @@
-"""Functions that look into a running server, or suspend it, without its callbacks' help.
+"""Functions that inspect or suspend a running server, without a callback for it.
 
     print(await sys.get_state(counter))
     await sys.suspend(counter)
@@ -6,7 +6,7 @@
 They work on every `GenServer`: supervisors, agents, channels. Each function sends a request, which waits its turn in
 the server's mailbox, so it fails with CallTimeout while the server is busy. This follows OTP's `sys`.
 
-Use them to find mistakes, not in programs: state that others need should have a call of its own.
+Use them only for debugging. If other processes need a part of the state, give the server a call for it.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ async def suspend(server: object, *, timeout: float = 5.0) -> None:
 
 
 async def resume(server: object, *, timeout: float = 5.0) -> None:
-    """Let a suspended server continue. If it is not suspended, that is not an error."""
+    """Let a suspended server continue. Does nothing to any other server."""
     await _ask(server, Loop.resume, timeout)
 
 
@@ -139,7 +139,7 @@ async def get_log(server: object, *, timeout: float = 5.0) -> list[DebugEvent]:
 async def trace(
     server: object, out: Callable[[str], object] | None = print, *, timeout: float = 5.0
 ) -> None:
-    """Make a server pass each event as a line to `out`, which it calls itself; None turns the trace off."""
+    """Make a server call `out` with a line for each event; None turns the trace off."""
 
     def switch(loop: Loop) -> None:
         _debug(loop).trace = out
@@ -168,7 +168,7 @@ async def install(
 
 
 async def remove(server: object, key: object, *, timeout: float = 5.0) -> None:
-    """Remove a hook. If there is none, that is not an error."""
+    """Remove a hook. Does nothing if there is none."""
 
     def drop(loop: Loop) -> None:
         _debug(loop).hooks.pop(key, None)

@@ -3,7 +3,7 @@
 A runtime belongs to the thread that runs Trio. In every other thread:
 
 * Functions that send and return nothing work: `send`, `cast`, `reply`, `send_exit`, `kill`, and functions made of them.
-* Functions that only look work: `whereis`, `is_alive`, `current_pid`, `current_runtime`.
+* Functions that only read work: `whereis`, `is_alive`, `current_pid`, `current_runtime`.
 * All others raise `WrongThread`, before anything has changed.
 
 Messages from other threads wait in a bounded queue, in order, until the runtime's thread takes them. The module
@@ -50,7 +50,7 @@ def send_threadsafe(runtime: Runtime, address: object, message: Any) -> None:
         ThreadQueueFull: Too many messages of other threads have been waiting for 30 seconds.
     """
     if get_ident() == runtime.thread:
-        # Not through the queue: a signal handler must not wait for a lock that the interrupted code may hold.
+        # Without the queue, because a signal handler must not wait for a lock that the interrupted code may hold.
         runtime.run_sync_soon(deliver_from_thread, runtime, address, message)
     else:
         runtime.from_threads.put(deliver_from_thread, runtime, address, message)

@@ -154,8 +154,8 @@ class Registry(Generic[K, V]):
             also spreads contention, which one thread does not have.
         listeners: Names (or pids) of processes that get `Registered` and `Unregistered` messages. A listener that does
             not exist is skipped.
-        notify_on_exit: Also tell the listeners of entries that vanish with their process. By default they only hear of
-            calls, as in Elixir, and monitor the processes themselves.
+        notify_on_exit: Also send `Unregistered` for the entries of a process that ends. By default listeners must
+            monitor the processes themselves, as in Elixir.
 
     Raises:
         ValueError: `keys` or `partitions` has an invalid value.
@@ -206,7 +206,7 @@ class Registry(Generic[K, V]):
             raise KeyTaken(self, key, holder)
 
     def unregister(self, key: K) -> None:
-        """Remove all entries that the current process has for a key. If it has none, that is not an error."""
+        """Remove all entries that the current process has for a key. Does nothing if it has none."""
         self._remove(require_process("Registry.unregister"), key, None)
 
     def unregister_match(self, key: K, match: Callable[[V], bool]) -> None:
@@ -347,7 +347,7 @@ class Registry(Generic[K, V]):
 
     @asynccontextmanager
     async def lock(self, key: K) -> AsyncIterator[None]:
-        """Hold the lock of a key during a block. Others who want it wait, first come, first served.
+        """Hold the lock of a key during a block. Other tasks wait for it in the order of their requests.
 
             async with rooms.lock("lobby"):
                 if rooms.whereis("lobby") is None:
@@ -376,9 +376,9 @@ class Registry(Generic[K, V]):
             children = [ChildSpec("rooms", rooms.start_link), room_supervisor]
 
         Without an owner, a registry lives as long as the runtime. With one, it ends with the owner: every entry is
-        removed, `meta` is emptied, and every operation raises RegistryClosed. The registered processes get the
-        owner's exit signal (`SHUTDOWN` if it ended `NORMAL`), so that none continues in the belief that others can
-        find it. A restart of the owner opens the registry again.
+        removed, `meta` is emptied, and every operation raises RegistryClosed. The registered processes get the owner's
+        exit signal (`SHUTDOWN` if it ended `NORMAL`), because others can no longer find them. A restart of the owner
+        opens the registry again.
 
         Raises:
             AlreadyStarted: The registry has an owner, or its name is taken.
@@ -529,15 +529,15 @@ class _RegistryVia(Via):
 
 
 class _Owner(GenServer[None]):
-    """A process that only lives, so that the registry has a lifetime."""
+    """A process whose lifetime is the lifetime of a registry. It does nothing else."""
 
     async def init(self, registry: Registry[Any, Any]) -> None:
         registry._open(require_process("Registry.start_link"))
 
 
-# Locks for keys. The first task that wants a lock makes it, and the last that leaves it removes it. First come, first
-# served. The code that took a ticket gives it back, whatever ends that code. The end of the process gives it back too,
-# because a process that swallows its own death never leaves the code.
+# Locks for keys. The first task that wants a lock makes it, and the last task that leaves it removes it. A task
+# releases its ticket at the end of its block. The end of the process releases it too, because a process that swallows
+# its cancellation never leaves the block.
 
 
 class Ticket:
@@ -585,7 +585,7 @@ class KeyLocks:
             else:
                 await ticket.turn.wait()
             if process is not None:
-                # Got the lock and was killed in the same turn: the kill wins.
+                # If the process gets the lock and is killed in the same turn, the kill wins.
                 process.check()
         except BaseException:
             self.release(ticket)
@@ -605,7 +605,7 @@ class KeyLocks:
             return
         del queue[ticket]
         if queue:
-            # If a later ticket has left, the first has had its turn already. A second time changes nothing.
+            # If a later ticket has left, the first has its turn already, and this changes nothing.
             next(iter(queue)).turn.set()
         else:
             del self._queues[ticket.tag]

@@ -124,9 +124,8 @@ async def _start(spec: ChildSpec, extra: tuple[Any, ...]) -> Pid | Failed:
         return Failed(error)
     except ProcessExit as error:  # exit() in a start function ends the start, not the supervisor
         return Failed(StartError(error.reason))
-    except (
-        Exception
-    ) as error:  # a start function may raise anything; it is the reason of the failed start
+    except Exception as error:
+        # A start function may raise anything; it is the reason of the failed start.
         return Failed(StartError(Crash(error)))
     if type(started) is Pid:
         return started

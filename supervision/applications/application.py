@@ -98,9 +98,8 @@ class Application:
             raise
         except StartError as error:
             raise ApplicationStartFailed(error.reason) from error
-        except (
-            Exception
-        ) as error:  # a start function may raise anything; it is the reason of the failed start
+        except Exception as error:
+            # A start function may raise anything; it is the reason of the failed start.
             raise ApplicationStartFailed(Crash(error)) from error
         # A system task, because a nursery around the caller's block would wrap its exceptions. It raises nothing, and
         # ends with the runtime at the latest. The block begins when the task watches, so that it misses no end.

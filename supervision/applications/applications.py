@@ -388,9 +388,8 @@ class ApplicationMaster(GenServer[ApplicationSpec]):
             self.top = await (spec.top() if callable(spec.top) else Supervisor.start_link(spec.top))
         except StartError as error:
             reason = error.reason
-        except (
-            Exception
-        ) as error:  # a start function may raise anything; it is the reason of the failed start
+        except Exception as error:
+            # A start function may raise anything; it is the reason of the failed start.
             reason = Crash(error)
         else:
             self.running.over()
@@ -422,9 +421,8 @@ class ApplicationMaster(GenServer[ApplicationSpec]):
             return
         try:
             await function()
-        except (
-            Exception
-        ) as error:  # a callback may raise anything; the other applications must stop too
+        except Exception as error:
+            # A callback may raise anything; the other applications must stop too.
             current_runtime().telemetry.execute(
                 APPLICATION_CALLBACK_FAILED,
                 {},

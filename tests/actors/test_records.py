@@ -74,7 +74,7 @@ def test_results_say_what_they_mean() -> None:
     ("error", "says"),
     [
         (NoProcess("db", "get", 5), "call('db', 'get'): there is no such process"),
-        (CallTimeout("db", "get", 1.5), "was not answered within 1.5 s; the server may still"),
+        (CallTimeout("db", "get", 1.5), "got no answer within 1.5 s; the server may still"),
         (CallTimeout("db", "get", 1.5), "call('db', 'get')"),
         (CallingSelf("db", "get", 5), "a process cannot call itself; call the method directly"),
         (ServerExit(KILLED, "db", "get", 5), "the server ended with KILLED"),

@@ -85,7 +85,7 @@ async def test_a_timer_tells_what_it_has_left_and_nothing_once_it_has_fired(
 @pytest.mark.parametrize("seconds", [0, -1, math.nan, math.inf])
 async def test_an_interval_that_is_none_is_refused(seconds: float) -> None:
     async with open_runtime(), as_process() as me:
-        with pytest.raises(ValueError, match="above 0 between two messages"):
+        with pytest.raises(ValueError, match="write an interval above 0"):
             send_every(me, "tick", seconds)
 
 

@@ -59,7 +59,7 @@ async def test_a_blocking_process_is_named_with_its_stack_while_it_blocks(
         f"blocks_for_a_while is at {__file__}:{line}: assert seen.wait(PATIENCE)\n" in caplog.text
     )
     assert "Write `await trio.sleep(seconds)` in place of time.sleep(), and" in caplog.text
-    assert "`await trio.to_thread.run_sync(function, ...)` for what blocks" in caplog.text
+    assert "`await trio.to_thread.run_sync(function, ...)` for code that blocks" in caplog.text
     # The machinery that runs every process is no news.
     assert "trio/_core" not in caplog.text
 

@@ -63,7 +63,7 @@ async def test_64_an_outer_cancellation_is_an_ordered_shutdown(
     assert log.take() == IN_ORDER
     # Each leaf took its second, and the straggler none: it was killed at once, and named.
     assert trio.current_time() == pytest.approx(14)
-    assert "Killing what is left at the end of the runtime: straggler" in caplog.text
+    assert "Killing the processes that are left at the end of the runtime: straggler" in caplog.text
     assert nothing_is_left(runtime)
 
 
