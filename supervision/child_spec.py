@@ -37,7 +37,7 @@ __all__ = [
 ]
 
 RestartType: TypeAlias = Literal["permanent", "transient", "temporary"]
-"""When a supervisor restarts a child: always, unless it ended cleanly, or never."""
+"""The rule for restarts of a child: always, unless it ended cleanly, or never."""
 
 ShutdownLimit: TypeAlias = float | Literal["brutal_kill"]
 """The stop of a child: seconds between the request to stop and the kill, or a kill at once."""
@@ -113,30 +113,31 @@ class ChildSpec:
     `child_spec(Counter, 0)` writes the first of these from the class.
 
     Args:
-        id: any hashable value that no sibling has. Dynamic supervisors ignore it.
-        start: an async function that starts a process linked to the current one and returns its pid, such as
+        id: Any hashable value that no sibling has. Dynamic supervisors ignore it.
+        start: An async function that starts a process linked to the current one and returns its pid, such as
             `Counter.start_link`. It runs in the supervisor's process, and the supervisor waits for it. It may raise
             `StartError` or `StartIgnored`.
-        args: positional arguments for `start`.
-        kwargs: keyword arguments for `start`.
+        args: Positional arguments for `start`.
+        kwargs: Keyword arguments for `start`.
         restart: `"permanent"` (the default) restarts it after every end, `"transient"` after every end that is not
             clean (see `actors.exits.is_normal_exit`), `"temporary"` never.
-        type: `"worker"` (the default) or `"supervisor"`. It decides the default of `shutdown`, and `render` shows it.
-        shutdown: seconds between the exit signal `SHUTDOWN` and a kill. `math.inf` waits for ever, `"brutal_kill"`
+        type: `"worker"` (the default) or `"supervisor"`. The default of `shutdown` depends on it, and `render` shows
+            it.
+        shutdown: Seconds between the exit signal `SHUTDOWN` and a kill. `math.inf` waits for ever, `"brutal_kill"`
             kills at once. The default is 5.0, and `math.inf` for supervisors, because a killed supervisor does not
             stop its children in order.
-        significant: the end of this child counts for the `auto_shutdown` of its supervisor.
-        start_timeout: seconds that a start may take. After them the supervisor cancels `start`, kills the processes
-            that it has linked, and takes the start as failed with `TIMEOUT`. Without a limit a slow start keeps the
+        significant: The end of this child counts for the `auto_shutdown` of its supervisor.
+        start_timeout: Seconds that a start may take. After that the supervisor cancels `start` and kills the processes
+            that `start` has linked. The start has then failed with `TIMEOUT`. Without a limit a slow start keeps the
             supervisor from answering. Not part of OTP.
 
     Raises:
-        BadChildSpec: a field has an invalid value.
+        BadChildSpec: A field has an invalid value.
 
     The supervisor cannot check that `start` links the process. It never learns of the end of a process that is not
     linked.
 
-    After OTP's `supervisor:child_spec()`, without `modules`.
+    This follows OTP's `supervisor:child_spec()`, without `modules`.
     """
 
     id: Any
@@ -193,7 +194,7 @@ def _check(spec: ChildSpec) -> None:
 def _is_shutdown(value: object) -> bool:
     if isinstance(value, str):
         return value == BRUTAL_KILL
-    # NaN is refused by the comparison.
+    # The comparison also refuses NaN.
     return isinstance(value, int | float) and not isinstance(value, bool) and value >= 0
 
 
@@ -230,10 +231,10 @@ def child_spec(child: Supervised, /, *args: Any, **overrides: Any) -> ChildSpec:
         child_spec(spec, id="second")
 
     Args:
-        child: a class with `start_link`, such as a `GenServer`; another object with an async `start_link`; or a
-            `ChildSpec`. If it has a `child_spec` method, that makes the spec.
-        args: positional arguments for `start_link`. A `ChildSpec` has its own.
-        overrides: fields of `ChildSpec`. Keyword arguments of `start_link` go into `kwargs`.
+        child: A class with `start_link`, such as a `GenServer`; another object with an async `start_link`; or a
+            `ChildSpec`. If it has a method `child_spec`, the method makes the spec.
+        args: Positional arguments for `start_link`. A `ChildSpec` has its own.
+        overrides: Fields of `ChildSpec`. Keyword arguments of `start_link` go into `kwargs`.
 
     Returns:
         The spec. Its id is the `name` in `kwargs`, otherwise the `name` of the object, otherwise the name of the class.
@@ -241,7 +242,7 @@ def child_spec(child: Supervised, /, *args: Any, **overrides: Any) -> ChildSpec:
     Raises:
         BadChildSpec: `child` is none of these, an override is not a field, or a field has an invalid value.
 
-    After `Supervisor.child_spec/2` of Elixir.
+    This follows `Supervisor.child_spec/2` of Elixir.
     """
     unknown = next((name for name in overrides if name not in _FIELDS), None)
     if unknown is not None:
@@ -313,15 +314,15 @@ def process_spec(
         process_spec(flush, out_buffers, id="flusher")
 
     Args:
-        function: an async function; `spawn_link` runs it as a process of its own.
-        args: its arguments.
-        fields: fields of `ChildSpec`. The default id is the name of the function.
+        function: An async function; `spawn_link` runs it as a process of its own.
+        args: Its arguments.
+        fields: Fields of `ChildSpec`. The default id is the name of the function.
 
     Returns:
         The spec. Its start returns at once, because a plain process has no init.
 
     Raises:
-        BadChildSpec: a field has an invalid value.
+        BadChildSpec: A field has an invalid value.
     """
     try:
         check_async("process_spec", function)

@@ -180,8 +180,8 @@ class GenServer(Generic[S]):
 
         Raises:
             AlreadyStarted: The process in `pid` has the name.
-            StartIgnored: init returned `Ignore()`.
-            StartError: init failed, ended or took too long, and the process is gone. Unless it ended with `NORMAL` or
+            StartIgnored: Init returned `Ignore()`.
+            StartError: Init failed, ended or took too long, and the process is gone. Unless it ended with `NORMAL` or
                 `Fail`, the link carries its reason to the caller, which ends too if it does not trap exits.
         """
         check_constructor(cls)

@@ -24,14 +24,14 @@ def load_module(
     """Import the module of a `module:name`, and return it with the name.
 
     Args:
-        target: the argument, such as `shop.day:opening`.
-        kind: a word in capitals for the name, such as `FUNCTION`.
-        example: an example of a target, for messages.
-        explained: an error that passes through unchanged when the module raises it.
+        target: The argument, such as `shop.day:opening`.
+        kind: A word in capitals for the name, such as `FUNCTION`.
+        example: An example of a target, for messages.
+        explained: An error that passes through unchanged when the module raises it.
 
     Raises:
         typer.BadParameter: the target does not have that form, or the module does not exist.
-        SystemExit: the module raised. The code is 1, and the traceback is on standard error, without the frames of
+        SystemExit: The module raised. The code is 1, and the traceback is on standard error, without the frames of
             Ashtree and of Python's import system.
     """
     module_name, colon, name = target.partition(":")
