@@ -125,7 +125,7 @@ async def test_children_that_are_not_a_list_get_advice(
         (DynamicSupervisor, (), {"max_children": 3}, "(max_children=3)"),
     ],
 )
-def test_a_call_of_a_supervisor_class_gets_advice(
+def test_a_call_of_a_supervisor_class_raises_with_advice(
     supervisor: Any, args: tuple[Any, ...], kwargs: dict[str, Any], call: str
 ) -> None:
     with pytest.raises(NotStarted) as caught:

@@ -267,7 +267,7 @@ async def test_an_attempt_that_was_cancelled_is_not_made_after_a_restart_by_hand
     kill(await running(supervisor, "slow"))
     await settle()
     async with trio.open_nursery() as nursery:
-        # All of these are in the mailbox before the message that would try again.
+        # All these messages are in the mailbox before the next attempt.
         nursery.start_soon(Supervisor.terminate_child, supervisor, "slow")
         await settle()
         nursery.start_soon(Supervisor.restart_child, supervisor, "slow")

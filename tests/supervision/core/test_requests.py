@@ -1,4 +1,4 @@
-"""Refusal of calls to a supervisor that could never be answered. All other calls are answered."""
+"""Calls to supervisors: a call that would wait for ever is refused, and any other is answered."""
 
 import traceback
 from collections.abc import Awaitable, Callable
@@ -39,7 +39,7 @@ Question = Callable[[], Awaitable[object]]
 
 
 class Asks(GenServer[None]):
-    """A worker that sends a request when it starts or stops, and notes the answer."""
+    """A worker that sends a request when it starts or stops, and records the answer."""
 
     async def init(
         self,
@@ -215,7 +215,7 @@ async def test_a_child_of_another_supervisor_may_call_this_one_in_its_init(
     assert answers == [[]]
 
 
-async def test_a_helper_that_nobody_waits_for_may_call_the_supervisor_above_its_starting_parent(
+async def test_a_helper_of_a_starting_child_may_call_the_supervisor_above(
     runtime: Runtime,
 ) -> None:
     counts: list[object] = []
