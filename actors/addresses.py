@@ -101,7 +101,7 @@ class Via(Address[Runtime]):
         )
 
     def register(self, pid: Pid) -> Pid | None:
-        """Make this address lead to a living process, which may be one that is just being spawned.
+        """Make this address lead to a living process, which may not have taken its first step yet.
 
         Returns:
             None on success. Otherwise the process that has the address; nothing has changed then.

@@ -112,7 +112,7 @@ async def adopt(
         The function's result; None if the function used `exit` with a clean reason.
 
     Raises:
-        ProcessFailed: As for `as_process`, which raises the other errors too.
+        ProcessFailed: As for `as_process`. So are all other errors.
     """
     async with as_process(name=name, label=label or getattr(function, "__qualname__", None)):
         return await function(*args)

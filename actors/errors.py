@@ -290,7 +290,7 @@ class MailboxBusy(ActorsError, RuntimeError):
             )
         return (
             f"only the task of {self.pid!r} itself may receive its messages; "
-            "let the helper task send() what it finds to the process, or spawn() a process for it"
+            "let the helper task send() its results to the process, or spawn() a process for it"
         )
 
 
@@ -359,7 +359,7 @@ class ThreadQueueFull(ActorsError, RuntimeError):
     def __str__(self) -> str:
         return (
             f"{self.limit} messages of other threads wait for the runtime, and it has taken none of them for "
-            f"{self.seconds:g} s; find what blocks its thread with open_runtime(watchdog=0.1)"
+            f"{self.seconds:g} s; find the code that blocks its thread with open_runtime(watchdog=0.1)"
         )
 
 

@@ -130,7 +130,7 @@ def judge(
         from_self: Sender and receiver are the same process.
 
     Returns:
-        The effect, and the reason of the message or of the death.
+        The effect, and the reason for the message or for the end of the receiver.
     """
     if not linked and reason is KILL:
         return Verdict.DIE, KILLED

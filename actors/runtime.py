@@ -245,7 +245,7 @@ async def _watched(
 def _coroutine_origins(debug: bool) -> Iterator[None]:
     """Make Python's warning about a coroutine that was never awaited name the line that made it.
 
-    In debug builds only: for this, Python remembers the line of every call of an async function.
+    Only debug builds do this, because Python then records the line of every call of an async function.
     """
     before = sys.get_coroutine_origin_tracking_depth()
     if debug:
@@ -281,7 +281,7 @@ class _Host:
 
     async def closed(self) -> None:
         """Wait until the shutdown is over. Ctrl-C makes the shutdown kill everything at once."""
-        # Shielded: `open_runtime` promises that the processes are gone, also when it is cancelled.
+        # Shielded, because `open_runtime` promises that the processes are gone, even when it is cancelled.
         with trio.CancelScope(shield=True):
             while not self._closed.is_set():
                 try:

@@ -63,7 +63,7 @@ async def replace_state(
 
         await sys.replace_state(counter, lambda count: 0)
 
-    The function runs in the server. If it raises, the exception is raised here and the state stays.
+    The function runs in the server. If it raises, `replace_state` raises the exception, and the state stays.
     """
 
     def replace(loop: Loop) -> Any:
@@ -156,7 +156,8 @@ async def install(
     Args:
         server: A pid or a name.
         key: The name of the hook, for `remove`. It replaces a hook of the same key.
-        hook: Returns its next state, or `DONE` to be removed. A hook that raises is removed too.
+        hook: A function that returns its next state, or `DONE` to be removed. The server also removes a hook that
+            raises.
         state: Its first state.
         timeout: The time limit in seconds.
     """

@@ -57,8 +57,8 @@ class ChangedMessage:
     """The changes, each as "message['count'] was 1, is 2"."""
 
     def __str__(self) -> str:
-        what = "; ".join(self.changes)
-        return f"{self.receiver} received a message that was changed after {self.sender} had sent it: {what}"
+        changes = "; ".join(self.changes)
+        return f"{self.receiver} received a message that was changed after {self.sender} had sent it: {changes}"
 
 
 class MessageChanged(ActorsError, AssertionError):
@@ -83,9 +83,9 @@ class SharedMessages(Instrument):
         ...
         shared.check()
 
-    It sees messages of `send` and `cast`, and requests of `call`: lists, dicts, sets, deques, and the attributes of
-    other objects, to a depth of twelve. It does not see answers of calls, messages of the runtime itself, reverted
-    changes, and changes after the receipt.
+    It compares messages of `send` and `cast`, and requests of `call`. It looks into lists, dicts, sets, deques and the
+    attributes of other objects, to a depth of twelve. It does not see answers of calls, messages of the runtime itself,
+    reverted changes, and changes after the receipt.
 
     Attributes:
         changed: The changed messages, in the order of their receipt.

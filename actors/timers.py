@@ -105,7 +105,7 @@ class _Sending:
 
 
 def read_timer(timer: TimerRef) -> float | None:
-    """Return the seconds until a timer fires next, or None if it has fired for good or was cancelled."""
+    """Return the seconds until a timer fires next, or None if it will not fire again."""
     return require_runtime("read_timer").timers.remaining(timer)
 
 

@@ -224,7 +224,7 @@ def _refuse_start(spec: ChildSpec) -> None:
 
 
 def child_spec(child: Supervised, /, *args: Any, **overrides: Any) -> ChildSpec:
-    """Make a child spec from a class, or a changed one from a spec.
+    """Make a child spec from a class, or a changed copy of a spec.
 
         child_spec(Counter, 0)                                  # Counter.start_link(0)
         child_spec(Counter, 0, kwargs={"name": "counter"}, restart="transient")
@@ -273,7 +273,7 @@ def child_spec(child: Supervised, /, *args: Any, **overrides: Any) -> ChildSpec:
 
 
 def _no_child(child: Any) -> str:
-    what: object = repr(child)
+    described: object = repr(child)
     advice = (
         "write a ChildSpec, a class or object with start_link such as a GenServer, or process_spec(function) for a "
         "plain async function"
@@ -281,7 +281,7 @@ def _no_child(child: Any) -> str:
     if isinstance(child, Coroutine):
         name = name_of(child)
         owner, _, verb = name.rpartition(".")
-        what = f"{describe_coroutine(child)},"
+        described = f"{describe_coroutine(child)},"
         child.close()  # an unclosed coroutine would add a warning to this error
         advice = (
             f"a supervisor starts its children itself; write child_spec({owner}, ...) with the arguments"
@@ -289,17 +289,17 @@ def _no_child(child: Any) -> str:
             else f"write process_spec({name}, ...) with the arguments"
         )
     elif inspect.iscoroutinefunction(child):
-        what = f"the function {name_of(child)}{place_of(child)}"
+        described = f"the function {name_of(child)}{place_of(child)}"
         advice = f"write process_spec({name_of(child)}, ...)"
     elif inspect.isfunction(child):
-        what = f"the function {name_of(child)}{place_of(child)}"
+        described = f"the function {name_of(child)}{place_of(child)}"
         advice = f"it is not async; write `async def` and process_spec({name_of(child)}, ...)"
     elif isinstance(child, Pid):
         advice = "that process runs already, and a supervisor starts its children itself; write the class"
     elif isinstance(child, tuple) and child and hasattr(child[0], "start_link"):
         given = ", ".join([_name(child[0]), *(repr(each) for each in child[1:])])
         advice = f"write child_spec({given})"
-    return f"{what} cannot be a child; {advice}"
+    return f"{described} cannot be a child; {advice}"
 
 
 def _name(value: Any) -> str:

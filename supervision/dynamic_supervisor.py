@@ -69,7 +69,7 @@ class _Child(Retried):
         self.restart: RestartType = spec.restart
         self.shutdown: ShutdownLimit = spec.shutdown
         self.type: ChildType = spec.type
-        # A supervisor never restarts a temporary child, so it does not keep the arguments of what may be very many.
+        # A supervisor never restarts a temporary child, so it does not keep the arguments, which saves memory.
         temporary = spec.restart == "temporary"
         self.spec = None if temporary else spec
         self.extra = () if temporary else extra

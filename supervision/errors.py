@@ -316,7 +316,7 @@ class MaxChildren(SupervisionError):
 class SupervisorDeadlock(SupervisionError):
     """A child called its own supervisor in `init` or `terminate`.
 
-    The supervisor waits for this callback and answers nobody until it returns. In OTP both would wait for ever.
+    The supervisor waits for this callback and answers no request until it returns. In OTP both would wait for ever.
 
     Attributes:
         supervisor: The pid of the supervisor.
@@ -335,7 +335,7 @@ class SupervisorDeadlock(SupervisionError):
         )
         super().__init__(
             f"{child!r} called the supervisor {supervisor!r}, which waits for the {callback} "
-            f"of its child {id!r}; neither could go on; {advice}"
+            f"of its child {id!r}; neither could continue; {advice}"
         )
         self.supervisor = supervisor
         self.child = child

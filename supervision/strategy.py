@@ -183,7 +183,7 @@ class RestartIntensity:
         intensity = RestartIntensity(max_restarts=3, max_seconds=5.0)
         [intensity.admit(now) for now in (0.0, 1.0, 2.0, 3.0)]      # [True, True, True, False]
 
-    Every restart *attempt* counts, also one that fails. The restart of a group counts once. An attempt at time `t`
+    Every restart *attempt* counts, even one that fails. The restart of a group counts once. An attempt at time `t`
     counts while `now - t <= max_seconds`.
 
     Args:
@@ -213,7 +213,7 @@ class RestartIntensity:
             )
         self.max_restarts = max_restarts
         self.max_seconds = max_seconds
-        # Oldest first, at most max_restarts + 1: at that length the supervisor gives up.
+        # The times of the attempts, oldest first. The supervisor gives up at `max_restarts + 1` of them.
         self._attempts: deque[float] = deque()
 
     def admit(self, now: float) -> bool:

@@ -552,7 +552,7 @@ def _listed(children: Any) -> Iterable[Supervised]:
     if isinstance(children, Mapping):
         advice = "write a list of the values; a child's name goes into child_spec(Class, id=...)"
     elif isinstance(children, type | ChildSpec) or hasattr(children, "start_link"):
-        advice = f"write a list, also for one child: [{getattr(children, '__name__', 'child')}]"
+        advice = f"write a list, even for one child: [{getattr(children, '__name__', 'child')}]"
     else:
         advice = "write a list of specs, or of classes with start_link"
     raise BadSupervisorOption(advice, option="children", value=children)

@@ -4,8 +4,8 @@
 task once, however many messages arrive before the task runs. A receive takes its message at a point where it cannot be
 cancelled any more, so a cancelled receive loses nothing.
 
-A Trio memory channel is no mailbox: it is bounded, and nobody can search it. It also hands a value to a task that may
-be cancelled before it sees the value.
+A Trio memory channel cannot be a mailbox. It is bounded and has no search, and it may hand a value to a task that is
+cancelled before it sees the value.
 
 Wakes run in batches, one batch per scheduler turn. Trio runs every ready task before it looks at tasks that became
 ready meanwhile. A broadcast, or a crash that spreads, may wake ten thousand processes at once. All other tasks would
@@ -185,7 +185,7 @@ BURST = 128
 
 
 class WakeBatches:
-    """The wakes of one runtime. Without a limit before `run` and after `stop`.
+    """The wakes of one runtime. Before `run` and after `stop` there is no limit.
 
     Attributes:
         left: The wakes that this turn still allows. `Mailbox.put` takes one, and calls `used_up` after the last.

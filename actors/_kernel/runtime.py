@@ -108,7 +108,7 @@ class EnvironmentLike(Protocol):
 
 
 class Runtime:
-    """All processes of one `open_runtime`, and what they share. Only `open_runtime` makes one.
+    """All processes of one `open_runtime`, and the data that they share. Only `open_runtime` makes one.
 
     Attributes:
         telemetry: The event listeners of this runtime.
@@ -212,7 +212,7 @@ class Runtime:
         """
         sender = acting_process()
         pid = None if sender is None else sender.pid
-        # A list, not a generator: every instrument sees the message, also after one of them has refused it.
+        # A list and not a generator, so that every instrument sees the message, even if another one refuses it.
         verdicts = [each.message_sent(pid, receiver, message) for each in self.instruments]
         return False not in verdicts
 
@@ -421,7 +421,7 @@ class Runtime:
             raise escaped
 
     def _failed(self, process: Process, error: BaseException) -> trio.Cancelled | None:
-        """End a process that raised. Returns the cancellation of the runtime itself, which must go on."""
+        """End a process that raised. Returns the cancellation of the runtime itself, which the task must raise."""
         add_advice(error)
         interrupt = escaping(error)
         if interrupt is not None:
@@ -583,7 +583,7 @@ class Runtime:
 
     @staticmethod
     def process_of(task: trio.lowlevel.Task) -> Pid | None:
-        """Return the process that `task` runs, also before the task's first step.
+        """Return the process that `task` runs, even before the task's first step.
 
         Returns:
             None for a helper task of a process, for the task of a process that has ended, and for any other task.

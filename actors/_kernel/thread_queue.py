@@ -94,7 +94,7 @@ class ThreadQueue:
 
     @property
     def limit(self) -> int:
-        """The number of calls that may wait. A higher limit lets waiting threads go on."""
+        """The number of calls that may wait. A higher limit lets waiting threads continue."""
         return self._limit
 
     @limit.setter

@@ -85,7 +85,7 @@ class Blocked:
 class _RunTimes(trio.abc.Instrument):
     """Adds up the steps of each process, in seconds of the machine's clock.
 
-    Not of Trio's clock: a test's virtual clock stands still while code runs, and running code is what this measures.
+    Trio's clock would not do, because a test's virtual clock stands still while code runs.
     """
 
     def __init__(self) -> None:
@@ -218,7 +218,7 @@ def _watch(
         except trio.RunFinishedError:
             return
         except Exception:
-            # A description or a log handler of the program: the next looks must go on.
+            # A repr or a log handler of the program raised, and the watchdog must continue.
             turns.reported = turn
             _log.exception("The watchdog could not report a step that blocks the event loop")
 
@@ -252,8 +252,8 @@ class _Pauses:
     """
 
     def __init__(self, cpu: Callable[[], float] | None, now: float) -> None:
-        # The processor time of the loop's thread. Not every system knows it; without it every delay counts as the
-        # fault of the step.
+        # The processor time of the loop's thread. Not every system has it. Then every delay counts for the
+        # step.
         self._cpu = cpu
         self._used = 0.0 if cpu is None else cpu()
         self._looked = now
@@ -305,7 +305,7 @@ def _describe(task: trio.lowlevel.Task, seconds: float, loop_thread: int) -> Blo
 
 
 def _frames_of(task: trio.lowlevel.Task, innermost: FrameType | None) -> list[FrameType]:
-    """Return the frames of a task, outermost first, without those of Trio and of its caller."""
+    """Return the frames of a task, outermost first, without the frames of Trio and its caller."""
     outermost = getattr(task.coro, "cr_frame", None)
     frames: list[FrameType] = []
     frame = innermost

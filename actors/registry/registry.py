@@ -269,7 +269,7 @@ class Registry(Generic[K, V]):
             rooms.match("lobby", lambda topic: topic.language == "de" and topic.members > 3)
 
         Elixir's `match(rooms, "lobby", {:de, :"$1"}, [{:>, :"$1", 3}])`: pattern and guards are one function here. In
-        Elixir a guard that fails counts as false. Here an exception of `match` is raised.
+        Elixir a guard that fails counts as false. Here `match` may raise, and the caller gets the exception.
         """
         return [entry for entry in self.lookup(key) if match(entry.value)]
 
@@ -306,8 +306,8 @@ class Registry(Generic[K, V]):
 
             readers.dispatch("news", tell)
 
-        The function runs in the caller. If it raises, the exception is raised here, and the remaining partitions are
-        skipped. It cannot wait. To start work for each entry, use a nursery of your own.
+        The function runs in the caller and cannot wait. If it raises, `dispatch` raises the exception and skips the
+        remaining partitions. To start work for each entry, use a nursery of your own.
         """
         entries = self.lookup(key)
         if self.unique or self.partitions == 1:
@@ -353,8 +353,8 @@ class Registry(Generic[K, V]):
                 if rooms.whereis("lobby") is None:
                     await start_child(room_supervisor, lobby)
 
-        The lock excludes only tasks that ask for it; registering and all other operations ignore it. It is released
-        at the end of the block, whatever ends it, and at the end of the process that holds it or waits for it.
+        The lock excludes only tasks that ask for it; registering and all other operations ignore it. The end
+        of the block releases it, and so does the end of the process.
 
         Raises:
             LockReentered: This task holds the lock already.

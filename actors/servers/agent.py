@@ -8,7 +8,7 @@ A server decides how its state changes. An agent lets its callers decide: a requ
 agent's process. Use an agent for a value that a few functions of one module share. If the value has rules, or changes
 without a request, write a `GenServer`, which has the rules in one place.
 
-The rules are those of Elixir's Agent. Like it, this one is a GenServer.
+This follows Elixir's Agent, and is a GenServer too.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ class Agent(GenServer[Any]):
 
     @staticmethod
     def cast(agent: object, function: Callable[..., object], *args: Any) -> None:
-        """Replace the value with `function(value, *args)` soon. Never waits. An unknown agent is not an error."""
+        """Replace the value with `function(value, *args)` soon. Does not wait. Does nothing without an agent."""
         gen_server.cast(agent, _Request("update", _plain(function), args))
 
     @staticmethod

@@ -12,7 +12,7 @@
         counter = await Counter.start_link(0)
         print(await call(counter, "next"))          # 1
 
-The rules are those of OTP's gen_server, with three deliberate differences. A result is a value of
+This follows OTP's gen_server, with three deliberate differences. A result is a value of
 `actors.servers.results` and not a tuple. An uncaught exception is a crash; there is no throw that counts as a return.
 A second answer to one call is dropped.
 """
@@ -205,7 +205,7 @@ class GenServer(Generic[S]):
     ) -> Pid:
         """Start the server without a link, otherwise like `start_link`.
 
-        It is its own parent: an `Exit` from itself stops it.
+        The server is its own parent: an `Exit` from itself stops it.
         """
         check_constructor(cls)
         return await start(

@@ -145,7 +145,7 @@ class NextState:
     """The event is handled, and the machine enters another state: `NextState(self.open)`.
 
     Postponed events come next, and the timeout of the old state ends. The current state as the target means to stay
-    in it. The other fields are those of `KeepState`; timeouts are for the new state.
+    in it. For the other fields see `KeepState`; timeouts are for the new state.
     """
 
     state: State
@@ -182,7 +182,7 @@ class StateMachine(GenServer[str]):
       postponed events in their order, then new events.
     - `Stop(reason)`: stop. As in gen_statem, and unlike in a GenServer, its `reply` is sent before `terminate`.
     - None: this state does not handle the event. That is fine for an `EnterEvent` or an `InfoEvent`. For any other
-      event the machine crashes, with a message that says what is missing.
+      event the machine crashes, with a message that advises to add a case.
 
     For an `EnterEvent`, the result cannot change the state again or postpone the event.
 

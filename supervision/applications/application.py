@@ -400,8 +400,8 @@ def exit_now(code: int, sentence: str) -> NoReturn:
 def on_second_signal(signals: Iterable[signal.Signals], end: Callable[[int], object]) -> None:
     """Leave the first signal to the handlers that are installed now, and call `end` for the second one.
 
-    Python calls `end` between two instructions of the main thread, so a blocked event loop does not delay it. The code
-    that installed the present handlers must restore the original ones, and so removes these too.
+    Python calls `end` between two instructions of the main thread, so a blocked event loop does not delay it. This
+    function does not remove its handlers. The code that installed the earlier handlers restores the original ones.
     """
     received = False
 

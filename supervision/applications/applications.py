@@ -77,7 +77,7 @@ class ApplicationSpec:
         type: The effect of an end without a request. `"permanent"` (the default): the program ends. `"transient"`: the
             program ends, unless the reason is `NORMAL`. Supervisors do not end with `NORMAL`. `"temporary"`: none.
         prep_stop: An async function that runs before the stop, while the whole application still runs.
-        stop: An async function that runs after the end of all its processes, whatever the reason.
+        stop: An async function that runs after the end of all its processes.
 
     Raises:
         BadApplication: A field has an invalid value.

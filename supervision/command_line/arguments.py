@@ -62,8 +62,8 @@ def load_module(
         raise SystemExit(1) from None
 
 
-def load_function(target: str, what: str) -> Any:
-    """Return the async function of one argument at `module:function`; `what` is its name in messages."""
+def load_function(target: str, kind: str) -> Any:
+    """Return the async function of one argument at `module:function`; messages call it a `kind`."""
     module, name = load_module(target, "FUNCTION", "shop.day:opening")
     found = getattr(module, name, None)
     if found is None:
@@ -71,7 +71,7 @@ def load_function(target: str, what: str) -> Any:
             f"the module {module.__name__!r} has no {name!r}{_there_is(module)}"
         )
     if not iscoroutinefunction(found) or not _takes_one(found):
-        raise typer.BadParameter(f"{target} is no {what}{_there_is(module)}")
+        raise typer.BadParameter(f"{target} is no {kind}{_there_is(module)}")
     return found
 
 

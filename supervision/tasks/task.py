@@ -308,7 +308,7 @@ class Task(Generic[T_co]):
     def forget(self) -> bool:
         """Remove the monitor, so that a later result never reaches the mailbox. The link stays.
 
-        For servers that got a `TaskReply` in `handle_info` and do not need the `Down` that follows.
+        Use it in a server that got a `TaskReply` in `handle_info` and does not need the `Down` that follows.
 
         Returns:
             True if the monitor was still there.

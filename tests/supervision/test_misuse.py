@@ -97,8 +97,8 @@ async def test_a_pid_as_a_child_gets_advice(
 
 
 LISTS: list[tuple[Any, str]] = [
-    (Counter, "write a list, also for one child: [Counter]"),
-    (process_spec(flush), "write a list, also for one child: [child]"),
+    (Counter, "write a list, even for one child: [Counter]"),
+    (process_spec(flush), "write a list, even for one child: [child]"),
     ({"counter": Counter}, "write a list of the values; a child's name goes into child_spec"),
     ("Counter", "write a list of specs, or of classes with start_link"),
     (None, "write a list of specs, or of classes with start_link"),

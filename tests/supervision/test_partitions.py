@@ -478,7 +478,7 @@ async def test_a_resize_whose_caller_is_cancelled_is_still_done(
 
 
 @pytest.mark.parametrize("strategy", ["one_for_all", "rest_for_one"])
-async def test_a_restart_of_the_group_leaves_out_those_that_a_resize_has_stopped(
+async def test_a_restart_of_the_group_does_not_start_partitions_that_a_resize_has_stopped(
     runtime: Runtime, strategy: Any
 ) -> None:
     await start(3, strategy=strategy)

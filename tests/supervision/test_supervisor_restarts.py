@@ -32,7 +32,7 @@ BOOM = Crash(RuntimeError("crash"))
 # Restart intensity
 
 
-async def test_the_fourth_crash_within_the_window_is_one_too_many(
+async def test_the_fourth_crash_within_the_window_ends_the_supervisor(
     runtime: Runtime, log: Log
 ) -> None:
     supervisor = await Supervisor.start([worker("a", log), worker("b", log), worker("c", log)])

@@ -51,7 +51,7 @@ def nothing_is_left(runtime: Runtime) -> bool:
     return {left[key] for key in ("processes", "names", "timers", "zombies")} == {0}
 
 
-async def test_64_an_outer_cancellation_is_an_ordered_shutdown(
+async def test_64_an_outer_cancellation_starts_an_ordered_shutdown(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     log = Log()
@@ -67,7 +67,7 @@ async def test_64_an_outer_cancellation_is_an_ordered_shutdown(
     assert nothing_is_left(runtime)
 
 
-def test_64_ctrl_c_is_an_ordered_shutdown_and_is_raised_again() -> None:
+def test_64_ctrl_c_starts_an_ordered_shutdown_and_is_raised_again() -> None:
     log = Log()
     runtimes: list[Runtime] = []
 

@@ -1,4 +1,4 @@
-"""Several applications: the order of starts and stops, the end of one, and its remains."""
+"""Several applications: the order of starts and stops, and the effects of an end."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -346,7 +346,7 @@ async def test_a_callback_that_raises_is_logged_and_everything_stops_nevertheles
     assert "ValueError: too late" in caplog.text
 
 
-async def test_an_application_has_as_long_to_stop_as_its_children_want(
+async def test_the_stop_of_an_application_waits_for_its_children(
     runtime: Runtime, log: Log
 ) -> None:
     slow = child_spec(Worker, "slow", log, kwargs={"stop_takes": 1000.0}, shutdown=2000.0)

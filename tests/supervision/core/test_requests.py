@@ -103,7 +103,7 @@ async def test_every_request_to_every_kind_of_supervisor_is_checked(
         lambda: Supervisor.get_childspec(supervisor, "asks"),
     ]
     for question in questions:
-        with trio.fail_after(1), pytest.raises(ChildStartFailed, match="neither could go on"):
+        with trio.fail_after(1), pytest.raises(ChildStartFailed, match="neither could continue"):
             await Supervisor.start_child(supervisor, asks(first=question))
     questions = [
         lambda: DynamicSupervisor.which_children(pool),
@@ -111,7 +111,7 @@ async def test_every_request_to_every_kind_of_supervisor_is_checked(
         lambda: DynamicSupervisor.start_child(pool, asks()),
     ]
     for question in questions:
-        with trio.fail_after(1), pytest.raises(StartError, match="neither could go on"):
+        with trio.fail_after(1), pytest.raises(StartError, match="neither could continue"):
             await DynamicSupervisor.start_child(pool, asks(first=question))
 
 
@@ -143,7 +143,7 @@ async def test_a_call_to_a_dynamic_supervisor_that_stops_the_caller_is_refused(
 async def test_a_chain_of_supervisors_that_wait_for_each_other_is_recognised(
     runtime: Runtime,
 ) -> None:
-    with trio.fail_after(1), pytest.raises(StartError, match="neither could go on"):
+    with trio.fail_after(1), pytest.raises(StartError, match="neither could continue"):
         await Supervisor.start(
             [Supervisor.child_spec([asks(first=which_top)], id="middle")], name="top"
         )
