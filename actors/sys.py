@@ -96,15 +96,13 @@ async def resume(server: object, *, timeout: float = 5.0) -> None:
 async def statistics(server: object, on: bool, *, timeout: float = 5.0) -> None:
     """Turn the statistics of a server on, from zero, or off."""
 
-    def switch(loop: Loop) -> None:
-        debug = _debug(loop)
+    def switch(debug: Debug) -> None:
         if on:
             debug.count_from(trio.current_time())
         else:
             debug.since = None
-        _forget_if_idle(loop)
 
-    await _ask(server, switch, timeout)
+    await _change(server, switch, timeout)
 
 
 async def get_statistics(server: object, *, timeout: float = 5.0) -> ServerStatistics | None:
@@ -122,12 +120,10 @@ async def log(server: object, size: int | None = 10, *, timeout: float = 5.0) ->
     if size is not None and size < 1:
         raise ValueError(f"a log keeps at least one event, or None for no log, but got {size!r}")
 
-    def switch(loop: Loop) -> None:
-        debug = _debug(loop)
+    def switch(debug: Debug) -> None:
         debug.log = None if size is None else deque(debug.log or (), maxlen=size)
-        _forget_if_idle(loop)
 
-    await _ask(server, switch, timeout)
+    await _change(server, switch, timeout)
 
 
 async def get_log(server: object, *, timeout: float = 5.0) -> list[DebugEvent]:
@@ -141,11 +137,10 @@ async def trace(
 ) -> None:
     """Make a server call `out` with a line for each event; None turns the trace off."""
 
-    def switch(loop: Loop) -> None:
-        _debug(loop).trace = out
-        _forget_if_idle(loop)
+    def switch(debug: Debug) -> None:
+        debug.trace = out
 
-    await _ask(server, switch, timeout)
+    await _change(server, switch, timeout)
 
 
 async def install(
@@ -162,20 +157,15 @@ async def install(
         timeout: The time limit in seconds.
     """
 
-    def add(loop: Loop) -> None:
-        _debug(loop).hooks[key] = (hook, state)
+    def add(debug: Debug) -> None:
+        debug.hooks[key] = (hook, state)
 
-    await _ask(server, add, timeout)
+    await _change(server, add, timeout)
 
 
 async def remove(server: object, key: object, *, timeout: float = 5.0) -> None:
     """Remove a hook. Does nothing if there is none."""
-
-    def drop(loop: Loop) -> None:
-        _debug(loop).hooks.pop(key, None)
-        _forget_if_idle(loop)
-
-    await _ask(server, drop, timeout)
+    await _change(server, lambda debug: debug.hooks.pop(key, None), timeout)
 
 
 async def terminate(server: object, reason: ExitReason = NORMAL, *, timeout: float = 5.0) -> None:
@@ -190,12 +180,12 @@ async def _ask(server: object, request: Callable[[Loop], Any], timeout: float) -
     return answer
 
 
-def _debug(loop: Loop) -> Debug:
-    if loop.debug is None:
-        loop.debug = Debug()
-    return loop.debug
+async def _change(server: object, change: Callable[[Debug], object], timeout: float) -> None:
+    """Change the debug options of a server. Without any option the server drops its `Debug` object."""
 
+    def apply(loop: Loop) -> None:
+        debug = Debug() if loop.debug is None else loop.debug
+        change(debug)
+        loop.debug = None if debug.idle else debug
 
-def _forget_if_idle(loop: Loop) -> None:
-    if loop.debug is not None and loop.debug.idle:
-        loop.debug = None
+    await _ask(server, apply, timeout)

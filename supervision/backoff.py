@@ -10,20 +10,17 @@ from typing import Any, final
 
 from attrs import field, frozen
 
+from supervision._core.numbers import is_number
 from supervision.errors import BadSupervisorOption
 
 __all__ = ["Backoff", "Delays", "check_backoff"]
 
 
 def _seconds(instance: Any, attribute: Any, value: float) -> None:
-    if not _is_number(value) or not 0 < value < math.inf:
+    if not is_number(value) or not 0 < value < math.inf:
         raise BadSupervisorOption(
             "write seconds, more than 0", option=f"backoff.{attribute.name}", value=value
         )
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 @frozen
@@ -63,13 +60,11 @@ class Backoff:
                 option="backoff.maximum",
                 value=self.maximum,
             )
-        if not _is_number(self.factor) or not 1 <= self.factor < math.inf:
+        if not is_number(self.factor, least=1) or self.factor == math.inf:
             raise BadSupervisorOption(
                 "write a number from 1", option="backoff.factor", value=self.factor
             )
-        if self.reset_after is not None and (
-            not _is_number(self.reset_after) or not self.reset_after >= 0
-        ):
+        if self.reset_after is not None and not is_number(self.reset_after, least=0):
             raise BadSupervisorOption(
                 "write seconds, from 0", option="backoff.reset_after", value=self.reset_after
             )

@@ -18,6 +18,7 @@ from actors.arguments import check_async, describe_coroutine, name_of, place_of
 from actors.errors import NotAsync
 from actors.process import spawn_link
 from actors.refs import Pid
+from supervision._core.numbers import is_number
 from supervision.errors import BadChildSpec
 
 __all__ = [
@@ -173,12 +174,11 @@ def _check(spec: ChildSpec) -> None:
         _refuse(spec, "restart", 'write "permanent", "transient" or "temporary"')
     if spec.type not in _TYPES:
         _refuse(spec, "type", 'write "worker" or "supervisor"')
-    if not _is_shutdown(spec.shutdown):
+    if spec.shutdown != BRUTAL_KILL and not is_number(spec.shutdown, least=0):
         _refuse(
             spec, "shutdown", 'write seconds, from 0, or math.inf for no limit, or "brutal_kill"'
         )
-    timeout: Any = spec.start_timeout
-    if not isinstance(timeout, int | float) or isinstance(timeout, bool) or not timeout > 0:
+    if not is_number(spec.start_timeout) or not spec.start_timeout > 0:
         _refuse(spec, "start_timeout", "write seconds, more than 0, or math.inf for no limit")
     if not isinstance(spec.significant, bool):
         _refuse(spec, "significant", "write True or False")
@@ -189,13 +189,6 @@ def _check(spec: ChildSpec) -> None:
             "a permanent child never ends for good, so it cannot be significant; "
             'add restart="transient" or restart="temporary"',
         )
-
-
-def _is_shutdown(value: object) -> bool:
-    if isinstance(value, str):
-        return value == BRUTAL_KILL
-    # The comparison also refuses NaN.
-    return isinstance(value, int | float) and not isinstance(value, bool) and value >= 0
 
 
 def _refuse(spec: ChildSpec, name: str, advice: str) -> None:

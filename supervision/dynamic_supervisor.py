@@ -20,6 +20,7 @@ from actors.links import trap_exits
 from actors.refs import Pid
 from actors.servers.results import Stop
 from supervision._core.children import Children, Retried, SupervisorBase, stop_together
+from supervision._core.numbers import is_number
 from supervision._core.requests import ask
 from supervision.backoff import Backoff, check_backoff
 from supervision.child_spec import (
@@ -312,11 +313,7 @@ def _set_up(
     max_seconds: float = DEFAULT_MAX_SECONDS,
     backoff: Backoff | None = None,
 ) -> PoolSetup:
-    if (
-        not isinstance(max_children, int | float)
-        or isinstance(max_children, bool)
-        or not max_children >= 0
-    ):
+    if not is_number(max_children, least=0):
         raise BadSupervisorOption(
             "write a number of children from 0, or math.inf for no limit",
             option="max_children",

@@ -14,6 +14,7 @@ from typing import Generic, Literal, Protocol, TypeAlias, TypeVar, get_args
 from attrs import frozen
 
 from actors.exits import ExitReason, is_normal_exit
+from supervision._core.numbers import is_number
 from supervision.child_spec import ChildSpec, RestartType
 from supervision.errors import BadChildSpec, BadSupervisorOption
 
@@ -199,13 +200,15 @@ class RestartIntensity:
     __slots__ = ("_attempts", "max_restarts", "max_seconds")
 
     def __init__(self, max_restarts: float, max_seconds: float) -> None:
-        if not _is_restart_count(max_restarts):
+        if not is_number(max_restarts, least=0) or (
+            max_restarts < math.inf and max_restarts != int(max_restarts)
+        ):
             raise BadSupervisorOption(
                 "write a whole number of restarts from 0, or math.inf for no limit",
                 option="max_restarts",
                 value=max_restarts,
             )
-        if not _is_number(max_seconds) or not max_seconds > 0:
+        if not is_number(max_seconds) or not max_seconds > 0:
             raise BadSupervisorOption(
                 "write the length of the restart window in seconds, more than 0",
                 option="max_seconds",
@@ -235,16 +238,3 @@ class RestartIntensity:
 
     def __repr__(self) -> str:
         return f"RestartIntensity({self.max_restarts!r}, {self.max_seconds!r})"
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and not math.isnan(value)
-
-
-def _is_restart_count(value: object) -> bool:
-    return (
-        _is_number(value)
-        and isinstance(value, int | float)
-        and value >= 0
-        and (value == math.inf or value == int(value))
-    )

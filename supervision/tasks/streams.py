@@ -37,6 +37,7 @@ from actors.runtime import current_runtime
 from actors.servers.gen_server import GenServer, Sender, call, cast, reply, stop
 from actors.servers.results import NoReply
 from actors.timers import cancel_timer, send_after
+from supervision._core.numbers import is_number
 from supervision.errors import BadTaskOption, SupervisionError, TaskExit, TaskTimeout
 from supervision.tasks._process import TaskReply, inherit, label_of, lineage
 from supervision.tasks.task import Exited, Ok, Task, TaskOutcome
@@ -149,7 +150,7 @@ def open_stream(
 
 
 def _check(option: str, value: object, *, least: float) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not value >= least:
+    if not is_number(value, least=least):
         raise BadTaskOption(
             f"write a number from {least:g}, or math.inf for no limit", option=option, value=value
         )
