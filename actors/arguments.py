@@ -150,7 +150,7 @@ def _about_class(verb: str, cls: type) -> str | None:
 def _may_return_awaitable(function: FunctionType) -> bool:
     if function.__name__ == "<lambda>" or hasattr(function, "__wrapped__"):
         return True
-    # Also sees the mark of Python 3.12 on sync functions that return coroutines.
+    # Also True for a sync function with the mark of `inspect.markcoroutinefunction`.
     if inspect.iscoroutinefunction(function):
         return True
     return function.__annotations__.get("return") not in (None, "None", type(None))

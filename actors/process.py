@@ -288,8 +288,9 @@ def is_alive(pid: Pid) -> bool:
 def on_exit(cleanup: Callable[[], None]) -> Callable[[], None]:
     """Run `cleanup` at the end of the current process, for any reason. Returns a function that cancels this.
 
-    The cleanup runs inside the end itself, before links and monitors are notified, so they find it done. It must be
-    synchronous and quick. If it raises, the runtime reports the exception and continues. The last cleanup runs first.
+    The runtime calls `cleanup` before it notifies links and monitors. So the receiver of a `Down` finds the clean-up
+    done. It must be synchronous and quick. If it raises, the runtime reports the exception and continues. The last
+    cleanup runs first.
     """
     process = require_process("on_exit")
     if process.cleanups is None:

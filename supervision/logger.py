@@ -1,7 +1,7 @@
 """Log lines for the events of supervisors.
 
-`supervision.applications.application` attaches them. For other lines, attach your own handlers to the events of
-`supervision.events`. These lines report the actions of supervisors. `actors.instrumentation.logger` reports crashes.
+An application of `supervision.applications.application` attaches these handlers. For other lines, attach your own
+handlers to the events of `supervision.events`. Crashes have lines of their own, in `actors.instrumentation.logger`.
 """
 
 from __future__ import annotations

@@ -202,11 +202,11 @@ class Task(Generic[T_co]):
             timeout: In seconds; `math.inf` waits for as long as the task runs.
 
         Raises:
-            TaskExit: The task ended without a result. A crash of a linked task ends the owner before this is raised,
-                unless the owner traps exits.
-            TaskTimeout: The task took longer. It continues, without a use for its result. An uncaught error ends the
-                owner, and the link then ends the task. If you catch the error, call `shutdown` to stop the task, or
-                `ignore` to remove the link.
+            TaskExit: The task ended without a result. A crash of a linked task ends an owner that does not trap
+                exits before this error.
+            TaskTimeout: The task took longer. It continues, and the runtime drops its late result. An uncaught error
+                ends the owner, and the link then ends the task. If you catch the error, call `shutdown` to stop the
+                task, or `ignore` to remove the link.
 
         A cancelled wait discards the result, as a timeout does. This follows Elixir's `Task.await`.
         """

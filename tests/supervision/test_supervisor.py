@@ -127,7 +127,7 @@ async def test_an_exit_of_a_supervisor_without_a_link_to_itself_stops_it_and_its
 
 
 @pytest.mark.parametrize("restart", ["permanent", "transient"])
-async def test_a_child_that_ignores_its_start_is_kept_not_running_and_boot_goes_on(
+async def test_a_boot_continues_after_a_child_that_ignores_its_start_and_keeps_it(
     runtime: Runtime, log: Log, restart: RestartType
 ) -> None:
     supervisor = await Supervisor.start(

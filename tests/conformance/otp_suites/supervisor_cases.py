@@ -43,7 +43,7 @@ CASES: Cases = {
             "the init of a supervisor is not the user's, so it cannot decide not to run"
         ),
         "sup_start_ignore_child": _in(
-            "supervisor", "a_child_that_ignores_its_start_is_kept_not_running_and_boot_goes_on"
+            "supervisor", "a_boot_continues_after_a_child_that_ignores_its_start_and_keeps_it"
         ),
         "sup_start_ignore_temporary_child": _in(
             "supervisor", "a_temporary_child_that_ignores_its_start_is_forgotten"
