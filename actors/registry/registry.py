@@ -102,8 +102,8 @@ class NeedsUniqueKeys(RegistryError, TypeError):
 
     def __str__(self) -> str:
         return (
-            f"{self.registry!r} has duplicate keys, so {self.operation} cannot say which process "
-            'it means; use lookup() or dispatch(), or a Registry("unique")'
+            f"{self.registry!r} has duplicate keys, so {self.operation} has no single process "
+            'to act on; use lookup() or dispatch(), or a Registry("unique")'
         )
 
 

@@ -125,7 +125,7 @@ async def _start(spec: ChildSpec, extra: tuple[Any, ...]) -> Pid | Failed:
     except ProcessExit as error:  # exit() in a start function ends the start, not the supervisor
         return Failed(StartError(error.reason))
     except Exception as error:
-        # A start function may raise anything; it is the reason of the failed start.
+        # A start function may raise any exception. It becomes the reason of the failed start.
         return Failed(StartError(Crash(error)))
     if type(started) is Pid:
         return started

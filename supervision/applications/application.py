@@ -99,7 +99,7 @@ class Application:
         except StartError as error:
             raise ApplicationStartFailed(error.reason) from error
         except Exception as error:
-            # A start function may raise anything; it is the reason of the failed start.
+            # A start function may raise any exception. It becomes the reason of the failed start.
             raise ApplicationStartFailed(Crash(error)) from error
         # A system task, because a nursery around the caller's block would wrap the exceptions of the block. The task
         # raises nothing and ends with the runtime at the latest. Wait until it watches, so that it misses no end.

@@ -388,7 +388,7 @@ class ApplicationMaster(GenServer[ApplicationSpec]):
         except StartError as error:
             reason = error.reason
         except Exception as error:
-            # A start function may raise anything; it is the reason of the failed start.
+            # A start function may raise any exception. It becomes the reason of the failed start.
             reason = Crash(error)
         else:
             self.running.over()

@@ -292,7 +292,7 @@ async def test_an_ended_registry_refuses_every_operation(partitions: int) -> Non
 async def test_a_duplicate_key_has_no_via_and_no_update_value(partitions: int) -> None:
     registry = duplicate(partitions)
     registry.register("hello", 1)
-    with pytest.raises(NeedsUniqueKeys, match=r"via cannot say which process it means"):
+    with pytest.raises(NeedsUniqueKeys, match=r"via has no single process to act on"):
         registry.via("hello")
     with pytest.raises(NeedsUniqueKeys, match=r"whereis cannot say"):
         registry.whereis("hello")
