@@ -500,4 +500,4 @@ class ProcessExit(BaseException):
 
 
 class ProcessKilled(BaseException):
-    """Raised in a process that has accepted a fatal exit signal, at its next call of a function of this package."""
+    """Raised by the waiting functions of this package in a process that has accepted a fatal exit signal."""

@@ -117,7 +117,7 @@ CASES: Cases = {
         "select allows multiple specs": _duplicate("entries_are_selected_by_key_pid_and_value"),
         "count_select allows multiple specs": _duplicate("selected_entries_are_counted"),
         "update_value is not supported": _duplicate(
-            "a_duplicate_key_has_no_via_and_no_update_value"
+            "a_duplicate_key_has_no_via_whereis_or_update_value"
         ),
         "starts configured number of partitions": _duplicate(
             "dispatch_calls_once_for_each_partition_that_has_entries"
@@ -129,7 +129,7 @@ CASES: Cases = {
             "entries_make_no_links_and_end_with_their_process"
         ),
         "raises if attempt to be used on via": _duplicate(
-            "a_duplicate_key_has_no_via_and_no_update_value"
+            "a_duplicate_key_has_no_via_whereis_or_update_value"
         ),
         "select supports full match specs": _duplicate("entries_are_selected_by_key_pid_and_value"),
         "select supports guard conditions": _duplicate("entries_are_selected_by_key_pid_and_value"),

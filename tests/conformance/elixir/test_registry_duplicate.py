@@ -289,14 +289,14 @@ async def test_an_ended_registry_refuses_every_operation(partitions: int) -> Non
 
 @partitioned
 @in_process()
-async def test_a_duplicate_key_has_no_via_and_no_update_value(partitions: int) -> None:
+async def test_a_duplicate_key_has_no_via_whereis_or_update_value(partitions: int) -> None:
     registry = duplicate(partitions)
     registry.register("hello", 1)
     with pytest.raises(NeedsUniqueKeys, match=r"via has no single process to act on"):
         registry.via("hello")
-    with pytest.raises(NeedsUniqueKeys, match=r"whereis cannot say"):
+    with pytest.raises(NeedsUniqueKeys, match=r"whereis has no single process"):
         registry.whereis("hello")
-    with pytest.raises(NeedsUniqueKeys, match=r"update_value cannot say"):
+    with pytest.raises(NeedsUniqueKeys, match=r"update_value has no single process"):
         registry.update_value("hello", lambda value: value + 1)
     assert registry.values("hello", current_pid()) == [1]
 
