@@ -2,7 +2,7 @@
 
 The names are those of Phoenix's `phoenix.*` events where Phoenix has the event. Durations are in seconds on Trio's
 clock. The metadata of every event has the `endpoint`. Events of PubSub have instead `pubsub`, the `PubSub`, and
-`adapter`, the name of its adapter.
+`adapter`, the name of its adapter. Events of presence have instead `presence`, the `Presence`.
 """
 
 from __future__ import annotations
@@ -20,6 +20,10 @@ __all__ = [
     "LONGPOLL_UNSENDABLE",
     "PAYLOAD_REFUSED",
     "POLLER_OUT_OF_MEMORY",
+    "PRESENCE_CALLBACK_FAILED",
+    "PRESENCE_GOSSIP_REFUSED",
+    "PRESENCE_NODE_DOWN",
+    "PRESENCE_NODE_UP",
     "PUBSUB_CONNECTED",
     "PUBSUB_DISCONNECTED",
     "PUBSUB_DROPPED",
@@ -155,3 +159,16 @@ event with each heartbeat. Measures `shards` and `other_shards`; about `node`.""
 PUBSUB_UNDELIVERABLE: Event = ("phoenix", "pubsub_undeliverable")
 """The wire format of some clients cannot express a broadcast of another node: raw bytes for a V1 client. The others
 have got it. About `topic`, `event`, and `error`, an `EncodeError`."""
+
+PRESENCE_NODE_UP: Event = ("phoenix", "presence_node_up")
+"""Another node runs: a new one, a new incarnation, or one that was down. About `node`, its name, and `incarnation`."""
+
+PRESENCE_NODE_DOWN: Event = ("phoenix", "presence_node_down")
+"""Another node has gone. About `node`, its name; `incarnation`; and `reason`, which is goodbye, silent or forgotten."""
+
+PRESENCE_GOSSIP_REFUSED: Event = ("phoenix", "presence_gossip_refused")
+"""A message of another node about presence was dropped. About `node`, its name, and `problem`, a text."""
+
+PRESENCE_CALLBACK_FAILED: Event = ("phoenix", "presence_callback_failed")
+"""`fetch` or `handle_metas` raised, took too long, or returned an invalid result. After `fetch`, clients do not get the
+diff. About `callback`, `topic`, and `exception`."""

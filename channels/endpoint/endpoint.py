@@ -10,6 +10,7 @@ A running endpoint is a supervision tree. It stops its children in this order, f
 
     endpoint (one_for_one)
     ├── pubsub                                the connections to other nodes, if there are any
+    ├── Presence                              who is here, one for each `Presence`
     ├── UserSocket channels (one_for_one)     one for each socket class
     │   ├── 0 (dynamic)                       channel servers, temporary
     │   └── 1 (dynamic)
@@ -29,10 +30,10 @@ from __future__ import annotations
 
 import secrets
 import ssl
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 from actors.errors import StartIgnored
 from actors.process import current_pid, on_exit, spawn
@@ -72,6 +73,15 @@ class EndpointError(ChannelsError, RuntimeError):
     """A mistake in the use of an endpoint. The message states the correction."""
 
 
+class Presences(Protocol):
+    """The part of a `Presence` that an endpoint uses."""
+
+    @property
+    def name(self) -> str: ...
+
+    def child_spec(self, pubsub: PubSub) -> ChildSpec: ...
+
+
 class Endpoint:
     """The sockets and pages of one server.
 
@@ -80,6 +90,7 @@ class Endpoint:
             WebSocket at `/socket/websocket`, as Phoenix clients expect.
         http: an ASGI application for all other requests. Without one they get 404.
         pubsub: carries broadcasts. By default the endpoint has its own, for this node alone.
+        presences: each `Presence` of the application. The endpoint starts and stops their processes.
         head_timeout: seconds for a client to send the head of its first request. Then it gets 408.
         max_connections: connections at a time. The endpoint closes and counts further ones.
         max_sessions: sessions of polling clients at a time. The endpoint answers 503 to further ones, and counts them.
@@ -102,6 +113,7 @@ class Endpoint:
         sockets: Mapping[str, type[Socket] | Mount],
         http: ASGIApplication | None = None,
         pubsub: PubSub | None = None,
+        presences: Sequence[Presences] = (),
         head_timeout: float = 10.0,
         max_connections: int = 100_000,
         max_sessions: int = 20_000,
@@ -119,6 +131,7 @@ class Endpoint:
         self.sockets = dict(sockets)
         self.http = http
         self.pubsub = PubSub() if pubsub is None else pubsub
+        self.presences = tuple(presences)
         self.head_timeout = head_timeout
         self.max_connections = max_connections
         self.max_sessions = max_sessions
@@ -190,8 +203,9 @@ class Endpoint:
         services.http.websocket = partial(serve_websocket, services)
         services.http.count = services.count
         children = self._children(services, mounted.pools)
+        # Before the channels, so that they stop after them: channels broadcast, and are present, until their end.
+        children[:0] = [presence.child_spec(self.pubsub) for presence in self.presences]
         if not self.pubsub.is_local and not self.pubsub.is_running:
-            # First, so that it stops last: channels broadcast until their end.
             children.insert(0, self.pubsub.child_spec())
         if port is not None:
             listener = (services, (self, "connections"), host, port, ssl_context)
@@ -305,6 +319,10 @@ class Endpoint:
             value = getattr(self, option)
             if not isinstance(value, kind):
                 raise InvalidOption("Endpoint", option, value, f"{kind.__name__}(...), or None")
+        names = [presence.name for presence in self.presences]
+        if len(set(names)) < len(names):
+            expected = "presences with different names: Presence(name=...)"
+            raise InvalidOption("Endpoint", "presences", self.presences, expected)
 
     def _children(self, services: Services, pools: list[ChannelPool]) -> list[ChildSpec]:
         connections, sessions = (self, "connections"), (self, "sessions")

@@ -24,14 +24,14 @@ def load_module(
     """Import the module of a `module:name`, and return it with the name.
 
     Args:
-        target: the argument, such as `shop.day:opening`.
-        kind: a word in capitals for the name, such as `FUNCTION`.
-        example: an example of a target, for messages.
-        explained: an error that passes through unchanged when the module raises it.
+        target: The argument, such as `shop.day:opening`.
+        kind: A word in capitals for the name, such as `FUNCTION`.
+        example: An example of a target, for messages.
+        explained: An error that passes through unchanged when the module raises it.
 
     Raises:
         typer.BadParameter: the target does not have that form, or the module does not exist.
-        SystemExit: the module raised. The code is 1, and the traceback is on standard error, without the frames of
+        SystemExit: The module raised. The code is 1, and the traceback is on standard error, without the frames of
             Ashtree and of Python's import system.
     """
     module_name, colon, name = target.partition(":")
@@ -62,8 +62,8 @@ def load_module(
         raise SystemExit(1) from None
 
 
-def load_function(target: str, what: str) -> Any:
-    """Return the async function of one argument at `module:function`; `what` is its name in messages."""
+def load_function(target: str, kind: str) -> Any:
+    """Return the async function of one argument at `module:function`; messages call it a `kind`."""
     module, name = load_module(target, "FUNCTION", "shop.day:opening")
     found = getattr(module, name, None)
     if found is None:
@@ -71,7 +71,7 @@ def load_function(target: str, what: str) -> Any:
             f"the module {module.__name__!r} has no {name!r}{_there_is(module)}"
         )
     if not iscoroutinefunction(found) or not _takes_one(found):
-        raise typer.BadParameter(f"{target} is no {what}{_there_is(module)}")
+        raise typer.BadParameter(f"{target} is no {kind}{_there_is(module)}")
     return found
 
 
