@@ -157,7 +157,7 @@ async def test_what_was_lost_while_a_node_was_silent_is_counted(runtime: Runtime
         await trio.sleep(10.0)
     assert b.nodes() == ()
     nodes.heal()
-    await trio.sleep(2.0)
+    await trio.sleep(3.0)
     assert (a.statistics()["lost"], b.statistics()["lost"]) == (0, 7)
 
 
