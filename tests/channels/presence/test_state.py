@@ -139,7 +139,7 @@ def test_a_delta_has_the_changes_since_the_last_flush() -> None:
 
     state.leave("room:1", "bob", owner="pid 1")
     (third,) = state.flush().values()
-    assert (third.start, third.end, third.removed) == (6, 7, {2})
+    assert (third.start, third.end, third.removed) == (6, 7, frozenset({2}))
     assert not third.entries
 
 
