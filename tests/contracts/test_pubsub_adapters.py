@@ -14,8 +14,10 @@ from actors import Pid, open_runtime, stop
 from channels import Binary, Broadcast, EncodeError, PubSub
 from channels.pubsub.adapter import Adapter
 from channels.pubsub.envelope import MessageTooLarge
+from channels.pubsub.redis.adapter import RedisAdapter
 from channels.testing import JoinedNodes
 from supervision import Supervisor
+from tests.channels.pubsub.redis.resp_server import RespServer
 from tests.channels.support import Mailbox
 from tests.patience import until
 
@@ -74,7 +76,22 @@ async def in_memory() -> AsyncIterator[Callable[..., Adapter]]:
     yield JoinedNodes(heartbeat=0.05).adapter
 
 
-KINDS = [Kind("joined", in_memory)]
+@asynccontextmanager
+async def redis_in_memory() -> AsyncIterator[Callable[..., Adapter]]:
+    """Nodes on a server in this process. tests/integration/test_redis_contract.py has a real one."""
+
+    def adapter(name: str, **options: Any) -> Adapter:
+        return RedisAdapter(
+            "redis://db", node_name=name, heartbeat=0.05, connect=server.connect, **options
+        )
+
+    async with trio.open_nursery() as nursery:
+        server = RespServer(nursery)
+        yield adapter
+        nursery.cancel_scope.cancel()
+
+
+KINDS = [Kind("joined", in_memory), Kind("redis", redis_in_memory)]
 
 
 @pytest.fixture(params=KINDS, ids=lambda kind: kind.name)
