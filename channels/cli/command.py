@@ -12,6 +12,7 @@ from channels.cli.console import fail, new_app, run_app
 from channels.cli.installation import find_clashes
 from channels.cli.serve import add_serve_command
 from channels.cli.token import add_token_commands
+from channels.cli.workers import add_workers_command
 
 __all__ = ["main"]
 
@@ -40,6 +41,7 @@ def main() -> NoReturn:
         pass
 
     add_serve_command(app)
+    add_workers_command(app)
     add_token_commands(app, new_app())
     for name, summary in _TEST_COMMANDS.items():
         app.command(

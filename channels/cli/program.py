@@ -38,10 +38,11 @@ class LogLevel(StrEnum):
     CRITICAL = "critical"
 
 
-def open_log(level: LogLevel) -> None:
-    """Log this level and everything worse to standard error."""
+def open_log(level: LogLevel, *, who: str = "") -> None:
+    """Log this level and everything worse to standard error, with `who` in each line."""
     logging.basicConfig(
-        level=level.value.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+        level=level.value.upper(),
+        format=f"%(asctime)s {who}%(levelname)s %(name)s: %(message)s",
     )
 
 
@@ -72,7 +73,7 @@ def load_endpoint(target: str) -> Endpoint:
     return endpoint
 
 
-def tls_context(certfile: Path | None, keyfile: Path | None) -> ssl.SSLContext | None:
+def tls_context(certfile: Path | str | None, keyfile: Path | str | None) -> ssl.SSLContext | None:
     """Return the context for a certificate and its key, or None without a certificate.
 
     Raises:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gc
 import ssl
+import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -15,12 +17,15 @@ from actors.instrumentation.watchdog import DEFAULT_LIMIT
 from actors.refs import Pid
 from channels.cli.console import new_app, run_app
 from channels.cli.program import LogLevel, Watchdog, load_endpoint, open_log, tls_context, url_of
+from channels.cli.workers import HealthSocket, Workers, count_workers, serve_with_workers
 from channels.endpoint.endpoint import Endpoint
 from channels.errors import ChannelsError
+from channels.pubsub.workers.parent import Settings
+from channels.pubsub.workers.plan import Timing
 from supervision.applications import application
 from supervision.errors import FailedToStartChild, SupervisionError
 
-__all__ = ["add_serve_command", "run_endpoint", "serve_endpoint"]
+__all__ = ["add_serve_command", "explain", "run_endpoint", "serve_endpoint", "tune_collector"]
 
 # A server holds many long-lived objects, and CPython's collector traverses all of them again and again. With the
 # defaults, it takes three quarters of the time of a server with 15,000 connections. Ended processes leave no cycles
@@ -58,9 +63,7 @@ def serve_endpoint(
 
     def started(_: Pid) -> None:
         if tune_gc:
-            gc.collect()
-            gc.freeze()
-            gc.set_threshold(*_GC_THRESHOLDS)
+            tune_collector()
         if on_started is not None:
             on_started(url_of(*endpoint.address, secure=ssl_context is not None))
 
@@ -70,11 +73,18 @@ def serve_endpoint(
         # The steps after the drain get the default time.
         shutdown_deadline=endpoint.draining.timeout + 30.0,
         watchdog=watchdog,
-        explain=_explain,
+        explain=explain,
     )
 
 
-def _explain(error: SupervisionError) -> str:
+def tune_collector() -> None:
+    """Freeze the objects that exist, and set the collector's thresholds for many long-lived objects."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*_GC_THRESHOLDS)
+
+
+def explain(error: SupervisionError) -> str:
     """Return the cause of a failed start, without the supervisors that passed it on."""
     reason = getattr(error, "reason", None)
     while isinstance(reason, Shutdown) and isinstance(reason.detail, FailedToStartChild):
@@ -135,8 +145,35 @@ def _serve_target(
     keyfile: Annotated[
         Path | None, typer.Option(help="The private key, if it is not in the same file.")
     ] = None,
+    workers: Workers = None,
+    start_timeout: Annotated[
+        float,
+        typer.Option(min=1, metavar="SECONDS", help="The time for a worker to accept connections."),
+    ] = Timing().start_timeout,
+    health_socket: HealthSocket = None,
 ) -> None:
     context = tls_context(certfile, keyfile)
+    if workers is not None:
+        open_log(log_level)
+        options = {
+            "log_level": log_level,
+            "watchdog": watchdog,
+            "certfile": str(certfile) if certfile else None,
+            "keyfile": str(keyfile) if keyfile else None,
+        }
+        serve_with_workers(
+            Settings(
+                command=[sys.executable, "-m", "channels.cli.worker", target],
+                host=host,
+                port=port,
+                workers=count_workers(workers),
+                options=options,
+                timing=Timing(start_timeout=start_timeout),
+                health_socket=health_socket,
+                url=partial(url_of, secure=context is not None),
+            )
+        )
+        return
     _serve(load_endpoint(target), host, port, log_level, watchdog=watchdog, ssl_context=context)
 
 

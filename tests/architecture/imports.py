@@ -41,6 +41,8 @@ PURE = (
     "channels.connection.session",
     "channels.topics",
     "channels.longpoll.protocol",
+    "channels.pubsub.workers.frames",
+    "channels.pubsub.workers.plan",
     "channels.wire",
     "channels.upgrade.cross_site",
     "channels.upgrade.handshake",
