@@ -146,9 +146,7 @@ _COLUMNS: Final = (
 def table_of(report: Sequence[Report]) -> Table:
     """Return the table of one server."""
     # One column between two, so that the table fits into 80.
-    table = Table(
-        box=box.SIMPLE_HEAD, title_justify="left", caption_justify="left", padding=(0, 1, 0, 0)
-    )
+    table = Table(box=None, title_justify="left", caption_justify="left", padding=(0, 1, 0, 0))
     for name in _COLUMNS:
         table.add_column(name, justify="left" if name == "state" else "right", no_wrap=True)
     ends = {}
