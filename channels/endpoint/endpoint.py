@@ -9,6 +9,7 @@
 A running endpoint is a supervision tree. It stops its children in this order, from the bottom up:
 
     endpoint (one_for_one)
+    ├── pubsub                                the connections to other nodes, if there are any
     ├── UserSocket channels (one_for_one)     one for each socket class
     │   ├── 0 (dynamic)                       channel servers, temporary
     │   └── 1 (dynamic)
@@ -38,7 +39,6 @@ from actors.process import current_pid, on_exit, spawn
 from actors.refs import Pid
 from actors.runtime import current_runtime, in_runtime, open_runtime
 from channels import logger
-from channels.connection.fastlane import publish
 from channels.endpoint._listening import (
     ListenerServer,
     SamePort,
@@ -195,6 +195,9 @@ class Endpoint:
         services.http.websocket = partial(serve_websocket, services)
         services.http.count = services.count
         children = self._children(services, mounted.pools)
+        if not self.pubsub.is_local and not self.pubsub.is_running:
+            # First, so that it stops last: channels broadcast until their end.
+            children.insert(0, self.pubsub.child_spec())
         if port is not None:
             listener = (services, (self, "connections"), host, port, ssl_context)
             children.insert(-1, ChildSpec("listener", ListenerServer.start_link, listener))
@@ -393,11 +396,11 @@ class Endpoint:
         wait, the thread waits: see `open_runtime(max_thread_calls=)`. If the endpoint is not running, the call does
         nothing.
         """
-        publish(self.pubsub, Broadcast(topic, event, payload))
+        self.pubsub.broadcast(topic, Broadcast(topic, event, payload))
 
     def broadcast_from(self, sender: Pid, topic: str, event: str, payload: Any) -> None:
         """Broadcast to all clients except that of the channel whose process is `sender`."""
-        publish(self.pubsub, Broadcast(topic, event, payload), sender)
+        self.pubsub.broadcast(topic, Broadcast(topic, event, payload), sender=sender)
 
     def statistics(self) -> dict[str, Any]:
         """Return the numbers of topics and subscriptions, the counters, and the work budget and flusher."""
