@@ -29,6 +29,7 @@ from channels.cli.console import new_app, run_app
 from channels.cli.program import LogLevel, load_endpoint, open_log, tls_context
 from channels.cli.serve import explain, tune_collector
 from channels.endpoint.endpoint import Endpoint
+from channels.pubsub.workers.adapter import WorkersAdapter
 from channels.pubsub.workers.control import ControlLine, Setup, read_setup
 from channels.transports.listener import inherited
 from supervision.applications import application
@@ -100,6 +101,12 @@ def _serve(
 ) -> None:
     endpoint.check()
     sockets = [_own(number) for number in setup.listening]
+    hub = _own(setup.hub)
+    if endpoint.pubsub.is_local:
+        endpoint.pubsub.use(WorkersAdapter(hub))
+    else:
+        # The application has an adapter of its own, which reaches the other workers too.
+        hub.close()
     shutdown_deadline = endpoint.draining.timeout + 30.0
     worker = _Worker(endpoint, line)
 

@@ -1,11 +1,13 @@
 """Frames on the sockets between workers and their hub.
 
-*pure*. A frame carries one envelope. The hub reads its head only:
+*pure*. A frame carries one envelope. The hub reads its head, and never the envelope:
 
     4 bytes   the number of bytes behind these four, big-endian
-    2 bytes   the id of the worker that gets it, big-endian; 0 is all others
+    1 byte    the kind: 0 for all other workers, 1 for the one that reads the lane, 2 to declare a lane
     1 byte    the length of the lane
     the lane, in UTF-8, and then the envelope
+
+A worker that starts declares the lane that only it reads, with a frame without an envelope.
 """
 
 from __future__ import annotations
@@ -18,25 +20,38 @@ from typing import Final
 from attrs import frozen
 
 __all__ = [
+    "DECLARE",
     "EVERYBODY",
     "MAX_FRAME",
+    "MAX_LANE",
+    "ONE",
     "BrokenFrame",
     "Cut",
     "cut",
     "ends_that_fit",
     "frame",
+    "lane_in",
     "unframe",
 ]
 
 EVERYBODY: Final = 0
-"""The recipient of a frame for all other workers."""
+"""The kind of frames for all other workers."""
+
+ONE: Final = 1
+"""The kind of frames for the worker that has declared the lane."""
+
+DECLARE: Final = 2
+"""The kind of frames that declare a lane."""
 
 MAX_FRAME: Final = 16 * 1024 * 1024
 """The largest frame that a hub passes on, in bytes. The envelopes in them have limits of their own."""
 
-_HEAD: Final = Struct(">IH")
+MAX_LANE: Final = 255
+"""The longest name of a lane, in bytes."""
+
+_HEAD: Final = Struct(">IBB")
 _LENGTH: Final = 4
-_SMALLEST: Final = 3
+_SMALLEST: Final = 2
 
 
 class BrokenFrame(Exception):
@@ -50,26 +65,29 @@ class BrokenFrame(Exception):
         self.length = length
 
 
-def frame(lane: str, envelope: bytes, *, to: int = EVERYBODY) -> bytes:
+def frame(lane: str, envelope: bytes = b"", *, kind: int = EVERYBODY) -> bytes:
     r"""Return the frame of an envelope.
 
     >>> frame("0", b"[]")
-    b'\x00\x00\x00\x06\x00\x00\x010[]'
+    b'\x00\x00\x00\x05\x00\x010[]'
     """
     name = lane.encode()
-    return b"%b%c%b%b" % (_HEAD.pack(3 + len(name) + len(envelope), to), len(name), name, envelope)
+    return _HEAD.pack(_SMALLEST + len(name) + len(envelope), kind, len(name)) + name + envelope
 
 
-def unframe(data: bytes) -> Iterator[tuple[str, bytes]]:
-    """Return the lane and the envelope of each of these whole frames."""
-    position = 0
-    while position < len(data):
-        length, _ = _HEAD.unpack_from(data, position)
-        end = position + _LENGTH + length
-        name = position + _LENGTH + _SMALLEST
+def lane_in(data: bytes) -> bytes:
+    """Return the lane of the first frame."""
+    return data[_HEAD.size : _HEAD.size + data[_HEAD.size - 1]]
+
+
+def unframe(data: bytes, ends: list[int]) -> Iterator[tuple[str, bytes]]:
+    """Return the lane and the envelope of each of these frames."""
+    begin = 0
+    for end in ends:
+        name = begin + _HEAD.size
         envelope = name + data[name - 1]
         yield data[name:envelope].decode("utf-8", "replace"), data[envelope:end]
-        position = end
+        begin = end
 
 
 @frozen
@@ -78,11 +96,11 @@ class Cut:
 
     Attributes:
         ends: the end of each frame.
-        direct: the recipients of the frames, if one of them is not for everybody; otherwise None.
+        kinds: the kind of each frame; None if all are for everybody.
     """
 
     ends: list[int]
-    direct: list[int] | None
+    kinds: list[int] | None
 
     @property
     def end(self) -> int:
@@ -97,20 +115,20 @@ def cut(data: bytes) -> Cut:
         BrokenFrame: the head of a frame is impossible.
     """
     ends: list[int] = []
-    recipients: list[int] = []
-    is_direct = 0
+    kinds: list[int] = []
+    others = 0
     position, size = 0, len(data)
     while position + _HEAD.size <= size:
-        length, to = _HEAD.unpack_from(data, position)
-        if not _SMALLEST <= length <= MAX_FRAME:
+        length, kind, lane = _HEAD.unpack_from(data, position)
+        if not _SMALLEST + lane <= length <= MAX_FRAME or kind > DECLARE:
             raise BrokenFrame(length)
         position += _LENGTH + length
         if position > size:
             break
         ends.append(position)
-        recipients.append(to)
-        is_direct |= to
-    return Cut(ends, recipients if is_direct else None)
+        kinds.append(kind)
+        others |= kind
+    return Cut(ends, kinds if others else None)
 
 
 def ends_that_fit(ends: list[int], sent: int, room: int) -> int:

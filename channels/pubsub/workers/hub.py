@@ -17,7 +17,15 @@ from collections.abc import Callable
 
 import trio
 
-from channels.pubsub.workers.frames import EVERYBODY, BrokenFrame, Cut, cut, ends_that_fit
+from channels.pubsub.workers.frames import (
+    EVERYBODY,
+    ONE,
+    BrokenFrame,
+    Cut,
+    cut,
+    ends_that_fit,
+    lane_in,
+)
 
 __all__ = ["MAX_BUFFERED_BYTES", "Hub", "Link"]
 
@@ -43,41 +51,47 @@ class Hub:
         max_buffered_bytes: int = MAX_BUFFERED_BYTES,
         on_dropped: Callable[[int, int], None] | None = None,
     ) -> None:
-        self._links: dict[int, Link] = {}
+        # Dicts, not sets: the workers get envelopes in the order of their starts.
+        self._links: dict[Link, None] = {}
+        self._readers: dict[bytes, Link] = {}
         self.max_buffered_bytes = max_buffered_bytes
         self.on_dropped = on_dropped
 
     def attach(self, worker: int, sock: socket.socket) -> Link:
         """Connect a worker, with the parent's end of a socket pair. The link closes it."""
-        link = self._links[worker] = Link(self, worker, sock)
+        link = Link(self, worker, sock)
+        self._links[link] = None
         return link
 
     def detach(self, link: Link) -> None:
         """Disconnect a worker. May be called twice."""
-        if self._links.get(link.worker) is link:
-            del self._links[link.worker]
-
-    def link_of(self, worker: int) -> Link | None:
-        """Return the link of a worker, or None."""
-        return self._links.get(worker)
+        self._links.pop(link, None)
+        if self._readers.get(link.lane) is link:
+            del self._readers[link.lane]
 
     def pass_on(self, sender: Link, data: bytes, found: Cut) -> None:
-        """Pass whole frames on to their recipients."""
-        if found.direct is None:
-            for link in list(self._links.values()):
-                if link is not sender:
-                    link.offer(data, found.ends)
+        """Pass whole frames on to the workers that they are for."""
+        if found.kinds is None:
+            self._to_others(sender, data, found.ends)
             return
-        position = 0
-        for end, to in zip(found.ends, found.direct, strict=True):
-            part = data[position:end]
-            position = end
-            if to == EVERYBODY:
-                for link in list(self._links.values()):
-                    if link is not sender:
-                        link.offer(part, [len(part)])
-            elif (recipient := self._links.get(to)) is not None:
-                recipient.offer(part, [len(part)])
+        begin = 0
+        for end, kind in zip(found.ends, found.kinds, strict=True):
+            part = data[begin:end]
+            begin = end
+            if kind == EVERYBODY:
+                self._to_others(sender, part, [len(part)])
+            elif kind == ONE:
+                reader = self._readers.get(lane_in(part))
+                if reader is not None:
+                    reader.offer(part, [len(part)])
+            else:
+                sender.lane = lane_in(part)
+                self._readers[sender.lane] = sender
+
+    def _to_others(self, sender: Link, data: bytes, ends: list[int]) -> None:
+        for link in list(self._links):
+            if link is not sender:
+                link.offer(data, ends)
 
 
 class Link:
@@ -85,6 +99,7 @@ class Link:
 
     Attributes:
         worker: the id of the worker.
+        lane: the lane that only this worker reads; empty if it has declared none.
         received: frames that the worker sent.
         passed: frames that were passed on to the worker.
         dropped: frames for the worker that were dropped.
@@ -94,6 +109,7 @@ class Link:
     def __init__(self, hub: Hub, worker: int, sock: socket.socket) -> None:
         sock.setblocking(False)
         self.worker = worker
+        self.lane = b""
         self.received = self.passed = self.dropped = self.buffered_bytes = 0
         self._hub = hub
         self._socket = sock

@@ -28,6 +28,7 @@ from typing import Any, TypeAlias
 import trio
 from attrs import Factory, define, frozen
 
+from channels.pubsub.adapter import WORKER
 from channels.pubsub.workers.control import ControlLine, Setup
 from channels.pubsub.workers.health import (
     Report,
@@ -64,7 +65,6 @@ _ANSWER = 1.0
 _DROPS = 60.0
 _TICKS = os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
-_NAME = "ASHTREE_WORKER"
 
 
 @frozen(kw_only=True)
@@ -276,7 +276,7 @@ class _Parent:
             stdin=subprocess.DEVNULL,
             pass_fds=(control.fileno(), hub.fileno(), *listening),
             process_group=0,
-            env={**os.environ, _NAME: str(worker.id)},
+            env={**os.environ, WORKER: str(worker.id)},
         )
         for signum in process.pending:
             process.process.send_signal(signum)
