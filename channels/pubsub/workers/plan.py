@@ -395,21 +395,14 @@ class Plan:
     def _continue_replacing(self, now: float) -> list[Action]:
         if self._signals or self._first is not None or not self.is_replacing:
             return []
-        places = self.places.values()
-        if any(place.successor is not None or place.leaving for place in places):
+        if any(worker.state is not State.SERVING for worker in self.workers()):
+            # One at a time. A place whose worker dies again and again does not hold the others up while it waits.
             return []
-        old = [place for place in places if place.current and self._is_old(place.current)]
-        # A worker that is still starting may have loaded the old program. It is replaced when it serves.
-        serving = [place for place in old if place.is_served]
-        if serving:
-            return [self._start(serving[0], now)]
-        if old:
-            return []
+        for place in self.places.values():
+            if place.current is not None and place.current.generation < self.generation:
+                return [self._start(place, now)]
         self.is_replacing = False
         return [Note("info", f"replaced {self.count} workers")]
-
-    def _is_old(self, worker: Worker) -> bool:
-        return worker.generation < self.generation
 
     def _give_up_replacing(self, place: Place, worker: Worker, end: End) -> list[Action]:
         place.successor = None
