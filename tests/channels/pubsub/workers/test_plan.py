@@ -106,9 +106,12 @@ def test_the_first_worker_starts_alone_and_the_others_together_after_it() -> Non
 def test_the_server_serves_when_every_place_is_served() -> None:
     driver = Driver(2)
     assert Serving() not in driver.ready(driver.current(1))
-    assert driver.plan.state is State.STARTING
+    states = [driver.plan.state]
     assert Serving() in driver.ready(driver.current(2))
-    assert driver.plan.state is State.SERVING
+    states.append(driver.plan.state)
+    driver.stop()
+    states.append(driver.plan.state)
+    assert states == [State.STARTING, State.SERVING, State.STOPPING]
 
 
 def test_one_worker_is_enough() -> None:
