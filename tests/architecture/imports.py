@@ -55,6 +55,8 @@ PURE = (
     "channels.presence.state",
     "channels.presence.transfer",
     "channels.presence.wire",
+    "channels.pubsub.workers.frames",
+    "channels.pubsub.workers.plan",
     "channels.wire",
     "channels.upgrade.cross_site",
     "channels.upgrade.handshake",

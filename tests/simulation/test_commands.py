@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from channels.cli import serve as cli
+from channels.cli import command as cli
 from tests.simulation.sweep_scenarios import FAILURES, Answers
 
 Run = Callable[..., tuple[int, str, str]]

@@ -94,7 +94,7 @@ def test_a_failure_shows_the_line_the_seed_the_story_and_how_to_see_it_again(
     pytester.runpytest_inprocess("test_it.py::test_luck", "--simulation-seed", "6").assert_outcomes(
         passed=1
     )
-    command = "import sys; from channels.cli.serve import main; sys.argv[0] = 'ashtree'; main()"
+    command = "import sys; from channels.cli.command import main; sys.argv[0] = 'ashtree'; main()"
     (file,) = (pytester.path / ".ashtree" / "corpus").iterdir()
     replayed = pytester.run(sys.executable, "-c", command, "replay", str(file))
     assert replayed.ret == 1
