@@ -23,7 +23,7 @@ from actors.runtime import Runtime
 from supervision.events import CHILD_STARTING
 from supervision.recording.describe import describe, without_addresses
 
-__all__ = ["Place", "Places", "component_of"]
+__all__ = ["Place", "Places", "component_of", "fits"]
 
 REMEMBERED = 10_000
 """The number of ended processes whose places are kept."""
@@ -109,19 +109,13 @@ class Places(Instrument):
 
     def find(self, pattern: str) -> Pid | None:
         """Return the newest living process whose path matches."""
-        for pid in reversed(self.living):
-            path = self.living[pid].path
-            if path == pattern or fnmatchcase(path, pattern):
-                return pid
-        return None
+        return next(
+            (pid for pid in reversed(self.living) if fits(self.living[pid].path, pattern)), None
+        )
 
     def matching(self, pattern: str) -> list[Pid]:
         """Return the living processes whose paths match, in the order of their spawning."""
-        return [
-            pid
-            for pid, place in self.living.items()
-            if place.path == pattern or fnmatchcase(place.path, pattern)
-        ]
+        return [pid for pid, place in self.living.items() if fits(place.path, pattern)]
 
     # The instrument
 
@@ -156,6 +150,11 @@ class Places(Instrument):
         self, event: tuple[str, ...], measurements: Mapping[str, Any], metadata: Mapping[str, Any]
     ) -> None:
         self._starting[metadata["supervisor"]] = metadata["id"]
+
+
+def fits(path: str, pattern: str) -> bool:
+    """Return True if a path equals a pattern or matches it."""
+    return path == pattern or fnmatchcase(path, pattern)
 
 
 def component_of(id: object) -> str:

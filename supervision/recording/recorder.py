@@ -22,7 +22,7 @@ from supervision.events import (
 )
 from supervision.recording.describe import describe, without_addresses
 from supervision.recording.places import REMEMBERED, Place, Places, component_of
-from supervision.recording.schema import exit_class, message_kind, transport_of
+from supervision.recording.schema import exit_class, kind_of, transport_of
 from supervision.recording.trace import Trace
 
 __all__ = ["Recorder", "find_process", "place_among"]
@@ -30,6 +30,7 @@ __all__ = ["Recorder", "find_process", "place_among"]
 # A C function without annotations.
 quoted: Callable[[str], str] = encode_basestring
 _NOTHING: deque[tuple[Any, int]] = deque()
+_KIND_LENGTH = 40
 
 _CRASH = ("actors", "process", "crash")
 _ZOMBIE = ("actors", "process", "zombie")
@@ -235,7 +236,7 @@ class Recorder(Instrument):
             "to": describe(address),
             "to_pid": address.number if isinstance(address, Pid) else None,
             "via": transport_of(message),
-            "message_kind": message_kind(message),
+            "message_kind": kind_of(message)[:_KIND_LENGTH],
             "message": describe(payload_of(message)),
         }
         self._add("dead_letter", None, fields, None)
@@ -255,7 +256,7 @@ def _reason(reason: ExitReason) -> dict[str, str]:
 
 def _message_text(message: Any) -> str:
     """Return the fields of a message as `Trace.add_text` takes them."""
-    via, kind = transport_of(message), quoted(message_kind(message))
+    via, kind = transport_of(message), quoted(kind_of(message)[:_KIND_LENGTH])
     return f'"via":"{via}","message_kind":{kind},"message":{quoted(describe(payload_of(message)))}'
 
 

@@ -32,7 +32,7 @@ __all__ = [
     "EVENTS",
     "SCHEMA_VERSION",
     "exit_class",
-    "message_kind",
+    "kind_of",
     "transport_of",
 ]
 
@@ -41,8 +41,6 @@ SCHEMA_VERSION: Final = 1
 
 CLEAN_EXITS: Final = frozenset(("normal", "shutdown", "shutdown_detail"))
 """The exit classes for which a supervisor does not restart a transient child."""
-
-_KIND_LENGTH: Final = 40
 
 _MESSAGE: Final = {"via": str, "message_kind": str, "message": str}
 _CHILD: Final = {"pid": int, "id": str, "component": str, "child": int | None}
@@ -76,8 +74,8 @@ EVENTS: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
         "crash": {**_PROBLEM, "exception": str | None},
         "zombie": {**_PROBLEM, "exception": str | None},
         "cleanup_failed": {**_PROBLEM, "exception": str | None},
-        # Messages. `via` is what `transport_of` returns. `message` is without the envelope of a call or a cast.
-        # A received message is described only if the event of its sending is not its cause.
+        # Messages. `via` comes from `transport_of`, `message_kind` from `kind_of`. `message` is the content of a call
+        # or a cast. A `received` event describes its message only if no `sent` event is its cause.
         "sent": {"pid": int | None, "to": int, **_MESSAGE},
         "received": {"pid": int, "via?": str, "message_kind?": str, "message?": str},
         "dead_letter": {"pid": None, "to": str, "to_pid": int | None, **_MESSAGE},
@@ -141,22 +139,22 @@ def exit_class(reason: ExitReason) -> str:
     return "shutdown_detail" if isinstance(reason, Shutdown) else "other"
 
 
-def message_kind(message: Any) -> str:
-    """Return a short name for a message, by which reports group messages.
+def kind_of(message: Any) -> str:
+    """Return the kind of a message. Reports group messages by kind, and the patterns of faults match kinds.
 
-        message_kind(("join", "lobby"))      # "join"
+        kind_of("stop")                       # "stop"
+        kind_of(("join", "lobby"))            # "join"
 
-    Text is its own kind, and a tuple has the kind of its first item. Anything else has the name of its class, followed
-    by its `event` if it has one that is text.
+    Text is its own kind. A tuple has the kind of its first item. An object whose `event` is text has the event as its
+    kind. Any other object has the name of its class. The kind ignores the envelope of a call or a cast.
     """
     content = payload_of(message)
     while type(content) is tuple and content:
         content = content[0]
     if isinstance(content, str):
-        return content[:_KIND_LENGTH]
+        return content
     event = getattr(content, "event", None)
-    name = type(content).__qualname__
-    return f"{name} {event[:_KIND_LENGTH]}" if isinstance(event, str) else name
+    return event if isinstance(event, str) else type(content).__name__
 
 
 def transport_of(message: Any) -> str:

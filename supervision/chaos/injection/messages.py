@@ -22,10 +22,12 @@ from supervision.chaos.faults.kinds import (
     MessageFault,
     ReorderMessage,
 )
-from supervision.chaos.faults.moments import On, kind_of
+from supervision.chaos.faults.moments import On
 from supervision.chaos.injection.ledger import Ledger, Planned
-from supervision.chaos.injection.points import InjectionPoint, TargetRuntime, fits
+from supervision.chaos.injection.points import InjectionPoint, TargetRuntime
 from supervision.messages import TryAgain
+from supervision.recording.places import fits
+from supervision.recording.schema import kind_of
 
 __all__ = ["MessageFaults"]
 

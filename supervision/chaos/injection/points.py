@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from fnmatch import fnmatchcase
 from typing import TypeVar
 
 from attrs import define, frozen
 
 from actors.refs import Pid
 from actors.runtime import Runtime
-from supervision.recording.places import Place, Places
+from supervision.recording.places import Place, Places, fits
 from supervision.recording.recorder import Recorder
 
-__all__ = ["InjectionPoint", "TargetRuntime", "choose", "fits"]
+__all__ = ["InjectionPoint", "TargetRuntime", "choose"]
 
 T = TypeVar("T")
 
@@ -63,11 +62,6 @@ class InjectionPoint:
         """True if the process has accepted a fatal signal, or has ended."""
         info = self.target.runtime.process_info(self.pid)
         return info is None or info["status"] == "exiting"
-
-
-def fits(address: str, pattern: str) -> bool:
-    """Return True if a path equals a pattern or matches it."""
-    return address == pattern or fnmatchcase(address, pattern)
 
 
 def choose(found: Sequence[T], pick: float | None) -> T:

@@ -26,9 +26,11 @@ from supervision.chaos.faults.kinds import (
     SwallowCancellation,
     describe_fault,
 )
-from supervision.chaos.faults.moments import On, kind_of
+from supervision.chaos.faults.moments import On
 from supervision.chaos.injection.ledger import Ledger, Planned
-from supervision.chaos.injection.points import InjectionPoint, TargetRuntime, fits
+from supervision.chaos.injection.points import InjectionPoint, TargetRuntime
+from supervision.recording.places import fits
+from supervision.recording.schema import kind_of
 
 __all__ = ["CallbackFaults", "apply_to_process"]
 

@@ -25,7 +25,8 @@ from supervision.chaos.faults.kinds import (
     StallLoop,
 )
 from supervision.chaos.injection.ledger import Ledger, Planned
-from supervision.chaos.injection.points import InjectionPoint, TargetRuntime, choose, fits
+from supervision.chaos.injection.points import InjectionPoint, TargetRuntime, choose
+from supervision.recording.places import fits
 
 __all__ = ["Breakable", "Connections", "NodeControl", "Surroundings"]
 

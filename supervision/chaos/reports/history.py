@@ -146,7 +146,7 @@ class MessageRecord:
         received_event: the number of the event in which it was received.
         sender: the process that sent it; None for a task outside of processes.
         receiver: the process that it was sent to; None if that had ended before.
-        kind: its kind, see `supervision.recording.schema.message_kind`.
+        kind: its kind, see `supervision.recording.schema.kind_of`.
         text: its content.
         dropped: True if a fault dropped it.
     """
