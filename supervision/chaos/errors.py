@@ -10,6 +10,7 @@ __all__ = [
     "InjectedCrash",
     "InvariantViolated",
     "NotReached",
+    "unwrapped",
 ]
 
 
@@ -108,3 +109,10 @@ class ChaosFailed(SupervisionError):
         return "\n".join(
             [f"{self.scenario} with seed {self.seed}:", *(f"  {each}" for each in self.problems)]
         )
+
+
+def unwrapped(error: BaseException) -> BaseException:
+    """Return the exception in a group of one, and any other exception unchanged."""
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error

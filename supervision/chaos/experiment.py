@@ -11,7 +11,6 @@ from supervision.chaos.faults.kinds import Fault
 from supervision.chaos.faults.report import is_inert
 from supervision.chaos.invariants.base import Violation, Watch
 from supervision.chaos.live.world import LiveWorld
-from supervision.chaos.steady_state import SteadyState
 from supervision.recording.describe import describe
 from supervision.recording.trace import Trace
 
@@ -46,7 +45,6 @@ class Experiment:
 
     Args:
         world: the world of the scenario.
-        steadiness: the checks of its steady state.
         trace: the trace for phases and problems.
         plan: the faults.
         seconds: the duration of the phase with the faults.
@@ -61,7 +59,6 @@ class Experiment:
     def __init__(
         self,
         world: LiveWorld,
-        steadiness: SteadyState,
         trace: Trace,
         *,
         plan: Sequence[Fault],
@@ -73,7 +70,7 @@ class Experiment:
         self.interrupted = False
         self.healed = trio.Event()
         self._world = world
-        self._steadiness = steadiness
+        self._steadiness = world.steadiness
         self._trace = trace
         self._plan = plan
         self._seconds = seconds

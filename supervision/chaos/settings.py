@@ -1,4 +1,4 @@
-"""The settings of a scenario, for simulated and for live runs."""
+"""The settings and the name of a scenario, for simulated and for live runs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from attrs import Attribute, field, frozen
 from supervision.chaos.faults.plan import FaultPlan, Storm, checked
 from supervision.chaos.invariants.built_in import Chosen, choose
 
-__all__ = ["Settings", "attach", "settings_of"]
+__all__ = ["Settings", "attach", "scenario_name", "settings_of"]
 
 _ATTRIBUTE: Final = "__ashtree_scenario__"
 
@@ -62,3 +62,10 @@ def settings_of(scenario: Callable[..., Any]) -> Settings:
     """Return the settings of a scenario, or the defaults."""
     found = getattr(scenario, _ATTRIBUTE, None)
     return found if isinstance(found, Settings) else _NONE
+
+
+def scenario_name(scenario: Callable[..., Any]) -> str:
+    """Return the name of a scenario, as `module:function`."""
+    module = getattr(scenario, "__module__", "?")
+    name = getattr(scenario, "__qualname__", type(scenario).__qualname__)
+    return f"{module}:{name}"

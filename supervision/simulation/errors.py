@@ -29,9 +29,9 @@ class Escape(SimulationError):
     """The program used something that a seed does not decide, and was stopped.
 
     Attributes:
-        what: The thing it used, as in source code: `socket.connect`, `time.time()`.
-        place: The file, line and function of the program.
-        instead: What to write there.
+        what: the thing it used, as in source code: `socket.connect`, `time.time()`.
+        place: the file, line and function of the program.
+        instead: what to write there.
     """
 
     def __init__(self, what: str, place: str, instead: str) -> None:
@@ -51,8 +51,8 @@ class Deadlock(SimulationError):
     """No task can run, no task waits for a time, and the scenario is not over.
 
     Attributes:
-        seconds: The virtual time.
-        waiting: A line for each task: its name, and what it waits for.
+        seconds: the virtual time.
+        waiting: a line for each task: its name, and what it waits for.
     """
 
     def __init__(self, seconds: float, waiting: tuple[str, ...]) -> None:
@@ -71,9 +71,9 @@ class Livelock(SimulationError):
     """Tasks run on and on, and the time does not advance.
 
     Attributes:
-        seconds: The virtual time.
-        rounds: How many rounds of the scheduler there were at this time.
-        busy: A line for each task that ran in the last round.
+        seconds: the virtual time.
+        rounds: how many rounds of the scheduler there were at this time.
+        busy: a line for each task that ran in the last round.
     """
 
     def __init__(self, seconds: float, rounds: int, busy: tuple[str, ...]) -> None:
@@ -94,8 +94,8 @@ class BudgetSpent(SimulationError):
 
     Attributes:
         what: "seconds" or "steps".
-        limit: The limit.
-        waiting: A line for each task: its name, and what it waits for.
+        limit: the limit.
+        waiting: a line for each task: its name, and what it waits for.
     """
 
     def __init__(self, what: str, limit: float, waiting: tuple[str, ...]) -> None:
@@ -115,9 +115,9 @@ class SimulationFailed(SimulationError):
     """A simulated run failed. The `__cause__` is the error.
 
     Attributes:
-        scenario: The name of the scenario.
-        seed: Replays the run, with the same program and the same knobs.
-        problem: The error as text.
+        scenario: the name of the scenario.
+        seed: replays the run, with the same program and the same knobs.
+        problem: the error as text.
     """
 
     def __init__(self, scenario: str, seed: int, problem: str) -> None:
@@ -134,12 +134,12 @@ class Diverged(SimulationError):
     """Two runs of the same seed were different.
 
     Attributes:
-        step: The number of the first event that differs, from 0.
-        first: That event in one run; None if the run was over.
-        second: That event in the other run.
-        before: The last events that both have.
-        said: Both events as sentences.
-        source_lines: For each run the `SourceLine` of the program that did the event; None if no line of the program
+        step: the number of the first event that differs, from 0.
+        first: that event in one run; None if the run was over.
+        second: that event in the other run.
+        before: the last events that both have.
+        said: both events as sentences.
+        source_lines: for each run the `SourceLine` of the program that did the event; None if no line of the program
             was running when the run was repeated.
     """
 
@@ -193,8 +193,8 @@ class NodeError(SimulationError):
     """A node cannot do this now.
 
     Attributes:
-        node: The name of the node.
-        problem: The reason, and what to write instead.
+        node: the name of the node.
+        problem: the reason, and what to write instead.
     """
 
     def __init__(self, node: str, problem: str) -> None:

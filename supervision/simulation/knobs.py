@@ -32,22 +32,22 @@ class Knobs:
         simulate(scenario, seed=7, knobs=Knobs(quantum=0.02))
 
     Args:
-        quantum: Seconds. Virtual time advances in multiples of it, so that deadlines close to each other leave the
+        quantum: seconds. Virtual time advances in multiples of it, so that deadlines close to each other leave the
             scheduler a choice. 0 is exact time, which finds hardly any race.
         policy: "seeded" orders the tasks of each round at random, "canonical" by age.
-        latency: The least and the most seconds that a piece of data travels.
-        segment: The most bytes of a piece.
-        window: How many bytes may be in transit or unread before the sender has to wait.
-        connect_timeout: Seconds after which an attempt to connect fails.
-        max_seconds: The most virtual seconds of the scenario.
-        max_steps: The most steps of tasks.
-        livelock_rounds: How many rounds of the scheduler in one moment count as a livelock.
-        epoch: The result of `runtime.now()` at the beginning, in seconds since the epoch.
-        messages: Whether to record messages in the trace.
-        kill_grace: As for `open_runtime`.
-        shutdown_deadline: As for `open_runtime`.
-        checked: Whether the runtimes check the invariants of `open_runtime(debug=True)`.
-        invariants: The names of the built-in invariants to check in this run; `()` for none. "all" takes those of the
+        latency: the least and the most seconds that a piece of data travels.
+        segment: the most bytes of a piece.
+        window: how many bytes may be in transit or unread before the sender has to wait.
+        connect_timeout: seconds after which an attempt to connect fails.
+        max_seconds: the most virtual seconds of the scenario.
+        max_steps: the most steps of tasks.
+        livelock_rounds: how many rounds of the scheduler in one moment count as a livelock.
+        epoch: the result of `runtime.now()` at the beginning, in seconds since the epoch.
+        messages: whether to record messages in the trace.
+        kill_grace: as for `open_runtime`.
+        shutdown_deadline: as for `open_runtime`.
+        checked: whether the runtimes check the invariants of `open_runtime(debug=True)`.
+        invariants: the names of the built-in invariants to check in this run; `()` for none. "all" takes those of the
             scenario, or all of them if it names none.
     """
 

@@ -28,24 +28,24 @@ class Outcome:
 
     Attributes:
         scenario: `module:function`.
-        seed: The seed.
-        knobs: The settings of the world.
-        params: The parameters of the scenario.
-        error: The failure; None if the run passed.
-        seconds: The virtual seconds that it took.
-        rounds: The number of rounds of the scheduler.
-        choices: The number of rounds with a choice.
-        steps: The number of steps of tasks.
-        events: The number of events of the trace.
-        trace: The events, a JSON object each.
+        seed: the seed.
+        knobs: the settings of the world.
+        params: the parameters of the scenario.
+        error: the failure; None if the run passed.
+        seconds: the virtual seconds that it took.
+        rounds: the number of rounds of the scheduler.
+        choices: the number of rounds with a choice.
+        steps: the number of steps of tasks.
+        events: the number of events of the trace.
+        trace: the events, a JSON object each.
         digest: SHA-256 of the trace.
         steps_digest: SHA-256 of the numbers of the tasks that ran, in order.
-        deviations: The deviations from the canonical schedule.
-        named: The same with the names of tasks, for a run with `label_tasks`.
-        faults: The fault plan of the run.
-        fault_reports: The report of each fault.
-        sometimes: For each name that the scenario gave to `world.sometimes`, whether it ever held.
-        failed_at: The number of events and the virtual seconds when the run failed. Later events belong to the end of
+        deviations: the deviations from the canonical schedule.
+        named: the same with the names of tasks, for a run with `label_tasks`.
+        faults: the fault plan of the run.
+        fault_reports: the report of each fault.
+        sometimes: for each name that the scenario gave to `world.sometimes`, whether it ever held.
+        failed_at: the number of events and the virtual seconds when the run failed. Later events belong to the end of
             the run.
     """
 
@@ -78,7 +78,7 @@ class Outcome:
         """Return this outcome if the run passed.
 
         Raises:
-            SimulationFailed: The run failed. The failure is its cause, and it has the seed.
+            SimulationFailed: the run failed. The failure is its cause, and it has the seed.
         """
         if self.error is not None:
             problem = f"{type(self.error).__name__}: {self.error}"

@@ -19,6 +19,7 @@ from typing import Any
 import trio
 
 from actors.runtime import current_environment, open_runtime
+from supervision.chaos.errors import unwrapped
 from supervision.chaos.faults.plan import FaultPlan, draw_plan
 from supervision.chaos.faults.report import InertPlan, is_inert
 from supervision.recording.entropy import Streams
@@ -60,23 +61,23 @@ def simulate(
         simulate(scenario, seed=7, params={"clients": 5}).check()
 
     Args:
-        scenario: An async function of one argument, the `World`.
-        seed: Decides every order, number and delay.
-        knobs: Settings of the world. They replace the scenario's own.
-        params: For the scenario, as `world.params`, in addition to its own. A run can be saved only if JSON has their
+        scenario: an async function of one argument, the `World`.
+        seed: decides every order, number and delay.
+        knobs: settings of the world. They replace the scenario's own.
+        params: for the scenario, as `world.params`, in addition to its own. A run can be saved only if JSON has their
             types.
-        faults: A plan that replaces the scenario's own; `()` is no faults. A run that passes although no fault of its
+        faults: a plan that replaces the scenario's own; `()` is no faults. A run that passes although no fault of its
             plan was applied ends with `InertPlan`.
-        deviations: Orders for rounds of the scheduler, from `Outcome.deviations` or `Outcome.named`, or a `Tape`.
+        deviations: orders for rounds of the scheduler, from `Outcome.deviations` or `Outcome.named`, or a `Tape`.
         keep_trace: False keeps only the digest of the trace. This saves memory in long runs.
-        label_tasks: Whether to fill `Outcome.named`. This takes some time and changes nothing else.
-        on_event: Called with the number of each event of the trace, where and when the event happens. For debuggers.
+        label_tasks: whether to fill `Outcome.named`. This takes some time and changes nothing else.
+        on_event: called with the number of each event of the trace, where and when the event happens. For debuggers.
 
     Returns:
         The outcome, also of a run that failed: `Outcome.error` has the exception.
 
     Raises:
-        RuntimeError: The caller is inside Trio.
+        RuntimeError: the caller is inside Trio.
         KeyboardInterrupt: Ctrl-C.
 
     A run in which a node was killed leaves its tasks in memory until the process ends. See `docs/topics/simulation.md`
@@ -203,7 +204,7 @@ class _Run:
         except BaseException as error:  # the outcome reports whatever the scenario raises
             escaped = self._raised if isinstance(error.__cause__, _Abandoned) else error
             if self.error is None and escaped is not None:
-                self.error = _only(escaped)
+                self.error = unwrapped(escaped)
 
     async def _main(self) -> None:
         # Not earlier, because Trio needs a pair of sockets to begin with. `execute` takes the fence down, because this
@@ -248,7 +249,7 @@ class _Run:
         """End the run with `error`, unless it has failed already."""
         if self.error is None:
             self._failing()
-            self.error = _only(error)
+            self.error = unwrapped(error)
             self._rounds_in_moment = 0
             self._root.cancel()
 
@@ -353,10 +354,3 @@ class _Run:
             sometimes=dict(self.world.expectations.seen),
             failed_at=self._failed_at if self.error is not None else None,
         )
-
-
-def _only(error: BaseException) -> BaseException:
-    """Return the exception in a group of one, and any other exception as it is."""
-    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-        error = error.exceptions[0]
-    return error

@@ -43,10 +43,10 @@ class SimulatedWorld:
     """One example: the input of a run.
 
     Attributes:
-        seed: The seed of everything except the order of tasks.
-        faults: The fault plan.
-        tape: The order of tasks.
-        knobs: Settings of the world.
+        seed: the seed of everything except the order of tasks.
+        faults: the fault plan.
+        tape: the order of tasks.
+        knobs: settings of the world.
     """
 
     seed: int = 0
@@ -60,8 +60,8 @@ class SimulatedWorld:
             world.simulate(scenario, params={"rooms": 3}).check()
 
         Args:
-            scenario: As for `simulate`.
-            **options: Other arguments of `simulate`.
+            scenario: as for `simulate`.
+            **options: other arguments of `simulate`.
 
         In a test, an example is rejected, as by `hypothesis.assume`, if no fault of its plan was applied.
         """
@@ -90,10 +90,10 @@ def worlds(
         @given(worlds(Storm(["/top/*"], kinds=["kill"], count=3, within=5.0)))
 
     Args:
-        storm: The faults to draw from, and how many at most; None for no faults.
-        knobs: Settings of all worlds.
-        seeds: The seeds of delays and of the scenario's own random numbers; 0 to 9 if None.
-        choices: How many of the first rounds with a choice may deviate from the canonical order.
+        storm: the faults to draw from, and how many at most; None for no faults.
+        knobs: settings of all worlds.
+        seeds: the seeds of delays and of the scenario's own random numbers; 0 to 9 if None.
+        choices: how many of the first rounds with a choice may deviate from the canonical order.
     """
     return st.builds(
         SimulatedWorld,
@@ -110,7 +110,7 @@ def tapes(choices: int = 100) -> SearchStrategy[Tape]:
         @given(tapes(50))
 
     Args:
-        choices: How many rounds, at most.
+        choices: how many rounds, at most.
     """
     first = st.just(0) | st.integers(0, _MOST_FIRST)
     return st.lists(first, max_size=choices).map(lambda some: Tape(tuple(some)))
@@ -122,7 +122,7 @@ def plans(storm: Storm) -> SearchStrategy[tuple[Fault, ...]]:
         @given(plans(Storm(["/top/*"], kinds=["kill"], count=5)))
 
     Args:
-        storm: The faults to draw from.
+        storm: the faults to draw from.
     """
     return st.lists(faults(storm), max_size=storm.count).map(tuple)
 
@@ -133,7 +133,7 @@ def faults(storm: Storm) -> SearchStrategy[Fault]:
     @given(faults(Storm(["/top/*"], kinds=["kill"])))
 
     Args:
-        storm: The faults to draw from.
+        storm: the faults to draw from.
     """
     return st.one_of([_faults(storm, FAULTS[kind]) for kind in dict.fromkeys(storm.kinds)])
 

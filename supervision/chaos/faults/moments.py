@@ -1,8 +1,10 @@
 """The moment of a fault: a time, or the nth call of a callback. *pure*.
 
-At(0.5)                                            # half a second after the start of the plan
-On("handle_cast", nth=3, kind="join")              # before the third cast of the kind "join"
-On("init", incarnation=2)                          # in the init of the first restarted process
+    At(0.5)                                            # half a second after the start of the plan
+    On("handle_cast", nth=3, kind="join")              # before the third cast of the kind "join"
+    On("init", incarnation=2)                          # before the init of the first restarted process
+
+A fault has one of these as its `when`.
 """
 
 from __future__ import annotations

@@ -47,12 +47,12 @@ class Violation:
 class Invariant(Instrument):
     """A property that always holds. Subclass it; see `docs/howto/write-an-invariant.md`.
 
-    class NoCrash(Invariant):
-        name = "no_crash"
+        class NoCrash(Invariant):
+            name = "no_crash"
 
-        def process_exited(self, pid, reason):
-            if isinstance(reason, Crash):
-                self.violated(f"{self.who(pid)} crashed; no process here may crash")
+            def process_exited(self, pid, reason):
+                if isinstance(reason, Crash):
+                    self.violated(f"{self.who(pid)} crashed; no process here may crash")
 
     Attributes:
         name: its name in settings and reports.

@@ -19,6 +19,7 @@ from typing import Any, TypeAlias
 import trio
 
 from actors.runtime import Runtime, current_environment, open_runtime
+from supervision.chaos.errors import unwrapped
 from supervision.chaos.experiment import Experiment, Phases
 from supervision.chaos.faults.kinds import Fault
 from supervision.chaos.faults.plan import FaultPlan, draw_plan
@@ -27,8 +28,7 @@ from supervision.chaos.invariants.base import Invariant, Watch
 from supervision.chaos.invariants.built_in import Chosen, choose
 from supervision.chaos.live.outcome import LiveOutcome
 from supervision.chaos.live.world import LiveEnvironment, LiveWorld, Network
-from supervision.chaos.settings import settings_of
-from supervision.chaos.steady_state import SteadyState
+from supervision.chaos.settings import scenario_name, settings_of
 from supervision.recording.entropy import Streams
 from supervision.recording.trace import BoundedTrace
 
@@ -185,7 +185,6 @@ class _Run:
         self.trace = BoundedTrace(self.now, **trace_bounds)
         self.plan: tuple[Fault, ...] = draw_plan(plan, self.streams.fresh("faults"))
         self.network = network
-        self.steadiness = SteadyState(self.trace)
         self.error: BaseException | None = None
         self.result: object = None
         self.experiment: Experiment
@@ -194,7 +193,6 @@ class _Run:
             params=dict(params),
             trace=self.trace,
             streams=self.streams,
-            steadiness=self.steadiness,
             network=network,
             now=self.now,
             heal=self._heal,
@@ -221,7 +219,6 @@ class _Run:
         """Run the scenario beside the experiment, then close everything in order."""
         experiment = self.experiment = Experiment(
             self.world,
-            self.steadiness,
             self.trace,
             plan=self.plan,
             seconds=seconds,
@@ -272,7 +269,7 @@ class _Run:
             async with trio.open_nursery() as beside:
                 beside.start_soon(experiment.watch_invariants, watch, 0.05)
                 beside.start_soon(_interrupt_when, stop, experiment)
-                beside.start_soon(self.steadiness.watch)
+                beside.start_soon(self.world.steadiness.watch)
                 await self._scenario_and_experiment(experiment, phases)
                 beside.cancel_scope.cancel()
         finally:
@@ -289,7 +286,7 @@ class _Run:
                 with scope:
                     self.result = await self.scenario(self.world)
             except Exception as error:  # any exception of the scenario belongs to the outcome
-                self.error = _only(error)
+                self.error = unwrapped(error)
                 name = type(self.error).__name__
                 experiment.problem(f"the scenario raised {name}: {self.error}")
             else:
@@ -324,17 +321,3 @@ class _Run:
 async def _interrupt_when(stop: trio.Event, experiment: Experiment) -> None:
     await stop.wait()
     experiment.interrupt()
-
-
-def scenario_name(scenario: LiveScenario) -> str:
-    """Return the name of a scenario, as `module:function`."""
-    module = getattr(scenario, "__module__", "?")
-    name = getattr(scenario, "__qualname__", type(scenario).__qualname__)
-    return f"{module}:{name}"
-
-
-def _only(error: BaseException) -> BaseException:
-    """Return the exception in a group of one."""
-    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-        error = error.exceptions[0]
-    return error

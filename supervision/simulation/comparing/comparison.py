@@ -49,8 +49,8 @@ class PairLost(SimulationError):
     """The process that ran a seed has died, so the seed cannot be compared.
 
     Attributes:
-        seed: The seed.
-        why: The reason of its death.
+        seed: the seed.
+        why: the reason of its death.
     """
 
     def __init__(self, seed: int, why: str) -> None:
@@ -69,8 +69,8 @@ class Policy:
         Policy(params={"max_restarts": 3}, knobs=Knobs(latency=(0.1, 0.2)))
 
     Args:
-        params: For the scenario. They override the parameters of the comparison.
-        knobs: Settings of the world; None takes those of the comparison.
+        params: for the scenario. They override the parameters of the comparison.
+        knobs: settings of the world; None takes those of the comparison.
     """
 
     params: Mapping[str, Any] = field(factory=dict)
@@ -93,21 +93,21 @@ def compare(
         compare({"one_for_one": {"strategy": "one_for_one"}, "rest_for_one": {...}}, shop, seeds=range(1, 101))
 
     Args:
-        policies: For each name a `Policy`, or just its params. The others are compared with the first.
-        scenario: Reads its policy from `world.params`. Its faults are drawn once for each seed, under the first policy.
-        seeds: Whole numbers. Take some dozens at least.
-        params: For the scenario, under every policy.
-        knobs: Settings of the worlds; None takes the scenario's own.
-        swarm: Whether to draw the knobs anew for each seed. All policies get the same in any case.
-        jobs: The number of processes; None takes one per core, and 0 runs everything in this one.
-        limit: Real seconds for a seed under all policies together.
+        policies: for each name a `Policy`, or just its params. The others are compared with the first.
+        scenario: reads its policy from `world.params`. Its faults are drawn once for each seed, under the first policy.
+        seeds: whole numbers. Take some dozens at least.
+        params: for the scenario, under every policy.
+        knobs: settings of the worlds; None takes the scenario's own.
+        swarm: whether to draw the knobs anew for each seed. All policies get the same in any case.
+        jobs: the number of processes; None takes one per core, and 0 runs everything in this one.
+        limit: real seconds for a seed under all policies together.
 
     Returns:
         The figures of `measures_of`, run by run.
 
     Raises:
-        ValueError: There are fewer than two policies, or no seeds.
-        PairLost: A run ended its process, or was not over within the limit.
+        ValueError: there are fewer than two policies, or no seeds.
+        PairLost: a run ended its process, or was not over within the limit.
     """
     if len(policies) < 2:
         raise ValueError(
@@ -215,10 +215,10 @@ class Comparison:
     """The figures of all policies, run by run.
 
     Attributes:
-        scenario: The name of the scenario.
-        policies: The names of the policies. The others are compared with the first.
-        seeds: The seeds that each policy ran with.
-        runs: For each seed the figures of each policy.
+        scenario: the name of the scenario.
+        policies: the names of the policies. The others are compared with the first.
+        seeds: the seeds that each policy ran with.
+        runs: for each seed the figures of each policy.
     """
 
     scenario: str

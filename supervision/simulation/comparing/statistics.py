@@ -23,12 +23,12 @@ class Paired:
     """The differences of pairs.
 
     Attributes:
-        pairs: The number of pairs.
-        mean: The mean of the differences.
-        low, high: The 95 % confidence interval of the mean, by the bootstrap.
-        median: The median of the differences.
-        less, same, more: In how many pairs the second value was less than the first, the same, and more.
-        p: The probability that the signs are at least so uneven by chance alone.
+        pairs: the number of pairs.
+        mean: the mean of the differences.
+        low, high: the 95 % confidence interval of the mean, by the bootstrap.
+        median: the median of the differences.
+        less, same, more: in how many pairs the second value was less than the first, the same, and more.
+        p: the probability that the signs are at least so uneven by chance alone.
     """
 
     pairs: int
@@ -53,8 +53,8 @@ def paired(first: Sequence[float], second: Sequence[float]) -> Paired | None:
         paired([1.0, 2.0, 3.0], [2.0, 2.5, 3.5])
 
     Args:
-        first: The first value of each pair.
-        second: The second value of each pair.
+        first: the first value of each pair.
+        second: the second value of each pair.
     """
     differences = [b - a for a, b in zip(first, second, strict=True)]
     if not differences:

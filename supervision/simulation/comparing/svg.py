@@ -45,9 +45,9 @@ class Panel:
     """One figure.
 
     Attributes:
-        name: The name of the figure.
-        rows: The policies with their values.
-        differences: The policies with their differences from the first.
+        name: the name of the figure.
+        rows: the policies with their values.
+        differences: the policies with their differences from the first.
     """
 
     name: str
@@ -59,8 +59,8 @@ def draw(title: str, panels: Sequence[Panel]) -> str:
     """Draw all figures, one below the other.
 
     Args:
-        title: The title of the picture.
-        panels: The figures.
+        title: the title of the picture.
+        panels: the figures.
     """
     parts: list[str] = []
     top = _TOP

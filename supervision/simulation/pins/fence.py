@@ -114,7 +114,7 @@ def fence(on_escape: OnEscape) -> Iterator[None]:
             ...
 
     Args:
-        on_escape: Called with each escape, which is then raised where it happened.
+        on_escape: called with each escape, which is then raised where it happened.
 
     C extensions may pass the fence. On Python before 3.12, so does a thread that `_thread` starts directly.
     """

@@ -49,10 +49,10 @@ def pinned(
     """Let every source of entropy in this thread draw from `streams` and `now`, in this block.
 
     Args:
-        streams: The random streams of the run.
-        now: Return the virtual time, in seconds since the epoch.
-        on_escape: Called with the `Escape` of a program that reads the wall clock.
-        settle: Replaces `trio.testing.wait_all_tasks_blocked`, which does not work with a clock that jumps.
+        streams: the random streams of the run.
+        now: return the virtual time, in seconds since the epoch.
+        on_escape: called with the `Escape` of a program that reads the wall clock.
+        settle: replaces `trio.testing.wait_all_tasks_blocked`, which does not work with a clock that jumps.
     """
     replacements = _entropy(streams)
     replacements.update(pinned_clocks(now, on_escape))

@@ -104,7 +104,7 @@ class SourceLine:
 
     Attributes:
         place: `room.py:12 in Room.handle_call`.
-        loop: The loop over something without an order around it, such as "line 11 of room.py iterates over `members`,
+        loop: the loop over something without an order around it, such as "line 11 of room.py iterates over `members`,
             a set of 3"; None if there is none.
     """
 

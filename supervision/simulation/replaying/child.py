@@ -23,9 +23,9 @@ class RepeatedRun:
     """The result of one run in the fresh process.
 
     Attributes:
-        same: Whether the digests are those of the file. If not, the trace is in a file beside it.
-        problem: Why the run could not be repeated at all; None if it was.
-        line: The line of the program that did the event in question.
+        same: whether the digests are those of the file. If not, the trace is in a file beside it.
+        problem: why the run could not be repeated at all; None if it was.
+        line: the line of the program that did the event in question.
     """
 
     same: bool = True

@@ -29,14 +29,14 @@ def replay_file(
     """Repeat a run and print the result. Return whether it passed.
 
     Args:
-        path: The run file.
-        trace: Whether to print every event as a line of JSON on standard output. All else goes to standard error then.
-        debug: Whether to open the debugger where the run failed.
-        at: The number of an event at which to open the debugger.
-        html: The file for a page with the timeline of the run.
+        path: the run file.
+        trace: whether to print every event as a line of JSON on standard output. All else goes to standard error then.
+        debug: whether to open the debugger where the run failed.
+        at: the number of an event at which to open the debugger.
+        html: the file for a page with the timeline of the run.
 
     Raises:
-        RunFileError: The file cannot be used.
+        RunFileError: the file cannot be used.
     """
     run = load_run(path)
     said = sys.stderr if trace else sys.stdout

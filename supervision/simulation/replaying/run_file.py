@@ -53,15 +53,15 @@ class RunFile:
     """The content of a run file.
 
     Attributes:
-        format: The name and version of the format.
+        format: the name and version of the format.
         scenario: `module:function`.
-        seed, knobs, params, deviations: As for `simulate`.
-        faults: The fault plan; None, from an old version, is the scenario's own.
-        named: The deviations with the names of tasks. If there are any, they replace `deviations`.
-        failure: The kind of failure; None if the run passed.
-        problem: The failure as text.
-        digest, steps_digest, events, steps: Of the run that was saved.
-        versions: The versions of Python and of the packages that matter.
+        seed, knobs, params, deviations: as for `simulate`.
+        faults: the fault plan; None, from an old version, is the scenario's own.
+        named: the deviations with the names of tasks. If there are any, they replace `deviations`.
+        failure: the kind of failure; None if the run passed.
+        problem: the failure as text.
+        digest, steps_digest, events, steps: of the run that was saved.
+        versions: the versions of Python and of the packages that matter.
         source: SHA-256 of the file of the scenario.
     """
 
@@ -117,7 +117,7 @@ def save_run(outcome: Outcome, path: Path) -> RunFile:
     """Write a run file.
 
     Raises:
-        RunFileError: The parameters of the scenario are of types that JSON does not have.
+        RunFileError: the parameters of the scenario are of types that JSON does not have.
     """
     run = describe_run(outcome)
     write_run(run, path)
@@ -128,7 +128,7 @@ def write_run(run: RunFile, path: Path) -> None:
     """Write a run file.
 
     Raises:
-        RunFileError: The parameters of the scenario are of types that JSON does not have.
+        RunFileError: the parameters of the scenario are of types that JSON does not have.
     """
     path.write_bytes(encode_run(run))
 
@@ -137,7 +137,7 @@ def encode_run(run: RunFile) -> bytes:
     """Return the bytes of a run file.
 
     Raises:
-        RunFileError: The parameters of the scenario are of types that JSON does not have.
+        RunFileError: the parameters of the scenario are of types that JSON does not have.
     """
     try:
         data = msgspec.json.encode(run)
@@ -160,7 +160,7 @@ def load_run(path: Path) -> RunFile:
     """Read a run file.
 
     Raises:
-        RunFileError: The file is missing, or is no run file, or has a format that this version does not know.
+        RunFileError: the file is missing, or is no run file, or has a format that this version does not know.
     """
     try:
         data = path.read_bytes()
@@ -198,7 +198,7 @@ def find_scenario(name: str) -> Scenario:
     """Import the scenario `module:function`.
 
     Raises:
-        RunFileError: It cannot be imported by its name.
+        RunFileError: it cannot be imported by its name.
     """
     module, _, qualname = name.partition(":")
     if not qualname or "<" in qualname or module == "__main__":
@@ -250,13 +250,13 @@ def replay(path: Path, *, scenario: Scenario | None = None, at: int | None = Non
         outcome.check()                        # raises the failure again
 
     Args:
-        path: The run file.
-        scenario: The scenario, if it is not a function of a module that can be imported.
-        at: The number of an event of the trace, `n` in its lines. The debugger opens when the program is about to do
+        path: the run file.
+        scenario: the scenario, if it is not a function of a module that can be imported.
+        at: the number of an event of the trace, `n` in its lines. The debugger opens when the program is about to do
             it.
 
     Raises:
-        RunFileError: The file cannot be used, or the run is different. The text has the changes since it was saved.
+        RunFileError: the file cannot be used, or the run is different. The text has the changes since it was saved.
     """
     run = load_run(path)
     outcome = run_again(run, scenario=scenario, on_event=None if at is None else debugger_at(at))

@@ -41,15 +41,15 @@ def check_determinism(
     """Repeat a run in a fresh process, and compare event by event.
 
     Args:
-        outcome: The outcome of a run, or its run file. Its scenario must be a function of a module.
+        outcome: the outcome of a run, or its run file. Its scenario must be a function of a module.
         hash_seed: PYTHONHASHSEED of that process.
-        junk: The number of objects to put on its heap first, so that addresses differ.
-        limit: Real seconds after which the process counts as hanging.
+        junk: the number of objects to put on its heap first, so that addresses differ.
+        limit: real seconds after which the process counts as hanging.
 
     Raises:
-        Diverged: The seed does not decide something in the program. The error has the first event that differs, the
+        Diverged: the seed does not decide something in the program. The error has the first event that differs, the
             line of the program that did it, and the loop over a set around it, if there is one.
-        RunFileError: The run cannot be repeated in another process.
+        RunFileError: the run cannot be repeated in another process.
     """
     for problem in check_many([outcome], hash_seed=hash_seed, junk=junk, limit=limit):
         if problem is not None:
@@ -70,10 +70,10 @@ def check_many(
     The start of a process takes longer than most runs, so one process for all costs little more than the runs.
 
     Args:
-        outcomes: As for `check_determinism`.
+        outcomes: as for `check_determinism`.
         hash_seed: PYTHONHASHSEED of that process.
-        junk: The number of objects to put on its heap first, so that addresses differ.
-        limit: Real seconds after which the process counts as hanging.
+        junk: the number of objects to put on its heap first, so that addresses differ.
+        limit: real seconds after which the process counts as hanging.
 
     Returns:
         For each run the error that `check_determinism` would raise, or None.
@@ -96,12 +96,12 @@ def compare(first: list[bytes], second: list[bytes], *, context: int = 5) -> Non
     """Compare two traces byte by byte.
 
     Args:
-        first: The lines of one run.
-        second: The lines of the other.
-        context: How many events before the difference the error shows.
+        first: the lines of one run.
+        second: the lines of the other.
+        context: how many events before the difference the error shows.
 
     Raises:
-        Diverged: They differ. The error has the first event that does.
+        Diverged: they differ. The error has the first event that does.
     """
     if first == second:
         return

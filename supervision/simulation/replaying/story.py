@@ -50,8 +50,8 @@ def tell(outcome: Outcome, *, lines: int = _LINES) -> str:
         print(tell(shrink(outcome).outcome))
 
     Args:
-        outcome: Has to have its trace. The story has the order of tasks only if it has `named` deviations, too.
-        lines: How many lines to tell after the faults, at most. The middle is left out.
+        outcome: has to have its trace. The story has the order of tasks only if it has `named` deviations, too.
+        lines: how many lines to tell after the faults, at most. The middle is left out.
 
     Returns:
         Several lines, without a line end.
@@ -74,11 +74,11 @@ class Story:
     """The events of a run as sentences.
 
     Args:
-        lines: The lines of the trace.
-        failed_at: How many of the events count, and the time of the failure; None for all events.
+        lines: the lines of the trace.
+        failed_at: how many of the events count, and the time of the failure; None for all events.
 
     Attributes:
-        events: The events that count.
+        events: the events that count.
     """
 
     def __init__(self, lines: Iterable[bytes], failed_at: tuple[int, float] | None) -> None:
@@ -143,8 +143,8 @@ class Story:
         """Return an event as a sentence; None for one that is not worth a line.
 
         Args:
-            event: One of the events.
-            whole: Whether messages are worth a line, too.
+            event: one of the events.
+            whole: whether messages are worth a line, too.
         """
         write = _SENTENCES.get(event["kind"])
         if write is None and whole:

@@ -35,11 +35,11 @@ class Deviation:
     """One round of the scheduler that was not in the canonical order.
 
     Attributes:
-        round: Its number in the recorded run, from 1.
-        order: The tasks of the round in the order in which they ran, as positions in the order of spawning.
-        seconds: The moment, on the virtual clock; None for any moment.
-        turn: The number of the round within its moment, from 1; None for the first in which all its tasks are ready.
-        tasks: The tasks that changed places, in the order in which they ran: `/top/room:lobby#2` for the second process
+        round: its number in the recorded run, from 1.
+        order: the tasks of the round in the order in which they ran, as positions in the order of spawning.
+        seconds: the moment, on the virtual clock; None for any moment.
+        turn: the number of the round within its moment, from 1; None for the first in which all its tasks are ready.
+        tasks: the tasks that changed places, in the order in which they ran: `/top/room:lobby#2` for the second process
             at that path, or the name of the function for a task that is no process.
     """
 
@@ -65,7 +65,7 @@ class Tape:
         Tape((0, 0, 2))             # at the third choice, the third task runs first
 
     Args:
-        choices: For each round with a choice, the task that runs first: a position in the order of spawning, modulo the
+        choices: for each round with a choice, the task that runs first: a position in the order of spawning, modulo the
             number of tasks. 0 is the canonical order, and so is every round past the end.
     """
 
@@ -80,7 +80,7 @@ class SchedulePlan:
     """The deviations that a run should have. Those with names are removed once they have happened.
 
     Args:
-        deviations: By number of round, or with the names of tasks, or a tape.
+        deviations: by number of round, or with the names of tasks, or a tape.
     """
 
     def __init__(self, deviations: Schedule = None) -> None:
@@ -127,9 +127,9 @@ class SchedulePlan:
         """Return the planned order of a round by the names of its tasks; None if there is none.
 
         Args:
-            seconds: The moment.
-            turn: The number of the round within the moment, from 1.
-            labels: The names of its tasks, in the order of spawning.
+            seconds: the moment.
+            turn: the number of the round within the moment, from 1.
+            labels: the names of its tasks, in the order of spawning.
         """
         for key in (_moment(seconds), None):
             waiting = self._by_moment.get(key)

@@ -37,21 +37,21 @@ class Scheduler(trio.abc.Instrument):
 
     Args:
         policy: "seeded" or "canonical".
-        stream: The random numbers of the policy "seeded".
-        deviations: Orders that replace those of the policy.
-        between: Called with the tasks of each round before any of them runs. Must not raise.
-        now: Return the virtual time. Named deviations need it.
-        label: Return the name of a task.
-        naming: Whether to record deviations with names, too.
+        stream: the random numbers of the policy "seeded".
+        deviations: orders that replace those of the policy.
+        between: called with the tasks of each round before any of them runs. Must not raise.
+        now: return the virtual time. Named deviations need it.
+        label: return the name of a task.
+        naming: whether to record deviations with names, too.
 
     Attributes:
-        round: The number of the current round, from 1.
-        choices: How many rounds had more than one task to choose from.
-        steps: The numbers of the tasks that ran, in order; 0 ends a round.
-        taken: The deviations from the canonical order so far.
-        named: The same with names, if `naming` is set.
-        numbers: For each task that has not ended, its position in the order of spawning, from 1.
-        dead: Tasks that never run again, such as those of a killed node. Only ever asked for membership.
+        round: the number of the current round, from 1.
+        choices: how many rounds had more than one task to choose from.
+        steps: the numbers of the tasks that ran, in order; 0 ends a round.
+        taken: the deviations from the canonical order so far.
+        named: the same with names, if `naming` is set.
+        numbers: for each task that has not ended, its position in the order of spawning, from 1.
+        dead: tasks that never run again, such as those of a killed node. Only ever asked for membership.
     """
 
     def __init__(

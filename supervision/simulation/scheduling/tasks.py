@@ -37,7 +37,7 @@ class TaskNames:
     """The names of the tasks of a world.
 
     Args:
-        recorders: Return the recorders of the runtimes that are open now.
+        recorders: return the recorders of the runtimes that are open now.
     """
 
     def __init__(self, recorders: Callable[[], Sequence[Recorder]]) -> None:

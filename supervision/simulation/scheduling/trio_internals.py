@@ -66,8 +66,8 @@ def silence(tasks: Iterable[trio.lowlevel.Task], within: trio.CancelScope) -> No
     """Make Trio call nothing of these tasks any more, and wait for none of their deadlines.
 
     Args:
-        tasks: Tasks that never run again.
-        within: The scope around all of them. It keeps its deadline, as do the scopes around it.
+        tasks: tasks that never run again.
+        within: the scope around all of them. It keeps its deadline, as do the scopes around it.
     """
     seen: set[int] = set()
     for task in tasks:

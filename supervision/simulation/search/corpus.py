@@ -43,11 +43,11 @@ class Replayed:
     """The result of replaying a run of the corpus.
 
     Attributes:
-        path: The run file.
-        run: Its content.
+        path: the run file.
+        run: its content.
         status: "fails" if it fails as before; "fixed" if it passes; "changed" if it fails in another way.
-        exact: Whether the run is the same to the byte.
-        problem: The failure of this replay.
+        exact: whether the run is the same to the byte.
+        problem: the failure of this replay.
     """
 
     path: Path
@@ -61,7 +61,7 @@ class Corpus:
     """The run files of a folder.
 
     Args:
-        folder: The folder. The first file creates it.
+        folder: the folder. The first file creates it.
     """
 
     def __init__(self, folder: Path = DEFAULT_CORPUS) -> None:
@@ -71,7 +71,7 @@ class Corpus:
         """Return the files in the order of their names, all or those of one scenario.
 
         Raises:
-            RunFileError: A file in the folder is no run file.
+            RunFileError: a file in the folder is no run file.
         """
         found = [(path, load_run(path)) for path in sorted(self.folder.glob("*.json"))]
         return [(path, run) for path, run in found if scenario in (None, run.scenario)]
@@ -87,12 +87,12 @@ class Corpus:
         """Write a file for this kind of failure unless there is one, and return its path.
 
         Args:
-            run: The failure.
-            stale: Files whose runs no longer fail as they did. They do not count.
+            run: the failure.
+            stale: files whose runs no longer fail as they did. They do not count.
 
         Raises:
-            ValueError: The run has passed.
-            RunFileError: Another file in the folder is no run file, or the file cannot be written.
+            ValueError: the run has passed.
+            RunFileError: another file in the folder is no run file, or the file cannot be written.
         """
         if run.failure is None:
             raise ValueError(
@@ -117,11 +117,11 @@ class Corpus:
 
         Args:
             scenario: `module:function`.
-            jobs: The number of processes; 0 runs them in this one.
-            limit: Real seconds for each run. There is no limit in this process.
+            jobs: the number of processes; 0 runs them in this one.
+            limit: real seconds for each run. There is no limit in this process.
 
         Raises:
-            RunFileError: A file is no run file, or its scenario cannot be found.
+            RunFileError: a file is no run file, or its scenario cannot be found.
         """
         entries = self.entries(scenario)
         if entries:

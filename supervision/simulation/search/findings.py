@@ -27,10 +27,10 @@ class Finding:
     """A kind of failure.
 
     Attributes:
-        failures: The runs that failed alike.
-        path: The run file, if there is one.
-        story: The story of the shrunk run; empty if it was not shrunk.
-        note: Why it was not shrunk, if it should have been.
+        failures: the runs that failed alike.
+        path: the run file, if there is one.
+        story: the story of the shrunk run; empty if it was not shrunk.
+        note: why it was not shrunk, if it should have been.
     """
 
     failures: Failures
@@ -45,11 +45,11 @@ def look_at(
     """Examine each kind of failure, and keep a run file of it.
 
     Args:
-        kinds: The kinds of failures.
-        corpus: Keeps the run files.
-        stale: Files of the corpus whose runs no longer fail as they did.
-        small: Whether to shrink failures first.
-        jobs: The number of processes to shrink in; 0 shrinks in this one.
+        kinds: the kinds of failures.
+        corpus: keeps the run files.
+        stale: files of the corpus whose runs no longer fail as they did.
+        small: whether to shrink failures first.
+        jobs: the number of processes to shrink in; 0 shrinks in this one.
     """
     kinds = list(kinds)
     runs = [kind.first.run for kind in kinds]

@@ -22,10 +22,10 @@ class Failures:
     """The runs of a sweep that failed alike.
 
     Attributes:
-        failure: The kind of failure.
-        first: The result with the first seed.
-        count: How many there are.
-        seeds: The first of their seeds.
+        failure: the kind of failure.
+        first: the result with the first seed.
+        count: how many there are.
+        seeds: the first of their seeds.
     """
 
     failure: str
@@ -44,17 +44,17 @@ class SweepReport:
         print(report.passed, report.failures)
 
     Attributes:
-        scenario: The name of the scenario.
-        runs: How many runs there were.
-        failures: The failures by kind, in the order in which they were found.
-        inert: The first run in which no fault of the plan was applied.
-        inert_runs: How many such runs there were.
-        diverged: Runs that were different in a fresh process.
-        checked: How many runs were repeated in a fresh process.
-        virtual_seconds: The virtual time of all worlds together.
-        steps: The steps of tasks in all worlds together.
-        faults: How many planned faults have each status.
-        sometimes: For each name given to `world.sometimes`, in how many runs it held.
+        scenario: the name of the scenario.
+        runs: how many runs there were.
+        failures: the failures by kind, in the order in which they were found.
+        inert: the first run in which no fault of the plan was applied.
+        inert_runs: how many such runs there were.
+        diverged: runs that were different in a fresh process.
+        checked: how many runs were repeated in a fresh process.
+        virtual_seconds: the virtual time of all worlds together.
+        steps: the steps of tasks in all worlds together.
+        faults: how many planned faults have each status.
+        sometimes: for each name given to `world.sometimes`, in how many runs it held.
     """
 
     scenario: str

@@ -40,23 +40,23 @@ class SeedResult:
     """The result of one seed of a sweep.
 
     Attributes:
-        seed: The seed.
-        failure: The kind of failure, equal for runs that fail alike; None if the run passed.
-        problem: The failure in full.
-        inert: Whether no fault of its plan was applied. This is no failure here, unlike in `simulate`: some of the
+        seed: the seed.
+        failure: the kind of failure, equal for runs that fail alike; None if the run passed.
+        problem: the failure in full.
+        inert: whether no fault of its plan was applied. This is no failure here, unlike in `simulate`: some of the
             plans that are drawn find no target. If it happens with all seeds, the plan is wrong.
-        run: The run file of a failure; None if the run passed, or never ended.
-        lost: Whether the run never ended: its process died, or its time was up.
-        diverged: The difference in a fresh process; None if there was none, or if the run was not repeated.
-        checked: Whether it was repeated.
-        seconds: The virtual seconds that it took.
-        took: The real seconds. Two results may be equal although these differ.
-        steps: How many steps its tasks made.
-        events: How many events the trace has.
-        digest: The digest of the trace.
-        faults: How many of the planned faults have each status: "applied", "not_applicable", "masked".
-        sometimes: For each name that the scenario gave to `world.sometimes`, whether it ever held.
-        measures: The result of `measure`.
+        run: the run file of a failure; None if the run passed, or never ended.
+        lost: whether the run never ended: its process died, or its time was up.
+        diverged: the difference in a fresh process; None if there was none, or if the run was not repeated.
+        checked: whether it was repeated.
+        seconds: the virtual seconds that it took.
+        took: the real seconds. Two results may be equal although these differ.
+        steps: how many steps its tasks made.
+        events: how many events the trace has.
+        digest: the digest of the trace.
+        faults: how many of the planned faults have each status: "applied", "not_applicable", "masked".
+        sometimes: for each name that the scenario gave to `world.sometimes`, whether it ever held.
+        measures: the result of `measure`.
     """
 
     seed: int
@@ -104,23 +104,23 @@ def sweep(
     another process used. Leaving the loop ends all workers at once.
 
     Args:
-        scenario: As for `simulate`. Its output is not shown.
-        seeds: Whole numbers.
-        jobs: The number of processes; None takes one per core. 0 runs everything in this process, without a limit of
+        scenario: as for `simulate`. Its output is not shown.
+        seeds: whole numbers.
+        jobs: the number of processes; None takes one per core. 0 runs everything in this process, without a limit of
             real time: for debuggers and coverage.
-        knobs: Settings of the worlds; None takes the scenario's own.
-        swarm: Whether to draw the knobs anew for each seed, from `knobs` (see `Knobs.drawn`).
-        params: For the scenario; of types that JSON has.
-        faults: A plan for each run that replaces the scenario's own; `()` is no faults.
-        check: The share of passing runs that is repeated in a fresh process. Failures are always repeated, unless this
+        knobs: settings of the worlds; None takes the scenario's own.
+        swarm: whether to draw the knobs anew for each seed, from `knobs` (see `Knobs.drawn`).
+        params: for the scenario; of types that JSON has.
+        faults: a plan for each run that replaces the scenario's own; `()` is no faults.
+        check: the share of passing runs that is repeated in a fresh process. Failures are always repeated, unless this
             is 0.
-        limit: Real seconds for each run, including its check.
-        renew: The number of runs after which a worker is replaced, so that memory stays bounded in long sweeps.
-        measure: Called with each outcome, for `SeedResult.measures`.
+        limit: real seconds for each run, including its check.
+        renew: the number of runs after which a worker is replaced, so that memory stays bounded in long sweeps.
+        measure: called with each outcome, for `SeedResult.measures`.
 
     Raises:
-        ValueError: A number is out of its range.
-        RunFileError: The parameters are of types that JSON does not have.
+        ValueError: a number is out of its range.
+        RunFileError: the parameters are of types that JSON does not have.
     """
     if jobs is not None and jobs < 0:
         raise ValueError(

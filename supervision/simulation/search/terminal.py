@@ -39,17 +39,17 @@ class Sweeping:
     """One run of `ashtree simulate`.
 
     Attributes:
-        scenario: The scenario.
-        seeds: The seeds.
-        jobs: The number of processes; 0 runs everything in this one.
-        swarm: Whether to draw the knobs for each seed.
-        shrink: Whether to shrink failures.
-        corpus: The folder of run files.
-        params: For the scenario.
-        stop_after: How many failures end the sweep; 0 for no such end.
-        check: The share of passing runs that is repeated in a fresh process.
-        limit: Real seconds for each run.
-        json_file: The file to write the report to, too.
+        scenario: the scenario.
+        seeds: the seeds.
+        jobs: the number of processes; 0 runs everything in this one.
+        swarm: whether to draw the knobs for each seed.
+        shrink: whether to shrink failures.
+        corpus: the folder of run files.
+        params: for the scenario.
+        stop_after: how many failures end the sweep; 0 for no such end.
+        check: the share of passing runs that is repeated in a fresh process.
+        limit: real seconds for each run.
+        json_file: the file to write the report to, too.
     """
 
     scenario: Scenario
@@ -78,7 +78,7 @@ class Sweeping:
         """Run everything, and return whether it passed.
 
         Raises:
-            SimulationError: A file of the corpus cannot be used, or the parameters cannot be written as JSON.
+            SimulationError: a file of the corpus cannot be used, or the parameters cannot be written as JSON.
         """
         self._replay_corpus()
         self._began = time.perf_counter()
@@ -237,9 +237,9 @@ def _summary(report: SweepReport, *, took: float, jobs: int) -> Table:
     """Return the sweep as a table.
 
     Args:
-        report: The results.
-        took: Real seconds.
-        jobs: The number of processes.
+        report: the results.
+        took: real seconds.
+        jobs: the number of processes.
     """
     title = Text(report.scenario, style="italic")
     table = Table(title=title, title_justify="left", show_header=False, box=None)

@@ -42,8 +42,8 @@ class Lost:
 
     Attributes:
         kind: "time limit", the name of a signal, or "exit".
-        why: The same as a clause, such as "its process was ended by SIGSEGV".
-        said: The last output of the worker on standard error.
+        why: the same as a clause, such as "its process was ended by SIGSEGV".
+        said: the last output of the worker on standard error.
     """
 
     kind: str
@@ -74,11 +74,11 @@ def in_workers(
     Leaving the loop early, or Ctrl-C, ends all workers at once.
 
     Args:
-        work: Called in a worker. Its standard output is discarded. Its standard error is in `Lost.said`.
-        items: Anything with a length and an index.
-        jobs: The number of workers.
-        limit: Seconds of real time for each item.
-        renew: The number of items after which a worker is replaced, so that leaked memory stays bounded.
+        work: called in a worker. Its standard output is discarded. Its standard error is in `Lost.said`.
+        items: anything with a length and an index.
+        jobs: the number of workers.
+        limit: seconds of real time for each item.
+        renew: the number of items after which a worker is replaced, so that leaked memory stays bounded.
     """
     pool = _Pool(lambda index: work(items[index]), len(items), limit, renew)
     try:

@@ -23,8 +23,8 @@ def ddmin(items: Sequence[Item], fails: Callable[[list[Item]], bool]) -> list[It
         ddmin("a needle in a haystack", lambda part: "x" in part or len(part) > 20)
 
     Args:
-        items: All of them together fail. This is not tried again.
-        fails: Return whether a part of them, in their order, fails, too. It may always return False to stop early.
+        items: all of them together fail. This is not tried again.
+        fails: return whether a part of them, in their order, fails, too. It may always return False to stop early.
 
     Returns:
         The items that are left. Another part that fails may be smaller: finding the smallest takes an exponential
@@ -76,9 +76,9 @@ def least(number: int, fails: Callable[[int], bool], *, lowest: int = 0) -> int:
         least(1000, lambda number: number >= 37)        # 37
 
     Args:
-        number: A number that fails. This is not tried again.
-        fails: Return whether another number fails.
-        lowest: The first number to try.
+        number: a number that fails. This is not tried again.
+        fails: return whether another number fails.
+        lowest: the first number to try.
 
     Returns:
         A number that fails and whose predecessor passes, or `lowest`. If failures come and go with the number, there

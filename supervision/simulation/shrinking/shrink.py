@@ -51,15 +51,15 @@ class Shrunk:
     """The smallest failure that was found.
 
     Attributes:
-        run: Its run file.
-        story: Its story, in a few lines.
-        runs: How many runs it took to find it.
-        seconds: How many real seconds that took.
+        run: its run file.
+        story: its story, in a few lines.
+        runs: how many runs it took to find it.
+        seconds: how many real seconds that took.
         complete: False if the budget was spent before everything was tried.
-        faults: The faults that are left.
-        deviations: The deviations from the canonical order that are left.
-        params: The parameters that are left.
-        outcome: The outcome of its run, with the trace.
+        faults: the faults that are left.
+        deviations: the deviations from the canonical order that are left.
+        params: the parameters that are left.
+        outcome: the outcome of its run, with the trace.
     """
 
     run: RunFile
@@ -87,19 +87,19 @@ def shrink(
         shrunk = shrink(simulate(scenario, seed=7))
 
     Args:
-        failure: The outcome of `simulate`, or its run file.
-        scenario: The scenario, if it is not a function of a module that can be imported.
-        max_runs: The most runs.
-        max_seconds: The most real seconds. A run that has begun is not cut short.
-        clock: Return the real seconds.
-        progress: Called after each run with the number of runs, and of the faults and deviations that are left.
+        failure: the outcome of `simulate`, or its run file.
+        scenario: the scenario, if it is not a function of a module that can be imported.
+        max_runs: the most runs.
+        max_seconds: the most real seconds. A run that has begun is not cut short.
+        clock: return the real seconds.
+        progress: called after each run with the number of runs, and of the faults and deviations that are left.
 
     Returns:
         The smallest failure. This is the given one if nothing smaller fails.
 
     Raises:
-        RuntimeError: The caller is inside Trio.
-        RunFileError: The run passes, or fails in another way now, or its scenario cannot be found.
+        RuntimeError: the caller is inside Trio.
+        RunFileError: the run passes, or fails in another way now, or its scenario cannot be found.
 
     There may be a smaller failure. Without any single one of the faults or deviations that are left the run does not
     fail (unless the budget was spent), but without two at once it may.
@@ -336,9 +336,9 @@ class Candidate:
     """The parts of a run that shrinking makes smaller.
 
     Attributes:
-        faults: The plan; None lets the scenario draw its own.
-        params: The parameters of the scenario.
-        deviations: The deviations from the canonical schedule; None for the schedule of the seed.
+        faults: the plan; None lets the scenario draw its own.
+        params: the parameters of the scenario.
+        deviations: the deviations from the canonical schedule; None for the schedule of the seed.
     """
 
     faults: tuple[Fault, ...] | None
@@ -354,9 +354,9 @@ class Budget:
     """The limits of shrinking.
 
     Args:
-        runs: The most runs.
-        seconds: The most real seconds. A run that has begun is not cut short.
-        clock: Return the real seconds.
+        runs: the most runs.
+        seconds: the most real seconds. A run that has begun is not cut short.
+        clock: return the real seconds.
     """
 
     def __init__(self, runs: int, seconds: float, clock: Callable[[], float]) -> None:
@@ -381,15 +381,15 @@ class Trials:
     """Run candidates, and keep the last one that failed like the first run.
 
     Args:
-        scenario: The scenario.
-        run: The failure.
-        budget: The limits of all trials together.
-        progress: Called after each trial with the numbers of runs, faults and deviations so far.
+        scenario: the scenario.
+        run: the failure.
+        budget: the limits of all trials together.
+        progress: called after each trial with the numbers of runs, faults and deviations so far.
 
     Attributes:
-        best: The candidate that failed last, with the deviations of its run.
-        reports: The reports of the faults of the best.
-        cut_short: Whether the budget left something untried.
+        best: the candidate that failed last, with the deviations of its run.
+        reports: the reports of the faults of the best.
+        cut_short: whether the budget left something untried.
     """
 
     def __init__(

@@ -62,8 +62,8 @@ def aimed(fault: Any, where: str | None) -> Iterator[Any]:
     """Yield the fault, aimed at the one process or connection that it hit, in place of a pattern or a count.
 
     Args:
-        fault: A fault of any kind.
-        where: The target that it hit, from its report: `/top/room:lobby#2`.
+        fault: a fault of any kind.
+        where: the target that it hit, from its report: `/top/room:lobby#2`.
     """
     names = fault.__struct_fields__
     if where is None or "target" not in names:

@@ -41,13 +41,13 @@ def run_simulated(
     """Run a test in a world for each seed.
 
     Args:
-        item: The test of pytest.
-        function: The function of its author.
-        arguments: Its arguments by name. Each run replaces `world`.
-        options: The options of the marker.
+        item: the test of pytest.
+        function: the function of its author.
+        arguments: its arguments by name. Each run replaces `world`.
+        options: the options of the marker.
 
     Raises:
-        BaseException: The exception of the first run that failed, with a note on how to repeat it.
+        BaseException: the exception of the first run that failed, with a note on how to repeat it.
     """
     __tracebackhide__ = True
     test = _Test.of(item, function, arguments, dict(options))
@@ -65,12 +65,12 @@ class _Test:
     """One simulated test.
 
     Attributes:
-        item: The test of pytest.
-        function: The function of its author.
-        scenario: The test as a scenario.
-        importable: Whether another process can import it by its name.
-        seeds, options: From the marker and the command line.
-        corpus: Keeps its failures.
+        item: the test of pytest.
+        function: the function of its author.
+        scenario: the test as a scenario.
+        importable: whether another process can import it by its name.
+        seeds, options: from the marker and the command line.
+        corpus: keeps its failures.
     """
 
     item: pytest.Function

@@ -21,13 +21,13 @@ class VirtualClock(trio.abc.Clock):
         trio.run(main, clock=VirtualClock(quantum=0.005))
 
     Args:
-        quantum: Seconds. Every moment is a multiple of it. 0 jumps to deadlines exactly.
-        settled: Called when no task can run. Return whether it has woken a task. Then the time stays.
-        stuck: Called when no task can run and none waits for a time. It should wake a task, because nothing else can.
+        quantum: seconds. Every moment is a multiple of it. 0 jumps to deadlines exactly.
+        settled: called when no task can run. Return whether it has woken a task. Then the time stays.
+        stuck: called when no task can run and none waits for a time. It should wake a task, because nothing else can.
 
     Attributes:
-        now: Seconds since the beginning.
-        jumps: How often time has advanced.
+        now: seconds since the beginning.
+        jumps: how often time has advanced.
     """
 
     def __init__(

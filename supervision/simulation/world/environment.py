@@ -19,13 +19,13 @@ class SimulatedEnvironment(Environment):
     """The environment of the runtimes of a world, or of one incarnation of a node.
 
     Args:
-        name: The node and its incarnation, `a` or `a#2`; empty for the world's own runtimes.
-        streams: The random streams of the run.
-        now: Return the time of day, in seconds since the epoch.
-        record: Start to record a runtime under a label.
+        name: the node and its incarnation, `a` or `a#2`; empty for the world's own runtimes.
+        streams: the random streams of the run.
+        now: return the time of day, in seconds since the epoch.
+        record: start to record a runtime under a label.
 
     Attributes:
-        recorders: The recorders of the runtimes that were opened here.
+        recorders: the recorders of the runtimes that were opened here.
     """
 
     def __init__(

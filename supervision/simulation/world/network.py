@@ -45,7 +45,7 @@ class Network:
     """The network of a world. Made by `simulate`, as `world.network`.
 
     Attributes:
-        connections: The connections that at least one side has not closed, in the order in which they were made.
+        connections: the connections that at least one side has not closed, in the order in which they were made.
     """
 
     def __init__(self, knobs: Knobs, streams: Streams, trace: Trace) -> None:
@@ -68,11 +68,11 @@ class Network:
         """Accept connections to a host's port.
 
         Args:
-            host: Any name. It is a host from now on.
-            port: The port; 0 takes a free one.
+            host: any name. It is a host from now on.
+            port: the port; 0 takes a free one.
 
         Raises:
-            OSError: The port is in use.
+            OSError: the port is in use.
         """
         port = port or next(self._ports)
         if (host, port) in self._listeners:
@@ -90,13 +90,13 @@ class Network:
         """Connect to a listener.
 
         Args:
-            host: The host of the listener.
-            port: The port of the listener.
-            source: The host that connects; None is the node of the caller, or "client" outside of nodes.
+            host: the host of the listener.
+            port: the port of the listener.
+            source: the host that connects; None is the node of the caller, or "client" outside of nodes.
 
         Raises:
-            ConnectionRefusedError: There is no listener.
-            TimeoutError: There is a partition, or the host has no power, for longer than `Knobs.connect_timeout`.
+            ConnectionRefusedError: there is no listener.
+            TimeoutError: there is a partition, or the host has no power, for longer than `Knobs.connect_timeout`.
         """
         source = current_host.get() if source is None else source
         pair = (source, host)
@@ -213,13 +213,13 @@ class Connection:
     """One connection, with the faults that it may have.
 
     Attributes:
-        number: Its position in the order of connecting, from 1.
-        name: Its hosts and a number: `phone->server#2` is the second connection from `phone` to `server`.
-        source: The host that connected.
-        target: The host of the listener.
-        source_end: The stream of the source.
-        target_end: The stream of the target.
-        pid: The process that serves it, which is the first to read at the target; None if none has, or a plain task.
+        number: its position in the order of connecting, from 1.
+        name: its hosts and a number: `phone->server#2` is the second connection from `phone` to `server`.
+        source: the host that connected.
+        target: the host of the listener.
+        source_end: the stream of the source.
+        target_end: the stream of the target.
+        pid: the process that serves it, which is the first to read at the target; None if none has, or a plain task.
     """
 
     def __init__(
@@ -337,9 +337,9 @@ class VirtualStream(trio.abc.HalfCloseableStream):
     """One end of a connection: a Trio stream. Made by `Network.connect` and by listeners.
 
     Attributes:
-        connection: The connection.
-        socket: Has `family`, `getpeername()` and `getsockname()`, which servers ask a socket for.
-        closed: Whether this end was closed.
+        connection: the connection.
+        socket: has `family`, `getpeername()` and `getsockname()`, which servers ask a socket for.
+        closed: whether this end was closed.
     """
 
     def __init__(
@@ -443,8 +443,8 @@ class VirtualListener(trio.abc.Listener[VirtualStream]):
     """A listener for virtual connections, for Trio and for endpoints. Made by `Network.listen`.
 
     Attributes:
-        host: The host.
-        port: The port, also if it was chosen by the network.
+        host: the host.
+        port: the port, also if it was chosen by the network.
     """
 
     def __init__(self, network: Network, host: str, port: int) -> None:

@@ -68,12 +68,12 @@ class Node:
     """One node, through all its incarnations. Made by `Nodes.start`, and passed to the node's main.
 
     Attributes:
-        name: Its host in the virtual network.
-        incarnation: How often it has been booted, from 1.
-        disk: A dict that survives a kill. It stores at once. Put only values into it that do not change.
-        up: Whether it runs.
-        seconds_ahead: How far its clock is ahead of the world's.
-        runtime: The runtime of this incarnation, as soon as its main runs.
+        name: its host in the virtual network.
+        incarnation: how often it has been booted, from 1.
+        disk: a dict that survives a kill. It stores at once. Put only values into it that do not change.
+        up: whether it runs.
+        seconds_ahead: how far its clock is ahead of the world's.
+        runtime: the runtime of this incarnation, as soon as its main runs.
     """
 
     runtime: Runtime
@@ -100,7 +100,7 @@ class Node:
         """Accept connections to a port of this node.
 
         Raises:
-            OSError: The port is in use.
+            OSError: the port is in use.
         """
         return self._world.network.listen(self.name, port)
 
@@ -146,13 +146,13 @@ class Nodes:
             world.nodes.start("store", store_main, 4000)
 
         Args:
-            name: The name of the node and of its host in the network.
-            main: An async function. It is called with the `Node` and `args`, in its own runtime. When it returns, the
+            name: the name of the node and of its host in the network.
+            main: an async function. It is called with the `Node` and `args`, in its own runtime. When it returns, the
                 runtime shuts down in order and the node is down. An exception from it fails the run.
-            *args: For `main`, in every incarnation of the node.
+            *args: for `main`, in every incarnation of the node.
 
         Raises:
-            NodeError: There is a node of that name already; see `boot`.
+            NodeError: there is a node of that name already; see `boot`.
         """
         if name in self._nodes:
             raise NodeError(
@@ -166,7 +166,7 @@ class Nodes:
         """Start a node that is down again, with the same main, the same arguments and its old disk.
 
         Raises:
-            NodeError: There is no node of that name, or it runs.
+            NodeError: there is no node of that name, or it runs.
         """
         node = self[name]
         if node.up:
@@ -182,12 +182,12 @@ class Nodes:
             world.nodes.kill("b", power=True)           # its peers see nothing at all any more
 
         Args:
-            name: The node.
+            name: the node.
             power: True to cut the machine's power. Its connections are then not reset. They stay half open until you
                 boot the node and a peer sends something.
 
         Raises:
-            NodeError: There is no node of that name, or it is down.
+            NodeError: there is no node of that name, or it is down.
 
         A task that kills its own node runs until its next checkpoint, and never returns from it.
         """
@@ -206,7 +206,7 @@ class Nodes:
         """Ask a node to end, as SIGTERM does: its main is cancelled, and its runtime shuts down in order.
 
         Raises:
-            NodeError: There is no node of that name, or it is down.
+            NodeError: there is no node of that name, or it is down.
         """
         self._running(name).scope.cancel()
 
@@ -214,8 +214,8 @@ class Nodes:
         """Move a node's clock: what `runtime.now()` returns there. Durations do not change.
 
         Args:
-            name: The node.
-            seconds: Added to its time of day; negative to move it back.
+            name: the node.
+            seconds: added to its time of day; negative to move it back.
         """
         node = self[name]
         node.seconds_ahead += seconds

@@ -23,10 +23,10 @@ class Shape:
     """The properties of a connection.
 
     Attributes:
-        latency: The least and the most seconds that a piece travels.
-        segment: The most bytes in a piece.
-        window: The most bytes in transit or unread.
-        rate: Bytes a second.
+        latency: the least and the most seconds that a piece travels.
+        segment: the most bytes in a piece.
+        window: the most bytes in transit or unread.
+        rate: bytes a second.
     """
 
     latency: tuple[float, float]
@@ -39,9 +39,9 @@ class Pipe:
     """The way from one end of a connection to the other.
 
     Args:
-        shape: The properties, shared by both directions. They may change.
-        stream: Random numbers for latencies and sizes of pieces.
-        cut: Return whether a partition blocks the way now.
+        shape: the properties, shared by both directions. They may change.
+        stream: random numbers for latencies and sizes of pieces.
+        cut: return whether a partition blocks the way now.
     """
 
     def __init__(self, shape: Shape, stream: Random, cut: Callable[[], bool]) -> None:
@@ -137,8 +137,8 @@ class Pipe:
         """Take the data that has arrived, or wait for some; `b""` is the end.
 
         Args:
-            max_bytes: The most bytes to take; None takes all.
-            closed: Return whether the reading end was closed meanwhile.
+            max_bytes: the most bytes to take; None takes all.
+            closed: return whether the reading end was closed meanwhile.
         """
         await trio.lowlevel.checkpoint()
         while True:
