@@ -1,6 +1,6 @@
 """Chaos engineering: faults as data, the injector that applies them, and the expectations of a run.
 
-A plan works the same in a simulated world and on a live system. docs/reference/chaos.md has the names.
+A plan works the same in a simulated world and on a live system. docs/reference/chaos.md lists the names.
 """
 
 from supervision.chaos.errors import (

@@ -16,14 +16,14 @@ _ATTRIBUTE: Final = "__ashtree_scenario__"
 
 
 def _check_plan(settings: object, attribute: Attribute[Any], plan: FaultPlan) -> None:
-    # Check the plan where it is written. A plan that a function draws is checked when it is drawn.
+    # A literal plan is checked here, where its author wrote it. A run checks a plan that it draws.
     if plan is not None and not isinstance(plan, Storm) and not callable(plan):
         checked(plan)
 
 
 def _kept(invariants: Chosen) -> Chosen:
     if isinstance(invariants, str):
-        # "all", or an error. The names in a sequence are checked in a run, when all invariants are offered.
+        # "all", or an error. A run checks the names in a sequence.
         choose(invariants)
         return invariants
     return tuple(invariants)
@@ -40,7 +40,7 @@ class Settings:
         invariants: the invariants to check: "all" built-in ones, or a sequence of names and classes.
 
     Raises:
-        BadFault: the plan is not valid.
+        BadFault: the plan is invalid.
         TypeError: `invariants` is a single name.
     """
 

@@ -1,12 +1,12 @@
-"""The world that a scenario runs in.
+"""The simulated world that a scenario runs in.
 
     async def scenario(world):
         top = await Supervisor.start_link([Counter])
         await trio.sleep(60)                              # a minute that takes no time
         world.check(await call("counter", "get") >= 0, "the counter never goes below zero")
 
-Everything inside works as usual, except that time is virtual and random numbers come from the seed. A runtime is open
-already. It shuts down in order when the scenario returns.
+A scenario uses the ordinary API, but time is virtual and random numbers come from the seed. A runtime is already open.
+It shuts down in order when the scenario returns.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ __all__ = ["World"]
 
 Listen: TypeAlias = Callable[[str, int], Awaitable[VirtualListener]]
 
-# Seconds for the return to the steady state, the same as in an experiment on a live system.
+# The limit for the return to the steady state, in seconds. It is the same as in a live experiment.
 _RECOVERY = 15.0
 
 
@@ -86,11 +86,11 @@ class World(ScenarioWorld):
     async def until_over(self) -> None:
         """Wait for `params["seconds"]` seconds, 60 by default. Then stop the faults and wait for the steady state.
 
-        This lets one scenario be simulated and run live. All checks of `steady` have to hold again within 15 seconds
-        after the faults, for one second.
+        With this, the same scenario can be simulated and run live. Within 15 seconds of the end of the faults, all
+        checks of `steady` must begin to hold for one second.
 
         Raises:
-            NotReached: they did not.
+            NotReached: the checks did not hold in time.
         """
         await trio.sleep(self.params.get("seconds", 60))
         self.faults.heal()
@@ -99,7 +99,7 @@ class World(ScenarioWorld):
             raise NotReached("the steady state after the faults", _RECOVERY, self.seconds, last)
 
     async def settle(self) -> None:
-        """Wait until no task can go on before time passes."""
+        """Wait until no task can run before time passes."""
         task = trio.lowlevel.current_task()
         self._settling.append(task)
 
@@ -110,27 +110,27 @@ class World(ScenarioWorld):
         await trio.lowlevel.wait_task_rescheduled(abort)
 
     def stall(self, seconds: float) -> None:
-        """Let time pass while no task can run, like a program that blocks its event loop."""
+        """Let time pass while no task runs, as if a program blocked its event loop."""
         self._clock.stall(seconds)
 
     @property
     def listen(self) -> Listen:
-        """A listener of this world's network, for `Endpoint(..., listen=world.listen)`."""
+        """The function that listens in the network of this world, for `Endpoint(..., listen=world.listen)`."""
         return self.network.open
 
     async def connect(self, host: str, port: int, *, source: str | None = None) -> VirtualStream:
-        """Connect to a listener from the host `source`, as `network.connect` does. Live worlds have this, too."""
+        """Connect to a listener from the host `source`, as `network.connect` does. Live worlds have this method too."""
         return await self.network.connect(host, port, source=source)
 
     # For the run
 
     @property
     def runtimes(self) -> list[Runtime]:
-        """The runtimes of this world, without those of nodes that are down."""
+        """The runtimes of this world, except those of nodes that are down."""
         return [recorder.runtime for recorder in self.recorders]
 
     def new_environment(self, name: str, now: Callable[[], float]) -> SimulatedEnvironment:
-        """Make the environment of a node, or, with an empty name, of everything outside of nodes."""
+        """Create the environment of a node, or with an empty name, the environment outside of nodes."""
         return SimulatedEnvironment(name, self._streams, now, self._record)
 
     def _record(self, runtime: Runtime, node: str | int) -> Recorder:
@@ -138,12 +138,12 @@ class World(ScenarioWorld):
         recorder = Recorder(runtime, self.trace, node, messages=self.knobs.messages, host=name)
         self.recorders.append(recorder)
         self.faults.add(runtime, recorder.places, node=name, recorder=recorder)
-        # The last instrument, so that it sees only what no other has held up or refused.
+        # The last instrument, so that it gets no event that another instrument delays or refuses.
         self._watches.add(runtime, recorder.places)
         return recorder
 
     def forget(self, environment: SimulatedEnvironment) -> None:
-        """Drop the runtimes of a node that is down. Nothing in them is found any more."""
+        """Forget the runtimes of a node that is down. `find` no longer returns their processes."""
         gone = environment.recorders
         for recorder in gone:
             self._watches.forget(recorder.runtime)
@@ -151,7 +151,7 @@ class World(ScenarioWorld):
         self.recorders = [each for each in self.recorders if each not in gone]
 
     def look(self, *, at_rest: bool) -> InvariantViolated | None:
-        """Return the first violation. With `at_rest`, no task can run before time passes.
+        """Return the first violation. `at_rest` means that no task can run before time passes.
 
         Raises:
             Exception: a check of the scenario raised it.
@@ -166,7 +166,7 @@ class World(ScenarioWorld):
         return problem
 
     def wake_settled(self) -> bool:
-        """Wake the tasks in `settle`, and return whether there are any."""
+        """Wake the tasks that wait in `settle`. Return True if there are any."""
         waiting, self._settling = self._settling, []
         for task in waiting:
             trio.lowlevel.reschedule(task)
@@ -174,26 +174,22 @@ class World(ScenarioWorld):
 
 
 class _Watches:
-    """The checks of the built-in invariants: one watch for each runtime of the world.
-
-    Args:
-        chosen: the invariants to check.
-    """
+    """The checks of the chosen invariants, with one watch for each runtime of the world."""
 
     def __init__(self, chosen: Chosen) -> None:
         self._chosen: Chosen = chosen if chosen == "all" else tuple(chosen)
         self._watches: dict[Runtime, Watch] = {}
-        # Refuse a wrong choice before the run.
+        # Raise for a wrong choice before the run.
         choose(self._chosen)
 
     def add(self, runtime: Runtime, places: Located) -> None:
-        """Watch a runtime that is new."""
+        """Watch a new runtime."""
         invariants = choose(self._chosen)
         if invariants:
             self._watches[runtime] = Watch(runtime, invariants, places)
 
     def forget(self, runtime: Runtime) -> None:
-        """Expect nothing more of a runtime whose node was killed."""
+        """Stop watching a runtime whose node is down."""
         watch = self._watches.pop(runtime, None)
         if watch is not None:
             watch.close()
