@@ -203,7 +203,7 @@ def test_ctrl_c_ends_a_run_in_order_and_it_has_a_report(tmp_path: Path) -> None:
         if process.poll() is None:
             process.kill()
             process.wait(PATIENCE)
-    assert "The run was ended early." in log.read_text()
+    assert "The run ended early." in log.read_text()
     report = json.loads((tmp_path / "report.json").read_text())
     assert report["interrupted"] is True
     assert (tmp_path / "report.html").is_file()
