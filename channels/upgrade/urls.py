@@ -81,7 +81,7 @@ class PathTable(Generic[T]):
         shape = _shape(segments)
         if plain in self._plain or any(_shape(taken) == shape for taken, _ in self._patterns):
             raise InvalidPath(
-                f"two sockets are mounted at {path!r}; give each a path of its own", path=path
+                f"two sockets are mounted at {path!r}; write different paths", path=path
             )
         if names:
             self._patterns.append((segments, value))

@@ -206,7 +206,7 @@ async def test_a_session_that_cannot_be_made_is_the_applications_mistake(serve: 
 
 
 def test_csrf_and_origin_cannot_both_be_left_unchecked() -> None:
-    with pytest.raises(InvalidOption, match="any page can act for its visitor"):
+    with pytest.raises(InvalidOption, match="any page can use its visitor"):
         Mount(UserSocket, check_origin=False, check_csrf=False)
     Mount(UserSocket, check_origin=False)
     Mount(UserSocket, check_csrf=False)

@@ -336,7 +336,7 @@ async def test_an_endpoint_that_cannot_start_tells_its_server(nursery: trio.Nurs
 
 
 async def test_an_endpoint_runs_once_at_a_time(server: Server) -> None:
-    with pytest.raises(EndpointError, match="running already"):
+    with pytest.raises(EndpointError, match="already running"):
         await server.endpoint.start_link(port=None)
     await server.stop()
     await server.endpoint.start_link(port=None)

@@ -276,7 +276,7 @@ async def test_an_endpoint_cannot_run_twice_at_a_time(serve: Serve) -> None:
     endpoint = Endpoint(sockets=ENDPOINT)
     server = await serve(endpoint)
     before = server.runtime.processes()
-    with pytest.raises(EndpointError, match="running already"):
+    with pytest.raises(EndpointError, match="already running"):
         await endpoint.start_link(port=0)
     assert server.runtime.processes() == before
     await (await server.connect()).join()
