@@ -205,8 +205,8 @@ async def test_before_its_join_is_answered_a_channel_cannot_push_and_gets_advice
     (error,) = caught
     assert (error.topic, error.verb) == ("room:a", verb)
     assert str(error) == (
-        f"the channel for 'room:a' used {verb} before its join was answered with ok; return the first data from "
-        "join, or send() the channel's own process a message and push from handle_info"
+        f"the channel for 'room:a' called {verb} before its join was accepted; return the first data from join, or "
+        "send() a message to current_pid() and push from handle_info"
     )
 
 
@@ -296,7 +296,7 @@ async def test_a_push_without_a_ref_cannot_be_answered(serve: Serve) -> None:
     (error,) = crashes
     assert isinstance(error, NothingToAnswer)
     assert error.topic == "room:a"
-    assert "call socket_ref() in the handler of a push" in str(error)
+    assert "call socket_ref() in the handler of the push" in str(error)
 
 
 @pytest.mark.parametrize("way", ["info", "out"])

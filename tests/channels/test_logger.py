@@ -152,7 +152,7 @@ async def test_a_malformed_message_and_a_slow_reader_are_warnings(serve: Serve, 
             f"WARNING Closing {bad.process!r} with 1011: a client sent a frame that is not a message of vsn 2.0.0: "
             "Input data was truncated"
         ),
-        f"WARNING Closing {slow.process!r} with 1013: the client reads too slowly; the server dropped 1 frames",
+        f"WARNING Closing {slow.process!r} with 1013: the client reads too slowly; the server discarded 1 frames",
     ]
     gate.opened.set()
 
@@ -269,7 +269,9 @@ async def test_a_restart_of_what_serves_all_clients_is_an_error(
     await settle()
     assert [
         f"{record.name} {record.levelname} {record.getMessage()}" for record in caplog.records
-    ] == [f"channels ERROR The endpoint {server.pid!r} restarted its {child} after: KILLED"]
+    ] == [
+        f"channels ERROR The endpoint {server.pid!r} restarted its child {child!r}, which ended: KILLED"
+    ]
     await other.stop()
 
 
@@ -284,7 +286,7 @@ async def test_an_endpoint_that_gives_up_says_so(
                 kill(each.pid)
         await settle()
     assert caplog.messages[-1] == (
-        f"The endpoint {server.pid!r} gave up and stops: more than 3 restarts within 5 s; the last was its flusher: "
+        f"The endpoint {server.pid!r} stops after more than 3 restarts within 5 s, the last of its child 'flusher': "
         "KILLED"
     )
 

@@ -291,24 +291,24 @@ CHECKED: list[tuple[Callable[[], type[Channel]], str]] = [
     (
         receives_anything,
         (
-            rf"Room\.wait \({HERE}\) takes any message with receive\(\), .*; "
-            r"write `async def handle_info\(self, message\)` to act on messages, or receive\(match\)"
+            rf"Room\.wait \({HERE}\) calls receive\(\) without a match, .*; "
+            r"write `async def handle_info\(self, message\)` to handle messages, or receive\(match\)"
         ),
     ),
-    (receives_anything_by_module, rf"Room\.wait \({HERE}\) takes any message with receive\(\)"),
+    (receives_anything_by_module, rf"Room\.wait \({HERE}\) calls receive\(\) without a match"),
     (
         returns_a_refusal,
-        rf"Room\.join \({HERE}\) returns JoinRefused\({{'reason': 'no'}}\), which refuses nobody; write `raise",
+        rf"Room\.join \({HERE}\) returns JoinRefused\({{'reason': 'no'}}\), which does not refuse the client; write",
     ),
     (
         returns_the_class_of_a_refusal,
-        rf"Room\.join \({HERE}\) returns JoinRefused, which refuses nobody; write `raise JoinRefused`",
+        rf"Room\.join \({HERE}\) returns JoinRefused, which does not refuse the client; write `raise JoinRefused`",
     ),
     (
         spawns_a_method,
         (
-            rf"Room\.join \({HERE}\) starts self\.ticker with spawn, so that it goes on when the channel has ended; "
-            r"write spawn_link\(self\.ticker\), .* or send_every"
+            rf"Room\.join \({HERE}\) starts self\.ticker with spawn, so it keeps running when the channel has ended; "
+            r"write spawn_link\(self\.ticker\), or send_every"
         ),
     ),
 ]
@@ -553,7 +553,7 @@ REACHED: dict[str, tuple[type[Exception], str]] = {
     ),
     "reply_to": (
         InvalidOption,
-        r"reply_to got reply=Reply\(value=.*; write PushReply\(payload\), with PushReply of",
+        r"reply_to got reply=Reply\(value=.*; write channels\.PushReply\(payload\)",
     ),
     "receive": (
         MailboxBusy,
@@ -672,7 +672,7 @@ async def test_a_join_that_does_not_return_is_reported_once_with_where_it_waits(
     assert isinstance(about["channel"], Patient)
     text = caplog.records[0].getMessage()
     assert len(caplog.records) == 1
-    assert "Patient.join for room:a has not returned after 10 s, and phoenix.js gives up" in text
+    assert "Patient.join for room:a has not returned after 10 s. phoenix.js gives up" in text
     assert "such as trio.fail_after" in text
     lines = re.findall(r'File "(.*)", line \d+, in (\w+)', text)
     assert lines[:2] == [(__file__, "join"), (__file__, "look_up")]

@@ -206,7 +206,7 @@ async def test_binary_does_not_fit_into_a_record(serve: Serve) -> None:
     frame = bytes([0, 1, 1, 6, 3]) + b"12room:anew" + b"\x00\x01"
     client.send_binary(frame)
     await settle()
-    assert client.frames() == [refusal("2", None, "is binary, and JSON is expected")]
+    assert client.frames() == [refusal("2", None, "is binary, but the handler expects JSON")]
 
 
 def test_an_annotation_that_cannot_be_found_is_a_mistake_of_the_author() -> None:
