@@ -1,10 +1,11 @@
-"""The fastlane of broadcasts: encode once for each wire format, and append to every client's out-buffer.
+"""The fastlane, which writes broadcasts to clients without a message to their channels.
 
-A joined channel subscribes to its topic with a `Fastlane`, which names its client's out-buffer. Frames of a `Broadcast`
-go straight there. The channel's process gets only the events that it *intercepts*. Other messages, and subscriptions
-without a fastlane, are ordinary messages to the subscriber.
+The fastlane encodes a `Broadcast` once for each wire format, and appends the frame to every client's out-buffer. A
+joined channel subscribes to its topic with a `Fastlane`, which names that buffer. The channel's process gets only the
+events that it *intercepts*. All other messages go to the subscriber's process, and so do all messages for subscribers
+without a fastlane.
 
-A fastlane frame has no join_ref. It may arrive after the phx_close of its topic, as in Phoenix. Clients ignore such a
+A fastlane frame has no join_ref. As in Phoenix, it may arrive after the phx_close of its topic. Clients ignore such a
 frame.
 """
 
@@ -26,7 +27,7 @@ __all__ = ["Fastlane", "dispatch", "publish"]
 
 
 class Fastlane:
-    """The out-buffer of one subscriber, and the events that go to its process instead."""
+    """A subscriber's out-buffer, and the events that go to the subscriber's process instead."""
 
     __slots__ = ("codec", "intercepts", "put")
 
@@ -37,13 +38,13 @@ class Fastlane:
 
 
 def publish(pubsub: PubSub, message: Broadcast, sender: Pid | None = None) -> None:
-    """Broadcast through the fastlane, from any thread, to all subscribers except `sender`.
+    """Broadcast to all subscribers except `sender`, from any thread.
 
-    A thread other than the runtime's encodes the frames itself. So an error is raised in that thread, and the runtime's
-    thread only appends.
+    If the caller is in another thread than the runtime, it encodes the frames itself. An encoding error raises in that
+    thread.
 
     Raises:
-        EncodeError: see `dispatch`. In another thread, no subscriber has got the message then.
+        EncodeError: as for `dispatch`. In another thread, no subscriber got the message.
     """
     dispatcher = dispatch
     if not pubsub.is_here:
@@ -71,19 +72,19 @@ def dispatch(
     *,
     frames: dict[Codec, bytes] | None = None,
 ) -> None:
-    """Deliver a message to all subscribers except `sender`, and broadcasts through the fastlane if there is one.
+    """Deliver a message to all subscribers except `sender`.
 
-    Runs without a checkpoint, so the broadcasts of one sender arrive everywhere in order.
+    This has no checkpoint, so all subscribers get the broadcasts of one sender in the same order.
 
     Args:
-        subscriptions: of the topic.
+        subscriptions: the subscriptions of the topic.
         sender: the process to leave out, or None.
         message: the message.
-        frames: the frames that are encoded already.
+        frames: frames that the caller has encoded.
 
     Raises:
-        EncodeError: the wire format of a subscriber cannot express the payload. Subscribers of other formats may have
-            got the message.
+        EncodeError: the wire format of a subscriber cannot express the payload. Subscribers with other formats may have
+            the message.
     """
     if type(message) is not Broadcast:
         for subscription in subscriptions:

@@ -117,7 +117,7 @@ async def test_a_client_that_is_left_unread_for_too_long_is_closed_with_1013(ser
     client.close()
     await trio.sleep(6)
     ((_, about),) = ended
-    assert about["cause"] == "a channel was too far behind for 60 s"
+    assert about["cause"] == "a channel had too many waiting messages for 60 s"
     assert server.connections() == []
     assert len(server.channels("slow:a")) == 1, "a handler that hangs is not killed for that"
     Sluggish.gate.set()

@@ -796,7 +796,7 @@ async def test_the_log_of_a_crash_shows_the_channel(
 @pytest.mark.parametrize("payload", [{"text": "x" * 5_000}, {"list": [0] * 500}])
 async def test_a_large_payload_of_a_join_is_not_kept(serve: Serve, payload: Any) -> None:
     about = await reported(serve, payload)
-    assert about["state"]["join payload"] == "<too large to be kept>"
+    assert about["state"]["join payload"] == "<too large to keep>"
 
 
 # Threads under a virtual clock

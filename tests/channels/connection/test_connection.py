@@ -347,7 +347,7 @@ async def test_silence_for_the_timeout_closes_with_1002_and_any_byte_counts(serv
     assert client.frames() == [Close(1002), EOF]
     assert reasons == [Shutdown("inactive")]
     await trio.sleep(5)
-    assert [about["cause"] for _, about in closed] == ["nothing was heard for 30 s"] * 2
+    assert [about["cause"] for _, about in closed] == ["the client was silent for 30 s"] * 2
 
 
 async def test_what_the_server_sends_does_not_keep_a_connection_alive(serve: Serve) -> None:

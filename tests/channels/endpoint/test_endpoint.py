@@ -350,7 +350,7 @@ def lifespan(on_startup: str, message: str = "") -> Any:
     [
         (lifespan("failed", "no database"), "no database"),
         (lifespan("failed"), "it gave no reason"),
-        (lifespan("hang"), "it gave no answer within 60 seconds"),
+        (lifespan("hang"), "it did not answer within 60 seconds"),
     ],
 )
 async def test_an_application_that_does_not_start_is_one_clear_start_error_and_nothing_is_left(
