@@ -102,7 +102,7 @@ class WorkBudget:
         return True
 
     async def _lead(self) -> None:
-        """Refill the budget in the next turn. Only the first task in line calls this, because no other task wakes it."""
+        """Refill the budget in the next turn. Only the first task in line calls this, because nothing else wakes it."""
         try:
             await trio.lowlevel.checkpoint()
         except BaseException:

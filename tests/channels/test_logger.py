@@ -105,7 +105,7 @@ async def test_a_refused_token_is_logged_without_the_token(serve: Serve, lines: 
     assert missing.startswith("the client sent no token")
     assert expired.startswith("the token has expired: it is 1000000000 seconds old")
     assert tampered == salt
-    assert tampered.startswith("the token is not valid: it was changed, or made with another")
+    assert tampered.startswith("the token is not valid: someone changed it, or made it with another")
     assert not any(token in line for line in lines() for token in (genuine, changed, other_salt))
 
 

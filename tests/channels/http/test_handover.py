@@ -116,7 +116,7 @@ async def test_an_upgrade_on_a_connection_in_use_is_sent_to_another_connection(
         assert await client.ask("GET", "/page") == (200, b"GET /page? ")
         status, body = await client.ask("GET", "/socket/websocket?vsn=2.0.0", headers=UPGRADE)
         assert status == 421
-        assert b"open a connection of its own" in body
+        assert b"open a new connection" in body
 
 
 async def test_other_requests_for_a_socket_are_answered_as_on_a_connection_of_its_own(
@@ -125,7 +125,7 @@ async def test_other_requests_for_a_socket_are_answered_as_on_a_connection_of_it
     async with served(mounted) as (client, _):
         status, body = await client.ask("GET", "/socket/websocket?vsn=2.0.0")
         assert status == 400
-        assert b"ask for an upgrade" in body
+        assert b"send an upgrade request" in body
         assert await client.ask("POST", "/socket/websocket?vsn=2.0.0") == (400, b"")
 
 

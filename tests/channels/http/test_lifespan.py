@@ -110,7 +110,7 @@ async def test_an_application_that_never_answers_is_given_up(autojump_clock: Moc
         await receive()
         await trio.sleep_forever()
 
-    with pytest.raises(ApplicationStartError, match="no answer within 60 seconds"):
+    with pytest.raises(ApplicationStartError, match="did not answer within 60 seconds"):
         await Run(app).main()
     assert trio.current_time() == pytest.approx(60)
 

@@ -98,7 +98,7 @@ def test_payloads_may_be_any_json_value(payload: Any) -> None:
 
 @pytest.mark.parametrize("kind", ["push", "reply", "broadcast"])
 def test_raw_bytes_are_refused_with_what_to_send_instead(kind: str) -> None:
-    with pytest.raises(EncodeError, match="cannot carry raw bytes"):
+    with pytest.raises(EncodeError, match="cannot express raw bytes"):
         if kind == "push":
             v1.encode_push("1", "t", "e", Binary(b"x"))
         elif kind == "reply":

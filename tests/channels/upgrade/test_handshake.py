@@ -93,9 +93,9 @@ def test_headers_of_an_upgrade_are_read_in_any_case() -> None:
             request(Sec_WebSocket_Key="dGhlIHNhbXBsZQ=="),
             "'sec-websocket-key' header must be 16 bytes in base64",
         ),
-        (request(Content_Length="5"), "a request that opens a WebSocket has no body"),
-        (request(Transfer_Encoding="chunked"), "a request that opens a WebSocket has no body"),
-        (request(version="1.0"), "a WebSocket is opened with HTTP/1.1, not with HTTP/1.0"),
+        (request(Content_Length="5"), "an upgrade must not have a body"),
+        (request(Transfer_Encoding="chunked"), "an upgrade must not have a body"),
+        (request(version="1.0"), "the version of an upgrade must be HTTP/1.1, got HTTP/1.0"),
     ],
 )
 def test_what_is_no_proper_upgrade_is_refused_with_the_reason(head: Head, problem: str) -> None:
@@ -107,7 +107,7 @@ def test_an_empty_body_is_no_body() -> None:
 
 
 def test_only_get_opens_a_websocket() -> None:
-    assert method_problem(request("POST")) == "a WebSocket is opened with GET, not with POST"
+    assert method_problem(request("POST")) == "the method of an upgrade must be GET, got POST"
 
 
 def test_an_answer_has_its_reason_as_text_and_the_headers_that_it_is_given() -> None:

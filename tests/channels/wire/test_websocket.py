@@ -347,7 +347,7 @@ def test_close_reasons_are_cut_between_characters() -> None:
 
 @pytest.mark.parametrize("code", [0, 999, 1004, 1005, 1006, 1015, 2000, 5000])
 def test_codes_that_may_not_be_sent_are_refused_with_the_ones_that_may(code: int) -> None:
-    with pytest.raises(ValueError, match=f"{code} cannot be sent as a close code; use 1000"):
+    with pytest.raises(ValueError, match=f"{code} is not valid as a close code; use 1000"):
         close_frame(code)
 
 
