@@ -105,7 +105,7 @@ STEPS = st.lists(
 
 
 @given(STEPS, st.booleans())
-def test_no_schedule_of_a_client_disturbs_another_or_leaves_anything_behind(
+def test_no_schedule_of_one_client_affects_another_or_leaks(
     steps: list[bytes | str], politely: bool
 ) -> None:
     run_on_virtual_clock(schedule, steps, politely)

@@ -230,7 +230,7 @@ STRANGERS: list[Stranger] = [
 
 
 @pytest.mark.parametrize("stranger", STRANGERS, ids=[each.__name__ for each in STRANGERS])
-async def test_whatever_a_stranger_does_nobody_notices_and_nothing_is_left(
+async def test_a_misbehaving_client_affects_no_other_and_leaks_nothing(
     server: Server, stranger: Stranger, caplog: pytest.LogCaptureFixture
 ) -> None:
     crashes = server.crashes()
@@ -262,7 +262,7 @@ async def visit(server: Server, stranger: Stranger) -> None:
 # Parts that fail under it
 
 
-async def test_clients_outlive_the_poller_and_the_flusher(server: Server) -> None:
+async def test_clients_survive_a_restart_of_the_poller_and_the_flusher(server: Server) -> None:
     client = await TcpClient.connect(server.endpoint)
     await client.join()
     for part in ("poller", "flusher"):
@@ -379,7 +379,7 @@ async def test_connect_sees_the_address_of_the_client(runtime: Runtime) -> None:
     await client.close()
 
 
-async def test_a_client_that_does_not_read_overflows_alone(server: Server) -> None:
+async def test_a_client_that_does_not_read_overflows_only_its_own_buffer(server: Server) -> None:
     overflows = server.listen(SOCKET_OVERFLOW)
     slow, friend = (
         await TcpClient.connect(server.endpoint),
@@ -418,7 +418,7 @@ class StuckSocket(Socket):
 
 
 @pytest.mark.parametrize("rudely", [False, True])
-async def test_a_client_that_goes_while_it_is_not_read_is_noticed(
+async def test_the_server_notices_a_client_that_leaves_during_a_pause(
     runtime: Runtime, rudely: bool
 ) -> None:
     endpoint = Endpoint(sockets={"/socket": StuckSocket}, draining=Draining(timeout=0.05))

@@ -223,14 +223,14 @@ def read_answer(answer: bytes) -> str:
 
 
 @given(STREAMS)
-def test_any_bytes_get_a_documented_answer_and_no_sibling_notices(
+def test_any_bytes_get_a_documented_answer_and_affect_no_other_client(
     server: Server, friend: Friend, data: bytes
 ) -> None:
     event(read_answer(converse(server, data)))
     friend.exchange("echo", {"still": "there"})
 
 
-def test_nothing_is_left_of_a_thousand_strangers(server: Server, friend: Friend) -> None:
+def test_a_thousand_hostile_clients_leak_nothing(server: Server, friend: Friend) -> None:
     files = Path(f"/proc/{server.pid}/fd")
     samples = [b"", b"GET / HT", UPGRADE, UPGRADE + client_frame(TEXT, b"no"), polling(b"[]")]
     for data in samples:

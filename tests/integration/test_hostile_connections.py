@@ -58,7 +58,9 @@ def test_every_attack_is_tried() -> None:
     assert CASES.keys() == ATTACKS.keys()
 
 
-async def test_all_of_them_at_once_are_disconnected_and_a_friend_is_served(server: Server) -> None:
+async def test_all_hostile_clients_are_disconnected_while_a_normal_one_is_served(
+    server: Server,
+) -> None:
     prepare()
     friend = Friend(server)
     before = Figures()

@@ -41,7 +41,7 @@ def place(outcome: LiveOutcome, path: str) -> PathMeasure:
     return next(each for each in outcome.measures.paths if each.path == path)
 
 
-def test_the_report_agrees_with_what_the_clients_have_counted(tmp_path: Path) -> None:
+def test_the_report_agrees_with_the_counts_of_the_clients(tmp_path: Path) -> None:
     outcome = run_live(
         live_chat,
         seed=7,
@@ -228,7 +228,7 @@ def test_a_second_ctrl_c_ends_a_run_at_once(tmp_path: Path) -> None:
     assert "Traceback" not in log.read_text()
 
 
-def test_a_scenario_that_cannot_run_gives_one_sentence(
+def test_a_scenario_that_cannot_run_exits_with_one_sentence(
     ashtree: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "one_name.py").write_text(
@@ -252,7 +252,7 @@ def test_a_scenario_that_cannot_run_gives_one_sentence(
         (("--log-level", "loud"), "write debug, info"),
     ],
 )
-def test_wrong_input_gives_one_sentence(
+def test_wrong_input_exits_with_one_sentence(
     ashtree: Command, wrong: tuple[str, ...], words: str
 ) -> None:
     code, _, err = ashtree("chaos", "examples.scenarios.live_chat:live_chat", *wrong)

@@ -123,7 +123,7 @@ def set_up(output: str) -> list[str]:
     return [line for line in output.splitlines() if line.startswith(("Creating ", "Installing "))]
 
 
-def test_make_run_serves_the_chat_where_there_is_no_node_and_a_second_run_sets_nothing_up(
+def test_make_run_serves_the_chat_without_node_and_sets_up_only_once(
     clone: Path, tools: Path, runs: list[Run]
 ) -> None:
     assert shutil.which("node", path=tools) is None

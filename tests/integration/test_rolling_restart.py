@@ -127,7 +127,7 @@ async def calm(talkers: list[Talker]) -> set[str]:
     return {text for talker in talkers for text in talker.acknowledged - earlier}
 
 
-async def test_nothing_is_lost_when_a_server_takes_the_place_of_another(server: Server) -> None:
+async def test_a_rolling_restart_loses_no_message(server: Server) -> None:
     talkers = [Talker(f"client {n}", server.port) for n in range(CLIENTS)]
     async with trio.open_nursery() as nursery:
         for talker in talkers:
@@ -194,7 +194,7 @@ class Speaker(threading.Thread):
 
 
 @pytest.mark.parametrize("transport", ["websocket", "longpoll"])
-def test_phoenix_js_loses_nothing_either(server: Server, transport: str) -> None:
+def test_a_rolling_restart_loses_no_message_of_phoenix_js(server: Server, transport: str) -> None:
     with ExitStack() as stack:
         speakers = [
             Speaker(

@@ -84,7 +84,7 @@ def alive(folder: Path) -> list[int]:
 
 
 @pytest.mark.parametrize("scenario", ["leaves_a_trace", "hangs"])
-def test_ctrl_c_ends_a_sweep_at_once_with_what_there_is(
+def test_ctrl_c_ends_a_sweep_at_once_with_the_results_so_far(
     start: Start, folder: Path, scenario: str
 ) -> None:
     process = start(scenario)

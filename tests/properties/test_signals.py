@@ -281,7 +281,5 @@ async def play_all(play: Play, runtime: CheckedRuntime, first: First, moments: M
 
 
 @given(FIRST, MOMENTS)
-def test_links_monitors_exits_and_traps_do_what_the_table_says(
-    first: First, moments: Moments
-) -> None:
+def test_links_monitors_exits_and_traps_follow_the_model(first: First, moments: Moments) -> None:
     run_on_virtual_clock(perform, first, moments)

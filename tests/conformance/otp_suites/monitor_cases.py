@@ -42,8 +42,7 @@ CASES: Cases = {
         "large_exit": _here("a_large_reason_comes_as_it_is"),
         "list_cleanup": _here("monitors_end_in_any_order_and_leave_nothing"),
         "mixer": Covered(
-            "../../properties/test_signals.py"
-            "::test_links_monitors_exits_and_traps_do_what_the_table_says"
+            "../../properties/test_signals.py::test_links_monitors_exits_and_traps_follow_the_model"
         ),
         "named_down": _here("the_end_of_a_name_frees_it_before_the_watcher_hears_of_it"),
         "otp_5827": NotPortable("a monitor takes a name alone; there is no node to go with it"),
