@@ -198,7 +198,7 @@ class Start(msgspec.Struct, gc=False):
     """Start the channel of a membership, which then answers the join.
 
     Attributes:
-        membership: new, current, and `joining`.
+        membership: the new membership, with the status `joining`.
         message: the join, with the payload for the channel's `join`.
         replaced: the earlier membership of the topic, whose channel must end with `Shutdown("duplicate_join")`. A
             superseded one ends after it has answered its join. None if no channel needs to end.

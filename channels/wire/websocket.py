@@ -584,5 +584,5 @@ class Fragments:
 
 try:
     from websockets.speedups import apply_mask
-except ImportError:  # a platform for which the library was not compiled
+except ImportError:  # on platforms without a compiled wheel of the library
     from websockets.utils import apply_mask

@@ -1,4 +1,4 @@
-"""A client that sends faster than its channel handles is left unread, and nothing that it sent is lost."""
+"""The server stops reading a client that sends faster than its channel handles, and loses no message."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ async def test_a_paused_client_is_not_closed_for_silence(serve: Serve) -> None:
 
 
 async def test_a_pause_does_not_count_as_silence_of_the_client(serve: Serve) -> None:
-    # The very last message is the one too many, so nothing comes when it is read again.
+    # The last message exceeds the limit, so no message is left for the next read.
     _, client, _ = await flood(serve, "slow", WAITING_LIMIT + 1)
     await trio.sleep(59)
     Sluggish.gate.set()
@@ -168,7 +168,7 @@ async def test_long_messages_count_several_times(serve: Serve) -> None:
         await settle()
     info = server.runtime.process_info(server.channel("slow:a"))
     assert info is not None
-    # 1,024 times 8 KiB, and what was on its way.
+    # 1,024 times 8 KiB, and the data on its way.
     assert 35 <= info["queue_length"] <= 50
     Sluggish.gate.set()
     await settle()

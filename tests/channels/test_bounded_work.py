@@ -1,6 +1,6 @@
-"""However much a client sends at once, it is dealt with in pieces, and other clients are served in between.
+"""Large input of a client is handled in pieces, and other clients are served in between.
 
-Work is counted in turns of the scheduler, not in seconds: what takes many turns lets the others run as often.
+The tests count turns of the scheduler, not seconds. Other clients run once in each turn.
 """
 
 from __future__ import annotations

@@ -342,7 +342,7 @@ async def test_a_zombie_channel_is_replaced_after_it_is_declared_dead(
         reply("2", "2", "room:a"),
     ]
     assert len(server.channels("room:a")) == 1
-    # What is left of it does not come back when it has finished clinging.
+    # The zombie has no effect when it ends.
     await trio.sleep(10)
     assert client.frames() == []
     assert len(server.channels("room:a")) == 1

@@ -122,7 +122,7 @@ class Listed(msgspec.Struct, array_like=True):
     total: int
 
 
-# What `join` returns: the value, what to write instead.
+# Results of `join`: the value, and the correction in the error.
 JOIN: dict[str, tuple[Callable[[], Any], str]] = {
     "False": (lambda: False, r"write `raise JoinRefused\({...}\)` to refuse it"),
     "True": (lambda: True, "return None or a dict to let the client in"),

@@ -1,6 +1,6 @@
-"""TLS through a whole endpoint, on real sockets: WebSockets, pages, HTTP/2, and clients that get it wrong.
+"""TLS through a whole endpoint, on real sockets: WebSockets, pages, HTTP/2, and misbehaving clients.
 
-On a real clock, so nothing here waits for time to pass but where a timeout is what is tested, of a tenth of a second.
+These tests use a real clock. Only tests of a timeout wait for time to pass, a tenth of a second.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Errors about an author's mistake in a channel: the class, the file and line, and the correction.
 
-One table for what is found before anything runs, one for what is found when it is reached.
+One table has the mistakes that Ashtree finds before the start, the other has those that it finds at run time.
 """
 
 from __future__ import annotations
@@ -805,7 +805,7 @@ async def test_a_large_payload_of_a_join_is_not_kept(serve: Serve, payload: Any)
 class Hashing(Channel):
     @handle_in("hash")
     async def hash(self, payload: Any) -> PushReply:
-        # Work that takes a moment of real time, as much as a password deserves.
+        # Work that takes some real time, such as hashing a password.
         digest = await actors.run_in_thread(
             hashlib.pbkdf2_hmac, "sha256", b"password", b"salt", 50_000
         )

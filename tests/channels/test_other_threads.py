@@ -348,7 +348,7 @@ async def test_a_broadcast_after_the_end_of_the_runtime_is_refused(run: Any) -> 
         await one.start_link(port=None)
     with pytest.raises(RuntimeClosed, match="the runtime has ended"):
         await run(partial(one.broadcast, "room:a", "shouted", {}))
-    # In its own thread nobody is left to hear it, either.
+    # In its own thread, the broadcast has no subscribers either.
     one.broadcast("room:a", "shouted", {})
 
 

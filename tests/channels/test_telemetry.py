@@ -144,7 +144,7 @@ async def test_events_without_a_handler_are_not_executed(serve: Serve, monkeypat
         execute(self, event, *about)
 
     server = await serve(Endpoint(sockets={"/socket": PlainSocket}))
-    # The log that the endpoint attached listens to some; here nobody does.
+    # Detach the log of the endpoint, so that no event has a handler.
     for event in (SOCKET_CONNECTED, CHANNEL_JOINED, CHANNEL_HANDLED_IN, CONNECTION_CLOSED):
         while server.runtime.telemetry.handlers(event):
             server.runtime.telemetry._detach(event, server.runtime.telemetry.handlers(event)[0])

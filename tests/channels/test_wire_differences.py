@@ -52,7 +52,7 @@ async def test_a_join_whose_reply_cannot_be_encoded_crashes(serve: Serve) -> Non
     await client.join("room:b", "9")
     crashed = reply("1", "1", "room:odd", {"reason": "join crashed"}, "error")
     assert await client.exchange(("1", "1", "room:odd", "phx_join")) == [crashed]
-    # The connection, and its other topics, go on.
+    # The connection and its other topics still work.
     assert await client.exchange(("9", "10", "room:b", "echo")) == [reply("9", "10", "room:b")]
 
 

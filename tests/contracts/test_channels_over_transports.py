@@ -190,7 +190,7 @@ async def test_a_heartbeat_is_answered(connect: Open) -> None:
 
 
 async def ended(peer: Peer, code: int | str) -> None:
-    """The connection ends with a code, and nothing of it is left on the server."""
+    """Wait until the connection ends with a code, and until the server has no process of it."""
     await settle()
     await peer.received()
     assert peer.was_closed(code)

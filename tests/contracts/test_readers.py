@@ -31,7 +31,7 @@ class Peer:
         *,
         holds_back: bool = True,
     ) -> None:
-        # Whether the peer has to wait when nothing is read; a stream in memory takes anything.
+        # True if the peer must wait while the reader is paused. A stream in memory accepts any amount.
         self.holds_back = holds_back
         self.start = start
         self.send = send
@@ -90,7 +90,7 @@ async def pumped_socket() -> AsyncIterator[Peer]:
 
 
 class BreakableStream(trio.abc.ReceiveStream):
-    """A stream in memory that can break, as those on a network do."""
+    """A stream in memory that can break like a stream on a network."""
 
     def __init__(self, stream: trio.abc.ReceiveStream) -> None:
         self._stream = stream

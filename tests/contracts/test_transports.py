@@ -22,7 +22,7 @@ MAX_MESSAGES = 50
 
 
 class Wire:
-    """Both ends of one connection: what carries ours, and the peer's as a stream."""
+    """Both ends of one connection: the transport, and the stream of the peer."""
 
     def __init__(self, stream: ByteStream, peer: Any) -> None:
         self.stream = stream

@@ -70,7 +70,7 @@ def test_ten_thousand_announcements_of_eight_threads_arrive_once_and_in_order(
     server: Server,
 ) -> None:
     with joined(server) as one, joined(server) as other, ThreadPoolExecutor(8) as pool:
-        # Eight requests at a time, each served in a thread of its own: 1250 numbers for each.
+        # Eight requests at a time, each in its own thread, with 1250 numbers each.
         paths = [f"/from-a-thread?first={10_000 * each}&count=1250" for each in range(8)]
         answers = pool.map(lambda path: post(server, path), paths)
         for client in (one, other):

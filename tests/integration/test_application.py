@@ -105,7 +105,7 @@ def test_the_second_signal_does_not_wait_for_threads_or_a_blocked_event_loop(
     program.signal(signal.SIGTERM)
     program.wait_for("stopping thread" if "thread]" in request.node.name else "stopping loop")
     program.signal(signal.SIGINT)
-    # What holds the program up does so for longer than this waits.
+    # The blocking part takes longer than this wait.
     code, said, errors = program.end()
     assert code == 128 + signal.SIGINT
     assert said == []

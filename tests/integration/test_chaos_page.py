@@ -25,7 +25,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def open_page(browser: Browser, tmp_path: Path) -> Iterator[Open]:
-    """Write the page of a trace, and open it; afterwards it must have asked for nothing, and have had no error."""
+    """Write the page of a trace, and open it. At the end, the page must have sent no request and have no error."""
     file = tmp_path / "page.html"
     asked: list[str] = []
     wrong: list[str] = []

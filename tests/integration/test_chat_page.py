@@ -14,7 +14,7 @@ from tests.integration.browsers import chromium
 from tests.integration.servers import Server, serving
 from tests.patience import PATIENCE
 
-# Notes in the page every change of its document from here on, as the ids of what was changed.
+# Record the ids of all changed elements of the page from now on.
 _WATCH = """() => {
     window.changed = []
     const note = (mutations) => mutations.forEach(({ target }) => {
@@ -139,7 +139,7 @@ def test_a_tab_rejoins_after_a_crash_and_the_other_tab_does_not_notice(
     expect(ann.crash).to_be_disabled()
     assert ann.reached() == ["crash", "phx_error"]
 
-    # While Ann has no channel, Bob goes on talking.
+    # Bob sends messages while Ann has no channel.
     bob.say("Still here")
     bob.hears("Bob", "Still here")
 
@@ -162,7 +162,7 @@ def test_a_tab_rejoins_after_a_crash_and_the_other_tab_does_not_notice(
     bob.say("Were you away?")
     ann.hears("Bob", "Were you away?")
 
-    # Nothing but the conversation has changed in Bob's page.
+    # Only the conversation has changed in Bob's page.
     expect(bob.count).to_have_text("3")
     assert set(bob.page.evaluate("window.changed")) == {"transcript", "count"}
     assert bob.process.text_content() == others_process

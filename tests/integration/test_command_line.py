@@ -31,7 +31,7 @@ def run(module: str, *options: str) -> tuple[int, str]:
 
 
 def assert_one_sentence(said: str) -> None:
-    """No traceback, no usage, no names of exceptions: what happened, in the words of its reader."""
+    """Check that the output has no traceback, no usage and no name of an exception."""
     assert len(said.splitlines()) == 1, said
     assert re.search(r"Traceback|\w+(Error|Exception)\b", said) is None, said
 

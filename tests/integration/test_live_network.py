@@ -16,7 +16,7 @@ from tests.patience import PATIENCE, until
 
 
 class Echo:
-    """An echo listener behind a network, with the sockets that it got."""
+    """An echo server behind a network, with its accepted sockets."""
 
     def __init__(self, network: LiveNetwork, listener: Any) -> None:
         self.network = network

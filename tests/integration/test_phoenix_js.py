@@ -97,7 +97,7 @@ def test_phoenix_js_rejoins_a_crashed_channel_after_its_own_backoff(
     crashed = client.expect("message", topic="room:crash", event="phx_error")
     assert crashed["payload"] == {"reason": "channel_crash"}
 
-    # While it waits, its other channel and the other member of the room go on.
+    # Meanwhile its other channel and the other member of the room still work.
     assert client.request("room:beside", "echo", {"n": 1}) == ("ok", {"n": 1})
     assert other.request("room:crash", "echo", {"n": 2}) == ("ok", {"n": 2})
     meanwhile = client.push("room:crash", "echo", {"n": 3})  # kept by phoenix.js until it is back

@@ -122,7 +122,7 @@ def test_a_stopping_server_answers_its_polls_and_clients_rejoin_after_its_restar
         assert client.joined("room:one") == ("ok", {})
 
 
-# What only clients of the last years can do
+# Features of recent clients
 
 
 @pytest.fixture(params=["phoenix", "phoenix-1.7"])

@@ -1,4 +1,4 @@
-"""The fixture `channel_test` in the tests of another project, in a pytest of their own."""
+"""The fixture `channel_test` in the tests of another project, in a separate pytest."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The chat gives strangers nothing: no entrance for pages from elsewhere, and no view of its inside."""
+"""The chat refuses pages of other origins, and reveals no internals."""
 
 from __future__ import annotations
 

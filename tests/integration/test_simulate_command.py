@@ -1,4 +1,4 @@
-"""`ashtree simulate` in a process of its own: Ctrl-C, a command that is killed, and workers that outlive neither."""
+"""`ashtree simulate` in a separate process: Ctrl-C and kill, which also end its workers."""
 
 from __future__ import annotations
 

@@ -123,7 +123,7 @@ async def test_a_stop_in_time_gives_every_client_an_answer_or_a_documented_close
         async with trio.open_nursery() as nursery:
             for client in websockets:
                 nursery.start_soon(websocket, client)
-        # It drains, so what follows was accepted before, and is finished while it does.
+        # The server drains now. It accepted the following requests before, and finishes them.
         for client in silent + after_a_page + after_a_stream + second_cut_short:
             assert await client.hear_the_end() == b""
         for client in cut_short:

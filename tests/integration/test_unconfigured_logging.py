@@ -1,6 +1,6 @@
 """The standard error of an endpoint in another server, before and after `logging` is configured.
 
-In programs of their own, because pytest configures `logging` for itself.
+These tests run separate programs, because pytest configures `logging`.
 """
 
 from __future__ import annotations

@@ -192,9 +192,9 @@ def follow(steps: list[tuple[Any, ...]], *, traps_exits: bool) -> Client:
 def test_every_join_has_one_answer_and_every_membership_one_end(
     steps: list[tuple[Any, ...]], traps_exits: bool
 ) -> None:
-    """The life of a join, as its client sees it once nothing is left to happen.
+    """Check the frames of a join after all effects.
 
-    A join is answered exactly once, even if another join of the topic came before its answer. A
+    Every join gets one answer, even if another join of the topic came before its answer. A
     join that was answered with an error has no other frame. A join that was answered with ok has
     exactly one end (phx_close or phx_error) if its membership is over and none if it is current. A
     membership that nobody left, stopped, crashed or replaced is current. The frames of a membership
@@ -206,7 +206,7 @@ def test_every_join_has_one_answer_and_every_membership_one_end(
     current = {
         membership.join_ref: membership for membership in client.connection.session.memberships
     }
-    # A leave is answered with its own join_ref whether the topic is joined or not.
+    # The reply to a leave has its join_ref, even if the topic is not joined.
     frames = [frame for frame in frames if frame[1] not in client.leaves]
     answers, ends, others = sort_frames(frames, {sent.ref for sent in client.joins})
     for sent in client.joins:

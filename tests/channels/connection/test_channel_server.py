@@ -245,7 +245,7 @@ async def test_a_channel_whose_client_left_before_its_first_step_does_not_crash(
     assert len(ended) == 1
 
 
-# What a channel writes
+# Frames of a channel
 
 
 async def test_pushes_broadcasts_and_the_reply_of_a_handler_keep_their_order(serve: Serve) -> None:
@@ -439,7 +439,7 @@ async def test_the_channels_of_a_killed_connection_end(serve: Serve) -> None:
     assert server.runtime.processes() == before
 
 
-# What handlers may return
+# Results of handlers
 
 
 @pytest.mark.parametrize(

@@ -53,7 +53,7 @@ async def pair(serve: Serve, **options: Any) -> tuple[Server, Client, Client]:
 
 
 async def assert_goes_on(server: Server, client: Client) -> None:
-    """A client in room:a is served as if nothing had happened, and was sent nothing meanwhile."""
+    """The client in room:a has received no frame, and still gets replies."""
     assert client.frames() == []
     assert await client.exchange(("1", "90", "room:a", "echo")) == [reply("1", "90", "room:a")]
     server.endpoint.broadcast("room:a", "shouted", {})
@@ -62,7 +62,7 @@ async def assert_goes_on(server: Server, client: Client) -> None:
     assert client.frames() == [[None, None, "room:a", "shouted", {}]]
 
 
-# What it answers itself
+# Answers of the connection itself
 
 
 @pytest.mark.parametrize("join_ref", [None, "1", 7])
@@ -273,7 +273,7 @@ async def test_a_malformed_message_closes_only_its_own_connection(serve: Serve, 
     client = await server.connect()
     await client.join()
     reasons = await reason_of(server.channels("room:a")[1])
-    # What comes behind it is not looked at.
+    # The server ignores the rest.
     client.write(data)
     client.send(("1", "9", "room:a", "shout", {"too": "late"}))
     await settle()

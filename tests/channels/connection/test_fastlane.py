@@ -66,7 +66,7 @@ async def test_a_broadcast_without_subscribers_is_not_encoded(serve: Serve) -> N
     await clients_of(server, ["/socket"])
     server.endpoint.broadcast("room:b", "shouted", {})
     server.endpoint.broadcast_from(server.channel("room:a"), "room:a", "shouted", {})
-    # Who intercepts an event pushes it, so no broadcast is written for it either.
+    # A channel that intercepts an event pushes it, so the fastlane does not encode it.
     server.endpoint.broadcast("room:a", "secret", {})
     await settle()
     assert serializer.events == []

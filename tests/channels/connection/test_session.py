@@ -115,7 +115,7 @@ def test_a_topic_that_is_free_again_does_not_count_for_the_limit() -> None:
     assert join(session, "room:d").status == "joining"
 
 
-# What the channel reports about its join.
+# Reports of the channel about its join.
 
 
 def test_joined_makes_a_membership_joined() -> None:

@@ -73,7 +73,7 @@ async def test_waiting_work_is_served_in_order() -> None:
 
 @pytest.mark.parametrize("first", range(6))
 async def test_cancelled_work_does_not_block_the_line(first: int) -> None:
-    """`first` is which are cancelled. Those that lead, those that are next, and both in the same turn."""
+    """Cancel waiters near the head of the line, all in the same turn. `first` chooses them."""
     budget = WorkBudget()
     got: list[int] = []
 
@@ -95,7 +95,7 @@ async def test_cancelled_work_does_not_block_the_line(first: int) -> None:
         await wait_all_tasks_blocked()
     assert set(got) >= set(range(30)) - set(cancelled)
     assert budget.statistics().waiting == 0
-    # And it goes on.
+    # The budget still works.
     assert len(await worked(budget, 10, TURN_BUDGET)) == 10
 
 

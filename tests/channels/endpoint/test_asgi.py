@@ -1,7 +1,7 @@
 """An endpoint as an ASGI application: the calls of servers, and its mounts in other applications.
 
-The server is this test: `receive` and `send` are its own, so that it can be as strange as it likes. What clients see
-under a real one is in `tests/contracts/test_channels_over_transports.py`.
+The test is the server: it passes its own `receive` and `send`, which may misbehave.
+`tests/contracts/test_channels_over_transports.py` uses a real server.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Call:
         def start() -> None:
             nursery.start_soon(self._run)
 
-        # Without the runtime of this test: a web server's tasks know nothing of it.
+        # Without the runtime of this test, because the tasks of a web server have none.
         contextvars.Context().run(start)
         return self
 

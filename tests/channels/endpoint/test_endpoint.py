@@ -103,7 +103,7 @@ async def test_the_crash_of_one_channel_leaves_every_other_process_as_it_was(ser
         got = await client.exchange((join_ref, "3", topic, "count"))
         assert got == [reply(join_ref, "3", topic, {"count": 1})]
     victim, neighbour = server.channels("room:a")
-    # Something waits in every mailbox that may hold it, and must go on waiting there undisturbed.
+    # A message waits in every mailbox, and the crash must not affect it.
     before, drawing = facts(server.runtime), render(server.pid, pids=False)
     assert one.process is not None
     pool = before[victim]["parent"]
@@ -116,7 +116,7 @@ async def test_the_crash_of_one_channel_leaves_every_other_process_as_it_was(ser
     assert facts(server.runtime) == expected
     assert drawing.count("Room 'room:a'") == 2
     assert render(server.pid, pids=False).count("Room 'room:a'") == 1
-    # The states of a sibling of the same client and of another client's channel of the same topic are what they were.
+    # The state of the client's other channel, and of another client's channel for the topic, is unchanged.
     got = await one.exchange(("2", "5", "room:b", "count"))
     assert got == [reply("2", "5", "room:b", {"count": 2})]
     got = await other.exchange(("1", "5", "room:a", "count"))
@@ -213,7 +213,7 @@ async def test_an_endpoint_that_gives_up_ends_quietly_and_completely(
     assert not is_alive(server.pid)
     assert server.runtime.processes() == []
     assert crashes == []
-    # What it did itself is all that there is to say: no process crashed over it.
+    # The log has only its own line, and no crash of a process.
     errors = [record for record in caplog.records if record.levelno >= logging.ERROR]
     assert {(record.name, record.module, record.exc_info) for record in errors} == {
         ("channels", "logger", None)

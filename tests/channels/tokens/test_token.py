@@ -138,7 +138,7 @@ def test_a_token_of_phoenix_is_reproduced_exactly_and_read(
 
 
 def test_a_token_of_plug_crypto_is_reproduced_exactly() -> None:
-    # Plug.Crypto has no shortest secret, this public interface has: what is below it has none either.
+    # Plug.Crypto has no minimum length of a secret. Only the public interface here has one.
     key = signing.derive(b"abc123", b"id", 1000, 32, "sha256")
     expected = "SFMyNTY.g2gDYQFhAGIAAVGA.KXdBHt_mqSOGliRNUFeDbTg4AIlwgDAyz6NZFjYMFDQ"
     assert signing.Signed.make(key, terms.encode((1, 0, 86_400))) == expected

@@ -96,7 +96,7 @@ async def test_other_tasks_run_between_the_turns_of_the_flusher(bench: Bench) ->
 
     class Restless(CountingSocket):
         def send(self, data: bytes) -> int:
-            # Somebody always has one more thing to say.
+            # A task always has one more frame.
             out.put(b"x")
             return len(data)
 

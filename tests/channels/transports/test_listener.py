@@ -359,7 +359,7 @@ async def test_a_connection_reset_before_its_set_up_does_not_end_the_listener(
     accepted: Accepted, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Reset(socket.socket):
-        """As on systems where options are not inherited, and cannot be set behind a reset."""
+        """Simulate a system where sockets do not inherit options, and where setting one fails after a reset."""
 
         def setsockopt(self, *_: object) -> None:
             raise OSError(errno.EINVAL, "Invalid argument")

@@ -1,4 +1,4 @@
-"""The poller on real sockets. What it shares with a pump is in tests/contracts/test_readers.py."""
+"""The poller on real sockets. tests/contracts/test_readers.py tests its common behaviour with a pump."""
 
 from __future__ import annotations
 

@@ -213,7 +213,7 @@ def test_arbitrary_frames_do_not_raise_or_exceed_the_limit(offer: str, sent: lis
 
 @contextlib.contextmanager
 def no_failures_of_the_library() -> Iterator[None]:
-    """The library calls what it did not expect a failed parser, in its log."""
+    """The library logs an unexpected exception as a failed parser."""
     heard: list[logging.LogRecord] = []
     handler = logging.Handler()
     handler.emit = heard.append  # type: ignore[assignment]

@@ -126,7 +126,7 @@ payloads = st.one_of(
         lambda size: b"x" * size
     ),
 )
-# What a client may send, so that a list of them gets somewhere before it goes wrong.
+# Valid frames of a client, so that most examples do not fail at their first frame.
 proper_frames = st.one_of(
     st.builds(
         client_frame,
