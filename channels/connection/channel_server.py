@@ -16,19 +16,17 @@ about the end of a membership (`Refused`, `ChannelClosed`), so that the session 
 
 from __future__ import annotations
 
-import dataclasses
 import datetime as dt
 import decimal
 import enum
 import inspect
 import traceback
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
 from itertools import islice
 from typing import Any
 
-import attrs
 import msgspec
 import trio
 
@@ -60,6 +58,7 @@ from channels.filters import FilterRule, filter_parameters
 from channels.handlers import method_of
 from channels.messages import Binary, Broadcast, JoinRefused, Message, PushReply
 from channels.payloads import InvalidPayload, refused
+from channels.serializers.json_values import fields_of
 from channels.telemetry import CHANNEL_HANDLED_IN, CHANNEL_JOIN_SLOW, CHANNEL_JOINED
 
 __all__ = ["ChannelServer", "channel_state", "kept_payload", "watch_join"]
@@ -444,21 +443,10 @@ def _showable(value: Any, depth: int = 0) -> Any:
         return {key: _showable(each, depth + 1) for key, each in pairs}
     if isinstance(value, list | tuple | AbstractSet):
         return [_showable(each, depth + 1) for each in islice(value, _MOST)]
-    names = list(_fields(value))
+    names = () if isinstance(value, type) else fields_of(value)
     if names:
         return {name: _showable(getattr(value, name, None), depth + 1) for name in names}
     return f"<{type(value).__qualname__}>"
-
-
-def _fields(value: Any) -> Iterator[str]:
-    if isinstance(value, type):
-        return
-    if isinstance(value, msgspec.Struct):
-        yield from value.__struct_fields__
-    elif attrs.has(type(value)):
-        yield from (each.name for each in attrs.fields(type(value)))
-    elif dataclasses.is_dataclass(value):
-        yield from (each.name for each in dataclasses.fields(value))
 
 
 # Slow joins

@@ -15,7 +15,26 @@ import msgspec
 
 from channels.messages import Binary
 
-__all__ = ["DEFAULT_MAX_VALUES", "LIGHT", "PIECE", "JsonWeight", "explain", "read_float"]
+__all__ = [
+    "DEFAULT_MAX_VALUES",
+    "LIGHT",
+    "NOT_DECODABLE",
+    "NOT_ENCODABLE",
+    "PIECE",
+    "JsonWeight",
+    "explain",
+    "fields_of",
+    "read_float",
+]
+
+NOT_DECODABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""The errors of msgspec for invalid input. RecursionError is for nesting that is too deep."""
+
+NOT_ENCODABLE = (TypeError, ValueError, RecursionError, msgspec.MsgspecError)
+"""The errors for values that JSON cannot express.
+
+They have another type, a lone surrogate, more digits than Python converts, or nesting that is too deep or endless.
+"""
 
 
 def read_float(text: str) -> float:
@@ -124,7 +143,6 @@ _MOST = 10_000
 _DEEPEST = 50
 
 _encode = msgspec.json.Encoder().encode
-_NOT_ENCODABLE = (TypeError, ValueError, RecursionError, msgspec.MsgspecError)
 
 
 def explain(payload: Any, fault: Exception) -> str:
@@ -178,7 +196,7 @@ def _search(value: Any, path: str, depth: int, left: Iterator[int]) -> tuple[str
 def _can_be_encoded(value: Any) -> bool:
     try:
         _encode(value)
-    except _NOT_ENCODABLE:
+    except NOT_ENCODABLE:
         return False
     return True
 
@@ -195,7 +213,7 @@ def _parts(value: Any) -> Iterator[tuple[str, Any]]:
         for each in value:
             yield "{...}", each
     elif not isinstance(value, type):
-        for name in _fields(value):
+        for name in fields_of(value):
             yield f".{name}", getattr(value, name, None)
 
 
@@ -204,7 +222,8 @@ def _quoted(key: Any) -> str:
     return f'"{key:.80}"' if isinstance(key, str) else f"{key!r:.80}"
 
 
-def _fields(value: Any) -> tuple[str, ...]:
+def fields_of(value: Any) -> tuple[str, ...]:
+    """Return the names of the fields of a struct, an attrs class or a dataclass. For other values there are none."""
     if isinstance(value, msgspec.Struct):
         return value.__struct_fields__
     if attrs.has(type(value)):
@@ -217,7 +236,7 @@ def _fields(value: Any) -> tuple[str, ...]:
 def _reason(value: Any, fault: Exception) -> str:
     try:
         _encode(value)
-    except _NOT_ENCODABLE as own:
+    except NOT_ENCODABLE as own:
         return str(own)
     return str(fault)
 

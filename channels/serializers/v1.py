@@ -15,7 +15,7 @@ import msgspec
 
 from channels.errors import DecodeError, EncodeError
 from channels.messages import Binary, Message
-from channels.serializers.json_values import explain, read_float
+from channels.serializers.json_values import NOT_DECODABLE, NOT_ENCODABLE, explain, read_float
 
 __all__ = ["V1"]
 
@@ -47,10 +47,6 @@ class _Outgoing(msgspec.Struct, gc=False):
 _decode = msgspec.json.Decoder(_Incoming, float_hook=read_float).decode
 _encode = msgspec.json.Encoder().encode
 
-# As in V2.
-_NOT_DECODABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-_NOT_ENCODABLE = (TypeError, ValueError, RecursionError, msgspec.MsgspecError)
-
 
 class V1:
     """The serializer for `~> 1.0.0`.
@@ -77,7 +73,7 @@ class V1:
         """Decode one WebSocket message, text or binary."""
         try:
             incoming = _decode(data)
-        except _NOT_DECODABLE as fault:
+        except NOT_DECODABLE as fault:
             raise DecodeError(str(fault), vsn=_VSN) from fault
         return Message(
             incoming.join_ref, incoming.ref, incoming.topic, incoming.event, incoming.payload
@@ -94,7 +90,7 @@ class V1:
         _refuse_binary("reply", topic, status, response)
         try:
             return _encode(_Outgoing(topic, "phx_reply", _Response(status, response), ref))
-        except _NOT_ENCODABLE as fault:
+        except NOT_ENCODABLE as fault:
             problem = explain(response, fault)
             raise EncodeError(problem, kind="reply", topic=topic, event=status) from fault
 
@@ -115,7 +111,7 @@ def _write(kind: str, topic: str, event: str, payload: Any, ref: Any = None) -> 
     _refuse_binary(kind, topic, event, payload)
     try:
         return _encode(_Outgoing(topic, event, payload, ref))
-    except _NOT_ENCODABLE as fault:
+    except NOT_ENCODABLE as fault:
         problem = explain(payload, fault)
         raise EncodeError(problem, kind=kind, topic=topic, event=event) from fault
 

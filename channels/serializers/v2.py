@@ -21,7 +21,7 @@ import msgspec
 
 from channels.errors import DecodeError, EncodeError
 from channels.messages import Binary, BinaryFrame, Message
-from channels.serializers.json_values import explain, read_float
+from channels.serializers.json_values import NOT_DECODABLE, NOT_ENCODABLE, explain, read_float
 
 __all__ = ["V2"]
 
@@ -32,12 +32,6 @@ _MAX_SIZE = 255
 
 _decode = msgspec.json.Decoder(Message, float_hook=read_float).decode
 _encode = msgspec.json.Encoder().encode
-
-# The errors of msgspec for invalid input. RecursionError is for nesting that is too deep.
-_NOT_DECODABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-# The errors for values that JSON cannot express: another type, a lone surrogate, more digits than Python converts, or
-# nesting that is too deep or endless.
-_NOT_ENCODABLE = (TypeError, ValueError, RecursionError, msgspec.MsgspecError)
 
 
 class _Response(msgspec.Struct, gc=False):
@@ -74,7 +68,7 @@ class V2:
             return _unpack(data)
         try:
             return _decode(data)
-        except _NOT_DECODABLE as fault:
+        except NOT_DECODABLE as fault:
             raise DecodeError(str(fault), vsn=_VSN) from fault
 
     def encode_push(self, join_ref: Any, topic: str, event: str, payload: Any) -> bytes:
@@ -91,7 +85,7 @@ class V2:
             return _pack("reply", response, join_ref=join_ref, ref=ref, topic=topic, status=status)
         try:
             return _encode((join_ref, ref, topic, "phx_reply", _Response(status, response)))
-        except _NOT_ENCODABLE as fault:
+        except NOT_ENCODABLE as fault:
             problem = explain(response, fault)
             raise EncodeError(problem, kind="reply", topic=topic, event=status) from fault
 
@@ -115,7 +109,7 @@ def _encode_object(kind: str, join_ref: Any, topic: str, event: str, payload: An
         # Records (attrs, dataclasses, structs) become objects too. For other types, only encoding shows the result.
         if type(payload) is dict or _encode(payload).startswith(b"{"):
             return _encode((join_ref, None, topic, event, payload))
-    except _NOT_ENCODABLE as fault:
+    except NOT_ENCODABLE as fault:
         problem = explain(payload, fault)
         raise EncodeError(problem, kind=kind, topic=topic, event=event) from fault
     raise EncodeError(
@@ -130,7 +124,7 @@ def _encode_object(kind: str, join_ref: Any, topic: str, event: str, payload: An
 def _encode_notice(join_ref: Any, topic: str, event: str, payload: dict[str, str]) -> bytes:
     try:
         return _encode((join_ref, join_ref, topic, event, payload))
-    except _NOT_ENCODABLE as fault:
+    except NOT_ENCODABLE as fault:
         raise EncodeError(str(fault), kind="push", topic=topic, event=event) from fault
 
 

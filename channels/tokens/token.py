@@ -83,7 +83,7 @@ class TokenExpired(TokenError):
 
 
 class TokenInvalid(TokenError):
-    """The token is not one that these secrets and this salt made.
+    """The token is malformed, changed, or made with another secret or salt.
 
     Attributes:
         reason: one of

@@ -140,7 +140,7 @@ async def test_bytes_after_a_chunked_body_are_not_a_request(
     assert autojump_clock.current_time() == 0
 
 
-def test_a_head_that_ends_with_the_stream_is_refused() -> None:
+def test_a_stream_that_ends_inside_a_head_is_refused() -> None:
     connection = StrictConnection()
     connection.receive_data(b"GET / HTTP/1.1\r\n")
     assert connection.next_event() is h11.NEED_DATA
