@@ -1,7 +1,7 @@
 """A client of the chat that counts its messages, the answers and the losses.
 
-It speaks as much of the Phoenix protocol as it needs. Like phoenix.js it comes back: it joins again after a phx_error,
-and connects again after a lost connection.
+It implements a part of the Phoenix protocol. Like phoenix.js, it joins again after a phx_error, and connects again
+after a lost connection.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from examples.scenarios.handshake import open_websocket
 __all__ = ["ChatClient", "Tally"]
 
 JOIN_TIMEOUT = 3.0
-"""Seconds after which a join without an answer is tried again."""
+"""Seconds to wait for the answer to a join before the next attempt."""
 
 Connect = Callable[..., Awaitable[trio.abc.Stream]]
 
@@ -51,7 +51,7 @@ class Tally:
         answered: Messages with an answer.
         lost_to_errors: Messages without an answer when their channel ended.
         lost_to_disconnects: Messages without an answer when the connection ended.
-        refused: Messages that arrived when there was no channel any more, and were refused.
+        refused: Messages that the server refused because their channel had ended.
         heard: Messages of all clients that the client received.
         out: The seconds of each absence from the room.
         slowest: Seconds of the slowest answer.
@@ -90,20 +90,20 @@ class Tally:
 
 
 class ChatClient:
-    """One person in the lobby, who sends a message now and then.
+    """One user in the lobby, who sends messages at random times.
 
     Args:
         number: The number of the client. The host of number 7 is `client 7`.
-        random: Decides the times of messages.
-        connect: Opens a stream, such as `world.connect`.
+        random: The random numbers for the times of messages.
+        connect: A function that opens a stream, such as `world.connect`.
         host: The host of the chat.
         port: The port of the chat.
 
     Attributes:
         tally: The counts so far.
-        joined: Whether the client is in the room.
-        stopping: Whether the client sends no more messages.
-        answered: Set when the client sends no more, and each of its messages was answered or lost.
+        joined: True while the client is in the room.
+        stopping: True after `stop`.
+        answered: An event that is set after `stop`, when each message of the client is answered or lost.
     """
 
     def __init__(self, number: int, random: Random, connect: Connect, host: str, port: int) -> None:
@@ -166,7 +166,7 @@ class ChatClient:
                 await self._join(websocket)
 
     def _is_thrown_out(self, frame: list[Any]) -> bool:
-        """Handle a frame of the server. Return whether the client has to join again."""
+        """Handle a frame of the server. Return True if the client must join again."""
         join_ref, ref, _topic, event, payload = frame
         if event == "phx_reply":
             return self._replied(join_ref, ref, payload)
@@ -217,7 +217,7 @@ class ChatClient:
         elif since is not None:
             self.tally.refused += 1
         elif ref in self._given_up:
-            # It arrived after the channel had ended.
+            # The message arrived after its channel had ended.
             self._given_up.discard(ref)
             self.tally.lost_to_errors -= 1
             self.tally.refused += 1
