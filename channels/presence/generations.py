@@ -71,6 +71,14 @@ class Generations:
                 return level
         return None
 
+    @property
+    def size(self) -> int:
+        """The number of entries and removed tags in all generations of all nodes."""
+        levels = (
+            level for levels in self._levels.values() for level in levels if level is not None
+        )
+        return sum(level.size for level in levels)
+
     def forget(self, name: str) -> None:
         """Forget the changes of a node."""
         self._levels.pop(name, None)

@@ -84,6 +84,7 @@ class StateStatistics:
         own: entries of this node.
         entries: entries of all known nodes.
         pending: own entries and removals since the last flush.
+        recent: entries and removals that are kept for nodes that have missed them. They include entries that have left.
     """
 
     replicas: int
@@ -91,6 +92,7 @@ class StateStatistics:
     own: int
     entries: int
     pending: int
+    recent: int
 
 
 class _Replica:
@@ -419,4 +421,5 @@ class State:
             own=len(own.entries),
             entries=sum(len(replica.entries) for replica in replicas),
             pending=len(own.entries_after(self._start)) + len(self._removed),
+            recent=self._generations.size,
         )

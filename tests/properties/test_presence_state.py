@@ -305,6 +305,7 @@ def test_a_year_of_daily_deploys_leaves_the_size_of_the_members() -> None:
         # A crashed node with a name of its own is remembered for PERMDOWN.
         assert statistics.replicas <= 5 + PERMDOWN / (DOWN * 0.9)
         assert statistics.entries <= 2 * statistics.replicas
+        assert statistics.recent <= 10 * statistics.replicas
         sizes.append(max(encoded_size(node.state) for node in world.nodes.values()))
         world.truth.clear()
     # Incarnations and numbers get more digits in the first weeks.
