@@ -77,6 +77,29 @@ def test_late_changes_before_a_gap_are_not_taken_for_the_latest() -> None:
     assert covering(generations, 4) == segment(4, 5, 5)
 
 
+def test_the_whole_part_of_a_node_replaces_its_changes() -> None:
+    generations = Generations((10,))
+    generations.push("a", segment(4, 6, 5))
+    generations.push("a", segment(0, 8, 1, 8))
+    assert covering(generations, 5) == segment(0, 8, 1, 8)
+
+
+def test_changes_of_an_older_incarnation_are_ignored() -> None:
+    generations = Generations((10,))
+    generations.push("a", segment(0, 1, 1, incarnation=2))
+    generations.push("a", segment(0, 5, 5))
+    assert covering(generations, 0) is None
+    assert covering(generations, 0, incarnation=2) == segment(0, 1, 1, incarnation=2)
+
+
+def test_an_answer_does_not_change_with_later_changes() -> None:
+    generations = Generations((10,))
+    generations.push("a", segment(0, 1, 1))
+    answer = covering(generations, 0)
+    generations.push("a", segment(1, 2, removed=(1,)))
+    assert answer == segment(0, 1, 1)
+
+
 def test_a_node_that_has_everything_gets_nothing() -> None:
     generations = Generations()
     generations.push("a", segment(0, 2, 1, 2))
