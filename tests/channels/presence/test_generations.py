@@ -25,10 +25,15 @@ def test_the_smallest_generation_that_reaches_back_far_enough_is_the_answer() ->
     assert covering(generations, 3) == segment(2, 4, 3, 4)
     assert covering(generations, 2) == segment(2, 4, 3, 4)
     assert covering(generations, 1) == segment(0, 4, 1, 2, 3, 4)
-    # The larger one starts again with the content of the smaller one.
-    generations.push("a", segment(4, 5, 5))
-    assert covering(generations, 4) == segment(4, 5, 5)
-    assert covering(generations, 3) is None
+
+
+def test_a_generation_that_is_too_large_starts_again_with_the_smaller_one() -> None:
+    generations = Generations((2, 3))
+    for tag in range(1, 6):
+        generations.push("a", segment(tag - 1, tag, tag))
+    # The fourth change was too much for the larger one. The smaller one had the third and the fourth then.
+    assert covering(generations, 2) == segment(2, 5, 3, 4, 5)
+    assert covering(generations, 1) is None
 
 
 def test_a_generation_never_exceeds_its_size() -> None:

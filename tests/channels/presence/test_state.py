@@ -8,7 +8,7 @@ from channels.presence.clock import Version
 from channels.presence.delta import Delta, Entry
 from channels.presence.diff import NO_DIFF, Diff
 from channels.presence.generations import DEFAULT_MAX_SIZES
-from channels.presence.state import AlreadyTracked, NotTracked, State
+from channels.presence.state import AlreadyTracked, Merged, NotTracked, State
 
 
 def cluster(names: str = "abc") -> list[State]:
@@ -368,8 +368,8 @@ def test_a_newer_incarnation_replaces_all_entries_of_the_older_one() -> None:
     again.join("room:1", "cem", {}, owner="pid 1")
     assert named(a.replica_up("b", 2).leaves) == ["bob"]
     assert a.clocks()["b"] == Version(2, 0)
-    # A message of the older one is too late, before the first change of the newer one and after it.
-    assert a.merge(late).diff is NO_DIFF
+    # A message of the older one is too late, before the first change of the newer one and after it. It is no gap.
+    assert a.merge(late) == Merged(diff=NO_DIFF, gaps=[])
     assert named(a.merge(again.flush()).diff.joins) == ["cem"]
     assert a.merge(late).diff is NO_DIFF
     assert a.replica_up("b", 1) is NO_DIFF
