@@ -36,6 +36,7 @@ from channels.client.events import (
     Joined,
     JoinRejected,
     JoinTimedOut,
+    Lifecycle,
     Lost,
     Malformed,
     Rejoined,
@@ -211,7 +212,14 @@ class Protocol:
 
     def cancel(self, push: PushRecord) -> None:
         """Forget a push. If it is still buffered, it is never sent."""
-        self._forget(push)
+        if push.is_settled:
+            return
+        push.is_settled = True
+        self._timers.cancel(push.timer)
+        if push.ref is None:
+            push.channel.buffered -= 1
+        else:
+            push.channel.pending.pop(push.ref, None)
 
     def leave(self, channel: ChannelRecord, now: float) -> list[Effect]:
         """Leave a topic. The channel is closed at once; `Left` follows when the server has answered."""
@@ -236,7 +244,7 @@ class Protocol:
             return []
         self.state = "open"
         self.connections += 1
-        self._emit(Tell(Connected(self.transport, self.connections, self._now - self._away_since)))
+        self._tell(Connected(self.transport, self.connections, self._now - self._away_since))
         waiting, self._send_buffer = self._send_buffer, []
         for channel, join_ref, frame in waiting:
             if not self._is_outdated(channel, join_ref):
@@ -262,7 +270,7 @@ class Protocol:
             message = decode(frame)
         except MalformedFrame as fault:
             self.malformed += 1
-            self._emit(Tell(Malformed(str(fault))))
+            self._tell(Malformed(str(fault)))
             return self._take()
         ref, topic, join_ref = message.ref, message.topic, message.join_ref
         if type(ref) is str and ref == self._heartbeat_ref:
@@ -283,7 +291,7 @@ class Protocol:
             return []
         cause = reason or f"the connection ended with the code {code}"
         if code in self.settings.final_close_codes:
-            self._emit(Tell(Lost(cause, code)))
+            self._tell(Lost(cause, code))
             self._end_socket(Disconnected(cause, code), is_clean=False)
         else:
             self._drop_connection(Lost(cause, code), "connection_closed")
@@ -295,7 +303,7 @@ class Protocol:
         self._now = now
         if self.state != "connecting":
             return []
-        self._emit(Tell(ConnectFailed(cause, status)))
+        self._tell(ConnectFailed(cause, status))
         if not self._is_established:
             self._fall_back(cause)
             return self._take()
@@ -323,7 +331,7 @@ class Protocol:
     def _drop_connection(self, event: Lost, reason: str) -> None:
         self.state = "closed"
         self._away_since = self._now
-        self._emit(Tell(event))
+        self._tell(event)
         self._forget_connection()
         self._error_channels(reason)
 
@@ -345,14 +353,14 @@ class Protocol:
         self._forget_connection()
         for channel in tuple(self.channels):
             self._end(channel, event.cause, is_clean=is_clean)
-        self._emit(Tell(event))
+        self._tell(event)
 
     def _schedule_reconnect(self) -> None:
         self._timers.cancel(self._reconnect_timer)
         attempt = self._tries + 1
         delay = self.settings.reconnect.delay(attempt, self._random)
         self._reconnect_timer = self._start(delay, self._reconnect)
-        self._emit(Tell(Retrying(delay, attempt)))
+        self._tell(Retrying(delay, attempt))
 
     def _reconnect(self, _: None) -> None:
         self._tries += 1
@@ -422,7 +430,7 @@ class Protocol:
 
     def _fall_back(self, cause: str) -> None:
         self._stop_fallback()
-        self._emit(Tell(FellBack(cause)))
+        self._tell(FellBack(cause))
         was = self.state
         self._reset_reconnect()
         if was != "closed":
@@ -460,7 +468,7 @@ class Protocol:
                 self._joined(channel, response)
             else:
                 channel.state = "errored"
-                self._emit(Tell(JoinRejected(channel.topic, status, response)))
+                self._tell(JoinRejected(channel.topic, status, response), channel)
                 self._schedule_rejoin(channel)
 
     def _joined(self, channel: ChannelRecord, response: Any) -> None:
@@ -469,10 +477,10 @@ class Protocol:
         self._reset_rejoin(channel)
         if channel.was_joined:
             since = channel.asked_at if channel.lost_at is None else channel.lost_at
-            self._emit(Tell(Rejoined(channel.topic, response, self._now - since)))
+            self._tell(Rejoined(channel.topic, response, self._now - since), channel)
         else:
             channel.was_joined = True
-            self._emit(Tell(Joined(channel.topic, response, self._now - channel.asked_at)))
+            self._tell(Joined(channel.topic, response, self._now - channel.asked_at), channel)
         channel.lost_at = None
         waiting, channel.buffer = channel.buffer, deque()
         channel.buffered = 0
@@ -489,7 +497,7 @@ class Protocol:
         if channel.state == "joined":
             channel.lost_at = self._now
         channel.state = "errored"
-        self._emit(Tell(ChannelLost(channel.topic, cause)))
+        self._tell(ChannelLost(channel.topic, cause), channel)
         self._schedule_rejoin(channel)
 
     def _error_channels(self, reason: str) -> None:
@@ -504,7 +512,7 @@ class Protocol:
             attempt = channel.tries + 1
             delay = self.settings.rejoin.delay(attempt, self._random)
             channel.rejoin_timer = self._start(delay, self._rejoin_in_time, channel)
-            self._emit(Tell(Rejoining(channel.topic, delay, attempt)))
+            self._tell(Rejoining(channel.topic, delay, attempt), channel)
 
     def _rejoin_in_time(self, channel: ChannelRecord) -> None:
         channel.tries += 1
@@ -544,7 +552,7 @@ class Protocol:
         self._transmit_leave(channel)
         channel.state = "errored"
         self._reset_join(channel)
-        self._emit(Tell(JoinTimedOut(channel.topic)))
+        self._tell(JoinTimedOut(channel.topic), channel)
         self._schedule_rejoin(channel)
 
     def _leave(self, channel: ChannelRecord, cause: str) -> None:
@@ -587,7 +595,7 @@ class Protocol:
         for push in (*channel.pending.values(), *channel.buffer):
             self._settle(push, "closed", cause)
         channel.buffer.clear()
-        self._emit(Tell(ChannelEnded(channel.topic, cause)))
+        self._tell(ChannelEnded(channel.topic, cause), channel)
         self._emit(Ended(channel, is_clean))
 
     # Pushes
@@ -609,18 +617,8 @@ class Protocol:
 
     def _settle(self, push: PushRecord, status: str, response: Any) -> None:
         if not push.is_settled:
-            self._forget(push)
+            self.cancel(push)
             self._emit(Settled(push, status, response))
-
-    def _forget(self, push: PushRecord) -> None:
-        if push.is_settled:
-            return
-        push.is_settled = True
-        self._timers.cancel(push.timer)
-        if push.ref is None:
-            push.channel.buffered -= 1
-        else:
-            push.channel.pending.pop(push.ref, None)
 
     # Frames
 
@@ -641,6 +639,9 @@ class Protocol:
 
     def _emit(self, effect: Effect) -> None:
         self._out.append(effect)
+
+    def _tell(self, event: Lifecycle, channel: ChannelRecord | None = None) -> None:
+        self._out.append(Tell(event, channel))
 
 
 def _reason_of(payload: Any) -> str:

@@ -182,9 +182,10 @@ class Pong:
 
 @frozen(eq=False)
 class Tell:
-    """An event in the life of the client."""
+    """An event in the life of the client, and the channel that it is about."""
 
     event: Lifecycle
+    channel: ChannelRecord | None = None
 
 
 Effect: TypeAlias = Open | Send | Close | Settled | Arrived | Left | Ended | Pong | Tell

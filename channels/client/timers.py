@@ -19,11 +19,11 @@ class Timer:
     __slots__ = ("argument", "callback", "number", "when")
 
     def __init__(
-        self, when: float, number: int, callback: Callable[[Any], None], argument: Any
+        self, when: float, number: int, callback: Callable[[Any], object], argument: Any
     ) -> None:
         self.when = when
         self.number = number
-        self.callback: Callable[[Any], None] | None = callback
+        self.callback: Callable[[Any], object] | None = callback
         self.argument = argument
 
     def __lt__(self, other: Timer) -> bool:
@@ -49,7 +49,7 @@ class Timers:
         self._number = 0
         self._cancelled = 0
 
-    def start(self, when: float, callback: Callable[[Any], None], argument: Any = None) -> Timer:
+    def start(self, when: float, callback: Callable[[Any], object], argument: Any = None) -> Timer:
         """Start a timer for a time."""
         self._number += 1
         timer = Timer(when, self._number, callback, argument)

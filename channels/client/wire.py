@@ -209,7 +209,7 @@ def address_of(
     try:
         parts = urlsplit(url)
         is_tls, host, port = _SCHEMES[parts.scheme], parts.hostname, parts.port
-    except (KeyError, ValueError):
+    except (AttributeError, KeyError, ValueError):  # AttributeError: it is not text
         host = None
     if not host:
         raise InvalidOption(
