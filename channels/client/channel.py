@@ -142,6 +142,8 @@ class ClientChannel:
         self._changed = trio.lowlevel.ParkingLot()
         self._rejection: JoinRejected | None = None
         self._left = False
+        self._error: ChannelClosed | None = None
+        self._ending: tuple[Feed[Any], ...] = ()
 
     def __repr__(self) -> str:
         return f"<client channel {self.topic!r} {self.state}>"
@@ -283,9 +285,7 @@ class ClientChannel:
         def detach(closed: Feed[Any]) -> None:
             self._feeds[event] = tuple(each for each in self._feeds[event] if each is not closed)
 
-        feed: Feed[Any] = Feed(self.topic, self.max_messages, on_close=detach)
-        if self.record.state == "closed" and self.record.joined_once:
-            feed.end()
+        feed = self.new_feed(self.max_messages, detach)
         self._feeds[event] = (*self._feeds.get(event, ()), feed)
         return feed
 
@@ -306,6 +306,24 @@ class ClientChannel:
             self._listeners[event] = rest
 
         return detach
+
+    def new_feed(self, limit: int, detach: Callable[[Feed[Any]], object]) -> Feed[Any]:
+        """Make a feed that ends with the channel, in the same way as the iteration over the channel.
+
+        Args:
+            limit: items that it keeps.
+            detach: called with the feed when the program closes it.
+        """
+
+        def closed(feed: Feed[Any]) -> None:
+            self._ending = tuple(each for each in self._ending if each is not feed)
+            detach(feed)
+
+        feed: Feed[Any] = Feed(self.topic, limit, on_close=closed)
+        if self.record.state == "closed" and self.record.joined_once:
+            feed.end(self._error)
+        self._ending = (*self._ending, feed)
+        return feed
 
     # For the socket
 
@@ -336,9 +354,9 @@ class ClientChannel:
 
     def ended(self, *, is_clean: bool) -> None:
         """End the iterations."""
-        error = None if is_clean else ChannelClosed(self.topic, self.record.cause or "")
-        self._messages.end(error)
-        for feeds in self._feeds.values():
-            for feed in feeds:
-                feed.end(error)
+        if not is_clean:
+            self._error = ChannelClosed(self.topic, self.record.cause or "the socket has ended")
+        self._messages.end(self._error)
+        for feed in self._ending:
+            feed.end(self._error)
         self._changed.unpark_all()

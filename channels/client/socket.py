@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random as chance
+import re
 import ssl
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
@@ -54,7 +55,9 @@ __all__ = ["ClientSocket", "Params", "SocketStatistics", "open_socket"]
 Params: TypeAlias = Mapping[str, Any] | Callable[[], Mapping[str, Any]] | None
 """Parameters, or a function that returns them. The client calls it at every connect."""
 
+_OWNER = "open_socket"
 _MAX_EVENTS = 1000
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 
 @frozen(kw_only=True)
@@ -102,6 +105,11 @@ class _Options:
         """Call the functions among the options, for one attempt to connect."""
         params = self.params() if callable(self.params) else self.params
         token = self.auth_token() if callable(self.auth_token) else self.auth_token
+        if not isinstance(params, Mapping | None):
+            raise InvalidOption(_OWNER, "params", params, "a dict, or a function that returns one")
+        if token is not None and not (isinstance(token, str) and token.isprintable()):
+            # Not shown: it may be most of a secret.
+            raise InvalidOption(_OWNER, "auth_token", ..., "text without control characters")
         return Opening(
             address=address_of(self.url, params, transport),
             connect=self.connect,
@@ -203,15 +211,21 @@ async def open_socket(
         max_message_bytes=max_message_bytes,
     )
     _check(settings, options)
-    socket = ClientSocket(settings, options, telemetry, random)
+    async with _running(ClientSocket(settings, options, telemetry, random)) as socket:
+        if wait:
+            await socket.wait_open(connect_timeout)
+        yield socket
+
+
+@asynccontextmanager
+async def _running(socket: ClientSocket) -> AsyncIterator[ClientSocket]:
+    """Run the tasks of a socket. Errors leave the block as they are, without the group of a nursery."""
     raised: BaseException | None = None
     async with trio.open_nursery() as nursery:
         socket.start(nursery)
         try:
-            if wait:
-                await socket.wait_open(connect_timeout)
             yield socket
-        except BaseException as error:  # raised again below, without the group of the nursery
+        except BaseException as error:  # raised again below, when the tasks have ended
             raised = error
         socket.close()
     if socket.failure is not None:
@@ -221,8 +235,14 @@ async def open_socket(
 
 
 def _check(settings: Settings, options: _Options) -> None:
-    owner = "open_socket"
+    owner = _OWNER
     address_of(options.url)
+    # The functions among them are for the attempts to connect.
+    if not callable(options.params) and not callable(options.auth_token):
+        options.opening("websocket")
+    for each in options.headers:
+        if not _is_header(each):
+            raise InvalidOption(owner, "headers", each, 'pairs such as ("origin", "https://a.org")')
     for name in ("timeout", "heartbeat_interval"):
         check_positive(owner, name, getattr(settings, name))
     for name in ("connect_timeout", "poll_timeout"):
@@ -233,6 +253,13 @@ def _check(settings: Settings, options: _Options) -> None:
     check_whole(owner, "max_message_bytes", options.max_message_bytes)
     if settings.transport not in get_args(TransportName):
         raise InvalidOption(owner, "transport", settings.transport, '"websocket" or "longpoll"')
+
+
+def _is_header(pair: Any) -> bool:
+    match pair:
+        case (str() as name, str() as value):
+            return bool(_HEADER_NAME.fullmatch(name)) and value.isascii() and value.isprintable()
+    return False
 
 
 class ClientSocket:

@@ -50,7 +50,11 @@ class HttpClient:
         self._http = h11.Connection(h11.CLIENT)
 
     async def request(
-        self, method: str, target: str, headers: Sequence[tuple[str, str]], body: bytes = b""
+        self,
+        method: str,
+        target: str,
+        headers: Sequence[tuple[bytes, bytes]],
+        body: bytes = b"",
     ) -> Response:
         """Send a request, and return the answer. The caller bounds the time.
 
@@ -87,12 +91,12 @@ class HttpClient:
         stream: trio.abc.Stream,
         method: str,
         target: str,
-        headers: Sequence[tuple[str, str]],
+        headers: Sequence[tuple[bytes, bytes]],
         body: bytes,
     ) -> Response:
-        fields = [("host", self._opening.address.authority), *headers]
+        fields = [(b"host", self._opening.address.authority.encode()), *headers]
         if method == "POST":
-            fields.append(("content-length", str(len(body))))
+            fields.append((b"content-length", b"%d" % len(body)))
         http = self._http
         data = http.send(h11.Request(method=method, target=target, headers=fields)) or b""
         if body:

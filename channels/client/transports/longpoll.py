@@ -74,9 +74,9 @@ class LongPollLink:
         self._messages: deque[Frame] = deque()
         self._loss: LinkLost | None = None
         self._polling: trio.CancelScope | None = None
-        self._headers = list(opening.headers)
+        self._headers = [(name.encode(), value.encode()) for name, value in opening.headers]
         if opening.auth_token is not None:
-            self._headers.append(("x-phoenix-authtoken", opening.auth_token))
+            self._headers.append((b"x-phoenix-authtoken", opening.auth_token.encode()))
 
     async def receive(self) -> Frame:
         """Return the next message. Poll, if none waits."""
@@ -99,7 +99,7 @@ class LongPollLink:
 
     async def poll(self) -> tuple[_Answer | None, Response]:
         """Poll once, and return the answer; None instead of one that is not of the protocol."""
-        headers = [("accept", "application/json"), *self._headers]
+        headers = [(b"accept", b"application/json"), *self._headers]
         response = await self._polls.request("GET", self._target(), headers)
         return _read(response), response
 
@@ -134,7 +134,7 @@ class LongPollLink:
             frame.encode() if isinstance(frame, str) else base64.b64encode(frame)
             for frame in frames
         ]
-        headers = [("content-type", "application/x-ndjson"), *self._headers]
+        headers = [(b"content-type", b"application/x-ndjson"), *self._headers]
         answer: _Answer | None = None
         try:
             with trio.move_on_after(self._opening.poll_timeout) as posting:
