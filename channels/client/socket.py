@@ -95,7 +95,7 @@ class _Options:
     params: Params
     auth_token: str | Callable[[], str] | None
     connect: Connect
-    tls: ssl.SSLContext | None
+    ssl_context: ssl.SSLContext | None
     headers: tuple[tuple[str, str], ...]
     connect_timeout: float
     poll_timeout: float
@@ -113,7 +113,7 @@ class _Options:
         return Opening(
             address=address_of(self.url, params, transport),
             connect=self.connect,
-            tls=self.tls,
+            ssl_context=self.ssl_context,
             auth_token=token,
             headers=self.headers,
             connect_timeout=self.connect_timeout,
@@ -137,7 +137,7 @@ async def open_socket(
     transport: TransportName = "websocket",
     longpoll_fallback_after: float | None = None,
     connect: Connect = trio.open_tcp_stream,
-    tls: ssl.SSLContext | None = None,
+    ssl_context: ssl.SSLContext | None = None,
     headers: Iterable[tuple[str, str]] = (),
     connect_timeout: float = 10.0,
     poll_timeout: float = 20.0,
@@ -171,7 +171,7 @@ async def open_socket(
         longpoll_fallback_after: seconds for a WebSocket to open, and then to answer a ping. If it does not, or fails,
             the client changes to long polling. None never does.
         connect: opens a stream to a host and a port. A simulated network has one of its own.
-        tls: the context for wss and https; by default that of `ssl.create_default_context()`.
+        ssl_context: the context for wss and https; by default that of `ssl.create_default_context()`.
         headers: more headers of the requests, such as an `Origin`.
         connect_timeout: seconds for each attempt to connect, and for all attempts before the block begins.
         poll_timeout: seconds for one request of long polling.
@@ -204,7 +204,7 @@ async def open_socket(
         params=params,
         auth_token=auth_token,
         connect=connect,
-        tls=tls,
+        ssl_context=ssl_context,
         headers=tuple(headers),
         connect_timeout=connect_timeout,
         poll_timeout=poll_timeout,

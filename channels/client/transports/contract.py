@@ -79,7 +79,7 @@ class Opening:
     Attributes:
         address: the place of the socket.
         connect: opens a stream.
-        tls: the context for wss and https.
+        ssl_context: the context for wss and https.
         auth_token: the token of phoenix.js's `authToken`, or None.
         headers: more headers of the request.
         connect_timeout: seconds until the connection must be open.
@@ -89,7 +89,7 @@ class Opening:
 
     address: Address
     connect: Connect
-    tls: ssl.SSLContext | None
+    ssl_context: ssl.SSLContext | None
     auth_token: str | None
     headers: tuple[tuple[str, str], ...]
     connect_timeout: float
@@ -110,7 +110,7 @@ async def dial(opening: Opening) -> trio.abc.Stream:
         raise LinkFailed(f"cannot connect to {address.host}:{address.port}: {error}") from error
     if not address.is_tls:
         return stream
-    context = ssl.create_default_context() if opening.tls is None else opening.tls
+    context = ssl.create_default_context() if opening.ssl_context is None else opening.ssl_context
     secure = trio.SSLStream(stream, context, server_hostname=address.host, https_compatible=True)
     try:
         await secure.do_handshake()
