@@ -96,6 +96,7 @@ class Protocol:
         self.connections = 0
         self.malformed = 0
         self.has_ended = False
+        self._has_begun = False
         self._random = random
         self._now = 0.0
         self._out: list[Effect] = []
@@ -139,9 +140,10 @@ class Protocol:
     # The program asks
 
     def connect(self, now: float) -> list[Effect]:
-        """Open the connection, and keep it open."""
-        self._now = self._away_since = now
-        if self.state == "closed" and not self.has_ended:
+        """Open the connection, and keep it open. Later calls change nothing."""
+        if not self._has_begun and not self.has_ended:
+            self._has_begun = True
+            self._now = self._away_since = now
             self._connect()
         return self._take()
 
