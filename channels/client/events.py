@@ -160,10 +160,12 @@ class ChannelLost:
     Attributes:
         topic: the topic.
         cause: in words.
+        is_crash: True if the server said so; False if the connection ended or did not open.
     """
 
     topic: str
     cause: str
+    is_crash: bool = False
 
 
 @frozen

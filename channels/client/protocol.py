@@ -449,7 +449,7 @@ class Protocol:
             case "phx_reply":
                 self._reply(channel, message)
             case "phx_error":
-                self._crash(channel, _reason_of(message.payload))
+                self._crash(channel, _reason_of(message.payload), is_crash=True)
             case "phx_close":
                 self._end(channel, "the server closed it", is_clean=True)
             case _:
@@ -491,7 +491,7 @@ class Protocol:
                 self._timers.cancel(push.timer)
                 self._send_push(push)
 
-    def _crash(self, channel: ChannelRecord, cause: str) -> None:
+    def _crash(self, channel: ChannelRecord, cause: str, *, is_crash: bool = False) -> None:
         if channel.state == "closed":
             return
         if channel.state == "joining":
@@ -499,7 +499,7 @@ class Protocol:
         if channel.state == "joined":
             channel.lost_at = self._now
         channel.state = "errored"
-        self._tell(ChannelLost(channel.topic, cause), channel)
+        self._tell(ChannelLost(channel.topic, cause, is_crash), channel)
         self._schedule_rejoin(channel)
 
     def _error_channels(self, reason: str) -> None:

@@ -372,7 +372,7 @@ async def test_a_crashed_channel_joins_again_and_the_connection_stays(world: Wor
         with socket.events() as events:
             channel.push_nowait("crash")
             lost, rejoining, rejoined = await taken(events, 3)
-            assert lost == ChannelLost("room:a", "channel_crash")
+            assert lost == ChannelLost("room:a", "channel_crash", is_crash=True)
             assert rejoining == Rejoining("room:a", 1.0, 1)
             assert rejoined.topic == "room:a"
             assert rejoined.seconds == pytest.approx(1.0)
