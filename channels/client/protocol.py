@@ -60,7 +60,15 @@ from channels.client.records import (
     Tell,
 )
 from channels.client.timers import Timer, Timers
-from channels.client.wire import Frame, MalformedFrame, TransportName, decode, encode, prepare
+from channels.client.wire import (
+    Frame,
+    MalformedFrame,
+    TransportName,
+    decode,
+    encode,
+    prepare,
+    reason_of,
+)
 from channels.messages import Message
 
 __all__ = ["Protocol"]
@@ -200,7 +208,7 @@ class Protocol:
         self._now = now
         seconds = channel.timeout if timeout is None else timeout
         push = PushRecord(channel, event, prepare(topic, event, payload), seconds, waiter=waiter)
-        if self._can_push(channel):
+        if self.state == "open" and channel.state == "joined":
             self._send_push(push)
         else:
             if channel.buffered >= self.settings.max_buffered:
@@ -249,7 +257,8 @@ class Protocol:
         self._tell(Connected(self.transport, self.connections, self._now - self._away_since))
         waiting, self._send_buffer = self._send_buffer, []
         for channel, join_ref, frame in waiting:
-            if not self._is_outdated(channel, join_ref):
+            # The channel may have been lost or left meanwhile.
+            if channel.join_ref == join_ref and channel.state != "closed":
                 self._emit(Send(frame))
         self._reset_reconnect()
         self._arm_heartbeat()
@@ -449,7 +458,7 @@ class Protocol:
             case "phx_reply":
                 self._reply(channel, message)
             case "phx_error":
-                self._crash(channel, _reason_of(message.payload), is_crash=True)
+                self._crash(channel, reason_of(message.payload), is_crash=True)
             case "phx_close":
                 self._end(channel, "the server closed it", is_clean=True)
             case _:
@@ -602,9 +611,6 @@ class Protocol:
 
     # Pushes
 
-    def _can_push(self, channel: ChannelRecord) -> bool:
-        return self.state == "open" and channel.state == "joined"
-
     def _send_push(self, push: PushRecord) -> None:
         channel = push.channel
         ref = self._make_ref()
@@ -632,9 +638,6 @@ class Protocol:
             kept = [each for each in self._send_buffer if each[0] is not channel]
             self._send_buffer = [*kept, (channel, channel.join_ref, frame)]
 
-    def _is_outdated(self, channel: ChannelRecord, join_ref: str | None) -> bool:
-        return channel.join_ref != join_ref or channel.state == "closed"
-
     def _make_ref(self) -> str:
         self._ref += 1
         return str(self._ref)
@@ -644,8 +647,3 @@ class Protocol:
 
     def _tell(self, event: Lifecycle, channel: ChannelRecord | None = None) -> None:
         self._out.append(Tell(event, channel))
-
-
-def _reason_of(payload: Any) -> str:
-    reason = payload.get("reason") if isinstance(payload, dict) else None
-    return reason if isinstance(reason, str) else "the channel crashed"

@@ -35,6 +35,7 @@ __all__ = [
     "decode",
     "encode",
     "prepare",
+    "reason_of",
     "subprotocols",
 ]
 
@@ -157,6 +158,12 @@ def _unpack(data: bytes) -> Message:
     join_ref, ref, topic, status = names
     answer = {"status": status, "response": payload}
     return Message(join_ref or None, ref or None, topic, "phx_reply", answer)
+
+
+def reason_of(payload: Any) -> str:
+    """Return the reason in the payload of a phx_error, in words. Earlier servers give none."""
+    reason = payload.get("reason") if isinstance(payload, dict) else None
+    return reason if isinstance(reason, str) else "the channel crashed"
 
 
 # The URL
