@@ -27,7 +27,6 @@ from actors.refs import Pid
 from actors.runtime import current_runtime
 from actors.servers.gen_server import Sender
 from actors.servers.results import Continue, NoReply, Reply, Stop, Within
-from channels.connection.fastlane import publish
 from channels.connection.link import Broadcaster, Link
 from channels.connection.session import Membership
 from channels.errors import ChannelsError, EncodeError, InvalidOption
@@ -296,7 +295,8 @@ class Channel:
         if not context.joined:
             raise NotJoined(self.topic, "broadcast")
         try:
-            publish(context.link.pubsub, Broadcast(self.topic, event, payload), sender)
+            message = Broadcast(self.topic, event, payload)
+            context.link.pubsub.broadcast(self.topic, message, sender=sender)
         except EncodeError as error:
             # Frame 0 is this method, 1 the public verb, 2 the caller of that.
             error.place = place_of_frame(sys._getframe(2))

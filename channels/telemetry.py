@@ -1,7 +1,8 @@
 """The telemetry events of channels, for `runtime.telemetry.attach`.
 
-The names are those of Phoenix's `phoenix.*` events where Phoenix has the event. The metadata of every event has the
-`endpoint`. Durations are in seconds on Trio's clock.
+The names are those of Phoenix's `phoenix.*` events where Phoenix has the event. Durations are in seconds on Trio's
+clock. The metadata of every event has the `endpoint`. Events of PubSub have instead `pubsub`, the `PubSub`, and
+`adapter`, the name of its adapter. Events of presence have instead `presence`, the `Presence`.
 """
 
 from __future__ import annotations
@@ -19,6 +20,20 @@ __all__ = [
     "LONGPOLL_UNSENDABLE",
     "PAYLOAD_REFUSED",
     "POLLER_OUT_OF_MEMORY",
+    "PRESENCE_CALLBACK_FAILED",
+    "PRESENCE_GOSSIP_REFUSED",
+    "PRESENCE_NODE_DOWN",
+    "PRESENCE_NODE_UP",
+    "PUBSUB_CONNECTED",
+    "PUBSUB_DISCONNECTED",
+    "PUBSUB_DROPPED",
+    "PUBSUB_LOST",
+    "PUBSUB_MALFORMED",
+    "PUBSUB_NAME_TAKEN",
+    "PUBSUB_NODE_DOWN",
+    "PUBSUB_NODE_UP",
+    "PUBSUB_SHARDS_DIFFER",
+    "PUBSUB_UNDELIVERABLE",
     "SESSION_STARTED",
     "SOCKET_CONNECTED",
     "SOCKET_CONNECT_FAILED",
@@ -106,3 +121,54 @@ lost. Measures `messages`; about `pid`."""
 POLLER_OUT_OF_MEMORY: Event = ("phoenix", "poller_out_of_memory")
 """There was no memory to read from clients. The poller tries again a tenth of a second later. Measures `reads`, the
 number of postponed reads."""
+
+PUBSUB_CONNECTED: Event = ("phoenix", "pubsub_connected")
+"""An adapter has connected to its server, for the first time or again. Measures `attempts`; about `connection`, which
+names the connection, and `server`, its address without a password."""
+
+PUBSUB_DISCONNECTED: Event = ("phoenix", "pubsub_disconnected")
+"""An adapter has lost its server, or could not connect. Broadcasts reach only this node until PUBSUB_CONNECTED.
+Measures `delay`, the seconds until the next attempt; about `connection`, `server`, and `problem`, a text."""
+
+PUBSUB_DROPPED: Event = ("phoenix", "pubsub_dropped")
+"""An adapter dropped messages of this node for others, because too much was waiting to be sent. Measures `count`; about
+`problem`, a text. Other nodes count the same messages as lost."""
+
+PUBSUB_LOST: Event = ("phoenix", "pubsub_lost")
+"""Messages of another node did not arrive. Measures `count`; about `lost`, a `Lost` with the sender, its incarnation,
+the lane, and the first and last number."""
+
+PUBSUB_MALFORMED: Event = ("phoenix", "pubsub_malformed")
+"""A message from outside was not an envelope, and was dropped. Measures `bytes`; about `lane`, and `problem`, a
+text."""
+
+PUBSUB_NODE_UP: Event = ("phoenix", "pubsub_node_up")
+"""Another node was heard of for the first time since it started or went silent. About `node`, a `Node`."""
+
+PUBSUB_NODE_DOWN: Event = ("phoenix", "pubsub_node_down")
+"""Another node has stopped or went silent. About `node`, a `Node`, and `reason`, which is goodbye or silent."""
+
+PUBSUB_NAME_TAKEN: Event = ("phoenix", "pubsub_name_taken")
+"""Another node that started later has the name of this node, and repeats this event with each heartbeat. About `node`,
+that other node."""
+
+PUBSUB_SHARDS_DIFFER: Event = ("phoenix", "pubsub_shards_differ")
+"""Another node spreads its topics over another number of lanes, so the two miss messages of each other. It repeats this
+event with each heartbeat. Measures `shards` and `other_shards`; about `node`."""
+
+PUBSUB_UNDELIVERABLE: Event = ("phoenix", "pubsub_undeliverable")
+"""The wire format of some clients cannot express a broadcast of another node: raw bytes for a V1 client. The others
+have got it. About `topic`, `event`, and `error`, an `EncodeError`."""
+
+PRESENCE_NODE_UP: Event = ("phoenix", "presence_node_up")
+"""Another node runs: a new one, a new incarnation, or one that was down. About `node`, its name, and `incarnation`."""
+
+PRESENCE_NODE_DOWN: Event = ("phoenix", "presence_node_down")
+"""Another node has gone. About `node`, its name; `incarnation`; and `reason`, which is goodbye, silent or forgotten."""
+
+PRESENCE_GOSSIP_REFUSED: Event = ("phoenix", "presence_gossip_refused")
+"""A message of another node about presence was dropped. About `node`, its name, and `problem`, a text."""
+
+PRESENCE_CALLBACK_FAILED: Event = ("phoenix", "presence_callback_failed")
+"""`fetch` or `handle_metas` raised, took too long, or returned an invalid result. After `fetch`, clients do not get the
+diff. About `callback`, `topic`, and `exception`."""

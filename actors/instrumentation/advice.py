@@ -1,4 +1,4 @@
-"""Advice for exceptions of asyncio, whose own text does not say what to do in a process.
+"""Advice for exceptions of asyncio that are raised in a process.
 
 *pure*. The advice is a note of the exception (`BaseException.add_note`), so every traceback shows it.
 """
@@ -38,7 +38,9 @@ def add_advice(error: BaseException) -> None:
 
 
 def _needs_asyncio(error: BaseException) -> bool:
-    if type(error).__name__ == "AsyncLibraryNotFoundError":  # of sniffio, which need not be there
+    if (
+        type(error).__name__ == "AsyncLibraryNotFoundError"
+    ):  # from sniffio, which may not be installed
         return True
     if not isinstance(error, RuntimeError | TypeError | AttributeError):
         return False

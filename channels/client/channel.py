@@ -154,6 +154,11 @@ class ClientChannel:
         return self.record.state
 
     @property
+    def cause(self) -> str | None:
+        """What closed the channel, in words; None while it is not closed."""
+        return self.record.cause
+
+    @property
     def response(self) -> Any:
         """The response of the last join."""
         return self.record.response

@@ -1,6 +1,6 @@
 """The life of a client as events: what an async iterator and telemetry tell.
 
-*pure*. Every event is one record. `socket.events()` yields them. Telemetry executes `TELEMETRY[type(event)]`, with the
+*pure*. Every event is one record; its text tells it in a few words. `socket.events()` yields them. Telemetry executes `TELEMETRY[type(event)]`, with the
 numbers of the event as measurements, and with `url`, `topic` and the `event` itself as metadata. Durations are in
 seconds on Trio's clock.
 """
@@ -10,6 +10,8 @@ from __future__ import annotations
 from typing import Any, Final, TypeAlias
 
 from attrs import frozen
+
+from channels.excerpts import brief
 
 __all__ = [
     "TELEMETRY",
@@ -46,6 +48,9 @@ class Connected:
     count: int
     seconds: float
 
+    def __str__(self) -> str:
+        return f"connected over {self.transport}"
+
 
 @frozen
 class ConnectFailed:
@@ -58,6 +63,9 @@ class ConnectFailed:
 
     cause: str
     status: int | None = None
+
+    def __str__(self) -> str:
+        return f"cannot connect: {self.cause}"
 
 
 @frozen
@@ -72,6 +80,9 @@ class Lost:
     cause: str
     code: int = 1006
 
+    def __str__(self) -> str:
+        return f"connection lost: {self.cause}"
+
 
 @frozen
 class Retrying:
@@ -85,12 +96,18 @@ class Retrying:
     delay: float
     attempt: int
 
+    def __str__(self) -> str:
+        return f"connecting again in {self.delay:g} s (attempt {self.attempt})"
+
 
 @frozen
 class FellBack:
     """The WebSocket did not work, so the client uses long polling from now on."""
 
     cause: str
+
+    def __str__(self) -> str:
+        return f"changing to long polling: {self.cause}"
 
 
 @frozen
@@ -99,6 +116,9 @@ class Disconnected:
 
     cause: str
     code: int = 1000
+
+    def __str__(self) -> str:
+        return f"disconnected: {self.cause}"
 
 
 @frozen
@@ -115,6 +135,9 @@ class Joined:
     response: Any
     seconds: float
 
+    def __str__(self) -> str:
+        return f"joined {self.topic} in {self.seconds:.3f} s"
+
 
 @frozen
 class Rejoined:
@@ -129,6 +152,9 @@ class Rejoined:
     topic: str
     response: Any
     seconds: float
+
+    def __str__(self) -> str:
+        return f"joined {self.topic} again after {self.seconds:.3f} s"
 
 
 @frozen
@@ -145,12 +171,18 @@ class JoinRejected:
     status: str
     response: Any
 
+    def __str__(self) -> str:
+        return f"the server refused the join of {self.topic}: {brief(self.response)}"
+
 
 @frozen
 class JoinTimedOut:
     """The server did not answer a join in time. The client leaves the topic and tries again."""
 
     topic: str
+
+    def __str__(self) -> str:
+        return f"no answer to the join of {self.topic}"
 
 
 @frozen
@@ -167,6 +199,9 @@ class ChannelLost:
     cause: str
     is_crash: bool = False
 
+    def __str__(self) -> str:
+        return f"{self.topic} lost: {self.cause}"
+
 
 @frozen
 class Rejoining:
@@ -182,6 +217,9 @@ class Rejoining:
     delay: float
     attempt: int
 
+    def __str__(self) -> str:
+        return f"joining {self.topic} again in {self.delay:g} s (attempt {self.attempt})"
+
 
 @frozen
 class ChannelEnded:
@@ -194,6 +232,9 @@ class ChannelEnded:
 
     topic: str
     cause: str
+
+    def __str__(self) -> str:
+        return f"{self.topic} closed: {self.cause}"
 
 
 @frozen
@@ -208,12 +249,18 @@ class Dropped:
     topic: str
     limit: int
 
+    def __str__(self) -> str:
+        return f"messages of {self.topic} are dropped: {self.limit} wait and nothing reads them"
+
 
 @frozen
 class Malformed:
     """The server sent something that is not a message. The client dropped it."""
 
     problem: str
+
+    def __str__(self) -> str:
+        return self.problem
 
 
 Lifecycle: TypeAlias = (

@@ -43,7 +43,6 @@ from actors.servers.results import MISSING, Continue, NoReply, Reply, Stop, With
 from actors.sys import ServerStatus
 from channels.channel import Channel, place, table_of
 from channels.checks import AFTER_CALL, AFTER_MESSAGE, AFTER_PUSH, invalid, join_response
-from channels.connection.fastlane import Fastlane
 from channels.connection.link import (
     DUPLICATE_JOIN,
     READ_ON_AT,
@@ -60,6 +59,7 @@ from channels.filters import FilterRule, filter_parameters
 from channels.handlers import method_of
 from channels.messages import Binary, Broadcast, JoinRefused, Message, PushReply
 from channels.payloads import InvalidPayload, refused
+from channels.pubsub.local import Fastlane
 from channels.telemetry import CHANNEL_HANDLED_IN, CHANNEL_JOIN_SLOW, CHANNEL_JOINED
 
 __all__ = ["ChannelServer", "channel_state", "kept_payload", "watch_join"]

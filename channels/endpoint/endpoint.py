@@ -9,6 +9,8 @@
 A running endpoint is a supervision tree. It stops its children in this order, from the bottom up:
 
     endpoint (one_for_one)
+    ├── pubsub                                the connections to other nodes, if there are any
+    ├── Presence                              who is here, one for each `Presence`
     ├── UserSocket channels (one_for_one)     one for each socket class
     │   ├── 0 (dynamic)                       channel servers, temporary
     │   └── 1 (dynamic)
@@ -28,17 +30,16 @@ from __future__ import annotations
 
 import secrets
 import ssl
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 from actors.errors import StartIgnored
 from actors.process import current_pid, on_exit, spawn
 from actors.refs import Pid
 from actors.runtime import current_runtime, in_runtime, open_runtime
 from channels import logger
-from channels.connection.fastlane import publish
 from channels.endpoint._listening import (
     ListenerServer,
     SamePort,
@@ -72,6 +73,15 @@ class EndpointError(ChannelsError, RuntimeError):
     """A mistake in the use of an endpoint. The message states the correction."""
 
 
+class Presences(Protocol):
+    """The part of a `Presence` that an endpoint uses."""
+
+    @property
+    def name(self) -> str: ...
+
+    def child_spec(self, pubsub: PubSub) -> ChildSpec: ...
+
+
 class Endpoint:
     """The sockets and pages of one server.
 
@@ -80,6 +90,7 @@ class Endpoint:
             WebSocket at `/socket/websocket`, as Phoenix clients expect.
         http: an ASGI application for all other requests. Without one they get 404.
         pubsub: carries broadcasts. By default the endpoint has its own, for this node alone.
+        presences: each `Presence` of the application. The endpoint starts and stops their processes.
         head_timeout: seconds for a client to send the head of its first request. Then it gets 408.
         max_connections: connections at a time. The endpoint closes and counts further ones.
         max_sessions: sessions of polling clients at a time. The endpoint answers 503 to further ones, and counts them.
@@ -102,6 +113,7 @@ class Endpoint:
         sockets: Mapping[str, type[Socket] | Mount],
         http: ASGIApplication | None = None,
         pubsub: PubSub | None = None,
+        presences: Sequence[Presences] = (),
         head_timeout: float = 10.0,
         max_connections: int = 100_000,
         max_sessions: int = 20_000,
@@ -119,6 +131,7 @@ class Endpoint:
         self.sockets = dict(sockets)
         self.http = http
         self.pubsub = PubSub() if pubsub is None else pubsub
+        self.presences = tuple(presences)
         self.head_timeout = head_timeout
         self.max_connections = max_connections
         self.max_sessions = max_sessions
@@ -150,6 +163,8 @@ class Endpoint:
         host: str = "127.0.0.1",
         port: int | None = 4000,
         ssl_context: ssl.SSLContext | None = None,
+        listen: Listen | None = None,
+        secret_key_base: Secret | None = None,
     ) -> Pid:
         """Start the endpoint and all its children. Return when it accepts connections.
 
@@ -159,6 +174,9 @@ class Endpoint:
                 ASGI application only.
             ssl_context: for TLS: `ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)` with a certificate loaded.
                 None is plain HTTP.
+            listen: opens the listener for this start, instead of the endpoint's own `listen`. A worker passes
+                `channels.transports.listener.inherited(sockets)`.
+            secret_key_base: for an endpoint that has none of its own. Workers share one.
 
         Raises:
             ChannelsError: `check` found a mistake, or the endpoint is running already.
@@ -180,16 +198,20 @@ class Endpoint:
             pubsub=self.pubsub,
             mounts=mounted.websockets,
             longpolls=mounted.longpolls,
-            secret_key_base=self.secret_key_base or secrets.token_bytes(64),
+            secret_key_base=self.secret_key_base or secret_key_base or secrets.token_bytes(64),
             transports=transports,
             http=HttpHandover(self.http, is_socket_path=mounted.websockets.__contains__),
             head_timeout=self.head_timeout,
-            listen=self.listen,
+            listen=listen or self.listen,
         )
         services.http.find = LongPolling(services).find
         services.http.websocket = partial(serve_websocket, services)
         services.http.count = services.count
         children = self._children(services, mounted.pools)
+        # Before the channels, so that they stop after them: channels broadcast, and are present, until their end.
+        children[:0] = [presence.child_spec(self.pubsub) for presence in self.presences]
+        if not self.pubsub.is_local and not self.pubsub.is_running:
+            children.insert(0, self.pubsub.child_spec())
         if port is not None:
             listener = (services, (self, "connections"), host, port, ssl_context)
             children.insert(-1, ChildSpec("listener", ListenerServer.start_link, listener))
@@ -203,12 +225,23 @@ class Endpoint:
         host: str = "127.0.0.1",
         port: int | None = 4000,
         ssl_context: ssl.SSLContext | None = None,
+        listen: Listen | None = None,
+        secret_key_base: Secret | None = None,
     ) -> ChildSpec:
-        """Return a child spec for your own supervisor. With port 0, a restart takes the port of the first start."""
+        """Return a child spec for your own supervisor. With port 0, a restart takes the port of the first start.
+
+        The arguments are those of `start_link`.
+        """
         return ChildSpec(
             "endpoint",
             SamePort(self),
-            kwargs={"host": host, "port": port, "ssl_context": ssl_context},
+            kwargs={
+                "host": host,
+                "port": port,
+                "ssl_context": ssl_context,
+                "listen": listen,
+                "secret_key_base": secret_key_base,
+            },
             type="supervisor",
         )
 
@@ -241,6 +274,19 @@ class Endpoint:
         services = self._running("was asked to drain")
         with in_runtime(services.runtime):
             await Supervisor.terminate_child(self._supervisor, "drainer")
+
+    def stop_accepting(self) -> None:
+        """Accept no more connections. Clients that are connected stay.
+
+        The endpoint closes its listening socket. The system resets connections that nobody accepted, unless another
+        process holds the same socket, as the parent of workers does. May be called twice.
+
+        Raises:
+            EndpointError: the endpoint is not running.
+        """
+        listener = self._running("was asked to stop accepting").admission.listener
+        if listener is not None:
+            listener.close()
 
     def _running(self, what: str) -> Services:
         services = self._services
@@ -302,6 +348,10 @@ class Endpoint:
             value = getattr(self, option)
             if not isinstance(value, kind):
                 raise InvalidOption("Endpoint", option, value, f"{kind.__name__}(...), or None")
+        names = [presence.name for presence in self.presences]
+        if len(set(names)) < len(names):
+            expected = "presences with different names: Presence(name=...)"
+            raise InvalidOption("Endpoint", "presences", self.presences, expected)
 
     def _children(self, services: Services, pools: list[ChannelPool]) -> list[ChildSpec]:
         connections, sessions = (self, "connections"), (self, "sessions")
@@ -364,11 +414,11 @@ class Endpoint:
         wait, the thread waits: see `open_runtime(max_thread_calls=)`. If the endpoint is not running, the call does
         nothing.
         """
-        publish(self.pubsub, Broadcast(topic, event, payload))
+        self.pubsub.broadcast(topic, Broadcast(topic, event, payload))
 
     def broadcast_from(self, sender: Pid, topic: str, event: str, payload: Any) -> None:
         """Broadcast to all clients except that of the channel whose process is `sender`."""
-        publish(self.pubsub, Broadcast(topic, event, payload), sender)
+        self.pubsub.broadcast(topic, Broadcast(topic, event, payload), sender=sender)
 
     def statistics(self) -> dict[str, Any]:
         """Return the numbers of topics and subscriptions, the counters, and the work budget and flusher."""

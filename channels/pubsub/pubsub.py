@@ -13,59 +13,52 @@ different senders have no order.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from threading import get_ident
-from typing import Any, Protocol, TypeAlias
+from typing import Any, TypeAlias
 
-from actors.process import current_pid, on_exit, send
+from actors.errors import StartIgnored
+from actors.instrumentation.telemetry import Event
+from actors.process import current_pid, on_exit
 from actors.refs import Pid
 from actors.runtime import Runtime, current_runtime
 from actors.threads import run_threadsafe
-from channels.pubsub.table import Subscription, SubscriptionTable
+from channels.errors import ChannelsError, EncodeError
+from channels.messages import Broadcast
+from channels.pubsub.adapter import Adapter, Encoded, LocalAdapter, Lost, Node, encode
+from channels.pubsub.local import (
+    Subscription,
+    SubscriptionTable,
+    dispatch,
+    dispatch_encoded,
+    frames_of,
+)
+from channels.telemetry import PUBSUB_LOST, PUBSUB_UNDELIVERABLE
+from supervision.child_spec import ChildSpec
+from supervision.supervisor import Supervisor
 
-__all__ = ["Adapter", "Dispatcher", "LocalAdapter", "PubSub"]
+__all__ = ["Dispatcher", "PubSub", "PubSubError"]
 
 Dispatcher: TypeAlias = Callable[[Iterable[Subscription], Pid | None, Any], None]
 """A function that delivers a message to all subscriptions except those of the given sender."""
 
 
-def _plain(subscriptions: Iterable[Subscription], sender: Pid | None, message: Any) -> None:
-    for subscription in subscriptions:
-        if subscription.pid is not sender:
-            send(subscription.pid, message)
-
-
-class Adapter(Protocol):
-    """The transport to the *other* nodes. It does not deliver on this node."""
-
-    @property
-    def node_name(self) -> str:
-        """The name of this node among the others."""
-        ...
-
-    def broadcast(self, topic: str, message: Any) -> None:
-        """Send to every other node, without blocking. Raise if that fails.
-
-        PubSub calls this in the runtime's thread, once an endpoint has started or a process has subscribed.
-        """
-        ...
-
-
-class LocalAdapter:
-    """The adapter of a single node."""
-
-    node_name = "local"
-
-    def broadcast(self, topic: str, message: Any) -> None:
-        """Do nothing."""
+class PubSubError(ChannelsError, RuntimeError):
+    """A mistake in the use of a PubSub. The message states the correction."""
 
 
 class PubSub:
     """Topics and their subscribers.
 
+        PubSub()                                        # this process alone
+        PubSub(RedisAdapter("redis://127.0.0.1"))       # every node that uses the same server
+
     Args:
         adapter: the transport to other nodes; by default there are none.
+
+    An endpoint starts the processes of the adapter, unless they run already. Without an endpoint, start them yourself:
+    `pubsub.child_spec()` is for your supervisor, above everything that uses it.
 
     The end of a process removes its subscriptions: after its `Down` it gets nothing more.
 
@@ -74,18 +67,90 @@ class PubSub:
     waits: see `open_runtime(max_thread_calls=)`.
     """
 
-    __slots__ = ("_adapter", "_runtime", "_table")
+    __slots__ = (
+        "_adapter",
+        "_is_local",
+        "_lost",
+        "_running",
+        "_runtime",
+        "_table",
+        "_undeliverable",
+    )
 
     def __init__(self, adapter: Adapter | None = None) -> None:
-        self._adapter = adapter or LocalAdapter()
         self._table = SubscriptionTable()
         # The runtime whose thread delivers messages. None before the first subscription or endpoint.
         self._runtime: Runtime | None = None
+        self._running = False
+        self._lost = self._undeliverable = 0
+        self._set_adapter(LocalAdapter() if adapter is None else adapter)
+
+    def __repr__(self) -> str:
+        return f"<PubSub {self._adapter.name} on node {self.node_name!r}>"
+
+    def _set_adapter(self, adapter: Adapter) -> None:
+        self._adapter = adapter
+        # With other nodes, a broadcast is encoded even if nobody on this node hears it.
+        self._is_local = type(adapter) is LocalAdapter
+
+    # Starting
 
     @property
-    def node_name(self) -> str:
-        """The name of this node."""
-        return self._adapter.node_name
+    def adapter(self) -> Adapter:
+        """The transport to other nodes."""
+        return self._adapter
+
+    @property
+    def is_local(self) -> bool:
+        """True if there are no other nodes."""
+        return self._is_local
+
+    @property
+    def is_running(self) -> bool:
+        """True while the processes of the adapter run."""
+        return self._running
+
+    def use(self, adapter: Adapter) -> None:
+        """Replace the adapter before the start.
+
+        Raises:
+            PubSubError: the adapter is running.
+        """
+        if self._running:
+            raise PubSubError(
+                f"the {self._adapter.name} adapter is running already; call use() before the endpoint starts"
+            )
+        self._set_adapter(adapter)
+
+    async def start_link(self) -> Pid:
+        """Start the processes of the adapter under a supervisor.
+
+        Raises:
+            PubSubError: they run already.
+            StartError: a process did not start.
+        """
+        if self._running:
+            raise PubSubError("this PubSub is running already; make another PubSub")
+        runtime = current_runtime()
+        self.attach(runtime)
+        children = self._adapter.start(self)
+        hold = ChildSpec("pubsub", self._hold, restart="temporary")
+        return await Supervisor.start_link([hold, *children], label="pubsub")
+
+    def child_spec(self) -> ChildSpec:
+        """Return a child spec for a supervisor: the adapter's processes and their supervisor."""
+        return ChildSpec("pubsub", self.start_link, type="supervisor")
+
+    async def _hold(self) -> Pid:
+        """Note that the adapter runs, until the supervisor ends. This runs in its process, and starts none."""
+        self._running = True
+
+        def stopped() -> None:
+            self._running = False
+            self._adapter.stop()
+
+        on_exit(stopped)
+        raise StartIgnored
 
     def attach(self, runtime: Runtime) -> None:
         """Deliver messages of other threads in this runtime's thread from now on. An endpoint calls this at its start.
@@ -102,11 +167,23 @@ class PubSub:
         else:
             before.require_thread("PubSub.attach")
 
+    # Nodes
+
     @property
-    def is_here(self) -> bool:
-        """True in the thread that delivers messages."""
-        runtime = self._runtime
-        return runtime is None or get_ident() == runtime.thread
+    def node(self) -> Node:
+        """This node."""
+        return self._adapter.node
+
+    @property
+    def node_name(self) -> str:
+        """The name of this node."""
+        return self._adapter.node.name
+
+    def nodes(self) -> tuple[Node, ...]:
+        """Return the other nodes that were heard of lately."""
+        return self._adapter.nodes()
+
+    # Subscribing
 
     def subscribe(self, topic: str, *, metadata: Any = None) -> Subscription:
         """Subscribe the current process. A process that subscribes twice gets everything twice.
@@ -132,53 +209,6 @@ class PubSub:
         current_runtime().require_thread("PubSub.unsubscribe")
         self._table.remove(current_pid(), topic)
 
-    def broadcast(
-        self,
-        topic: str,
-        message: Any,
-        *,
-        sender: Pid | None = None,
-        dispatcher: Dispatcher = _plain,
-    ) -> None:
-        """Send a message to the subscribers of a topic, on all nodes of the adapter.
-
-        Args:
-            topic: the topic.
-            message: the message. Do not change it afterwards.
-            sender: a process of this node to leave out, or None.
-            dispatcher: delivers on this node, in the thread of the runtime. This call raises its errors in that
-                thread. In another thread, the runtime logs them.
-
-        Raises:
-            RuntimeClosed: in another thread: the runtime of the subscribers has ended.
-            ThreadQueueFull: in another thread: the queue of the runtime was full for 30 seconds.
-        """
-        runtime = self._runtime
-        if runtime is not None and get_ident() != runtime.thread:
-            _later(runtime, self.broadcast, topic, message, sender, dispatcher)
-            return
-        self._adapter.broadcast(topic, message)
-        subscribers = self._table.subscribers(topic)
-        if subscribers:
-            dispatcher(subscribers, sender, message)
-
-    def local_broadcast(
-        self,
-        topic: str,
-        message: Any,
-        *,
-        sender: Pid | None = None,
-        dispatcher: Dispatcher = _plain,
-    ) -> None:
-        """Send to the subscribers on this node only. See `broadcast`."""
-        runtime = self._runtime
-        if runtime is not None and get_ident() != runtime.thread:
-            _later(runtime, self.local_broadcast, topic, message, sender, dispatcher)
-            return
-        subscribers = self._table.subscribers(topic)
-        if subscribers:
-            dispatcher(subscribers, sender, message)
-
     def subscriptions(self, topic: str) -> tuple[Subscription, ...]:
         """Return the present subscriptions of a topic, oldest first. Works in any thread."""
         return tuple(self._table.subscribers(topic))
@@ -187,20 +217,151 @@ class PubSub:
         """Return the processes that would get a message now, one entry for each subscription."""
         return tuple(subscription.pid for subscription in self.subscriptions(topic))
 
-    def statistics(self) -> dict[str, int]:
-        """Return the numbers of topics and subscriptions on this node."""
-        return {"topics": len(self._table.topics()), "subscriptions": len(self._table)}
+    # Broadcasting
 
+    def broadcast(
+        self,
+        topic: str,
+        message: Any,
+        *,
+        sender: Pid | None = None,
+        dispatcher: Dispatcher = dispatch,
+    ) -> None:
+        """Send a message to the subscribers of a topic, on all nodes of the adapter.
 
-def _later(  # noqa: PLR0917 - the arguments of `broadcast`
-    runtime: Runtime,
-    broadcast: Callable[..., None],
-    topic: str,
-    message: Any,
-    sender: Pid | None,
-    dispatcher: Dispatcher,
-) -> None:
-    """Broadcast in the runtime's thread."""
-    run_threadsafe(
-        runtime, partial(broadcast, topic, message, sender=sender, dispatcher=dispatcher)
-    )
+        Args:
+            topic: the topic.
+            message: the message. Do not change it afterwards. Other nodes get only a `Broadcast` or a JSON value, and
+                get a JSON value without the types of Python: a tuple arrives as a list.
+            sender: a process of this node to leave out, or None.
+            dispatcher: delivers on this node, in the thread of the runtime. This call raises its errors in that
+                thread. In another thread, the runtime logs them. Other nodes use the default one, which sends
+                broadcasts of events through the fastlane, and everything as a message to other subscribers.
+
+        Raises:
+            EncodeError: there are other nodes, and JSON cannot express the message: nobody has got it. Or the wire
+                format of some clients on this node cannot express it: all others have got it.
+            MessageTooLarge: the adapter has a limit, and the message exceeds it. Nobody has got it.
+            RuntimeClosed: in another thread: the runtime of the subscribers has ended.
+            ThreadQueueFull: in another thread: the queue of the runtime was full for 30 seconds.
+
+        Other nodes get the message at most once, and nobody gets an error if they do not. See `PUBSUB_LOST`.
+        """
+        encoded = None if self._is_local else encode(topic, message)
+        self._in_thread(topic, message, sender, dispatcher, encoded, self._adapter.broadcast)
+
+    def local_broadcast(
+        self,
+        topic: str,
+        message: Any,
+        *,
+        sender: Pid | None = None,
+        dispatcher: Dispatcher = dispatch,
+    ) -> None:
+        """Send to the subscribers on this node only. See `broadcast`."""
+        self._in_thread(topic, message, sender, dispatcher, None, None)
+
+    def direct_broadcast(self, node: str, topic: str, message: Any) -> None:
+        """Send to the subscribers of a topic on one node only.
+
+        Args:
+            node: the name of the node, which may be this one. If no node has it, nobody gets the message.
+            topic: the topic.
+            message: as for `broadcast`.
+
+        Raises:
+            EncodeError, MessageTooLarge, RuntimeClosed, ThreadQueueFull: as `broadcast` does.
+        """
+        if node == self.node_name:
+            self.local_broadcast(topic, message)
+            return
+        encoded = encode(topic, message)
+        runtime = self._runtime
+        if runtime is not None and get_ident() != runtime.thread:
+            run_threadsafe(runtime, self._send_to, node, encoded)
+        else:
+            self._send_to(node, encoded)
+
+    def _send_to(self, node: str, encoded: Encoded) -> None:
+        if self._running:
+            self._adapter.direct_broadcast(node, encoded)
+
+    def _in_thread(  # noqa: PLR0917 - the arguments of `broadcast`
+        self,
+        topic: str,
+        message: Any,
+        sender: Pid | None,
+        dispatcher: Dispatcher,
+        encoded: Encoded | None,
+        publish: Callable[[Encoded], None] | None,
+    ) -> None:
+        runtime = self._runtime
+        if runtime is None or get_ident() == runtime.thread:
+            self._carry_out(topic, message, sender, dispatcher, encoded, publish)
+            return
+        if type(message) is Broadcast and dispatcher is dispatch:
+            # An error in the payload is raised here, and the runtime's thread only appends.
+            frames = frames_of(self.subscriptions(topic), sender, message)
+            dispatcher = partial(dispatch, frames=frames)
+        run_threadsafe(
+            runtime, self._carry_out, topic, message, sender, dispatcher, encoded, publish
+        )
+
+    def _carry_out(  # noqa: PLR0917 - the arguments of `broadcast`
+        self,
+        topic: str,
+        message: Any,
+        sender: Pid | None,
+        dispatcher: Dispatcher,
+        encoded: Encoded | None,
+        publish: Callable[[Encoded], None] | None,
+    ) -> None:
+        if encoded is not None and publish is not None and self._running:
+            publish(encoded)
+        subscribers = self._table.subscribers(topic)
+        if not subscribers:
+            return
+        if encoded is not None and dispatcher is dispatch:
+            dispatch(subscribers, sender, message, encoded=encoded)
+        else:
+            dispatcher(subscribers, sender, message)
+
+    def deliver(self, encoded: Encoded) -> None:
+        """Deliver a message of another node."""
+        subscribers = self._table.subscribers(encoded.topic)
+        if not subscribers:
+            return
+        try:
+            dispatch_encoded(subscribers, encoded)
+        except EncodeError as error:
+            # The sender is on another node, and cannot get the error.
+            self._undeliverable += 1
+            about = {"topic": encoded.topic, "event": encoded.event, "error": error}
+            self.execute(PUBSUB_UNDELIVERABLE, {}, about)
+
+    def lost(self, lost: Lost) -> None:
+        self._lost += lost.count
+        self.execute(PUBSUB_LOST, {"count": lost.count}, {"lost": lost})
+
+    def execute(
+        self, event: Event, measurements: Mapping[str, Any], metadata: Mapping[str, Any]
+    ) -> None:
+        if self._runtime is not None:
+            about = {"pubsub": self, "adapter": self._adapter.name, **metadata}
+            self._runtime.telemetry.execute(event, measurements, about)
+
+    def statistics(self) -> dict[str, Any]:
+        """Return the numbers of topics and subscriptions on this node.
+
+        With other nodes, also the counters of the adapter, and the numbers of messages of other nodes that were lost,
+        or that the wire format of some clients could not express, over all starts of the adapter.
+        """
+        here = {"topics": len(self._table.topics()), "subscriptions": len(self._table)}
+        if self._is_local:
+            return here
+        return {
+            **here,
+            "lost": self._lost,
+            "undeliverable": self._undeliverable,
+            "adapter": {"name": self._adapter.name, **self._adapter.statistics()},
+        }

@@ -143,6 +143,9 @@ class Serializer(Protocol):
     A serializer may also have a method `is_json(binary: bool) -> bool`. If it returns True, the server counts the
     values of a long message before it decodes it, as `Mount(max_json_values=)` says. Without the method nothing is
     counted, and `decode` must be fast enough for any message.
+
+    A serializer may also have an attribute `copies_json`. If it is True, `encode_broadcast` accepts a payload that is
+    encoded already, as `msgspec.Raw`. Without it, the payload of a broadcast from another node is decoded first.
     """
 
     @property
@@ -199,6 +202,7 @@ class Codec:
         "_encode_error",
         "_encode_push",
         "_encode_reply",
+        "copies_json",
         "frame",
         "serializer",
     )
@@ -206,6 +210,7 @@ class Codec:
     def __init__(self, serializer: Serializer, frame: Callable[[bytes], bytes]) -> None:
         self.serializer = serializer
         self.frame = frame
+        self.copies_json: bool = getattr(serializer, "copies_json", False)
         # Bound once, because every frame that leaves the server passes through one of these methods.
         self._encode_push = serializer.encode_push
         self._encode_reply = serializer.encode_reply

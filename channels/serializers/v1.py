@@ -68,6 +68,7 @@ class V1:
     __slots__ = ()
 
     vsn = _VSN
+    copies_json = True
 
     def is_json(self, binary: bool) -> bool:
         """Return True: every message is JSON."""

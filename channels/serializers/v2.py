@@ -63,6 +63,7 @@ class V2:
     __slots__ = ()
 
     vsn = _VSN
+    copies_json = True
 
     def is_json(self, binary: bool) -> bool:
         """Return True for a text message."""

@@ -10,6 +10,7 @@ from channels.testing.client import (
 )
 from channels.testing.inbox import ANYTHING, Expected
 from channels.testing.invariants import JoinsAnswered
+from channels.testing.joined_nodes import JoinedNodes
 from channels.testing.live_network import LiveNetwork
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "ConnectionRefused",
     "Expected",
     "JoinFailed",
+    "JoinedNodes",
     "JoinsAnswered",
     "LiveNetwork",
     "PushAnswer",

@@ -187,20 +187,22 @@ class HeadParser:
         start = 2 if data.startswith(b"\r\n") else 0
         end = data.find(b"\r\n\r\n", max(start, self._searched))
         if end < 0:
+            read = len(self._buffer)
             self._buffer = data
             self._searched = max(0, len(data) - 3)
-            return self._unfinished(data, start)
+            return self._unfinished(data, start, read)
         if end - start + 4 > self._max_size:
             return self._too_large(data)
         return _parse(data[start:], end - start)
 
-    def _unfinished(self, data: bytes, start: int) -> BadRequest | None:
+    def _unfinished(self, data: bytes, start: int, read: int) -> BadRequest | None:
         if len(data) >= self._max_size:
             return self._too_large(data)
         if len(data) > start and not _START.match(data, start):
             # The beginning of TLS, for example: do not wait for the rest.
             return BadRequest(status=400, problem="this is not an HTTP request")
-        if _BARE_LF.search(data):
+        # Not from the beginning: a head may come byte by byte.
+        if _BARE_LF.search(data, read):
             return BadRequest(status=400, problem="a line of the head ends without CR")
         return None
 

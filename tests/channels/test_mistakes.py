@@ -557,12 +557,12 @@ REACHED: dict[str, tuple[type[Exception], str]] = {
     ),
     "receive": (
         MailboxBusy,
-        r"receive\(\) in a callback of Craft 'room:a' <pid \d+> would take any message, .*handle_info",
+        r"receive\(\) in a callback of Craft 'room:a' <pid \d+> would also take messages .*handle_info",
     ),
     "spawn": (
         UnlinkedMethod,
         (
-            rf"spawn\(self\.ticker\) would run Craft\.ticker \({HERE}\) on when its Craft has ended; "
+            rf"spawn\(self\.ticker\) would keep Craft\.ticker \({HERE}\) running after its Craft has ended; "
             r"write spawn_link\(self\.ticker\), which ends with it, or send_every"
         ),
     ),

@@ -23,8 +23,8 @@ from actors import (
 )
 from actors._kernel.runtime import record_of
 from channels import Broadcast, PubSub
-from channels.pubsub.pubsub import LocalAdapter
-from channels.pubsub.table import Subscription
+from channels.pubsub.adapter import Encoded, LocalAdapter
+from channels.pubsub.local import Subscription
 from tests.channels.support import Mailbox, settle
 
 
@@ -176,17 +176,17 @@ async def test_a_broadcast_goes_to_other_nodes_first_and_a_local_one_does_not(
 ) -> None:
     sent: list[Any] = []
 
-    class Cable:
-        node_name = "here"
+    class Cable(LocalAdapter):
+        name = "cable"
 
-        def broadcast(self, topic: str, message: Any) -> None:
-            sent.append((topic, message, list(mailbox.messages)))
-            if message == "lost":
+        def broadcast(self, encoded: Encoded) -> None:
+            sent.append((encoded.topic, encoded.message(), list(mailbox.messages)))
+            if encoded.message() == "lost":
                 raise OSError("no cable")
 
     pubsub = PubSub(Cable())
+    await pubsub.start_link()
     mailbox = await subscriber(pubsub, "a")
-    assert pubsub.node_name == "here"
     pubsub.broadcast("a", 1)
     pubsub.local_broadcast("a", 2)
     # A broadcast that fails for other nodes is not delivered here either, so the caller can try again.
@@ -198,7 +198,7 @@ async def test_a_broadcast_goes_to_other_nodes_first_and_a_local_one_does_not(
 
 
 def test_a_node_alone_is_called_local() -> None:
-    assert PubSub().node_name == LocalAdapter().node_name == "local"
+    assert PubSub().node_name == "local"
 
 
 async def test_a_dispatcher_gets_the_subscriptions_and_its_errors_are_the_broadcasters(

@@ -8,7 +8,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from channels.pubsub.table import SubscriptionTable
+from channels.pubsub.local import SubscriptionTable
 
 PIDS: list[Any] = [object() for _ in range(3)]
 TOPICS = ["a", "b", "c"]

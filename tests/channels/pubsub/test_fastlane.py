@@ -9,7 +9,7 @@ from attrs import define
 
 from actors import Runtime, send
 from channels import Broadcast, Channel, EncodeError, Endpoint, Mount, PubSub, handle_in, handle_out
-from channels.connection.fastlane import Fastlane, dispatch
+from channels.pubsub.local import Fastlane, dispatch
 from channels.serializers.serializer import Codec, Requirement
 from channels.serializers.v2 import V2
 from channels.transports.out_buffer import OutBuffer

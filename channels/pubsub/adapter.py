@@ -1,0 +1,282 @@
+"""Adapters: the transport of PubSub between nodes, and the adapter of a single node.
+
+An adapter carries envelopes from this node to the others. It does not deliver on this node: PubSub does. Three come
+with Ashtree: `LocalAdapter`, `WorkersAdapter` for the processes of one machine, and `RedisAdapter`. To write another
+one, see the how-to "Write an adapter"; the class `channels.pubsub.exchange.Exchange` does most of the work.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol, final
+
+import msgspec
+from attrs import frozen
+
+from actors.instrumentation.telemetry import Event
+from actors.runtime import Runtime
+from channels.errors import EncodeError
+from channels.excerpts import brief
+from channels.messages import Binary, Broadcast
+from channels.serializers.json_values import explain
+from supervision.child_spec import ChildSpec
+
+__all__ = [
+    "WORKER",
+    "Adapter",
+    "Encoded",
+    "LocalAdapter",
+    "Lost",
+    "Node",
+    "Receiver",
+    "encode",
+    "new_incarnation",
+    "worker_name",
+]
+
+_json = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder().decode
+_NOT_ENCODABLE = (TypeError, ValueError, RecursionError, msgspec.MsgspecError)
+
+
+@frozen
+class Node:
+    """One start of a node.
+
+    Attributes:
+        name: the name that the node keeps over restarts. Names are unique among nodes that run at the same time.
+        incarnation: text that identifies this start. The later of two starts has the greater text, unless the clock of
+            the machine was set back.
+    """
+
+    name: str
+    incarnation: str
+
+
+@frozen
+class Lost:
+    """Envelopes of a node that this node did not get.
+
+    Attributes:
+        lane: the lane.
+        node: the name of the sender.
+        incarnation: one start of it.
+        first: the number of the first lost envelope.
+        last: the number of the last one.
+    """
+
+    lane: str
+    node: str
+    incarnation: str
+    first: int
+    last: int
+
+    @property
+    def count(self) -> int:
+        """The number of lost envelopes."""
+        return self.last - self.first + 1
+
+
+@final
+class Encoded:
+    """A message in the form that travels, encoded once.
+
+    Attributes:
+        topic: the topic.
+        event: the name of the event; None for a message to processes.
+        body: the payload: JSON, or raw bytes if `binary`.
+        binary: True if the payload is a `Binary`.
+    """
+
+    __slots__ = ("binary", "body", "event", "topic")
+
+    def __init__(self, topic: str, event: str | None, body: bytes, *, binary: bool = False) -> None:
+        self.topic = topic
+        self.event = event
+        self.body = body
+        self.binary = binary
+
+    def __repr__(self) -> str:
+        return f"<{len(self.body)} bytes of {self.event!r} for {self.topic!r}>"
+
+    def payload(self) -> msgspec.Raw | Binary:
+        """Return the payload for an encoder of frames, which copies JSON as it is."""
+        return Binary(self.body) if self.binary else msgspec.Raw(self.body)
+
+    def message(self) -> Any:
+        """Decode the message: a `Broadcast`, or for processes a JSON value."""
+        if self.event is None:
+            return _decode(self.body)
+        payload = Binary(self.body) if self.binary else _decode(self.body)
+        return Broadcast(self.topic, self.event, payload)
+
+
+def encode(topic: str, message: Any) -> Encoded:
+    """Encode a message for other nodes.
+
+        >>> encode("room:lobby", Broadcast("room:lobby", "new_msg", {"body": "hello"})).body
+        b'{"body":"hello"}'
+
+    Args:
+        topic: the topic.
+        message: a `Broadcast` of a JSON object or a `Binary`, or any JSON value for processes.
+
+    Raises:
+        EncodeError: JSON cannot express the message, the topic or the event.
+    """
+    if type(message) is not Broadcast:
+        _check_names(topic, "")
+        try:
+            return Encoded(topic, None, _json(message))
+        except _NOT_ENCODABLE as fault:
+            problem = f"nodes exchange JSON values and Broadcasts, and {explain(message, fault)}"
+            raise EncodeError(problem, kind="broadcast", topic=topic, event=None) from fault
+    payload = message.payload
+    _check_names(topic, message.event)
+    if type(payload) is Binary:
+        return Encoded(topic, message.event, payload.data, binary=True)
+    try:
+        body = _json(payload)
+    except _NOT_ENCODABLE as fault:
+        problem = explain(payload, fault)
+        raise EncodeError(problem, kind="broadcast", topic=topic, event=message.event) from fault
+    if not body.startswith(b"{"):
+        raise EncodeError(
+            f"its payload is of type {type(payload).__name__}, not a JSON object; "
+            "put it into a dict under a name, or into Binary if it is raw bytes",
+            kind="broadcast",
+            topic=topic,
+            event=message.event,
+        )
+    return Encoded(topic, message.event, body)
+
+
+def _check_names(topic: Any, event: Any) -> None:
+    for kind, name in (("topic", topic), ("event", event)):
+        try:
+            name.isascii() or name.encode()
+        except (AttributeError, UnicodeEncodeError) as fault:
+            raise EncodeError(
+                f"its {kind} is {brief(name)}, which cannot travel to other nodes; write text",
+                kind="broadcast",
+                topic=topic,
+                event=event,
+            ) from fault
+
+
+class Receiver(Protocol):
+    """The part of PubSub that an adapter talks to."""
+
+    def deliver(self, encoded: Encoded) -> None:
+        """Deliver a message of another node to the subscribers of this node. Never blocks, never raises."""
+        ...
+
+    def lost(self, lost: Lost) -> None:
+        """Report messages of another node that did not arrive."""
+        ...
+
+    def execute(
+        self, event: Event, measurements: Mapping[str, Any], metadata: Mapping[str, Any]
+    ) -> None:
+        """Execute a telemetry event of `channels.telemetry`. Adds `pubsub` and `adapter` to its metadata."""
+        ...
+
+
+class Adapter(Protocol):
+    """The transport to the *other* nodes.
+
+    PubSub calls every method in the thread of the runtime, and `broadcast` only between `start` and `stop`.
+    """
+
+    @property
+    def name(self) -> str:
+        """The kind of adapter, for logs and statistics: `"redis"`."""
+        ...
+
+    @property
+    def node(self) -> Node:
+        """This node. Each `start` makes a new incarnation."""
+        ...
+
+    def start(self, receiver: Receiver) -> Sequence[ChildSpec]:
+        """Begin a new incarnation, and return the processes that carry its messages. PubSub supervises them.
+
+        The supervisor starts them in this order and stops them in reverse. If they restart, the incarnation goes on.
+        Without processes, PubSub starts no supervisor.
+        """
+        ...
+
+    def stop(self) -> None:
+        """Take note that the processes have ended."""
+        ...
+
+    def broadcast(self, encoded: Encoded) -> None:
+        """Send to every other node, at most once, without blocking.
+
+        A message that cannot be sent now is dropped, counted and reported.
+
+        Raises:
+            MessageTooLarge: the message exceeds the limit of the adapter. No node gets it.
+        """
+        ...
+
+    def direct_broadcast(self, node: str, encoded: Encoded) -> None:
+        """Send to one other node, as `broadcast` does. If no node has that name, nobody gets it."""
+        ...
+
+    def nodes(self) -> tuple[Node, ...]:
+        """Return the other nodes that were heard of lately."""
+        ...
+
+    def statistics(self) -> dict[str, int]:
+        """Return counters, such as the numbers of sent, received and lost messages."""
+        ...
+
+
+class LocalAdapter:
+    """The adapter of a single node: there are no others."""
+
+    name = "local"
+    node = Node("local", "")
+
+    def start(self, receiver: Receiver) -> Sequence[ChildSpec]:
+        """Return no processes."""
+        return ()
+
+    def stop(self) -> None:
+        """Do nothing."""
+
+    def broadcast(self, encoded: Encoded) -> None:
+        """Do nothing."""
+
+    def direct_broadcast(self, node: str, encoded: Encoded) -> None:
+        """Do nothing."""
+
+    def nodes(self) -> tuple[Node, ...]:
+        """Return no nodes."""
+        return ()
+
+    def statistics(self) -> dict[str, int]:
+        """Return no counters."""
+        return {}
+
+
+def new_incarnation(runtime: Runtime) -> str:
+    """Return the incarnation of a node that starts now: the time of day and 32 random bits, in hexadecimal digits."""
+    milliseconds = int(runtime.now() * 1000)
+    return f"{milliseconds:012x}{runtime.random.getrandbits(32):08x}"
+
+
+WORKER = "ASHTREE_WORKER"
+"""The environment variable with the id of a worker."""
+
+
+def worker_name(node: str, *, environment: Callable[[str], str | None] = os.environ.get) -> str:
+    """Return the name of a node, with the number of its worker behind it if `ashtree serve --workers` started it.
+
+    The workers of one machine load the same application, and so the same name. They are different nodes:
+    `worker_name("web-1")` is `"web-1.3"` in worker 3.
+    """
+    worker = environment(WORKER)
+    return f"{node}.{worker}" if worker else node

@@ -1,0 +1,245 @@
+"""Exchanges: numbered envelopes out, and checked messages in, for one node of any adapter.
+
+An adapter carries bytes on lanes. Its `Exchange` makes these bytes and reads them. It numbers what leaves, and reports
+what was lost, repeated or malformed on arrival. It tracks which nodes are there, and logs the events of its adapter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import trio
+
+from actors.process import on_exit
+from actors.runtime import current_runtime
+from channels.pubsub import logger
+from channels.pubsub.adapter import Encoded, Lost, Node, Receiver, new_incarnation
+from channels.pubsub.envelope import (
+    MAX_BYTES,
+    Envelope,
+    Heartbeat,
+    MalformedEnvelope,
+    MessageTooLarge,
+    heartbeat,
+    pack,
+    unpack,
+)
+from channels.pubsub.lanes import Arrivals, Numbers, lane_of, lane_to
+from channels.telemetry import (
+    PUBSUB_MALFORMED,
+    PUBSUB_NAME_TAKEN,
+    PUBSUB_NODE_DOWN,
+    PUBSUB_NODE_UP,
+    PUBSUB_SHARDS_DIFFER,
+)
+
+__all__ = ["Exchange"]
+
+MAX_NODES = 1000
+"""Other nodes that a node tracks. Messages of further ones arrive nevertheless."""
+
+
+class Exchange:
+    """The envelopes of one incarnation of a node.
+
+        exchange = Exchange("web-1", receiver)
+        lane, data = exchange.message(encoded)      # for every other node; publish `data` on `lane`
+        exchange.receive(lane, data)                # on another node
+
+    Make it in the adapter's `start`, in the thread of the runtime. All methods are for that thread.
+
+    Args:
+        node_name: the name of this node.
+        receiver: gets what arrives.
+        shards: the number of lanes for topics. It must be the same on every node.
+        max_bytes: the largest envelope in bytes, in both directions.
+        node_timeout: seconds without a heartbeat after which another node counts as gone.
+
+    Attributes:
+        node: this node.
+        lanes: the lanes that this node reads.
+    """
+
+    def __init__(
+        self,
+        node_name: str,
+        receiver: Receiver,
+        *,
+        shards: int = 1,
+        max_bytes: int = MAX_BYTES,
+        node_timeout: float = 30.0,
+    ) -> None:
+        self.node = Node(node_name, new_incarnation(current_runtime()))
+        topics = [str(shard) for shard in range(shards)]
+        self.lanes = (*topics, lane_to(node_name))
+        self._stop_logging = logger.attach(current_runtime().telemetry, receiver)
+        self._receiver = receiver
+        self._shards = shards
+        self._max_bytes = max_bytes
+        self._node_timeout = node_timeout
+        self._numbers = Numbers(topics)
+        self._arrivals = Arrivals()
+        # Each other node, and the time of its latest heartbeat.
+        self._heard: dict[Node, float] = {}
+        self._newcomer = trio.Event()
+        self._own = pack(*self._identity, 0, Encoded("", "", b"")).partition(b",0,")[0] + b","
+        self._sent = self._received = self._lost = 0
+        self._repeated = self._malformed = self._other_shards = self._names_taken = 0
+
+    @property
+    def _identity(self) -> tuple[str, str]:
+        return self.node.name, self.node.incarnation
+
+    def close(self) -> None:
+        """Log no more. Call it in the adapter's `stop`."""
+        self._stop_logging()
+
+    # Out
+
+    def message(self, encoded: Encoded) -> tuple[str, bytes]:
+        """Return the lane and the envelope of a message for every other node.
+
+        Raises:
+            MessageTooLarge: the envelope exceeds `max_bytes`. Its number is not used up.
+        """
+        return self._message(lane_of(encoded.topic, self._shards), encoded)
+
+    def message_to(self, node: str, encoded: Encoded) -> tuple[str, bytes]:
+        """Return the lane and the envelope of a message for one other node. See `message`."""
+        return self._message(lane_to(node), encoded)
+
+    def _message(self, lane: str, encoded: Encoded) -> tuple[str, bytes]:
+        number = self._numbers.next(lane)
+        data = pack(*self._identity, number, encoded)
+        if len(data) > self._max_bytes:
+            self._numbers.take_back(lane)
+            raise MessageTooLarge(encoded.topic, len(data), self._max_bytes)
+        self._sent += 1
+        return lane, data
+
+    def heartbeats(self, *, goodbye: bool = False) -> list[tuple[str, bytes]]:
+        """Return a heartbeat for each lane that this node has sent on, and for those of topics.
+
+        Args:
+            goodbye: the node stops, and these are its last envelopes.
+        """
+        return [
+            (lane, heartbeat(Heartbeat(*self._identity, number, self._shards, goodbye)))
+            for lane, number in self._numbers.last().items()
+        ]
+
+    async def beat(self, publish: Callable[[str, bytes], None], interval: float) -> None:
+        """Publish heartbeats for ever, and a goodbye at the end. Run it as a process of the adapter.
+
+        It also drops nodes that are silent. Supervise it behind the processes that carry messages: it then stops before
+        them, and the goodbye still gets out.
+
+        Args:
+            publish: publishes an envelope on a lane, without blocking.
+            interval: seconds between two heartbeats.
+        """
+
+        def part() -> None:
+            for lane, data in self.heartbeats(goodbye=True):
+                publish(lane, data)
+
+        on_exit(part)
+        while True:
+            self._newcomer = trio.Event()
+            for lane, data in self.heartbeats():
+                publish(lane, data)
+            self.check_nodes()
+            # A new node learns at once who is there, and the number from which it counts losses.
+            with trio.move_on_after(interval):
+                await self._newcomer.wait()
+
+    # In
+
+    def receive(self, lane: str, data: bytes) -> None:
+        """Read what arrived on a lane, and deliver it. Never raises because of `data`.
+
+        The node's own envelopes are ignored, so a transport may return them.
+        """
+        if data.startswith(self._own):
+            return
+        try:
+            envelope = unpack(data, max_bytes=self._max_bytes)
+            if isinstance(envelope, Heartbeat):
+                self._beat(lane, envelope)
+            else:
+                self._deliver(lane, envelope)
+        except MalformedEnvelope as error:
+            self._malformed += 1
+            self._receiver.execute(
+                PUBSUB_MALFORMED, {"bytes": len(data)}, {"lane": lane, "problem": error.problem}
+            )
+
+    def _deliver(self, lane: str, envelope: Envelope) -> None:
+        if envelope.incarnation:
+            found = self._arrivals.message(
+                lane, envelope.node, envelope.incarnation, envelope.number
+            )
+            if found is True:
+                self._repeated += 1
+                return
+            if found:
+                self._report(found)
+        self._received += 1
+        self._receiver.deliver(envelope.encoded)
+
+    def _beat(self, lane: str, beat: Heartbeat) -> None:
+        lost = self._arrivals.heartbeat(lane, beat.node, beat.incarnation, beat.number)
+        if lost:
+            self._report(lost)
+        node = Node(beat.node, beat.incarnation)
+        if node.name == self.node.name:
+            # An earlier start of this node may still be stopping. A later one means that two nodes share the name.
+            if not beat.goodbye and node.incarnation > self.node.incarnation:
+                self._names_taken += 1
+                self._receiver.execute(PUBSUB_NAME_TAKEN, {}, {"node": node})
+            return
+        if beat.shards != self._shards:
+            self._other_shards += 1
+            shards = {"shards": self._shards, "other_shards": beat.shards}
+            self._receiver.execute(PUBSUB_SHARDS_DIFFER, shards, {"node": node})
+        if beat.goodbye:
+            # A goodbye comes on every lane, and the numbers of the other lanes are still needed.
+            self._gone(node, "goodbye")
+        elif node in self._heard or len(self._heard) < MAX_NODES:
+            is_new = node not in self._heard
+            self._heard[node] = trio.current_time()
+            if is_new:
+                self._newcomer.set()
+                self._receiver.execute(PUBSUB_NODE_UP, {}, {"node": node})
+
+    def _report(self, lost: Lost) -> None:
+        self._lost += lost.count
+        self._receiver.lost(lost)
+
+    def check_nodes(self) -> None:
+        """Drop the nodes that were silent for `node_timeout`. Call it with each heartbeat."""
+        oldest = trio.current_time() - self._node_timeout
+        for node in [node for node, heard in self._heard.items() if heard < oldest]:
+            # Its numbers stay: if it is heard again, it is known what was lost meanwhile.
+            self._gone(node, "silent")
+
+    def _gone(self, node: Node, why: str) -> None:
+        if self._heard.pop(node, None) is not None:
+            self._receiver.execute(PUBSUB_NODE_DOWN, {}, {"node": node, "reason": why})
+
+    def nodes(self) -> tuple[Node, ...]:
+        """Return the other nodes, in the order in which this node first heard of them."""
+        return tuple(self._heard)
+
+    def statistics(self) -> dict[str, int]:
+        """Return the numbers of messages sent, received, lost, repeated and malformed, and of other nodes."""
+        return {
+            "nodes": len(self._heard),
+            "sent": self._sent,
+            "received": self._received,
+            "lost": self._lost,
+            "repeated": self._repeated,
+            "malformed": self._malformed,
+            "shards_differ": self._other_shards,
+            "name_taken": self._names_taken,
+        }

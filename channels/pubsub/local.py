@@ -1,0 +1,227 @@
+"""Delivery on this node: the table of subscribers, and the fastlane of broadcasts.
+
+The table maps topics to subscriptions, in the order of subscribing, and processes to their own subscriptions.
+
+The fastlane encodes a broadcast once for each wire format, and appends it to every client's out-buffer. A joined
+channel subscribes to its topic with a `Fastlane`, which names its client's out-buffer. Frames of a `Broadcast` go
+straight there. The channel's process gets only the events that it *intercepts*. Other messages, and subscriptions
+without a fastlane, are ordinary messages to the subscriber.
+
+A fastlane frame has no join_ref. It may arrive after the phx_close of its topic, as in Phoenix. Clients ignore such a
+frame.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from typing import Any, final
+
+from actors.process import send
+from actors.refs import Pid
+from channels.errors import EncodeError
+from channels.messages import Broadcast
+from channels.pubsub.adapter import Encoded
+from channels.serializers.serializer import Codec
+from channels.transports.contract import Out
+
+__all__ = [
+    "Fastlane",
+    "Subscription",
+    "SubscriptionTable",
+    "dispatch",
+    "dispatch_encoded",
+    "frames_of",
+]
+
+
+@final
+class Subscription:
+    """The subscription of a process to a topic. Compared by identity: subscribing twice makes two.
+
+    Attributes:
+        pid: the subscribed process.
+        topic: the topic.
+        metadata: data for the dispatcher; None for plain messages.
+    """
+
+    __slots__ = ("metadata", "pid", "topic")
+
+    def __init__(self, pid: Pid, topic: str, metadata: Any) -> None:
+        self.pid = pid
+        self.topic = topic
+        self.metadata = metadata
+
+    def __repr__(self) -> str:
+        return f"<subscription of {self.pid!r} to {self.topic!r}>"
+
+
+class SubscriptionTable:
+    """The table of subscriptions. The cost of a method does not depend on other topics or subscribers."""
+
+    __slots__ = ("_by_pid", "_by_topic")
+
+    def __init__(self) -> None:
+        self._by_topic: dict[str, dict[Subscription, None]] = {}
+        self._by_pid: dict[Pid, dict[Subscription, None]] = {}
+
+    def add(self, pid: Pid, topic: str, metadata: Any) -> tuple[Subscription, bool]:
+        """Subscribe a process. Return the subscription, and True if it is the process's first ever."""
+        subscription = Subscription(pid, topic, metadata)
+        self._by_topic.setdefault(topic, {})[subscription] = None
+        own = self._by_pid.get(pid)
+        if own is None:
+            self._by_pid[pid] = {subscription: None}
+            return subscription, True
+        own[subscription] = None
+        return subscription, False
+
+    def remove(self, pid: Pid, topic: str) -> None:
+        """Remove every subscription of a process to a topic."""
+        own = self._by_pid.get(pid)
+        if own is None:
+            return
+        for subscription in [each for each in own if each.topic == topic]:
+            del own[subscription]
+            self._drop(subscription)
+        # The entry stays without subscriptions, so that only one `on_exit` watches the process.
+
+    def remove_process(self, pid: Pid) -> None:
+        """Drop every subscription of a process, and forget it."""
+        for subscription in self._by_pid.pop(pid, ()):
+            self._drop(subscription)
+
+    def subscribers(self, topic: str) -> Collection[Subscription]:
+        """Return the subscriptions of a topic, oldest first. A live view: do not change the table while iterating."""
+        return self._by_topic.get(topic, ())
+
+    def topics(self) -> tuple[str, ...]:
+        """Return the topics that have a subscriber."""
+        return tuple(self._by_topic)
+
+    def __len__(self) -> int:
+        return sum(map(len, self._by_topic.values()))
+
+    def _drop(self, subscription: Subscription) -> None:
+        subscribers = self._by_topic[subscription.topic]
+        del subscribers[subscription]
+        if not subscribers:
+            del self._by_topic[subscription.topic]
+
+
+class Fastlane:
+    """The out-buffer of one subscriber, and the events that go to its process instead."""
+
+    __slots__ = ("codec", "intercepts", "put")
+
+    def __init__(self, out: Out, codec: Codec, intercepts: frozenset[str]) -> None:
+        self.put = out.put
+        self.codec = codec
+        self.intercepts = intercepts
+
+
+def dispatch(
+    subscriptions: Iterable[Subscription],
+    sender: Pid | None,
+    message: Any,
+    *,
+    frames: dict[Codec, bytes] | None = None,
+    encoded: Encoded | None = None,
+) -> None:
+    """Deliver a message to all subscribers except `sender`, and broadcasts through the fastlane if there is one.
+
+    Runs without a checkpoint, so the broadcasts of one sender arrive everywhere in order.
+
+    Args:
+        subscriptions: of the topic.
+        sender: the process to leave out, or None.
+        message: the message.
+        frames: the frames that are encoded already.
+        encoded: the message as it travels to other nodes, if it does. Frames copy its payload.
+
+    Raises:
+        EncodeError: the wire format of some subscribers cannot express the payload. All others have got the message.
+    """
+    if type(message) is Broadcast:
+        _fan_out(subscriptions, sender, message.topic, message.event, message, frames, encoded)
+        return
+    for subscription in subscriptions:
+        if subscription.pid is not sender:
+            send(subscription.pid, message)
+
+
+def dispatch_encoded(subscriptions: Iterable[Subscription], encoded: Encoded) -> None:
+    """Deliver a message of another node, and decode it only if it must be.
+
+    Raises:
+        EncodeError: see `dispatch`.
+    """
+    if encoded.event is None:
+        dispatch(subscriptions, None, encoded.message())
+    else:
+        _fan_out(subscriptions, None, encoded.topic, encoded.event, None, None, encoded)
+
+
+def _fan_out(  # noqa: PLR0917 - the loop over all subscribers reads nothing but local variables
+    subscriptions: Iterable[Subscription],
+    sender: Pid | None,
+    topic: str,
+    event: str,
+    message: Broadcast | None,
+    frames: dict[Codec, bytes] | None,
+    encoded: Encoded | None,
+) -> None:
+    known: dict[Codec, bytes | None] = {} if frames is None else {**frames}
+    failed: EncodeError | None = None
+    codec: Codec | None = None
+    frame: bytes | None = None
+    for subscription in subscriptions:
+        if subscription.pid is sender:
+            continue
+        lane = subscription.metadata
+        if type(lane) is not Fastlane or event in lane.intercepts:
+            message = message or _decoded(encoded)
+            send(subscription.pid, message)
+            continue
+        if lane.codec is not codec:
+            codec = lane.codec
+            if codec not in known:
+                if encoded is not None and codec.copies_json:
+                    payload: Any = encoded.payload()
+                else:
+                    message = message or _decoded(encoded)
+                    payload = message.payload
+                try:
+                    known[codec] = codec.broadcast(topic, event, payload)
+                except EncodeError as error:
+                    known[codec], failed = None, error
+            frame = known[codec]
+        if frame is not None:
+            lane.put(frame)
+    if failed is not None:
+        raise failed
+
+
+def _decoded(encoded: Encoded | None) -> Broadcast:
+    assert encoded is not None, "a broadcast is given decoded, encoded or both"
+    message: Broadcast = encoded.message()
+    return message
+
+
+def frames_of(
+    subscriptions: Iterable[Subscription], sender: Pid | None, message: Broadcast
+) -> dict[Codec, bytes]:
+    """Encode the frames of a broadcast in advance, for every wire format that its subscribers use.
+
+    Raises:
+        EncodeError: the wire format of a subscriber cannot express the payload.
+    """
+    codecs = {
+        subscription.metadata.codec
+        for subscription in subscriptions
+        if subscription.pid is not sender
+        and type(subscription.metadata) is Fastlane
+        and message.event not in subscription.metadata.intercepts
+    }
+    return {
+        codec: codec.broadcast(message.topic, message.event, message.payload) for codec in codecs
+    }

@@ -1,0 +1,185 @@
+"""Nodes that are joined in memory, for tests of what reaches other nodes.
+
+    nodes = JoinedNodes()
+    here, there = PubSub(nodes.adapter("here")), PubSub(nodes.adapter("there"))
+
+Each `PubSub` is a node of its own, with or without an endpoint. All of them may run in one runtime. The network between
+them keeps the order of each sender. A test can cut it, slow it down, or lose messages on purpose.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+
+import trio
+
+from channels.errors import check_positive, check_whole
+from channels.pubsub.adapter import Encoded, Node, Receiver
+from channels.pubsub.envelope import MAX_BYTES
+from channels.pubsub.exchange import Exchange
+from channels.telemetry import PUBSUB_DROPPED
+from supervision.child_spec import ChildSpec, process_spec
+
+__all__ = ["JoinedAdapter", "JoinedNodes"]
+
+
+class JoinedNodes:
+    """A network in memory.
+
+        nodes = JoinedNodes(latency=0.01)
+        pubsub = PubSub(nodes.adapter("a"))
+        nodes.cut("a", "b")             # a netsplit
+        nodes.heal()
+
+    Args:
+        latency: seconds that a message travels.
+        heartbeat: seconds between two heartbeats of a node.
+        node_timeout: seconds after which a silent node counts as gone.
+        max_waiting: messages that can be on their way to one node. Further ones are lost, and counted.
+
+    Attributes:
+        loses: a function of sender, receiver, lane and envelope; the network loses those for which it returns True.
+    """
+
+    def __init__(
+        self,
+        *,
+        latency: float = 0.0,
+        heartbeat: float = 2.0,
+        node_timeout: float = 30.0,
+        max_waiting: int = 100_000,
+    ) -> None:
+        check_positive("JoinedNodes", "heartbeat", heartbeat)
+        check_positive("JoinedNodes", "node_timeout", node_timeout)
+        check_whole("JoinedNodes", "max_waiting", max_waiting)
+        self.latency = latency
+        self.heartbeat = heartbeat
+        self.node_timeout = node_timeout
+        self.max_waiting = max_waiting
+        self.loses: Callable[[str, str, str, bytes], bool] = lambda *_: False
+        self._adapters: list[JoinedAdapter] = []
+        self._cuts: set[frozenset[str]] = set()
+
+    def adapter(self, name: str, *, shards: int = 1, max_bytes: int = MAX_BYTES) -> JoinedAdapter:
+        """Return the adapter of a new node. Two nodes may have the same name, as a mistake that a test makes."""
+        return JoinedAdapter(self, name, shards, max_bytes)
+
+    def cut(self, one: str, other: str) -> None:
+        """Lose everything between two nodes, in both directions, until `heal`."""
+        self._cuts.add(frozenset((one, other)))
+
+    def isolate(self, name: str) -> None:
+        """Cut a node off from all others that run now."""
+        for adapter in self._adapters:
+            if adapter.node.name != name:
+                self.cut(name, adapter.node.name)
+
+    def heal(self) -> None:
+        """Undo every cut."""
+        self._cuts.clear()
+
+    def _carry(self, sender: JoinedAdapter, lane: str, data: bytes) -> None:
+        one = sender.node.name
+        for receiver in self._adapters:
+            other = receiver.node.name
+            if receiver is sender or (lane.startswith("@") and lane != f"@{other}"):
+                continue
+            if frozenset((one, other)) not in self._cuts and not self.loses(one, other, lane, data):
+                receiver.arrive(lane, data)
+
+
+class JoinedAdapter:
+    """The adapter of one node of `JoinedNodes`."""
+
+    name = "joined"
+
+    def __init__(self, network: JoinedNodes, name: str, shards: int, max_bytes: int) -> None:
+        check_whole("JoinedNodes.adapter", "shards", shards)
+        self._network = network
+        self._shards = shards
+        self._max_bytes = max_bytes
+        self._name = name
+        self._receiver: Receiver | None = None
+        self._exchange: Exchange | None = None
+        self._waiting: deque[tuple[float, str, bytes]] = deque()
+        self._arrived = trio.Event()
+        self._dropped = 0
+
+    @property
+    def node(self) -> Node:
+        """This node; without an incarnation before its start."""
+        return Node(self._name, "") if self._exchange is None else self._exchange.node
+
+    def start(self, receiver: Receiver) -> Sequence[ChildSpec]:
+        """Join the network with a new incarnation."""
+        network = self._network
+        self._receiver = receiver
+        self._waiting.clear()
+        self._exchange = exchange = Exchange(
+            self._name,
+            receiver,
+            shards=self._shards,
+            max_bytes=self._max_bytes,
+            node_timeout=network.node_timeout,
+        )
+        network._adapters.append(self)
+        return [
+            process_spec(self._deliver, exchange, id="deliver"),
+            process_spec(exchange.beat, self._publish, network.heartbeat, id="heartbeat"),
+        ]
+
+    def stop(self) -> None:
+        """Leave the network."""
+        self._network._adapters.remove(self)
+        if self._exchange is not None:
+            self._exchange.close()
+        self._waiting.clear()
+
+    def broadcast(self, encoded: Encoded) -> None:
+        """Send to every other node."""
+        assert self._exchange is not None, "PubSub broadcasts after the start"
+        self._publish(*self._exchange.message(encoded))
+
+    def direct_broadcast(self, node: str, encoded: Encoded) -> None:
+        """Send to one node."""
+        assert self._exchange is not None, "PubSub broadcasts after the start"
+        self._publish(*self._exchange.message_to(node, encoded))
+
+    def nodes(self) -> tuple[Node, ...]:
+        """Return the other nodes that were heard of lately."""
+        return () if self._exchange is None else self._exchange.nodes()
+
+    def statistics(self) -> dict[str, int]:
+        """Return the counters of the exchange, and the number of messages that were lost because too many waited."""
+        counters = {} if self._exchange is None else self._exchange.statistics()
+        return {**counters, "waiting": len(self._waiting), "dropped": self._dropped}
+
+    def _publish(self, lane: str, data: bytes) -> None:
+        self._network._carry(self, lane, data)
+
+    def arrive(self, lane: str, data: bytes) -> None:
+        """Take an envelope of another node. Its process delivers it after the latency."""
+        if len(self._waiting) >= self._network.max_waiting:
+            self._dropped += 1
+            if self._receiver is not None:
+                problem = f"{self._network.max_waiting} messages were on their way to this node"
+                self._receiver.execute(PUBSUB_DROPPED, {"count": 1}, {"problem": problem})
+            return
+        self._waiting.append((trio.current_time() + self._network.latency, lane, data))
+        self._arrived.set()
+
+    async def _deliver(self, exchange: Exchange) -> None:
+        """Deliver what has arrived. This is a process of the node."""
+        while True:
+            await self._arrived.wait()
+            self._arrived = trio.Event()
+            while self._waiting:
+                due, lane, data = self._waiting[0]
+                if due > trio.current_time():
+                    await trio.sleep_until(due)
+                # A checkpoint for each: other processes run between two messages.
+                await trio.lowlevel.checkpoint()
+                # Taken out only now: a crash of this process loses nothing.
+                self._waiting.popleft()
+                exchange.receive(lane, data)

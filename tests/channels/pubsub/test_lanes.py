@@ -1,0 +1,77 @@
+"""Lanes: every gap is found once and exactly, and repetitions are recognised."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from channels.pubsub.adapter import Lost
+from channels.pubsub.lanes import Arrivals, Numbers, lane_of
+
+
+@given(st.lists(st.sampled_from(["arrives", "lost", "twice", "beat", "beat lost"]), max_size=40))
+def test_the_gaps_are_exactly_what_was_lost_up_to_the_last_heartbeat(fates: list[str]) -> None:
+    numbers, arrivals = Numbers(["0"]), Arrivals()
+    arrivals.heartbeat("0", "a", "i", 0)
+    arrived: list[int] = []
+    sent: set[int] = set()
+    reported: set[int] = set()
+
+    def note(found: Lost | bool | None) -> None:
+        if isinstance(found, Lost):
+            gap = set(range(found.first, found.last + 1))
+            assert not gap & reported
+            assert found.count == len(gap)
+            reported.update(gap)
+
+    for fate in [*fates, "beat"]:
+        if fate.startswith("beat"):
+            if fate == "beat":
+                note(arrivals.heartbeat("0", "a", "i", numbers.last()["0"]))
+            continue
+        number = numbers.next("0")
+        sent.add(number)
+        for _ in range({"arrives": 1, "lost": 0, "twice": 2}[fate]):
+            found = arrivals.message("0", "a", "i", number)
+            note(found)
+            if found is not True:
+                arrived.append(number)
+    assert arrived == sorted(set(arrived))
+    assert reported == sent - set(arrived)
+
+
+def test_the_first_message_of_an_unknown_sender_is_its_beginning() -> None:
+    arrivals = Arrivals()
+    assert arrivals.message("0", "a", "i", 7) is None
+    assert arrivals.message("0", "a", "later", 3) is None
+    assert arrivals.message("1", "a", "i", 9) is None
+    assert arrivals.message("0", "a", "i", 7) is True
+
+
+def test_a_late_heartbeat_changes_nothing() -> None:
+    arrivals = Arrivals()
+    arrivals.message("0", "a", "i", 7)
+    assert arrivals.heartbeat("0", "a", "i", 5) is None
+    assert arrivals.message("0", "a", "i", 8) is None
+
+
+def test_senders_are_bounded_and_the_silent_go_first() -> None:
+    arrivals = Arrivals(max_senders=2)
+    for node in ("a", "b"):
+        arrivals.heartbeat("0", node, "i", 1)
+    arrivals.heartbeat("0", "a", "i", 1)
+    arrivals.message("0", "c", "i", 1)
+    assert len(arrivals) == 2
+    assert arrivals.message("0", "a", "i", 3) == Lost("0", "a", "i", 2, 2)
+    assert arrivals.message("0", "b", "i", 9) is None
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"])), st.integers(1, 64))
+def test_a_topic_has_one_of_the_lanes(topic: str, shards: int) -> None:
+    assert lane_of(topic, shards) in {str(shard) for shard in range(shards)}
+
+
+def test_topics_spread_over_lanes_as_they_do_in_every_language() -> None:
+    # The CRC-32 of "room:lobby" is 0xde616ab5, and 16 lanes take its last digit.
+    assert lane_of("room:lobby", 16) == "5"
+    assert len({lane_of(f"room:{n}", 8) for n in range(100)}) == 8

@@ -1,0 +1,283 @@
+"""One contract for every adapter of PubSub: who gets a message, how often, in which order, and what is lost."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager
+from itertools import count
+from typing import Any
+
+import pytest
+import trio
+from attrs import field, frozen
+
+from actors import Pid, open_runtime, stop
+from channels import Binary, Broadcast, EncodeError, PubSub
+from channels.pubsub.adapter import Adapter
+from channels.pubsub.envelope import MessageTooLarge
+from channels.pubsub.redis.adapter import RedisAdapter
+from channels.pubsub.workers.adapter import WorkersAdapter
+from channels.pubsub.workers.hub import Hub
+from channels.testing import JoinedNodes
+from supervision import Supervisor
+from tests.channels.pubsub.redis.resp_server import RespServer
+from tests.channels.support import Mailbox
+from tests.patience import until
+
+# Some adapters run over real sockets, which a virtual clock would run away from.
+REAL_CLOCK = True
+
+NAMES = ("a", "b", "c")
+
+
+class Cluster:
+    """Three nodes in one runtime, each with its own PubSub.
+
+    Args:
+        adapter: makes the adapter of a node.
+    """
+
+    def __init__(self, adapter: Callable[..., Adapter]) -> None:
+        self.adapter = adapter
+        self.nodes: dict[str, PubSub] = {}
+        self._supervisors: dict[str, Pid] = {}
+
+    async def start(self, name: str, **options: Any) -> PubSub:
+        pubsub = self.nodes[name] = PubSub(self.adapter(name, **options))
+        children = [pubsub.child_spec()]
+        self._supervisors[name] = await Supervisor.start_link(children, label=f"node {name}")
+        return pubsub
+
+    async def stop(self, name: str) -> None:
+        await stop(self._supervisors.pop(name))
+
+    async def subscriber(self, name: str, *topics: str) -> Mailbox:
+        mailbox, pubsub = Mailbox(), self.nodes[name]
+        await mailbox.start(*(lambda topic=topic: pubsub.subscribe(topic) for topic in topics))
+        return mailbox
+
+    async def all_heard(self, mailboxes: list[Mailbox], mark: Any = "mark") -> None:
+        """Wait until each mailbox has got a mark that was sent behind everything else."""
+        await until(lambda: all(mark in mailbox.messages for mailbox in mailboxes))
+
+    async def joined(self) -> None:
+        """Wait until every node has heard of every other one."""
+        others = len(self.nodes) - 1
+        await until(lambda: all(len(each.nodes()) == others for each in self.nodes.values()))
+
+
+@frozen
+class Kind:
+    """A kind of adapter."""
+
+    name: str
+    network: Callable[[], AbstractAsyncContextManager[Callable[..., Adapter]]] = field(repr=False)
+
+
+@asynccontextmanager
+async def in_memory() -> AsyncIterator[Callable[..., Adapter]]:
+    yield JoinedNodes(heartbeat=0.05).adapter
+
+
+@asynccontextmanager
+async def redis_in_memory() -> AsyncIterator[Callable[..., Adapter]]:
+    """Nodes on a server in this process. tests/integration/test_redis_contract.py has a real one."""
+
+    def adapter(name: str, **options: Any) -> Adapter:
+        return RedisAdapter(
+            "redis://db", node_name=name, heartbeat=0.05, connect=server.connect, **options
+        )
+
+    async with trio.open_nursery() as nursery:
+        server = RespServer(nursery)
+        yield adapter
+        nursery.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def over_a_hub() -> AsyncIterator[Callable[..., Adapter]]:
+    """Workers whose hub runs in this process, over the sockets that it uses between processes."""
+    hub, numbers = Hub(), count(1)
+    with ExitStack() as opened:
+        async with trio.open_nursery() as nursery:
+
+            def adapter(name: str, **options: Any) -> Adapter:
+                ours, theirs = socket.socketpair()
+                opened.enter_context(theirs)
+                nursery.start_soon(hub.attach(next(numbers), ours).main)
+                return WorkersAdapter(theirs, node_name=name, heartbeat=0.05, **options)
+
+            yield adapter
+            nursery.cancel_scope.cancel()
+
+
+KINDS = [
+    Kind("joined", in_memory),
+    Kind("redis", redis_in_memory),
+    Kind("workers", over_a_hub),
+]
+
+
+@pytest.fixture(params=KINDS, ids=lambda kind: kind.name)
+async def cluster(request: Any) -> AsyncIterator[Cluster]:
+    async with request.param.network() as adapter, open_runtime():
+        cluster = Cluster(adapter)
+        for name in NAMES:
+            await cluster.start(name)
+        await cluster.joined()
+        yield cluster
+
+
+async def test_a_broadcast_reaches_every_node_once_and_the_senders_too(cluster: Cluster) -> None:
+    mailboxes = [await cluster.subscriber(name, "t") for name in NAMES]
+    cluster.nodes["a"].broadcast("t", {"n": 1})
+    cluster.nodes["a"].broadcast("t", "mark")
+    await cluster.all_heard(mailboxes)
+    for mailbox in mailboxes:
+        assert mailbox.messages == [{"n": 1}, "mark"]
+
+
+async def test_the_messages_of_a_sender_arrive_in_order(cluster: Cluster) -> None:
+    mailboxes = [await cluster.subscriber(name, "t") for name in NAMES]
+    for n in range(200):
+        cluster.nodes["a"].broadcast("t", n)
+        cluster.nodes["b"].broadcast("t", -n - 1)
+    for name in "ab":
+        cluster.nodes[name].broadcast("t", f"mark {name}")
+    for name in "ab":
+        await cluster.all_heard(mailboxes, f"mark {name}")
+    for mailbox in mailboxes:
+        numbers = [each for each in mailbox.messages if isinstance(each, int)]
+        assert [each for each in numbers if each >= 0] == list(range(200))
+        assert [-each - 1 for each in numbers if each < 0] == list(range(200))
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        None,
+        ["a", 1, 1.5, True, {"b": None}],
+        Broadcast("t", "event", {"body": "é\n\u2028"}),
+        Broadcast("t", "photo", Binary(bytes(range(256)))),
+    ],
+    ids=["none", "json", "event", "binary"],
+)
+async def test_a_message_arrives_unchanged(cluster: Cluster, message: Any) -> None:
+    there = await cluster.subscriber("b", "t")
+    cluster.nodes["a"].broadcast("t", message)
+    cluster.nodes["a"].broadcast("t", "mark")
+    await cluster.all_heard([there])
+    assert there.messages == [message, "mark"]
+
+
+async def test_other_topics_are_not_delivered(cluster: Cluster) -> None:
+    there = await cluster.subscriber("b", "t")
+    for topic in ("other", "t2", "", "T"):
+        cluster.nodes["a"].broadcast(topic, topic)
+    cluster.nodes["a"].broadcast("t", "mark")
+    await cluster.all_heard([there])
+    assert there.messages == ["mark"]
+
+
+async def test_a_local_broadcast_stays_here(cluster: Cluster) -> None:
+    here, there = [await cluster.subscriber(name, "t") for name in "ab"]
+    cluster.nodes["a"].local_broadcast("t", "here")
+    cluster.nodes["a"].broadcast("t", "mark")
+    await cluster.all_heard([here, there])
+    assert (here.messages, there.messages) == (["here", "mark"], ["mark"])
+
+
+async def test_a_direct_broadcast_reaches_only_its_node(cluster: Cluster) -> None:
+    mailboxes = [await cluster.subscriber(name, "t") for name in NAMES]
+    cluster.nodes["a"].direct_broadcast("b", "t", "for b")
+    cluster.nodes["a"].direct_broadcast("a", "t", "for a")
+    cluster.nodes["a"].direct_broadcast("nobody", "t", "for nobody")
+    cluster.nodes["a"].direct_broadcast("b", "t", "mark b")
+    await cluster.all_heard([mailboxes[1]], "mark b")
+    cluster.nodes["a"].broadcast("t", "mark")
+    await cluster.all_heard(mailboxes)
+    assert [mailbox.messages for mailbox in mailboxes] == [
+        ["for a", "mark"],
+        ["for b", "mark b", "mark"],
+        ["mark"],
+    ]
+
+
+async def test_the_sender_is_left_out_here_and_exists_nowhere_else(cluster: Cluster) -> None:
+    here, there = [await cluster.subscriber(name, "t") for name in "ab"]
+    cluster.nodes["a"].broadcast("t", "others", sender=here.pid)
+    cluster.nodes["a"].broadcast("t", "mark")
+    await cluster.all_heard([here, there])
+    assert (here.messages, there.messages) == (["mark"], ["others", "mark"])
+
+
+async def test_a_message_that_cannot_travel_reaches_nobody(cluster: Cluster) -> None:
+    here, there = [await cluster.subscriber(name, "t") for name in "ab"]
+    with pytest.raises(EncodeError):
+        cluster.nodes["a"].broadcast("t", object())
+    with pytest.raises(MessageTooLarge):
+        cluster.nodes["a"].broadcast("t", "x" * 2_000_000)
+    cluster.nodes["a"].broadcast("t", "mark")
+    await cluster.all_heard([here, there])
+    assert here.messages == there.messages == ["mark"]
+    assert cluster.nodes["b"].statistics()["lost"] == 0
+
+
+async def test_broadcasts_of_another_thread_arrive_in_order(cluster: Cluster) -> None:
+    there = await cluster.subscriber("b", "t")
+
+    def work() -> None:
+        for n in range(50):
+            cluster.nodes["a"].broadcast("t", n)
+        cluster.nodes["a"].broadcast("t", "mark")
+
+    await trio.to_thread.run_sync(work)
+    await cluster.all_heard([there])
+    assert there.messages == [*range(50), "mark"]
+
+
+async def test_nothing_is_lost_or_repeated_between_healthy_nodes(cluster: Cluster) -> None:
+    mailboxes = [await cluster.subscriber(name, "t") for name in NAMES]
+    for n in range(300):
+        for name in NAMES:
+            cluster.nodes[name].broadcast("t", n)
+    for name in NAMES:
+        cluster.nodes[name].broadcast("t", f"mark {name}")
+    for name in NAMES:
+        await cluster.all_heard(mailboxes, f"mark {name}")
+    for name in NAMES:
+        counters = cluster.nodes[name].statistics()["adapter"]
+        assert (counters["sent"], counters["received"]) == (301, 602)
+        assert counters["lost"] == counters["repeated"] == counters["malformed"] == 0
+
+
+async def test_each_node_knows_the_others_by_name_and_incarnation(cluster: Cluster) -> None:
+    nodes = {name: pubsub.node for name, pubsub in cluster.nodes.items()}
+    for name, pubsub in cluster.nodes.items():
+        others = {each for other, each in nodes.items() if other != name}
+        assert set(pubsub.nodes()) == others
+        assert pubsub.node_name == name
+
+
+async def test_a_node_that_stops_says_goodbye(cluster: Cluster) -> None:
+    late = await cluster.start("late")
+    await cluster.joined()
+    await cluster.stop("late")
+    assert not late.is_running
+    del cluster.nodes["late"]
+    await cluster.joined()
+
+
+async def test_a_broadcast_after_the_stop_goes_nowhere_and_raises_nothing(
+    cluster: Cluster,
+) -> None:
+    there = await cluster.subscriber("b", "t")
+    await cluster.start("late")
+    await cluster.joined()
+    await cluster.stop("late")
+    cluster.nodes["late"].broadcast("t", "too late")
+    cluster.nodes["late"].direct_broadcast("b", "t", "too late")
+    cluster.nodes["a"].broadcast("t", "mark")
+    await cluster.all_heard([there])
+    assert there.messages == ["mark"]
