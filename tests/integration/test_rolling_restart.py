@@ -19,10 +19,10 @@ from attrs import Factory, define
 from trio_websocket import ConnectionClosed, HandshakeError, WebSocketConnection
 
 from channels.connection.connection import CLOSE_GRACE
-from examples.scenarios.handshake import open_websocket
 from tests.integration.phoenix_js import PhoenixJs, connected
 from tests.integration.servers import Server, serving
 from tests.patience import PATIENCE, until
+from tests.websockets import open_websocket
 
 CLIENTS = 50
 PAUSE = 0.1
