@@ -205,7 +205,7 @@ class State:
 
     def has_changes(self) -> bool:
         """Return True if `flush` would return a change."""
-        return self._own.clock != self._start
+        return self._own.end != self._start
 
     def flush(self) -> Delta:
         """Return this node's changes since the last flush, to send to all other nodes. Empty if there are none.

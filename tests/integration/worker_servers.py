@@ -18,9 +18,9 @@ from attrs import Factory, define
 from trio_websocket import ConnectionClosed, HandshakeError, WebSocketConnection
 
 from channels.pubsub.workers.health import HealthError, ServerReport, WorkerReport, read_health
-from examples.scenarios.handshake import open_websocket
 from tests.integration.servers import ROOT, free_port
 from tests.patience import PATIENCE, wait_until
+from tests.websockets import open_websocket
 
 COMMAND = [sys.executable, "-c", "from channels.cli.command import main; main()"]
 TARGET = "tests.integration.worker_app:endpoint"
