@@ -10,6 +10,7 @@ A running endpoint is a supervision tree. It stops its children in this order, f
 
     endpoint (one_for_one)
     ├── pubsub                                the connections to other nodes, if there are any
+    ├── relay                                 requests of polling clients for sessions of other nodes, if there are any
     ├── UserSocket channels (one_for_one)     one for each socket class
     │   ├── 0 (dynamic)                       channel servers, temporary
     │   └── 1 (dynamic)
@@ -90,6 +91,7 @@ class Endpoint:
             contains one, or a `Keep`.
         secret_key_base: signs the tokens of polling sessions: at least 20 bytes, better 64. With several, the first
             signs, and the endpoint accepts all. By default, each start makes a new one, which is enough for one server.
+            With other nodes, give all of them the same.
         listen: opens the listener; None opens a real one. A scenario passes `world.listen`.
 
     The endpoint checks and opens nothing before it starts. After a stop it can start again, but it cannot run twice at
@@ -161,7 +163,8 @@ class Endpoint:
                 None is plain HTTP.
 
         Raises:
-            ChannelsError: `check` found a mistake, or the endpoint is running already.
+            ChannelsError: `check` found a mistake, the endpoint is running already, or there are other nodes and long
+                polling, but no `secret_key_base`.
             StartError: a child did not start, for example because the port is in use.
         """
         mounted = self._mount()
@@ -180,16 +183,20 @@ class Endpoint:
             pubsub=self.pubsub,
             mounts=mounted.websockets,
             longpolls=mounted.longpolls,
-            secret_key_base=self.secret_key_base or secrets.token_bytes(64),
+            secret_key_base=self._secret(self.secret_key_base, mounted),
             transports=transports,
             http=HttpHandover(self.http, is_socket_path=mounted.websockets.__contains__),
             head_timeout=self.head_timeout,
             listen=self.listen,
         )
-        services.http.find = LongPolling(services).find
+        polling = LongPolling(services)
+        services.http.find = polling.find
         services.http.websocket = partial(serve_websocket, services)
         services.http.count = services.count
         children = self._children(services, mounted.pools)
+        if polling.relay is not None:
+            # Above the sessions: their last answers pass through it.
+            children.insert(0, process_spec(polling.relay.main, id="relay"))
         if not self.pubsub.is_local and not self.pubsub.is_running:
             # First, so that it stops last: channels broadcast until their end.
             children.insert(0, self.pubsub.child_spec())
@@ -283,6 +290,22 @@ class Endpoint:
             await send({"type": f"lifespan.{phase}.failed", "message": str(error)})
             return
         await send({"type": "lifespan.shutdown.complete"})
+
+    def _secret(self, secret: Secret | None, mounted: Mounted) -> Secret:
+        """Return the secret for the tokens of polling sessions: `secret`, or a new one if no other node reads it.
+
+        Raises:
+            EndpointError: other nodes must read the tokens, but there is no secret to share with them.
+        """
+        if secret is not None:
+            return secret
+        if mounted.longpolls and not self.pubsub.is_local:
+            raise EndpointError(
+                f"this endpoint has long polling and the {self.pubsub.adapter.name} adapter to other nodes, but no "
+                "secret_key_base; write Endpoint(secret_key_base=...) with the same secret on every node, so that each "
+                "can read the tokens of the others"
+            )
+        return secrets.token_bytes(64)
 
     def _mount(self) -> Mounted:
         self._check_options()
