@@ -86,6 +86,7 @@ class _Asked(_Exchange):
         found: set by the first sign of the session.
         answered: set by the answer, or if there will be none.
         answer: the answer, with the first piece of its body; None if there is no session.
+        is_over: True if the other node waits for nothing more.
     """
 
     def __init__(self, node: str, sent: bytes) -> None:
@@ -93,6 +94,7 @@ class _Asked(_Exchange):
         self.found = trio.Event()
         self.answered = trio.Event()
         self.answer: Answer | None = None
+        self.is_over = False
 
 
 class _Served(_Exchange):
@@ -210,7 +212,6 @@ class Relay:
             self._report(node, f"{self._max_together} forwarded requests wait already")
             return plain_answer(503)
         asked = self._asked[message.id] = _Asked(node, body)
-        done = False
         try:
             if not self._tell(node, message):
                 return None
@@ -222,17 +223,12 @@ class Relay:
                 return None
             # The other node needs the whole window, and then some time to tell.
             with trio.move_on_after(message.window + message.find):
-                answer = await self._answer_to(message.id, asked)
-                if answer is not None and asked.answer is not None and asked.answer.confirm:
-                    # No checkpoint between this and the caller: the client is there.
-                    self._tell(node, Delivered(message.id))
-                done = True
-                return answer
+                return await self._answer_to(message.id, asked)
             self._report(node, f"no answer within {message.window + message.find:g} s")
             return late
         finally:
             del self._asked[message.id]
-            if not done and isinstance(message, ForwardedPoll):
+            if isinstance(message, ForwardedPoll) and not asked.is_over:
                 self._tell(node, NotDelivered(message.id))
 
     async def _answer_to(self, id: str, asked: _Asked) -> PollAnswer | None:
@@ -246,13 +242,20 @@ class Relay:
                 self._report(asked.node, f"no memory for an answer of {answer.size} bytes")
                 return plain_answer(503)
             body = await self._rest_of(id, asked, arriving)
-            return None if asked.answer is None else relayed_answer(answer.status, body)
+            if asked.answer is None:
+                return None
+            # No checkpoint between this and the caller, which thus gets what is confirmed.
+            asked.is_over = True
+            if answer.confirm:
+                self._tell(asked.node, Delivered(id))
+            return relayed_answer(answer.status, body)
 
     def _heard(self, asked: _Asked, message: Relayed) -> None:
         asked.found.set()
         if isinstance(message, NotFound):
             # Perhaps after an answer whose pieces were lost.
             asked.answer = None
+            asked.is_over = True
             asked.answered.set()
             asked.complete.set()
         elif isinstance(message, Answer) and not asked.answered.is_set():
