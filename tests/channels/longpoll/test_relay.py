@@ -27,7 +27,7 @@ from channels.testing import JoinedNodes
 from supervision import render
 from tests.channels.polling import NDJSON, Poller, line, sessions
 from tests.channels.rooms import UserSocket
-from tests.channels.support import Footprint, Server, named, reply, settle
+from tests.channels.support import Footprint, Server, reply, settle
 
 SECRET = "the secret of all nodes"
 FOUND = 2.0
@@ -612,13 +612,27 @@ async def test_messages_that_no_relay_sends_are_counted_and_ignored(pair: Pair) 
     assert await elsewhere.exchange(("1", "2", "room:a", "echo")) == [reply("1", "2", "room:a")]
 
 
+async def test_a_request_that_arrives_twice_is_served_once(pair: Pair) -> None:
+    _, elsewhere = await pair.opened()
+    poll = {"kind": "poll", "node": "b", "token": elsewhere.token, "find": 2, "window": 10}
+    for _ in range(2):
+        pair.b.endpoint.pubsub.direct_broadcast("a", relay_topic("a"), {**poll, "id": "once"})
+    await settle()
+    assert pair.counts(pair.a) == {("longpoll", "served"): 1}
+
+
 async def test_a_node_reads_only_tokens_that_were_signed_with_its_secret(
     join: Join, runtime: Runtime
 ) -> None:
     pair = await join()
     _, elsewhere = await pair.opened()
-    heard: list[Any] = []
-    pair.nodes.loses = lambda one, other, lane, data: bool(heard.append(data))
+    heard: list[bytes] = []
+
+    def listen(one: str, other: str, lane: str, data: bytes) -> bool:
+        heard.append(data)
+        return False
+
+    pair.nodes.loses = listen
     assert (await evolve(elsewhere, tokens=["forged"]).get())["status"] == 410
     forged = {"kind": "poll", "id": "x", "node": "b", "token": "forged", "find": 2, "window": 10}
     pair.b.endpoint.pubsub.direct_broadcast("a", relay_topic("a"), forged)
@@ -668,4 +682,3 @@ async def test_an_endpoint_that_does_not_poll_needs_no_secret(runtime: Runtime) 
     endpoint = Endpoint(sockets={"/socket": UserSocket}, pubsub=PubSub(JoinedNodes().adapter("a")))
     pid = await endpoint.start_link(port=None)
     assert "relay" not in render(pid)
-    assert named((endpoint, "connections"))
