@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from itertools import islice
 from typing import Any, TypeAlias
 
-from actors.instrumentation.advice import add_advice
+from actors.errors import add_advice
 from actors.instrumentation.logger import bounded, log_exception
 from actors.instrumentation.telemetry import Event, Handler, Telemetry
 from actors.refs import Pid
@@ -25,7 +25,9 @@ from channels.telemetry import (
     CHANNEL_JOINED,
     CHANNEL_UNHANDLED_INFO,
     ENDPOINT_DRAIN,
+    LONGPOLL_ANSWER_LOST,
     LONGPOLL_LEFT_OUT,
+    LONGPOLL_NOT_FORWARDED,
     LONGPOLL_UNSENDABLE,
     PAYLOAD_REFUSED,
     POLLER_OUT_OF_MEMORY,
@@ -96,6 +98,8 @@ def attach(
         (ENDPOINT_DRAIN, (logging.INFO,), _drain),
         (LONGPOLL_LEFT_OUT, (logging.WARNING,), _left_out),
         (LONGPOLL_UNSENDABLE, (logging.WARNING,), _unsendable),
+        (LONGPOLL_NOT_FORWARDED, (logging.INFO,), _not_forwarded),
+        (LONGPOLL_ANSWER_LOST, (logging.INFO,), _answer_lost),
         (POLLER_OUT_OF_MEMORY, (logging.ERROR,), _out_of_memory),
     )
     detaches = [
@@ -369,6 +373,22 @@ def _left_out(event: Event, measurements: _Data, metadata: _Data) -> None:
 def _unsendable(event: Event, measurements: _Data, metadata: _Data) -> None:
     _log.warning(
         "%r got a binary message for a polling client, which cannot receive one; the server discarded %d messages",
+        metadata["pid"],
+        measurements["messages"],
+    )
+
+
+def _not_forwarded(event: Event, measurements: _Data, metadata: _Data) -> None:
+    _log.info(
+        "A request of a polling client did not get through between this node and node %s: %s",
+        _shorten.repr(metadata["node"]),
+        metadata["problem"],
+    )
+
+
+def _answer_lost(event: Event, measurements: _Data, metadata: _Data) -> None:
+    _log.info(
+        "Closing %r: another node did not confirm %d messages in time, and its client must not miss any",
         metadata["pid"],
         measurements["messages"],
     )

@@ -16,7 +16,9 @@ __all__ = [
     "CHANNEL_UNHANDLED_INFO",
     "CONNECTION_CLOSED",
     "ENDPOINT_DRAIN",
+    "LONGPOLL_ANSWER_LOST",
     "LONGPOLL_LEFT_OUT",
+    "LONGPOLL_NOT_FORWARDED",
     "LONGPOLL_UNSENDABLE",
     "PAYLOAD_REFUSED",
     "POLLER_OUT_OF_MEMORY",
@@ -122,6 +124,14 @@ nothing. Measurements: `messages`, the number of dropped messages. Metadata: `pi
 LONGPOLL_UNSENDABLE: Event = ("phoenix", "longpoll_unsendable")
 """A channel sent a binary message to a polling client, which cannot receive one. The client's poll got 500, and all
 waiting messages are lost. Measurements: `messages`. Metadata: `pid`."""
+
+LONGPOLL_NOT_FORWARDED: Event = ("phoenix", "longpoll_not_forwarded")
+"""A request of a polling client reached another node than its session, and this node could not forward or answer it.
+About `node`, the name of the other node, and `problem`, a text. The client starts again or polls again."""
+
+LONGPOLL_ANSWER_LOST: Event = ("phoenix", "longpoll_answer_lost")
+"""Another node did not confirm in time that it got the messages of a session, so the session ends: its client must not
+miss any. Measures `messages`; about `pid`."""
 
 POLLER_OUT_OF_MEMORY: Event = ("phoenix", "poller_out_of_memory")
 """The server lacked memory to read from clients. The poller tries again a tenth of a second later. Measurements:

@@ -192,6 +192,7 @@ class Owner(Broadcaster, Protocol):
 
     max_buffered_messages: int
     max_buffered_bytes: int
+    max_sessions: int
 
 
 class Counters:
@@ -220,17 +221,17 @@ class Admission:
         listener: the listener that accepts connections; None if there is no port.
         draining: True if the endpoint refuses new clients.
         closed: True if the endpoint has stopped.
-        heads: the time limits of connections that have not sent the head of their first request.
+        ending: the scopes that `drain` cancels.
         polling: the sessions of polling clients, by the name in their token.
     """
 
-    __slots__ = ("_unserved", "closed", "draining", "heads", "listener", "polling")
+    __slots__ = ("_unserved", "closed", "draining", "ending", "listener", "polling")
 
     def __init__(self) -> None:
         self.listener: Listening | None = None
         self.draining = False
         self.closed = False
-        self.heads: dict[trio.CancelScope, None] = {}
+        self.ending: dict[trio.CancelScope, None] = {}
         self.polling: dict[str, Pid] = {}
         # Accepted connections that no process serves yet.
         self._unserved: dict[object, Any] = {}
@@ -240,13 +241,16 @@ class Admission:
         self.listener = listener
 
     @contextmanager
-    def reading_head(self, limit: trio.CancelScope) -> Iterator[None]:
-        """Let `drain` cancel `limit` while the body of this context manager reads the head of a request."""
-        self.heads[limit] = None
+    def ending_at_drain(self, scope: trio.CancelScope) -> Iterator[None]:
+        """Let `drain` cancel `scope` while the body of this context runs.
+
+        The body reads the head of a first request, or waits for another node on behalf of a client.
+        """
+        self.ending[scope] = None
         try:
             yield
         finally:
-            del self.heads[limit]
+            del self.ending[scope]
 
     def hand_over(self, stream: object, accepted: Any) -> None:
         """Note an accepted connection that a new process is about to serve.
@@ -262,10 +266,10 @@ class Admission:
         self._unserved.pop(stream, None)
 
     def drain(self) -> None:
-        """Refuse new clients, and stop reading the unfinished first requests of connected ones."""
+        """Refuse new clients. Stop reading unfinished first requests, and waiting for other nodes."""
         self.draining = True
-        for limit in list(self.heads):
-            limit.cancel()
+        for scope in list(self.ending):
+            scope.cancel()
 
     def close(self) -> None:
         """Close the connections that no process took over."""

@@ -11,6 +11,7 @@ A running endpoint is a supervision tree. It starts its children from top to bot
     endpoint (one_for_one)
     ├── pubsub                                the connections to other nodes, if there are any
     ├── Presence                              who is here, one for each `Presence`
+    ├── relay                                 requests of polling clients for sessions of other nodes, if there are any
     ├── UserSocket channels (one_for_one)     one for each socket class
     │   ├── 0 (dynamic)                       channel servers, temporary
     │   └── 1 (dynamic)
@@ -102,7 +103,7 @@ class Endpoint:
             masks every parameter whose name contains it.
         secret_key_base: the secret that signs the tokens of polling sessions, at least 20 bytes, better 64. With a list
             of secrets, the first signs, and the endpoint accepts all. By default, each start makes a new secret. That
-            is enough for one server.
+            is enough for one server. With other nodes, give all of them the same.
         listen: the function that opens the listener; None opens a real one. A scenario passes `world.listen`.
 
     The endpoint checks its options when it starts. A stopped endpoint can start again. A running one cannot.
@@ -180,7 +181,8 @@ class Endpoint:
             secret_key_base: for an endpoint that has none of its own. Workers share one.
 
         Raises:
-            ChannelsError: `check` found a mistake, or the endpoint is already running.
+            ChannelsError: `check` found a mistake, the endpoint is already running, or there are other nodes and long
+                polling, but no `secret_key_base`.
             StartError: a child did not start, for example because the port is in use.
         """
         mounted = self._mount()
@@ -199,18 +201,22 @@ class Endpoint:
             pubsub=self.pubsub,
             mounts=mounted.websockets,
             longpolls=mounted.longpolls,
-            secret_key_base=self.secret_key_base or secret_key_base or secrets.token_bytes(64),
+            secret_key_base=self._secret(self.secret_key_base or secret_key_base, mounted),
             transports=transports,
             http=HttpHandover(self.http, is_socket_path=mounted.websockets.__contains__),
             head_timeout=self.head_timeout,
             listen=listen or self.listen,
         )
-        services.http.find = LongPolling(services).find
+        polling = LongPolling(services)
+        services.http.find = polling.find
         services.http.websocket = partial(serve_websocket, services)
         services.http.count = services.count
         children = self._children(services, mounted.pools)
         # Before the channels, so that they stop after them: channels broadcast, and are present, until their end.
         children[:0] = [presence.child_spec(self.pubsub) for presence in self.presences]
+        if polling.relay is not None:
+            # Above the sessions: their last answers pass through it.
+            children.insert(0, process_spec(polling.relay.main, id="relay"))
         if not self.pubsub.is_local and not self.pubsub.is_running:
             children.insert(0, self.pubsub.child_spec())
         if port is not None:
@@ -328,6 +334,22 @@ class Endpoint:
             await send({"type": f"lifespan.{phase}.failed", "message": str(error)})
             return
         await send({"type": "lifespan.shutdown.complete"})
+
+    def _secret(self, secret: Secret | None, mounted: Mounted) -> Secret:
+        """Return the secret for the tokens of polling sessions: `secret`, or a new one if no other node reads it.
+
+        Raises:
+            EndpointError: other nodes must read the tokens, but there is no secret to share with them.
+        """
+        if secret is not None:
+            return secret
+        if mounted.longpolls and not self.pubsub.is_local:
+            raise EndpointError(
+                f"this endpoint has long polling and the {self.pubsub.adapter.name} adapter to other nodes, but no "
+                "secret_key_base; write Endpoint(secret_key_base=...) with the same secret on every node, so that each "
+                "can read the tokens of the others"
+            )
+        return secrets.token_bytes(64)
 
     def _mount(self) -> Mounted:
         self._check_options()

@@ -213,10 +213,13 @@ class OutBuffer:
         """A copy of the list of waiting frames."""
         return self._frames.copy()
 
-    def drop(self) -> None:
-        """Count all waiting frames as written."""
-        self._frames.clear()
+    def drop(self, count: int | None = None) -> None:
+        """Count the oldest `count` frames as written, or everything that waits."""
+        frames = self._frames
+        del frames[:count]
         self._room = self._max_bytes
+        if frames and self._max_bytes >= 0:
+            self._room -= sum(map(len, frames))
 
     def written(self) -> None:
         """Call `finished`, if `finish` was called."""

@@ -90,7 +90,7 @@ async def _answer(services: Services, stream: ByteStream) -> Upgraded | None:
             else services.head_timeout
         )
         with trio.move_on_after(seconds) as limit:
-            with services.admission.reading_head(limit):
+            with services.admission.ending_at_drain(limit):
                 head = await read_head(stream, parser)
         if limit.cancelled_caught:
             if services.admission.draining:

@@ -243,7 +243,13 @@ class Gate:
 
 
 class Server:
-    """A running endpoint, and a way into it that needs no network."""
+    """A running endpoint, and a way into it that needs no network.
+
+    Attributes:
+        other_node: another node of the same application, where a test has one.
+    """
+
+    other_node: Server | None = None
 
     def __init__(self, endpoint: Endpoint, runtime: Runtime, pid: Pid) -> None:
         self.endpoint = endpoint

@@ -11,8 +11,8 @@ import pytest
 import trio
 
 from actors import Pid, Telemetry, kill, send
+from actors.errors import ASYNCIO_ADVICE
 from actors.instrumentation import logger as actors_logger
-from actors.instrumentation.advice import ASYNCIO_ADVICE
 from actors.instrumentation.logger import CRASH
 from channels import (
     Channel,

@@ -48,6 +48,7 @@ __all__ = [
     "NativePeer",
     "Peer",
     "TlsPeer",
+    "TwoNodesPeer",
 ]
 
 GONE = "GONE"
@@ -399,6 +400,28 @@ class LongPollPeer(Peer):
         await self.go()
 
 
+class TwoNodesPeer(LongPollPeer):
+    """A polling client behind a balancer in front of two nodes. Each request goes to the other node than the last one.
+
+    Its session is on the first node, whose channels and connections the tests look at.
+    """
+
+    _pollers: tuple[Poller, Poller]
+    _turn: bool
+
+    @property
+    def poller(self) -> Poller:
+        self._turn = not self._turn
+        return self._pollers[self._turn]
+
+    @poller.setter
+    def poller(self, poller: Poller) -> None:
+        assert self.server.other_node is not None
+        self._pollers = (poller, evolve(poller, server=self.server.other_node))
+        # The first request begins the session.
+        self._turn = True
+
+
 KINDS: dict[str, type[Peer]] = {
     "native": NativePeer,
     "deflate": DeflatePeer,
@@ -406,5 +429,6 @@ KINDS: dict[str, type[Peer]] = {
     "kept": KeptPeer,
     "asgi": AsgiPeer,
     "longpoll": LongPollPeer,
+    "longpoll over two nodes": TwoNodesPeer,
 }
 VERSIONS = ("1.0.0", "2.0.0")

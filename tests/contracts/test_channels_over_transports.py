@@ -9,10 +9,11 @@ import pytest
 import trio
 
 from actors import kill, open_runtime
-from channels import Binary, Draining, Endpoint, LongPoll, Mount
+from channels import Binary, Draining, Endpoint, LongPoll, Mount, PubSub
+from channels.testing import JoinedNodes
 from tests.channels.rooms import UserSocket
 from tests.channels.support import EOF, UPGRADE, Gate, Server, settle
-from tests.contracts.peers import KINDS, VERSIONS, LongPollPeer, Peer
+from tests.contracts.peers import KINDS, VERSIONS, LongPollPeer, Peer, TwoNodesPeer
 
 VIRTUAL_CLOCK = True
 
@@ -22,9 +23,15 @@ MAX_MESSAGES = 20
 Open = Callable[..., Awaitable[Peer]]
 
 
-@pytest.fixture
-async def server() -> AsyncIterator[Server]:
-    endpoint = Endpoint(
+@pytest.fixture(params=[(kind, vsn) for kind in KINDS for vsn in VERSIONS], ids=" ".join)
+def kind(request: pytest.FixtureRequest) -> tuple[str, str]:
+    """A transport, and a version of the protocol."""
+    chosen: tuple[str, str] = request.param
+    return chosen
+
+
+def endpoint(pubsub: PubSub | None = None) -> Endpoint:
+    return Endpoint(
         sockets={
             "/socket": Mount(
                 UserSocket,
@@ -35,21 +42,36 @@ async def server() -> AsyncIterator[Server]:
         },
         max_buffered_messages=MAX_MESSAGES,
         draining=Draining(timeout=20.0),
+        pubsub=pubsub,
+        secret_key_base="the secret of all nodes",
     )
+
+
+@pytest.fixture
+async def server(kind: tuple[str, str]) -> AsyncIterator[Server]:
     async with open_runtime(log=False) as runtime:
-        yield Server(endpoint, runtime, await endpoint.start_link(port=None))
+
+        async def start(pubsub: PubSub | None = None) -> Server:
+            started = endpoint(pubsub)
+            return Server(started, runtime, await started.start_link(port=None))
+
+        if KINDS[kind[0]] is not TwoNodesPeer:
+            yield await start()
+            return
+        nodes = JoinedNodes()
+        server = await start(PubSub(nodes.adapter("a")))
+        server.other_node = await start(PubSub(nodes.adapter("b")))
+        yield server
 
 
-@pytest.fixture(params=[f"{kind} {vsn}" for kind in KINDS for vsn in VERSIONS])
-async def make(
-    server: Server, request: pytest.FixtureRequest
-) -> AsyncIterator[Callable[..., Peer]]:
+@pytest.fixture
+async def make(server: Server, kind: tuple[str, str]) -> AsyncIterator[Callable[..., Peer]]:
     """Make a client of one kind, which has not sent anything yet."""
-    kind, _, vsn = request.param.partition(" ")
+    name, vsn = kind
     async with trio.open_nursery() as nursery:
 
         def make(gate: Any = None) -> Peer:
-            return KINDS[kind](server, nursery, vsn, gate)
+            return KINDS[name](server, nursery, vsn, gate)
 
         yield make
         nursery.cancel_scope.cancel()

@@ -72,6 +72,19 @@ def test_messages_are_listed_separately_until_they_are_dropped() -> None:
     assert owner.told == []
 
 
+def test_dropping_the_oldest_frames_makes_room_for_as_much_as_they_had() -> None:
+    owner = Owner(max_messages=3, max_bytes=10)
+    for frame in (b"aaaa", b"bbb", b"cc"):
+        owner.out.put(frame)
+    owner.out.drop(2)
+    assert owner.out.messages == [b"cc"]
+    owner.out.put(b"d" * 8)
+    assert owner.told == []
+    owner.out.put(b"e")
+    assert owner.told == [Signal.OVERFLOW]
+    assert owner.out.messages == [b"cc", b"d" * 8]
+
+
 def test_a_frame_whose_mark_fails_is_not_appended() -> None:
     def mark(_: OutBuffer) -> None:
         marks.append(len(marks))

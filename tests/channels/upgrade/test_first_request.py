@@ -451,10 +451,10 @@ async def test_a_served_request_leaves_no_time_limit_behind(server: Server) -> N
     await ask(server, REFUSED["what is not HTTP"][0])
     client = await server.accept()
     await settle()
-    assert len(server.services.admission.heads) == 1
+    assert len(server.services.admission.ending) == 1
     client.end()
     await settle()
-    assert server.services.admission.heads == {}
+    assert server.services.admission.ending == {}
     assert server.endpoint.statistics()["counts"] == {("http", "bad_request"): 1}
 
 
