@@ -21,9 +21,11 @@ __all__ = [
     "PAYLOAD_REFUSED",
     "POLLER_OUT_OF_MEMORY",
     "PRESENCE_CALLBACK_FAILED",
+    "PRESENCE_CALLS_REFUSED",
     "PRESENCE_GOSSIP_REFUSED",
     "PRESENCE_NODE_DOWN",
     "PRESENCE_NODE_UP",
+    "PRESENCE_NOT_SENT",
     "PUBSUB_CONNECTED",
     "PUBSUB_DISCONNECTED",
     "PUBSUB_DROPPED",
@@ -169,6 +171,13 @@ PRESENCE_NODE_DOWN: Event = ("phoenix", "presence_node_down")
 PRESENCE_GOSSIP_REFUSED: Event = ("phoenix", "presence_gossip_refused")
 """A message of another node about presence was dropped. About `node`, its name, and `problem`, a text."""
 
+PRESENCE_NOT_SENT: Event = ("phoenix", "presence_not_sent")
+"""The adapter did not take a message about presence for other nodes. Measures `bytes`; about `error`, a
+`MessageTooLarge`."""
+
+PRESENCE_CALLS_REFUSED: Event = ("phoenix", "presence_calls_refused")
+"""A client, or another process, makes more calls than `max_calls_per_second`. About `error`, a `TooManyCalls`."""
+
 PRESENCE_CALLBACK_FAILED: Event = ("phoenix", "presence_callback_failed")
-"""`fetch` or `handle_metas` raised, took too long, or returned an invalid result. After `fetch`, clients do not get the
-diff. About `callback`, `topic`, and `exception`."""
+"""`fetch`, `handle_metas` or `counted` raised, took too long, or returned an invalid result. After `fetch`, clients do
+not get the diff. About `callback`, `topic`, and `exception`."""
