@@ -163,6 +163,8 @@ class Endpoint:
         host: str = "127.0.0.1",
         port: int | None = 4000,
         ssl_context: ssl.SSLContext | None = None,
+        listen: Listen | None = None,
+        secret_key_base: Secret | None = None,
     ) -> Pid:
         """Start the endpoint and all its children. Return when it accepts connections.
 
@@ -172,6 +174,9 @@ class Endpoint:
                 ASGI application only.
             ssl_context: for TLS: `ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)` with a certificate loaded.
                 None is plain HTTP.
+            listen: opens the listener for this start, instead of the endpoint's own `listen`. A worker passes
+                `channels.transports.listener.inherited(sockets)`.
+            secret_key_base: for an endpoint that has none of its own. Workers share one.
 
         Raises:
             ChannelsError: `check` found a mistake, or the endpoint is running already.
@@ -193,11 +198,11 @@ class Endpoint:
             pubsub=self.pubsub,
             mounts=mounted.websockets,
             longpolls=mounted.longpolls,
-            secret_key_base=self.secret_key_base or secrets.token_bytes(64),
+            secret_key_base=self.secret_key_base or secret_key_base or secrets.token_bytes(64),
             transports=transports,
             http=HttpHandover(self.http, is_socket_path=mounted.websockets.__contains__),
             head_timeout=self.head_timeout,
-            listen=self.listen,
+            listen=listen or self.listen,
         )
         services.http.find = LongPolling(services).find
         services.http.websocket = partial(serve_websocket, services)
@@ -220,12 +225,23 @@ class Endpoint:
         host: str = "127.0.0.1",
         port: int | None = 4000,
         ssl_context: ssl.SSLContext | None = None,
+        listen: Listen | None = None,
+        secret_key_base: Secret | None = None,
     ) -> ChildSpec:
-        """Return a child spec for your own supervisor. With port 0, a restart takes the port of the first start."""
+        """Return a child spec for your own supervisor. With port 0, a restart takes the port of the first start.
+
+        The arguments are those of `start_link`.
+        """
         return ChildSpec(
             "endpoint",
             SamePort(self),
-            kwargs={"host": host, "port": port, "ssl_context": ssl_context},
+            kwargs={
+                "host": host,
+                "port": port,
+                "ssl_context": ssl_context,
+                "listen": listen,
+                "secret_key_base": secret_key_base,
+            },
             type="supervisor",
         )
 
@@ -258,6 +274,19 @@ class Endpoint:
         services = self._running("was asked to drain")
         with in_runtime(services.runtime):
             await Supervisor.terminate_child(self._supervisor, "drainer")
+
+    def stop_accepting(self) -> None:
+        """Accept no more connections. Clients that are connected stay.
+
+        The endpoint closes its listening socket. The system resets connections that nobody accepted, unless another
+        process holds the same socket, as the parent of workers does. May be called twice.
+
+        Raises:
+            EndpointError: the endpoint is not running.
+        """
+        listener = self._running("was asked to stop accepting").admission.listener
+        if listener is not None:
+            listener.close()
 
     def _running(self, what: str) -> Services:
         services = self._services

@@ -24,7 +24,16 @@ from attrs import frozen
 
 from channels.errors import ChannelsError
 
-__all__ = ["Listen", "ListenError", "Listener", "ListenerStatistics", "Listening", "OnConnection"]
+__all__ = [
+    "Listen",
+    "ListenError",
+    "Listener",
+    "ListenerStatistics",
+    "Listening",
+    "OnConnection",
+    "inherited",
+    "listening_sockets",
+]
 
 OnConnection = Callable[[socket.socket], object]
 """Take ownership of a connected, non-blocking socket. Must not block."""
@@ -125,26 +134,7 @@ class Listener:
             ListenError: the port is out of range, the host name is unknown, or the address cannot be bound. The message
                 is one sentence for the operator.
         """
-        if not 0 <= port <= 65535:
-            raise ListenError(
-                "the port is not a number from 0 to 65535; use one in that range",
-                host=host,
-                port=port,
-            )
-        try:
-            found = await trio.socket.getaddrinfo(
-                host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-            )
-        except (OSError, UnicodeError) as error:
-            raise ListenError(
-                f"the host name {host!r} is unknown; use an address of this machine, such as "
-                f"127.0.0.1, or 0.0.0.0 for all of them",
-                host=host,
-                port=port,
-            ) from error
-        # Each way of resolving a name may return the same address.
-        addresses = list(dict.fromkeys((family, address) for family, *_, address in found))
-        return cls(_listen_on_all(addresses, host, port, backlog))
+        return cls(await listening_sockets(host, port, backlog=backlog))
 
     def close(self) -> None:
         """Stop accepting; `main` returns. May be called twice."""
@@ -222,11 +212,68 @@ class Listener:
         return True
 
 
+async def listening_sockets(
+    host: str, port: int, *, backlog: int | None = _BACKLOG, is_shared: bool = False
+) -> list[socket.socket]:
+    """Bind and listen, as `Listener.open` does, and return a socket for each address of the host.
+
+    Args:
+        host: as for `Listener.open`.
+        port: as for `Listener.open`.
+        backlog: as for `Listener.open`. None binds the sockets without letting them listen.
+        is_shared: let further sockets of this user listen on the same port (SO_REUSEPORT). Linux spreads new
+            connections over them.
+
+    Raises:
+        ListenError: as for `Listener.open`.
+    """
+    if not 0 <= port <= 65535:
+        raise ListenError(
+            "the port is not a number from 0 to 65535; use one in that range",
+            host=host,
+            port=port,
+        )
+    try:
+        found = await trio.socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+    except (OSError, UnicodeError) as error:
+        raise ListenError(
+            f"the host name {host!r} is unknown; use an address of this machine, such as "
+            f"127.0.0.1, or 0.0.0.0 for all of them",
+            host=host,
+            port=port,
+        ) from error
+    # Each way of resolving a name may return the same address.
+    addresses = list(dict.fromkeys((family, address) for family, *_, address in found))
+    return _listen_on_all(addresses, host, port, backlog, is_shared)
+
+
+def inherited(sockets: Sequence[socket.socket]) -> Listen:
+    """Return a function that opens a listener on sockets that listen already.
+
+        await endpoint.start_link(host=host, port=port, listen=inherited(sockets))
+
+    Each listener has duplicates of the sockets, so a restarted one goes on with the connections that wait. The caller
+    keeps the sockets. While another process accepts from them too, no connection is lost when this one stops accepting.
+    """
+    for sock in sockets:
+        # A new socket object takes its descriptor for a blocking one, and `dup` would make it so, for all processes.
+        sock.setblocking(False)
+
+    async def listen(host: str, port: int) -> Listening:
+        await trio.lowlevel.checkpoint()
+        return Listener([sock.dup() for sock in sockets])
+
+    return listen
+
+
 def _listen_on_all(
     addresses: Sequence[tuple[socket.AddressFamily, tuple[Any, ...]]],
     host: str,
     port: int,
-    backlog: int,
+    backlog: int | None,
+    is_shared: bool,
 ) -> list[socket.socket]:
     sockets: list[socket.socket] = []
     missing: OSError | None = None
@@ -235,7 +282,9 @@ def _listen_on_all(
             # The system chooses port 0 once; all further addresses use the same port.
             chosen = sockets[0].getsockname()[1] if sockets else port
             try:
-                sockets.append(_listen(family, (address[0], chosen, *address[2:]), backlog))
+                sockets.append(
+                    _listen(family, (address[0], chosen, *address[2:]), backlog, is_shared)
+                )
             except OSError as error:
                 if error.errno not in {errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}:
                     raise
@@ -251,18 +300,23 @@ def _listen_on_all(
     return sockets
 
 
-def _listen(family: socket.AddressFamily, address: tuple[Any, ...], backlog: int) -> socket.socket:
+def _listen(
+    family: socket.AddressFamily, address: tuple[Any, ...], backlog: int | None, is_shared: bool
+) -> socket.socket:
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         sock.setblocking(False)
         if os.name != "nt":  # on Windows this would let two servers share a port
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if is_shared:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         if family == socket.AF_INET6:
             # Keep 0.0.0.0 and :: apart on every system.
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.bind(address)
-        sock.listen(backlog)
+        if backlog is not None:
+            sock.listen(backlog)
     except BaseException:
         sock.close()
         raise

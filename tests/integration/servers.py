@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import random
 import re
 import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from tests.patience import PATIENCE, wait_until
@@ -43,8 +44,11 @@ class Server:
     The first start takes any `free_port`; later ones take the same port again.
     """
 
-    def __init__(self, module: str, *, log: Path) -> None:
+    def __init__(
+        self, module: str, *, log: Path, environment: Mapping[str, str] | None = None
+    ) -> None:
         self.module = module
+        self._environment = {**os.environ, **(environment or {})}
         self.port = 0
         self._log = log
         self._process: subprocess.Popen[bytes] | None = None
@@ -54,6 +58,10 @@ class Server:
         """Of the process that serves now."""
         assert self._process is not None
         return self._process.pid
+
+    @property
+    def is_running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
 
     @property
     def url(self) -> str:
@@ -73,7 +81,9 @@ class Server:
         port = self.port or free_port()
         command = [sys.executable, "-m", self.module, "--port", str(port)]
         with self._log.open("ab") as log:
-            self._process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log)
+            self._process = subprocess.Popen(
+                command, cwd=ROOT, stdout=log, stderr=log, env=self._environment
+            )
         process = self._process
 
         def served_or_ended() -> bool:

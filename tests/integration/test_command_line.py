@@ -15,8 +15,8 @@ from tests.patience import PATIENCE
 
 PRINTS = [
     ["-m", "examples.chat", "--port", "0"],
-    ["-c", "from channels.cli.serve import main; main()", "--version"],
-    ["-c", "from channels.cli.serve import main; main()", "--help"],
+    ["-c", "from channels.cli.command import main; main()", "--version"],
+    ["-c", "from channels.cli.command import main; main()", "--help"],
 ]
 EXAMPLES = ["examples.chat", "examples.conformance"]
 

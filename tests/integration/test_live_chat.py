@@ -14,7 +14,7 @@ from random import Random
 
 import pytest
 
-from channels.cli import serve as cli
+from channels.cli import command as cli
 from channels.testing.live_network import LiveNetwork
 from examples.scenarios.chat_client import Tally
 from examples.scenarios.live_chat import faults_for_a_chat, live_chat
@@ -32,7 +32,7 @@ from tests.patience import PATIENCE, wait_until
 
 CHANNELS = "/top/endpoint/UserSocket channels/*/ChannelServer"
 CONNECTIONS = "/top/endpoint/connections/Connection"
-PROGRAM = [sys.executable, "-c", "from channels.cli.serve import main; main()"]
+PROGRAM = [sys.executable, "-c", "from channels.cli.command import main; main()"]
 
 Command = Callable[..., tuple[int, str, str]]
 
@@ -203,7 +203,7 @@ def test_ctrl_c_ends_a_run_in_order_and_it_has_a_report(tmp_path: Path) -> None:
         if process.poll() is None:
             process.kill()
             process.wait(PATIENCE)
-    assert "The run was ended early." in log.read_text()
+    assert "The run ended early." in log.read_text()
     report = json.loads((tmp_path / "report.json").read_text())
     assert report["interrupted"] is True
     assert (tmp_path / "report.html").is_file()

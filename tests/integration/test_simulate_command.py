@@ -15,7 +15,7 @@ import pytest
 from tests.integration.servers import ROOT
 from tests.patience import PATIENCE, wait_until
 
-COMMAND = [sys.executable, "-c", "from channels.cli.serve import main; main()"]
+COMMAND = [sys.executable, "-c", "from channels.cli.command import main; main()"]
 SCENARIO = """
 import os
 from pathlib import Path

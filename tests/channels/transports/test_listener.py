@@ -13,7 +13,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from channels.errors import ChannelsError
-from channels.transports.listener import Listener, ListenError
+from channels.transports.listener import Listener, ListenError, inherited, listening_sockets
 
 
 class Accepted:
@@ -383,3 +383,52 @@ async def test_a_connection_that_was_reset_before_it_is_set_up_does_not_end_the_
     assert reset.fileno() < 0
     assert (listener.statistics().accepted, listener.statistics().aborted) == (1, 1)
     listener.close()
+
+
+# Inherited sockets
+
+
+async def test_a_listener_on_inherited_sockets_takes_what_waits_and_leaves_the_sockets_open(
+    nursery: trio.Nursery, accepted: Accepted
+) -> None:
+    (sock,) = sockets = await listening_sockets("127.0.0.1", 0)
+    listen = inherited(sockets)
+    with socket.create_connection(sock.getsockname()):
+        first = await listen("127.0.0.1", 0)
+        assert first.port == sock.getsockname()[1]
+        nursery.start_soon(first.main, accepted)
+        await accepted.wait_for(1)
+    first.close()
+    # As after a crash of its process.
+    with socket.create_connection(sock.getsockname()):
+        second = await listen("127.0.0.1", 0)
+        nursery.start_soon(second.main, accepted)
+        await accepted.wait_for(2)
+    second.close()
+    sock.close()
+
+
+async def test_inherited_sockets_never_block(nursery: trio.Nursery, accepted: Accepted) -> None:
+    (sock,) = await listening_sockets("127.0.0.1", 0)
+    # As a worker makes it: a new object for a descriptor, which Python takes for a blocking one.
+    again = socket.socket(fileno=os.dup(sock.fileno()))
+    listener = await inherited([again])("127.0.0.1", 0)
+    assert not os.get_blocking(sock.fileno()), "the flag belongs to all who share the socket"
+    listener.close()
+    again.close()
+    sock.close()
+
+
+async def test_a_connection_in_the_queue_of_a_shared_socket_goes_to_the_other_listener(
+    nursery: trio.Nursery, accepted: Accepted
+) -> None:
+    (sock,) = sockets = await listening_sockets("127.0.0.1", 0)
+    old, new = [await inherited(sockets)("127.0.0.1", 0) for _ in range(2)]
+    with socket.create_connection(sock.getsockname()) as client:
+        old.close()
+        nursery.start_soon(new.main, accepted)
+        (server,) = await accepted.wait_for(1)
+        client.sendall(b"hello")
+        assert server.recv(10) == b"hello"
+    new.close()
+    sock.close()
