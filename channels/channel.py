@@ -43,6 +43,7 @@ __all__ = [
     "NothingToAnswer",
     "SocketRef",
     "UnhandledEvent",
+    "connection_of",
     "place",
     "reply_to",
     "table_of",
@@ -324,6 +325,11 @@ def place(channel: Channel, link: Link, membership: Membership) -> ChannelContex
     channel.endpoint = link.endpoint
     channel._context = ChannelContext(link, membership, current_pid())
     return channel._context
+
+
+def connection_of(channel: Channel) -> Pid:
+    """Return the process of the connection that a channel belongs to."""
+    return channel._context.link.connection
 
 
 def table_of(channel: type[Channel]) -> HandlerTable:

@@ -23,9 +23,11 @@ __all__ = [
     "PAYLOAD_REFUSED",
     "POLLER_OUT_OF_MEMORY",
     "PRESENCE_CALLBACK_FAILED",
+    "PRESENCE_CALLS_REFUSED",
     "PRESENCE_GOSSIP_REFUSED",
     "PRESENCE_NODE_DOWN",
     "PRESENCE_NODE_UP",
+    "PRESENCE_NOT_SENT",
     "PUBSUB_CONNECTED",
     "PUBSUB_DISCONNECTED",
     "PUBSUB_DROPPED",
@@ -127,7 +129,7 @@ waiting messages are lost. Measurements: `messages`. Metadata: `pid`."""
 
 LONGPOLL_NOT_FORWARDED: Event = ("phoenix", "longpoll_not_forwarded")
 """A request of a polling client reached another node than its session, and this node could not forward or answer it.
-About `node`, the name of the other node, and `problem`, a text. The client starts again or polls again."""
+Metadata: `node`, the name of the other node, and `problem`, a text. The client starts again or polls again."""
 
 LONGPOLL_ANSWER_LOST: Event = ("phoenix", "longpoll_answer_lost")
 """Another node did not confirm in time that it got the messages of a session, so the session ends: its client must not
@@ -186,6 +188,13 @@ forgotten."""
 PRESENCE_GOSSIP_REFUSED: Event = ("phoenix", "presence_gossip_refused")
 """A message of another node about presence was dropped. Metadata: `node`, its name, and `problem`, a text."""
 
+PRESENCE_NOT_SENT: Event = ("phoenix", "presence_not_sent")
+"""The adapter did not take a message about presence for other nodes. Measurements: `bytes`. Metadata: `error`, a
+`MessageTooLarge`."""
+
+PRESENCE_CALLS_REFUSED: Event = ("phoenix", "presence_calls_refused")
+"""A client, or another process, makes more calls than `max_calls_per_second`. Metadata: `error`, a `TooManyCalls`."""
+
 PRESENCE_CALLBACK_FAILED: Event = ("phoenix", "presence_callback_failed")
-"""`fetch` or `handle_metas` raised, took too long, or returned an invalid result. After `fetch`, clients do not get the
-diff. Metadata: `callback`, `topic`, and `exception`."""
+"""`fetch`, `handle_metas` or `counted` raised, took too long, or returned an invalid result. After `fetch`, clients do
+not get the diff. Metadata: `callback`, `topic`, and `exception`."""
