@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from inspect import iscoroutinefunction, signature
 from pathlib import Path
 from types import ModuleType
@@ -15,7 +15,7 @@ import typer
 
 from supervision.command_line.program_frames import program_traceback
 
-__all__ = ["load_function", "load_module", "parse_params"]
+__all__ = ["check_folders", "load_function", "load_module", "params_as_options", "parse_params"]
 
 
 def load_module(
@@ -71,7 +71,7 @@ def load_function(target: str, kind: str) -> Any:
             f"the module {module.__name__!r} has no {name!r}{_there_is(module)}"
         )
     if not iscoroutinefunction(found) or not _takes_one(found):
-        raise typer.BadParameter(f"{target} is no {kind}{_there_is(module)}")
+        raise typer.BadParameter(f"{target} is not a {kind}{_there_is(module)}")
     return found
 
 
@@ -105,10 +105,32 @@ def parse_params(texts: Sequence[str]) -> dict[str, Any]:
         name, equals, value = text.partition("=")
         if not equals or not name:
             raise typer.BadParameter(
-                f"{text!r} is no parameter; write NAME=VALUE, such as clients=5"
+                f"{text!r} is not a parameter; write NAME=VALUE, such as clients=5"
             )
         try:
             params[name] = msgspec.json.decode(value)
         except msgspec.DecodeError:
             params[name] = value
     return params
+
+
+def params_as_options(params: Mapping[str, Any]) -> list[str]:
+    """Return the options `--params NAME=VALUE` that `parse_params` turns into these parameters."""
+    return [
+        part
+        for name, value in params.items()
+        for part in ("--params", f"{name}={msgspec.json.encode(value).decode()}")
+    ]
+
+
+def check_folders(*files: Path | None) -> None:
+    """Refuse output files in folders that do not exist. Call it before the work whose result would be lost.
+
+    Raises:
+        typer.BadParameter: the folder of a file does not exist.
+    """
+    for file in files:
+        if file is not None and not file.absolute().parent.is_dir():
+            raise typer.BadParameter(
+                f"{file}: the folder {file.parent} does not exist; create it first"
+            )

@@ -1,4 +1,4 @@
-"""A server in production loads no module of the test tools."""
+"""A server in production loads no module of the test tools, nor of the client."""
 
 import json
 import subprocess
@@ -13,8 +13,10 @@ LABORATORY = (
     "supervision.chaos",
     "supervision.simulation",
     "supervision.recording",
+    "channels.client",
     "channels.testing",
     "channels.pytest_plugin",
+    "trio_websocket",
     "pytest",
     "hypothesis",
 )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager
+from itertools import count
 from typing import Any
 
 import pytest
@@ -15,6 +17,8 @@ from channels import Binary, Broadcast, EncodeError, PubSub
 from channels.pubsub.adapter import Adapter
 from channels.pubsub.envelope import MessageTooLarge
 from channels.pubsub.redis.adapter import RedisAdapter
+from channels.pubsub.workers.adapter import WorkersAdapter
+from channels.pubsub.workers.hub import Hub
 from channels.testing import JoinedNodes
 from supervision import Supervisor
 from tests.channels.pubsub.redis.resp_server import RespServer
@@ -91,7 +95,28 @@ async def redis_in_memory() -> AsyncIterator[Callable[..., Adapter]]:
         nursery.cancel_scope.cancel()
 
 
-KINDS = [Kind("joined", in_memory), Kind("redis", redis_in_memory)]
+@asynccontextmanager
+async def over_a_hub() -> AsyncIterator[Callable[..., Adapter]]:
+    """Workers whose hub runs in this process, over the sockets that it uses between processes."""
+    hub, numbers = Hub(), count(1)
+    with ExitStack() as opened:
+        async with trio.open_nursery() as nursery:
+
+            def adapter(name: str, **options: Any) -> Adapter:
+                ours, theirs = socket.socketpair()
+                opened.enter_context(theirs)
+                nursery.start_soon(hub.attach(next(numbers), ours).main)
+                return WorkersAdapter(theirs, node_name=name, heartbeat=0.05, **options)
+
+            yield adapter
+            nursery.cancel_scope.cancel()
+
+
+KINDS = [
+    Kind("joined", in_memory),
+    Kind("redis", redis_in_memory),
+    Kind("workers", over_a_hub),
+]
 
 
 @pytest.fixture(params=KINDS, ids=lambda kind: kind.name)

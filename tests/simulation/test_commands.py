@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from channels.cli import serve as cli
+from channels.cli import command as cli
 from tests.simulation.sweep_scenarios import FAILURES, Answers
 
 Run = Callable[..., tuple[int, str, str]]
@@ -90,7 +90,7 @@ def test_the_corpus_is_tried_first_and_says_what_is_fixed(
     code, out, _ = run(*sweep)
     assert code == 1
     assert (
-        "has changed: it was RuntimeError in line 5 of changeable, and now is LookupError: " in out
+        "has changed: it was RuntimeError in line 5 of changeable, and is now LookupError: " in out
     )
     monkeypatch.setattr(Answers, "problem", None)
     code, out, _ = run(*sweep)
@@ -180,7 +180,7 @@ def test_a_replay_can_write_a_page(run: Run, tmp_path: Path) -> None:
     run("simulate", f"{HERE}:changeable", "--seeds", "4", *QUICK)
     code, _, err = run("replay", str(kept(tmp_path)[0]), "--html", "gone/page.html")
     assert code == 2
-    assert "there is no folder gone" in err
+    assert "the folder gone does not exist" in err
     code, _, _ = run("replay", str(kept(tmp_path)[0]), "--html", "page.html")
     assert code == 1
     assert "<canvas" in (tmp_path / "page.html").read_text("utf-8")
@@ -211,7 +211,7 @@ def test_a_replay_of_what_is_fixed_says_that_it_passes(
     )
     code, out, _ = run("replay", str(file))
     assert code == 0
-    assert "another run than the one that was saved" in out
+    assert "this is not the saved run" in out
 
 
 def test_policies_are_compared_drawn_and_written_down(run: Run, tmp_path: Path) -> None:
@@ -239,14 +239,14 @@ def test_a_parameter_that_a_scenario_does_not_declare_is_pointed_out(run: Run) -
     theatre = ["simulate", "examples.scenarios.theatre:evening", "--seeds", "1", *QUICK]
     code, _, err = run(*theatre, "--params", "ofice=hasty")
     assert code == 0
-    assert "declares no parameter 'ofice'; it has office, visitors\n" in err
+    assert "does not declare the parameter 'ofice'; it declares office, visitors\n" in err
     assert "declares no" not in run(*theatre, "--params", "office=careful")[2]
 
 
 def test_a_comparison_says_under_which_policy_runs_failed_and_how_to_see_why(run: Run) -> None:
     shop = ["compare", "examples.scenarios.shop:opening_day", "--seeds", "1-2", "--jobs", "0"]
     _, out, _ = run(*shop, "--policy", "a: strategy=none", "--policy", "b: pause=0.2")
-    assert "a: 2 of 2 runs failed; to see why: ashtree simulate" in out
+    assert "a: 2 of 2 runs failed; repeat the first with: ashtree simulate" in out
     assert """--seeds 1 --params 'strategy="none"'""" in out
     assert "b: " not in out
 
@@ -255,7 +255,7 @@ def test_an_event_that_never_comes_is_no_place_to_stop_at(run: Run, tmp_path: Pa
     run("simulate", f"{HERE}:rarely_fails", "--seeds", "1-40", *QUICK)
     code, out, _ = run("replay", str(kept(tmp_path)[0]), "--at", "99999")
     assert code == 1
-    assert "the run has no event 99999 to stop at; its last event is" in out
+    assert "the run has no event 99999; its last event is" in out
 
 
 def test_a_corpus_that_cannot_be_written_is_one_sentence(
@@ -273,7 +273,7 @@ def test_a_corpus_that_cannot_be_written_is_one_sentence(
 @pytest.mark.parametrize(
     ("arguments", "part"),
     [
-        (["compare", f"{HERE}:changeable", "--policy", "a: b=1"], "twice or more"),
+        (["compare", f"{HERE}:changeable", "--policy", "a: b=1"], "two or more times"),
         (["compare", f"{HERE}:changeable", "--policy", "a: b", "--policy", "c=1"], "NAME=VALUE"),
         (
             ["compare", f"{HERE}:changeable", *("--policy", "a: b=1") * 2, "--policy", "c=1"],
@@ -282,12 +282,12 @@ def test_a_corpus_that_cannot_be_written_is_one_sentence(
         (["simulate", f"{HERE}:changeable", "--jobs", "3000"], "--jobs"),
         (["simulate", HERE], "not of the form"),
         (["simulate", f"{HERE}:nothing"], "there is rarely_fails, changeable"),
-        (["simulate", f"{HERE}:trio"], "no scenario"),
+        (["simulate", f"{HERE}:trio"], "not a scenario"),
         (["simulate", "examples.scenarios.theatre:visit"], "argument, the world; there is evening"),
         (["simulate", "tests/a.py:x"], "not the name of a module"),
         (["simulate", "tests.simulation.gone:x"], "no module"),
         (["simulate", f"{HERE}:changeable", "--seeds", "5-1"], "write 1-5"),
-        (["simulate", f"{HERE}:changeable", "--seeds", "all"], "'all' are no seeds"),
+        (["simulate", f"{HERE}:changeable", "--seeds", "all"], "'all' is not a seed"),
         (["simulate", f"{HERE}:changeable", "--seeds", "1-99999999999"], "sweep them in parts"),
         (["simulate", f"{HERE}:changeable", "--params", "5"], "NAME=VALUE"),
         (["simulate", f"{HERE}:changeable", "--jobs", "-1"], "--jobs"),
@@ -298,8 +298,8 @@ def test_a_corpus_that_cannot_be_written_is_one_sentence(
         (["simulate", f"{HERE}:changeable", "--json", "no/such/folder.json"], "no/such"),
         (["replay", "gone.json"], "gone.json"),
         (["replay", "gone.json"], "name a run file"),
-        (["replay", "a-file"], "a-file is no run file"),
-        (["replay", "a-list"], "a-list is no run file: it has no format"),
+        (["replay", "a-file"], "a-file is not a run file"),
+        (["replay", "a-list"], "a-list is not a run file: it has no format"),
         (["replay", "a-file", "--at", "-1"], "--at"),
         (["chaos", f"{HERE}:changeable", "--faults", "gone.json"], "name a file with a plan"),
         (["chaos", f"{HERE}:changeable", "--faults", "a-list"], "a-list is not a plan: Expected"),

@@ -165,7 +165,7 @@ def test_names_with_angle_brackets_do_not_break_the_picture() -> None:
 def test_fewer_than_two_policies_and_no_seeds_are_refused() -> None:
     with pytest.raises(ValueError, match="two or more"):
         compare({"one": {}}, killings, seeds=[1])
-    with pytest.raises(ValueError, match="no seeds"):
+    with pytest.raises(ValueError, match="seeds is empty"):
         compare(ONE_AND_ALL, killings, seeds=[])
 
 

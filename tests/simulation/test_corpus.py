@@ -50,9 +50,9 @@ def test_a_file_that_does_not_fail_any_more_does_not_stand_for_a_failure(corpus:
     assert len(corpus.entries()) == 2
 
 
-def test_a_run_that_passed_is_no_failure(corpus: Corpus) -> None:
+def test_a_corpus_refuses_a_run_that_passed(corpus: Corpus) -> None:
     passed = next(run for seed in range(99) if (run := run_of(rarely_fails, seed)).failure is None)
-    with pytest.raises(ValueError, match="a corpus holds failures"):
+    with pytest.raises(ValueError, match="a corpus contains only failures"):
         corpus.keep(passed)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from actors import Reply, Sender
-from channels.cli import serve as cli
+from channels.cli import command as cli
 from examples.scenarios import bank, theatre
 from supervision.simulation.replaying.run_file import find_scenario
 from supervision.simulation.search.report import SweepReport

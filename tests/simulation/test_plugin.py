@@ -82,7 +82,7 @@ def test_a_failure_shows_the_line_the_seed_the_story_and_how_to_see_it_again(
             "E       with seed 2",
             "E       the story:",
             "E         test_it:test_luck fails with seed 2",
-            "E       see it again with: pytest test_it.py::test_luck --simulation-seed 2",
+            "E       repeat it with: pytest test_it.py::test_luck --simulation-seed 2",
             "E       or: ashtree replay .ashtree/corpus/test-it-test-luck--AssertionError-in-line-5-*--2.json",
             "test_it.py:8: AssertionError",
         ]
@@ -94,7 +94,7 @@ def test_a_failure_shows_the_line_the_seed_the_story_and_how_to_see_it_again(
     pytester.runpytest_inprocess("test_it.py::test_luck", "--simulation-seed", "6").assert_outcomes(
         passed=1
     )
-    command = "import sys; from channels.cli.serve import main; sys.argv[0] = 'ashtree'; main()"
+    command = "import sys; from channels.cli.command import main; sys.argv[0] = 'ashtree'; main()"
     (file,) = (pytester.path / ".ashtree" / "corpus").iterdir()
     replayed = pytester.run(sys.executable, "-c", command, "replay", str(file))
     assert replayed.ret == 1
@@ -152,9 +152,9 @@ def test_a_run_that_ends_its_process_does_not_end_pytest(run: Run) -> None:
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(
         [
-            "its process was ended by SIGSEGV",
+            "SIGSEGV ended its process",
             "*test_it.py*in test_dies",
-            "see it again with: pytest test_it.py::test_dies --simulation-seed 4",
+            "repeat it with: pytest test_it.py::test_dies --simulation-seed 4",
         ]
     )
 
@@ -181,10 +181,10 @@ def test_parametrized_tests_methods_and_ordinary_fixtures_are_simulated_too(run:
     )
     result.assert_outcomes(passed=1, failed=2)
     result.stdout.fnmatch_lines(
-        ["E       see it again with: pytest 'test_it.py::test_number[[]2]' --simulation-seed 1"]
+        ["E       repeat it with: pytest 'test_it.py::test_number[[]2]' --simulation-seed 1"]
     )
     result.stdout.fnmatch_lines(
-        ["E       see it again with: pytest test_it.py::TestIt::test_method --simulation-seed 3"]
+        ["E       repeat it with: pytest test_it.py::TestIt::test_method --simulation-seed 3"]
     )
     result.stdout.fnmatch_lines(
         [
@@ -262,12 +262,15 @@ def test_what_has_no_line_of_the_test_is_shown_with_its_words(run: Run) -> None:
 @pytest.mark.parametrize(
     ("body", "problem"),
     [
-        ("@simulated()\ndef test_it(world): pass", "*is no coroutine function; write `async def`"),
-        ("@simulated()\nasync def test_it(): pass", "*write the argument `world`"),
+        (
+            "@simulated()\ndef test_it(world): pass",
+            "*is not a coroutine function; write `async def`",
+        ),
+        ("@simulated()\nasync def test_it(): pass", "*add the argument `world`"),
         ("async def test_it(world): pass", "*mark it with pytest.mark.simulation"),
         (
             "@simulated()\nasync def test_it(world, autojump_clock): pass",
-            "*asks for autojump_clock*time is virtual*",
+            "*asks for autojump_clock; remove that argument*",
         ),
         (
             "@pytest.fixture\nasync def shop(): pass\n@simulated()\nasync def test_it(world, shop): pass",
@@ -277,11 +280,17 @@ def test_what_has_no_line_of_the_test_is_shown_with_its_words(run: Run) -> None:
             "@pytest.fixture(autouse=True)\nasync def shop(): yield\n@simulated()\nasync def test_it(world): pass",
             "*asks for the async fixture shop*",
         ),
-        ("@simulated()\n@pytest.mark.trio\nasync def test_it(world): pass", "*leave out trio"),
+        (
+            "@simulated()\n@pytest.mark.trio\nasync def test_it(world): pass",
+            "*remove the marker trio",
+        ),
         ("@simulated(200)\nasync def test_it(world): pass", "*write seeds=200"),
-        ("@simulated(seed=200)\nasync def test_it(world): pass", "*no 'seed'; there are *seeds*"),
-        ("@simulated(seeds=0)\nasync def test_it(world): pass", "*there are no seeds*"),
-        ("@simulated(seeds=iter([]))\nasync def test_it(world): pass", "*there are no seeds*"),
+        (
+            "@simulated(seed=200)\nasync def test_it(world): pass",
+            "*unknown option 'seed'; write one of *seeds*",
+        ),
+        ("@simulated(seeds=0)\nasync def test_it(world): pass", "*seeds is empty*"),
+        ("@simulated(seeds=iter([]))\nasync def test_it(world): pass", "*seeds is empty*"),
         ("@simulated(jobs=-1)\nasync def test_it(world): pass", "*jobs is -1*"),
     ],
 )

@@ -121,7 +121,8 @@ def test_a_run_that_no_longer_fails_is_reported(file: Path) -> None:
     save_run(simulate(adds, 1, params={"fine": 0}), file)
     file.write_text(file.read_text().replace('"fine": 0', '"fine": 1'))
     with pytest.raises(
-        RunFileError, match=r"it failed with invariant check in line 7 of adds then, and passed now"
+        RunFileError,
+        match=r"it failed with invariant check in line 7 of adds when it was saved, and passed now",
     ):
         replay(file)
 
@@ -139,9 +140,9 @@ def test_a_changed_scenario_file_is_distinguished_from_an_unchanged_one(file: Pa
         replay(file)
 
 
-def test_a_run_file_of_another_version_says_who_has_written_it(file: Path) -> None:
+def test_a_run_file_of_another_version_names_the_version_that_wrote_it(file: Path) -> None:
     file.write_text('{"format": "ashtree-run/9", "versions": {"ashtree": "7.1"}}')
-    with pytest.raises(RunFileError, match=r"'ashtree-run/9', and was written by Ashtree 7\.1"):
+    with pytest.raises(RunFileError, match=r"'ashtree-run/9', written by Ashtree 7\.1"):
         replay(file)
 
 

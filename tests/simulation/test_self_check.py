@@ -101,7 +101,7 @@ def test_each_run_gets_an_answer_of_its_own() -> None:
     assert check_many([]) == []
 
 
-def test_many_runs_share_a_process_and_what_another_has_left_behind_is_noticed(
+def test_runs_share_a_process_and_a_dependence_on_an_earlier_run_is_found(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(leaky_scenarios, "runs", 0)
@@ -110,7 +110,7 @@ def test_many_runs_share_a_process_and_what_another_has_left_behind_is_noticed(
     assert problems == [None, None]
     problems = check_many([simulate(what_another_run_left, 3)])
     assert isinstance(problems[0], Diverged)
-    assert "an earlier run has left behind" in str(problems[0])
+    assert "data from an earlier run" in str(problems[0])
 
 
 def test_a_process_that_hangs_is_given_up() -> None:

@@ -72,7 +72,7 @@ def test_a_worker_that_dies_is_reported_with_its_item_and_the_others_are_done() 
     assert "Segmentation fault" in segfault.said
     assert "in work" in segfault.said
     assert "pytest" not in segfault.said
-    assert (code.kind, code.why) == ("exit", "its process left with the exit code 9")
+    assert (code.kind, code.why) == ("exit", "its process ended with the exit code 9")
     assert raised.said.endswith("RuntimeError: of the work itself\n")
     assert killed.kind == "SIGKILL"
     assert "memory" in killed.why

@@ -1,0 +1,124 @@
+"""One connection of a client: open it, write what waits, read, and close it in good order."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeAlias
+
+import trio
+
+from channels.client.transports.contract import Link, LinkFailed, LinkLost
+from channels.client.wire import Frame
+
+__all__ = ["CLOSE_TIMEOUT", "Connection", "End", "OpenLink"]
+
+CLOSE_TIMEOUT: Final = 2.0
+"""Seconds to write what waits and to exchange close frames, before the connection is cut."""
+
+OpenLink: TypeAlias = Callable[[trio.Nursery], Awaitable[Link]]
+End: TypeAlias = LinkFailed | LinkLost
+
+
+class Connection:
+    """One attempt to connect, and the connection that comes of it.
+
+    Args:
+        open_link: opens the link, with a nursery for its tasks.
+        on_open: called when it is open.
+        on_frame: called with every frame of the server.
+        on_end: called at the end, unless `close` was called before.
+
+    Attributes:
+        waiting: frames that are not written yet.
+    """
+
+    def __init__(
+        self,
+        open_link: OpenLink,
+        *,
+        on_open: Callable[[], object],
+        on_frame: Callable[[Frame], object],
+        on_end: Callable[[End], object],
+    ) -> None:
+        self.waiting: deque[Frame] = deque()
+        self._open_link = open_link
+        self._on_open = on_open
+        self._on_frame = on_frame
+        self._on_end = on_end
+        self._scope = trio.CancelScope()
+        self._is_open = False
+        self._closing: tuple[int, str] | None = None
+        self._writer = trio.lowlevel.ParkingLot()
+
+    def send_nowait(self, frame: Frame) -> None:
+        """Write a frame as soon as possible."""
+        self.waiting.append(frame)
+        self._writer.unpark()
+
+    def close(self, code: int, reason: str) -> None:
+        """Write what waits, close the connection, and report nothing more. Return at once."""
+        self._closing = code, reason
+        if self._is_open:
+            self._scope.deadline = trio.current_time() + CLOSE_TIMEOUT
+            self._writer.unpark()
+        else:
+            self._scope.cancel()
+
+    async def main(self) -> None:
+        """Run until the connection has ended."""
+        end: End | None = None
+        with self._scope:
+            async with trio.open_nursery() as nursery:
+                end = await self._run(nursery)
+                nursery.cancel_scope.cancel()
+        if end is not None and self._closing is None:
+            self._on_end(end)
+
+    async def _run(self, nursery: trio.Nursery) -> End | None:
+        link: Link | None = None
+        try:
+            link = await self._open_link(nursery)
+            self._is_open = True
+            self._on_open()
+            nursery.start_soon(self._write, link)
+            while True:
+                frame = await link.receive()
+                if self._closing is None:
+                    self._on_frame(frame)
+        except (LinkFailed, LinkLost) as end:
+            if self._closing is not None and link is not None:
+                # The writer exchanges close frames, within its deadline.
+                await trio.sleep_forever()
+            return end
+        finally:
+            self._is_open = False
+            if link is not None:
+                await _cut(link)
+
+    async def _write(self, link: Link) -> None:
+        waiting = self.waiting
+        while True:
+            if waiting:
+                frames = tuple(waiting)
+                waiting.clear()
+                try:
+                    await link.send(frames)
+                except LinkLost:
+                    # The reader reports it.
+                    if self._closing is not None:
+                        self._scope.cancel()
+                    return
+            elif self._closing is not None:
+                await link.aclose(*self._closing)
+                self._scope.cancel()
+                return
+            else:
+                await self._writer.park()
+
+
+async def _cut(link: Link) -> None:
+    """Release what a link holds, without waiting for the server."""
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        await link.aclose(1000, "")
