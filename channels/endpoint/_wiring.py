@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -222,9 +222,10 @@ class Admission:
         closed: True if the endpoint has stopped.
         heads: the time limits of connections that have not sent the head of their first request.
         polling: the sessions of polling clients, by the name in their token.
+        queued: returns the number of accepted connections that the listener still has.
     """
 
-    __slots__ = ("_unserved", "closed", "draining", "heads", "listener", "polling")
+    __slots__ = ("_unserved", "closed", "draining", "heads", "listener", "polling", "queued")
 
     def __init__(self) -> None:
         self.listener: Listening | None = None
@@ -232,6 +233,7 @@ class Admission:
         self.closed = False
         self.heads: dict[trio.CancelScope, None] = {}
         self.polling: dict[str, Pid] = {}
+        self.queued: Callable[[], int] = int
         # Accepted connections that no process serves yet.
         self._unserved: dict[object, Any] = {}
 
@@ -260,6 +262,11 @@ class Admission:
     def take_over(self, stream: object) -> None:
         """Forget a connection that a process now serves, or that has been closed."""
         self._unserved.pop(stream, None)
+
+    @property
+    def is_quiet(self) -> bool:
+        """True if every accepted connection has sent the head of its first request."""
+        return not (self.heads or self._unserved or self.queued())
 
     def drain(self) -> None:
         """Refuse new clients, and stop reading the unfinished first requests of connected ones."""
