@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeAlias
 
@@ -41,12 +40,12 @@ class Connection:
         on_frame: Callable[[Frame], object],
         on_end: Callable[[End], object],
     ) -> None:
-        self.waiting: deque[Frame] = deque()
+        self.waiting: list[Frame] = []
         self._open_link = open_link
         self._on_open = on_open
         self._on_frame = on_frame
         self._on_end = on_end
-        self._scope = trio.CancelScope()
+        self._scope: trio.CancelScope | None = None
         self._is_open = False
         self._closing: tuple[int, str] | None = None
         self._writer = trio.lowlevel.ParkingLot()
@@ -59,6 +58,8 @@ class Connection:
     def close(self, code: int, reason: str) -> None:
         """Write what waits, close the connection, and report nothing more. Return at once."""
         self._closing = code, reason
+        if self._scope is None:
+            return
         if self._is_open:
             self._scope.deadline = trio.current_time() + CLOSE_TIMEOUT
             self._writer.unpark()
@@ -68,8 +69,9 @@ class Connection:
     async def main(self) -> None:
         """Run until the connection has ended."""
         end: End | None = None
-        with self._scope:
+        if self._closing is None:
             async with trio.open_nursery() as nursery:
+                self._scope = nursery.cancel_scope
                 end = await self._run(nursery)
                 nursery.cancel_scope.cancel()
         if end is not None and self._closing is None:
@@ -81,7 +83,7 @@ class Connection:
             link = await self._open_link(nursery)
             self._is_open = True
             self._on_open()
-            nursery.start_soon(self._write, link)
+            nursery.start_soon(self._write, link, nursery.cancel_scope)
             while True:
                 frame = await link.receive()
                 if self._closing is None:
@@ -96,22 +98,20 @@ class Connection:
             if link is not None:
                 await _cut(link)
 
-    async def _write(self, link: Link) -> None:
-        waiting = self.waiting
+    async def _write(self, link: Link, scope: trio.CancelScope) -> None:
         while True:
-            if waiting:
-                frames = tuple(waiting)
-                waiting.clear()
+            if self.waiting:
+                frames, self.waiting = self.waiting, []
                 try:
                     await link.send(frames)
                 except LinkLost:
                     # The reader reports it.
                     if self._closing is not None:
-                        self._scope.cancel()
+                        scope.cancel()
                     return
             elif self._closing is not None:
                 await link.aclose(*self._closing)
-                self._scope.cancel()
+                scope.cancel()
                 return
             else:
                 await self._writer.park()

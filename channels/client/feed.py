@@ -41,7 +41,8 @@ class Feed(Generic[T]):
         self._name = name
         self._limit = limit
         self._on_close = on_close
-        self._items: deque[T] = deque()
+        # Made with the first item: an empty deque has room for 64, and most feeds of a quiet client stay empty.
+        self._items: deque[T] | None = None
         self._missed = 0
         self._was_read = False
         self._is_closed = False
@@ -49,11 +50,13 @@ class Feed(Generic[T]):
         self._readers = trio.lowlevel.ParkingLot()
 
     def __len__(self) -> int:
-        return len(self._items)
+        return len(self._items or ())
 
     def put(self, item: T) -> bool:
         """Add an item. Return True if this is the first drop since the last read."""
         items = self._items
+        if items is None:
+            items = self._items = deque()
         is_first = False
         if len(items) >= self._limit or (self._missed and not self._was_read):
             is_first = self._missed == 0
@@ -81,7 +84,7 @@ class Feed(Generic[T]):
 
     def close(self) -> None:
         """Get nothing more, and end the iterations."""
-        self._items.clear()
+        self._items = None
         self._missed = 0
         if self._on_close is not None:
             self._on_close(self)
