@@ -9,6 +9,7 @@ from typing import Generic, Self, TypeVar
 
 import trio
 
+from channels.client.change import Change
 from channels.client.errors import MessagesDropped
 
 __all__ = ["Feed"]
@@ -47,7 +48,7 @@ class Feed(Generic[T]):
         self._was_read = False
         self._is_closed = False
         self._error: Exception | None = None
-        self._readers = trio.lowlevel.ParkingLot()
+        self._readers = Change()
 
     def __len__(self) -> int:
         return len(self._items or ())
@@ -71,8 +72,7 @@ class Feed(Generic[T]):
             if not self._was_read:
                 return is_first
         items.append(item)
-        if self._readers:
-            self._readers.unpark()
+        self._readers.notify()
         return is_first
 
     def end(self, error: Exception | None = None) -> None:
@@ -80,7 +80,7 @@ class Feed(Generic[T]):
         if not self._is_closed:
             self._is_closed = True
             self._error = error
-            self._readers.unpark_all()
+            self._readers.notify()
 
     def close(self) -> None:
         """Get nothing more, and end the iterations."""
@@ -117,4 +117,4 @@ class Feed(Generic[T]):
                 if self._error is not None:
                     raise self._error
                 raise StopAsyncIteration
-            await self._readers.park()
+            await self._readers.wait()

@@ -16,6 +16,7 @@ from actors.errors import RuntimeClosed
 from actors.instrumentation.telemetry import Telemetry
 from actors.runtime import current_runtime
 from channels.client.backoff import RECONNECT, REJOIN, RetryTable
+from channels.client.change import Change
 from channels.client.channel import ClientChannel, ClientPush
 from channels.client.connection import Connection, End
 from channels.client.errors import BufferFull, NotConnected
@@ -302,7 +303,7 @@ class ClientSocket:
         self._is_closed = False
         self._sleep = trio.CancelScope()
         self._feeds: tuple[Feed[Lifecycle], ...] = ()
-        self._changed = trio.lowlevel.ParkingLot()
+        self._changed = Change()
         self._last_failure: ConnectFailed | None = None
         self._pongs: dict[str, _Ping] = {}
 
@@ -406,7 +407,7 @@ class ClientSocket:
                     raise NotConnected(self.url, "the socket has ended")
                 if failure is not None and self._protocol.connections == 0 and _is_final(failure):
                     raise NotConnected(self.url, failure.cause, failure.status)
-                await self._changed.park()
+                await self._changed.wait()
             return
         cause = f"no answer within {seconds:g} seconds"
         status = None
@@ -583,7 +584,7 @@ class ClientSocket:
             }
             about = {"url": self.url, "topic": getattr(event, "topic", None), "event": event}
             self.telemetry.execute(name, numbers, about)
-        self._changed.unpark_all()
+        self._changed.notify()
 
 
 def _is_final(failure: ConnectFailed) -> bool:
