@@ -95,7 +95,7 @@ ESCAPES = {
 
 
 @pytest.mark.parametrize("scenario", ESCAPES, ids=lambda each: each.__name__)
-def test_it_says_what_was_used_where_and_what_to_write_instead(scenario: object) -> None:
+def test_an_escape_names_the_use_the_place_and_the_alternative(scenario: object) -> None:
     what, instead = ESCAPES[scenario]  # type: ignore[index]
     outcome = simulate(scenario, seed=7)  # type: ignore[arg-type]
     error = outcome.error
@@ -117,7 +117,7 @@ class Impatient(GenServer[None]):
             return
 
 
-def test_an_escape_that_the_program_catches_fails_the_run_all_the_same() -> None:
+def test_an_escape_that_the_program_catches_still_fails_the_run() -> None:
     async def scenario(world: World) -> None:
         await Supervisor.start_link([child_spec(Impatient, kwargs={"name": "impatient"})])
         cast("impatient", "hurry")

@@ -46,14 +46,14 @@ def test_a_planted_bug_is_found_and_shrunk(bug: Planted) -> None:
 
 
 @pytest.mark.parametrize("bug", IN_ASHTREE, ids=lambda bug: bug.name)
-def test_where_nothing_is_planted_nothing_is_found(bug: Planted) -> None:
+def test_a_program_without_a_planted_bug_passes(bug: Planted) -> None:
     with healthy():
         found = {type(run(bug, seed).error) for seed in range(20)}
     # A plan may hit nothing, or what had to start for the rest to be there.
     assert found <= {NoneType, InertPlan, StartError}
 
 
-def test_every_invariant_finds_a_bug_that_was_planted() -> None:
+def test_every_invariant_finds_a_planted_bug() -> None:
     found = {bug.failure for bug in IN_ASHTREE}
     names = {*BUILT_IN, *(each.name for each in OF_SUPERVISORS)}
     assert {f"invariant {name}" for name in names} <= found

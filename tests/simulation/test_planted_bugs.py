@@ -40,7 +40,7 @@ def failures(bug: Planted) -> Iterator[Outcome]:
 
 
 @pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.name)
-def test_a_planted_bug_is_small_in_the_end_whatever_it_was_found_with(bug: Planted) -> None:
+def test_every_planted_bug_shrinks_to_a_small_run(bug: Planted) -> None:
     # The processor's time, which does not grow on a busy machine.
     shrunk = [
         shrink(outcome, clock=time.process_time) for outcome in islice(failures(bug), FAILURES)
