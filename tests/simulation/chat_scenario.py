@@ -35,7 +35,7 @@ class UserSocket(Socket):
 
 
 async def talk(world: World, number: int) -> None:
-    """Join, send a message now and then, and come back when the connection breaks."""
+    """Join, sometimes send a message, and connect again when the connection breaks."""
     stream = world.random("client", number)
     while True:
         try:
@@ -54,7 +54,7 @@ async def say_things(world: World, websocket: WebSocketConnection, stream: Any) 
     await websocket.send_message('["1","1","room:lobby","phx_join",{}]')
     for ref in range(2, 12):
         reply = msgspec.json.decode(await websocket.get_message())
-        world.check(len(reply) == 5, f"{reply} is no message")
+        world.check(len(reply) == 5, f"{reply} is not a message")
         body = {"body": stream.choice(["hello", "how are you", "x" * 3000])}
         message = ["1", str(ref), "room:lobby", "say", body]
         await websocket.send_message(msgspec.json.encode(message).decode())

@@ -67,7 +67,7 @@ def test_every_moment_is_a_multiple_of_the_quantum_and_no_deadline_is_met_early(
 
 
 def test_a_negative_quantum_is_refused() -> None:
-    with pytest.raises(ValueError, match="seconds, from 0"):
+    with pytest.raises(ValueError, match="number of seconds, 0 or more"):
         VirtualClock(-1)
 
 

@@ -90,8 +90,8 @@ def test_parameters_that_json_would_change_are_not_saved(tmp_path: Path, value: 
     ("content", "problem"),
     [
         (None, "cannot be read"),
-        ("[]", "is no run file"),
-        ("{}", "is no run file: it has no format"),
+        ("[]", "is not a run file"),
+        ("{}", "is not a run file: it has no format"),
         ('{"format": "ashtree-run/1"}', "is a broken run file"),
     ],
 )
@@ -110,7 +110,7 @@ def test_a_run_that_could_not_be_repeated_is_refused_at_once(tmp_path: Path) -> 
         pass
 
     outcome = simulate(local, 1)
-    with pytest.raises(RunFileError, match="of a module that can be imported"):
+    with pytest.raises(RunFileError, match="no other process can import"):
         check_determinism(outcome)
     with pytest.raises(RunFileError, match="types that JSON has"):
         save_run(simulate(fails, 1, params={"fine": object()}), tmp_path / "run.json")

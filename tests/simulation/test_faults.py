@@ -94,11 +94,11 @@ def test_a_run_file_without_faults_from_an_old_version_is_read(tmp_path: Path) -
     del raw["faults"]
     path.write_bytes(msgspec.json.encode(raw))
     assert load_run(path).faults is None
-    # The plan of the scenario, with the same chance.
+    # The plan of the scenario, from the same random numbers.
     assert replay(path).faults == simulate(busy, 4).faults
 
 
-# Chance
+# Random numbers
 
 
 def undisturbed(full: Outcome, without: Outcome, report: FaultReport) -> None:
@@ -161,7 +161,7 @@ def test_a_function_without_settings_has_the_defaults() -> None:
     assert simulate(echo, 1).faults == ()
 
 
-# Plans that do nothing
+# Plans without an applied fault
 
 
 def test_a_passing_run_without_an_applied_fault_is_a_failure() -> None:
@@ -250,7 +250,7 @@ def test_the_last_events_are_the_faults_that_were_not_applicable() -> None:
 
 
 def took(outcome: Outcome) -> dict[float, float]:
-    """Return for each answer its time, and its duration."""
+    """Return the time and the duration of each answer."""
     return {
         event["t"]: float(event["took"])
         for event in events(outcome, "note")

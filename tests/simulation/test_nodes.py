@@ -1,4 +1,4 @@
-"""Nodes: a kill like `kill -9`, of which only the disk survives, and its effects on other nodes."""
+"""Nodes: a kill like `kill -9`, which only the disk survives, and its effects on other nodes."""
 
 import gc
 import json
@@ -579,7 +579,7 @@ def test_a_plan_of_faults_kills_nodes_and_skews_their_clocks() -> None:
 def test_an_impossible_request_to_a_node_is_refused_with_its_name() -> None:
     async def scenario(world: World) -> None:
         world.nodes.start("a", echo)
-        with pytest.raises(NodeError, match="there is no node of that name; there is a"):
+        with pytest.raises(NodeError, match="there is no node of that name; the nodes are a"):
             world.nodes.kill("b")
         with pytest.raises(NodeError, match="to start it again"):
             world.nodes.start("a", echo)

@@ -1,6 +1,6 @@
-"""Pins and fence: things taken from the system come from the seed, or are refused with advice."""
+"""Pins and fence: sources of entropy follow the seed, or raise an error with advice."""
 
-# Reading the wall clock, and by a look-up at the time of the call, is what is tested.
+# These tests read the wall clock, with a look-up at the time of the call.
 # ruff: noqa: DTZ002, DTZ003, DTZ005, DTZ011, PLW0108
 
 import datetime as dt

@@ -30,7 +30,7 @@ Run = Callable[..., pytest.RunResult]
 
 @pytest.fixture
 def run(pytester: pytest.Pytester) -> Run:
-    """Run pytest over a file of tests, in this process and in a folder of its own."""
+    """Run pytest over a file of tests, in this process and in a new folder."""
     pytester.makepyprojecttoml(CONFIG)
 
     def call(text: str, *arguments: str) -> pytest.RunResult:

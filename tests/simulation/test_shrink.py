@@ -37,7 +37,7 @@ def test_a_race_is_shrunk_to_the_two_tasks_and_the_least_workload(seed: int) -> 
     assert shrunk.complete
     (deviation,) = shrunk.deviations
     assert deviation.tasks == ("/top#1", "/registry#1")
-    # One room is enough; of the kills some seeds need a second one, as the first of theirs comes too early.
+    # One room is enough. Some seeds need a second kill, because their first kill comes too early.
     assert shrunk.params["rooms"] == 1
     assert shrunk.params["kills"] <= 3
     assert shrunk.run.failure == identify(outcome.error)
@@ -216,7 +216,7 @@ def test_a_candidate_that_never_ends_is_given_up_early() -> None:
 
     shrunk = shrink(simulate(scenario, 1, params={"number": 11}), scenario=scenario)
     assert shrunk.params == {"number": 10}
-    # Without an end of its own, each of its candidates would go on for an hour of virtual time.
+    # Without this end, each candidate would run for an hour of virtual time.
     assert 1000 < turns < 100_000
 
 

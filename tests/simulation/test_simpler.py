@@ -1,4 +1,4 @@
-"""Simpler faults: rounder numbers, one target in place of a pattern."""
+"""Simpler faults: rounder numbers, one target instead of a pattern."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Whole runs: determinism, the ways to fail, and that everything is restored afterwards."""
+"""Whole runs: determinism, failures, and clean-up."""
 
 import gc
 import json
@@ -319,6 +319,6 @@ def test_a_simulation_restores_everything() -> None:
     assert time.time() > 1.7e9
 
 
-async def test_a_simulation_inside_trio_is_refused() -> None:
-    with pytest.raises(RuntimeError, match="ordinary code"):
+async def test_a_simulation_within_trio_is_refused() -> None:
+    with pytest.raises(RuntimeError, match="synchronous code"):
         simulate(busy_tree, seed=1)

@@ -33,7 +33,7 @@ def is_there(pid: int) -> bool:
 
 def test_answers_come_in_the_order_of_the_items(tmp_path: Path) -> None:
     def work(item: int) -> bytes:
-        # The first is done only when a later one is, and that one in another process.
+        # The first item is done only after a later one, which runs in another process.
         while item == 0 and not (tmp_path / "3").exists():
             pass
         (tmp_path / str(item)).touch()
@@ -106,7 +106,7 @@ def test_leaving_the_loop_ends_busy_workers(tmp_path: Path) -> None:
                 pass
         return b"first"
 
-    # An hour: when they are gone, it is not because their time was up.
+    # With a limit of an hour, the workers do not end because of the limit.
     answers = in_workers(work, range(2), jobs=2, limit=3600.0, renew=100)
     assert next(answers) == b"first"
     wait_until((tmp_path / "busy").exists)

@@ -1,4 +1,4 @@
-"""Supervisors that break their own rules are found, and those that keep them are not."""
+"""The invariants find supervisors that break the rules, and accept those that do not."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def found(program: Any) -> str:
 
 
 async def _forgets(self: Tree, pivot: Any, reason: ExitReason, pid: Any = None) -> None:
-    """Report the end, and restart nothing."""
+    """Report the end of a child, and restart nothing."""
 
 
 async def _skips_the_first(self: Tree, pivot: Any) -> Any:
