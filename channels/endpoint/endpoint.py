@@ -10,7 +10,7 @@ A running endpoint is a supervision tree. It stops its children in this order, f
 
     endpoint (one_for_one)
     ├── pubsub                                the connections to other nodes, if there are any
-    ├── Presence                              who is here, one for each `Presence`
+    ├── presence Online                       who is here; one for each `Presence`, here of a class `Online`
     ├── UserSocket channels (one_for_one)     one for each socket class
     │   ├── 0 (dynamic)                       channel servers, temporary
     │   └── 1 (dynamic)
