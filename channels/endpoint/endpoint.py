@@ -10,7 +10,7 @@ A running endpoint is a supervision tree. It starts its children from top to bot
 
     endpoint (one_for_one)
     ├── pubsub                                the connections to other nodes, if there are any
-    ├── Presence                              who is here, one for each `Presence`
+    ├── presence Online                       who is here; one for each `Presence`, here of a class `Online`
     ├── relay                                 requests of polling clients for sessions of other nodes, if there are any
     ├── UserSocket channels (one_for_one)     one for each socket class
     │   ├── 0 (dynamic)                       channel servers, temporary

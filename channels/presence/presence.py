@@ -259,6 +259,9 @@ class Presence:
             raise PresenceError(
                 f"{self!r} is running already; make another one, with another name, for another endpoint"
             )
+        latest = self._latest if self._runtime is current_runtime() else None
+        if latest is not None:
+            await latest.wait_ended()
         if pubsub.subscribers(gossip_topic(self.name)):
             raise PresenceError(
                 f"another presence with the name {self.name!r} runs on {pubsub!r}; write Presence(name=...)"
@@ -268,7 +271,15 @@ class Presence:
                 f"the node name {brief(pubsub.node_name)} has {len(pubsub.node_name)} characters; the limit for "
                 f"presence is {MAX_NAME}"
             )
-        tracking = await self._begin(pubsub)
+        if (
+            latest is not None
+            and latest.pubsub is pubsub
+            and latest.roster.state.node == pubsub.node_name
+        ):
+            # The channels live on, and nobody would track them again.
+            tracking = latest
+        else:
+            tracking = await self._begin(pubsub)
         children = [
             ChildSpec("presence", self._hold, (tracking,), restart="temporary"),
             ChildSpec("tracker", Tracker.start_link, (tracking,)),
@@ -277,16 +288,7 @@ class Presence:
         return await Supervisor.start_link(children, label=f"presence {self.name}")
 
     async def _begin(self, pubsub: PubSub) -> Tracking:
-        runtime, latest = current_runtime(), self._latest
-        if (
-            latest is not None
-            and self._runtime is runtime
-            and latest.pubsub is pubsub
-            and latest.roster.state.node == pubsub.node_name
-        ):
-            # The channels live on, and nobody would track them again.
-            return latest
-        self._runtime = runtime
+        self._runtime = current_runtime()
         tracking = Tracking.begin(
             pubsub,
             self.name,
@@ -301,7 +303,7 @@ class Presence:
 
     def child_spec(self, pubsub: PubSub) -> ChildSpec:
         """Return a child spec for your own supervisor. Put it before the processes that it tracks."""
-        return ChildSpec((self.name, "presence"), self.start_link, (pubsub,), type="supervisor")
+        return ChildSpec(f"presence {self.name}", self.start_link, (pubsub,), type="supervisor")
 
     async def _hold(self, tracking: Tracking) -> Pid:
         """Run until the supervisor ends. This runs in its process, and starts none."""
