@@ -441,7 +441,10 @@ def test_a_crash_of_the_channel_is_followed_by_a_join() -> None:
     channel = client.joined()
     client.hear(channel.join_ref, channel.join_ref, "room:a", "phx_error", {"reason": "boom"})
     assert channel.state == "errored"
-    assert client.told() == [ChannelLost("room:a", "boom", is_crash=True), Rejoining("room:a", 1.0, 1)]
+    assert client.told() == [
+        ChannelLost("room:a", "boom", is_crash=True),
+        Rejoining("room:a", 1.0, 1),
+    ]
     client.wait(1.0)
     (join,) = client.frames()
     client.answer(join, response={"again": True})
