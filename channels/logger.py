@@ -413,7 +413,7 @@ def _answer_lost(
     event: Event, measurements: Mapping[str, Any], metadata: Mapping[str, Any]
 ) -> None:
     _log.info(
-        "Closing %r: another node did not confirm %d messages in time, and its client must not miss any",
+        "Closing %r: another node did not confirm the last messages (%d) in time, and its client must not miss any",
         metadata["pid"],
         measurements["messages"],
     )

@@ -266,6 +266,29 @@ async def test_a_lost_answer_to_a_post_is_408_after_the_window(pair: Pair) -> No
     assert [about["problem"] for _, about in heard] == ["no answer within 12 s"]
 
 
+async def test_a_batch_for_another_node_has_one_window_for_all_its_messages(join: Join) -> None:
+    longpoll = LongPoll(window=1.0)
+    pair = await join(JoinedNodes(latency=0.1), longpolls=(longpoll, longpoll))
+    _, elsewhere = await pair.opened()
+    (session,) = sessions(pair.a)
+    # Its second piece arrives after 0.3 s, because the other node asks for it.
+    long = ("1", "2", "room:a", "echo", {"text": "x" * PIECE})
+    batch = b"\n".join(map(line, (long, ("1", "3", "room:a", "echo"))))
+    post = await elsewhere.begin("POST", batch, ("content-type", NDJSON))
+    await trio.sleep(0.2)
+    await sys.suspend(session)
+    await trio.sleep(0.6)
+    # Let it handle the first message only.
+    await sys.resume(session)
+    await sys.suspend(session)
+    await trio.sleep(0.35)
+    assert post.answer() is None
+    await trio.sleep(0.1)
+    assert said_by(post) == {"status": 408}
+    await sys.resume(session)
+    assert pair.counts(pair.b) == {("longpoll", "forwarded"): 1}
+
+
 async def test_a_lost_answer_to_a_poll_ends_the_session_and_the_client_gets_a_new_one(
     pair: Pair,
 ) -> None:
