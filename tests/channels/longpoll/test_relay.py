@@ -27,7 +27,7 @@ from channels.testing import JoinedNodes
 from supervision import render
 from tests.channels.polling import NDJSON, Poller, line, sessions
 from tests.channels.rooms import UserSocket
-from tests.channels.support import Footprint, Server, reply, settle
+from tests.channels.support import Footprint, Mailbox, Server, reply, settle
 
 SECRET = "the secret of all nodes"
 FOUND = 2.0
@@ -685,6 +685,16 @@ async def test_two_endpoints_on_one_pubsub_do_not_deny_each_other_s_sessions(
         poller = await Poller(server).open()
         elsewhere = evolve(poller, server=servers[2])
         await elsewhere.join(f"room:{id(server)}")
+
+
+async def test_another_subscriber_of_the_topic_does_not_delay_a_410(pair: Pair) -> None:
+    _, elsewhere = await pair.opened()
+    spy = Mailbox()
+    await spy.start(lambda: pair.a.endpoint.pubsub.subscribe(relay_topic("a")))
+    kill(sessions(pair.a)[0])
+    await settle()
+    assert (await elsewhere.get())["status"] == 410
+    assert [each["kind"] for each in spy.messages] == ["poll"]
 
 
 # The secret
