@@ -1,6 +1,6 @@
 """Actors on Trio, modelled on the BEAM: light processes with mailboxes, links, monitors and servers.
 
-Start with `open_runtime`, `GenServer` and `call`. `actors.process` has the functions below them.
+Start with `open_runtime`, `GenServer` and `call`. For processes that are not servers, see `actors.process`.
 """
 
 from actors.addresses import Alias, Via, alias, register, unalias, unregister, whereis

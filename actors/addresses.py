@@ -1,28 +1,28 @@
-"""Addresses of processes that are not pids: names, aliases, and addresses that your own code looks up.
+"""Addresses besides pids: names, aliases, and addresses that your own code looks up.
 
     register("logger", pid)
     send("logger", "hello")
 
 `send`, `call`, `cast`, `monitor`, `send_after` and `start_link(name=...)` take any of them.
 
-A *name* outlives the processes that have it. A process has one name, and a name one process. The runtime looks a name
-up when it is used, so after a supervised restart it leads to the new process. It is free as soon as any process can
-know that its process has ended.
+A *name* outlives the processes that have it. A process has at most one name, and a name leads to at most one process.
+The runtime looks the name up for each message. So after a supervised restart the name leads to the new process. When
+other processes learn of the end of a process, its name is free.
 
-An *alias* is an address that its process can take back. A pid is an address for ever, so a late answer to it always
-arrives. A message to an alias that was taken back is dropped, as one to a dead process is:
+An *alias* is an address that its process can revoke. The runtime drops later messages to it, as it does for a dead
+process. With a pid in its place, a late answer would still arrive:
 
     reply_to = alias(once=True)
     send(server, ("please answer", reply_to))
     try:
         answer = await receive(timeout=1)
     except trio.TooSlowError:
-        unalias(reply_to)                     # a later answer is dropped
+        unalias(reply_to)                     # drops a later answer
 
-`call` needs no alias: its answers cannot come late. Aliases follow Erlang's process aliases; `once` is Erlang's
+`call` needs no alias, because it drops late answers itself. Aliases follow Erlang's process aliases; `once` is Erlang's
 `reply` alias.
 
-A `Via` is an address that code of your own looks up. `Registry.via` makes the one that most programs need.
+A `Via` is an address that your own code looks up. Most programs only need the one that `Registry.via` makes.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def register(name: object, pid: Pid | None = None) -> None:
     """Give a process a name, until it ends. `send`, `call`, `monitor` and `whereis` understand the name.
 
     Args:
-        name: Any hashable value but None. A `Via` registers the process itself, beside its one plain name.
+        name: Any hashable value but None. A `Via` has a registration of its own, beside the one plain name.
         pid: The process; by default the current one.
 
     Raises:
@@ -60,7 +60,7 @@ def register(name: object, pid: Pid | None = None) -> None:
 
 
 def unregister(name: object) -> None:
-    """Free a name. A name that no process has is not an error."""
+    """Free a name. Does nothing if no process has it."""
     require_runtime("unregister").unregister(name)
 
 
@@ -85,15 +85,14 @@ class Via(Address[Runtime]):
     `whereis` alone makes an address for messages. With `register`, a `Via` can also be the name in `start_link` and
     `actors.register`. Such a class must also release the name at the end of the process: see `actors.on_exit`.
 
-    The runtime calls the methods in the middle of other operations. They must be quick and must not wait. Except for
-    `register` they must not raise. This follows the `via` tuples of Erlang, but a `Via` only finds a process; it does
-    not send.
+    The runtime calls the methods in the middle of other operations. They must be quick and must not wait. Only
+    `register` may raise. This follows the `via` tuples of Erlang, but a `Via` only finds a process; it does not send.
     """
 
     __slots__ = ()
 
     forgiving: ClassVar[bool] = False
-    """True if a message without a receiver is dropped, as one to a pid is. False makes it an error."""
+    """True drops a message without a receiver, as for a pid. With False, `send` raises NoSuchName."""
 
     def whereis(self, runtime: Runtime) -> Pid | None:
         """Return the process that this address leads to now, or None."""
@@ -102,10 +101,10 @@ class Via(Address[Runtime]):
         )
 
     def register(self, pid: Pid) -> Pid | None:
-        """Make this address lead to a living process, which may be one that is just being spawned.
+        """Make this address lead to a living process, which may not have taken its first step yet.
 
         Returns:
-            None if it does now; otherwise the process that has the address, and nothing has changed.
+            None on success. Otherwise the process that has the address; nothing has changed then.
         """
         raise TypeError(
             f"{self!r} is an address for messages and cannot be the name of a process; "
@@ -113,7 +112,7 @@ class Via(Address[Runtime]):
         )
 
     def unregister(self, runtime: Runtime) -> None:
-        """Make this address lead to no process. If no process has it, that is not an error."""
+        """Make this address lead to no process. Does nothing if no process has it."""
         raise TypeError(f"{self!r} cannot be the name of a process, so unregister() cannot free it")
 
 
@@ -134,7 +133,7 @@ class Alias(Via):
         return f"<alias {self._number}>"
 
     def whereis(self, runtime: Runtime) -> Pid | None:
-        """Return the process that a message to this alias reaches now. For a `once` alias, asking uses it up."""
+        """Return the process that a message to this alias reaches now. This uses up a `once` alias."""
         process = self._process
         if process is None:
             return None
@@ -154,7 +153,7 @@ def alias(*, once: bool = False) -> Alias:
 
 
 def unalias(address: Alias) -> bool:
-    """Take back an alias of the current process. Returns True if it still led here.
+    """Revoke an alias of the current process. Returns True if it was still valid.
 
     Messages that are in the mailbox already stay there. Later messages are dropped.
     """

@@ -1,13 +1,13 @@
-"""Processes for running tasks, and processes that end with a block.
+"""Blocks that make the current task a process, and blocks that end a process.
 
-Tests, web handlers and other tasks may `call`, `send` and `wait_exit` as they are. For a mailbox, links and monitors
-a task must become a process for a while:
+Tests, web handlers and other plain tasks may `call`, `send` and `wait_exit`. To have a mailbox, links and monitors, a
+task must become a process for a while:
 
     async with as_process():
         ref = monitor(pid)
         down = await receive()
 
-`scoped_spawn` is the opposite: it starts a process that ends with a block, as tasks end with their nursery.
+`scoped_spawn` starts a process that ends with a block, as a task ends with its nursery.
 """
 
 from __future__ import annotations
@@ -55,8 +55,8 @@ async def as_process(*, name: object = None, label: str | None = None) -> AsyncI
             link(await Counter.start())
             message = await receive(timeout=1)
 
-    Leaving the block ends the process with `NORMAL`, and an exception ends it with a `Crash`. Links and monitors
-    learn of the end as always. The task continues after the block.
+    At the end of the block the process ends with `NORMAL`, and after an exception with a `Crash`. Links and monitors
+    learn of the end, as for any process. The task continues after the block.
 
     Args:
         name: The process's name during the block.
@@ -77,25 +77,27 @@ async def as_process(*, name: object = None, label: str | None = None) -> AsyncI
     process.task = trio.lowlevel.current_task()
     token = current_process.set(process)
     reason: ExitReason = NORMAL
-    told = False
+    exited = False
     try:
         if runtime.instruments:
             runtime.announce(process)
         with process.scope:
             yield process.pid
-    except BaseException as error:  # becomes the exit reason of the process, and is raised on
-        told = only_exits(error)
+    except (
+        BaseException
+    ) as error:  # becomes the exit reason of the process, and continues as an exception
+        exited = only_exits(error)
         stopped = isinstance(error, (trio.Cancelled, GeneratorExit)) or escaping(error) is not None
         reason = SHUTDOWN if stopped else reason_of(error)
-        if not told:
+        if not exited:
             raise
     finally:
         current_process.reset(token)
         if process.dying:
-            told, reason = True, process.reason
+            exited, reason = True, process.reason
         runtime.end(process, reason)
         process.task = None
-    if told and not is_normal_exit(reason):
+    if exited and not is_normal_exit(reason):
         raise ProcessFailed(process.pid, reason)
 
 
@@ -110,7 +112,7 @@ async def adopt(
         The function's result; None if the function used `exit` with a clean reason.
 
     Raises:
-        ProcessFailed: As for `as_process`, which raises the other errors too.
+        ProcessFailed: As for `as_process`. So are all other errors.
     """
     async with as_process(name=name, label=label or getattr(function, "__qualname__", None)):
         return await function(*args)
@@ -118,7 +120,7 @@ async def adopt(
 
 
 class _Watch:
-    """A watcher that tells a block of the end of its process."""
+    """A watcher that notifies a block of the end of its process."""
 
     def __init__(self, scope: trio.CancelScope) -> None:
         self.ended = trio.Event()

@@ -1,19 +1,20 @@
-"""Checks of arguments: the function that a process runs, and the address of a process.
+"""Checks of arguments: the function that a process runs, the address of a process, and numbers.
 
-Every verb that starts a process checks its function at once. So the error points to the line with the mistake, and
-not to the crash of a process whose traceback does not contain that line.
+Every verb that starts a process checks its function at once. So the error points to the line with the mistake. The
+traceback of a later crash would not contain that line.
 
-Any hashable value may be a name, also a class. So the verbs check only an address that led to no process. A class that
-has been the name of a process in this runtime is a name like any other: its server may just be restarting.
+Any hashable value may be a name, even a class. So the verbs check an address only if it leads to no process. They
+accept a class that was once a name in this runtime, because its server may be restarting.
 """
 
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Awaitable, Callable, Container, Coroutine
 from functools import partial
 from types import BuiltinFunctionType, CodeType, CoroutineType, FunctionType, MethodType
-from typing import Any, Final
+from typing import Any, Final, TypeGuard
 
 from actors.errors import NotAnAddress, NotAsync
 from actors.refs import Pid
@@ -25,6 +26,7 @@ __all__ = [
     "check_async",
     "check_pid",
     "describe_coroutine",
+    "is_number",
     "name_of",
     "place_of",
 ]
@@ -38,7 +40,7 @@ def check_async(verb: str, function: object) -> None:
 
     Accepts async functions and methods, and callables that may return an awaitable: a lambda, a decorated function that
     names the function it wraps (`functools.wraps`) or whose annotation declares a result, and any callable object.
-    `awaitable_of` checks those when they have been called.
+    `awaitable_of` checks the results of these.
 
     Args:
         verb: The function that the user called, for the message.
@@ -55,7 +57,7 @@ def check_async(verb: str, function: object) -> None:
     advice = _function_advice(verb, inner)
     if advice is not None:
         if isinstance(inner, CoroutineType):
-            # It will never run. The error says so better than Python's warning.
+            # The error replaces Python's warning that it was never awaited.
             inner.close()
         raise NotAsync(verb, function, advice)
 
@@ -80,7 +82,7 @@ def awaitable_of(function: Callable[..., Awaitable[Any]], args: tuple[Any, ...])
 
 def describe_coroutine(coroutine: Coroutine[Any, Any, Any]) -> str:
     """Describe the coroutine of an async function that was called and not awaited."""
-    # For a class method such as `start_link`, the class is in the name. The place would be that of a base class.
+    # The name of a class method such as `start_link` contains the class. Its code may be in a base class.
     place = "" if _owner_of(coroutine) is not None else _at(getattr(coroutine, "cr_code", None))
     return f"the coroutine of {name_of(coroutine)}{place}, which was not awaited"
 
@@ -150,7 +152,7 @@ def _about_class(verb: str, cls: type) -> str | None:
 def _may_return_awaitable(function: FunctionType) -> bool:
     if function.__name__ == "<lambda>" or hasattr(function, "__wrapped__"):
         return True
-    # Sees also the mark that Python 3.12 has for sync functions that return coroutines.
+    # Also True for a sync function with the mark of `inspect.markcoroutinefunction`.
     if inspect.iscoroutinefunction(function):
         return True
     return function.__annotations__.get("return") not in (None, "None", type(None))
@@ -180,7 +182,7 @@ def check_address(verb: str, address: object, classes_named: Container[type]) ->
     advice = _address_advice(address)
     if advice is not None:
         if isinstance(address, Coroutine):
-            address.close()  # the error replaces Python's warning that it will never run
+            address.close()  # the error replaces Python's warning that it was never awaited
         raise NotAnAddress(verb, address, advice)
 
 
@@ -225,3 +227,8 @@ def _address_advice(value: Any) -> str | None:
             f"use the pid that `await {cls.__name__}.start_link(...)` returns"
         )
     return None
+
+
+def is_number(value: object, *, least: float = -math.inf) -> TypeGuard[int | float]:
+    """Return True for an int or a float that is not less than `least`. A bool and NaN are not numbers here."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and value >= least

@@ -9,14 +9,14 @@ ActorsError
 │   └── CallCycle       ... because it waits for the caller
 ├── StartError          a process could not be started
 │   └── AlreadyStarted  ... because its name is taken
-├── StartIgnored        its init decided not to run
+├── StartIgnored        the init of a process decided not to run
 ├── NameTaken           register() found the name in use
 ├── NoSuchName          send() got a name that no process has
 ├── DeadProcess         link() or register() got a process that has ended
 ├── NotAProcess         a function that needs a process was used outside one
 ├── MailboxBusy         two tasks read one mailbox, or a callback reads its server's mailbox
 ├── UnlinkedMethod      spawn() would let a method outlive its server
-├── RuntimeClosed       the runtime takes no new processes
+├── RuntimeClosed       the runtime has ended, or there is none
 ├── WrongThread         a function was used in a thread that is not the runtime's
 ├── ThreadQueueFull     a thread sent more than the runtime could take
 ├── ProcessFailed       the process of an as_process or scoped_spawn block ended (in actors.adoption)
@@ -82,8 +82,8 @@ class ActorsError(Exception):
     """Base of the exceptions that this package raises on purpose and that an application may want to catch."""
 
 
-def _told(reason: ExitReason) -> str:
-    # For a crash the exception's text says more than a repr; for a failed supervisor, the text of its child.
+def _in_words(reason: ExitReason) -> str:
+    # For a crash the text of the exception is clearer than its repr. The detail of a failed supervisor has a text too.
     if isinstance(reason, Shutdown) and not isinstance(reason.detail, str):
         return f"Shutdown({reason.detail})"
     return str(reason) if isinstance(reason, Crash | NameInUse) else repr(reason)
@@ -93,7 +93,7 @@ class CallExit(ActorsError):
     """A `call` got no answer.
 
     Attributes:
-        reason: The reason, an exit reason.
+        reason: The cause, as an exit reason.
         server: The address that was called.
         request: The request.
         timeout: The time limit of the call, in seconds.
@@ -107,7 +107,7 @@ class CallExit(ActorsError):
         self.timeout = timeout
 
     def __str__(self) -> str:
-        return f"call({self.server!r}, {self.request!r}) got no answer: {_told(self.reason)}"
+        return f"call({self.server!r}, {self.request!r}) got no answer: {_in_words(self.reason)}"
 
 
 class NoProcess(CallExit):
@@ -128,7 +128,7 @@ class CallTimeout(CallExit):
 
     def __str__(self) -> str:
         return (
-            f"call({self.server!r}, {self.request!r}) was not answered within {self.timeout:g} s; "
+            f"call({self.server!r}, {self.request!r}) got no answer within {self.timeout:g} s; "
             "the server may still carry it out"
         )
 
@@ -137,13 +137,11 @@ class ServerExit(CallExit):
     """The server ended before it answered. `reason` is its exit reason."""
 
     def __str__(self) -> str:
-        # For a crash, str gives the exception's sentence; repr would give its arguments.
-        reason = str(self.reason) if isinstance(self.reason, Crash) else repr(self.reason)
-        return f"call({self.server!r}, {self.request!r}): the server ended with {reason}"
+        return f"call({self.server!r}, {self.request!r}): the server ended with {_in_words(self.reason)}"
 
 
 class CallingSelf(CallExit):
-    """A process called itself. It would have waited for its own answer."""
+    """A process called itself, and would wait for its own answer for ever."""
 
     def __init__(self, server: object, request: object, timeout: float) -> None:
         super().__init__(CALLING_SELF, server, request, timeout)
@@ -158,7 +156,7 @@ class CallingSelf(CallExit):
 class CallCycle(CallExit):
     """Processes call each other in a circle, so none of them could ever answer.
 
-    Only debug builds find it. Other builds end the circle with the first time limit that runs out.
+    Only debug builds find the circle. Other builds end it with the first time limit that runs out.
     """
 
     def __init__(
@@ -183,7 +181,7 @@ class StartError(ActorsError):
         self.reason = reason
 
     def __str__(self) -> str:
-        return f"the process did not start: {_told(self.reason)}"
+        return f"the process did not start: {_in_words(self.reason)}"
 
 
 @frozen
@@ -221,7 +219,7 @@ class AlreadyStarted(StartError):
 
 
 class StartIgnored(ActorsError):
-    """The process's init returned `Ignore()`: the process does not run, and that is not a failure."""
+    """The init of the process returned `Ignore()`. The process does not run, which is not a failure."""
 
 
 class NameTaken(ActorsError):
@@ -276,8 +274,8 @@ class NotAProcess(ActorsError, RuntimeError):
 class MailboxBusy(ActorsError, RuntimeError):
     """`receive` was called where another task or a server's loop reads the mailbox.
 
-    This happens in two places. In a helper task of a process: only the process's own task reads its mailbox. In a
-    callback of a server without a `match`: the server's loop reads the mailbox, for all callbacks.
+    It has two causes. A helper task called `receive`, but only the process's own task reads its mailbox. Or a callback
+    of a server called `receive` without a `match`, but the server's loop reads the mailbox for all callbacks.
 
     Attributes:
         pid: The process.
@@ -292,13 +290,13 @@ class MailboxBusy(ActorsError, RuntimeError):
     def __str__(self) -> str:
         if self.server is not None:
             return (
-                f"receive() in a callback of {self.server} {self.pid!r} would take any message, those for the other "
-                "callbacks too; write `async def handle_info(self, message)` to act on messages, or receive(match) "
+                f"receive() in a callback of {self.server} {self.pid!r} would also take messages for the other "
+                "callbacks; write `async def handle_info(self, message)` to act on messages, or receive(match) "
                 "to wait for one of them"
             )
         return (
             f"only the task of {self.pid!r} itself may receive its messages; "
-            "let the helper task send() what it finds to the process, or spawn() a process for it"
+            "let the helper task send() its results to the process, or spawn() a process for it"
         )
 
 
@@ -320,14 +318,14 @@ class UnlinkedMethod(ActorsError, TypeError):
     def __str__(self) -> str:
         owner, _, name = self.method.rpartition(".")
         return (
-            f"{self.verb}(self.{name}) would run {self.method} ({self.place}) on when its {owner} has ended; write "
-            f"spawn_link(self.{name}), which ends with it, or send_every(current_pid(), message, seconds) and "
+            f"{self.verb}(self.{name}) would keep {self.method} ({self.place}) running after its {owner} has ended; "
+            f"write spawn_link(self.{name}), which ends with it, or send_every(current_pid(), message, seconds) and "
             "handle_info"
         )
 
 
 class RuntimeClosed(ActorsError, RuntimeError):
-    """The runtime has ended, or there is none here."""
+    """The runtime has ended, or this task belongs to no runtime."""
 
 
 class WrongThread(ActorsError, RuntimeError):
@@ -367,7 +365,7 @@ class ThreadQueueFull(ActorsError, RuntimeError):
     def __str__(self) -> str:
         return (
             f"{self.limit} messages of other threads wait for the runtime, and it has taken none of them for "
-            f"{self.seconds:g} s; find what blocks its thread with open_runtime(watchdog=0.1)"
+            f"{self.seconds:g} s; find the code that blocks its thread with open_runtime(watchdog=0.1)"
         )
 
 
@@ -375,7 +373,7 @@ class NotAnAddress(ActorsError, TypeError):
     """A function that takes a pid or a name got another value, such as a class. The text says what to write instead.
 
     Attributes:
-        verb: The function that was called; None if it does not matter.
+        verb: The function that was called; None leaves it out of the text.
         value: The value that it got as the address.
     """
 
@@ -423,7 +421,7 @@ class InvalidReturn(ActorsError, TypeError):
         self.expected = tuple(expected)
         self.forgot_await = isinstance(got, CoroutineType)
         if isinstance(got, CoroutineType):
-            # It will never run. This error says so better than Python's warning.
+            # This error replaces Python's warning that it was never awaited.
             got.close()
 
     def __str__(self) -> str:
@@ -499,7 +497,7 @@ class NotStarted(ActorsError, TypeError):
 class ProcessExit(BaseException):
     """Raised by `exit` to end the current process with `reason`.
 
-    A BaseException, so `except Exception` does not catch it. In Erlang a rescue does not catch an exit either.
+    A BaseException, so `except Exception` does not catch it. In Elixir `rescue` does not catch an exit either.
     """
 
     def __init__(self, reason: ExitReason) -> None:
@@ -508,7 +506,7 @@ class ProcessExit(BaseException):
 
 
 class ProcessKilled(BaseException):
-    """Raised in a process that has accepted a fatal exit signal, where it waits for the runtime."""
+    """Raised by the waiting functions of this package in a process that has accepted a fatal exit signal."""
 
 
 # Exceptions of asyncio

@@ -119,7 +119,7 @@ def judge(
     trapping: bool,
     from_self: bool = False,
 ) -> tuple[Verdict, ExitReason]:
-    """Return the effect of an exit signal. The conditions are the rows of Erlang's table, in their order.
+    """Decide the effect of an exit signal, by the rows of Erlang's table in their order.
 
         judge(KILL, linked=False, trapping=True)      # (Verdict.DIE, KILLED)
 
@@ -130,7 +130,7 @@ def judge(
         from_self: Sender and receiver are the same process.
 
     Returns:
-        The effect, and the reason of the message or of the death.
+        The effect, and the reason for the message or for the end of the receiver.
     """
     if not linked and reason is KILL:
         return Verdict.DIE, KILLED
@@ -138,5 +138,5 @@ def judge(
         return Verdict.DELIVER, reason
     if reason is NORMAL and not from_self:
         return Verdict.DROP, reason
-    # A KILL that travels over a link stays KILL: only the direct one is untrappable, and only that is renamed.
+    # A KILL over a link can be trapped and stays KILL. Only a direct KILL cannot be trapped and becomes KILLED.
     return Verdict.DIE, reason

@@ -1,4 +1,4 @@
-"""Links, monitors and exit signals: processes learn of each other's end, and cause it.
+"""Links, monitors and exit signals: ways to learn of the end of a process, and to cause it.
 
 A *link* joins two processes: when one ends, the other gets an exit signal, and ends too unless it traps exits. A
 *monitor* is one-way: its owner gets a `Down` message. `actors.exits.judge` decides the effect of a signal on its
@@ -109,7 +109,7 @@ def send_exit(pid: Pid, reason: ExitReason) -> None:
     """Send an exit signal to a process, as if a linked process had ended with `reason`.
 
     There are two differences: `NORMAL` does nothing to another process, and `KILL` kills the process even if it traps
-    exits (its own peers then get `KILLED`). There is no sign of success; monitor the process to see its end.
+    exits (its own peers then get `KILLED`). There is no result; to see the end of the process, monitor it.
 
     Any task of the runtime may send. A process that ends itself like this does not reach its next line: ProcessKilled
     unwinds it. Works in other threads as `send` does, and returns there before the signal has arrived.

@@ -64,8 +64,8 @@ def spawn(
 
         pid = spawn(worker, 3)
 
-    The process has not taken its first step when this returns. It outlives its creator; only the end of the runtime
-    ends it for certain. As in Trio, it gets a copy of the caller's context variables.
+    The process has not taken its first step when this returns. It may outlive its creator, and ends with the runtime at
+    the latest. As in Trio, it gets a copy of the caller's context variables.
 
     Args:
         function: An async callable. The process ends `NORMAL` when it returns, and with a `Crash` when it raises.
@@ -144,8 +144,8 @@ def process_dictionary() -> dict[Any, Any]:
 
         process_dictionary()["request_id"] = request_id
 
-    For values that would otherwise pass through every function, such as the id of a request in logs. Keep state in
-    arguments and attributes, where it is visible.
+    Use it for values that would otherwise pass through every function, such as the id of a request in logs. Keep
+    state in arguments and attributes, where it is visible.
     """
     process = require_process("process_dictionary", any_thread=True)
     if process.dictionary is None:
@@ -269,12 +269,12 @@ async def receive(match: Callable[[Any], bool] | None = None, *, timeout: float 
             return message
         if late:
             raise trio.TooSlowError(f"no matching message arrived within {timeout:g} s")
-        # Look once more when the time is up: a message of the same moment counts as in time.
+        # Look once more after the timeout: a message of the same moment is in time.
         late = not await mailbox.park_until(deadline, process.runtime.timers)
 
 
 def exit(reason: ExitReason) -> NoReturn:
-    """End the current process with `reason`, by unwinding it. Linked processes get the same reason, also `KILL`."""
+    """End the current process with `reason`, by unwinding it. Linked processes get the same reason, even `KILL`."""
     require_process("exit", any_thread=True)
     raise ProcessExit(reason)
 
@@ -288,8 +288,9 @@ def is_alive(pid: Pid) -> bool:
 def on_exit(cleanup: Callable[[], None]) -> Callable[[], None]:
     """Run `cleanup` at the end of the current process, for any reason. Returns a function that cancels this.
 
-    The cleanup runs inside the end itself, before links and monitors are notified, so they find it done. It must be
-    synchronous and quick. If it raises, the runtime reports the exception and continues. The last cleanup runs first.
+    The runtime calls `cleanup` before it notifies links and monitors. So the receiver of a `Down` finds the clean-up
+    done. It must be synchronous and quick. If it raises, the runtime reports the exception and continues. The last
+    cleanup runs first.
     """
     process = require_process("on_exit")
     if process.cleanups is None:

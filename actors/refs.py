@@ -60,9 +60,7 @@ class Pid:
 
 
 class Ref:
-    """A reference that is equal to itself alone: `monitor` returns one, and `Down` carries it.
-
-    References have no order.
+    """A reference that is equal only to itself. `monitor` returns one, and `Down` carries it.
 
     Attributes:
         number: The position of this reference in its runtime's order of creation, for printing.
@@ -119,7 +117,7 @@ class Address(Generic[R_contra]):
 
 
 class Watcher(Protocol):
-    """An object that the runtime tells of the end of a process: a monitor, a waiting call, a waiting start."""
+    """An object that the runtime notifies of the end of a process: a monitor, a waiting call, a waiting start."""
 
     def down(self, pid: Pid, reason: ExitReason) -> None:
         """Handle the end of `pid`. Called once, and not after the watcher was removed."""

@@ -132,18 +132,19 @@ async def open_runtime(
             ...
 
     At the end of the body the runtime sends `SHUTDOWN` to the processes that no process started, newest first, and
-    waits for each before the next. Supervisors among them stop their trees. What is left after `shutdown_deadline`
-    seconds, and what belongs to no tree, is killed and named in a warning. Then the exception that ended the body is
-    raised.
+    waits for each before the next. Supervisors among them stop their trees. Then the runtime kills all other processes,
+    and those that have not stopped within `shutdown_deadline` seconds, and names them in a warning. Finally it raises
+    the exception that ended the body.
 
-    KeyboardInterrupt or SystemExit in a process ends the body too, and is raised at the end. Another Ctrl-C during
-    the shutdown kills everything at once.
+    KeyboardInterrupt or SystemExit in a process ends the body too, and the block raises it at its end. Another Ctrl-C
+    during the shutdown kills all processes at once.
 
-    A runtime may be opened inside another one, also in one of its processes. The body then belongs to the inner
-    runtime alone and is not a process.
+    You may open a runtime inside another one, even in one of its processes. The body then belongs only to the inner
+    runtime and is not a process.
 
     Args:
-        kill_grace: The seconds that a process has to unwind after a fatal exit signal. Then it is declared a zombie.
+        kill_grace: The seconds that a process has to unwind after a fatal exit signal. Then the runtime declares it a
+            zombie.
         shutdown_deadline: The seconds that the ordered part of the shutdown may take.
         seed: The seed of `runtime.random`. None takes one from the operating system, or in a simulation from its seed.
         log: Attach `actors.instrumentation.logger`, which writes crashes and zombies to the log.
@@ -154,9 +155,9 @@ async def open_runtime(
             reports it with its stack. None turns it off. See `actors.instrumentation.watchdog`.
         counts_run_time: Add up the steps of each process. `process_info` then has them as `run_time`, in seconds. Costs
             about a microsecond for each step of every task.
-        mailbox_alarm: The number of waiting messages above which a mailbox is reported, and again each time the number
-            has doubled. Mailboxes have no bound, because a signal must not depend on its receiver. An alarm means that
-            the program needs a bound: calls in place of casts, or more receivers.
+        mailbox_alarm: The number of waiting messages above which the runtime reports a mailbox, and again each time the
+            number has doubled. Mailboxes have no bound, because a signal must not depend on its receiver. An alarm
+            means that the program needs a bound: Calls in place of casts, or more receivers.
         max_thread_calls: The number of messages from other threads that may wait for the runtime's thread. A thread
             that sends more waits until there is room, for 30 seconds at most. Then it gets ThreadQueueFull.
 
@@ -179,7 +180,7 @@ async def open_runtime(
     detach = logger.attach(runtime.telemetry) if log else None
     host = _Host(runtime, shutdown_deadline)
     failure: BaseException | None = None
-    # In a process of another runtime the body is not a process: it belongs to this runtime.
+    # Even in a process of another runtime, the body is not a process.
     within = current_process.set(None)
     token = ambient_runtime.set(runtime)
     try:
@@ -212,7 +213,7 @@ async def open_runtime(
         if failure is not None:
             raise failure
     finally:
-        # The tracebacks contain this frame. Without this they would keep each other in memory.
+        # The tracebacks contain this frame. Without this, each would keep the other in memory.
         del failure, interrupt, host
 
 
@@ -244,7 +245,7 @@ async def _watched(
 def _coroutine_origins(debug: bool) -> Iterator[None]:
     """Make Python's warning about a coroutine that was never awaited name the line that made it.
 
-    In debug builds only: for this, Python remembers the line of every call of an async function.
+    Only debug builds do this, because Python then records the line of every call of an async function.
     """
     before = sys.get_coroutine_origin_tracking_depth()
     if debug:
@@ -270,7 +271,7 @@ class _Host:
 
     async def opened(self) -> None:
         """Wait until processes can be spawned."""
-        # Shielded: it takes one scheduler turn. So a body that is cancelled before it begins is not a special case.
+        # Shielded, so that a body that is cancelled before it begins is no special case. Takes one scheduler turn.
         with trio.CancelScope(shield=True):
             await self._opened.wait()
 
@@ -280,7 +281,7 @@ class _Host:
 
     async def closed(self) -> None:
         """Wait until the shutdown is over. Ctrl-C makes the shutdown kill everything at once."""
-        # Shielded: `open_runtime` promises that the processes are gone, also when it is cancelled.
+        # Shielded, because `open_runtime` promises that the processes are gone, even when it is cancelled.
         with trio.CancelScope(shield=True):
             while not self._closed.is_set():
                 try:
@@ -291,8 +292,8 @@ class _Host:
     def interrupted(self, error: BaseException) -> None:
         """End the program because of a KeyboardInterrupt or SystemExit.
 
-        Cancels the body if it still runs, and the ordered shutdown follows. During the shutdown, what is left is
-        killed at once.
+        Cancels the body if it still runs, and the ordered shutdown follows. During the shutdown, kills all processes at
+        once.
         """
         if self.interrupt is None:
             self.interrupt = error
@@ -337,9 +338,11 @@ class _Host:
         # Processes that are ending already need no warning.
         left = {pid: each for pid, each in runtime.table.items() if not each.dying}
         if left:
-            _log.warning("Killing what is left at the end of the runtime: %s", _names(left))
+            _log.warning(
+                "Killing the processes that are left at the end of the runtime: %s", _names(left)
+            )
             runtime.kill_everything()
-        # Bounded: kill_grace turns what does not unwind into a zombie, which empties the table.
+        # Bounded: a process that does not unwind becomes a zombie after kill_grace, and leaves the table.
         while runtime.table:
             await runtime.empty.park()
         if runtime.zombies:

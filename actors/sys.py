@@ -1,4 +1,4 @@
-"""Functions that look into a running server, or suspend it, without its callbacks' help.
+"""Functions that inspect or suspend a running server, without a callback for it.
 
     print(await sys.get_state(counter))
     await sys.suspend(counter)
@@ -6,7 +6,7 @@
 They work on every `GenServer`: supervisors, agents, channels. Each function sends a request, which waits its turn in
 the server's mailbox, so it fails with CallTimeout while the server is busy. This follows OTP's `sys`.
 
-Use them to find mistakes, not in programs: state that others need should have a call of its own.
+Use them only for debugging. If other processes need a part of the state, give the server a call for it.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ async def replace_state(
 
         await sys.replace_state(counter, lambda count: 0)
 
-    The function runs in the server. If it raises, the exception is raised here and the state stays.
+    The function runs in the server. If it raises, `replace_state` raises the exception, and the state stays.
     """
 
     def replace(loop: Loop) -> Any:
@@ -89,22 +89,20 @@ async def suspend(server: object, *, timeout: float = 5.0) -> None:
 
 
 async def resume(server: object, *, timeout: float = 5.0) -> None:
-    """Let a suspended server continue. If it is not suspended, that is not an error."""
+    """Let a suspended server continue. Does nothing to any other server."""
     await _ask(server, Loop.resume, timeout)
 
 
 async def statistics(server: object, on: bool, *, timeout: float = 5.0) -> None:
     """Turn the statistics of a server on, from zero, or off."""
 
-    def switch(loop: Loop) -> None:
-        debug = _debug(loop)
+    def switch(debug: Debug) -> None:
         if on:
             debug.count_from(trio.current_time())
         else:
             debug.since = None
-        _forget_if_idle(loop)
 
-    await _ask(server, switch, timeout)
+    await _change(server, switch, timeout)
 
 
 async def get_statistics(server: object, *, timeout: float = 5.0) -> ServerStatistics | None:
@@ -122,12 +120,10 @@ async def log(server: object, size: int | None = 10, *, timeout: float = 5.0) ->
     if size is not None and size < 1:
         raise ValueError(f"a log keeps at least one event, or None for no log, but got {size!r}")
 
-    def switch(loop: Loop) -> None:
-        debug = _debug(loop)
+    def switch(debug: Debug) -> None:
         debug.log = None if size is None else deque(debug.log or (), maxlen=size)
-        _forget_if_idle(loop)
 
-    await _ask(server, switch, timeout)
+    await _change(server, switch, timeout)
 
 
 async def get_log(server: object, *, timeout: float = 5.0) -> list[DebugEvent]:
@@ -139,13 +135,12 @@ async def get_log(server: object, *, timeout: float = 5.0) -> list[DebugEvent]:
 async def trace(
     server: object, out: Callable[[str], object] | None = print, *, timeout: float = 5.0
 ) -> None:
-    """Make a server pass each event as a line to `out`, which it calls itself; None turns the trace off."""
+    """Make a server call `out` with a line for each event; None turns the trace off."""
 
-    def switch(loop: Loop) -> None:
-        _debug(loop).trace = out
-        _forget_if_idle(loop)
+    def switch(debug: Debug) -> None:
+        debug.trace = out
 
-    await _ask(server, switch, timeout)
+    await _change(server, switch, timeout)
 
 
 async def install(
@@ -156,25 +151,21 @@ async def install(
     Args:
         server: A pid or a name.
         key: The name of the hook, for `remove`. It replaces a hook of the same key.
-        hook: Returns its next state, or `DONE` to be removed. A hook that raises is removed too.
+        hook: A function that returns its next state, or `DONE` to be removed. The server also removes a hook that
+            raises.
         state: Its first state.
         timeout: The time limit in seconds.
     """
 
-    def add(loop: Loop) -> None:
-        _debug(loop).hooks[key] = (hook, state)
+    def add(debug: Debug) -> None:
+        debug.hooks[key] = (hook, state)
 
-    await _ask(server, add, timeout)
+    await _change(server, add, timeout)
 
 
 async def remove(server: object, key: object, *, timeout: float = 5.0) -> None:
-    """Remove a hook. If there is none, that is not an error."""
-
-    def drop(loop: Loop) -> None:
-        _debug(loop).hooks.pop(key, None)
-        _forget_if_idle(loop)
-
-    await _ask(server, drop, timeout)
+    """Remove a hook. Does nothing if there is none."""
+    await _change(server, lambda debug: debug.hooks.pop(key, None), timeout)
 
 
 async def terminate(server: object, reason: ExitReason = NORMAL, *, timeout: float = 5.0) -> None:
@@ -189,12 +180,12 @@ async def _ask(server: object, request: Callable[[Loop], Any], timeout: float) -
     return answer
 
 
-def _debug(loop: Loop) -> Debug:
-    if loop.debug is None:
-        loop.debug = Debug()
-    return loop.debug
+async def _change(server: object, change: Callable[[Debug], object], timeout: float) -> None:
+    """Change the debug options of a server. Without any option the server drops its `Debug` object."""
 
+    def apply(loop: Loop) -> None:
+        debug = Debug() if loop.debug is None else loop.debug
+        change(debug)
+        loop.debug = None if debug.idle else debug
 
-def _forget_if_idle(loop: Loop) -> None:
-    if loop.debug is not None and loop.debug.idle:
-        loop.debug = None
+    await _ask(server, apply, timeout)

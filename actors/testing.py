@@ -4,8 +4,8 @@
         with SharedMessages.watch(runtime):
             ...
 
-Messages are references, so two processes that change one object disturb each other. Erlang copies messages. Here the
-sender must not change a message after sending it, and this tool checks that in a test.
+Erlang copies messages, and Ashtree does not. So a sender must not change a message after sending it. `SharedMessages`
+checks this in a test.
 """
 
 from __future__ import annotations
@@ -57,8 +57,8 @@ class ChangedMessage:
     """The changes, each as "message['count'] was 1, is 2"."""
 
     def __str__(self) -> str:
-        what = "; ".join(self.changes)
-        return f"{self.receiver} received a message that was changed after {self.sender} had sent it: {what}"
+        changes = "; ".join(self.changes)
+        return f"{self.receiver} received a message that was changed after {self.sender} had sent it: {changes}"
 
 
 class MessageChanged(ActorsError, AssertionError):
@@ -76,16 +76,16 @@ class MessageChanged(ActorsError, AssertionError):
 
 
 class SharedMessages(Instrument):
-    """Compares every message with its content at the time of sending. For tests: it looks at every message twice.
+    """An instrument for tests that compares every received message with its content at the time of sending.
 
         shared = SharedMessages()
         runtime.add_instrument(shared)
         ...
         shared.check()
 
-    It sees messages of `send` and `cast`, and requests of `call`: lists, dicts, sets, deques, and the attributes of
-    other objects, to a depth of twelve. It does not see answers of calls, messages of the runtime itself, changes
-    that were reverted, and changes after the receipt.
+    It compares messages of `send` and `cast`, and requests of `call`. It looks into lists, dicts, sets, deques and the
+    attributes of other objects, to a depth of twelve. It does not see answers of calls, messages of the runtime itself,
+    reverted changes, and changes after the receipt.
 
     Attributes:
         changed: The changed messages, in the order of their receipt.

@@ -3,7 +3,7 @@
 A runtime belongs to the thread that runs Trio. In every other thread:
 
 * Functions that send and return nothing work: `send`, `cast`, `reply`, `send_exit`, `kill`, and functions made of them.
-* Functions that only look work: `whereis`, `is_alive`, `current_pid`, `current_runtime`.
+* Functions that only read work: `whereis`, `is_alive`, `current_pid`, `current_runtime`.
 * All others raise `WrongThread`, before anything has changed.
 
 Messages from other threads wait in a bounded queue, in order, until the runtime's thread takes them. The module
@@ -50,7 +50,7 @@ def send_threadsafe(runtime: Runtime, address: object, message: Any) -> None:
         ThreadQueueFull: Too many messages of other threads have been waiting for 30 seconds.
     """
     if get_ident() == runtime.thread:
-        # Not through the queue: a signal handler must not wait for a lock that the interrupted code may hold.
+        # Without the queue, because a signal handler must not wait for a lock that the interrupted code may hold.
         runtime.run_sync_soon(deliver_from_thread, runtime, address, message)
     else:
         runtime.from_threads.put(deliver_from_thread, runtime, address, message)
@@ -90,8 +90,8 @@ async def run_in_thread(
 
         digest = await run_in_thread(hash_password, password)
 
-    Works like `trio.to_thread.run_sync`, with a default that suits a process. In addition, every message that the
-    function sent has arrived when this returns or raises.
+    Works like `trio.to_thread.run_sync`, except that `abandon_on_cancel` is True by default. When this returns or
+    raises, every message that the function sent has arrived.
 
     Args:
         function: The function, called in a thread of Trio's pool. It may send in the name of this process. Other
@@ -102,7 +102,7 @@ async def run_in_thread(
         limiter: Bounds the number of threads; Trio's default limiter if None.
 
     Returns:
-        The function's result. Its exception is raised here.
+        The function's result. An exception of the function is raised unchanged.
     """
     try:
         result = await trio.to_thread.run_sync(
@@ -116,7 +116,7 @@ async def run_in_thread(
 
 
 async def _caught_up() -> None:
-    # Later messages of this process must not overtake those of its thread.
+    # Later messages of this process must not overtake the messages of its thread.
     process = current_process.get()
     runtime = ambient_runtime.get() if process is None else process.runtime
     if runtime is not None:

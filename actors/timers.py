@@ -1,4 +1,4 @@
-"""Timers: messages that a process gets later, once or again and again.
+"""Timers: messages that arrive later, once or repeatedly.
 
 Times are seconds on Trio's clock, so a test's virtual clock moves them.
 """
@@ -24,40 +24,35 @@ def send_after(address: object, message: Any, seconds: float) -> TimerRef:
         timer = send_after(current_pid(), "tick", 1.5)
 
     Args:
-        address: A pid, or a name. A name is looked up when the time has come; if no process has it, nothing happens. A
-            timer for a pid is dropped when its process ends.
+        address: A pid, or a name. The timer looks a name up when it fires; if no process has it, nothing happens. A
+            timer for a pid ends with its process.
         message: The message.
         seconds: The delay on Trio's clock, at least 0.
     """
     # This form also refuses NaN.
     if not seconds >= 0:
-        raise ValueError(
-            f"send_after got {seconds!r} seconds; a message cannot be sent in the past"
-        )
+        raise ValueError(f"send_after got {seconds!r} seconds; write a delay from 0")
     return _Sending("send_after", address, message, math.inf).start(seconds)
 
 
 def send_every(address: object, message: Any, seconds: float) -> TimerRef:
-    """Send a message again and again, the first time after `seconds`, until the timer is cancelled.
+    """Send a message repeatedly, the first time after `seconds`, until the timer is cancelled.
 
         timer = send_every(current_pid(), "tick", 1.0)
 
     Args:
-        address: As for `send_after`. A timer for a pid is dropped when its process ends. A timer for a name continues,
-            whichever process has the name.
+        address: As for `send_after`. A timer for a name continues when the name goes to another process.
         message: The message, the same object each time.
-        seconds: The interval, above 0. Times count from the start, so they do not drift. If the loop was blocked, the
-            messages of that time are skipped.
+        seconds: The interval, above 0. Times count from the start, so they do not drift. After a block of the
+            event loop, the timer skips the messages of that time.
     """
     if not 0 < seconds < math.inf:
-        raise ValueError(
-            f"send_every got {seconds!r} seconds; it needs a time above 0 between two messages"
-        )
+        raise ValueError(f"send_every got {seconds!r} seconds; write an interval above 0")
     return _Sending("send_every", address, message, seconds).start(seconds)
 
 
 class _Sending:
-    """A message that is due once, or again and again."""
+    """A message that a timer sends, once or repeatedly."""
 
     __slots__ = ("address", "interval", "message", "owner", "runtime", "timer")
 
@@ -110,7 +105,7 @@ class _Sending:
 
 
 def read_timer(timer: TimerRef) -> float | None:
-    """Return the seconds until a timer fires next, or None if it has fired for good or was cancelled."""
+    """Return the seconds until a timer fires next, or None if it will not fire again."""
     return require_runtime("read_timer").timers.remaining(timer)
 
 

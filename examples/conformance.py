@@ -1,7 +1,7 @@
-"""The application that conformance recordings and load generators talk to.
+"""The application for conformance recordings and load generators.
 
-`python -m examples.conformance --port 4100` serves it. Every way in which a channel can answer,
-stop or fail has an event of its own, so that a client can ask for it.
+`python -m examples.conformance --port 4100` serves it. Clients choose with an event how the channel answers, stops or
+fails.
 """
 
 from __future__ import annotations
@@ -20,10 +20,11 @@ from channels import (
     handle_in,
 )
 from channels.cli.serve import run_endpoint
+from channels.presence import Presence
 
 
 class RoomChannel(Channel):
-    """A room in which a client controls the process that serves it."""
+    """A room whose clients control the processes of their channels."""
 
     async def join(self, topic: str, payload: Any) -> dict[str, Any] | None:
         if topic == "room:deny":
@@ -107,17 +108,32 @@ class RoomChannel(Channel):
         return actors.Stop(actors.NORMAL, reply=PushReply({"bye": True}))
 
 
+online = Presence()
+
+
+class PresenceChannel(Channel):
+    """A room that shows who is in it."""
+
+    async def join(self, topic: str, payload: Any) -> None:
+        self.user = payload.get("user", "anon")
+        actors.send(actors.current_pid(), "after join")
+
+    async def handle_info(self, message: Any) -> None:
+        online.track(self, self.user, {"online_at": int(actors.current_runtime().now())})
+        await online.push_state(self)
+
+
 class UserSocket(Socket):
     """A socket that accepts every client except those that ask for a refusal."""
 
-    channels = {"room:*": RoomChannel}
+    channels = {"room:*": RoomChannel, "presence:*": PresenceChannel}
 
     async def connect(self, params: dict[str, Any], connect_info: Any) -> None:
         if params.get("token") == "deny":
             raise ConnectRefused
 
 
-endpoint = Endpoint(sockets={"/socket": Mount(UserSocket, longpoll=True)})
+endpoint = Endpoint(sockets={"/socket": Mount(UserSocket, longpoll=True)}, presences=[online])
 
 
 if __name__ == "__main__":

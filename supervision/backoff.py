@@ -10,25 +10,22 @@ from typing import Any, final
 
 from attrs import field, frozen
 
+from actors.arguments import is_number
 from supervision.errors import BadSupervisorOption
 
 __all__ = ["Backoff", "Delays", "check_backoff"]
 
 
 def _seconds(instance: Any, attribute: Any, value: float) -> None:
-    if not _is_number(value) or not 0 < value < math.inf:
+    if not is_number(value) or not 0 < value < math.inf:
         raise BadSupervisorOption(
             "write seconds, more than 0", option=f"backoff.{attribute.name}", value=value
         )
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
 @frozen
 class Backoff:
-    """Growing waits before the restarts of a child, until the child has run for a while.
+    """Growing waits before the restarts of a child. They start over after the child has run for a while.
 
         Supervisor.start_link([Feed], backoff=Backoff(0.1, 30.0), max_restarts=math.inf)
 
@@ -36,16 +33,16 @@ class Backoff:
     long, up to `maximum`. After the child has run for `reset_after` seconds, its next restart counts as the first.
 
     Args:
-        initial: seconds, more than 0.
-        maximum: seconds, not less than `initial`.
+        initial: Seconds, more than 0.
+        maximum: Seconds, not less than `initial`.
         factor: 1 or more; with 1 all waits are equal.
-        reset_after: seconds, by default `maximum`.
+        reset_after: Seconds, by default `maximum`.
 
     Raises:
-        BadSupervisorOption: a value is outside these ranges.
+        BadSupervisorOption: A value is outside these ranges.
 
-    Each restart counts for `max_restarts` and `max_seconds` when it is made. If the window is short and the waits are
-    long, the supervisor never gives up. If the strategy restarts a group, the supervisor stops the group at once and
+    A restart counts for `max_restarts` and `max_seconds` after its wait. If the window is short and the waits are long,
+    the supervisor never gives up. If the strategy restarts a group, the supervisor stops the group before the wait and
     starts it after the wait.
 
     Not part of OTP.
@@ -63,13 +60,11 @@ class Backoff:
                 option="backoff.maximum",
                 value=self.maximum,
             )
-        if not _is_number(self.factor) or not 1 <= self.factor < math.inf:
+        if not is_number(self.factor, least=1) or self.factor == math.inf:
             raise BadSupervisorOption(
                 "write a number from 1", option="backoff.factor", value=self.factor
             )
-        if self.reset_after is not None and (
-            not _is_number(self.reset_after) or not self.reset_after >= 0
-        ):
+        if self.reset_after is not None and not is_number(self.reset_after, least=0):
             raise BadSupervisorOption(
                 "write seconds, from 0", option="backoff.reset_after", value=self.reset_after
             )
@@ -84,15 +79,15 @@ class Delays:
     def __init__(self, backoff: Backoff) -> None:
         self._backoff = backoff
         self._delay = 0.0
-        # The time of the last restart. The child has run since then, if at all.
+        # The time of the last restart.
         self._due = -math.inf
 
     def next(self, now: float) -> float:
         """Return the seconds to wait, from `now`, before the restart of the child."""
         backoff = self._backoff
-        well = backoff.maximum if backoff.reset_after is None else backoff.reset_after
-        # Not 0: a start that failed in no time has not run at all.
-        if self._delay == 0.0 or now - self._due >= max(well, math.ulp(0.0)):
+        reset_after = backoff.maximum if backoff.reset_after is None else backoff.reset_after
+        # More than 0, because a start that fails at once is no run.
+        if self._delay == 0.0 or now - self._due >= max(reset_after, math.ulp(0.0)):
             self._delay = backoff.initial
         else:
             self._delay = min(self._delay * backoff.factor, backoff.maximum)

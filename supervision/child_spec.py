@@ -14,7 +14,7 @@ from typing import Any, Literal, Protocol, TypeAlias
 import attrs
 from attrs import field, frozen
 
-from actors.arguments import check_async, describe_coroutine, name_of, place_of
+from actors.arguments import check_async, describe_coroutine, is_number, name_of, place_of
 from actors.errors import NotAsync
 from actors.process import spawn_link
 from actors.refs import Pid
@@ -37,7 +37,7 @@ __all__ = [
 ]
 
 RestartType: TypeAlias = Literal["permanent", "transient", "temporary"]
-"""When a supervisor restarts a child: always, unless it ended cleanly, or never."""
+"""The rule for restarts of a child: always, unless it ended cleanly, or never."""
 
 ShutdownLimit: TypeAlias = float | Literal["brutal_kill"]
 """The stop of a child: seconds between the request to stop and the kill, or a kill at once."""
@@ -113,30 +113,31 @@ class ChildSpec:
     `child_spec(Counter, 0)` writes the first of these from the class.
 
     Args:
-        id: any hashable value that no sibling has. Dynamic supervisors ignore it.
-        start: an async function that starts a process linked to the current one and returns its pid, such as
+        id: Any hashable value that no sibling has. Dynamic supervisors ignore it.
+        start: An async function that starts a process linked to the current one and returns its pid, such as
             `Counter.start_link`. It runs in the supervisor's process, and the supervisor waits for it. It may raise
             `StartError` or `StartIgnored`.
-        args: positional arguments for `start`.
-        kwargs: keyword arguments for `start`.
+        args: Positional arguments for `start`.
+        kwargs: Keyword arguments for `start`.
         restart: `"permanent"` (the default) restarts it after every end, `"transient"` after every end that is not
             clean (see `actors.exits.is_normal_exit`), `"temporary"` never.
-        type: `"worker"` (the default) or `"supervisor"`. It decides the default of `shutdown`, and `render` shows it.
-        shutdown: seconds between the exit signal `SHUTDOWN` and a kill. `math.inf` waits for ever, `"brutal_kill"`
+        type: `"worker"` (the default) or `"supervisor"`. The default of `shutdown` depends on it, and `render` shows
+            it.
+        shutdown: Seconds between the exit signal `SHUTDOWN` and a kill. `math.inf` waits for ever, `"brutal_kill"`
             kills at once. The default is 5.0, and `math.inf` for supervisors, because a killed supervisor does not
             stop its children in order.
-        significant: the end of this child counts for the `auto_shutdown` of its supervisor.
-        start_timeout: seconds that a start may take. After them the supervisor cancels `start`, kills the processes
-            that it has linked, and takes the start as failed with `TIMEOUT`. Without a limit a slow start keeps the
+        significant: The end of this child counts for the `auto_shutdown` of its supervisor.
+        start_timeout: Seconds that a start may take. After that the supervisor cancels `start` and kills the processes
+            that `start` has linked. The start has then failed with `TIMEOUT`. Without a limit a slow start keeps the
             supervisor from answering. Not part of OTP.
 
     Raises:
-        BadChildSpec: a field has an invalid value.
+        BadChildSpec: A field has an invalid value.
 
     The supervisor cannot check that `start` links the process. It never learns of the end of a process that is not
     linked.
 
-    After OTP's `supervisor:child_spec()`, without `modules`.
+    This follows OTP's `supervisor:child_spec()`, without `modules`.
     """
 
     id: Any
@@ -172,12 +173,11 @@ def _check(spec: ChildSpec) -> None:
         _refuse(spec, "restart", 'write "permanent", "transient" or "temporary"')
     if spec.type not in _TYPES:
         _refuse(spec, "type", 'write "worker" or "supervisor"')
-    if not _is_shutdown(spec.shutdown):
+    if spec.shutdown != BRUTAL_KILL and not is_number(spec.shutdown, least=0):
         _refuse(
             spec, "shutdown", 'write seconds, from 0, or math.inf for no limit, or "brutal_kill"'
         )
-    timeout: Any = spec.start_timeout
-    if not isinstance(timeout, int | float) or isinstance(timeout, bool) or not timeout > 0:
+    if not is_number(spec.start_timeout) or not spec.start_timeout > 0:
         _refuse(spec, "start_timeout", "write seconds, more than 0, or math.inf for no limit")
     if not isinstance(spec.significant, bool):
         _refuse(spec, "significant", "write True or False")
@@ -188,13 +188,6 @@ def _check(spec: ChildSpec) -> None:
             "a permanent child never ends for good, so it cannot be significant; "
             'add restart="transient" or restart="temporary"',
         )
-
-
-def _is_shutdown(value: object) -> bool:
-    if isinstance(value, str):
-        return value == BRUTAL_KILL
-    # NaN is refused by the comparison.
-    return isinstance(value, int | float) and not isinstance(value, bool) and value >= 0
 
 
 def _refuse(spec: ChildSpec, name: str, advice: str) -> None:
@@ -223,17 +216,17 @@ def _refuse_start(spec: ChildSpec) -> None:
 
 
 def child_spec(child: Supervised, /, *args: Any, **overrides: Any) -> ChildSpec:
-    """Make a child spec from a class, or a changed one from a spec.
+    """Make a child spec from a class, or a changed copy of a spec.
 
         child_spec(Counter, 0)                                  # Counter.start_link(0)
         child_spec(Counter, 0, kwargs={"name": "counter"}, restart="transient")
         child_spec(spec, id="second")
 
     Args:
-        child: a class with `start_link`, such as a `GenServer`; another object with an async `start_link`; or a
-            `ChildSpec`. If it has a `child_spec` method, that makes the spec.
-        args: positional arguments for `start_link`. A `ChildSpec` has its own.
-        overrides: fields of `ChildSpec`. Keyword arguments of `start_link` go into `kwargs`.
+        child: A class with `start_link`, such as a `GenServer`; another object with an async `start_link`; or a
+            `ChildSpec`. If it has a method `child_spec`, the method makes the spec.
+        args: Positional arguments for `start_link`. A `ChildSpec` has its own.
+        overrides: Fields of `ChildSpec`. Keyword arguments of `start_link` go into `kwargs`.
 
     Returns:
         The spec. Its id is the `name` in `kwargs`, otherwise the `name` of the object, otherwise the name of the class.
@@ -241,7 +234,7 @@ def child_spec(child: Supervised, /, *args: Any, **overrides: Any) -> ChildSpec:
     Raises:
         BadChildSpec: `child` is none of these, an override is not a field, or a field has an invalid value.
 
-    After `Supervisor.child_spec/2` of Elixir.
+    This follows `Supervisor.child_spec/2` of Elixir.
     """
     unknown = next((name for name in overrides if name not in _FIELDS), None)
     if unknown is not None:
@@ -272,7 +265,7 @@ def child_spec(child: Supervised, /, *args: Any, **overrides: Any) -> ChildSpec:
 
 
 def _no_child(child: Any) -> str:
-    what: object = repr(child)
+    described: object = repr(child)
     advice = (
         "write a ChildSpec, a class or object with start_link such as a GenServer, or process_spec(function) for a "
         "plain async function"
@@ -280,7 +273,7 @@ def _no_child(child: Any) -> str:
     if isinstance(child, Coroutine):
         name = name_of(child)
         owner, _, verb = name.rpartition(".")
-        what = f"{describe_coroutine(child)},"
+        described = f"{describe_coroutine(child)},"
         child.close()  # an unclosed coroutine would add a warning to this error
         advice = (
             f"a supervisor starts its children itself; write child_spec({owner}, ...) with the arguments"
@@ -288,17 +281,17 @@ def _no_child(child: Any) -> str:
             else f"write process_spec({name}, ...) with the arguments"
         )
     elif inspect.iscoroutinefunction(child):
-        what = f"the function {name_of(child)}{place_of(child)}"
+        described = f"the function {name_of(child)}{place_of(child)}"
         advice = f"write process_spec({name_of(child)}, ...)"
     elif inspect.isfunction(child):
-        what = f"the function {name_of(child)}{place_of(child)}"
+        described = f"the function {name_of(child)}{place_of(child)}"
         advice = f"it is not async; write `async def` and process_spec({name_of(child)}, ...)"
     elif isinstance(child, Pid):
         advice = "that process runs already, and a supervisor starts its children itself; write the class"
     elif isinstance(child, tuple) and child and hasattr(child[0], "start_link"):
         given = ", ".join([_name(child[0]), *(repr(each) for each in child[1:])])
         advice = f"write child_spec({given})"
-    return f"{what} cannot be a child; {advice}"
+    return f"{described} cannot be a child; {advice}"
 
 
 def _name(value: Any) -> str:
@@ -313,15 +306,15 @@ def process_spec(
         process_spec(flush, out_buffers, id="flusher")
 
     Args:
-        function: an async function; `spawn_link` runs it as a process of its own.
-        args: its arguments.
-        fields: fields of `ChildSpec`. The default id is the name of the function.
+        function: An async function; `spawn_link` runs it as a process of its own.
+        args: Its arguments.
+        fields: Fields of `ChildSpec`. The default id is the name of the function.
 
     Returns:
         The spec. Its start returns at once, because a plain process has no init.
 
     Raises:
-        BadChildSpec: a field has an invalid value.
+        BadChildSpec: A field has an invalid value.
     """
     try:
         check_async("process_spec", function)

@@ -1,4 +1,4 @@
-"""Supervisors of children that come and go, such as one for each connection or job.
+"""Supervisors of children that come and go, such as a child for each connection or job.
 
     pool = await DynamicSupervisor.start_link(max_children=10_000)
     session = child_spec(Session, restart="temporary")
@@ -15,6 +15,7 @@ from typing import Any, final
 
 import trio
 
+from actors.arguments import is_number
 from actors.exits import ExitReason
 from actors.links import trap_exits
 from actors.refs import Pid
@@ -69,7 +70,7 @@ class _Child(Retried):
         self.restart: RestartType = spec.restart
         self.shutdown: ShutdownLimit = spec.shutdown
         self.type: ChildType = spec.type
-        # A supervisor never restarts a temporary child, and may have very many. It does not keep their arguments.
+        # A supervisor never restarts a temporary child, so it does not keep the arguments, which saves memory.
         temporary = spec.restart == "temporary"
         self.spec = None if temporary else spec
         self.extra = () if temporary else extra
@@ -79,8 +80,8 @@ class _Child(Retried):
 class Pool(Children):
     """The children of a dynamic supervisor, by pid.
 
-    A channel pool starts a child for every join and sees the end of one for every crash. Both are short: a table by
-    pid, one small object for each child, and no lists to search.
+    A channel pool starts a child for every join, so starts and ends must be cheap: a table by pid, one small object for
+    each child, and no search in lists.
     """
 
     __slots__ = ("_children", "_max_children")
@@ -110,7 +111,7 @@ class Pool(Children):
         return await self._restart(child, message.child, message.reason)
 
     async def _restart(self, child: _Child, pid: Pid, reason: ExitReason) -> Stop | None:
-        """Start the child that had the pid `pid` again, or give up."""
+        """Restart the child whose pid was `pid`, or give up."""
         if not self._intensity.admit(trio.current_time()):
             del self._children[pid]
             return self._give_up(child, pid, reason)
@@ -173,8 +174,8 @@ class Pool(Children):
 class DynamicSupervisor(SupervisorBase[Pool]):
     """A process that supervises any number of independent children of any kinds.
 
-    After `DynamicSupervisor` of Elixir and `simple_one_for_one` of OTP, with one difference: Ashtree measures the
-    restart window in fractions of a second.
+    This follows `DynamicSupervisor` of Elixir and `simple_one_for_one` of OTP, with one difference: the restart window
+    is in fractions of a second.
     """
 
     @classmethod
@@ -194,19 +195,19 @@ class DynamicSupervisor(SupervisorBase[Pool]):
             pool = await DynamicSupervisor.start_link(max_children=100, name="jobs")
 
         Args:
-            max_children: limit of running and restarting children.
-            max_restarts: allowed restarts within `max_seconds`, of all children together. At one more the supervisor
-                gives up: it stops its children and ends with `SHUTDOWN`. Ends of temporary children do not count.
-            max_seconds: length of the restart window in seconds.
-            backoff: waits before restarts; None for no wait. Not part of OTP. A waiting child counts as a child, and
-                keeps its last pid.
-            name: registered name of the supervisor.
-            label: name of the supervisor in messages.
-            timeout: seconds that the start may take.
+            max_children: Limit of running and restarting children.
+            max_restarts: Allowed restarts within `max_seconds`, of all children together. At one more the supervisor
+                gives up: It stops its children and ends with `SHUTDOWN`. Ends of temporary children do not count.
+            max_seconds: Length of the restart window in seconds.
+            backoff: Waits before restarts; None for no wait. A waiting child counts as a child, and keeps its last pid.
+                Not part of OTP.
+            name: Registered name of the supervisor.
+            label: Name of the supervisor in messages.
+            timeout: Seconds that the start may take.
 
         Raises:
-            BadSupervisorOption: an option has an invalid value.
-            AlreadyStarted: the process in `pid` has the name.
+            BadSupervisorOption: An option has an invalid value.
+            AlreadyStarted: The process in `pid` has the name.
         """
         setup = _set_up(max_children, max_restarts, max_seconds, backoff)
         return await super().start_link(setup, name=name, label=label, timeout=timeout)
@@ -241,14 +242,14 @@ class DynamicSupervisor(SupervisorBase[Pool]):
             DynamicSupervisor.child_spec(name="jobs", max_children=100)
 
         Args:
-            id: by default the `name`, or the name of the class.
-            restart: as in `ChildSpec`.
-            significant: as in `ChildSpec`.
-            options: as for `start_link`.
+            id: By default the `name`, or the name of the class.
+            restart: As in `ChildSpec`.
+            significant: As in `ChildSpec`.
+            options: As for `start_link`.
 
         Raises:
-            BadChildSpec: the spec of the supervisor is invalid.
-            BadSupervisorOption: an option has an invalid value.
+            BadChildSpec: The spec of the supervisor is invalid.
+            BadSupervisorOption: An option has an invalid value.
         """
         _set_up(**{key: options[key] for key in _SETTINGS if key in options})
         return cls._describe((), options, id=id, restart=restart, significant=significant)
@@ -262,18 +263,18 @@ class DynamicSupervisor(SupervisorBase[Pool]):
             pid = await DynamicSupervisor.start_child(pool, session, socket)
 
         Args:
-            supervisor: a pid or a name.
-            child: a spec, or a class with `start_link`. Its id is ignored. One spec may serve any number of children.
-                It is faster to make it once.
-            extra: arguments for this child, after those of the spec.
+            supervisor: A pid or a name.
+            child: A spec, or a class with `start_link`. The supervisor ignores its id. For many children, make the spec
+                once, which is faster.
+            extra: Arguments for this child, after those of the spec.
 
         Raises:
-            MaxChildren: the supervisor has `max_children` children.
-            StartIgnored: its init returned `Ignore()`; the supervisor keeps nothing.
-            StartError: it did not start; the supervisor keeps nothing.
-            AlreadyStarted: it did not start, because the process in `pid` has its name.
-            BadChildSpec: the spec is invalid.
-            SupervisorDeadlock: the supervisor waits for the caller, which is one of its children.
+            MaxChildren: The supervisor has `max_children` children.
+            StartIgnored: Its init returned `Ignore()`; the supervisor keeps nothing.
+            StartError: It did not start; the supervisor keeps nothing.
+            AlreadyStarted: It did not start, because the process in `pid` has its name.
+            BadChildSpec: The spec is invalid.
+            SupervisorDeadlock: The supervisor waits for the caller, which is one of its children.
         """
         spec = child if type(child) is ChildSpec else child_spec(child)
         if spec.significant:
@@ -286,8 +287,8 @@ class DynamicSupervisor(SupervisorBase[Pool]):
         """Stop a child for good, by its pid, or between two restarts by its last pid.
 
         Raises:
-            ChildNotFound: the supervisor has no child with this pid.
-            SupervisorDeadlock: the supervisor waits for the caller, which is one of its children.
+            ChildNotFound: The supervisor has no child with this pid.
+            SupervisorDeadlock: The supervisor waits for the caller, which is one of its children.
         """
         await ask(supervisor, TerminateDynamicChild(pid))
 
@@ -312,11 +313,7 @@ def _set_up(
     max_seconds: float = DEFAULT_MAX_SECONDS,
     backoff: Backoff | None = None,
 ) -> PoolSetup:
-    if (
-        not isinstance(max_children, int | float)
-        or isinstance(max_children, bool)
-        or not max_children >= 0
-    ):
+    if not is_number(max_children, least=0):
         raise BadSupervisorOption(
             "write a number of children from 0, or math.inf for no limit",
             option="max_children",

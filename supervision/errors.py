@@ -129,9 +129,9 @@ class BadChildSpec(SupervisionError, ValueError):
     """A field of a child spec has an invalid value.
 
     Attributes:
-        id: of the child.
-        field: the name of the field.
-        value: the invalid value.
+        id: The id of the child.
+        field: The name of the field.
+        value: The invalid value.
     """
 
     def __init__(self, problem: str, *, id: object, field: str, value: object) -> None:
@@ -165,8 +165,8 @@ class BadSupervisorOption(_BadOption):
     """An option of a supervisor has an invalid value.
 
     Attributes:
-        option: its name.
-        value: the invalid value.
+        option: The name of the option.
+        value: The invalid value.
     """
 
 
@@ -174,7 +174,7 @@ class ChildNotFound(SupervisionError):
     """The supervisor has no such child.
 
     Attributes:
-        child: the id, or for a dynamic supervisor the pid.
+        child: The id, or for a dynamic supervisor the pid.
     """
 
     def __init__(self, child: object) -> None:
@@ -186,8 +186,8 @@ class ChildRunning(SupervisionError):
     """The child is running, and the request needs one that is not.
 
     Attributes:
-        id: of the child.
-        pid: of the child.
+        id: The id of the child.
+        pid: The pid of the child.
     """
 
     def __init__(self, id: object, pid: Pid) -> None:
@@ -200,7 +200,7 @@ class ChildRestarting(SupervisionError):
     """The supervisor is about to restart the child.
 
     Attributes:
-        id: of the child.
+        id: The id of the child.
     """
 
     def __init__(self, id: object) -> None:
@@ -216,9 +216,9 @@ class ChildAlreadyStarted(SupervisionError, AlreadyStarted):
     This and `ChildNameTaken` are `AlreadyStarted`: OTP answers both with `{error, {already_started, Pid}}`.
 
     Attributes:
-        id: of the child.
-        name: the same as `id`.
-        pid: of the running child.
+        id: The id of the child.
+        name: The same as `id`.
+        pid: The pid of the running child.
     """
 
     def __init__(self, id: object, pid: Pid) -> None:
@@ -233,7 +233,7 @@ class ChildAlreadyPresent(SupervisionError):
     """The supervisor has a child with this id that is not running.
 
     Attributes:
-        id: of the child.
+        id: The id of the child.
     """
 
     def __init__(self, id: object) -> None:
@@ -248,8 +248,8 @@ class ChildStartFailed(SupervisionError):
     """The start of a child failed. The supervisor does not keep a child that it did not have before.
 
     Attributes:
-        id: of the child.
-        reason: as in `StartError`.
+        id: The id of the child.
+        reason: As in `StartError`.
     """
 
     def __init__(self, id: object, reason: ExitReason) -> None:
@@ -267,10 +267,10 @@ class ChildNameTaken(ChildStartFailed, AlreadyStarted):
             pid = error.pid
 
     Attributes:
-        id: of the child.
-        name: the name.
-        pid: of the process that has the name. It may be in another part of the tree.
-        reason: a `NameInUse` with the name and the pid.
+        id: The id of the child.
+        name: The name.
+        pid: The process that has the name. It may be in another part of the tree.
+        reason: A `NameInUse` with the name and the pid.
     """
 
     def __init__(self, id: object, name: object, pid: Pid) -> None:
@@ -285,9 +285,9 @@ class ChildStartTimeout(ChildStartFailed, StartError):
     """The start of a child took longer than the `start_timeout` of its spec, and the supervisor killed it.
 
     Attributes:
-        id: of the child.
+        id: The id of the child.
         reason: `TIMEOUT`.
-        seconds: the limit.
+        seconds: The limit.
     """
 
     def __init__(self, id: object, seconds: float) -> None:
@@ -305,7 +305,7 @@ class MaxChildren(SupervisionError):
     """The dynamic supervisor has `max_children` children. Restarting ones count.
 
     Attributes:
-        limit: its `max_children`.
+        limit: The `max_children` of the supervisor.
     """
 
     def __init__(self, limit: float) -> None:
@@ -316,12 +316,12 @@ class MaxChildren(SupervisionError):
 class SupervisorDeadlock(SupervisionError):
     """A child called its own supervisor in `init` or `terminate`.
 
-    The supervisor waits for this callback and answers nobody until it returns. In OTP both would wait for ever.
+    The supervisor waits for this callback and answers no request until it returns. In OTP both would wait for ever.
 
     Attributes:
-        supervisor: its pid.
-        child: the caller.
-        id: of the child that the supervisor waits for.
+        supervisor: The pid of the supervisor.
+        child: The caller.
+        id: The id of the child that the supervisor waits for.
         phase: `"start"` or `"stop"`.
     """
 
@@ -335,7 +335,7 @@ class SupervisorDeadlock(SupervisionError):
         )
         super().__init__(
             f"{child!r} called the supervisor {supervisor!r}, which waits for the {callback} "
-            f"of its child {id!r}; neither could go on; {advice}"
+            f"of its child {id!r}; neither could continue; {advice}"
         )
         self.supervisor = supervisor
         self.child = child
@@ -350,9 +350,9 @@ class UnknownRequest(SupervisionError, TypeError):
     as the answer, because a mistaken call must not stop a supervisor.
 
     Attributes:
-        supervisor: the name of its class.
-        request: the request.
-        verb: the function that sends such requests, or None.
+        supervisor: The name of its class.
+        request: The request.
+        verb: The function that sends such requests, or None.
     """
 
     def __init__(self, supervisor: str, request: object, verb: str | None) -> None:
@@ -376,7 +376,7 @@ class ApplicationStartFailed(SupervisionError):
     """The application did not start, and the started parts were stopped.
 
     Attributes:
-        reason: the exit reason of the top supervisor, or the exception of the start function.
+        reason: The exit reason of the top supervisor, or the exception of the start function.
     """
 
     def __init__(self, reason: ExitReason) -> None:
@@ -388,8 +388,8 @@ class ApplicationFailed(SupervisionError):
     """The top supervisor gave up, or the top process ended with an error.
 
     Attributes:
-        reason: its exit reason.
-        id: of the child whose last end made the supervisor give up; None if no supervisor gave up.
+        reason: The exit reason of the supervisor or process.
+        id: The id of the child after whose end the supervisor gave up; None if no supervisor gave up.
     """
 
     def __init__(self, problem: str, *, reason: ExitReason, id: object = None) -> None:
@@ -402,7 +402,7 @@ class ApplicationKilled(SupervisionError):
     """A second signal came during the stop of the application, and killed every process.
 
     Attributes:
-        signum: the number of the signal.
+        signum: The number of the signal.
     """
 
     def __init__(self, signum: int) -> None:
@@ -427,7 +427,7 @@ class BadApplication(SupervisionError, ValueError):
     """An application spec is invalid, or two different applications have the same name.
 
     Attributes:
-        name: of the application.
+        name: The name of the application.
     """
 
     def __init__(self, name: object, problem: str) -> None:
@@ -439,8 +439,8 @@ class DependencyNotStarted(SupervisionError):
     """The application cannot start before its dependency.
 
     Attributes:
-        name: of the application.
-        dependency: the name of the dependency.
+        name: The name of the application.
+        dependency: The name of the dependency.
     """
 
     def __init__(self, name: str, dependency: str) -> None:
@@ -456,7 +456,7 @@ class ApplicationNotStarted(SupervisionError):
     """The application to stop is not running.
 
     Attributes:
-        name: of the application.
+        name: The name of the application.
     """
 
     def __init__(self, name: str) -> None:
@@ -468,8 +468,8 @@ class TaskExit(SupervisionError):
     """An awaited task ended without a result. After a crash, `__cause__` is the exception of the task.
 
     Attributes:
-        task: the `Task`.
-        reason: its exit reason; `NOPROC` if its result was taken before.
+        task: The `Task`.
+        reason: The exit reason; `NOPROC` if its result was taken before.
     """
 
     def __init__(self, task: object, reason: ExitReason) -> None:
@@ -490,7 +490,7 @@ class TaskTimeout(TaskExit):
     """A task did not end in time. The reason is `TIMEOUT`.
 
     Attributes:
-        timeout: the limit in seconds.
+        timeout: The limit in seconds.
     """
 
     def __init__(self, task: object, timeout: float) -> None:
@@ -505,8 +505,8 @@ class NotTaskOwner(SupervisionError, RuntimeError):
     """A process other than the owner of a task tried to wait for it.
 
     Attributes:
-        task: the `Task`.
-        caller: the process that tried.
+        task: The `Task`.
+        caller: The process that tried.
     """
 
     def __init__(self, task: object, owner: Pid, caller: Pid) -> None:
@@ -522,8 +522,8 @@ class BadTaskOption(_BadOption):
     """An option of a task or a stream has an invalid value.
 
     Attributes:
-        option: its name.
-        value: the invalid value.
+        option: The name of the option.
+        value: The invalid value.
     """
 
 
@@ -531,7 +531,7 @@ class NoPartitions(SupervisionError):
     """The partition supervisor was resized to 0, so there is no partition for a key.
 
     Attributes:
-        supervisor: its address.
+        supervisor: The address of the supervisor.
     """
 
     def __init__(self, supervisor: object) -> None:
@@ -545,7 +545,7 @@ class BadPartitionKey(SupervisionError, TypeError):
     """The repr of a key contains a memory address, so it would lead to another partition in every run.
 
     Attributes:
-        key: the key.
+        key: The key.
     """
 
     def __init__(self, key: object) -> None:

@@ -3,7 +3,7 @@
     runtime.telemetry.attach(CHILD_RESTARTED, lambda event, measurements, metadata: ...)
 
 Every event has the metadata `supervisor` (its pid). Events about a child also have `id`, `pid` and `type`. An event
-without a listener costs one dictionary look-up. A supervisor executes its events in the order of what happened.
+without a listener costs one dictionary look-up. A supervisor executes its events in order.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ Further metadata: `reason`; `restart`, True if it was a restart, which the super
 """
 
 CHILD_STOP_FAILED: Event = ("supervision", "child", "stop_failed")
-"""A child did not stop as asked: it crashed during the stop, or was killed after its limit. Further metadata:
+"""A child crashed during its stop, or was killed after its limit. Further metadata:
 `reason`."""
 
 GAVE_UP: Event = ("supervision", "gave_up")

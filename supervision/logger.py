@@ -1,7 +1,7 @@
 """Log lines for the events of supervisors.
 
-`supervision.applications.application` attaches them. For other lines, attach your own handlers to the events of
-`supervision.events`. These lines report the actions of supervisors. `actors.instrumentation.logger` reports crashes.
+An application of `supervision.applications.application` attaches these handlers. For other lines, attach your own
+handlers to the events of `supervision.events`. Crashes have lines of their own, in `actors.instrumentation.logger`.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ Measures: TypeAlias = Mapping[str, Any]
 def attach(telemetry: Telemetry) -> Callable[[], None]:
     """Log restarts and failures of supervisors, until the returned function is called.
 
-    A restart is a warning. A failed restart or stop, and a supervisor that gives up, are errors. Ordinary starts and
-    ends are not logged. A failed first start is not logged either, because its caller gets the error.
+    A restart is a warning. A failed restart, a failed stop and a supervisor that gives up are errors. Ordinary starts
+    and ends have no line. A failed first start has none either, because its caller gets the error.
     """
     detaches = [
         *(telemetry.attach(event, _writer(level, text)) for event, level, text in _LINES),

@@ -1,11 +1,10 @@
-"""Partition supervisors: several copies of one child, each for a share of the keys.
+"""Partition supervisors: several copies of one child, each for a part of the keys.
 
     await PartitionSupervisor.start_link(child_spec(Cache), name="caches", partitions=8)
     await call(partition("caches", user_id), "profile")
 
-One process that all others call is a bottleneck. If the work has a key, several copies can share it, each for its part
-of the keys. A key leads to the same copy in every run of every program and on every machine, as long as the number of
-partitions stays the same.
+One process that all others call is a bottleneck. If the work has a key, several copies can share it. A key leads to the
+same copy in every run of every program and on every machine, as long as the number of partitions stays the same.
 """
 
 from __future__ import annotations
@@ -46,8 +45,8 @@ class Table:
     """The pids of the partitions of one supervisor. Only its process writes it.
 
     Attributes:
-        size: the number of partitions that keys lead to; at most the number at the start.
-        wanted: the number of partitions that may start. Larger than `size` only while the supervisor starts more.
+        size: The number of partitions that keys lead to; at most the number at the start.
+        wanted: The number of partitions that may start. Larger than `size` only while the supervisor starts more.
     """
 
     __slots__ = ("pids", "size", "wanted")
@@ -59,7 +58,7 @@ class Table:
 
 
 def partition_of(key: object, count: int) -> int:
-    """Return the number of the partition, of `count`, that a key belongs to.
+    """Return the number of the partition that a key belongs to, from 0 to `count - 1`.
 
         partition_of(7, 4)              # 3
         partition_of("lobby", 4)        # the same in every run of every program
@@ -68,7 +67,7 @@ def partition_of(key: object, count: int) -> int:
     Python's `hash`, which differs from run to run for strings.
 
     Raises:
-        BadPartitionKey: the repr of the key contains a memory address.
+        BadPartitionKey: The repr of the key contains a memory address.
     """
     if isinstance(key, int):
         return abs(int(key)) % count
@@ -118,13 +117,13 @@ def partition(supervisor: object, key: Any) -> PartitionVia:
         cast(partition("counters", user_id), "seen")
 
     Args:
-        supervisor: the name of a partition supervisor. Its pid works until the supervisor is restarted.
-        key: any hashable value that `partition_of` takes.
+        supervisor: The name of a partition supervisor. Its pid works until the supervisor is restarted.
+        key: Any hashable value that `partition_of` takes.
 
     Every use looks the partition up, so the address also reaches a restarted copy. It cannot be the name of a process.
 
     Raises:
-        BadPartitionKey: the repr of the key contains a memory address.
+        BadPartitionKey: The repr of the key contains a memory address.
     """
     partition_of(key, 1)  # a bad key must raise here, not later in a send
     return PartitionVia(supervisor, key)
@@ -134,9 +133,9 @@ def which_partition(supervisor: object, key: Any) -> Pid:
     """Return the pid behind `partition(supervisor, key)` at this moment.
 
     Raises:
-        NoProcess: the partition supervisor or the partition is not running.
-        NoPartitions: the supervisor was resized to 0.
-        BadPartitionKey: the repr of the key contains a memory address.
+        NoProcess: The partition supervisor or the partition is not running.
+        NoPartitions: The supervisor was resized to 0.
+        BadPartitionKey: The repr of the key contains a memory address.
     """
     table = require(supervisor)
     if table.size == 0:
@@ -161,7 +160,7 @@ WithArguments = Callable[[tuple[Any, ...], int], tuple[Any, ...]]
 class PartitionSupervisor(Supervisor):
     """A supervisor of several copies of one child. Their ids are the numbers of the partitions, from 0.
 
-    After `PartitionSupervisor` of Elixir. The hash of the keys differs, and so does the default number of partitions.
+    This follows `PartitionSupervisor` of Elixir, with another hash of the keys and another default of `partitions`.
     """
 
     @classmethod
@@ -189,23 +188,23 @@ class PartitionSupervisor(Supervisor):
             )
 
         Args:
-            child: a spec, or a class with `start_link`. Its id is ignored. Its start must not give the same name to
-                all copies.
-            name: registered name of the supervisor, for `partition`.
-            partitions: number of copies, from 1. The default is the number of CPU cores. Give a number if runs on
-                different machines must be alike.
-            with_arguments: a function of the arguments of the spec and the number of a partition. It returns the
+            child: A spec, or a class with `start_link`. The supervisor ignores its id. Its start must not give the same
+                name to all copies.
+            name: Registered name of the supervisor, for `partition`.
+            partitions: Number of copies, from 1. The default is the number of CPU cores. Write a number if keys must
+                lead to the same copies on all machines.
+            with_arguments: A function of the arguments of the spec and the number of a partition. It returns the
                 arguments of that partition.
-            strategy: as for `Supervisor`.
-            max_restarts: as for `Supervisor`.
-            max_seconds: as for `Supervisor`.
-            backoff: as for `Supervisor`.
-            label: name of the supervisor in messages.
-            timeout: seconds that the start of all copies together may take.
+            strategy: As for `Supervisor`.
+            max_restarts: As for `Supervisor`.
+            max_seconds: As for `Supervisor`.
+            backoff: As for `Supervisor`.
+            label: Name of the supervisor in messages.
+            timeout: Seconds that the start of all copies together may take.
 
         Raises:
-            BadSupervisorOption: an option has an invalid value.
-            BadChildSpec, StartError, AlreadyStarted: as for `Supervisor`.
+            BadSupervisorOption: An option has an invalid value.
+            BadChildSpec, StartError, AlreadyStarted: As for `Supervisor`.
         """
         specs = _partitioned(child, name, partitions, with_arguments)
         return await super().start_link(
@@ -263,12 +262,12 @@ class PartitionSupervisor(Supervisor):
             PartitionSupervisor.child_spec(Cache, name="caches", partitions=8)
 
         Args:
-            child: as for `start_link`.
-            name: as for `start_link`.
-            id: by default the name.
-            restart: as in `ChildSpec`.
-            significant: as in `ChildSpec`.
-            options: as for `start_link`.
+            child: As for `start_link`.
+            name: As for `start_link`.
+            id: By default the name.
+            restart: As in `ChildSpec`.
+            significant: As in `ChildSpec`.
+            options: As for `start_link`.
         """
         _partitioned(child, name, options.get("partitions"), options.get("with_arguments"))
         return cls._describe(
@@ -284,7 +283,7 @@ class PartitionSupervisor(Supervisor):
         """Return the number of partitions.
 
         Raises:
-            NoProcess: the partition supervisor is not running.
+            NoProcess: The partition supervisor is not running.
         """
         return require(supervisor).size
 
@@ -292,22 +291,22 @@ class PartitionSupervisor(Supervisor):
     async def resize(supervisor: object, partitions: int) -> int:
         """Change the number of partitions: stop the last ones, or start them again.
 
-        Afterwards most keys lead to other copies. Before a partition stops, keys no longer lead to it. After a
-        partition has started, keys lead to it. So a call during a resize finds a running copy. The supervisor handles
-        one resize after another, and finishes one whose caller was cancelled.
+        Afterwards most keys lead to other copies. Keys leave a partition before it stops, and come to it after it has
+        started, so a call during a resize finds a running copy. The supervisor handles one resize after another, and
+        finishes one whose caller was cancelled.
 
         Args:
-            supervisor: a pid or a name.
-            partitions: from 0 to the number at the start of the supervisor.
+            supervisor: A pid or a name.
+            partitions: From 0 to the number at the start of the supervisor.
 
         Returns:
             The number of partitions before.
 
         Raises:
-            BadSupervisorOption: the number is outside this range.
-            NoProcess: the partition supervisor is not running.
-            ChildStartFailed: a partition did not start; it and those after it are not running.
-            SupervisorDeadlock: the supervisor waits for the caller, which is one of its children.
+            BadSupervisorOption: The number is outside this range.
+            NoProcess: The partition supervisor is not running.
+            ChildStartFailed: A partition did not start; it and those after it are not running.
+            SupervisorDeadlock: The supervisor waits for the caller, which is one of its children.
         """
         _check_count(partitions, least=0, most=len(require(supervisor).pids))
         before: int = await ask(supervisor, ResizePartitions(partitions))
@@ -331,7 +330,7 @@ class PartitionSupervisor(Supervisor):
                 try:
                     await self._stop_partition(number)
                 except Exception:
-                    # This partition and those before it have not stopped: keys lead to them again.
+                    # This partition and those before it still run, so keys lead to them again.
                     table.size = number + 1
                     raise
             for number in range(before, partitions):
@@ -347,7 +346,7 @@ class PartitionSupervisor(Supervisor):
         try:
             await self.state.terminate_child(number)
         except ChildNotFound:
-            # A temporary partition that had ended: its supervisor has forgotten it.
+            # The supervisor has forgotten a temporary partition that had ended.
             pass
 
     async def _start_again(self, number: int) -> Pid | None:
@@ -409,7 +408,7 @@ async def _start_partition(
 ) -> Pid:
     publish(table)
     if number >= table.wanted:
-        # A restart of the group starts stopped children too. A partition that was resized away stays stopped.
+        # A restart of the group also starts stopped children, but this partition was stopped by a resize.
         raise StartIgnored
     started: Awaitable[Pid] | Pid = spec.start(*args, **spec.kwargs)
     pid = await started if isawaitable(started) else started

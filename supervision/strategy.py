@@ -1,7 +1,6 @@
-"""The decisions about a child that ended: restart, keep or forget it, with which other children, or give up.
+"""Decisions about a child that ended: restart it alone or in a group, keep it, forget it, or give up.
 
-*pure*: children are values with a spec, the time is an argument, and the results are plans that a supervisor carries
-out.
+*pure*: the time is an argument, and the results are plans that a supervisor carries out.
 """
 
 from __future__ import annotations
@@ -14,6 +13,7 @@ from typing import Generic, Literal, Protocol, TypeAlias, TypeVar, get_args
 
 from attrs import frozen
 
+from actors.arguments import is_number
 from actors.exits import ExitReason, is_normal_exit
 from supervision.child_spec import ChildSpec, RestartType
 from supervision.errors import BadChildSpec, BadSupervisorOption
@@ -39,11 +39,11 @@ Strategy: TypeAlias = Literal["one_for_one", "one_for_all", "rest_for_one"]
 """The children to restart with a child: none, all, or those that were started after it."""
 
 AutoShutdown: TypeAlias = Literal["never", "any_significant", "all_significant"]
-"""When a supervisor stops itself: never, or with the first or the last of its significant children."""
+"""The rule by which a supervisor stops itself: never, or with the first or the last of its significant children."""
 
 
 class HasSpec(Protocol):
-    """A child, for a plan."""
+    """The part of a child that a plan needs."""
 
     @property
     def spec(self) -> ChildSpec:
@@ -98,9 +98,9 @@ def plan_restart(children: Sequence[C], pivot: int, strategy: Strategy) -> Resta
     With children a, b and c, the strategy "rest_for_one" and the end of b, the plan is: stop c, start b, start c.
 
     Args:
-        children: all children of the supervisor, in the order of their start.
-        pivot: the position of the child that has ended.
-        strategy: the strategy of the supervisor.
+        children: All children of the supervisor, in the order of their start.
+        pivot: The position of the child that has ended.
+        strategy: The strategy of the supervisor.
 
     Returns:
         The plan. `stop` never contains the pivot, which has ended.
@@ -128,9 +128,9 @@ def ends_supervisor(
     """Return whether a supervisor stops because one of its children ended for good.
 
     Args:
-        auto_shutdown: the supervisor's setting.
-        ended: the child that ended and will not be restarted.
-        remaining: the other children that are running or restarting.
+        auto_shutdown: The supervisor's setting.
+        ended: The child that ended and will not be restarted.
+        remaining: The other children that are running or restarting.
     """
     if auto_shutdown == "never" or not ended.significant:
         return False
@@ -184,29 +184,31 @@ class RestartIntensity:
         intensity = RestartIntensity(max_restarts=3, max_seconds=5.0)
         [intensity.admit(now) for now in (0.0, 1.0, 2.0, 3.0)]      # [True, True, True, False]
 
-    Every restart *attempt* counts: a failed restart as much as a crash, and the restart of a group as much as that of
-    one child. An attempt at time `t` counts while `now - t <= max_seconds`.
+    Every restart *attempt* counts, even one that fails. The restart of a group counts once. An attempt at time `t`
+    counts while `now - t <= max_seconds`.
 
     Args:
-        max_restarts: allowed attempts within the window; 0 allows none.
-        max_seconds: length of the window in seconds, more than 0; `math.inf` never forgets.
+        max_restarts: Allowed attempts within the window; 0 allows none.
+        max_seconds: Length of the window in seconds, more than 0; `math.inf` never forgets.
 
     Raises:
-        BadSupervisorOption: a value is outside these ranges.
+        BadSupervisorOption: A value is outside these ranges.
 
-    After OTP's restart intensity. OTP counts whole seconds, so its window may be up to one second longer.
+    This follows OTP's restart intensity. OTP counts whole seconds, so its window may be up to one second longer.
     """
 
     __slots__ = ("_attempts", "max_restarts", "max_seconds")
 
     def __init__(self, max_restarts: float, max_seconds: float) -> None:
-        if not _is_restart_count(max_restarts):
+        if not is_number(max_restarts, least=0) or (
+            max_restarts < math.inf and max_restarts != int(max_restarts)
+        ):
             raise BadSupervisorOption(
                 "write a whole number of restarts from 0, or math.inf for no limit",
                 option="max_restarts",
                 value=max_restarts,
             )
-        if not _is_number(max_seconds) or not max_seconds > 0:
+        if not is_number(max_seconds) or not max_seconds > 0:
             raise BadSupervisorOption(
                 "write the length of the restart window in seconds, more than 0",
                 option="max_seconds",
@@ -214,14 +216,13 @@ class RestartIntensity:
             )
         self.max_restarts = max_restarts
         self.max_seconds = max_seconds
-        # Oldest first, at most max_restarts + 1: at that length the supervisor gives up.
+        # The times of the attempts, oldest first. The supervisor gives up at `max_restarts + 1` of them.
         self._attempts: deque[float] = deque()
 
     def admit(self, now: float) -> bool:
         """Count an attempt at time `now`, in seconds, and return whether it is allowed.
 
-        `now` must not run backwards. After False the supervisor gives up, and the result of a further call is
-        undefined.
+        `now` must not run backwards. After the first False the supervisor gives up, and further results are undefined.
         """
         if self.max_restarts == math.inf:
             return True
@@ -237,16 +238,3 @@ class RestartIntensity:
 
     def __repr__(self) -> str:
         return f"RestartIntensity({self.max_restarts!r}, {self.max_seconds!r})"
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and not math.isnan(value)
-
-
-def _is_restart_count(value: object) -> bool:
-    return (
-        _is_number(value)
-        and isinstance(value, int | float)
-        and value >= 0
-        and (value == math.inf or value == int(value))
-    )

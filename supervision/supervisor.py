@@ -114,7 +114,7 @@ class Tree(Children):
         super().__init__(setup, self._running)
 
     async def boot(self) -> tuple[ChildSpec, Failed] | None:
-        """Start all children. If one fails, stop the others and return the failed one with its error."""
+        """Start all children. If one fails, stop the others, and return its spec and its error."""
         for spec in self._setup.specs:
             failed = await self._add(spec)
             if failed is not None and not failed.ignored:
@@ -132,7 +132,7 @@ class Tree(Children):
         decision = fate(spec.restart, reason)
         if decision is Fate.RESTART:
             if self._backoff is not None:
-                # The supervisor stops the group now, as it would without the wait.
+                # The rest of the group stops now and waits too.
                 await self._stop_group(child)
                 self._try_later(child, spec.id, reason)
                 return None
@@ -157,7 +157,7 @@ class Tree(Children):
     async def _restart(
         self, pivot: _Child, reason: ExitReason, pid: Pid | None = None
     ) -> Stop | None:
-        """Start the child that ended as `pid`, and the rest of its group, again; or give up."""
+        """Restart the child that ended, with its group; or give up. `pid` is for the event about that."""
         pivot.retry = None
         if not self._intensity.admit(trio.current_time()):
             return self._give_up(pivot.spec, pid, reason)
@@ -175,7 +175,7 @@ class Tree(Children):
     async def _stop_group(self, pivot: _Child) -> Sequence[_Child]:
         """Stop the group that the strategy restarts with `pivot`, and return the children to start, in order."""
         strategy = self._setup.strategy
-        # A supervisor may have many children. This strategy needs no look at the others.
+        # one_for_one needs no list of the children, of which there may be many.
         group = [pivot] if strategy == "one_for_one" else list(self._children.values())
         plan = plan_restart(group, group.index(pivot), strategy)
         for child in plan.stop:
@@ -230,7 +230,7 @@ class Tree(Children):
         return self._find(id).spec
 
     def spec_at_start(self, position: int) -> ChildSpec:
-        """Return a spec that the supervisor was started with, even if it has forgotten it since."""
+        """Return a spec that the supervisor was started with, even if the supervisor has forgotten the child."""
         return self._setup.specs[position]
 
     @property
@@ -296,7 +296,7 @@ class Tree(Children):
         return started
 
     async def _stop(self, child: _Child) -> None:
-        """Stop a child if it is running, and give up its restart if one is to come."""
+        """Stop a child if it is running, and cancel its next restart if there is one."""
         child.cancel_retry()
         pid = child.pid
         if pid is None:
@@ -311,9 +311,9 @@ class Supervisor(SupervisorBase[Tree]):
     """A process that supervises a fixed set of children.
 
     Start it with `start_link`. The functions that take a supervisor's pid or name first, such as `which_children`, work
-    in any task of the runtime. A supervisor answers nobody while it starts or stops a child, so they wait for that.
+    in any task of the runtime. A supervisor answers no request while it starts or stops a child, so they wait for that.
 
-    After OTP's `supervisor`, with one difference: Ashtree measures the restart window in fractions of a second, OTP in
+    This follows OTP's `supervisor`, with one difference: the restart window is in fractions of a second, and not in
     whole seconds.
     """
 
@@ -336,31 +336,31 @@ class Supervisor(SupervisorBase[Tree]):
             top = await Supervisor.start_link([Counter, child_spec(Mailer, "smtp.example.org")])
 
         Args:
-            children: specs, or classes with `start_link`, in the order of their start.
-            strategy: the children to restart when one ends: only that child ("one_for_one"), all ("one_for_all"), or
+            children: Specs, or classes with `start_link`, in the order of their start.
+            strategy: The children to restart when one ends: only that child ("one_for_one"), all ("one_for_all"), or
                 that child and those after it ("rest_for_one"). The supervisor stops a group in reverse and starts it
-                in order. It forgets the temporary children of the group, and starts all others, even if they had
+                in order. It forgets the temporary children of the group, and starts all others, even those that had
                 finished or were terminated.
-            max_restarts: allowed restarts within `max_seconds`. At one more the supervisor gives up: it stops its
+            max_restarts: Allowed restarts within `max_seconds`. At one more the supervisor gives up: it stops its
                 children and ends with `SHUTDOWN`.
-            max_seconds: length of the restart window in seconds.
-            auto_shutdown: end with `SHUTDOWN` when a significant child ends for good ("any_significant"), or when the
+            max_seconds: Length of the restart window in seconds.
+            auto_shutdown: End with `SHUTDOWN` when a significant child ends for good ("any_significant"), or when the
                 last of them does ("all_significant").
-            backoff: waits before restarts; None for no wait. Not part of OTP.
-            name: registered before the start of the first child.
-            label: name of the supervisor in messages.
-            timeout: seconds that the start of all children together may take.
+            backoff: Waits before restarts; None for no wait. Not part of OTP.
+            name: Registered name of the supervisor, from before the start of the first child.
+            label: Name of the supervisor in messages.
+            timeout: Seconds that the start of all children together may take.
 
         Returns:
             The supervisor's pid, after every child has started.
 
         Raises:
-            BadChildSpec: a child spec is invalid; nothing was started. DuplicateChildId if two children have one id.
-            BadSupervisorOption: an option has an invalid value; nothing was started.
-            StartError: a child did not start. The reason is `Shutdown(FailedToStartChild(id, reason))`. The children
+            BadChildSpec: A child spec is invalid; nothing was started. DuplicateChildId if two children have one id.
+            BadSupervisorOption: An option has an invalid value; nothing was started.
+            StartError: A child did not start. The reason is `Shutdown(FailedToStartChild(id, reason))`. The children
                 before it were stopped in reverse order. As with every failed start, the link also sends the reason to
                 the caller, which ends unless it traps exits.
-            AlreadyStarted: the process in `pid` has the name.
+            AlreadyStarted: The process in `pid` has the name.
         """
         setup = _set_up(
             children, strategy, max_restarts, max_seconds, auto_shutdown, backoff=backoff
@@ -402,15 +402,15 @@ class Supervisor(SupervisorBase[Tree]):
             Supervisor.child_spec([Counter, Mailer], id="services", strategy="one_for_all")
 
         Args:
-            children: as for `start_link`.
-            id: by default the `name`, or the name of the class.
-            restart: as in `ChildSpec`.
-            significant: as in `ChildSpec`.
-            options: as for `start_link`.
+            children: As for `start_link`.
+            id: By default the `name`, or the name of the class.
+            restart: As in `ChildSpec`.
+            significant: As in `ChildSpec`.
+            options: As for `start_link`.
 
         Raises:
-            BadChildSpec: the spec of the supervisor or of one of its children is invalid.
-            BadSupervisorOption: an option has an invalid value.
+            BadChildSpec: The spec of the supervisor or of one of its children is invalid.
+            BadSupervisorOption: An option has an invalid value.
         """
         specs = tuple(child_spec(child) for child in _listed(children))
         _set_up(specs, **{key: options[key] for key in _SETTINGS if key in options})
@@ -428,14 +428,14 @@ class Supervisor(SupervisorBase[Tree]):
             Its pid; None if its init returned `Ignore()`. The supervisor then keeps the spec, unless it is temporary.
 
         Raises:
-            BadChildSpec: the spec is invalid, or its significance does not fit the supervisor.
-            ChildAlreadyStarted: a child with this id is running.
-            ChildAlreadyPresent: a child with this id exists and is not running.
-            ChildStartFailed: the child did not start; the supervisor forgot it.
-            ChildNameTaken: the child did not start, because the process in `pid` has its name. This and
+            BadChildSpec: The spec is invalid, or its significance does not fit the supervisor.
+            ChildAlreadyStarted: A child with this id is running.
+            ChildAlreadyPresent: A child with this id exists and is not running.
+            ChildStartFailed: The child did not start; the supervisor forgot it.
+            ChildNameTaken: The child did not start, because the process in `pid` has its name. This and
                 ChildAlreadyStarted are AlreadyStarted, so `except AlreadyStarted as error: pid = error.pid` starts or
                 finds a process.
-            SupervisorDeadlock: the supervisor waits for the caller, which is one of its children.
+            SupervisorDeadlock: The supervisor waits for the caller, which is one of its children.
         """
         pid: Pid | None = await ask(supervisor, StartChild(child_spec(child)))
         return pid
@@ -444,12 +444,12 @@ class Supervisor(SupervisorBase[Tree]):
     async def terminate_child(supervisor: object, id: Any) -> None:
         """Stop a child and leave it stopped. The supervisor forgets the spec of a temporary child.
 
-        Does nothing to a child that is not running, and gives up a restart that is to come. `auto_shutdown` ignores
+        Does nothing to a child that is not running, except that it cancels the next restart. `auto_shutdown` ignores
         this end.
 
         Raises:
-            ChildNotFound: the supervisor has no child with this id.
-            SupervisorDeadlock: the supervisor waits for the caller, which is one of its children.
+            ChildNotFound: The supervisor has no child with this id.
+            SupervisorDeadlock: The supervisor waits for the caller, which is one of its children.
         """
         await ask(supervisor, TerminateChild(id))
 
@@ -461,12 +461,12 @@ class Supervisor(SupervisorBase[Tree]):
             Its pid, or None if its init returned `Ignore()`.
 
         Raises:
-            ChildNotFound: the supervisor has no child with this id.
-            ChildRunning: it is running.
-            ChildRestarting: the supervisor is about to restart it.
-            ChildStartFailed: it did not start; the supervisor keeps its spec.
-            ChildNameTaken: it did not start, because the process in `pid` has its name.
-            SupervisorDeadlock: the supervisor waits for the caller, which is one of its children.
+            ChildNotFound: The supervisor has no child with this id.
+            ChildRunning: It is running.
+            ChildRestarting: The supervisor is about to restart it.
+            ChildStartFailed: It did not start; the supervisor keeps its spec.
+            ChildNameTaken: It did not start, because the process in `pid` has its name.
+            SupervisorDeadlock: The supervisor waits for the caller, which is one of its children.
         """
         pid: Pid | None = await ask(supervisor, RestartChild(id))
         return pid
@@ -476,10 +476,10 @@ class Supervisor(SupervisorBase[Tree]):
         """Forget a child that is not running.
 
         Raises:
-            ChildNotFound: the supervisor has no child with this id.
-            ChildRunning: it is running.
-            ChildRestarting: the supervisor is about to restart it.
-            SupervisorDeadlock: the supervisor waits for the caller, which is one of its children.
+            ChildNotFound: The supervisor has no child with this id.
+            ChildRunning: It is running.
+            ChildRestarting: The supervisor is about to restart it.
+            SupervisorDeadlock: The supervisor waits for the caller, which is one of its children.
         """
         await ask(supervisor, DeleteChild(id))
 
@@ -488,8 +488,8 @@ class Supervisor(SupervisorBase[Tree]):
         """Return the spec of a child.
 
         Raises:
-            ChildNotFound: the supervisor has no child with this id.
-            SupervisorDeadlock: the supervisor waits for the caller, which is one of its children.
+            ChildNotFound: The supervisor has no child with this id.
+            SupervisorDeadlock: The supervisor waits for the caller, which is one of its children.
         """
         spec: ChildSpec = await ask(supervisor, GetChildSpec(id))
         return spec
@@ -524,7 +524,7 @@ class Supervisor(SupervisorBase[Tree]):
 def check_child_specs(
     children: Iterable[Supervised], *, auto_shutdown: AutoShutdown = "never"
 ) -> tuple[ChildSpec, ...]:
-    """Check that one supervisor can have these children, without a start.
+    """Check that one supervisor can have these children. Starts nothing.
 
         check_child_specs([Counter, Mailer])
 
@@ -532,7 +532,7 @@ def check_child_specs(
         Their specs, in order.
 
     Raises:
-        BadChildSpec: a spec is invalid; DuplicateChildId if two children have one id.
+        BadChildSpec: A spec is invalid; DuplicateChildId if two children have one id.
     """
     seen: set[Any] = set()
     specs = tuple(child_spec(child) for child in _listed(children))
@@ -552,7 +552,7 @@ def _listed(children: Any) -> Iterable[Supervised]:
     if isinstance(children, Mapping):
         advice = "write a list of the values; a child's name goes into child_spec(Class, id=...)"
     elif isinstance(children, type | ChildSpec) or hasattr(children, "start_link"):
-        advice = f"write a list, also for one child: [{getattr(children, '__name__', 'child')}]"
+        advice = f"write a list, even for one child: [{getattr(children, '__name__', 'child')}]"
     else:
         advice = "write a list of specs, or of classes with start_link"
     raise BadSupervisorOption(advice, option="children", value=children)

@@ -70,10 +70,10 @@ def snapshot(supervisor: object) -> TreeNode:
         [node.id for node in snapshot(top).walk() if node.status == "restarting"]
 
     Args:
-        supervisor: a pid or a name. For a process that is not a supervisor, the tree has one node.
+        supervisor: A pid or a name. For a process that is not a supervisor, the tree has one node.
 
     Raises:
-        NoProcess: there is no such process.
+        NoProcess: There is no such process.
 
     Only supervisors of this package show their children.
     """
@@ -90,15 +90,15 @@ def render(supervisor: object, *, pids: bool = True) -> str:
         print(render(top))
 
     Args:
-        supervisor: a pid or a name.
-        pids: show pids. Without them the drawings of two runs of a program are equal, which tests can use.
+        supervisor: A pid or a name.
+        pids: Show pids. Without pids, two runs of a program draw the same text, for tests.
 
     Returns:
-        One line for each child, without a line break at the end. It has the id, or below a dynamic supervisor the name
-        or label; the strategy of a supervisor; the pid, or else "restarting" or "stopped".
+        One line for each process, without a line break at the end. A line has the id of the child, or below a dynamic
+        supervisor its name or label; for a supervisor its strategy; and its pid, "restarting" or "stopped".
 
     Raises:
-        NoProcess: there is no such process.
+        NoProcess: There is no such process.
     """
     return "\n".join(_draw(snapshot(supervisor), pids))
 

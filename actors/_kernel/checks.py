@@ -3,16 +3,16 @@
 `open_runtime(debug=True)`, or the environment variable ASHTREE_DEBUG=1, makes a `CheckedRuntime` in place of a
 `Runtime`: the same class with checks around its methods. A `Runtime` pays nothing for the checks.
 
-1. The end of a process runs exactly once. After it no message enters its mailbox, and no name leads to it.
+1. A process ends exactly once. After its end no message enters its mailbox, and no name leads to it.
 2. Links are symmetric and join living processes only.
-3. No task of a process runs without a record, and no exception of one reaches the nursery.
+3. Every running task of a process has a record, and no exception of a process reaches the nursery.
 4. Each monitor is exactly one of: active, fired, removed.
-5. When a `call` has returned or raised, no watcher waits for its answer any more.
-6. From the acceptance of a fatal exit signal to the end, no callback of the process starts, and it gets no message.
+5. After a `call` has returned or raised, no watcher waits for its answer.
+6. After a process has accepted a fatal exit signal, none of its callbacks starts, and it gets no message.
 7. After the runtime has closed, there are no processes, names, links, timers or zombies.
 
-A check that fails raises InvariantBroken where it happens. That may be inside a process, whose exceptions stay
-inside, so the runtime raises it once more when it closes.
+A check that fails raises InvariantBroken. In a process this is only a crash of that process. So the runtime raises the
+error again when it closes.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ CALLBACKS = ("handle_call", "handle_cast", "handle_info", "handle_continue", "te
 
 
 class InvariantBroken(AssertionError):
-    """An invariant does not hold. This is a mistake in Ashtree, not in the program that found it."""
+    """An invariant does not hold. The mistake is in Ashtree, not in the program that runs on it."""
 
     def __init__(self, number: int, what: str) -> None:
         super().__init__(number, what)
@@ -85,7 +85,7 @@ class CheckedRuntime(Runtime):
         process = super().enroll(function, link=link, name=name, label=label)
         mailbox = _CheckedMailbox(process.pid, self)
         mailbox.alarm_at, mailbox.on_alarm = process.mailbox.alarm_at, process.mailbox.on_alarm
-        process.mailbox = mailbox  # type: ignore[misc] # final, but for this
+        process.mailbox = mailbox  # type: ignore[misc] # it is final everywhere else
         return process
 
     @enable_ki_protection
@@ -102,18 +102,17 @@ class CheckedRuntime(Runtime):
         except (trio.Cancelled, InvariantBroken):
             # The runtime itself is cancelled, or another check has failed already.
             raise
-        except (
-            BaseException
-        ) as error:  # no exception may come through here; one that does is the finding
+        except BaseException as error:
+            # `_run` must never raise, so any exception breaks the invariant.
             self.broken(3, f"{error!r} of {pid!r} reached the nursery of all processes")
         if not process.dead or pid in self.zombies:
-            self.broken(3, f"the task of {pid!r} is over, and its record says otherwise")
+            self.broken(3, f"the task of {pid!r} has ended, but its record says that it is alive")
 
     def end(self, process: Process, reason: ExitReason) -> None:
         pid, name, task = process.pid, process.name, process.task
         if process.dead:
             if pid not in self.zombies:
-                self.broken(1, f"{pid!r} was ended a second time, with {reason!r}")
+                self.broken(1, f"{pid!r} ended a second time, with {reason!r}")
             super().end(process, reason)
             return
         super().end(process, reason)
@@ -142,11 +141,11 @@ class CheckedRuntime(Runtime):
         if self.breaches:
             raise self.breaches[0]
         self.verify()
-        left = {key: number for key, number in self._what_is_left().items() if number}
+        left = {key: number for key, number in self._leftovers().items() if number}
         if left:
-            self.broken(7, f"the runtime was left, but not by these: {left}")
+            self.broken(7, f"the runtime has closed and still has {left}")
 
-    def _what_is_left(self) -> dict[str, int]:
+    def _leftovers(self) -> dict[str, int]:
         return {
             "processes": len(self.table),
             "names": len(self.names),
@@ -169,7 +168,7 @@ class _CheckedMailbox(Mailbox):
     def put(self, message: Any) -> None:
         if self.pid.process is None:
             self.runtime.broken(
-                1, f"{message!r} was put into the mailbox of {self.pid!r}, which has ended"
+                1, f"{message!r} entered the mailbox of {self.pid!r}, which has ended"
             )
         if type(message) is Down and type(message.ref) is Monitor:
             self.runtime.checked_graph.delivered(message.ref)
@@ -179,12 +178,12 @@ class _CheckedMailbox(Mailbox):
         found, message = super().take(match)
         process = record_of(self.pid)
         if found and (process is None or process.dying):
-            self.runtime.broken(6, f"{self.pid!r} was given {message!r} after a fatal exit signal")
+            self.runtime.broken(6, f"{self.pid!r} got {message!r} after a fatal exit signal")
         return found, message
 
 
 class _CheckedGraph(LinkGraph):
-    """The link graph, with a record of each monitor and each call that is active."""
+    """A link graph that also records the active monitors and calls."""
 
     __slots__ = ("active", "broken", "calls", "firing", "newest")
 
@@ -198,7 +197,7 @@ class _CheckedGraph(LinkGraph):
 
     def link(self, one: Pid, other: Pid) -> None:
         if one.process is None or other.process is None:
-            self.broken(2, f"{one!r} and {other!r} were linked, but not both are alive")
+            self.broken(2, f"{one!r} and {other!r} were linked, but one of them has ended")
         super().link(one, other)
         self._symmetric(one, other)
 
@@ -212,19 +211,19 @@ class _CheckedGraph(LinkGraph):
             self.broken(4, f"{watcher!r} watches {pid!r}, which has ended")
         if isinstance(watcher, Monitor):
             if watcher.number <= self.newest:
-                self.broken(4, f"{watcher!r} was made active a second time")
+                self.broken(4, f"{watcher!r} became active a second time")
             self.newest = watcher.number
             self.active[watcher] = pid
         elif isinstance(watcher, Sender):
             if watcher.task in self.calls:
-                self.broken(5, f"{watcher!r} calls, and its call before is still active")
+                self.broken(5, f"{watcher!r} calls while its previous call is still active")
             self.calls[watcher.task] = watcher
         super().watch(pid, watcher)
 
     def unwatch(self, pid: Pid, watcher: Watcher) -> bool:
         removed = super().unwatch(pid, watcher)
         if isinstance(watcher, Monitor) and removed != (self.active.pop(watcher, None) is pid):
-            self.broken(4, f"{watcher!r} was removed, and was not active, or the other way about")
+            self.broken(4, f"{watcher!r}: this check and the graph disagree about its removal")
         if removed and isinstance(watcher, Sender):
             del self.calls[watcher.task]
         return removed
@@ -243,7 +242,7 @@ class _CheckedGraph(LinkGraph):
         return peers, watchers
 
     def delivered(self, ref: Monitor) -> None:
-        """Note that the message of a monitor enters the mailbox."""
+        """Record that the `Down` of a monitor enters a mailbox."""
         if self.firing.pop(ref, None) is None:
             self.broken(4, f"{ref!r} fired and was not active, or fired twice")
 
@@ -279,11 +278,11 @@ class _CheckedGraph(LinkGraph):
 
     def _symmetric(self, one: Pid, other: Pid) -> None:
         if self.linked(one, other) != self.linked(other, one):
-            self.broken(2, f"the link between {one!r} and {other!r} is known to one of them only")
+            self.broken(2, f"only one of {one!r} and {other!r} has the link between them")
 
 
 def _guarded(cls: type[GenServer[Any]], runtime: CheckedRuntime) -> GenServer[Any]:
-    """Make a server that reports a violation when its loop starts a callback after a fatal exit signal."""
+    """Make a server that checks, at each callback, that no fatal exit signal came before."""
     server = cls()
     # Weak: a server that refers to itself would be a cycle, which only the garbage collector can free.
     itself = weakref.ref(server)

@@ -1,4 +1,4 @@
-"""The current process and the current runtime, for the functions that act in their name."""
+"""Look-ups of the current process and runtime, and the waits of one process for another."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ __all__ = [
 ]
 
 ambient_runtime: ContextVar[Runtime | None] = ContextVar("actors_runtime", default=None)
-"""The runtime of tasks that are no process."""
+"""The runtime of a task that is not a process."""
 
 
 def require_process(verb: str, *, any_thread: bool = False) -> Process:
@@ -57,7 +57,7 @@ def require_runtime(verb: str | None = None) -> Runtime:
     """Return the runtime in which the caller runs.
 
     Args:
-        verb: The function that the caller uses, if it works in the runtime's thread alone.
+        verb: The function that the caller uses, if it works only in the runtime's thread.
 
     Raises:
         RuntimeClosed: There is no runtime here.
@@ -77,7 +77,7 @@ def require_runtime(verb: str | None = None) -> Runtime:
 
 @final
 class Monitor(Ref):
-    """A monitor of one process by another. The watcher in the graph is also the reference that the user holds."""
+    """A monitor of one process by another: the watcher in the link graph, and also the user's reference."""
 
     __slots__ = ("name", "watcher")
 
@@ -101,7 +101,7 @@ class Monitor(Ref):
 
 
 def start_monitor(process: Process, pid: Pid, name: object) -> Ref:
-    """Make `process` monitor the living process `pid`. `name` is what the `Down` gives as the monitored name."""
+    """Make `process` monitor the living process `pid`. The `Down` will carry `name`."""
     ref = Monitor(process.runtime.next_ref(), process, name)
     process.runtime.graph.watch(pid, ref)
     if process.watching is None:

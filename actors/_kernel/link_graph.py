@@ -1,9 +1,7 @@
-"""Links between processes, and watchers on them, as a value.
+"""A data structure of links between processes, and of watchers on them.
 
-The graph holds pids and watchers only: no task, clock or process. So every rule about links has a test without a
-runtime. The runtime asks the graph what follows from the end of a process, and carries it out.
-
-Iteration is always in the order in which links and watchers were added. Nothing here iterates over a set.
+*pure*: it holds pids and watchers only, so every rule about links has a test without a runtime. When a process ends,
+the runtime takes its links and watchers from the graph, and notifies them in the order in which they were added.
 """
 
 from __future__ import annotations

@@ -1,21 +1,20 @@
 """The mailbox of a process, and the batches in which the scheduler wakes processes.
 
-`put` never blocks and never refuses: a signal must not depend on the state of its receiver. However many messages
-arrive before a parked task runs, it is woken once. Messages leave the queue only at a point that cannot be cancelled
-any more, so a cancelled receive loses nothing.
+`put` never blocks and never refuses, because a signal must not depend on the state of its receiver. It wakes a parked
+task once, however many messages arrive before the task runs. A receive takes its message at a point where it cannot be
+cancelled any more, so a cancelled receive loses nothing.
 
-A Trio memory channel would not do. It is bounded, it cannot be searched, and it hands a value to a task that may be
+A Trio memory channel cannot be a mailbox. It is bounded and has no search, and it may hand a value to a task that is
 cancelled before it sees the value.
 
 Wakes run in batches, one batch per scheduler turn. Trio runs every ready task before it looks at tasks that became
-ready meanwhile. If ten thousand processes are woken at once, by a broadcast or by a crash that spreads, all other
-tasks wait until each of them has had its step. So each turn wakes a bounded number of processes. The others keep
-their messages and are woken in the following turns, in the order of the messages. Half of each batch goes to the
-newest wakes, so a process that is woken for the first time does not queue behind the crowd.
+ready meanwhile. A broadcast, or a crash that spreads, may wake ten thousand processes at once. All other tasks would
+wait until each of these has taken its step. So each turn wakes a bounded number of processes. The other processes keep
+their messages, and the following turns wake them in the order of the messages. Half of each batch goes to the newest
+wakes, so a process that has just become late does not wait for all the others.
 
-Trio does not tell when a turn begins, and asking for each wake would cost more than the rest of the wake. So the
-runtime counts wakes until there are enough for one turn, however many turns that took. Then a task waits for the
-next turn and starts a new count.
+Trio does not announce a turn, and a check at each wake would cost more than the rest of the wake. So the runtime counts
+wakes up to a limit, over any number of turns. Then a task waits for the next turn and starts a new count.
 """
 
 from __future__ import annotations
@@ -78,7 +77,7 @@ class Mailbox:
             return
         batches = self.wake_batches
         if batches.left:
-            # First, because it raises in the wrong thread.
+            # This comes first: in the wrong thread it raises, and nothing has changed.
             reschedule(task)
             batches.left -= 1
             if not batches.left:
@@ -134,7 +133,7 @@ class Mailbox:
 
     def _remove(self, index: int) -> None:
         queue = self.queue
-        assert type(queue) is deque  # there is something in it
+        assert type(queue) is deque  # an empty queue has no index
         del queue[index]
 
     def clear(self) -> None:
@@ -142,13 +141,14 @@ class Mailbox:
         self.queue = ()
 
     async def park(self) -> None:
-        """Wait until a message arrives or `wake` is called. Returns no message; look at the queue."""
+        """Wait until a message arrives or `wake` is called. Takes no message."""
         await wait_task_rescheduled(self.parking())
 
     def parking(self) -> Callable[[object], Abort]:
         """Begin to park. The caller awaits `wait_task_rescheduled` with the result, and nothing in between.
 
-        For the loop of servers. Most tasks wait there most of the time, and a coroutine for `park` would take memory.
+        The loop of servers uses this. Most servers wait most of the time, and a coroutine of `park` for each takes
+        memory.
         """
         self._task = current_task()
         if not self.queue:
@@ -180,12 +180,12 @@ class Mailbox:
         return Abort.SUCCEEDED
 
 
-# The steps of this many crashing processes take a few milliseconds. The overhead of a turn is a few microseconds.
+# Wakes in one turn. So many crashing processes take a few milliseconds. A turn costs a few microseconds.
 BURST = 128
 
 
 class WakeBatches:
-    """The wakes of one runtime. Unlimited while `run` does not run.
+    """The wakes of one runtime. Before `run` and after `stop` there is no limit.
 
     Attributes:
         left: The wakes that this turn still allows. `Mailbox.put` takes one, and calls `used_up` after the last.
@@ -228,7 +228,7 @@ class WakeBatches:
     def _wake_some(self) -> None:
         late = self.late
         for mailbox in list(islice(late, BURST // 2)):
-            reschedule(late.pop(mailbox))  # `run` alone calls this, so it cannot be a wrong thread
+            reschedule(late.pop(mailbox))  # never in the wrong thread: only `run` calls this
         for _ in range(min(len(late), BURST // 2)):
             reschedule(late.popitem()[1])
 

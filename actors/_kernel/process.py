@@ -1,4 +1,4 @@
-"""The record of one process, and the exit reason of one that raised an exception.
+"""The record of one process, and the rules that make an exit reason from an exception.
 
 The record does not know the process table: its runtime is a type parameter.
 """
@@ -30,7 +30,7 @@ MAILBOX_ALARM = ("actors", "mailbox", "alarm")
 
 
 class StartListener(Protocol):
-    """The starter of a process, as the new process reports to it."""
+    """The object to which a new process reports its start."""
 
     def ack(self) -> None:
         """Report that the process is ready."""
@@ -103,8 +103,8 @@ class ProcessRecord(Generic[R]):
         self.runtime: Final = runtime
         self.function: Final = function
         self.parent: Final = parent
-        # The parent in OTP's sense, whose Exit stops a server: the process that it was started linked to, the runtime
-        # if no process started it, and otherwise the server itself.
+        # The parent in OTP's sense, whose Exit stops a server: the starter if they are linked, the runtime if no
+        # process started it, and otherwise the server itself.
         self.obeys: Pid = pid
         self.ancestors: Final = ancestors
         self.mailbox: Final = Mailbox(runtime.wake_batches)
@@ -119,10 +119,10 @@ class ProcessRecord(Generic[R]):
         self.name: object = None
         self.label: str | None = None
         self.start_slot: StartListener | None = None
-        # Seconds that its steps have taken, as a watchdog counts them.
+        # The seconds that its steps have taken, with `counts_run_time`.
         self.run_time = 0.0
         self.grace: TimerRef | None = None
-        # Made on first use: most processes never need these, and there may be very many processes.
+        # Made on first use, because most processes never need these and each takes memory.
         self.cleanups: dict[object, Callable[[], None]] | None = None
         self.watching: dict[Watcher, Pid] | None = None
         self.timers: dict[TimerRef, None] | None = None
@@ -176,7 +176,7 @@ class ProcessRecord(Generic[R]):
         The caller asks `runtime.instruments` first, so a runtime without instruments pays nothing more.
 
         Returns:
-            What the caller must await before the callback may run; None if there is nothing to await.
+            An awaitable that the caller must await before the callback; None if there is nothing to await.
 
         Raises:
             ProcessKilled: The process has accepted a fatal exit signal meanwhile. The callback may not run.
@@ -201,7 +201,7 @@ class ProcessRecord(Generic[R]):
     ) -> None:
         await wait
         for instrument in others:
-            # A process that was killed during the wait starts no callback, so no further instrument hears of one.
+            # A process that was killed during the wait starts no callback, so the others must not see one.
             if self.dying:
                 break
             following = instrument.callback_started(self.pid, callback, message)
@@ -213,7 +213,7 @@ class ProcessRecord(Generic[R]):
     def forget(self) -> None:
         """Drop everything but the identity, once the process has ended.
 
-        Undelivered calls and timers refer to their process. Without this every ended process would be a reference
+        Unanswered calls and timers refer to their process. Without this, every ended process would be a reference
         cycle, which only the garbage collector can free.
         """
         self.cleanups = self.watching = self.timers = self.dictionary = self.context = None

@@ -70,14 +70,14 @@ Process: TypeAlias = "ProcessRecord[Runtime]"
 """The record of a process of this runtime."""
 
 current_process: ContextVar[Process | None] = ContextVar("actors_process", default=None)
-"""The process in which the running task acts. Helper tasks inherit it."""
+"""The process that the running task belongs to. Helper tasks inherit it."""
 
 
 def acting_process() -> Process | None:
     """Return the process in which the caller runs and may act; None outside of processes.
 
-    A zombie's task may not act: every other process has been told that it is gone. Tasks that a dead process has left
-    in another nursery belong to no process any more, and may do what any task may.
+    The task of a zombie may not act, because all other processes count the zombie as dead. A task that a dead process
+    has left in another nursery is an ordinary task.
 
     Raises:
         ProcessKilled: The process has been declared dead.
@@ -108,11 +108,11 @@ class EnvironmentLike(Protocol):
 
 
 class Runtime:
-    """All processes of one `open_runtime`, and what they share. Only `open_runtime` makes one.
+    """All processes of one `open_runtime`, and the data that they share. Only `open_runtime` makes one.
 
     Attributes:
         telemetry: The event listeners of this runtime.
-        random: The source of randomness for processes, so that a seed decides what it gives.
+        random: The source of randomness for processes. A seed decides its values.
         pid: The parent of processes that no process spawned: the runtime itself.
     """
 
@@ -141,7 +141,7 @@ class Runtime:
         self.guarded = False
         self.mailbox_alarm = sys.maxsize
         self.call_chains: CallChains | None = None
-        # A watchdog adds up how long each process runs.
+        # True while each process has its run time added up.
         self.counts_run_time = False
         self.closed = False
         self.spawned = 0
@@ -195,7 +195,7 @@ class Runtime:
         self.callback_instruments = tuple(
             each
             for each in self.instruments
-            # The object's attribute, not its class's: some decide when they are made which events they want.
+            # Looks at the object and not at its class, because an object may have a method of its own.
             if getattr(each.callback_started, "__func__", None) is not untouched
         )
         self.guard()
@@ -212,7 +212,7 @@ class Runtime:
         """
         sender = acting_process()
         pid = None if sender is None else sender.pid
-        # A list, not a generator: every instrument sees the message, also after one of them has refused it.
+        # A list and not a generator, so that every instrument sees the message, even if another one refuses it.
         verdicts = [each.message_sent(pid, receiver, message) for each in self.instruments]
         return False not in verdicts
 
@@ -221,11 +221,11 @@ class Runtime:
         for instrument in self.instruments:
             instrument.process_spawned(process.pid, process.parent, process.describe())
 
-    # Chance, identifiers and the time of day
+    # Randomness, identifiers and the time of day
 
     @property
     def random(self) -> random.Random:
-        """The source of randomness for processes, so that a seed decides what it gives.
+        """The source of randomness for processes. A seed decides its values.
 
         In a simulation each process has its own stream, which draws of other processes do not change.
         """
@@ -301,7 +301,7 @@ class Runtime:
 
     @enable_ki_protection
     def unregister(self, name: object) -> None:
-        """Free a name. A name that no process has is not an error."""
+        """Free a name. Does nothing if no process has it."""
         if isinstance(name, Address):
             name.unregister(self)
             return
@@ -334,7 +334,7 @@ class Runtime:
         process = self.enroll(function, link=link, name=name, label=label)
         process.is_server = server
         assert self.nursery is not None  # enroll has checked it
-        # The task carries its process from the start, so `process_of` knows tasks that have not run yet.
+        # Set before the first step, so `process_of` knows tasks that have not run yet.
         context = copy_context()
         context.run(current_process.set, process)
         context.run(self.nursery.start_soon, self._run, process, function, args)
@@ -388,7 +388,7 @@ class Runtime:
             holder = address.register(process.pid)
         finally:
             if holder is not None:
-                # The address refused or failed: this process has never existed.
+                # The address refused or raised, so this process never comes to life.
                 process.pid.process = None
         if holder is not None:
             raise AlreadyStarted(address, holder)
@@ -408,9 +408,8 @@ class Runtime:
                         if waits is not None:
                             await waits
                     await awaitable_of(function, args)
-        except (
-            BaseException
-        ) as error:  # isolation: a process's failure is its exit reason, never the nursery's
+        except BaseException as error:
+            # Isolation: an error of a process must not reach the nursery.
             escaped = self._failed(process, error)
         else:
             self.end(process, process.reason if process.dying else NORMAL)
@@ -422,7 +421,7 @@ class Runtime:
             raise escaped
 
     def _failed(self, process: Process, error: BaseException) -> trio.Cancelled | None:
-        """End a process that raised. Returns the cancellation of the runtime itself, which must go on."""
+        """End a process that raised. Returns the cancellation of the runtime itself, which the task must raise."""
         add_advice(error)
         interrupt = escaping(error)
         if interrupt is not None:
@@ -471,7 +470,7 @@ class Runtime:
         )
 
     def _grace_over(self, process: Process) -> None:
-        # If something blocked the whole loop, the process had no chance to unwind. It gets one more scheduler turn.
+        # A blocked event loop gives the process no chance to unwind. So it gets one more scheduler turn.
         process.grace = self.timers.at(trio.current_time(), lambda: self._declare_zombie(process))
 
     def _declare_zombie(self, process: Process) -> None:
@@ -510,7 +509,7 @@ class Runtime:
         for instrument in self.instruments:
             instrument.process_exited(pid, reason)
         if process.dying:
-            # An exit signal ended it. Only the process that crashed is reported, not those that it takes along.
+            # An exit signal ended it. A crash is reported once, and not again for each linked process.
             pass
         elif type(reason) is Crash:
             self.crashed += 1
@@ -543,9 +542,8 @@ class Runtime:
         for cleanup in reversed(list(cleanups.values())):
             try:
                 cleanup()
-            except (
-                BaseException
-            ) as error:  # one failed clean-up must not prevent the others, or the end itself
+            except BaseException as error:
+                # A failed clean-up must not prevent the end of the process.
                 self._report(CLEANUP_FAILED, process, reason, error)
                 interrupt = escaping(error)
                 if interrupt is not None:
@@ -575,9 +573,9 @@ class Runtime:
             )
 
     def verify_closed(self) -> None:
-        """Check what is left after the end. Only debug builds check something: see `actors._kernel.checks`."""
+        """Check that nothing is left. Only debug builds do this: see `actors._kernel.checks`."""
 
-    # Looking inside
+    # Introspection
 
     def processes(self) -> list[Pid]:
         """Return the living processes, in the order in which they were spawned."""
@@ -585,7 +583,7 @@ class Runtime:
 
     @staticmethod
     def process_of(task: trio.lowlevel.Task) -> Pid | None:
-        """Return the process that `task` runs, also before the task's first step.
+        """Return the process that `task` runs, even before the task's first step.
 
         Returns:
             None for a helper task of a process, for the task of a process that has ended, and for any other task.
@@ -597,7 +595,7 @@ class Runtime:
         return process.pid if process.task is task or not_started else None
 
     def process_info(self, pid: Pid) -> dict[str, Any] | None:
-        """Return what is known of a living process, or None if it has ended.
+        """Return a description of a living process, or None if it has ended.
 
         Keys: `pid`, `name`, `label`, `parent`, `ancestors`, `links`, `monitors`, `trap_exits`, `queue_length`,
         `status`, `dictionary`; with `open_runtime(counts_run_time=True)` also `run_time`.
@@ -611,7 +609,7 @@ class Runtime:
         return info
 
     def statistics(self) -> dict[str, int]:
-        """Return counters since the runtime was opened, and what is alive or waits now."""
+        """Return counters since the runtime was opened, and the numbers of living and waiting things now."""
         return {
             "processes": len(self.table),
             "names": len(self.names),
@@ -635,10 +633,10 @@ def _raise(error: BaseException) -> None:
 
 
 def _abandon_nurseries(task: trio.lowlevel.Task) -> None:
-    """Drop the nurseries that a process has left open, in a generator that no code closes any more.
+    """Drop the nurseries that a process left open in an unfinished generator.
 
-    The process has crashed of that already, with Trio's advice. Trio would raise once more, in the nursery of all
-    processes, and end them all. Trio has no public way to prevent that.
+    Trio has raised an error with advice in the process, which crashed. At the end of the task Trio would raise again,
+    now in the nursery of all processes, and end them all. Trio has no public way to prevent that.
     """
     for nursery in task.child_nurseries:
         nursery.cancel_scope.cancel()

@@ -105,8 +105,8 @@ async def start(
     starter = acting_process()
     if starter is not None:
         starter.check()
-    # A starter that is already cancelled starts nothing. Without this the scheduler would decide if the child takes
-    # its first step before the starter sees the cancellation.
+    # A starter that is already cancelled starts nothing. Without this check the scheduler would decide whether the
+    # child takes its first step before the starter sees the cancellation.
     await trio.lowlevel.checkpoint_if_cancelled()
     child = runtime.spawn(function, args, link=link, name=name, label=label, server=True)
     slot = child.start_slot = StartSlot()
@@ -117,7 +117,7 @@ async def start(
             await slot.wait()
         if starter is not None:
             starter.check()
-    except BaseException:  # whatever ends the wait, no child may be left behind half started
+    except BaseException:  # no interrupted wait may leave a half-started child behind
         if starter is None or not starter.dying:
             await _kill_and_wait(starter, child)
         # A dying starter does not wait. Its end reaches a linked child over the link, with the true reason. A child
@@ -148,7 +148,7 @@ async def _kill_and_wait(starter: Process | None, child: Process) -> None:
     runtime.signal(runtime.pid, child.pid, KILL, linked=False)
     if child.dead:
         return
-    # Shielded: the starter was promised that the child is gone. Bounded by the runtime's kill_grace.
+    # Shielded, because `start` promises that the child is gone. Bounded by the runtime's kill_grace.
     with trio.CancelScope(shield=True):
         await wait_for_end(child.pid)
     if starter is not None:

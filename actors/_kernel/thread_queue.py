@@ -85,7 +85,7 @@ class ThreadQueue:
         self._calls: deque[_Call] = deque()
         # The lock inside is reentrant: a finalizer or a signal handler may send while its thread holds the lock.
         self._room = threading.Condition()
-        # The runtime's thread has been asked to look.
+        # True while the runtime's thread is about to call `_run_some`.
         self._scheduled = False
         self._closed = False
         self._taken = self._made = self._waited = self._refused = 0
@@ -94,7 +94,7 @@ class ThreadQueue:
 
     @property
     def limit(self) -> int:
-        """The number of calls that may wait. A higher limit lets waiting threads go on."""
+        """The number of calls that may wait. A higher limit lets waiting threads continue."""
         return self._limit
 
     @limit.setter
@@ -106,7 +106,7 @@ class ThreadQueue:
     def put(self, function: Callable[..., object], *args: Any) -> None:
         """Make the runtime's thread call `function(*args)` soon, in the context of the caller. For other threads only.
 
-        Nothing has changed if it raises.
+        If this raises, nothing has changed.
 
         Raises:
             RuntimeClosed: The runtime has ended.
@@ -155,9 +155,8 @@ class ThreadQueue:
         for context, function, args in calls:
             try:
                 context.run(function, *args)
-            except (
-                BaseException
-            ) as error:  # no caller waits for this call, so its error goes to the event listeners
+            except BaseException as error:
+                # No caller waits for it, so the event listeners get the error.
                 self._telemetry.execute(
                     FAILED, {}, {"function": function, "args": args, "exception": error}
                 )

@@ -4,9 +4,9 @@ Everything in a runtime that waits with a time limit uses this queue instead of 
 timer is a heap push, and cancelling one clears its callback. Times are Trio's (`trio.current_time()`), so a test's
 virtual clock moves them.
 
-Cancelled timers stay in the heap. Most timers are time limits of calls that are answered at once, and removing each
-from the middle of the heap costs more than letting it surface. When more than half of the heap is cancelled timers,
-the queue rebuilds the heap without them, so it is never more than twice as large as necessary.
+Cancelled timers stay in the heap until they reach its top. Most timers are time limits of calls that are answered at
+once, and a removal from the middle of the heap costs more. When cancelled timers fill more than half of the heap, the
+queue rebuilds it without them.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class TimerQueue:
         self._numbers = 0
         self._forgotten = 0
         self._scope: trio.CancelScope | None = None
-        # The scope's deadline, which is slow to read. While there is no scope, no deadline is earlier than this.
+        # A copy of the scope's deadline, which is slow to read. -inf while there is no scope, so that `at` sets none.
         self._wakes_at = -math.inf
         self._stopped = False
 
@@ -132,7 +132,7 @@ class TimerQueue:
 
 
 def _woken_by_cancelling(task: trio.lowlevel.Task) -> Callable[[object], trio.lowlevel.Abort]:
-    """Let a task continue when it is cancelled, without an exception: raising one for each timer would be slow."""
+    """Return an abort function that wakes the task without an exception, which would be slow for each timer."""
 
     def wake(_: object) -> trio.lowlevel.Abort:
         trio.lowlevel.reschedule(task)

@@ -1,7 +1,7 @@
 """The seam at which observers, chaos and simulation attach to a runtime.
 
 The runtime calls an `Instrument` for everything that happens between processes, in order, as it happens. The methods
-are synchronous and must not block. One that raises makes the observed operation fail, so a broken checker cannot
+are synchronous and must not block. If a method raises, the observed operation fails, so a broken observer cannot
 pass unnoticed. A runtime without instruments pays one attribute test for each operation.
 """
 
@@ -18,9 +18,9 @@ __all__ = ["Instrument", "callback_for", "deliver", "payload_of"]
 
 
 class Instrument:
-    """An observer of a runtime. Override the methods for what you want to see; the others do nothing.
+    """An observer of a runtime. Override the methods that you need; the others do nothing.
 
-    class Births(Instrument):
+    class Spawns(Instrument):
         def process_spawned(self, pid, parent, label):
             print(pid, "from", parent)
 
@@ -62,7 +62,7 @@ class Instrument:
         """
 
     def call_ended(self, call: object, how: str) -> None:
-        """Handle the end of a call: `"answered"`, `"server_ended"`, `"timeout"` or `"cancelled"`."""
+        """Handle the end of a call. `how` is `"answered"`, `"server_ended"`, `"timeout"` or `"cancelled"`."""
 
     def registered(self, pid: Pid, key: object, registry: object) -> None:
         """Handle a new name or a new key in a registry. `registry` is None for plain names.
@@ -78,14 +78,15 @@ class Instrument:
         """Handle the end of a registry's owner. The registry has lost all of its entries."""
 
     def callback_started(self, pid: Pid, callback: str, message: Any) -> Awaitable[None] | None:
-        """Handle a callback that is about to run. This is the one method that may fail, or delay, what it observes.
+        """Handle a callback that is about to run. This is the only method that may delay the process.
 
             class Slow(Instrument):
                 def callback_started(self, pid, callback, message):
                     return trio.sleep(1) if callback == "handle_call" else None
 
-        What it raises has the same effect as an exception of the callback. The process awaits what it returns, before
-        the callback runs. If the process has accepted a fatal exit signal meanwhile, the callback does not run.
+        An exception of this method has the same effect as an exception of the callback. If this method returns an
+        awaitable, the process awaits it before the callback. If the process accepts a fatal exit signal meanwhile, the
+        callback does not run.
 
         Args:
             pid: The process whose callback it is.

@@ -52,7 +52,7 @@ _log = logging.getLogger("actors")
 
 _LONGEST = 2000
 _LONGEST_TRACEBACK = 64 * 1024
-# Bounds the repr of Python's own containers while it is made, and not only afterwards.
+# Bounds the repr of Python's own containers while Python makes it. A cut afterwards would be too late.
 _brief = reprlib.Repr()
 _brief.maxstring = _brief.maxother = _LONGEST
 _brief.maxdict = _brief.maxlist = _brief.maxtuple = _brief.maxset = _brief.maxfrozenset = 50
@@ -107,7 +107,7 @@ def log_exception(
     `exc_info` would write an exception text of more than 2000 characters in full. For such an exception the traceback
     becomes a part of the message, with each line cut.
     """
-    if not _says_too_much(exception):
+    if not _is_long(exception):
         log.error(message, *args, exc_info=exception, extra=extra)
         return
     lines = "".join(traceback.format_exception(exception)).splitlines()
@@ -118,8 +118,8 @@ def log_exception(
     log.error("%s\n%s", message % args, text, extra=extra)
 
 
-def _says_too_much(exception: BaseException) -> bool:
-    """Return True if an exception, or one that its traceback shows too, has a text that is too long."""
+def _is_long(exception: BaseException) -> bool:
+    """Return True if an exception, or another one in its traceback, has a text that is too long."""
     waiting: list[BaseException | None] = [exception]
     seen: set[int] = set()
     while waiting:
@@ -196,7 +196,7 @@ def _mailbox_alarm(
     event: Event, measurements: Mapping[str, Any], metadata: Mapping[str, Any]
 ) -> None:
     _log.warning(
-        "%d messages wait for process %s %r: it gets more than it handles",
+        "%d messages wait for process %s %r: they arrive faster than it handles them",
         measurements["queue_length"],
         metadata["process"],
         metadata["pid"],

@@ -58,11 +58,8 @@ class Telemetry:
         for handler in self._handlers.get(event, ()):
             try:
                 handler(event, measurements, metadata)
-            except (
-                Exception,
-                ProcessExit,
-                ProcessKilled,
-            ):  # a listener's bug must not crash the process that executes the event
+            except (Exception, ProcessExit, ProcessKilled):
+                # A listener's bug must not crash the process that executes the event.
                 self._detach(event, handler)
                 _log.exception(
                     "A telemetry handler for %r raised and was detached: %r", event, handler

@@ -1,8 +1,8 @@
 """A watchdog that reports steps that block the event loop.
 
 Everything in a runtime shares one thread. A callback that computes for a second, or calls a blocking function, stops
-every process, timer and deadline for that second. Nothing can interrupt it. A watchdog in a thread of its own sees
-that the loop does not move, and reports the process and its stack while it still blocks.
+every process, timer and deadline for that second. Nothing can interrupt it. A watchdog in a thread of its own
+reports the process and its stack while the process still blocks.
 
     async with open_runtime(watchdog=0.1): ...
 """
@@ -77,7 +77,7 @@ class Blocked:
             f"Process {self.process} {self.pid!r} has let nothing else run for {self.seconds * 1000:.0f} ms. "
             f"{self.handler} is at {self.file}:{self.line}{inside}: {self.source}\n"
             "Write `await trio.sleep(seconds)` in place of time.sleep(), and "
-            "`await trio.to_thread.run_sync(function, ...)` for what blocks or computes for long. The stack:\n"
+            "`await trio.to_thread.run_sync(function, ...)` for code that blocks or computes for long. The stack:\n"
             + "".join(self.stack)
         )
 
@@ -85,7 +85,7 @@ class Blocked:
 class _RunTimes(trio.abc.Instrument):
     """Adds up the steps of each process, in seconds of the machine's clock.
 
-    Not of Trio's clock: a test's virtual clock stands still while code runs, and running code is what this measures.
+    Trio's clock would not do, because a test's virtual clock stands still while code runs.
     """
 
     def __init__(self) -> None:
@@ -173,7 +173,7 @@ async def watch_loop(runtime: Runtime, limit: float) -> AsyncIterator[None]:
     finally:
         stop.set()
         trio.lowlevel.remove_instrument(turns)
-        # It ends at once, or when it has written the line that it writes now.
+        # The thread ends at once, or after the line that it is writing.
         thread.join()
 
 
@@ -200,7 +200,7 @@ def _watch(
     turn, task, since = turns.number, None, None
     while not stop.wait(pause):
         now, number = time.monotonic(), turns.number
-        # A loop that turns is not looked into.
+        # While the loop turns, no task blocks it.
         running = _running(root) if number == turn else None
         if number != turn or running is not task:
             turn, task, since = number, running, now
@@ -217,9 +217,8 @@ def _watch(
             runtime.run_sync_soon(_tell, runtime, blocked)
         except trio.RunFinishedError:
             return
-        except (
-            Exception
-        ):  # a description or a log handler of the program: the next looks must go on
+        except Exception:
+            # A repr or a log handler of the program raised, and the watchdog must continue.
             turns.reported = turn
             _log.exception("The watchdog could not report a step that blocks the event loop")
 
@@ -235,7 +234,7 @@ def _running(root: trio.lowlevel.Task) -> trio.lowlevel.Task | None:
             for nursery in task.child_nurseries:
                 todo.extend(nursery.child_tasks)
     except RuntimeError:
-        # The step has started a task just now, and a set of tasks has grown. The next look finds it.
+        # The running step has just started a task, so a set grew during the iteration. The next look finds the step.
         pass
     return None
 
@@ -245,7 +244,7 @@ def _is_running(task: trio.lowlevel.Task) -> bool:
 
 
 class _Pauses:
-    """The time in which the machine ran neither thread of this program. No step is blamed for that time.
+    """The time in which the machine ran neither thread of this program. It does not count for a step.
 
     A watching thread that wakes up late could not run. Either the machine was busy or suspended, or the loop's thread
     computed without releasing the interpreter lock. Only the second is the fault of the step. Then the loop's thread
@@ -253,8 +252,8 @@ class _Pauses:
     """
 
     def __init__(self, cpu: Callable[[], float] | None, now: float) -> None:
-        # The processor time of the loop's thread. Not every system knows it; without it every delay counts as the
-        # fault of the step.
+        # The processor time of the loop's thread. Not every system has it. Then every delay counts for the
+        # step.
         self._cpu = cpu
         self._used = 0.0 if cpu is None else cpu()
         self._looked = now
@@ -306,7 +305,7 @@ def _describe(task: trio.lowlevel.Task, seconds: float, loop_thread: int) -> Blo
 
 
 def _frames_of(task: trio.lowlevel.Task, innermost: FrameType | None) -> list[FrameType]:
-    """Return the frames of a task, outermost first, without those of Trio and of its caller."""
+    """Return the frames of a task, outermost first, without the frames of Trio and its caller."""
     outermost = getattr(task.coro, "cr_frame", None)
     frames: list[FrameType] = []
     frame = innermost

@@ -102,8 +102,8 @@ class NeedsUniqueKeys(RegistryError, TypeError):
 
     def __str__(self) -> str:
         return (
-            f"{self.registry!r} has duplicate keys, so {self.operation} cannot say which process "
-            'it means; use lookup() or dispatch(), or a Registry("unique")'
+            f"{self.registry!r} has duplicate keys, so {self.operation} has no single process "
+            'to act on; use lookup() or dispatch(), or a Registry("unique")'
         )
 
 
@@ -154,8 +154,8 @@ class Registry(Generic[K, V]):
             also spreads contention, which one thread does not have.
         listeners: Names (or pids) of processes that get `Registered` and `Unregistered` messages. A listener that does
             not exist is skipped.
-        notify_on_exit: Also tell the listeners of entries that vanish with their process. By default they only hear of
-            calls, as in Elixir, and monitor the processes themselves.
+        notify_on_exit: Also send `Unregistered` for the entries of a process that ends. By default listeners must
+            monitor the processes themselves, as in Elixir.
 
     Raises:
         ValueError: `keys` or `partitions` has an invalid value.
@@ -206,7 +206,7 @@ class Registry(Generic[K, V]):
             raise KeyTaken(self, key, holder)
 
     def unregister(self, key: K) -> None:
-        """Remove all entries that the current process has for a key. If it has none, that is not an error."""
+        """Remove all entries that the current process has for a key. Does nothing if it has none."""
         self._remove(require_process("Registry.unregister"), key, None)
 
     def unregister_match(self, key: K, match: Callable[[V], bool]) -> None:
@@ -269,7 +269,7 @@ class Registry(Generic[K, V]):
             rooms.match("lobby", lambda topic: topic.language == "de" and topic.members > 3)
 
         Elixir's `match(rooms, "lobby", {:de, :"$1"}, [{:>, :"$1", 3}])`: pattern and guards are one function here. In
-        Elixir a guard that fails counts as false. Here an exception of `match` is raised.
+        Elixir a guard that fails counts as false. Here `match` may raise, and the caller gets the exception.
         """
         return [entry for entry in self.lookup(key) if match(entry.value)]
 
@@ -306,8 +306,8 @@ class Registry(Generic[K, V]):
 
             readers.dispatch("news", tell)
 
-        The function runs in the caller. If it raises, the exception is raised here, and the remaining partitions are
-        skipped. It cannot wait. To start work for each entry, use a nursery of your own.
+        The function runs in the caller and cannot wait. If it raises, `dispatch` raises the exception and skips the
+        remaining partitions. To start work for each entry, use a nursery of your own.
         """
         entries = self.lookup(key)
         if self.unique or self.partitions == 1:
@@ -347,14 +347,14 @@ class Registry(Generic[K, V]):
 
     @asynccontextmanager
     async def lock(self, key: K) -> AsyncIterator[None]:
-        """Hold the lock of a key during a block. Others who want it wait, first come, first served.
+        """Hold the lock of a key during a block. Other tasks wait for it in the order of their requests.
 
             async with rooms.lock("lobby"):
                 if rooms.whereis("lobby") is None:
                     await start_child(room_supervisor, lobby)
 
-        The lock excludes only tasks that ask for it; registering and all other operations ignore it. It is released
-        at the end of the block, whatever ends it, and at the end of the process that holds it or waits for it.
+        The lock excludes only tasks that ask for it; registering and all other operations ignore it. The end
+        of the block releases it, and so does the end of the process.
 
         Raises:
             LockReentered: This task holds the lock already.
@@ -376,9 +376,9 @@ class Registry(Generic[K, V]):
             children = [ChildSpec("rooms", rooms.start_link), room_supervisor]
 
         Without an owner, a registry lives as long as the runtime. With one, it ends with the owner: every entry is
-        removed, `meta` is emptied, and every operation raises RegistryClosed. The registered processes get the
-        owner's exit signal (`SHUTDOWN` if it ended `NORMAL`), so that none continues in the belief that others can
-        find it. A restart of the owner opens the registry again.
+        removed, `meta` is emptied, and every operation raises RegistryClosed. The registered processes get the owner's
+        exit signal (`SHUTDOWN` if it ended `NORMAL`), because others can no longer find them. A restart of the owner
+        opens the registry again.
 
         Raises:
             AlreadyStarted: The registry has an owner, or its name is taken.
@@ -529,15 +529,15 @@ class _RegistryVia(Via):
 
 
 class _Owner(GenServer[None]):
-    """A process that only lives, so that the registry has a lifetime."""
+    """A process whose lifetime is the lifetime of a registry. It does nothing else."""
 
     async def init(self, registry: Registry[Any, Any]) -> None:
         registry._open(require_process("Registry.start_link"))
 
 
-# Locks for keys. The first task that wants a lock makes it, and the last that leaves it removes it. First come, first
-# served. The code that took a ticket gives it back, whatever ends that code. The end of the process gives it back too,
-# because a process that swallows its own death never leaves the code.
+# Locks for keys. The first task that wants a lock makes it, and the last task that leaves it removes it. A task
+# releases its ticket at the end of its block. The end of the process releases it too, because a process that swallows
+# its cancellation never leaves the block.
 
 
 class Ticket:
@@ -585,7 +585,7 @@ class KeyLocks:
             else:
                 await ticket.turn.wait()
             if process is not None:
-                # Got the lock and was killed in the same turn: the kill wins.
+                # If the process gets the lock and is killed in the same turn, the kill wins.
                 process.check()
         except BaseException:
             self.release(ticket)
@@ -605,7 +605,7 @@ class KeyLocks:
             return
         del queue[ticket]
         if queue:
-            # If a later ticket has left, the first has had its turn already. A second time changes nothing.
+            # If a later ticket has left, the first has its turn already, and this changes nothing.
             next(iter(queue)).turn.set()
         else:
             del self._queues[ticket.tag]

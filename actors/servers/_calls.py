@@ -1,4 +1,4 @@
-"""Calls: the messages that carry them, and the caller that waits for the answer."""
+"""The messages of calls, casts and system requests, and the callers that wait for answers."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ class Sender:
     def answer(self, value: Any) -> bool:
         if self._done:
             return False
-        # First, because it raises in the wrong thread.
+        # This comes first: in the wrong thread it raises, and nothing has changed.
         reschedule(self._task)
         self._done = True
         self._value = value
@@ -186,8 +186,8 @@ class SystemRequest(Generic[L]):
 class CallChains:
     """The calls that processes wait for. Finds a circle of calls before a time limit runs out.
 
-    For debug builds only (`open_runtime(debug=True)`). Processes that call each other in a circle otherwise wait for
-    the first of their time limits, which looks like a slow server.
+    Only debug builds have it (`open_runtime(debug=True)`). In other builds, processes that call each other in a circle
+    wait for the first of their time limits, which looks like a slow server.
     """
 
     __slots__ = ("_waiting",)
@@ -196,10 +196,10 @@ class CallChains:
         self._waiting: dict[Pid, Pid] = {}
 
     def enter(self, caller: Pid, server: Pid, request: object, timeout: float) -> None:
-        """Note that a process begins to wait for a server.
+        """Record that a process begins to wait for a server.
 
         Raises:
-            CallCycle: The server waits, directly or not, for the caller, so none of them could ever answer.
+            CallCycle: The server waits for the caller, directly or through others, so none of them could ever answer.
         """
         chain = [caller, server]
         while (following := self._waiting.get(chain[-1])) is not None:
@@ -209,5 +209,5 @@ class CallChains:
         self._waiting[caller] = server
 
     def leave(self, caller: Pid) -> None:
-        """Note the end of a process's wait."""
+        """Record the end of a process's wait."""
         self._waiting.pop(caller, None)

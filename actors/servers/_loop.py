@@ -151,10 +151,10 @@ class ServerStatus:
     Attributes:
         pid: The process.
         server: The name of the class.
-        parent: The process whose end stops it: the one that it was started linked to, the runtime if no process started
-            it, and otherwise the server itself.
+        parent: The process whose end stops the server: its starter if they are linked, the runtime if no process
+            started it, and otherwise the server itself.
         dictionary: The process dictionary.
-        suspended: `actors.sys.suspend` has suspended it.
+        suspended: True after `actors.sys.suspend`.
         state: Its state.
         message: The last message that it handled.
         reason: The reason of its end, in crash reports.
@@ -189,8 +189,8 @@ def redacted(
     return status
 
 
-# The messages that a busy server handles before it lets other tasks run. Large enough that the switch costs little next
-# to the work. Small enough that a flooded server delays the others by well under a millisecond.
+# The messages that a busy server handles before it lets other tasks run. The switch costs little for so many messages,
+# and a flooded server delays other tasks by well under a millisecond.
 FAIRNESS = 64
 
 AFTER_CALL = ("Reply(value)", "NoReply()", "Stop(reason)")
@@ -220,7 +220,7 @@ class Callbacks(Protocol):
 
 
 class _Stopping(Exception):
-    """A decision to stop, on its way out of the dispatch to the one place that terminates."""
+    """A decision to stop. As an exception, it leads from every callback to the one place that terminates."""
 
     def __init__(
         self, reason: ExitReason, sender: Sender | None = None, value: Any = MISSING
@@ -302,7 +302,7 @@ class Loop:
         except _Stopping as stopping:
             await self._stop(stopping)
         except (trio.Cancelled, GeneratorExit):
-            # The process accepted an exit signal, or Python discards the task. As in OTP, no callback runs any more.
+            # The process accepted an exit signal, or Python discards the task. As in OTP, no further callback runs.
             raise
         except BaseException as error:
             if self.process.dying or escaping(error) is not None:
@@ -320,14 +320,14 @@ class Loop:
         try:
             await self._terminate(reason)
         finally:
-            # Only now, even if terminate failed: the caller may rely on the clean-up.
+            # After terminate, because the caller may rely on the clean-up.
             if stopping.sender is not None and not process.dying:
                 stopping.sender.answer(stopping.value)
         raise ProcessExit(reason) from None
 
     async def _terminate(self, reason: ExitReason) -> None:
-        # The context of a crash report. Set before terminate runs, because terminate may fail. A function, because
-        # most ends need no report.
+        # The context of a crash report. It is set first, because terminate may fail. It is a function, because most
+        # ends need no report.
         process = self.process
         process.context = lambda: self._explain(reason)
         if process.runtime.instruments:
@@ -406,7 +406,7 @@ class Loop:
                 self.debug.happened("noreply", server.state, process.describe())
 
     async def _pause(self) -> bool:
-        """Let other tasks run, or wait for a message. Returns True if the requested quiet time has passed."""
+        """Let other tasks run, or wait for a message. Returns True if the timeout of a `Within` has passed."""
         mailbox = self.process.mailbox
         if mailbox.queue:
             # Shielded: the loop checks `dying` between messages, so a cancellation loses no message.
@@ -437,8 +437,8 @@ class Loop:
             # As in OTP, a system request restarts the server's timeout.
             self.deadline = trio.current_time() + self.interval
         self._answer(message)
-        # Only system requests, and the end of its parent, reach a suspended server. There is no time limit: the
-        # server stays suspended until `resume`.
+        # A suspended server reacts only to system requests and to the end of its parent. There is no time limit,
+        # because the server stays suspended until `resume`.
         while self.suspended:
             waiting = await receive(self._is_urgent)
             if type(waiting) is Exit:
@@ -484,7 +484,7 @@ class Loop:
         return redacted(self.server.format_status, status)
 
     async def _apply(self, result: Any, callback: str, expected: tuple[str, ...]) -> None:
-        """Carry out the result of a callback, and the results of the continues that follow from it."""
+        """Carry out the result of a callback, and the results of each `handle_continue` that follows."""
         while True:
             kind = type(result)
             if kind is NoReply:

@@ -4,11 +4,11 @@
     await Agent.update(stock, lambda goods: {**goods, "apples": 3})
     await Agent.get(stock, lambda goods: goods["apples"])       # 3
 
-A server decides what happens to its state. An agent lets its callers decide: a request is a function, which runs in
-the agent's process. That suits a value that a few functions of one module share. If the value has rules, or if it
-changes without a request, write a `GenServer`: then the rules are in one place.
+A server decides how its state changes. An agent lets its callers decide: a request is a function, which runs in the
+agent's process. Use an agent for a value that a few functions of one module share. If the value has rules, or changes
+without a request, write a `GenServer`, which has the rules in one place.
 
-The rules are those of Elixir's Agent. Like it, this one is a GenServer.
+This follows Elixir's Agent, and is a GenServer too.
 """
 
 from __future__ import annotations
@@ -56,8 +56,8 @@ class Agent(GenServer[Any]):
     gets ServerExit, with the exception in its `reason`. To keep a mistake in the caller, take the value out with
     `get` and compute there.
 
-    `get` does not copy its result. A mutable value that is returned as a whole is shared, which agents are meant to
-    avoid. Return only the part that you need.
+    `get` does not copy its result, so the caller of a function that returns a mutable value shares it with the agent.
+    Return only the part that you need.
     """
 
     @final
@@ -108,7 +108,7 @@ class Agent(GenServer[Any]):
 
     @staticmethod
     def cast(agent: object, function: Callable[..., object], *args: Any) -> None:
-        """Replace the value with `function(value, *args)` soon. Never waits. An unknown agent is not an error."""
+        """Replace the value with `function(value, *args)` soon. Does not wait. Does nothing without an agent."""
         gen_server.cast(agent, _Request("update", _plain(function), args))
 
     @staticmethod

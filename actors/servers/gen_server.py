@@ -12,7 +12,7 @@
         counter = await Counter.start_link(0)
         print(await call(counter, "next"))          # 1
 
-The rules are those of OTP's gen_server, with three deliberate differences. A result is a value of
+This follows OTP's gen_server, with three deliberate differences. A result is a value of
 `actors.servers.results` and not a tuple. An uncaught exception is a crash; there is no throw that counts as a return.
 A second answer to one call is dropped.
 """
@@ -64,10 +64,10 @@ S = TypeVar("S")
 class GenServer(Generic[S]):
     """A server. Subclass it, override the callbacks that you need, and start it with `start_link`.
 
-    Every start makes a new instance, in the new process, so the instance's data ends with the process. `self.state`
-    is the state in OTP's sense: if a callback fails, the server restores the state from before the callback, and
-    `terminate` and the crash report see that one. It restores the reference; changes inside a mutable state stay.
-    Keep data that should not be part of this in other attributes.
+    Every start makes a new instance, in the new process, so the instance's data ends with the process. `self.state` is
+    the state in OTP's sense. If a callback fails, the server restores the state from before the callback, for
+    `terminate` and the crash report. It restores the reference; changes inside a mutable state stay. It does not
+    restore other attributes.
 
     A callback may await anything. Meanwhile the server handles no other message. A callback must not `receive`.
     """
@@ -75,7 +75,7 @@ class GenServer(Generic[S]):
     lives_in_process: ClassVar[bool] = True
     """Every instance belongs to one process and must not outlive it, so `spawn` refuses its methods."""
 
-    # None until init sets it, so a server without state need not set it.
+    # None, so that a server without state need not set it.
     state: S = None  # type: ignore[assignment]
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -139,7 +139,7 @@ class GenServer(Generic[S]):
         """Clean up. This is the last callback of the server.
 
         It runs when a callback returned `Stop` or failed, and when `stop` was used. If the server traps exits, it
-        also runs when its parent ended or told it to stop. A server that was started without a link is its own
+        also runs when its parent ended or told it to stop. A server that a process started without a link is its own
         parent.
 
         It does *not* run when the server is killed, when an exit signal ends a server that does not trap exits, or
@@ -180,8 +180,8 @@ class GenServer(Generic[S]):
 
         Raises:
             AlreadyStarted: The process in `pid` has the name.
-            StartIgnored: init returned `Ignore()`.
-            StartError: init failed, ended or took too long, and the process is gone. Unless it ended with `NORMAL` or
+            StartIgnored: Init returned `Ignore()`.
+            StartError: Init failed, ended or took too long, and the process is gone. Unless it ended with `NORMAL` or
                 `Fail`, the link carries its reason to the caller, which ends too if it does not trap exits.
         """
         check_constructor(cls)
@@ -205,7 +205,7 @@ class GenServer(Generic[S]):
     ) -> Pid:
         """Start the server without a link, otherwise like `start_link`.
 
-        It is its own parent: an `Exit` from itself stops it.
+        The server is its own parent: an `Exit` from itself stops it.
         """
         check_constructor(cls)
         return await start(
@@ -224,8 +224,8 @@ class GenServer(Generic[S]):
         """Start the server, linked to the current process, without waiting for its init.
 
         Init runs in the first step of the new process. If init fails or returns `Ignore()`, the started process ends;
-        there is no start error. Use it for servers that are started by the thousand and whose init cannot fail: it
-        saves the starter a wait.
+        there is no start error. It saves the starter a wait. Use it to start thousands of servers whose init cannot
+        fail.
         """
         check_constructor(cls)
         starter = require_process("spawn_link")
@@ -271,7 +271,7 @@ async def call(server: object, request: Any, *, timeout: float = 5.0) -> Any:
 async def _request(  # noqa: C901, PLR0912 - one exchange, spelled out for speed
     envelope: type[CallRequest | SystemRequest[Loop]], server: object, request: Any, timeout: float
 ) -> Any:
-    # First: a timeout that is not a number must raise before the server can answer.
+    # This comes first: a timeout that is not a number must raise before the server can answer.
     limited = timeout < math.inf
     caller = current_process.get()
     if caller is not None and (caller.dying or caller.dead):
@@ -289,7 +289,7 @@ async def _request(  # noqa: C901, PLR0912 - one exchange, spelled out for speed
         raise _refusal(envelope, target, server, request, timeout)
     runtime = target.runtime
     sender = Sender(None if caller is None else caller.pid, target, current_task())
-    # Only in debug builds. A helper task that waits does not keep its process from answering.
+    # Only debug builds have chains. A helper task that waits does not keep its process from answering.
     chains = None if caller is None else caller.runtime.call_chains
     if chains is not None and caller is not None and caller.task is current_task():
         chains.enter(caller.pid, target.pid, request, timeout)
@@ -320,7 +320,7 @@ async def _request(  # noqa: C901, PLR0912 - one exchange, spelled out for speed
         for instrument in instruments:
             instrument.call_ended(sender, sender.outcome())
     if caller is not None and caller.dying:
-        # Answered and killed in the same turn: the kill wins, as it does while a process waits.
+        # If an answer and a kill come in the same turn, the kill wins, as it does while a process waits.
         raise ProcessKilled(caller.reason)
     if sender.answered:
         return sender.value
@@ -444,7 +444,7 @@ def check_server_class(cls: type) -> None:
     """Refuse a class whose callbacks or constructor the server cannot call.
 
     Raises:
-        InvalidCallback: For the first that it cannot call.
+        InvalidCallback: A callback is not async or takes other arguments, or `__init__` needs arguments.
     """
     for name, arguments in _CALLBACKS.items():
         callback = vars(cls).get(name)

@@ -17,8 +17,8 @@
     door = await Door.start_link()
     cast(door, "open")
 
-Each state is a method, and the method of the current state gets every event. So everything that is possible in a
-state is in one place. If every callback of a server has an `if self.open`, write a state machine. Otherwise a
+Each state is a method, and the method of the current state gets every event. So all the code of a state is in one
+place. If every callback of a server has an `if self.open`, write a state machine. Otherwise a
 `GenServer` is enough.
 
 This follows OTP's gen_statem, with state functions and enter calls. Three things are left out: named timeouts (use
@@ -145,7 +145,7 @@ class NextState:
     """The event is handled, and the machine enters another state: `NextState(self.open)`.
 
     Postponed events come next, and the timeout of the old state ends. The current state as the target means to stay
-    in it. The other fields are those of `KeepState`; timeouts are for the new state.
+    in it. For the other fields see `KeepState`; timeouts are for the new state.
     """
 
     state: State
@@ -182,7 +182,7 @@ class StateMachine(GenServer[str]):
       postponed events in their order, then new events.
     - `Stop(reason)`: stop. As in gen_statem, and unlike in a GenServer, its `reply` is sent before `terminate`.
     - None: this state does not handle the event. That is fine for an `EnterEvent` or an `InfoEvent`. For any other
-      event the machine crashes, with a message that says what is missing.
+      event the machine crashes, with a message that advises to add a case.
 
     For an `EnterEvent`, the result cannot change the state again or postpone the event.
 
@@ -202,14 +202,14 @@ class StateMachine(GenServer[str]):
             f"{type(self).__name__} has no begin; add one that returns NextState(self.your_first_state)"
         )
 
-    # The server's side
+    # Callbacks of the server
 
     @final
     async def init(self, *args: Any, **kwargs: Any) -> Continue | Ignore | Fail | Stop:
         self._waiting: deque[StateEvent] = deque()
         self._postponed: list[StateEvent] = []
-        self._lull: float | None = None
-        self._timer: TimerRef | None = None
+        self._event_timeout: float | None = None
+        self._state_timer: TimerRef | None = None
         self._alarm: object = None
         result = await self.begin(*args, **kwargs)
         if isinstance(result, (Ignore, Fail, Stop)):
@@ -223,36 +223,36 @@ class StateMachine(GenServer[str]):
 
     @final
     async def handle_call(self, request: Any, sender: Sender) -> NoReply | Stop:
-        return await self._happened(CallEvent(request, sender))
+        return await self._handle(CallEvent(request, sender))
 
     @final
     async def handle_cast(self, message: Any) -> NoReply | Stop:
-        return await self._happened(CastEvent(message))
+        return await self._handle(CastEvent(message))
 
     @final
     async def handle_info(self, message: Any) -> NoReply | Stop:
         if type(message) is Timeout:
-            return await self._happened(EventTimeout())
+            return await self._handle(EventTimeout())
         if type(message) is _Alarm:
-            # Always the current one: setting another removes an old one from the mailbox.
-            self._timer = self._alarm = None
-            return await self._happened(StateTimeout())
-        return await self._happened(InfoEvent(message))
+            # It is the current one, because a new timeout removes an old message from the mailbox.
+            self._state_timer = self._alarm = None
+            return await self._handle(StateTimeout())
+        return await self._handle(InfoEvent(message))
 
     @final
     async def handle_continue(self, argument: Any) -> NoReply | Stop:
         if type(argument) is not EnterEvent:
-            # Two states that postpone an event to each other loop for ever. Other tasks must still run.
+            # Two states may postpone an event to each other for ever. Other tasks must still run.
             await trio.lowlevel.checkpoint()
-        return await self._happened(argument)
+        return await self._handle(argument)
 
-    # One event at a time, so that after a failure the state is the one that failed
+    # The machine handles one event at a time, so `state` names the state that failed
 
-    async def _happened(self, event: StateEvent) -> NoReply | Stop:
+    async def _handle(self, event: StateEvent) -> NoReply | Stop:
         where = f"{type(self).__name__}.{self.state}"
         entering = type(event) is EnterEvent
         if not entering:
-            self._lull = None
+            self._event_timeout = None
         state: State = getattr(self, self.state)
         result = await state(event)
         if result is None:
@@ -273,7 +273,7 @@ class StateMachine(GenServer[str]):
         self._set_timeouts(result)
         if self._waiting:
             return NoReply(then=Continue(self._waiting.popleft()))
-        return NoReply(then=None if self._lull is None else Within(self._lull))
+        return NoReply(then=None if self._event_timeout is None else Within(self._event_timeout))
 
     async def _unhandled(self, event: StateEvent, where: str) -> KeepState:
         if isinstance(event, InfoEvent):
@@ -312,19 +312,19 @@ class StateMachine(GenServer[str]):
 
     def _set_timeouts(self, result: KeepState | NextState) -> None:
         if result.event_timeout is not None:
-            self._lull = result.event_timeout if result.event_timeout < math.inf else None
+            self._event_timeout = result.event_timeout if result.event_timeout < math.inf else None
         if result.state_timeout is not None:
             self._cancel_state_timeout()
             if result.state_timeout < math.inf:
                 self._alarm = _Alarm()
                 pid = require_process("state_timeout").pid
-                self._timer = send_after(pid, self._alarm, result.state_timeout)
+                self._state_timer = send_after(pid, self._alarm, result.state_timeout)
 
     def _cancel_state_timeout(self) -> None:
-        timer, alarm = self._timer, self._alarm
-        self._timer = self._alarm = None
+        timer, alarm = self._state_timer, self._alarm
+        self._state_timer = self._alarm = None
         if timer is not None and cancel_timer(timer) is None:
-            # It has fired already and waits in the mailbox, for the old state.
+            # The timer has fired, and its message for the old state is in the mailbox.
             require_process("state_timeout").mailbox.flush(lambda message: message is alarm)
 
 

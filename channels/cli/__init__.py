@@ -1,5 +1,6 @@
 """The command `ashtree`, and `run_endpoint` for programs that serve one endpoint."""
 
-from channels.cli.serve import main, run_endpoint, serve_endpoint
+from channels.cli.command import main
+from channels.cli.serve import run_endpoint, serve_endpoint
 
 __all__ = ["main", "run_endpoint", "serve_endpoint"]

@@ -23,6 +23,7 @@ from channels.serializers.json_values import explain
 from supervision.child_spec import ChildSpec
 
 __all__ = [
+    "WORKER",
     "Adapter",
     "Encoded",
     "LocalAdapter",
@@ -267,7 +268,8 @@ def new_incarnation(runtime: Runtime) -> str:
     return f"{milliseconds:012x}{runtime.random.getrandbits(32):08x}"
 
 
-_WORKER = "ASHTREE_WORKER"
+WORKER = "ASHTREE_WORKER"
+"""The environment variable with the id of a worker."""
 
 
 def worker_name(node: str, *, environment: Callable[[str], str | None] = os.environ.get) -> str:
@@ -276,5 +278,5 @@ def worker_name(node: str, *, environment: Callable[[str], str | None] = os.envi
     The workers of one machine load the same application, and so the same name. They are different nodes:
     `worker_name("web-1")` is `"web-1.3"` in worker 3.
     """
-    worker = environment(_WORKER)
+    worker = environment(WORKER)
     return f"{node}.{worker}" if worker else node

@@ -27,7 +27,7 @@ A publisher in any language needs only the first form:
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Annotated, Any, Final, Literal, TypeAlias
 
 import msgspec
 from attrs import frozen
@@ -57,6 +57,10 @@ MAX_BYTES: Final = 1024 * 1024
 _json = msgspec.json.Encoder().encode
 _NOT_DECODABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 _decode = msgspec.json.Decoder().decode
+_Number: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+# The header of an event, and of a message for processes.
+_decode_usual = msgspec.json.Decoder(tuple[Literal[1], str, str, _Number, str, str | None]).decode
+_NO_KIND = "its header does not have the items of any kind of envelope"
 # These check the whole text, without making its values.
 _check_object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _check_value = msgspec.json.Decoder(msgspec.Raw).decode
@@ -169,33 +173,49 @@ def unpack(data: bytes, *, max_bytes: int = MAX_BYTES) -> Envelope | Heartbeat:
         raise MalformedEnvelope(f"it has {len(data)} bytes, and the limit is {max_bytes}")
     line, newline, body = data.partition(b"\n")
     try:
+        # Decoding with types checks nearly every message at once, in a tenth of the time that the patterns below need.
+        _, node, incarnation, number, topic, event = _decode_usual(line)
+    except _NOT_DECODABLE:
+        return _unpack_unusual(line, newline, body)
+    if not newline:
+        raise MalformedEnvelope(_NO_KIND)
+    if event is None:
+        return Envelope(
+            node, incarnation, number, Encoded(topic, None, _checked(body, _check_value))
+        )
+    if event.startswith("phx_"):
+        raise MalformedEnvelope(_reserved(event))
+    return Envelope(node, incarnation, number, Encoded(topic, event, _checked(body, _check_object)))
+
+
+def _unpack_unusual(line: bytes, newline: bytes, body: bytes) -> Envelope | Heartbeat:
+    """Read a heartbeat or a binary event, or say what is wrong with the header."""
+    try:
         header = _decode(line)
     except _NOT_DECODABLE as fault:
         raise MalformedEnvelope(f"its header is not JSON: {fault}") from None
     match header:
-        case [1, str(node), str(incarnation), int(number), str(topic), str(event)] if newline:
-            _check_number(number)
-            if event.startswith("phx_"):
-                raise MalformedEnvelope(f"the event {brief(event)} belongs to the server itself")
-            encoded = Encoded(topic, event, _checked(body, _check_object))
-        case [1, str(node), str(incarnation), int(number), str(topic), None] if newline:
-            _check_number(number)
-            encoded = Encoded(topic, None, _checked(body, _check_value))
         case [1, str(node), str(incarnation), int(number), str(topic), str(event), "binary"] if (
             newline
         ):
             _check_number(number)
             if event.startswith("phx_"):
-                raise MalformedEnvelope(f"the event {brief(event)} belongs to the server itself")
-            encoded = Encoded(topic, event, body, binary=True)
+                raise MalformedEnvelope(_reserved(event))
+            return Envelope(node, incarnation, number, Encoded(topic, event, body, binary=True))
         case [1, str(node), str(incarnation), int(number), dict(facts)] if not newline:
             _check_number(number)
             return _heartbeat(node, incarnation, number, facts)
+        case [1, str(), str(), int(number), str(), str() | None]:
+            _check_number(number)
+            raise MalformedEnvelope(_NO_KIND)
         case [int(version), *_] if version != VERSION:
             raise MalformedEnvelope(f"it has version {version}, and this node reads {VERSION}")
         case _:
-            raise MalformedEnvelope("its header does not have the items of any kind of envelope")
-    return Envelope(node, incarnation, number, encoded)
+            raise MalformedEnvelope(_NO_KIND)
+
+
+def _reserved(event: str) -> str:
+    return f"the event {brief(event)} belongs to the server itself"
 
 
 def _check_number(number: int) -> None:

@@ -203,7 +203,7 @@ class Exchange:
             shards = {"shards": self._shards, "other_shards": beat.shards}
             self._receiver.execute(PUBSUB_SHARDS_DIFFER, shards, {"node": node})
         if beat.goodbye:
-            # A goodbye comes on every lane. The numbers of the other lanes are still needed, and expire with the rest.
+            # A goodbye comes on every lane, and the numbers of the other lanes are still needed.
             self._gone(node, "goodbye")
         elif node in self._heard or len(self._heard) < MAX_NODES:
             is_new = node not in self._heard
@@ -220,8 +220,8 @@ class Exchange:
         """Drop the nodes that were silent for `node_timeout`. Call it with each heartbeat."""
         oldest = trio.current_time() - self._node_timeout
         for node in [node for node, heard in self._heard.items() if heard < oldest]:
+            # Its numbers stay: if it is heard again, it is known what was lost meanwhile.
             self._gone(node, "silent")
-            self._arrivals.forget(node.name, node.incarnation)
 
     def _gone(self, node: Node, why: str) -> None:
         if self._heard.pop(node, None) is not None:

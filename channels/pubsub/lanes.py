@@ -108,11 +108,6 @@ class Arrivals:
         self._last[key] = max(last, number)
         return Lost(lane, node, incarnation, last + 1, number) if number > last else None
 
-    def forget(self, node: str, incarnation: str) -> None:
-        """Forget a sender that has stopped."""
-        for key in [key for key in self._last if key[1:] == (node, incarnation)]:
-            del self._last[key]
-
     def __len__(self) -> int:
         return len(self._last)
 

@@ -1,13 +1,13 @@
-"""Accept connections on one address, and explain clearly when that fails.
+"""The listener, which accepts connections on one address.
 
     listener = await Listener.open("127.0.0.1", 4000)
     spawn_link(listener.main, on_connection)      # on_connection(sock): start its process
-    listener.port                                 # 4000, or the port that 0 became
+    listener.port                                 # 4000; for port 0, the port that the system chose
     listener.close()                              # main returns; connections stay open
 
-When the listening socket is readable, the listener accepts until no connection waits: clients return in bursts when a
-server comes back. After 128 connections other tasks run. When the process or the system has no files or memory left,
-the listener pauses for a tenth of a second, so that connections can end, and continues.
+After a restart of a server, many clients reconnect at once. So the listener accepts up to 128 waiting connections
+before other tasks run. If the process or the system runs out of files or memory, the listener pauses for a tenth of a
+second, so that connections can end.
 """
 
 from __future__ import annotations
@@ -24,10 +24,19 @@ from attrs import frozen
 
 from channels.errors import ChannelsError
 
-__all__ = ["Listen", "ListenError", "Listener", "ListenerStatistics", "Listening", "OnConnection"]
+__all__ = [
+    "Listen",
+    "ListenError",
+    "Listener",
+    "ListenerStatistics",
+    "Listening",
+    "OnConnection",
+    "inherited",
+    "listening_sockets",
+]
 
 OnConnection = Callable[[socket.socket], object]
-"""Take ownership of a connected, non-blocking socket. Must not block."""
+"""A function that takes a connected, non-blocking socket, and closes it. It must not block."""
 
 _TURN = 128
 _PAUSE = 0.1
@@ -37,34 +46,32 @@ _LINUX = sys.platform == "linux"
 
 
 class Listening(Protocol):
-    """The part of a listener that an endpoint uses, for any kind of connection.
+    """The part of a listener that an endpoint uses.
 
-    It hands over connected, non-blocking sockets, or Trio streams with a `close` that does not wait.
+    Connections are connected, non-blocking sockets, or Trio streams with a `close` that does not wait.
     """
 
     host: str
     port: int
 
     async def main(self, on_connection: Callable[[Any], object]) -> None:
-        """Hand over connections, until `close`."""
+        """Pass connections to `on_connection`, until `close`."""
 
     def close(self) -> None:
         """Accept no more connections."""
 
 
 Listen = Callable[[str, int], Awaitable[Listening]]
-"""Open a listener for a host and a port. Raises `ListenError`, or `OSError`."""
+"""A function that opens a listener for a host and a port. It raises `ListenError`, or `OSError`."""
 
 
 class ListenError(ChannelsError):
-    """A server cannot listen on the given address.
-
-    The cause is the chosen host and port, or the machine.
+    """A server cannot listen on an address.
 
     Attributes:
-        host: as given.
-        port: as given.
-        problem: what is wrong and what to do.
+        host: the host.
+        port: the port.
+        problem: the problem and its solution.
     """
 
     def __init__(self, problem: str, *, host: str, port: int) -> None:
@@ -83,9 +90,9 @@ class ListenerStatistics:
     """Counts since the listener was opened.
 
     Attributes:
-        accepted: connections handed over.
-        aborted: connections that ended before they could be accepted.
-        pauses: how often no files or memory were left to accept one.
+        accepted: accepted connections.
+        aborted: connections that ended before the listener accepted them.
+        pauses: pauses because the system ran out of files or memory.
     """
 
     accepted: int
@@ -94,7 +101,7 @@ class ListenerStatistics:
 
 
 class Listener:
-    """Listening sockets for one host and port. Use `Listener.open`.
+    """A listener on one host and port. Use `Listener.open`.
 
         >>> async def example(nursery: trio.Nursery) -> None:
         ...     listener = await Listener.open("127.0.0.1", 0)
@@ -122,32 +129,12 @@ class Listener:
             backlog: connections that may wait to be accepted; the system may allow fewer.
 
         Raises:
-            ListenError: the port is out of range, the host name is unknown, or the address cannot be bound. The message
-                is one sentence for the operator.
+            ListenError: the port is out of range, the host name is unknown, or the system refuses the address.
         """
-        if not 0 <= port <= 65535:
-            raise ListenError(
-                "the port is not a number from 0 to 65535; use one in that range",
-                host=host,
-                port=port,
-            )
-        try:
-            found = await trio.socket.getaddrinfo(
-                host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-            )
-        except (OSError, UnicodeError) as error:
-            raise ListenError(
-                f"the host name {host!r} is unknown; use an address of this machine, such as "
-                f"127.0.0.1, or 0.0.0.0 for all of them",
-                host=host,
-                port=port,
-            ) from error
-        # Each way of resolving a name may return the same address.
-        addresses = list(dict.fromkeys((family, address) for family, *_, address in found))
-        return cls(_listen_on_all(addresses, host, port, backlog))
+        return cls(await listening_sockets(host, port, backlog=backlog))
 
     def close(self) -> None:
-        """Stop accepting; `main` returns. May be called twice."""
+        """Stop accepting, so that `main` returns. You may call it twice."""
         sockets, self._sockets = self._sockets, []
         for sock in sockets:
             trio.lowlevel.notify_closing(sock.fileno())
@@ -160,9 +147,9 @@ class Listener:
         )
 
     async def main(self, on_connection: OnConnection) -> None:
-        """Accept until `close`. Raises what `on_connection` raises.
+        """Accept until `close`. Exceptions of `on_connection` pass through.
 
-        When cancelled, `main` first hands over connections that are established but not accepted.
+        When cancelled, `main` first passes on the connections that the system has established.
         """
         if len(self._sockets) == 1:
             await self._serve(self._sockets[0], on_connection)
@@ -178,7 +165,7 @@ class Listener:
             except trio.ClosedResourceError:
                 return
             except trio.Cancelled:
-                # Closing the listening socket would reset connections that are established already.
+                # Closing the listening socket would reset connections that the system has established.
                 for _ in range(_BACKLOG // _TURN):
                     self._accept_waiting(listening, on_connection)
                 raise
@@ -189,7 +176,7 @@ class Listener:
                 return
 
     def _accept_waiting(self, listening: socket.socket, on_connection: OnConnection) -> bool:
-        """Accept what waits, up to a bound; return False if resources ran out."""
+        """Accept waiting connections, up to a bound. Return False if resources ran out."""
         for _ in range(_TURN):
             try:
                 sock, _address = listening.accept()
@@ -200,8 +187,8 @@ class Listener:
                     return False
                 if listening.fileno() < 0:
                     return True  # an earlier connection led to `close`
-                # The connection is gone already (accept(2), error handling). The next one may be fine. If the listening
-                # socket is broken, the bound above still lets other tasks run.
+                # The connection has ended (see accept(2), error handling). The next one may work. If the listening
+                # socket is broken, the bound on the loop still lets other tasks run.
                 self._aborted += 1
                 continue
             try:
@@ -222,20 +209,79 @@ class Listener:
         return True
 
 
+async def listening_sockets(
+    host: str, port: int, *, backlog: int | None = _BACKLOG, is_shared: bool = False
+) -> list[socket.socket]:
+    """Bind and listen, as `Listener.open` does, and return a socket for each address of the host.
+
+    Args:
+        host: as for `Listener.open`.
+        port: as for `Listener.open`.
+        backlog: as for `Listener.open`. None binds the sockets without letting them listen.
+        is_shared: let further sockets of this user listen on the same port (SO_REUSEPORT). Linux spreads new
+            connections over them.
+
+    Raises:
+        ListenError: as for `Listener.open`.
+    """
+    if not 0 <= port <= 65535:
+        raise ListenError(
+            "the port is not a number from 0 to 65535; use one in that range",
+            host=host,
+            port=port,
+        )
+    try:
+        found = await trio.socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+    except (OSError, UnicodeError) as error:
+        raise ListenError(
+            f"the host name {host!r} is unknown; use an address of this machine, such as "
+            f"127.0.0.1, or 0.0.0.0 for all of them",
+            host=host,
+            port=port,
+        ) from error
+    # Each way of resolving a name may return the same address.
+    addresses = list(dict.fromkeys((family, address) for family, *_, address in found))
+    return _listen_on_all(addresses, host, port, backlog, is_shared)
+
+
+def inherited(sockets: Sequence[socket.socket]) -> Listen:
+    """Return a function that opens a listener on sockets that listen already.
+
+        await endpoint.start_link(host=host, port=port, listen=inherited(sockets))
+
+    Each listener has duplicates of the sockets, so a restarted one goes on with the connections that wait. The caller
+    keeps the sockets. While another process accepts from them too, no connection is lost when this one stops accepting.
+    """
+    for sock in sockets:
+        # A new socket object takes its descriptor for a blocking one, and `dup` would make it so, for all processes.
+        sock.setblocking(False)
+
+    async def listen(host: str, port: int) -> Listening:
+        await trio.lowlevel.checkpoint()
+        return Listener([sock.dup() for sock in sockets])
+
+    return listen
+
+
 def _listen_on_all(
     addresses: Sequence[tuple[socket.AddressFamily, tuple[Any, ...]]],
     host: str,
     port: int,
-    backlog: int,
+    backlog: int | None,
+    is_shared: bool,
 ) -> list[socket.socket]:
     sockets: list[socket.socket] = []
     missing: OSError | None = None
     try:
         for family, address in addresses:
-            # The system chooses port 0 once; all further addresses use the same port.
+            # For port 0 the system chooses a port for the first address. All others use the same port.
             chosen = sockets[0].getsockname()[1] if sockets else port
             try:
-                sockets.append(_listen(family, (address[0], chosen, *address[2:]), backlog))
+                sockets.append(
+                    _listen(family, (address[0], chosen, *address[2:]), backlog, is_shared)
+                )
             except OSError as error:
                 if error.errno not in {errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}:
                     raise
@@ -251,18 +297,23 @@ def _listen_on_all(
     return sockets
 
 
-def _listen(family: socket.AddressFamily, address: tuple[Any, ...], backlog: int) -> socket.socket:
+def _listen(
+    family: socket.AddressFamily, address: tuple[Any, ...], backlog: int | None, is_shared: bool
+) -> socket.socket:
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         sock.setblocking(False)
         if os.name != "nt":  # on Windows this would let two servers share a port
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if is_shared:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         if family == socket.AF_INET6:
             # Keep 0.0.0.0 and :: apart on every system.
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.bind(address)
-        sock.listen(backlog)
+        if backlog is not None:
+            sock.listen(backlog)
     except BaseException:
         sock.close()
         raise
@@ -279,7 +330,7 @@ def _problem(error: OSError, host: str, port: int) -> str:
         )
     if error.errno in {errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}:
         return (
-            f"{host} is not an address of this machine; use one that is, such as 127.0.0.1, "
+            f"{host} is not an address of this machine; use one of this machine, such as 127.0.0.1, "
             f"or 0.0.0.0 for all of them"
         )
-    return f"the system answered {error.strerror or error}"
+    return f"the system reported {error.strerror or error}"

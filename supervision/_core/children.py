@@ -78,11 +78,11 @@ class Failed:
 
 
 async def start(spec: ChildSpec, extra: tuple[Any, ...] = ()) -> Pid | Failed:
-    """Start one child. The supervisor survives every error of its start function.
+    """Start one child. An error of its start function does not end the supervisor.
 
     Args:
-        spec: the child.
-        extra: arguments that follow those of the spec.
+        spec: The child.
+        extra: Arguments that follow those of the spec.
     """
     if spec.start_timeout < math.inf:
         return await _start_in_time(spec, extra)
@@ -96,8 +96,8 @@ async def _start_in_time(spec: ChildSpec, extra: tuple[Any, ...]) -> Pid | Faile
         started = await _start(spec, extra)
     if started is not None and not limit.cancel_called:
         return started
-    # The start functions of this package leave nothing behind when they are cancelled. Others may have linked a
-    # process before they were.
+    # The start functions of this package clean up when they are cancelled. Another one may have linked a process
+    # before the cancellation.
     for pid in _links():
         if pid not in before:
             await stop(pid, BRUTAL_KILL)
@@ -111,22 +111,21 @@ def _links() -> tuple[Pid, ...]:
 
 async def _start(spec: ChildSpec, extra: tuple[Any, ...]) -> Pid | Failed:
     try:
-        # To unpack empty kwargs costs more than to check that they are empty.
+        # Unpacking empty kwargs costs more than this check.
         started: Any = (
             spec.start(*spec.args, *extra, **spec.kwargs)
             if spec.kwargs
             else spec.start(*spec.args, *extra)
         )
-        # The likely cases come first: isawaitable costs a microsecond.
+        # The likely cases come first, because isawaitable costs a microsecond.
         if type(started) is CoroutineType or (type(started) is not Pid and isawaitable(started)):
             started = await started
     except (StartError, StartIgnored) as error:
         return Failed(error)
     except ProcessExit as error:  # exit() in a start function ends the start, not the supervisor
         return Failed(StartError(error.reason))
-    except (
-        Exception
-    ) as error:  # a start function may raise anything; it is the reason of the failed start
+    except Exception as error:
+        # A start function may raise any exception. It becomes the reason of the failed start.
         return Failed(StartError(Crash(error)))
     if type(started) is Pid:
         return started
@@ -144,7 +143,7 @@ async def stop(pid: Pid, shutdown: ShutdownLimit) -> ExitReason:
     """Stop one child as its spec says, and return its exit reason.
 
     The supervisor waits for its own monitor, because a child may have removed its link. The wait ends after `shutdown`
-    seconds and the time that the child needs to unwind after a kill. The runtime bounds the latter.
+    seconds, plus the time that the child needs to unwind after a kill. The runtime bounds that time.
     """
     reason = await end_process(pid, monitor(pid), shutdown)
     if reason is NOPROC:
@@ -187,7 +186,7 @@ async def _reason_in_mailbox(pid: Pid) -> ExitReason:
 
 
 class Stoppable(Protocol):
-    """A child, for code that stops it."""
+    """The part of a child that code needs to stop it."""
 
     @property
     def shutdown(self) -> ShutdownLimit:
@@ -200,8 +199,8 @@ K = TypeVar("K", bound=Stoppable)
 async def stop_together(children: dict[Pid, K]) -> list[tuple[Pid, K, ExitReason]]:
     """Stop children at the same time, each as its spec says, and return them in the order of their ends.
 
-    This takes as long as the slowest child. It discards all other messages, because the supervisor ends after this,
-    and a search around them would take quadratic time.
+    This takes as long as the slowest child. It discards all other messages: the supervisor ends after this, and a
+    search that keeps them would take quadratic time.
     """
     waiting: dict[Ref, tuple[Pid, K]] = {}
     limits: dict[float, list[Pid]] = {}
@@ -236,8 +235,8 @@ async def stop_together(children: dict[Pid, K]) -> list[tuple[Pid, K, ExitReason
 def stopped_as_asked(restart: RestartType, shutdown: ShutdownLimit, reason: ExitReason) -> bool:
     """Return whether a child that was being stopped ended with an expected reason.
 
-    A permanent child must end with the reason that the supervisor sent. Any other child may finish on its own at that
-    moment.
+    A permanent child must end with the reason that the supervisor sent. Any other child may also finish by itself at
+    that moment.
     """
     if shutdown == BRUTAL_KILL and reason is KILLED:
         return True
@@ -250,7 +249,7 @@ def stopped_as_asked(restart: RestartType, shutdown: ShutdownLimit, reason: Exit
 
 
 class Described(Stoppable, Protocol):
-    """A child, for events about it. A `ChildSpec` is one."""
+    """The part of a child that events show. A `ChildSpec` has it."""
 
     @property
     def id(self) -> Any:
@@ -269,9 +268,9 @@ class Retried:
     """A child that its supervisor may have to restart later.
 
     Attributes:
-        retry: the message that will restart the child; None if the child is not between two restarts. Any other
-            `TryAgain` about the child is out of date.
-        delays: the waits before its restarts, if there is a backoff.
+        retry: The message that will restart the child; None if no restart is due. Any other `TryAgain` about the child
+            is out of date.
+        delays: The waits before its restarts, if there is a backoff.
     """
 
     __slots__ = ("delays", "retry")
@@ -281,16 +280,16 @@ class Retried:
         self.delays: Delays | None = None
 
     def cancel_retry(self) -> None:
-        """Give up the restart that is to come, if there is one."""
+        """Cancel the next restart, if there is one."""
         if self.retry is not None and self.retry.timer is not None:
             cancel_timer(self.retry.timer)
         self.retry = None
 
 
 class Children(ABC):
-    """The base of `Tree` and `Pool`: the children of the supervisor in whose process it is made.
+    """The base of `Tree` and `Pool`: the children of the supervisor that runs in the current process.
 
-    The verbs do what a request asks for, or raise the error that the caller of the supervisor gets.
+    A method for a request returns the answer, or raises the error for the caller of the supervisor.
     """
 
     __slots__ = ("_backoff", "_intensity", "_supervisor", "_telemetry", "_waiting")
@@ -347,7 +346,7 @@ class Children(ABC):
         return reason
 
     def _try_later(self, child: Retried, key: object, reason: ExitReason) -> None:
-        """Restart a child by a message: at once, or after its backoff."""
+        """Send the supervisor a message that restarts the child: at once, or after its backoff."""
         child.retry = message = TryAgain(key, reason)
         if self._backoff is None:
             send(self._supervisor, message)
@@ -397,7 +396,7 @@ class SupervisorBase(GenServer[C]):
         The id of a dynamic supervisor's child is None.
 
         Raises:
-            SupervisorDeadlock: the supervisor waits for the caller, which is one of its children.
+            SupervisorDeadlock: The supervisor waits for the caller, which is one of its children.
         """
         children: list[ChildInfo] = await ask(supervisor, WhichChildren())
         return children
@@ -407,7 +406,7 @@ class SupervisorBase(GenServer[C]):
         """Count the children of any supervisor.
 
         Raises:
-            SupervisorDeadlock: the supervisor waits for the caller, which is one of its children.
+            SupervisorDeadlock: The supervisor waits for the caller, which is one of its children.
         """
         counts: ChildCounts = await ask(supervisor, CountChildren())
         return counts
@@ -433,20 +432,20 @@ class SupervisorBase(GenServer[C]):
         )
 
     async def _answer(self, request: Any) -> Any:
-        """Do what a request asks for and return the answer, or raise the error that the caller gets."""
+        """Carry out a request and return the answer, or raise the error for the caller."""
         kind = type(request)
         if kind is WhichChildren:
             return self.state.which_children()
         if kind is CountChildren:
             return self.state.count_children()
-        # One mistaken call must not stop the tree, and its caller must not wait in vain.
+        # A mistaken call must not stop the tree, and its caller must get an answer.
         raise unknown_request(self, request)
 
     async def handle_call(self, request: Any, sender: Sender) -> Reply:
         try:
             return Reply(await self._answer(request))
         except (SupervisionError, StartError, StartIgnored) as refusal:
-            # The traceback would keep the frames of this process alive for as long as the caller keeps the error.
+            # Without its traceback, because that would keep the frames of this process in memory with the error.
             return Reply(refusal.with_traceback(None))
 
     async def handle_cast(self, message: Any) -> None:

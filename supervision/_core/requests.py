@@ -1,12 +1,11 @@
-"""Requests to supervisors: `ask` sends one, unless it would never be answered.
+"""Requests to supervisors. `ask` sends a request and refuses one that would wait for ever.
 
-A supervisor answers nobody while it starts or stops a child. A child that calls its own supervisor from `init` or
-`terminate` would wait for a process that waits for the child. So each supervisor publishes what it waits for, and
-`ask` reads that before it calls.
+A supervisor answers no request while it starts or stops a child. If the child calls its supervisor from `init` or
+`terminate`, each waits for the other. So a supervisor publishes the child that it waits for, and `ask` looks there
+before it calls.
 
-`actors` has a detection of its own for processes that call each other in a circle (`CallCycle`, in debug builds).
-Neither can do the work of the other. A supervisor that starts or stops a child is in no call, and it learns the pid of
-a child only when the child has started.
+The detection of call circles in `actors` (`CallCycle`, in debug builds) cannot find this. A supervisor that starts or
+stops a child is in no call, and it learns the pid of a child only when the child has started.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ T = TypeVar("T")
 
 
 def publish(value: object) -> None:
-    """Let every task of the runtime find `value`, by its class and the current process, until the process ends."""
+    """Let `published` find `value` by its class and by the address of the current process, until the process ends."""
     process_dictionary()[type(value)] = value
 
 
@@ -51,8 +50,8 @@ def published(kind: type[T], address: object, runtime: Runtime) -> T | None:
     return found
 
 
-class Looked(Protocol):
-    """The children of a supervisor, for code that only reads them."""
+class ChildrenView(Protocol):
+    """The part of a supervisor's children that other processes may read."""
 
     @property
     def kind(self) -> str:
@@ -63,18 +62,16 @@ class Looked(Protocol):
 
 
 class Waiting:
-    """The start or stop of a child that a supervisor waits for now.
-
-    Published by the process that makes it.
+    """The start or stop of a child that a supervisor waits for now. Its constructor publishes it.
 
     Args:
-        children: the running children. The supervisor keeps this up to date.
-        tree: the children as `tree.snapshot` shows them; None shows nothing.
+        children: The pids of the running children. The supervisor updates this container.
+        tree: The children as `tree.snapshot` shows them; None shows nothing.
     """
 
     __slots__ = ("children", "id", "phase", "stopping", "supervisor", "tree")
 
-    def __init__(self, children: Container[Pid], tree: Looked | None = None) -> None:
+    def __init__(self, children: Container[Pid], tree: ChildrenView | None = None) -> None:
         self.supervisor = current_pid()
         self.tree = tree
         self.children = children
@@ -84,25 +81,25 @@ class Waiting:
         publish(self)
 
     def for_start(self, id: Any) -> None:
-        """Note that a child is being started. Its pid is not known yet."""
+        """Record the beginning of a start. The pid of the child is not known yet."""
         self.id = id
         self.phase = "start"
 
     def for_stop(self, id: Any, pid: Pid | None) -> None:
-        """Note that a child is being stopped, or with None all children."""
+        """Record the beginning of the stop of one child, or with None of all children."""
         self.id = id
         self.stopping = pid
         self.phase = "stop"
 
     def over(self) -> None:
-        """Note that the supervisor reads its messages again."""
+        """Record that the supervisor reads its messages again."""
         self.phase = None
 
     def waits_for(self, child: Pid) -> bool:
         """Return whether the supervisor waits for `child`."""
         if self.phase == "stop":
             return child in self.children if self.stopping is None else child is self.stopping
-        # A child that the supervisor does not know yet is the one that it starts.
+        # A child without an entry must be the child that the supervisor starts.
         return self.phase == "start" and child not in self.children
 
 
@@ -119,11 +116,10 @@ def children_of(supervisor: Pid) -> list[ChildInfo]:
 
 
 async def ask(supervisor: object, request: object) -> Any:
-    """Send a request to a supervisor, wait for the answer without a limit, and raise it if it is an exception.
+    """Send a request to a supervisor, and wait for the answer without a limit. Raise an answer that is an exception.
 
     Raises:
-        SupervisorDeadlock: the supervisor waits for the calling process, or for a supervisor below it that waits for
-            the calling process, and so on.
+        SupervisorDeadlock: The supervisor waits for the calling process, directly or through supervisors below it.
     """
     parents = ancestors()
     if parents:

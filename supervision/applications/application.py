@@ -54,15 +54,15 @@ class Application:
     """A running application. `open_application` makes it.
 
     Attributes:
-        supervisor: the pid of its top supervisor.
-        runtime: its own runtime.
+        supervisor: The pid of its top supervisor.
+        runtime: Its own runtime.
     """
 
     supervisor: Pid
 
     def __init__(self, runtime: Runtime) -> None:
         self.runtime = runtime
-        # The metadata of supervisors that gave up, the newest last.
+        # The metadata of the events of supervisors that gave up, the newest last.
         self._given_up: dict[Pid, Mapping[str, Any]] = {}
         self._reason: ExitReason = None
         self._ended = trio.Event()
@@ -81,7 +81,7 @@ class Application:
         """Wait until `stop` is called or the top supervisor ends.
 
         Raises:
-            ApplicationFailed: the top supervisor gave up or was killed. A clean end, by `auto_shutdown` for example,
+            ApplicationFailed: The top supervisor gave up or was killed. A clean end, by `auto_shutdown` for example,
                 is not a failure.
         """
         async with trio.open_nursery() as nursery:
@@ -98,12 +98,11 @@ class Application:
             raise
         except StartError as error:
             raise ApplicationStartFailed(error.reason) from error
-        except (
-            Exception
-        ) as error:  # a start function may raise anything; it is the reason of the failed start
+        except Exception as error:
+            # A start function may raise any exception. It becomes the reason of the failed start.
             raise ApplicationStartFailed(Crash(error)) from error
-        # A system task, because a nursery around the caller's block would wrap its exceptions. It raises nothing, and
-        # ends with the runtime at the latest. The block begins when the task watches, so that it misses no end.
+        # A system task, because a nursery around the caller's block would wrap the exceptions of the block. The task
+        # raises nothing and ends with the runtime at the latest. Wait until it watches, so that it misses no end.
         watching = trio.Event()
         trio.lowlevel.spawn_system_task(self._track, watching)
         await watching.wait()
@@ -116,7 +115,7 @@ class Application:
     def _note(
         self, event: Event, measurements: Mapping[str, Any], about: Mapping[str, Any]
     ) -> None:
-        # Of all supervisors: the top one gives up because of one below it, and that because of another.
+        # Record all supervisors, because the top one may give up because of one below it, and so on.
         self._given_up[about["supervisor"]] = about
         if len(self._given_up) > _REMEMBERED:
             del self._given_up[next(iter(self._given_up))]
@@ -165,17 +164,17 @@ async def open_application(
             await application.wait()
 
     Args:
-        top: the children of the top supervisor (strategy "one_for_one"). For other strategies, an async function that
+        top: The children of the top supervisor (strategy "one_for_one"). For other strategies, an async function that
             starts a supervisor and returns its pid.
-        shutdown_deadline: seconds that the whole ordered stop may take. Children stop in the reverse order of their
+        shutdown_deadline: Seconds that the whole ordered stop may take. Children stop in the reverse order of their
             start, each as its `shutdown` says. After the deadline the rest is killed.
-        kill_grace: as for `open_runtime`.
-        log: attach `actors.instrumentation.logger` and `supervision.logger`.
-        watchdog: as for `open_runtime`.
+        kill_grace: As for `open_runtime`.
+        log: Attach `actors.instrumentation.logger` and `supervision.logger`.
+        watchdog: As for `open_runtime`.
 
     Raises:
-        ApplicationStartFailed: a child did not start; those before it were stopped.
-        BadChildSpec, BadSupervisorOption: nothing was started.
+        ApplicationStartFailed: A child did not start; those before it were stopped.
+        BadChildSpec, BadSupervisorOption: Nothing was started.
     """
     options = _Options(top, shutdown_deadline, kill_grace, log, watchdog)
     async with _open(_Switch(shutdown_deadline), options) as opened:
@@ -196,24 +195,24 @@ async def serve(
 
         trio.run(serve, [Store, Listener])
 
-    The first signal stops the application in order. A second one, of any kind, kills every process at once. An
+    The first signal stops the application in order. A second signal, of any kind, kills every process at once. An
     application that gets the first signal during its start finishes the start and then stops.
 
     Args:
-        top: as for `open_application`.
-        on_started: called with the pid of the top supervisor after everything has started.
-        signals: the signals to handle, only in the main thread. Empty handles none.
-        shutdown_deadline: as for `open_application`.
-        kill_grace: as for `open_application`.
-        log: as for `open_application`.
-        watchdog: as for `open_runtime`.
+        top: As for `open_application`.
+        on_started: Called with the pid of the top supervisor after everything has started.
+        signals: The signals to handle, only in the main thread. Empty handles none.
+        shutdown_deadline: As for `open_application`.
+        kill_grace: As for `open_application`.
+        log: As for `open_application`.
+        watchdog: As for `open_runtime`.
 
     Raises:
-        ApplicationStartFailed: a child did not start; or a signal came during the start, and the start did not finish
+        ApplicationStartFailed: A child did not start; or a signal came during the start, and the start did not finish
             within `shutdown_deadline`.
-        ApplicationFailed: the top supervisor gave up or was killed.
-        ApplicationKilled: a second signal came before the application had stopped.
-        BadChildSpec, BadSupervisorOption: nothing was started.
+        ApplicationFailed: The top supervisor gave up or was killed.
+        ApplicationKilled: A second signal came before the application had stopped.
+        BadChildSpec, BadSupervisorOption: Nothing was started.
     """
     options = _Options(top, shutdown_deadline, kill_grace, log, watchdog)
     await _serve(options, on_started, signals, end=None)
@@ -251,22 +250,24 @@ def run(
         run([Store, child_spec(Listener, 4000)], on_started=lambda pid: print("ready"))
 
     Args:
-        top: as for `open_application`.
-        on_started: as for `serve`.
-        signals: as for `serve`.
-        shutdown_deadline: as for `open_application`.
-        kill_grace: as for `open_application`.
-        log: as for `open_application`.
-        watchdog: as for `open_runtime`.
-        explain: makes the sentence on standard error from an error; by default the message of the error.
+        top: As for `open_application`.
+        on_started: As for `serve`.
+        signals: As for `serve`.
+        shutdown_deadline: As for `open_application`.
+        kill_grace: As for `open_application`.
+        log: As for `open_application`.
+        watchdog: As for `open_runtime`.
+        explain: A function that makes the sentence on standard error from an error. The default is the message of the
+            error.
 
-    A second signal ends the program at once. The log is written out. After that neither `terminate` nor `finally` runs,
-    and the program waits for no thread. The exit code is 128 plus the number of the signal.
+    A second signal ends the program at once, after it has written its log. No `terminate` and no `finally` runs, and
+    the program waits for no thread. The exit code is 128 plus the number of the signal.
 
     Raises:
-        SystemExit: with code 1, after one sentence on standard error; the application did not start, or failed.
+        SystemExit: The application did not start, or failed. The code is 1, and standard error has one sentence about
+            it.
 
-    After a permanent application of OTP: the program ends when the top supervisor gives up.
+    As with a permanent application of OTP, the program ends when the top supervisor gives up.
     """
 
     def end(signum: int) -> None:
@@ -275,7 +276,7 @@ def run(
     options = _Options(top, shutdown_deadline, kill_grace, log, watchdog)
     main = partial(_serve, options, on_started, signals, end)
     try:
-        # Restricted: an interrupt inside a process would crash that process.
+        # Restricted, because an interrupt inside a process would crash that process.
         trio.run(main, restrict_keyboard_interrupt_to_checkpoints=True)
     except SupervisionError as error:
         sys.stderr.write(f"{explain(error)}\n")
@@ -343,7 +344,7 @@ async def _open(switch: _Switch, options: _Options) -> AsyncIterator[Application
 def _watch(
     signals: tuple[signal.Signals, ...], switch: _Switch, end: Callable[[int], object] | None
 ) -> Iterator[None]:
-    """Let signals press the switch, from before the start of the application until after its stop.
+    """Make signals press the switch during the start, the run and the stop of the application.
 
     With `end`, the second signal calls `end` instead.
     """
@@ -370,16 +371,16 @@ async def _press(received: AsyncIterator[int], switch: _Switch, scope: trio.Canc
 
 # The second signal
 
-# Seconds for the last lines. A log to a full pipe, or one whose lock a thread holds, would take for ever.
+# Seconds for the last lines. A full pipe, or a thread that holds a lock of the log, would block them for ever.
 _FLUSH = 1.0
 
 
 def exit_now(code: int, sentence: str) -> NoReturn:
-    """Write the log out and end the program without running anything more in it.
+    """Write the log out and end the program. No other code of the program runs after that.
 
     Args:
-        code: the exit code.
-        sentence: the last line on standard error.
+        code: The exit code.
+        sentence: The last line on standard error.
     """
 
     def flush() -> None:
@@ -399,8 +400,8 @@ def exit_now(code: int, sentence: str) -> NoReturn:
 def on_second_signal(signals: Iterable[signal.Signals], end: Callable[[int], object]) -> None:
     """Leave the first signal to the handlers that are installed now, and call `end` for the second one.
 
-    Python calls `end` between two instructions of the main thread, so a stalled event loop does not delay it. The code
-    that installed the earlier handlers also removes these.
+    Python calls `end` between two instructions of the main thread, so a blocked event loop does not delay it. This
+    function does not remove its handlers. The code that installed the earlier handlers restores the original ones.
     """
     received = False
 

@@ -6,7 +6,7 @@
     application.run(lambda: Applications.start_link([web]))
 
 An application is a supervision tree with a name and callbacks for its stop. It starts after its dependencies and stops
-before them. Its stop ends every process that came from it, in its tree or not.
+before them. Its stop ends every process that it has spawned, in its tree or not.
 
 A program that is one tree does not need this; see `supervision.applications.application`.
 """
@@ -70,20 +70,19 @@ class ApplicationSpec:
         ApplicationSpec(name="metrics", top=[Collector, Exporter], type="temporary")
 
     Args:
-        name: a name that no other application of the program has.
-        top: the children of its top supervisor (strategy "one_for_one"), or an async function that starts a linked
+        name: A name that no other application of the program has.
+        top: The children of its top supervisor (strategy "one_for_one"), or an async function that starts a linked
             supervisor and returns its pid.
-        depends_on: the applications that must run before it starts.
-        type: the consequence of an end that nobody asked for. `"permanent"` (the default): the program ends.
-            `"transient"`: the program ends, unless the reason is `NORMAL`. Supervisors do not end with `NORMAL`.
-            `"temporary"`: nothing.
-        prep_stop: awaited before the stop, while the whole application still runs.
-        stop: awaited after the end of all its processes, for whatever reason they ended.
+        depends_on: The applications that must run before it starts.
+        type: The effect of an end without a request. `"permanent"` (the default): the program ends. `"transient"`: the
+            program ends, unless the reason is `NORMAL`. Supervisors do not end with `NORMAL`. `"temporary"`: none.
+        prep_stop: An async function that runs before the stop, while the whole application still runs.
+        stop: An async function that runs after the end of all its processes.
 
     Raises:
-        BadApplication: a field has an invalid value.
+        BadApplication: A field has an invalid value.
 
-    An exception from `prep_stop` or `stop` is reported as an event and changes nothing else. After OTP's applications,
+    An exception from `prep_stop` or `stop` becomes an event, and the stop continues. This follows OTP's applications,
     without code loading, configuration and start phases.
     """
 
@@ -132,7 +131,7 @@ def in_order(specs: Iterable[ApplicationSpec]) -> list[ApplicationSpec]:
 
 @frozen
 class ApplicationEnded:
-    """The exit reason of `Applications` after the end of an application that the program needs."""
+    """The exit reason of `Applications` after the end of a required application."""
 
     name: str
     reason: ExitReason
@@ -171,7 +170,7 @@ class _Which:
 class Applications(GenServer[dict[Pid, _Running]]):
     """The process that starts and stops applications: the top of a program that has several.
 
-    After OTP's application controller, but an ordinary process: a program may have two, and a test its own.
+    This follows OTP's application controller, but it is an ordinary process. A program may have several.
     """
 
     @classmethod
@@ -188,21 +187,21 @@ class Applications(GenServer[dict[Pid, _Running]]):
             application.run(lambda: Applications.start_link([web, metrics], name="applications"))
 
         Args:
-            specs: the applications. Where dependencies leave a choice, they start in this order.
-            name: registered name of this process.
-            label: name of this process in messages.
-            timeout: seconds that the start of all together may take.
+            specs: The applications. They start in this order, except that dependencies start first.
+            name: Registered name of this process.
+            label: Name of this process in messages.
+            timeout: Seconds that the start of all together may take.
 
         Returns:
             The pid, after every application has started. A stop of this process stops them in the reverse order.
 
         Raises:
-            BadApplication: two of them have the same name; nothing was started.
-            StartError: one did not start; those before it were stopped. The reason is
+            BadApplication: Two of them have the same name; nothing was started.
+            StartError: One did not start; those before it were stopped. The reason is
                 `Shutdown(FailedToStartChild(name, reason))`, as from a supervisor.
 
-        If an application ends that the program needs (see `ApplicationSpec.type`), this process stops all others and
-        ends with `ApplicationEnded`.
+        If a required application ends (see `ApplicationSpec.type`), this process stops all others and ends with
+        `ApplicationEnded`.
         """
         return await super().start_link(in_order(specs), name=name, label=label, timeout=timeout)
 
@@ -226,9 +225,9 @@ class Applications(GenServer[dict[Pid, _Running]]):
             False if an application of this name was running already.
 
         Raises:
-            DependencyNotStarted: a dependency is not running.
-            ApplicationStartFailed: it did not start.
-            SupervisorDeadlock: the caller belongs to an application that starts or stops at this moment.
+            DependencyNotStarted: A dependency is not running.
+            ApplicationStartFailed: It did not start.
+            SupervisorDeadlock: The caller belongs to an application that starts or stops at this moment.
         """
         started: bool = await ask(applications, _Start(spec))
         return started
@@ -241,20 +240,20 @@ class Applications(GenServer[dict[Pid, _Running]]):
             The names of the started applications, in order.
 
         Raises:
-            ApplicationStartFailed: one did not start; those that this call had started were stopped.
-            BadApplication: two of them have the same name; nothing was started.
-            SupervisorDeadlock: the caller belongs to an application that starts or stops at this moment.
+            ApplicationStartFailed: One did not start. The supervisor stopped those that this call had started.
+            BadApplication: Two of them have the same name; nothing was started.
+            SupervisorDeadlock: The caller belongs to an application that starts or stops at this moment.
         """
         started: list[str] = await ask(applications, _Ensure(spec))
         return started
 
     @staticmethod
     async def stop_application(applications: object, name: str) -> None:
-        """Stop one application and every process that came from it. Applications that depend on it go on.
+        """Stop one application and every process that it has spawned. Applications that depend on it continue.
 
         Raises:
-            ApplicationNotStarted: no application of this name is running.
-            SupervisorDeadlock: the caller belongs to an application that starts or stops at this moment.
+            ApplicationNotStarted: No application of this name is running.
+            SupervisorDeadlock: The caller belongs to an application that starts or stops at this moment.
         """
         await ask(applications, _StopOne(name))
 
@@ -263,7 +262,7 @@ class Applications(GenServer[dict[Pid, _Running]]):
         """Return the names of the running applications, the one that was started last first.
 
         Raises:
-            SupervisorDeadlock: the caller belongs to an application that starts or stops at this moment.
+            SupervisorDeadlock: The caller belongs to an application that starts or stops at this moment.
         """
         names: list[str] = await ask(applications, _Which())
         return names
@@ -295,9 +294,9 @@ class Applications(GenServer[dict[Pid, _Running]]):
                 case _Which():
                     return Reply([each.spec.name for each in reversed(self.state.values())])
         except SupervisionError as refusal:
-            # Without the frames of this process, which the caller's error would keep alive.
+            # Without its traceback, because that would keep the frames of this process in memory with the error.
             return Reply(refusal.with_traceback(None))
-        # One mistaken call must not stop the whole program. Its caller runs into its timeout.
+        # A mistaken call must not stop the whole program. Its caller gets a timeout.
         await super().handle_info(request)
         return NoReply()
 
@@ -377,7 +376,7 @@ class Applications(GenServer[dict[Pid, _Running]]):
 
 
 class ApplicationMaster(GenServer[ApplicationSpec]):
-    """The process behind one running application. It starts the tree, and kills what is left at the end."""
+    """The process behind one running application. It starts the tree, and kills all remaining processes at the end."""
 
     async def init(self, spec: ApplicationSpec) -> Fail | None:
         trap_exits()
@@ -388,9 +387,8 @@ class ApplicationMaster(GenServer[ApplicationSpec]):
             self.top = await (spec.top() if callable(spec.top) else Supervisor.start_link(spec.top))
         except StartError as error:
             reason = error.reason
-        except (
-            Exception
-        ) as error:  # a start function may raise anything; it is the reason of the failed start
+        except Exception as error:
+            # A start function may raise any exception. It becomes the reason of the failed start.
             reason = Crash(error)
         else:
             self.running.over()
@@ -400,10 +398,10 @@ class ApplicationMaster(GenServer[ApplicationSpec]):
 
     async def handle_info(self, message: Any) -> None:
         if type(message) is not Exit or message.pid is not self.top:
-            # Another process of the application may be linked here.
+            # The start function may have linked another process.
             return
         await self._over()
-        # End with the reason of the application. By a signal, because a crash would be reported as this process's own.
+        # End with the reason of the application. A signal does this, because an exception would be a crash of its own.
         trap_exits(False)
         send_exit(current_pid(), message.reason)
 
@@ -422,9 +420,8 @@ class ApplicationMaster(GenServer[ApplicationSpec]):
             return
         try:
             await function()
-        except (
-            Exception
-        ) as error:  # a callback may raise anything; the other applications must stop too
+        except Exception as error:
+            # A callback may raise anything; the other applications must stop too.
             current_runtime().telemetry.execute(
                 APPLICATION_CALLBACK_FAILED,
                 {},
@@ -433,7 +430,7 @@ class ApplicationMaster(GenServer[ApplicationSpec]):
 
 
 async def _kill_descendants() -> None:
-    """Kill every process that the current one spawned, that those spawned, and so on."""
+    """Kill every descendant of the current process."""
     runtime, me = current_runtime(), current_pid()
     refs: set[Ref] = set()
     while True:
@@ -444,7 +441,7 @@ async def _kill_descendants() -> None:
                 send_exit(pid, KILL)
         if not refs:
             return
-        # An end may let another of them go on and spawn more.
+        # Until it has ended, a descendant may spawn more.
         while refs:
             down = await receive(lambda m: type(m) is Down and m.ref in refs)
             refs.discard(down.ref)

@@ -1,6 +1,6 @@
 """Chaos engineering: faults as data, the injector that applies them, and the expectations of a run.
 
-A plan works the same in a simulated world and on a live system. docs/reference/chaos.md has the names.
+A plan works the same in a simulated world and on a live system. docs/reference/chaos.md lists the names.
 """
 
 from supervision.chaos.errors import (
@@ -37,7 +37,7 @@ from supervision.chaos.faults.kinds import (
     plan_from_json,
     plan_to_json,
 )
-from supervision.chaos.faults.moments import At, Moment, On, kind_of
+from supervision.chaos.faults.moments import At, Moment, On
 from supervision.chaos.faults.plan import EVERYWHERE, FaultPlan, Storm
 from supervision.chaos.faults.report import FaultReport, InertPlan
 from supervision.chaos.injection.injector import Injector
@@ -50,6 +50,7 @@ from supervision.chaos.live.world import LiveWorld
 from supervision.chaos.reports.history import read_history
 from supervision.chaos.reports.measures import Measures, measure
 from supervision.chaos.reports.page import write_page
+from supervision.recording.schema import kind_of
 
 __all__ = [
     "BUILT_IN",

@@ -24,7 +24,7 @@ from supervision.chaos.live.run import LiveScenario, run_live
 from supervision.chaos.live.world import Network
 from supervision.chaos.reports.table import print_report
 from supervision.chaos.settings import settings_of
-from supervision.command_line.arguments import load_function, parse_params
+from supervision.command_line.arguments import check_folders, load_function, parse_params
 from supervision.recording.trace import write_lines
 
 __all__ = ["add_chaos_command"]
@@ -35,12 +35,12 @@ _PHASES = {
     "after": "Faults are over. Waiting for the steady state ...",
 }
 
-INTERRUPTED = 130  # the exit code of a program that Ctrl-C has ended
+INTERRUPTED = 130  # the exit code of a program that Ctrl-C ended
 
 Target: TypeAlias = Annotated[
     str, typer.Argument(metavar="MODULE:SCENARIO", help="Such as shop.chaos:opening_day.")
 ]
-Seed: TypeAlias = Annotated[int, typer.Option(min=0, help="Decides the faults.")]
+Seed: TypeAlias = Annotated[int, typer.Option(min=0, help="The seed, which decides the faults.")]
 For: TypeAlias = Annotated[
     float, typer.Option("--for", metavar="SECONDS", help="How long to apply faults.")
 ]
@@ -55,7 +55,7 @@ TraceFile: TypeAlias = Annotated[
 ]
 Faults: TypeAlias = Annotated[
     Path | None,
-    typer.Option(metavar="FILE", help="A plan as JSON, in place of the plan of the scenario."),
+    typer.Option(metavar="FILE", help="A plan as JSON. It replaces the scenario's plan."),
 ]
 Port: TypeAlias = Annotated[
     int | None, typer.Option(min=0, max=65535, help="The parameter `port` of the scenario.")
@@ -72,9 +72,7 @@ SteadyFor: TypeAlias = Annotated[
 ]
 RecoverWithin: TypeAlias = Annotated[
     float,
-    typer.Option(
-        metavar="SECONDS", help="How long the steady state may take to come back after the faults."
-    ),
+    typer.Option(metavar="SECONDS", help="How long the return to the steady state may take."),
 ]
 LogLevel: TypeAlias = Annotated[
     str, typer.Option(help="Log this level and above. Crashes are errors.")
@@ -86,7 +84,7 @@ def add_chaos_command(app: typer.Typer, network: Callable[[], Network]) -> None:
 
     Args:
         app: the application.
-        network: creates the network with which scenarios listen and connect.
+        network: creates the network for `world.listen` and `world.connect`.
     """
     command = app.command(
         help="Apply faults to a live system, and report the effects.",
@@ -111,13 +109,12 @@ def chaos(
     recover_within: RecoverWithin = 15.0,
     log_level: LogLevel = "critical",
 ) -> None:
-    """Run `ashtree chaos`. Exit with 0 if the run went well, 1 if it failed, 2 for wrong input."""
+    """Run `ashtree chaos`. The exit code is 0 if the run went well, 1 if it failed, 2 for wrong input."""
     if not min(seconds, steady_for, recover_within) > 0:
         raise typer.BadParameter(
             "--for, --steady-for and --recover-within must be more than 0 seconds"
         )
-    for file in (html, json_file, trace):
-        _check_folder(file)
+    check_folders(html, json_file, trace)
     scenario = load_function(
         target, "scenario, which is an async function of one argument, the world"
     )
@@ -166,7 +163,7 @@ def _mention_late_faults(plan: Sequence[Fault], seconds: float) -> None:
     late = [time for time in times if time >= seconds]
     if late:
         _say(
-            f"{len(late)} of {len(plan)} planned faults are due after {seconds:g} s, so they were not applied; "
+            f"{len(late)} of {len(plan)} planned faults are due after {seconds:g} s, so the run did not apply them; "
             f"write --for {math.floor(max(late)) + 1} to apply all of them"
         )
 
@@ -192,14 +189,6 @@ def _check(target: str, scenario: LiveScenario, plan: FaultPlan, seed: int) -> N
         choose(settings.invariants)
     except (BadFault, ValueError) as error:
         raise typer.BadParameter(f"{target}: {error}") from None
-
-
-def _check_folder(file: Path | None) -> None:
-    # Checked before the run, because a report that cannot be written is lost.
-    if file is not None and not file.absolute().parent.is_dir():
-        raise typer.BadParameter(
-            f"{file}: the folder {file.parent} does not exist; create it first"
-        )
 
 
 def _log(level: str) -> None:

@@ -1,4 +1,4 @@
-"""Errors of fault plans, and the problems that a run finds."""
+"""The errors of fault plans, and the problems that a run finds."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ __all__ = [
     "InjectedCrash",
     "InvariantViolated",
     "NotReached",
+    "unwrapped",
 ]
 
 
@@ -17,7 +18,7 @@ class BadFault(SupervisionError, ValueError):
     """A fault, a moment or a plan has an invalid value.
 
     Attributes:
-        kind: the class with the invalid value, such as "Slow".
+        kind: the name of the class, such as "Slow".
         field: the name of the field.
         value: the value.
         advice: what to write instead.
@@ -51,8 +52,8 @@ class InvariantViolated(SupervisionError):
 
     Attributes:
         invariant: the name of the invariant.
-        seconds: the time of the run at which it was found.
-        problem: what was observed.
+        seconds: the time of the violation, in seconds of the run.
+        problem: the observation, as text.
     """
 
     def __init__(self, invariant: str, seconds: float, problem: str) -> None:
@@ -70,9 +71,9 @@ class NotReached(SupervisionError):
 
     Attributes:
         name: the name of the condition.
-        within: the seconds that it had.
-        seconds: the time of the run at which they were over.
-        last: the last answer of the condition, as text.
+        within: the time limit in seconds.
+        seconds: the time of the run when the limit was reached.
+        last: the last result of the condition, as text.
     """
 
     def __init__(self, name: str, within: float, seconds: float, last: str) -> None:
@@ -108,3 +109,10 @@ class ChaosFailed(SupervisionError):
         return "\n".join(
             [f"{self.scenario} with seed {self.seed}:", *(f"  {each}" for each in self.problems)]
         )
+
+
+def unwrapped(error: BaseException) -> BaseException:
+    """Return the exception in a group of one, and any other exception unchanged."""
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error

@@ -5,8 +5,8 @@
     await world.recovered("everybody is back", lambda: len(present) == 50, within=30)
     world.sometimes("two joined at once", racing)
 
-They are the same in a simulation and on a live system. A simulation checks them between any two rounds of the
-scheduler, a live run at intervals.
+They work the same in a simulation and on a live system. A simulation checks them between any two rounds of the
+scheduler. A live run checks them at intervals.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _PAUSE = 0.05
 
 
 class _Waiting:
-    """A task that waits for a condition."""
+    """A condition that a task waits for."""
 
     def __init__(self, holds: Callable[[], Any]) -> None:
         self.holds = _here(holds)
@@ -43,16 +43,14 @@ class _Waiting:
     def look(self) -> None:
         try:
             self.value = self.holds()
-        except (
-            BaseException
-        ) as error:  # it belongs to the scenario, and is raised where the scenario waits
+        except BaseException as error:  # `_until` raises it in the scenario, which is waiting there
             self.failure = error
         if self.value or self.failure is not None:
             self.event.set()
 
 
 def _here(function: Callable[[], Any]) -> Callable[[], Any]:
-    """Bind a function to the current context. The scheduler calls it between rounds, outside any runtime."""
+    """Bind a function to the current context, because the scheduler calls it between rounds, outside any runtime."""
     return partial(copy_context().run, function)
 
 
@@ -62,11 +60,11 @@ class Expectations:
     Args:
         now: returns the seconds of the run.
         heal: stops the faults and undoes them, for `recovered`.
-        every: seconds between two checks of a condition; None if the scheduler calls `look` between any two rounds.
+        every: the seconds between two checks of a condition; None if the scheduler calls `look` between any two rounds.
 
     Attributes:
         always: the invariants with their names, in order.
-        seen: for each name passed to `sometimes`, True if its condition was ever true.
+        seen: for each name passed to `sometimes`, True if the condition was ever true.
     """
 
     def __init__(
@@ -86,49 +84,53 @@ class Expectations:
     # For scenarios
 
     def invariant(self, name: str, check: Callable[[], str | None]) -> None:
-        """Check something for the rest of the run.
+        """Check an invariant for the rest of the run.
+
+            world.invariant("one leader", lambda: None if leaders <= 1 else f"{leaders} leaders")
+
+        A violation fails the run. A live run goes on to its end.
 
         Args:
             name: the name for reports. A shrunk run must break the same invariant.
-            check: returns a problem or None. It must not wait and must change nothing.
+            check: returns a problem or None. It must neither wait nor change anything.
         """
         self.always.append((name, _here(check)))
 
     def check(self, holds: object, problem: str) -> None:
-        """Fail the run unless something holds.
+        """Fail the run unless a condition holds.
 
         Raises:
-            InvariantViolated: it does not hold. Its `invariant` is "check".
+            InvariantViolated: the condition does not hold. The error's `invariant` is "check".
         """
         if not holds:
             raise InvariantViolated(CHECK, self._now(), problem)
 
     def sometimes(self, name: str, condition: object = True) -> None:
-        """Record that something happened, which should happen at least once in a sweep.
+        """Name a condition that at least one run of a sweep must reach, and record its value.
 
             world.sometimes("a join found the room closing", room.closing)
 
-        Call it wherever the condition may be true, also when it is false. A sweep reports names that were never true.
-        It knows only names that were passed to a call.
+        Call it wherever the condition may be true, also when it is false. A sweep reports the names whose condition was
+        never true. It does not know names that no run passed.
         """
         self.seen[name] = self.seen.get(name, False) or bool(condition)
 
     async def eventually(self, name: str, holds: Callable[[], Any], *, within: float) -> Any:
-        """Wait until something holds.
+        """Wait until a condition holds.
 
             await world.eventually("the room is back", lambda: whereis("lobby"), within=5)
 
         Args:
             name: the name for reports.
-            holds: returns a true value when it holds, and must change nothing. It may be async, and is then called
-                every 50 ms.
+            holds: returns a true value if the condition holds. It must change nothing. It may be async; the world then
+                calls it every 50 ms.
             within: the time limit in seconds.
 
         Returns:
             The true value that `holds` returned.
 
         Raises:
-            NotReached: it did not hold in time. Its `last` is the last value.
+            NotReached: the condition did not hold in time. The error's `last` is the last value.
         """
         deadline = self._now() + within
         while True:
@@ -150,7 +152,7 @@ class Expectations:
 
             await world.recovered("all rooms answer", all_answer, within=30)
 
-        Arguments, result and errors are those of `eventually`.
+        The arguments, the result and the errors are the same as for `eventually`.
         """
         if self._heal is not None:
             healing = self._heal()
@@ -159,9 +161,9 @@ class Expectations:
         return await self.eventually(name, holds, within=within)
 
     async def _until(self, holds: Callable[[], Any], left: float) -> Any:
-        """Wait until `look` finds that it holds, or the time is over, and return the last value.
+        """Wait until `look` finds that `holds` is true, or until the time is over. Return the last value.
 
-        It may no longer hold when the waiting task runs.
+        The condition may be false again by the time this task runs.
         """
         waiting = _Waiting(holds)
         self._waiting.append(waiting)

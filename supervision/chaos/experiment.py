@@ -11,15 +11,14 @@ from supervision.chaos.faults.kinds import Fault
 from supervision.chaos.faults.report import is_inert
 from supervision.chaos.invariants.base import Violation, Watch
 from supervision.chaos.live.world import LiveWorld
-from supervision.chaos.steady_state import SteadyState
 from supervision.recording.describe import describe
 from supervision.recording.trace import Trace
 
 __all__ = ["Experiment", "Phases"]
 
 _ROUNDS = 3
-"""Scheduler rounds before a check of the invariants. A call whose timeout is over needs this many to end, and after a
-stall a sleep may be over in one round."""
+"""Scheduler rounds before a check of the invariants. A call needs this many rounds to end after its timeout. After a
+stall of the loop, the timeout and the sleep before the check may end in the same round."""
 
 
 @frozen(kw_only=True)
@@ -28,10 +27,11 @@ class Phases:
 
     Args:
         before: how long the steady state must hold before the faults.
-        start_within: the limit for the steady state to begin to hold, from the start of the scenario.
+        start_within: the steady state must begin within this time of the start of the scenario.
         after: how long the steady state must hold after the faults.
-        recover_within: the limit for the steady state to begin to hold again, after the faults were undone.
-        finish_within: the limit for the scenario to return after the experiment, before it is cancelled.
+        recover_within: the steady state must begin again within this time of the end of the faults.
+        finish_within: the scenario must return within this time of the end of the experiment; otherwise the run cancels
+            it.
     """
 
     before: float = 5.0
@@ -42,26 +42,11 @@ class Phases:
 
 
 class Experiment:
-    """A running experiment.
-
-    Args:
-        world: the world of the scenario.
-        steadiness: the checks of its steady state.
-        trace: the trace for phases and problems.
-        plan: the faults.
-        seconds: the duration of the phase with the faults.
-        phases: the durations of the other phases.
-        on_phase: called with the name of each phase that begins.
-
-    Attributes:
-        problems: the problems so far.
-        interrupted: True if `interrupt` was called.
-    """
+    """A running experiment. `seconds` is the duration of the phase with the faults."""
 
     def __init__(
         self,
         world: LiveWorld,
-        steadiness: SteadyState,
         trace: Trace,
         *,
         plan: Sequence[Fault],
@@ -73,7 +58,7 @@ class Experiment:
         self.interrupted = False
         self.healed = trio.Event()
         self._world = world
-        self._steadiness = steadiness
+        self._steadiness = world.steadiness
         self._trace = trace
         self._plan = plan
         self._seconds = seconds
@@ -81,19 +66,20 @@ class Experiment:
         self._on_phase = on_phase
         self._begun = False
         self._watch_broke = False
-        # True once the faults are over, and once the scenario has ended them.
+        # True once the faults are undone.
         self._undone = False
+        # True once the scenario has called `world.recovered`.
         self._asked = False
         self._waits = trio.CancelScope()
 
     # From outside
 
     def heal(self) -> None:
-        """End the phase of the faults for the scenario."""
+        """End the phase with the faults, because the scenario calls `world.recovered`."""
         if not self._begun and not self.interrupted and not self._asked:
             self.problem(
                 "the scenario called world.recovered before the faults began, so no fault was applied; call it "
-                "later, or shorten the phase before (--steady-for)"
+                "later, or shorten the phase before the faults (--steady-for)"
             )
         self._asked = True
         self._undo()
@@ -112,7 +98,7 @@ class Experiment:
             return
         if not self._begun:
             self.problem(
-                "the scenario returned before the experiment had begun; let it end with "
+                "the scenario returned before the experiment began; let it end with "
                 "`await world.until_over()`"
             )
         elif not self._asked:
@@ -122,7 +108,7 @@ class Experiment:
             )
 
     def look_back(self) -> None:
-        """Note a problem at the end if no fault was applied."""
+        """Note a problem if no fault of the plan was applied."""
         reports = self._world.faults.report()
         if self._begun and not self.interrupted and is_inert(reports):
             first = f"{reports[0].text}: {reports[0].why}"
@@ -149,7 +135,7 @@ class Experiment:
         if not await self._steadiness.holds(phases.before, within=phases.start_within):
             self.problem(
                 f"the experiment did not begin: no steady state of {phases.before:g} s began within "
-                f"{phases.start_within:g} s; {self._what_is_wrong()}"
+                f"{phases.start_within:g} s; {self._current_problems()}"
             )
             return
         self._begun = True
@@ -164,7 +150,7 @@ class Experiment:
         if not await self._steadiness.holds(after, within=phases.recover_within):
             self.problem(
                 f"the steady state did not come back within {phases.recover_within:g} s after the "
-                f"faults and hold for {after:g} s; {self._what_is_wrong()}"
+                f"faults and hold for {after:g} s; {self._current_problems()}"
             )
 
     def _undo(self) -> None:
@@ -176,12 +162,12 @@ class Experiment:
         self._trace.add("phase", {"pid": None, "phase": name})
         self._on_phase(name)
 
-    def _what_is_wrong(self) -> str:
+    def _current_problems(self) -> str:
         wrong = [f"{name}: {problem}" for name, problem in self._steadiness.problems.items()]
         return "; ".join(wrong) or "it did not hold long enough"
 
     async def watch_invariants(self, watch: Watch | None, every: float) -> None:
-        """Check the invariants at intervals. Each broken one is a problem once."""
+        """Check the invariants at intervals. Report each broken invariant once."""
         expectations = self._world.expectations
         while True:
             await trio.sleep(every)
@@ -189,7 +175,9 @@ class Experiment:
                 await trio.lowlevel.checkpoint()
             try:
                 violation = expectations.look()
-            except Exception as error:  # a broken check says nothing about the system
+            except (
+                Exception
+            ) as error:  # the check itself is wrong, so the experiment goes on without it
                 expectations.always.clear()
                 self.problem(
                     f"the check of an invariant raised {describe(error)}; the invariants of the scenario "
@@ -207,7 +195,7 @@ class Experiment:
                 self.look_at(watch.at_rest)
 
     def look_at(self, check: Callable[[], Violation | None]) -> None:
-        """Check the invariants of a `Watch`. Only the first violation is noted, because others may follow from it."""
+        """Check the invariants of a `Watch`. Note only the first violation, because others may follow from it."""
         found = None if self._watch_broke else check()
         if found is not None:
             self._watch_broke = True

@@ -1,4 +1,4 @@
-"""The settings of a scenario, for simulated and for live runs."""
+"""The settings and the name of a scenario, for simulated and for live runs."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from attrs import Attribute, field, frozen
 from supervision.chaos.faults.plan import FaultPlan, Storm, checked
 from supervision.chaos.invariants.built_in import Chosen, choose
 
-__all__ = ["Settings", "attach", "settings_of"]
+__all__ = ["Settings", "attach", "scenario_name", "settings_of"]
 
 _ATTRIBUTE: Final = "__ashtree_scenario__"
 
 
 def _check_plan(settings: object, attribute: Attribute[Any], plan: FaultPlan) -> None:
-    # Check the plan where it is written. A plan that a function draws is checked when it is drawn.
+    # A literal plan is checked here, where its author wrote it. A run checks a plan that it draws.
     if plan is not None and not isinstance(plan, Storm) and not callable(plan):
         checked(plan)
 
 
 def _kept(invariants: Chosen) -> Chosen:
     if isinstance(invariants, str):
-        # "all", or an error. The names in a sequence are checked in a run, when all invariants are offered.
+        # "all", or an error. A run checks the names in a sequence.
         choose(invariants)
         return invariants
     return tuple(invariants)
@@ -40,7 +40,7 @@ class Settings:
         invariants: the invariants to check: "all" built-in ones, or a sequence of names and classes.
 
     Raises:
-        BadFault: the plan is not valid.
+        BadFault: the plan is invalid.
         TypeError: `invariants` is a single name.
     """
 
@@ -62,3 +62,10 @@ def settings_of(scenario: Callable[..., Any]) -> Settings:
     """Return the settings of a scenario, or the defaults."""
     found = getattr(scenario, _ATTRIBUTE, None)
     return found if isinstance(found, Settings) else _NONE
+
+
+def scenario_name(scenario: Callable[..., Any]) -> str:
+    """Return the name of a scenario, as `module:function`."""
+    module = getattr(scenario, "__module__", "?")
+    name = getattr(scenario, "__qualname__", type(scenario).__qualname__)
+    return f"{module}:{name}"

@@ -1,6 +1,8 @@
-"""The steady state: checks of a working system, repeated while faults are applied.
+"""The steady state: checks of a working system, repeated during the faults.
 
-steady.add("everybody is in the room", lambda: None if len(present) == 50 else f"{len(present)} of 50")
+    steady.add("everybody is in the room", lambda: None if len(present) == 50 else f"{len(present)} of 50")
+
+The state is steady while no check returns a problem.
 """
 
 from __future__ import annotations
@@ -24,8 +26,8 @@ class SteadyState:
     """The checks of one run, with their last results.
 
     Args:
-        trace: the trace for changed results, as events of the kind `steady`.
-        every: seconds between two checks.
+        trace: the trace, which gets a `steady` event whenever a result changes.
+        every: the seconds between two checks.
         limit: the time limit of an async check in seconds. A check that takes longer does not hold.
 
     Attributes:
@@ -45,7 +47,7 @@ class SteadyState:
     def add(self, name: str, check: SteadyCheck) -> None:
         """Add a check, or replace the check of that name."""
         self._checks[name] = check
-        self.problems.setdefault(name, "it was not checked yet")
+        self.problems.setdefault(name, "no check has run yet")
         self.since = trio.current_time()
 
     def __bool__(self) -> bool:
@@ -66,8 +68,8 @@ class SteadyState:
         """Wait until the state has been steady for some seconds. Return False if it is not steady in time.
 
         Args:
-            seconds: how long it must hold without a break, from now on.
-            within: the limit in seconds for it to begin to hold.
+            seconds: how long the state must hold without a break, from now on.
+            within: the state must begin to hold within this many seconds.
         """
         began = trio.current_time()
         deadline = began + within

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from inspect import iscoroutinefunction, signature
 from pathlib import Path
 from types import ModuleType
@@ -15,7 +15,7 @@ import typer
 
 from supervision.command_line.program_frames import program_traceback
 
-__all__ = ["load_function", "load_module", "parse_params"]
+__all__ = ["check_folders", "load_function", "load_module", "params_as_options", "parse_params"]
 
 
 def load_module(
@@ -24,14 +24,14 @@ def load_module(
     """Import the module of a `module:name`, and return it with the name.
 
     Args:
-        target: the argument, such as `shop.day:opening`.
-        kind: a word in capitals for the name, such as `FUNCTION`.
-        example: an example of a target, for messages.
-        explained: an error that passes through unchanged when the module raises it.
+        target: The argument, such as `shop.day:opening`.
+        kind: A word in capitals for the name, such as `FUNCTION`.
+        example: An example of a target, for messages.
+        explained: An error that passes through unchanged when the module raises it.
 
     Raises:
         typer.BadParameter: the target does not have that form, or the module does not exist.
-        SystemExit: the module raised. The code is 1, and the traceback is on standard error, without the frames of
+        SystemExit: The module raised. The code is 1, and the traceback is on standard error, without the frames of
             Ashtree and of Python's import system.
     """
     module_name, colon, name = target.partition(":")
@@ -62,8 +62,8 @@ def load_module(
         raise SystemExit(1) from None
 
 
-def load_function(target: str, what: str) -> Any:
-    """Return the async function of one argument at `module:function`; `what` is its name in messages."""
+def load_function(target: str, kind: str) -> Any:
+    """Return the async function of one argument at `module:function`; messages call it a `kind`."""
     module, name = load_module(target, "FUNCTION", "shop.day:opening")
     found = getattr(module, name, None)
     if found is None:
@@ -71,7 +71,7 @@ def load_function(target: str, what: str) -> Any:
             f"the module {module.__name__!r} has no {name!r}{_there_is(module)}"
         )
     if not iscoroutinefunction(found) or not _takes_one(found):
-        raise typer.BadParameter(f"{target} is no {what}{_there_is(module)}")
+        raise typer.BadParameter(f"{target} is not a {kind}{_there_is(module)}")
     return found
 
 
@@ -105,10 +105,32 @@ def parse_params(texts: Sequence[str]) -> dict[str, Any]:
         name, equals, value = text.partition("=")
         if not equals or not name:
             raise typer.BadParameter(
-                f"{text!r} is no parameter; write NAME=VALUE, such as clients=5"
+                f"{text!r} is not a parameter; write NAME=VALUE, such as clients=5"
             )
         try:
             params[name] = msgspec.json.decode(value)
         except msgspec.DecodeError:
             params[name] = value
     return params
+
+
+def params_as_options(params: Mapping[str, Any]) -> list[str]:
+    """Return the options `--params NAME=VALUE` that `parse_params` turns into these parameters."""
+    return [
+        part
+        for name, value in params.items()
+        for part in ("--params", f"{name}={msgspec.json.encode(value).decode()}")
+    ]
+
+
+def check_folders(*files: Path | None) -> None:
+    """Refuse output files in folders that do not exist. Call it before the work whose result would be lost.
+
+    Raises:
+        typer.BadParameter: the folder of a file does not exist.
+    """
+    for file in files:
+        if file is not None and not file.absolute().parent.is_dir():
+            raise typer.BadParameter(
+                f"{file}: the folder {file.parent} does not exist; create it first"
+            )

@@ -1,7 +1,7 @@
 """Values as text that is the same in every run of a seed: no memory addresses, no order of sets.
 
-It does not call the `__repr__` of an application's class, which may print anything. If a class does not declare its
-fields, only the class is shown.
+It never calls the `__repr__` of an application's class, which may return anything. If a class does not declare its
+fields, the text shows only the class.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def describe(value: object, depth: int = _DEEP) -> str:
 
     Args:
         value: any value.
-        depth: how many levels of its content to show.
+        depth: the number of nested levels to show.
     """
     writer = _WRITERS.get(type(value))
     if writer is None:
@@ -47,7 +47,7 @@ def describe(value: object, depth: int = _DEEP) -> str:
 
 
 def _short(value: object, depth: int) -> str:
-    """Return the same as `describe`, faster for what most messages consist of."""
+    """Return the same as `describe`, faster for the values that most messages consist of."""
     cls = type(value)
     if cls is int or (cls is str and len(value) <= _LONG):  # type: ignore[arg-type] # a str has a length
         return repr(value)

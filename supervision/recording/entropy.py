@@ -1,10 +1,10 @@
-"""Named streams of random numbers. Drawing from one stream changes no other.
+"""Named streams of random numbers. Drawing from one stream does not change another.
 
     streams = Streams(7)
     streams.stream("crashes", "top/worker", 2).random()
 
-The name of a stream says what it is for: a purpose, a path in the tree, an incarnation. So a run without one of its
-faults, or with one process fewer, draws the same numbers everywhere else.
+The name of a stream is its purpose, such as a use, a path in the tree and an incarnation. So if you remove a fault or a
+process from a run, the other streams stay the same.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def derive(seed: int, *name: object) -> int:
 
     Args:
         seed: the seed of the run.
-        *name: strings and numbers that name the purpose. Their `str` counts.
+        *name: strings and numbers that name the purpose. Two names are the same if their `str` are.
     """
     text = "\x1f".join(map(str, (seed, *name)))
     return int.from_bytes(blake2b(text.encode(), digest_size=16).digest(), "big")
@@ -42,12 +42,12 @@ class Streams:
         self._streams: dict[tuple[object, ...], Chance] = {}
 
     def stream(self, *name: object) -> Chance:
-        """Return the stream of that name, the same object every time."""
+        """Return the stream of a name. It is the same object every time."""
         stream = self._streams.get(name)
         if stream is None:
             stream = self._streams[name] = self.fresh(*name)
         return stream
 
     def fresh(self, *name: object) -> Chance:
-        """Return a new stream of that name, at its beginning."""
+        """Return a new stream of a name, at its beginning."""
         return random.Random(derive(self.seed, *name))

@@ -3,9 +3,10 @@
     places = Places(runtime)
     places.find("/top/room:*")              # the newest living process at such a path
 
-The *path* of a process is the path of its parent and one more part. That part is its child id if a supervisor started
-it under an id, otherwise its name or its label. Its *incarnation* is the number of processes that have had this path,
-including itself. Paths and incarnations are the same in every run of a seed. Pids change with every other process.
+The *path* of a process is the path of its parent and one more part. If a supervisor started it under a child id, the
+part is that id. Otherwise it is the name or the label of the process. The *incarnation* is the number of processes that
+have had this path, including this one. Paths and incarnations are the same in every run of a seed. A pid depends on the
+number of processes that started before.
 """
 
 from __future__ import annotations
@@ -23,10 +24,10 @@ from actors.runtime import Runtime
 from supervision.events import CHILD_STARTING
 from supervision.recording.describe import describe, without_addresses
 
-__all__ = ["Place", "Places", "component_of"]
+__all__ = ["Place", "Places", "component_of", "fits"]
 
 REMEMBERED = 10_000
-"""The number of ended processes whose places are kept."""
+"""The number of ended processes whose places stay known."""
 
 
 @define(eq=False)
@@ -36,11 +37,11 @@ class Place:
     Attributes:
         path: the path of the process, such as `/top/room:lobby`.
         incarnation: the number of processes that have had this path, including this one.
-        role: the path that a replacement of this process has. For a process without a child id it has `*` in place of
-            the numbers of partitions, because the replacement may run in another partition.
+        role: the path that a replacement of this process has too. Without a child id, `*` replaces the numbers of
+            partitions, because the replacement may run in another partition.
         pattern: the path with `*` in place of the numbers of partitions.
         cause: the number of the last event that reached the process, for a recorder.
-        held: the number of faults that now hold up a callback of the process.
+        held: the number of faults that now delay a callback of the process.
     """
 
     path: str
@@ -59,16 +60,16 @@ class Places(Instrument):
 
         Places(runtime).find("/top/store")
 
-    Processes that live already get places by their names or labels, because their ids are not announced again.
+    Processes that already live get places by their names or labels, because nothing announces their child ids again.
 
-    Patterns are those of `fnmatch`: `*` matches any characters, also slashes, `?` matches one, `[ab]` one of several. A
-    complete path matches itself.
+    Patterns work as in `fnmatch`: `*` matches any characters including slashes, `?` matches one, `[ab]` one of several.
+    A complete path matches itself.
 
     Args:
         runtime: the runtime.
-        watch: False if the owner calls the methods of this instrument itself, in an order of its own.
+        watch: False if the owner calls the methods of this instrument itself, in its own order.
 
-    Its memory grows with the number of paths, so use it for runs and experiments and not in a long-lived server.
+    The memory grows with the number of paths. Use it for runs and experiments, not in a long-lived server.
     """
 
     def __init__(self, runtime: Runtime, *, watch: bool = True) -> None:
@@ -76,7 +77,7 @@ class Places(Instrument):
         self.living: dict[Pid, Place] = {}
         self._ended: dict[Pid, Place] = {}
         self._incarnations: dict[str, int] = {}
-        # For supervisors that are starting a child: its id, until the process is spawned.
+        # For each supervisor that is starting a child, the child id, until the process spawns.
         self._starting: dict[Pid, Any] = {}
         for pid in runtime.processes():
             info = runtime.process_info(pid)
@@ -98,7 +99,7 @@ class Places(Instrument):
         return self.living.get(pid)
 
     def was_at(self, pid: Pid) -> Place | None:
-        """Return the place of a living process or of one of the last `REMEMBERED` that ended."""
+        """Return the place of a living process, or of one of the last `REMEMBERED` ended ones."""
         place = self.living.get(pid)
         return self._ended.get(pid) if place is None else place
 
@@ -109,19 +110,13 @@ class Places(Instrument):
 
     def find(self, pattern: str) -> Pid | None:
         """Return the newest living process whose path matches."""
-        for pid in reversed(self.living):
-            path = self.living[pid].path
-            if path == pattern or fnmatchcase(path, pattern):
-                return pid
-        return None
+        return next(
+            (pid for pid in reversed(self.living) if fits(self.living[pid].path, pattern)), None
+        )
 
     def matching(self, pattern: str) -> list[Pid]:
-        """Return the living processes whose paths match, in the order of their spawning."""
-        return [
-            pid
-            for pid, place in self.living.items()
-            if place.path == pattern or fnmatchcase(place.path, pattern)
-        ]
+        """Return the living processes whose paths match, the oldest first."""
+        return [pid for pid, place in self.living.items() if fits(place.path, pattern)]
 
     # The instrument
 
@@ -156,6 +151,11 @@ class Places(Instrument):
         self, event: tuple[str, ...], measurements: Mapping[str, Any], metadata: Mapping[str, Any]
     ) -> None:
         self._starting[metadata["supervisor"]] = metadata["id"]
+
+
+def fits(path: str, pattern: str) -> bool:
+    """Return True if a path equals a pattern or matches it."""
+    return path == pattern or fnmatchcase(path, pattern)
 
 
 def component_of(id: object) -> str:

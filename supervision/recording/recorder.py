@@ -1,4 +1,4 @@
-"""The recorder: it writes the events of one runtime to a trace, with their causes."""
+"""The recorder, which writes the events of one runtime to a trace, with their causes."""
 
 from __future__ import annotations
 
@@ -22,14 +22,15 @@ from supervision.events import (
 )
 from supervision.recording.describe import describe, without_addresses
 from supervision.recording.places import REMEMBERED, Place, Places, component_of
-from supervision.recording.schema import exit_class, message_kind, transport_of
+from supervision.recording.schema import exit_class, kind_of, transport_of
 from supervision.recording.trace import Trace
 
 __all__ = ["Recorder", "find_process", "place_among"]
 
-# A C function without annotations.
+# The C function has no annotations.
 quoted: Callable[[str], str] = encode_basestring
 _NOTHING: deque[tuple[Any, int]] = deque()
+_KIND_LENGTH = 40
 
 _CRASH = ("actors", "process", "crash")
 _ZOMBIE = ("actors", "process", "zombie")
@@ -53,13 +54,13 @@ class Recorder(Instrument):
         runtime: the runtime.
         trace: the trace.
         node: the number of the runtime in its world, from 0, or the label of its node, such as `a#2`.
-        messages: record messages too, which are most of the events.
-        host: the name of the node that the runtime is in, if it is in one.
+        messages: record messages too. Most events are messages.
+        host: the name of the node of the runtime; empty outside of nodes.
 
     Attributes:
         places: the places of the processes.
-        ended: for each of the last `REMEMBERED` processes that ended, the event of its end.
-        because: the event that causes the actions of a tool outside of processes.
+        ended: the event of the end of each of the last `REMEMBERED` ended processes.
+        because: the event that causes the current actions from outside of processes, such as a fault.
     """
 
     def __init__(
@@ -70,12 +71,12 @@ class Recorder(Instrument):
         self.node = node
         self._host = {"host": host} if host else {}
         self.messages = messages
-        # Not its own instrument: a process needs its place before its start is recorded and until its end is.
+        # Not its own instrument, because a process needs a place before this records its start and after its end.
         self.places = Places(runtime, watch=False)
         self.ended: dict[Pid, int] = {}
         self.because: int | None = None
         self._living = self.places.living
-        # For each receiver the messages in its mailbox, oldest first, with the events of their sending.
+        # For each receiver, the messages in its mailbox, oldest first, with their `sent` events.
         self._unread: dict[Pid, deque[tuple[Any, int]]] = {}
         # The end of every line about a runtime other than the first.
         self._tail = f',"node":{quoted(node) if isinstance(node, str) else node}' if node else ""
@@ -97,7 +98,7 @@ class Recorder(Instrument):
     # For tools that act on processes
 
     def add(self, kind: str, pid: Pid, fields: dict[str, Any], *, causes: bool) -> int:
-        """Add an event about a process. With `causes`, it is the cause of what the process does next."""
+        """Add an event about a process. With `causes`, the event is the cause of the next actions of the process."""
         place = self._living.get(pid)
         number = self._add(kind, pid, fields, None if place is None else place.cause)
         if causes and place is not None:
@@ -105,7 +106,7 @@ class Recorder(Instrument):
         return number
 
     def sent_as(self, receiver: Pid, message: Any) -> int | None:
-        """Return the event in which an unread message was sent."""
+        """Return the `sent` event of an unread message."""
         number: int
         for sent, number in reversed(self._unread.get(receiver, _NOTHING)):
             if sent is message:
@@ -166,7 +167,7 @@ class Recorder(Instrument):
             return
         place = self._living.get(pid)
         cause = self._taken(pid, message)
-        # A message is described once, where it was sent.
+        # The `sent` event describes the message, if there is one.
         said = f",{_message_text(message)}" if cause is None else ""
         caused = "" if cause is None else f',"cause":{cause}'
         number = self.trace.add_text("received", f'"pid":{pid.number}{said}{self._tail}{caused}')
@@ -183,12 +184,12 @@ class Recorder(Instrument):
             target.cause = number
 
     def _taken(self, pid: Pid, message: Any) -> int | None:
-        """Return the event in which a received message was sent, and forget the message."""
+        """Return the `sent` event of a received message, and forget the message."""
         waiting = self._unread.get(pid)
         if waiting:
             if waiting[0][0] is message:
                 return waiting.popleft()[1]
-            # The process received it out of order.
+            # A selective receive took it out of order.
             for position, (sent, number) in enumerate(waiting):
                 if sent is message:
                     del waiting[position]
@@ -235,7 +236,7 @@ class Recorder(Instrument):
             "to": describe(address),
             "to_pid": address.number if isinstance(address, Pid) else None,
             "via": transport_of(message),
-            "message_kind": message_kind(message),
+            "message_kind": kind_of(message)[:_KIND_LENGTH],
             "message": describe(payload_of(message)),
         }
         self._add("dead_letter", None, fields, None)
@@ -254,8 +255,8 @@ def _reason(reason: ExitReason) -> dict[str, str]:
 
 
 def _message_text(message: Any) -> str:
-    """Return the fields of a message as `Trace.add_text` takes them."""
-    via, kind = transport_of(message), quoted(message_kind(message))
+    """Return the fields of a message for `Trace.add_text`."""
+    via, kind = transport_of(message), quoted(kind_of(message)[:_KIND_LENGTH])
     return f'"via":"{via}","message_kind":{kind},"message":{quoted(describe(payload_of(message)))}'
 
 

@@ -1,20 +1,21 @@
-"""The events of a trace: every kind, its fields and their types, and the version of this format.
+"""The format of a trace: its version, and the kinds of events with their fields and types.
 
 Every event has these fields:
 
 | field | type | meaning |
 |---|---|---|
-| `n` | int | number of the event, from 0; an event that was left out keeps its number |
+| `n` | int | number of the event, from 0; an omitted event keeps its number |
 | `t` | float | seconds since the start of the run |
 | `round` | int | round of the scheduler; 0 in a live run |
 | `task` | int | number of the task that caused the event; 0 outside of tasks and in a live run |
 | `kind` | str | a key of `EVENTS` |
 
-Any event may also have `cause`, the number of the event that led to it, and `node`. `node` is the number of its
-runtime, or the label of its node (`a`, and `a#2` after a reboot). It is left out for the first runtime, number 0.
+Any event may also have `cause` and `node`. `cause` is the number of the event that led to it. `node` is the number of
+its runtime, or the label of its node (`a`, and `a#2` after a reboot). Events of the first runtime, number 0, have no
+`node`.
 
-An `exit` field has an exit class, see `exit_class`. Its neighbour `reason` is text for people. A program must not parse
-`reason`, `message`, `error` or any other text.
+An `exit` field has an exit class; see `exit_class`. The field `reason` beside it is text for people. A program must not
+parse `reason`, `message`, `error` or any other text.
 """
 
 from __future__ import annotations
@@ -32,17 +33,15 @@ __all__ = [
     "EVENTS",
     "SCHEMA_VERSION",
     "exit_class",
-    "message_kind",
+    "kind_of",
     "transport_of",
 ]
 
 SCHEMA_VERSION: Final = 1
-"""Version of the trace format. It grows when a field changes its meaning or disappears, and not for a new field."""
+"""Version of the trace format. A field that changes its meaning or disappears raises it; a new field does not."""
 
 CLEAN_EXITS: Final = frozenset(("normal", "shutdown", "shutdown_detail"))
 """The exit classes for which a supervisor does not restart a transient child."""
-
-_KIND_LENGTH: Final = 40
 
 _MESSAGE: Final = {"via": str, "message_kind": str, "message": str}
 _CHILD: Final = {"pid": int, "id": str, "component": str, "child": int | None}
@@ -60,8 +59,8 @@ _CONNECTION: Final = {"connection": int | str, "pid?": int | None}
 
 EVENTS: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
     {
-        # Processes. `role` is the path with * in place of the numbers of partitions, for a process without a child id.
-        # `host` is the name of the node.
+        # Processes. `role` is the path that a replacement has too; see `supervision.recording.places.Place`. `host` is
+        # the name of the node.
         "spawned": {
             "pid": int,
             "parent": int,
@@ -76,25 +75,26 @@ EVENTS: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
         "crash": {**_PROBLEM, "exception": str | None},
         "zombie": {**_PROBLEM, "exception": str | None},
         "cleanup_failed": {**_PROBLEM, "exception": str | None},
-        # Messages. `via` is what `transport_of` returns. `message` is without the envelope of a call or a cast.
-        # A received message is described only if the event of its sending is not its cause.
+        # Messages. `via` comes from `transport_of`, `message_kind` from `kind_of`. `message` is the content of a call
+        # or a cast. A `received` event describes its message only if no `sent` event is its cause.
         "sent": {"pid": int | None, "to": int, **_MESSAGE},
         "received": {"pid": int, "via?": str, "message_kind?": str, "message?": str},
         "dead_letter": {"pid": None, "to": str, "to_pid": int | None, **_MESSAGE},
-        # Supervisors. `pid` is the supervisor, `component` the last part of the child's path if the id is part of it.
+        # Supervisors. `pid` is the supervisor. `component` is the last part of the child's path, for a child with an
+        # id.
         "child_started": _CHILD,
         "child_restarted": {**_CHILD, "reason": str, "exit": str, "restarts": int},
         "child_terminated": {**_CHILD, "reason": str, "exit": str},
         "child_start_failed": {**_CHILD, "reason": str, "exit": str},
         "child_stop_failed": {**_CHILD, "reason": str, "exit": str},
         "gave_up": {**_CHILD, "reason": str, "exit": str, "restarts": int},
-        # Faults. `type` is the tag of the fault, `message` the number of the event that sent the affected message.
-        # `fault_event` is the number of the `fault` event that was masked later.
+        # Faults. `type` is the tag of the fault. `message` is the number of the `sent` event of the affected message.
+        # `fault_event` is the number of the `fault` event of a fault that turned out to be masked.
         "fault": {**_FAULT, "message?": int},
         "fault_over": {**_FAULT, "fault_event": int | None},
         "heal": {"pid": None},
-        # Experiments and scenarios. `phase` is "before", "during", "after" or "closing". A note has further fields of
-        # its own, each of them text.
+        # Experiments and scenarios. `phase` is "before", "during", "after" or "closing". A note may have further
+        # fields, all of them text.
         "phase": {"pid": None, "phase": str},
         "steady": {"pid": None, "name": str, "holds": bool, "problem?": str},
         "invariant": {"pid": None, "name": str, "problem": str},
@@ -102,7 +102,8 @@ EVENTS: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
         "note": {"text": str, "*": str},
         "measure": {"name": str, "value": float},
         "omitted": {"pid": None, "omitted": int},
-        # Connections: by number in a simulated world, by name on a live system. `pid` is the process that serves it.
+        # Connections. `connection` is a number in a simulated world and a name on a live system. `pid` is the process
+        # that serves the connection.
         "listening": {"host": str, "port": int},
         "connected": {**_CONNECTION, "source?": str, "target?": str},
         "serves": _CONNECTION,
@@ -122,7 +123,7 @@ EVENTS: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
         "node_ended": {"node": str},
     }
 )
-"""The fields of each kind of event, besides those that every event has. A name that ends with `?` may be missing."""
+"""The further fields of each kind of event. A field whose name ends with `?` may be missing."""
 
 
 def exit_class(reason: ExitReason) -> str:
@@ -132,7 +133,7 @@ def exit_class(reason: ExitReason) -> str:
 
     Returns:
         The value of a `Reason`, such as "normal" or "noproc"; "shutdown_detail" for a `Shutdown`; "crash" for a
-        `Crash`; "other" for any reason of an application's own.
+        `Crash`; "other" for any other reason.
     """
     if isinstance(reason, Reason):
         return reason.value
@@ -141,26 +142,26 @@ def exit_class(reason: ExitReason) -> str:
     return "shutdown_detail" if isinstance(reason, Shutdown) else "other"
 
 
-def message_kind(message: Any) -> str:
-    """Return a short name for a message, by which reports group messages.
+def kind_of(message: Any) -> str:
+    """Return the kind of a message. Reports group messages by kind, and the patterns of faults match kinds.
 
-        message_kind(("join", "lobby"))      # "join"
+        kind_of("stop")                       # "stop"
+        kind_of(("join", "lobby"))            # "join"
 
-    Text is its own kind, and a tuple has the kind of its first item. Anything else has the name of its class, followed
-    by its `event` if it has one that is text.
+    Text is its own kind. A tuple has the kind of its first item. An object whose `event` is text has the event as its
+    kind. Any other object has the name of its class. The kind ignores the envelope of a call or a cast.
     """
     content = payload_of(message)
     while type(content) is tuple and content:
         content = content[0]
     if isinstance(content, str):
-        return content[:_KIND_LENGTH]
+        return content
     event = getattr(content, "event", None)
-    name = type(content).__qualname__
-    return f"{name} {event[:_KIND_LENGTH]}" if isinstance(event, str) else name
+    return event if isinstance(event, str) else type(content).__name__
 
 
 def transport_of(message: Any) -> str:
-    """Return how a message travels: "call", "cast", "info", "exit", "down" or "system"."""
+    """Return the transport of a message: "call", "cast", "info", "exit", "down" or "system"."""
     if type(message) is Exit:
         return "exit"
     if type(message) is Down:

@@ -1,10 +1,9 @@
-"""The trace of a run: every event in order, one JSON object a line.
+"""The trace of a run: every event in order, one JSON object per line.
 
     {"n":12,"t":0.5,"round":40,"task":9,"kind":"exited","pid":4,"path":"/top/store","inc":1,"exit":"crash",...}
 
-`supervision.recording.schema` lists the kinds of events and their fields. No field differs between two runs of the same
-seed, so two runs are equal if their digests are. A trace file begins with a header line that carries the version of
-the format.
+`supervision.recording.schema` lists the kinds of events and their fields. Two simulated runs of one seed have the same
+trace, so it is enough to compare their digests. A trace file begins with a header line with the version of the format.
 """
 
 from __future__ import annotations
@@ -58,7 +57,7 @@ class Trace:
 
     Args:
         moment: returns the time, the round and the number of the running task.
-        keep: keep the lines. The digest is available in any case.
+        keep: keep the lines. Without them, the digest is still available.
 
     Attributes:
         lines: the events, each a JSON object without a line end.
@@ -75,37 +74,24 @@ class Trace:
         self._hash = sha256()
 
     def add(self, kind: str, fields: dict[str, Any]) -> int:
-        """Add an event and return its number, which other events give as their `cause`."""
+        """Add an event and return its number, for the `cause` of later events."""
         number = self.count
         self.count = number + 1
         time, round_number, task = self._moment()
-        self._append(
-            _encode(
-                {
-                    "n": number,
-                    "t": time,
-                    "round": round_number,
-                    "task": task,
-                    "kind": kind,
-                    **fields,
-                }
-            )
-        )
+        head = {"n": number, "t": time, "round": round_number, "task": task, "kind": kind}
+        self._append(_encode(head | fields))
         return number
 
     def add_text(self, kind: str, fields: str) -> int:
-        """Add an event whose fields are JSON already, such as `"pid":4,"to":5`.
+        """Add an event with fields that are already JSON, such as `"pid":4,"to":5`.
 
-        Most events are messages, and this takes half the time of `add`.
+        This takes half the time of `add`. It is for messages, because most events are messages.
         """
         number = self.count
         self.count = number + 1
         time, round_number, task = self._moment()
-        self._append(
-            (
-                f'{{"n":{number},"t":{time!r},"round":{round_number},"task":{task},"kind":"{kind}",{fields}}}'
-            ).encode()
-        )
+        head = f'"n":{number},"t":{time!r},"round":{round_number},"task":{task},"kind":"{kind}"'
+        self._append(f"{{{head},{fields}}}".encode())
         return number
 
     def digest(self) -> str:
@@ -124,8 +110,8 @@ class Trace:
 class BoundedTrace(Trace):
     """A trace with a bound on its memory, for live runs.
 
-    Most events are messages, so messages are left out first. An event that is left out still takes a number, so that
-    causes stay correct. A last event of the kind `omitted` has their number.
+    Most events are messages, so the trace omits messages first. An omitted event still takes a number, so that the
+    causes of others stay correct. The last event, of the kind `omitted`, counts them.
 
     Args:
         now: returns the seconds since the start of the run.
@@ -133,7 +119,7 @@ class BoundedTrace(Trace):
         max_events: the number of events to keep.
 
     Attributes:
-        omitted: the number of events that were left out.
+        omitted: the number of omitted events.
     """
 
     __slots__ = ("_max_events", "_max_messages", "_messages", "omitted")
@@ -179,15 +165,15 @@ def file_lines(lines: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def write_lines(path: Path, lines: Iterable[bytes]) -> None:
-    """Write the events of a trace to a file, with a header."""
+    """Write the header and the events of a trace to a file."""
     path.write_bytes(b"".join(line + b"\n" for line in file_lines(lines)))
 
 
 def read_lines(path: Path) -> list[bytes]:
-    """Read the events from a file that `write_lines` has written.
+    """Read the events of a file from `write_lines`.
 
     Raises:
-        BadTraceFile: the file has no header, or one with another version of the format.
+        BadTraceFile: the file has no header, or its header has another version of the format.
         OSError: the file cannot be read.
     """
     header, *lines = path.read_bytes().splitlines() or [b""]

@@ -1,6 +1,6 @@
-"""Simulated worlds: a program runs from a seed, with virtual time, a seeded scheduler and a virtual network.
+"""Simulated worlds: a seed decides a run of a program, with virtual time, a seeded scheduler and a virtual network.
 
-Start with `simulate`. docs/topics/simulation.md explains what the seed decides and what it does not.
+Start with `simulate`. docs/topics/simulation.md lists the things that a seed decides.
 """
 
 from supervision.simulation.comparing.comparison import Comparison, PairLost, Policy, compare

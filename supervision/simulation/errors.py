@@ -1,4 +1,4 @@
-"""Errors of simulated runs, besides the scenario's own exceptions."""
+"""The errors of simulated runs."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ __all__ = [
 
 
 class SimulationError(SupervisionError):
-    """A simulated run cannot be made, went wrong, or found something."""
+    """A simulated run could not start, or it failed."""
 
 
 class Escape(SimulationError):
-    """The program used something that a seed does not decide, and was stopped.
+    """The program used something that no seed decides.
 
     Attributes:
-        what: The thing it used, as in source code: `socket.connect`, `time.time()`.
-        place: The file, line and function of the program.
-        instead: What to write there.
+        what: the thing that it used, as in source code: `socket.connect`, `time.time()`.
+        place: the file, line and function of the program.
+        instead: the advice.
     """
 
     def __init__(self, what: str, place: str, instead: str) -> None:
@@ -51,8 +51,8 @@ class Deadlock(SimulationError):
     """No task can run, no task waits for a time, and the scenario is not over.
 
     Attributes:
-        seconds: The virtual time.
-        waiting: A line for each task: its name, and what it waits for.
+        seconds: the virtual time.
+        waiting: a line for each task: its name, and the thing it waits for.
     """
 
     def __init__(self, seconds: float, waiting: tuple[str, ...]) -> None:
@@ -68,12 +68,12 @@ class Deadlock(SimulationError):
 
 
 class Livelock(SimulationError):
-    """Tasks run on and on, and the time does not advance.
+    """Tasks keep running while the virtual time stands still.
 
     Attributes:
-        seconds: The virtual time.
-        rounds: How many rounds of the scheduler there were at this time.
-        busy: A line for each task that ran in the last round.
+        seconds: the virtual time.
+        rounds: the number of rounds of the scheduler at this time.
+        busy: a line for each task that ran in the last round.
     """
 
     def __init__(self, seconds: float, rounds: int, busy: tuple[str, ...]) -> None:
@@ -90,12 +90,12 @@ class Livelock(SimulationError):
 
 
 class BudgetSpent(SimulationError):
-    """The scenario was not over when its time or its steps were used up.
+    """The scenario was not over at the end of its virtual time or of its steps.
 
     Attributes:
         what: "seconds" or "steps".
-        limit: The limit.
-        waiting: A line for each task: its name, and what it waits for.
+        limit: the limit.
+        waiting: a line for each task: its name, and the thing it waits for.
     """
 
     def __init__(self, what: str, limit: float, waiting: tuple[str, ...]) -> None:
@@ -115,9 +115,9 @@ class SimulationFailed(SimulationError):
     """A simulated run failed. The `__cause__` is the error.
 
     Attributes:
-        scenario: The name of the scenario.
-        seed: Replays the run, with the same program and the same knobs.
-        problem: The error as text.
+        scenario: the name of the scenario.
+        seed: the seed. With the same program and knobs, it replays the run.
+        problem: the error as text.
     """
 
     def __init__(self, scenario: str, seed: int, problem: str) -> None:
@@ -134,13 +134,13 @@ class Diverged(SimulationError):
     """Two runs of the same seed were different.
 
     Attributes:
-        step: The number of the first event that differs, from 0.
-        first: That event in one run; None if the run was over.
-        second: That event in the other run.
-        before: The last events that both have.
-        said: Both events as sentences.
-        source_lines: For each run the `SourceLine` of the program that did the event; None if no line of the program
-            was running when the run was repeated.
+        step: the number of the first different event, from 0.
+        first: that event in one run; None if the run was over.
+        second: that event in the other run; None if the run was over.
+        before: the last events that both runs have.
+        said: both events as sentences.
+        source_lines: for each run, the line of the program that caused the event, as a `SourceLine`; None if no line of
+            the program was running.
     """
 
     def __init__(
@@ -163,7 +163,7 @@ class Diverged(SimulationError):
         before = "".join(f"\n    {line}" for line in self.before)
         (first_said, second_said), (first_line, second_line) = self.said, self.source_lines
         return (
-            f"two runs of one seed differ, so no seed decides something in the program: {self._why()}; "
+            f"two runs of one seed differ, so the seed does not decide everything in the program: {self._why()}; "
             f"the first difference is event {self.step}:\n"
             f"{_run('one run', self.first, first_said, first_line)}"
             f"{_run('the other', self.second, second_said, second_line)}"
@@ -179,7 +179,7 @@ class Diverged(SimulationError):
                 )
         return (
             "perhaps it iterates over a set of processes or of strings (use a dict, or sort), or reads a memory "
-            "address, an environment variable, or data that an earlier run has left behind"
+            "address, an environment variable, or data from an earlier run"
         )
 
 
@@ -190,11 +190,11 @@ def _run(name: str, event: str | None, said: str | None, line: SourceLine | None
 
 
 class NodeError(SimulationError):
-    """A node cannot do this now.
+    """A node is not in the right state for a request.
 
     Attributes:
-        node: The name of the node.
-        problem: The reason, and what to write instead.
+        node: the name of the node.
+        problem: the reason, and what to write instead.
     """
 
     def __init__(self, node: str, problem: str) -> None:
@@ -207,7 +207,7 @@ class NodeError(SimulationError):
 
 
 class RunFileError(SimulationError):
-    """A run file cannot be read, or its scenario cannot be found. The text has the file and the reason."""
+    """A run file is invalid, or its scenario does not exist. The text names the file and the reason."""
 
 
 def _indented(lines: tuple[str, ...]) -> str:

@@ -1,4 +1,4 @@
-"""The settings of a world besides its seed."""
+"""The settings of a simulated world, besides its seed."""
 
 from __future__ import annotations
 
@@ -22,33 +22,33 @@ def _positive(_: object, attribute: attrs.Attribute[Any], value: float) -> None:
 
 def _not_negative(_: object, attribute: attrs.Attribute[Any], value: float) -> None:
     if not value >= 0:
-        raise ValueError(f"{attribute.name} is {value!r}; write a number from 0")
+        raise ValueError(f"{attribute.name} is {value!r}; write 0 or a greater number")
 
 
 @frozen(kw_only=True)
 class Knobs:
-    """The settings of a world. A run file contains them, so a replay has the same ones.
+    """The settings of a world. A run file contains them, so a replay has the same settings.
 
         simulate(scenario, seed=7, knobs=Knobs(quantum=0.02))
 
     Args:
-        quantum: Seconds. Virtual time advances in multiples of it, so that deadlines close to each other leave the
-            scheduler a choice. 0 is exact time, which finds hardly any race.
+        quantum: virtual time advances in multiples of this, in seconds. Tasks with deadlines close to each other then
+            run in the same round, in any order. With 0, time is exact, and simulation finds hardly any races.
         policy: "seeded" orders the tasks of each round at random, "canonical" by age.
-        latency: The least and the most seconds that a piece of data travels.
-        segment: The most bytes of a piece.
-        window: How many bytes may be in transit or unread before the sender has to wait.
-        connect_timeout: Seconds after which an attempt to connect fails.
-        max_seconds: The most virtual seconds of the scenario.
-        max_steps: The most steps of tasks.
-        livelock_rounds: How many rounds of the scheduler in one moment count as a livelock.
-        epoch: The result of `runtime.now()` at the beginning, in seconds since the epoch.
-        messages: Whether to record messages in the trace.
-        kill_grace: As for `open_runtime`.
-        shutdown_deadline: As for `open_runtime`.
-        checked: Whether the runtimes check the invariants of `open_runtime(debug=True)`.
-        invariants: The names of the built-in invariants to check in this run; `()` for none. "all" takes those of the
-            scenario, or all of them if it names none.
+        latency: the least and the greatest time that a piece of data travels, in seconds.
+        segment: the maximal size of a piece in bytes.
+        window: the number of bytes in transit or unread at which a sender must wait.
+        connect_timeout: the seconds after which an attempt to connect fails.
+        max_seconds: the limit for the virtual time of the scenario, in seconds.
+        max_steps: the limit for the number of steps of tasks.
+        livelock_rounds: a run fails with `Livelock` after this many rounds of the scheduler in one moment.
+        epoch: the result of `runtime.now()` at the beginning, in seconds since the epoch.
+        messages: record messages in the trace.
+        kill_grace: as for `open_runtime`.
+        shutdown_deadline: as for `open_runtime`.
+        checked: let the runtimes check the invariants of `open_runtime(debug=True)`.
+        invariants: the names of the built-in invariants to check in this run; `()` for none. "all" takes the invariants
+            of the scenario, which are all built-in ones by default.
     """
 
     quantum: float = field(default=0.005, validator=_not_negative)

@@ -28,24 +28,24 @@ class Outcome:
 
     Attributes:
         scenario: `module:function`.
-        seed: The seed.
-        knobs: The settings of the world.
-        params: The parameters of the scenario.
-        error: The failure; None if the run passed.
-        seconds: The virtual seconds that it took.
-        rounds: The number of rounds of the scheduler.
-        choices: The number of rounds with a choice.
-        steps: The number of steps of tasks.
-        events: The number of events of the trace.
-        trace: The events, a JSON object each.
-        digest: SHA-256 of the trace.
-        steps_digest: SHA-256 of the numbers of the tasks that ran, in order.
-        deviations: The deviations from the canonical schedule.
-        named: The same with the names of tasks, for a run with `label_tasks`.
-        faults: The fault plan of the run.
-        fault_reports: The report of each fault.
-        sometimes: For each name that the scenario gave to `world.sometimes`, whether it ever held.
-        failed_at: The number of events and the virtual seconds when the run failed. Later events belong to the end of
+        seed: the seed.
+        knobs: the settings of the world.
+        params: the parameters of the scenario.
+        error: the failure; None if the run passed.
+        seconds: the virtual seconds of the run.
+        rounds: the number of rounds of the scheduler.
+        choices: the number of rounds with a choice.
+        steps: the number of steps of tasks.
+        events: the number of events of the trace.
+        trace: the events, one JSON object each.
+        digest: the SHA-256 of the trace.
+        steps_digest: the SHA-256 of the numbers of the tasks that ran, in order.
+        deviations: the deviations from the canonical schedule.
+        named: the deviations with the names of tasks, for a run with `label_tasks`.
+        faults: the fault plan of the run.
+        fault_reports: the report of each fault.
+        sometimes: for each name that the scenario passed to `world.sometimes`, True if the condition was ever true.
+        failed_at: the number of events and the virtual seconds when the run failed. Later events belong to the end of
             the run.
     """
 
@@ -71,14 +71,14 @@ class Outcome:
 
     @property
     def passed(self) -> bool:
-        """Return whether the scenario ended without a failure."""
+        """True if the scenario ended without a failure."""
         return self.error is None
 
     def check(self) -> Outcome:
         """Return this outcome if the run passed.
 
         Raises:
-            SimulationFailed: The run failed. The failure is its cause, and it has the seed.
+            SimulationFailed: the run failed. It has the seed, and the failure is its cause.
         """
         if self.error is not None:
             problem = f"{type(self.error).__name__}: {self.error}"
@@ -87,11 +87,11 @@ class Outcome:
 
 
 def identify(error: BaseException | None) -> str | None:
-    """Return the kind of a failure, which is equal for runs that fail alike; None for no error.
+    """Return the kind of a failure; None for no error. Two runs fail alike if their failures have the same kind.
 
-    A name from the scenario tells failures apart best: `invariant NAME`, `eventually NAME`. Other exceptions are alike
-    if they have the same type and the same line of the program raised them: `KeyError in line 3 of Room.handle_call`.
-    The same holds for `World.check`, which has no name.
+    A condition that the scenario has named is a kind of its own: `invariant NAME`, `eventually NAME`. For any other
+    exception, the kind is its type and the line of the program that raised it: `KeyError in line 3 of
+    Room.handle_call`. This includes the failures of `World.check`, which has no name.
     """
     if error is None:
         return None

@@ -1,4 +1,4 @@
-"""The pytest plugin: tests that are scenarios and run with many seeds.
+"""The pytest plugin, which runs a test as a scenario with many seeds.
 
     @pytest.mark.simulation(seeds=200)
     async def test_every_customer_is_served(world):
@@ -6,7 +6,8 @@
         ...
 
 pytest loads the plugin if Ashtree is installed; `-p no:ashtree-simulation` disables it. A failure shows the seed, the
-story and the command that repeats it. Its run file is kept, and the next run of the test tries it first.
+story and the command that repeats it. The plugin keeps the run file of a failure, and the next run of the test tries it
+first.
 """
 
 from __future__ import annotations
@@ -22,11 +23,9 @@ __all__: list[str] = []
 
 MARKER = (
     "simulation(seeds=200, jobs=1, knobs=None, swarm=True, params=None, faults=None, check=0.0, limit=60.0, "
-    "shrink=True): run an `async def test_...(world)` in simulated worlds, once for each seed"
+    "shrink=True): run an `async def test_...(world)` in a simulated world for each seed"
 )
-_OPTIONS = {
-    *("seeds", "jobs", "knobs", "swarm", "params", "faults", "check", "limit", "shrink"),
-}
+_OPTIONS = ("seeds", "jobs", "knobs", "swarm", "params", "faults", "check", "limit", "shrink")
 _CLOCKS = ("autojump_clock", "mock_clock", "nursery")
 
 
@@ -37,26 +36,26 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--simulation-seeds",
         type=_count,
         metavar="COUNT",
-        help="run every simulated test with this many seeds, in place of the number in its marker",
+        help="run every simulated test with this many seeds, instead of the number in its marker",
     )
     group.addoption(
         "--simulation-seed",
         type=int,
         metavar="SEED",
-        help="run simulated tests with this seed only, in this process: to repeat a failure",
+        help="repeat a failure: run simulated tests only with this seed, in this process",
     )
     group.addoption(
         "--simulation-corpus",
         metavar="DIR",
-        help="keep the run files of failures here; the default is .ashtree/corpus in the root folder",
+        help="the folder for the run files of failures; the default is .ashtree/corpus in the root folder",
     )
 
 
 def _count(text: str) -> int:
     count = int(text)
     if count < 1:
-        # argparse puts the name of the option in front.
-        raise argparse.ArgumentTypeError(f"{count} seeds are too few; write a number from 1")
+        # argparse adds the name of the option.
+        raise argparse.ArgumentTypeError(f"{count} seeds are too few; write 1 or more")
     return count
 
 
@@ -69,7 +68,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Replace each simulated test by an ordinary function.
 
-    This comes first, so that plugins for `async def` tests do not take these tests.
+    This hook runs first, so that plugins for `async def` tests ignore these tests.
     """
     for item in items:
         if isinstance(item, pytest.Function) and item.get_closest_marker("simulation") is not None:
@@ -81,7 +80,7 @@ def _simulated(item: pytest.Function, function: Any) -> Any:
     def run(**arguments: Any) -> None:
         __tracebackhide__ = True
         options = _options_of(item)
-        # Not at the top: pytest without simulated tests should not load the simulation.
+        # Not at the top: pytest should not load the simulation unless a test is simulated.
         from supervision.simulation.tools.pytest_run import run_simulated  # noqa: PLC0415
 
         run_simulated(item, function, arguments, options)
@@ -101,27 +100,25 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 def _problem_of(item: pytest.Function) -> str | None:
     function = inspect.unwrap(item.obj)
     if not inspect.iscoroutinefunction(function):
-        return "is marked with simulation, but is no coroutine function; write `async def`"
+        return "is marked with simulation, but is not a coroutine function; write `async def`"
     names = item.fixturenames
     if "world" not in names:
-        return (
-            "is marked with simulation, but does not ask for its world; write the argument `world`"
-        )
+        return "is marked with simulation, but does not take a world; add the argument `world`"
     for name in names:
         if name in _CLOCKS:
-            return f"is simulated and asks for {name}; leave it out, because time is virtual and Trio runs once a seed"
+            return f"is simulated and asks for {name}; remove that argument, because a simulation has its own clock"
         if _is_async(item, name):
             return (
-                f"is simulated and asks for the async fixture {name}, which would be outside of the world of a seed; "
-                f"write it as an async function that the test calls"
+                f"is simulated and asks for the async fixture {name}, which would run outside of the simulated world; "
+                f"make it an async function that the test calls"
             )
     if item.get_closest_marker("trio") is not None:
-        return "is marked with trio and with simulation; leave out trio"
+        return "is marked with trio and with simulation; remove the marker trio"
     return None
 
 
 def _is_async(item: pytest.Function, name: str) -> bool:
-    # There is no public way to a fixture's function. pytest-trio and pytest-asyncio use this name, too.
+    # pytest has no public access to a fixture's function. pytest-trio and pytest-asyncio use this name too.
     definitions = item._fixtureinfo.name2fixturedefs.get(name, ())
     functions = [definition.func for definition in definitions]
     return any(map(inspect.iscoroutinefunction, functions)) or any(
@@ -136,13 +133,13 @@ def _options_of(item: pytest.Function) -> dict[str, Any]:
         _refuse(item, f"{marker.args[0]!r} has no name; write seeds={marker.args[0]!r}")
     unknown = [name for name in marker.kwargs if name not in _OPTIONS]
     if unknown:
-        _refuse(item, f"there is no {unknown[0]!r}; there are {', '.join(sorted(_OPTIONS))}")
+        _refuse(item, f"unknown option {unknown[0]!r}; write one of {', '.join(sorted(_OPTIONS))}")
     options = dict(marker.kwargs)
     seeds = options.get("seeds", 200)
-    # A list, since an iterator can be gone through only once, and has no length.
+    # A list, because an iterator has no length and can be used only once.
     options["seeds"] = range(1, seeds + 1) if isinstance(seeds, int) else list(seeds)
     if not options["seeds"]:
-        _refuse(item, "there are no seeds; write a number from 1")
+        _refuse(item, "seeds is empty; write 1 or more")
     return options
 
 
@@ -152,9 +149,9 @@ def _refuse(item: pytest.Function, problem: str) -> NoReturn:
 
 @pytest.fixture
 def world(request: pytest.FixtureRequest) -> None:
-    """Reserve the name of the world of a simulated test. Each seed gets its own."""
+    """Reserve the name `world`. A simulated test gets a world for each seed."""
     if request.node.get_closest_marker("simulation") is None:
         pytest.fail(
-            f"{request.node.name} asks for a world, but is not simulated; mark it with pytest.mark.simulation",
+            f"{request.node.name} takes a world, but is not simulated; mark it with pytest.mark.simulation",
             pytrace=False,
         )

@@ -1,11 +1,13 @@
-"""Scenarios: functions that run in a world, with settings for their runs.
+"""Scenarios: async functions that run in a world, with settings for their runs.
 
-@scenario(faults=Storm(["/top/store"], count=5, within=8.0), params={"clients": 3})
-async def a_day(world):
-...
+    @scenario(faults=Storm(["/top/store"], count=5, within=8.0), params={"clients": 3})
+    async def a_day(world):
+        ...
 
-simulate(a_day, seed=7)                      # five faults, drawn from the seed
-simulate(a_day, seed=7, faults=())           # the same day without faults
+    simulate(a_day, seed=7)                      # five faults, drawn from the seed
+    simulate(a_day, seed=7, faults=())           # the same day without faults
+
+The arguments of `simulate` override the settings.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from supervision.chaos.faults.plan import FaultPlan
 from supervision.chaos.invariants.built_in import Chosen
-from supervision.chaos.settings import Settings, attach, settings_of
+from supervision.chaos.settings import Settings, attach, scenario_name, settings_of
 from supervision.simulation.knobs import Knobs
 
 if TYPE_CHECKING:
@@ -42,22 +44,19 @@ def scenario(
         async def the_store_comes_back(world): ...
 
     Args:
-        faults: A sequence of faults, a `Storm`, or a function of a `random.Random` that returns faults. They have a
-            stream of random numbers of their own, so that a run with other faults is otherwise the same.
-        params: For the scenario, as `world.params`. The caller of `simulate` may override them.
-        knobs: Settings of its world.
-        invariants: The invariants to check: "all" built-in ones, or a sequence of their names ("all" is one, too) and
-            of classes of your own (`docs/howto/write-an-invariant.md`).
+        faults: a sequence of faults, a `Storm`, or a function of a `random.Random` that returns faults. They have their
+            own stream of random numbers, so other faults change no other number of the run.
+        params: `world.params` of the scenario.
+        knobs: the settings of its simulated world; None takes the defaults.
+        invariants: the invariants to check: "all" built-in ones, or a sequence of names, "all" and classes of your own
+            (`docs/howto/write-an-invariant.md`).
 
     Raises:
-        BadFault: `faults` is no plan, for example a single fault.
-        TypeError: `invariants` is one name instead of a sequence of names.
+        BadFault: `faults` is not a plan, for example a single fault.
+        TypeError: `invariants` is a single name and not a sequence.
     """
     settings = Settings(
-        faults=faults,
-        params=dict(params or {}),
-        knobs=knobs,
-        invariants=invariants,
+        faults=faults, params=dict(params or {}), knobs=knobs, invariants=invariants
     )
 
     def decorate(function: F) -> F:
@@ -65,10 +64,3 @@ def scenario(
         return function
 
     return decorate
-
-
-def scenario_name(scenario: Scenario) -> str:
-    """Return `module:function`, by which a scenario can be imported."""
-    module = getattr(scenario, "__module__", "?")
-    name = getattr(scenario, "__qualname__", type(scenario).__qualname__)
-    return f"{module}:{name}"

@@ -4,8 +4,8 @@
     outcome.check()                       # raises the failure of the run, if it failed
     print(outcome.seconds, outcome.digest)
 
-The same seed, program and knobs give the same run, to the byte, in any process and on any machine. Call it outside of
-Trio: it runs Trio itself, and restores everything that it replaces.
+The same seed, program and knobs give the same run, byte for byte, in any process and on any machine. Call `simulate`
+outside of Trio, because it runs Trio itself. It restores everything that it replaces.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import Any
 import trio
 
 from actors.runtime import current_environment, open_runtime
+from supervision.chaos.errors import unwrapped
 from supervision.chaos.faults.plan import FaultPlan, draw_plan
 from supervision.chaos.faults.report import InertPlan, is_inert
 from supervision.recording.entropy import Streams
@@ -55,37 +56,37 @@ def simulate(
     label_tasks: bool = False,
     on_event: Callable[[int], None] | None = None,
 ) -> Outcome:
-    """Run a scenario in a world of its own and return the outcome.
+    """Run a scenario in a new world and return the outcome.
 
         simulate(scenario, seed=7, params={"clients": 5}).check()
 
     Args:
-        scenario: An async function of one argument, the `World`.
-        seed: Decides every order, number and delay.
-        knobs: Settings of the world. They replace the scenario's own.
-        params: For the scenario, as `world.params`, in addition to its own. A run can be saved only if JSON has their
-            types.
-        faults: A plan that replaces the scenario's own; `()` is no faults. A run that passes although no fault of its
-            plan was applied ends with `InertPlan`.
-        deviations: Orders for rounds of the scheduler, from `Outcome.deviations` or `Outcome.named`, or a `Tape`.
+        scenario: an async function of one argument, the `World`.
+        seed: the seed. It decides every order, number and delay.
+        knobs: the settings of the world. They replace the scenario's own.
+        params: parameters for `world.params`. They override those of the scenario. A run can be saved only if JSON has
+            their types.
+        faults: a plan that replaces the scenario's own; `()` for no faults. If the scenario passes but no fault of the
+            plan was applied, the run ends with `InertPlan`.
+        deviations: orders for rounds of the scheduler, from `Outcome.deviations` or `Outcome.named`, or a `Tape`.
         keep_trace: False keeps only the digest of the trace. This saves memory in long runs.
-        label_tasks: Whether to fill `Outcome.named`. This takes some time and changes nothing else.
-        on_event: Called with the number of each event of the trace, where and when the event happens. For debuggers.
+        label_tasks: fill `Outcome.named`. This takes some time and changes nothing else.
+        on_event: for debuggers. The run calls it with the number of each event of the trace, when the event happens.
 
     Returns:
-        The outcome, also of a run that failed: `Outcome.error` has the exception.
+        The outcome, also of a failed run. `Outcome.error` is the exception.
 
     Raises:
-        RuntimeError: The caller is inside Trio.
-        KeyboardInterrupt: Ctrl-C.
+        RuntimeError: the caller is within Trio.
+        KeyboardInterrupt: the user pressed Ctrl-C.
 
-    A run in which a node was killed leaves its tasks in memory until the process ends. See `docs/topics/simulation.md`
-    for that, and for what the seed does not decide.
+    The tasks of a killed node stay in memory until the process ends. `docs/topics/simulation.md` gives the reason, and
+    lists the things that the seed does not decide.
     """
     if trio.lowlevel.in_trio_run():
         raise RuntimeError(
-            "simulate() runs Trio itself, so it cannot be called inside of Trio; call it from "
-            "ordinary code (in tests: a sync def test, not an async def one)"
+            "simulate() runs Trio itself, so it cannot be called within Trio; call it from synchronous code, such as a "
+            "`def` test instead of an `async def` test"
         )
     return _Run(
         scenario,
@@ -101,20 +102,20 @@ def simulate(
 
 
 class _Abandoned(Exception):
-    """Raised inside Trio's own loop to leave a run that has tasks which never end."""
+    """Raised in Trio's loop to leave a run with tasks that never end."""
 
 
 def _keep_for_ever(tasks: list[trio.lowlevel.Task]) -> None:
-    """Keep tasks until the process ends, so that no `finally`, `except` or `__aexit__` of theirs runs.
+    """Keep tasks until the process ends, so that none of their `finally`, `except` or `__aexit__` blocks runs.
 
-    Python runs the clean-ups of a coroutine as soon as nothing refers to it. Even the end of the interpreter would do
-    that to a list in a module. So the list gets one reference that is never released.
+    Python runs the clean-up of a coroutine when the last reference to it goes. A list in a module is not enough,
+    because the end of the interpreter clears modules. So the list gets a reference that nothing ever releases.
     """
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(tasks))
 
 
 class _Run:
-    """One run: the checks between its rounds, and how it ends."""
+    """One run, with the checks between its rounds and its end."""
 
     def __init__(
         self,
@@ -160,7 +161,7 @@ class _Run:
             invariants=settings.invariants,
         )
         self._root = trio.CancelScope()
-        # These are read in every round.
+        # Copies, because every round reads them.
         self._max_seconds, self._max_steps = knobs.max_seconds, knobs.max_steps
         self._livelock_rounds = knobs.livelock_rounds
         self._fences = ExitStack()
@@ -186,7 +187,7 @@ class _Run:
                 left = self.scheduler.tasks()
                 if left:
                     _keep_for_ever(left)
-                    # These tasks lead to this run. Its trace, the largest part, shall belong to the outcome alone.
+                    # These tasks refer to this run for ever. Free its largest part with the outcome.
                     self.trace.lines = []
         return outcome
 
@@ -200,14 +201,14 @@ class _Run:
             )
         except (KeyboardInterrupt, SystemExit):
             raise
-        except BaseException as error:  # the outcome reports whatever the scenario raises
+        except BaseException as error:  # the outcome reports any exception of the scenario
             escaped = self._raised if isinstance(error.__cause__, _Abandoned) else error
             if self.error is None and escaped is not None:
-                self.error = _only(escaped)
+                self.error = unwrapped(escaped)
 
     async def _main(self) -> None:
-        # Not earlier, because Trio needs a pair of sockets to begin with. `execute` takes the fence down, because this
-        # task never ends in a run that is abandoned.
+        # Not earlier, because Trio first opens a pair of sockets. `execute` removes the fence, because this task never
+        # ends in an abandoned run.
         self._fences.enter_context(fence(self.fail))
         trio.lowlevel.current_task().name = SCENARIO
         current_environment.set(self.world.environment)
@@ -218,10 +219,10 @@ class _Run:
                     await self._run_scenario()
                 except (
                     BaseException
-                ) as error:  # raised below, unless a killed node keeps this nursery open for ever
+                ) as error:  # raised below, unless a killed node keeps the nursery open
                     self._raised = error
                 self._over = True
-                # The nodes that are left shut down in order.
+                # The remaining nodes shut down in order.
                 nursery.cancel_scope.cancel()
             if self._raised is not None:
                 raise self._raised
@@ -245,10 +246,10 @@ class _Run:
             faults.close()
 
     def fail(self, error: BaseException) -> None:
-        """End the run with `error`, unless it has failed already."""
+        """End the run with `error`, unless the run has already failed."""
         if self.error is None:
             self._failing()
-            self.error = _only(error)
+            self.error = unwrapped(error)
             self._rounds_in_moment = 0
             self._root.cancel()
 
@@ -257,7 +258,7 @@ class _Run:
         if self._failed_at is None:
             self._failed_at = (self.trace.count, self.clock.now)
 
-    # Between the rounds. Trio's own loop calls these, so they must not raise, except to abandon the run.
+    # Between the rounds. Trio's loop calls these, so they must not raise, except to abandon the run.
 
     def _settled(self) -> bool:
         """Check everything once no task can run, before time passes."""
@@ -269,7 +270,7 @@ class _Run:
 
     def _stuck(self) -> None:
         if self.error is not None or (self._over and self.world.nodes.only_dead_ones):
-            # The run was cancelled and waits all the same, or it waits only for tasks of killed nodes.
+            # The cancelled run still waits for something, or it waits only for tasks of killed nodes.
             raise _Abandoned
         self.fail(Deadlock(self.clock.now, self._waiting()))
 
@@ -319,7 +320,7 @@ class _Run:
         try:
             task = scheduler.numbers.get(trio.lowlevel.current_task(), 0)
         except RuntimeError:
-            # Between two steps: a timer of the world, or a check.
+            # No task runs: this is a timer of the world, or a check between two steps.
             task = 0
         return self.clock.now, scheduler.round, task
 
@@ -353,10 +354,3 @@ class _Run:
             sometimes=dict(self.world.expectations.seen),
             failed_at=self._failed_at if self.error is not None else None,
         )
-
-
-def _only(error: BaseException) -> BaseException:
-    """Return the exception in a group of one, and any other exception as it is."""
-    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-        error = error.exceptions[0]
-    return error

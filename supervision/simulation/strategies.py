@@ -7,9 +7,9 @@
     def test_every_child_comes_back(world):
         world.simulate(scenario).check()
 
-Everything is drawn before the run begins. Hypothesis shrinks failures by its own means, towards no faults, early faults
-and the canonical schedule. For a wide search, sweep over seeds. Use these strategies for a test among other Hypothesis
-tests, and for scenarios whose input is more than a seed.
+Hypothesis draws everything before the run begins. It shrinks failures itself, towards no faults, early faults and the
+canonical schedule. Use these strategies for scenarios whose input is more than a seed, and beside other Hypothesis
+tests. For a wide search, use `sweep`.
 
 This is the only module that needs the package `hypothesis`.
 """
@@ -43,10 +43,10 @@ class SimulatedWorld:
     """One example: the input of a run.
 
     Attributes:
-        seed: The seed of everything except the order of tasks.
-        faults: The fault plan.
-        tape: The order of tasks.
-        knobs: Settings of the world.
+        seed: the seed. It decides everything except the order of tasks and the faults.
+        faults: the fault plan.
+        tape: the order of tasks.
+        knobs: the settings of the world.
     """
 
     seed: int = 0
@@ -60,10 +60,10 @@ class SimulatedWorld:
             world.simulate(scenario, params={"rooms": 3}).check()
 
         Args:
-            scenario: As for `simulate`.
-            **options: Other arguments of `simulate`.
+            scenario: as for `simulate`.
+            **options: other arguments of `simulate`.
 
-        In a test, an example is rejected, as by `hypothesis.assume`, if no fault of its plan was applied.
+        If no fault of the plan was applied, a Hypothesis test rejects the example, as `hypothesis.assume` does.
         """
         outcome = simulate(
             scenario,
@@ -90,10 +90,10 @@ def worlds(
         @given(worlds(Storm(["/top/*"], kinds=["kill"], count=3, within=5.0)))
 
     Args:
-        storm: The faults to draw from, and how many at most; None for no faults.
-        knobs: Settings of all worlds.
-        seeds: The seeds of delays and of the scenario's own random numbers; 0 to 9 if None.
-        choices: How many of the first rounds with a choice may deviate from the canonical order.
+        storm: the faults to draw from, and their maximal number; None for no faults.
+        knobs: the settings of all worlds.
+        seeds: the seeds, for delays and for the scenario's random numbers; None takes 0 to 9.
+        choices: the number of first rounds with a choice that may deviate from the canonical order.
     """
     return st.builds(
         SimulatedWorld,
@@ -105,24 +105,24 @@ def worlds(
 
 
 def tapes(choices: int = 100) -> SearchStrategy[Tape]:
-    """Draw schedules: the task that runs first, for each of the first rounds with a choice.
+    """Draw schedules. A schedule selects the task that runs first in each of the first rounds with a choice.
 
         @given(tapes(50))
 
     Args:
-        choices: How many rounds, at most.
+        choices: the most rounds.
     """
     first = st.just(0) | st.integers(0, _MOST_FIRST)
     return st.lists(first, max_size=choices).map(lambda some: Tape(tuple(some)))
 
 
 def plans(storm: Storm) -> SearchStrategy[tuple[Fault, ...]]:
-    """Draw plans with the targets and kinds of a storm, and no more faults than it has.
+    """Draw plans with the targets and kinds of a storm, and at most as many faults.
 
         @given(plans(Storm(["/top/*"], kinds=["kill"], count=5)))
 
     Args:
-        storm: The faults to draw from.
+        storm: the faults to draw from.
     """
     return st.lists(faults(storm), max_size=storm.count).map(tuple)
 
@@ -130,10 +130,10 @@ def plans(storm: Storm) -> SearchStrategy[tuple[Fault, ...]]:
 def faults(storm: Storm) -> SearchStrategy[Fault]:
     """Draw single faults with the targets and kinds of a storm.
 
-    @given(faults(Storm(["/top/*"], kinds=["kill"])))
+        @given(faults(Storm(["/top/*"], kinds=["kill"])))
 
     Args:
-        storm: The faults to draw from.
+        storm: the faults to draw from.
     """
     return st.one_of([_faults(storm, FAULTS[kind]) for kind in dict.fromkeys(storm.kinds)])
 
@@ -180,6 +180,6 @@ def _callbacks(kind: type[Any]) -> SearchStrategy[On]:
 
 
 def _times(least: float, most: float) -> SearchStrategy[float]:
-    """Draw seconds, in steps that are easy to read. The earliest is the simplest."""
+    """Draw seconds in readable steps. The earliest time is the simplest."""
     steps = max(0, int((most - least) / _STEP))
     return st.integers(0, steps).map(lambda step: round(least + step * _STEP, 6))

@@ -45,7 +45,8 @@ HANDSHAKE: Final = 5.0
 class TaskReply:
     """The message of a finished task to its owner. The `Down` with the same reference follows it.
 
-    The methods that wait for a task take it out of the mailbox. A server that does not wait gets it in `handle_info`.
+    The methods that wait for a task take this message out of the mailbox. A server that does not wait gets it in
+    `handle_info`.
     """
 
     ref: Ref
@@ -58,7 +59,7 @@ class TaskReply:
 class _Lineage:
     """The callers of a process, and the callers of the tasks that it starts."""
 
-    # The process that this is about. Every spawned process inherits the context, but only tasks have callers.
+    # The process with these callers. Other processes inherit the context variable, but do not have this pid.
     pid: Pid
     callers: tuple[Pid, ...]
     passed_on: tuple[Pid, ...]
@@ -89,7 +90,7 @@ def lineage() -> tuple[Pid, ...]:
 
 
 def inherit(callers: tuple[Pid, ...]) -> None:
-    """Give these callers to the tasks that the current process, a helper of theirs, starts from now on."""
+    """Give these callers to the tasks that the current process starts from now on."""
     _lineage.set(_Lineage(current_pid(), callers, callers))
 
 
@@ -106,7 +107,7 @@ def _pid_here() -> Pid | None:
 
 
 def label_of(function: Callable[..., Any]) -> str:
-    """Return the name of a task in messages: that of its function."""
+    """Return the label of a task, which contains the name of its function."""
     while isinstance(function, partial):
         function = function.func
     return f"task {getattr(function, '__qualname__', type(function).__qualname__)}"
@@ -132,7 +133,7 @@ class Recipient:
 
 
 def is_awaited(task: Pid, ref: Ref) -> bool:
-    """Return whether the owner still monitors a task. If not, no further message about it comes."""
+    """Return whether the owner still monitors a task. If not, the owner gets no further message about the task."""
     watchers: tuple[object, ...] = current_runtime().graph.watchers_of(task)
     return ref in watchers
 
@@ -151,7 +152,7 @@ async def run_owned(
 async def run_detached(
     callers: tuple[Pid, ...], function: Callable[..., Awaitable[Any]], args: tuple[Any, ...]
 ) -> None:
-    """Run a task that nobody waits for."""
+    """Run a task whose result no process needs."""
     _be_task(callers)
     await function(*args)
 

@@ -11,9 +11,9 @@
 The results are an async iterator that belongs to a block. At the end of the block the stream kills the tasks that still
 run, and leaves no message of theirs in a mailbox.
 
-A process of its own runs each stream. It is linked to the consumer, so each ends with the other. It stands between the
-consumer and the tasks, so the consumer's mailbox gets no message of them. The consumer takes the results by calls. If
-it is cancelled during a call, the result stays in the stream, and none is lost.
+A process of its own runs each stream, linked to the consumer, so each ends with the other. The process collects the
+messages of the tasks, so none comes into the consumer's mailbox. The consumer takes the results by calls. If the
+consumer is cancelled during a call, the result stays in the stream.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from typing import Any, Generic, Literal, Required, TypedDict, TypeVar, final
 import trio
 from attrs import define, frozen
 
+from actors.arguments import is_number
 from actors.errors import ActorsError, NoProcess, NotAProcess, ServerExit
 from actors.exits import KILL, NORMAL, TIMEOUT, ExitReason
 from actors.links import send_exit, trap_exits, unlink
@@ -66,29 +67,29 @@ def async_stream(
                 ...
 
     Args:
-        function: an async callable of one argument.
-        items: may be infinite. The stream takes an item when it can start its task, and closes a generator at the end
-            of the block.
-        max_concurrency: tasks at a time, from 1; `math.inf` for no limit.
-        ordered: return the outcomes in the order of the items. Early outcomes wait in memory. False returns them in
-            the order in which they come.
-        timeout: seconds that each task has.
-        on_timeout: the treatment of a task that takes longer. `"exit"`: raise TaskTimeout in the loop. `"kill_task"`:
+        function: An async callable of one argument.
+        items: An iterable, which may be infinite. The stream takes an item when it can start a task. It closes a
+            generator at the end of the block.
+        max_concurrency: Tasks at a time, from 1; `math.inf` for no limit.
+        ordered: Return the outcomes in the order of the items. Early outcomes wait in memory. False returns each
+            outcome as soon as the task has ended.
+        timeout: Seconds that each task has.
+        on_timeout: The reaction to a task that takes longer. `"exit"`: raise TaskTimeout in the loop. `"kill_task"`:
             kill the task; its outcome is `Exited(TIMEOUT)`.
-        zip_input_on_exit: put the item into the `Exited` of its task.
+        zip_input_on_exit: Put the item into the `Exited` of its task.
 
     Returns:
         An async context manager. Its value is an async iterator of `Ok(value)` and `Exited(reason)`. The stream starts
         new tasks only while the consumer waits for the next outcome.
 
     Raises:
-        BadTaskOption: an option has an invalid value.
-        TaskTimeout: in the loop, see `on_timeout`.
-        TaskExit: in the loop; another process killed the process of the stream.
+        BadTaskOption: An option has an invalid value.
+        TaskTimeout: In the loop, see `on_timeout`.
+        TaskExit: In the loop; another process killed the process of the stream.
 
     The tasks are linked to the consumer through the process of the stream. A task that crashes ends the consumer. If
     the consumer traps exits or is not a process, the outcome is an `Exited` instead.
-    `TaskSupervisor.async_stream_nolink` never ends the consumer. Elixir's `Task.async_stream`.
+    `TaskSupervisor.async_stream_nolink` never ends the consumer. This follows Elixir's `Task.async_stream`.
     """
     return open_stream(
         function,
@@ -149,7 +150,7 @@ def open_stream(
 
 
 def _check(option: str, value: object, *, least: float) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not value >= least:
+    if not is_number(value, least=least):
         raise BadTaskOption(
             f"write a number from {least:g}, or math.inf for no limit", option=option, value=value
         )
@@ -187,7 +188,7 @@ def _dies_of_links() -> bool:
 
 
 async def _stop(server: Pid) -> None:
-    # Shielded: nothing of the stream may outlive its block. The stream kills its tasks, which the runtime bounds.
+    # Shielded, because no task of the stream may outlive the block. Bounded, because the stream kills its tasks.
     with trio.CancelScope(shield=True):
         try:
             await stop(server)
@@ -315,7 +316,7 @@ class _Running:
         self.item = item
         self.task = task
         self.timer: TimerRef | None = None
-        # Known before the end of the task if it has sent a result, or was killed after its timeout.
+        # Set before the end of the task if the task has sent a result, or the stream has killed it after its timeout.
         self.outcome: TaskOutcome[Any] | None = None
 
 
@@ -364,7 +365,7 @@ class StreamServer(GenServer[None]):
             await self._ended(self.tasks.pop(message.ref), message.reason)
         elif kind is _TimeIsUp:
             self._too_slow(self.tasks.get(message.ref))
-        # Anything else is the Exit of a task, whose Down has come before.
+        # Any other message is the Exit of a task whose Down has come already.
 
     async def terminate(self, reason: ExitReason) -> None:
         await self._kill_all()
@@ -406,7 +407,7 @@ class StreamServer(GenServer[None]):
         if sender is None:
             return
         if self.ready:
-            # Removed only after it was delivered: the consumer may have been cancelled.
+            # The consumer may have been cancelled, so remove the outcome only after its delivery.
             if reply(sender, self.ready[0]):
                 self.ready.popleft()
         elif self.failure is not None:
@@ -420,7 +421,7 @@ class StreamServer(GenServer[None]):
     async def _crash(self, reason: ExitReason) -> None:
         """End with the reason of a task. The link sends it to the consumer."""
         await self._kill_all()
-        # By a signal, because a crash of this process would be reported as a second one.
+        # A signal does this, because an exception would be reported as a second crash.
         trap_exits(False)
         send_exit(current_pid(), reason)
 

@@ -6,9 +6,9 @@
         return await task - discount
 
 A task is a process of its own. Its owner is linked to it and monitors it. A crash of the task ends the owner, unless
-the owner traps exits. An end of the owner ends the task, unless it is a clean end. To let one survive the other, start
-the task under a `TaskSupervisor`. `await_many` and `yield_many` wait for several tasks. For more items than there
-should be tasks at a time, use `async_stream`.
+the owner traps exits. The end of the owner ends the task, unless the owner ends with `NORMAL`. To let one survive the
+other, start the task under a `TaskSupervisor`. `await_many` and `yield_many` wait for several tasks. To limit the
+number of tasks at a time, use `async_stream`.
 
 The names are Elixir's, with an underscore after a Python keyword. `Task.await` is `await`.
 """
@@ -85,15 +85,15 @@ class Task(Generic[T_co]):
     """A handle for a computation in a process of its own. Start one with `Task.async_`.
 
     Attributes:
-        pid: the process; None for `Task.completed`.
-        ref: the reference in the `TaskReply` and the `Down` that the owner gets. A server that does not wait for the
+        pid: The process; None for `Task.completed`.
+        ref: The reference in the `TaskReply` and the `Down` that the owner gets. A server that does not wait for the
             task matches on it in `handle_info`.
-        owner: the process that gets the result. Only the owner may wait for it.
-        label: the name of the task in messages.
+        owner: The process that gets the result. Only the owner may wait for it.
+        label: The name of the task in messages.
 
     The owner must wait in its own Trio task, not in a nursery. In any other process the waiting methods raise
-    NotTaskOwner. A result can be taken once. After that the task has no result, and its reason is `NOPROC`. The same
-    holds if you take the messages of the task out of the mailbox with `receive`.
+    NotTaskOwner. You can take a result once. After that the task has no result, and its reason is `NOPROC`. The same
+    holds after you take the messages of the task out of the mailbox with `receive`.
 
     An owner that traps exits also gets an `Exit` when the task ends, as for any linked process.
     """
@@ -120,17 +120,17 @@ class Task(Generic[T_co]):
             page = await task
 
         Args:
-            function: an async callable.
-            *args: its arguments; for keyword arguments use `functools.partial`.
+            function: An async callable.
+            *args: Its arguments; for keyword arguments use `functools.partial`.
 
         Returns:
             The task. It has not taken its first step.
 
         Raises:
             NotAsync: `function` is not an async function.
-            NotAProcess: the caller has no mailbox for the result; see `actors.adoption.as_process`.
+            NotAProcess: The caller has no mailbox for the result; see `actors.adoption.as_process`.
 
-        Elixir's `Task.async`.
+        This follows Elixir's `Task.async`.
         """
         check_async("Task.async_", function)
         owner = current_pid()
@@ -199,16 +199,16 @@ class Task(Generic[T_co]):
             page = await task.result(timeout=30)
 
         Args:
-            timeout: in seconds; `math.inf` waits for as long as the task runs.
+            timeout: In seconds; `math.inf` waits for as long as the task runs.
 
         Raises:
-            TaskExit: the task ended without a result. A crash of a linked task ends the owner before this is raised,
-                unless the owner traps exits.
-            TaskTimeout: the task took longer. It goes on, and its late result is discarded. If nobody catches the
-                error, the link stops the task. If you catch it, call `shutdown` to stop the task, or `ignore` to
-                remove the link.
+            TaskExit: The task ended without a result. A crash of a linked task ends an owner that does not trap
+                exits before this error.
+            TaskTimeout: The task took longer. It continues, and the runtime drops its late result. An uncaught error
+                ends the owner, and the link then ends the task. If you catch the error, call `shutdown` to stop the
+                task, or `ignore` to remove the link.
 
-        A cancelled wait discards the result, as a timeout does. Elixir's `Task.await`.
+        A cancelled wait discards the result, as a timeout does. This follows Elixir's `Task.await`.
         """
         self._check_owner()
         if self._taken:
@@ -233,7 +233,7 @@ class Task(Generic[T_co]):
                 print("still working")
 
         Args:
-            timeout: in seconds; 0 only looks.
+            timeout: In seconds; 0 only looks.
 
         Returns:
             `Ok(value)`, `Exited(reason)`, or None if the task is still running.
@@ -255,15 +255,15 @@ class Task(Generic[T_co]):
         """Stop the task, and wait until it has ended.
 
         Args:
-            limit: seconds between the exit signal `SHUTDOWN` and a kill; `"brutal_kill"` kills at once.
+            limit: Seconds between the exit signal `SHUTDOWN` and a kill; `"brutal_kill"` kills at once.
 
         Returns:
             `Ok(value)` if the task finished before. None if it ended as asked. `Exited(KILLED)` if it was killed after
             the limit. `Exited(NOPROC)` if it had ended before and its result was taken or discarded. `Exited(reason)`
             if it ended with another reason.
 
-        This stops a running task even if its result was discarded by a timeout of `result`, `ignore` or `forget`.
-        Elixir's `Task.shutdown`.
+        This also stops a running task whose result was discarded by a timeout of `result`, `ignore` or `forget`. It
+        follows Elixir's `Task.shutdown`.
         """
         self._check_owner()
         brutal = limit == BRUTAL_KILL
@@ -273,7 +273,7 @@ class Task(Generic[T_co]):
             )
         if self.pid is None:
             return await self.ignore()
-        # Another monitor: the one of the result may be removed, or its `Down` received.
+        # A second monitor, because the first may be removed, or its `Down` received.
         ref = monitor(self.pid)
         # The link first, so that the exit of the task does not reach the owner.
         unlink(self.pid, flush=True)
@@ -281,7 +281,7 @@ class Task(Generic[T_co]):
             reason = await end_process(self.pid, ref, limit)
             outcome = await self._left_behind(reason)
         except trio.Cancelled:
-            # The caller does not wait any longer, so the task gets no more time to stop.
+            # The caller cannot wait any longer, so the task gets no more time to stop.
             send_exit(self.pid, KILL)
             await give_up([self])
             raise
@@ -291,7 +291,7 @@ class Task(Generic[T_co]):
         return None if as_asked else outcome
 
     async def ignore(self) -> TaskOutcome[T_co] | None:
-        """Remove the link to the task and discard its result. The task goes on.
+        """Remove the link to the task and discard its result. The task continues.
 
         Returns:
             Its outcome if it has ended; None if it is still running.
@@ -299,7 +299,7 @@ class Task(Generic[T_co]):
         self._check_owner()
         outcome = await self.yield_(timeout=0)
         if self.pid is not None and is_alive(self.pid) and not isinstance(outcome, Ok):
-            # Even if the result was discarded before: that does not remove the link.
+            # Also after the result was discarded, because that does not remove the link.
             unlink(self.pid, flush=True)
             self.forget()
             return None
@@ -308,7 +308,7 @@ class Task(Generic[T_co]):
     def forget(self) -> bool:
         """Remove the monitor, so that a later result never reaches the mailbox. The link stays.
 
-        For servers that got a `TaskReply` in `handle_info` and do not need the `Down` that follows.
+        Use it in a server that got a `TaskReply` in `handle_info` and does not need the `Down` that follows.
 
         Returns:
             True if the monitor was still there.
@@ -359,7 +359,7 @@ async def give_up(tasks: Collection[Task[Any]]) -> None:
     for task in tasks:
         task.forget()
     refs = {task.ref for task in tasks}
-    # Shielded: a result may have come during the cancellation. Each costs one turn of the loop.
+    # Shielded, because a result may have come during the cancellation. Each takes one scheduler turn.
     with trio.CancelScope(shield=True):
         try:
             while True:
@@ -379,15 +379,16 @@ async def await_many(tasks: Iterable[Task[T]], *, timeout: float = 5.0) -> list[
         total = sum(await await_many([Task.async_(price, item) for item in basket]))
 
     Args:
-        tasks: tasks of the current process.
-        timeout: in seconds, for all of them together.
+        tasks: Tasks of the current process.
+        timeout: In seconds, for all of them together.
 
     Raises:
-        TaskExit: one of them ended without a result. The results of the others are discarded.
-        TaskTimeout: not all ended in time. The results of all are discarded.
-        NotTaskOwner: one of them belongs to another process.
+        TaskExit: One of them ended without a result. The results of the others are discarded.
+        TaskTimeout: Not all ended in time. The results of all are discarded.
+        NotTaskOwner: One of them belongs to another process.
 
-    The tasks go on after an error. If nobody catches the error, the links stop them. Elixir's `Task.await_many`.
+    The tasks continue after an error. An uncaught error ends the owner, and the links then end the tasks. This follows
+    Elixir's `Task.await_many`.
     """
     tasks = list(tasks)
     for task in tasks:
@@ -427,21 +428,20 @@ async def yield_many(
                     print("took too long")
 
     Args:
-        tasks: tasks of the current process.
-        limit: return after this many have ended; None waits for all.
-        timeout: in seconds, for all of them together.
-        on_timeout: the treatment of tasks that still run, even if their results were discarded before. `"nothing"`:
-            you may wait for them again. `"ignore"`: as `Task.ignore`. `"kill_task"`: as
-            `Task.shutdown("brutal_kill")`.
+        tasks: Tasks of the current process.
+        limit: Return after this many have ended; None waits for all.
+        timeout: In seconds, for all of them together.
+        on_timeout: The reaction to tasks that still run, even if their results were discarded before. `"nothing"`: you
+            may wait for them again. `"ignore"`: call `Task.ignore`. `"kill_task"`: call `Task.shutdown("brutal_kill")`.
 
     Returns:
         Each task with its outcome, in the order of the tasks. The outcome of a task that still runs is None.
 
     Raises:
-        NotTaskOwner: one of them belongs to another process.
+        NotTaskOwner: One of them belongs to another process.
         BadTaskOption: `on_timeout` or `limit` has an invalid value.
 
-    Elixir's `Task.yield_many`.
+    This follows Elixir's `Task.yield_many`.
     """
     if on_timeout not in _ON_TIMEOUT:
         raise BadTaskOption(
@@ -483,7 +483,7 @@ class _Ends(Generic[T]):
         self._deadline = trio.current_time() + timeout
         # The tasks without a message so far.
         self.waiting = {task.ref: task for task in tasks}
-        # Those of them whose message cannot come any more: it is in the mailbox, or the owner has received it.
+        # The tasks among them that send no further message: it is in the mailbox, or the owner has received it.
         self._lost = {ref: None for ref, task in self.waiting.items() if not task._is_awaited()}
 
     async def next(self) -> tuple[Task[T], Any]:

@@ -1,4 +1,4 @@
-"""Supervisors of tasks: for tasks whose crash must not end their owner, and for tasks that nobody waits for.
+"""Supervisors of tasks whose crash must not end their owner, and of tasks whose result no process needs.
 
     class Mailer(GenServer[None]):
         async def handle_cast(self, mail):
@@ -56,7 +56,7 @@ _WAITING = _waiting_spec(_DEFAULT_SHUTDOWN)
 class TaskSupervisor(DynamicSupervisor):
     """A dynamic supervisor whose children are tasks, which are temporary by default.
 
-    It has the options and the functions of a `DynamicSupervisor`. After `Task.Supervisor` of Elixir.
+    It has the options and the functions of a `DynamicSupervisor`. It follows `Task.Supervisor` of Elixir.
     """
 
     @staticmethod
@@ -72,18 +72,18 @@ class TaskSupervisor(DynamicSupervisor):
             page = await task
 
         Args:
-            supervisor: a pid or a name.
-            function: an async callable.
-            *args: its arguments.
-            shutdown: the way to stop it, as in `ChildSpec`.
+            supervisor: A pid or a name.
+            function: An async callable.
+            *args: Its arguments.
+            shutdown: The way to stop it, as in `ChildSpec`.
 
         Returns:
             The task. It may not have taken its first step.
 
         Raises:
-            MaxChildren: the supervisor has `max_children` tasks.
-            NotAProcess: the caller has no mailbox for the result.
-            SupervisorDeadlock: the supervisor waits for the caller, which is one of its children.
+            MaxChildren: The supervisor has `max_children` tasks.
+            NotAProcess: The caller has no mailbox for the result.
+            SupervisorDeadlock: The supervisor waits for the caller, which is one of its children.
 
         If the caller is cancelled while it waits for the supervisor, the task ends without calling `function`.
         """
@@ -96,7 +96,7 @@ class TaskSupervisor(DynamicSupervisor):
         *args: *Ts,
         shutdown: ShutdownLimit = _DEFAULT_SHUTDOWN,
     ) -> Task[T]:
-        """Start a task as `async_` does, without the link: the end of the one does not end the other.
+        """Start a task as `async_` does, without the link, so neither end causes the other.
 
             task = await TaskSupervisor.async_nolink("tasks", fetch, url)
             match await task.yield_(timeout=1) or await task.shutdown():
@@ -122,16 +122,16 @@ class TaskSupervisor(DynamicSupervisor):
             await TaskSupervisor.start_child("tasks", send, mail, restart="transient")
 
         Args:
-            supervisor: a pid or a name.
-            function: an async callable.
-            *args: its arguments.
-            restart: as in `ChildSpec`. A restarted task begins again.
-            shutdown: as in `ChildSpec`.
+            supervisor: A pid or a name.
+            function: An async callable.
+            *args: Its arguments.
+            restart: As in `ChildSpec`. A restarted task begins again.
+            shutdown: As in `ChildSpec`.
 
         Raises:
-            MaxChildren: the supervisor has `max_children` tasks.
+            MaxChildren: The supervisor has `max_children` tasks.
             BadChildSpec: `restart` or `shutdown` has an invalid value.
-            SupervisorDeadlock: the supervisor waits for the caller, which is one of its children.
+            SupervisorDeadlock: The supervisor waits for the caller, which is one of its children.
         """
         spec = ChildSpec(
             "task",
@@ -147,7 +147,7 @@ class TaskSupervisor(DynamicSupervisor):
         """Return the pids of the running tasks, the one that was started last first.
 
         Raises:
-            SupervisorDeadlock: the supervisor waits for the caller, which is one of its children.
+            SupervisorDeadlock: The supervisor waits for the caller, which is one of its children.
         """
         infos = await DynamicSupervisor.which_children(supervisor)
         return [info.pid for info in infos if type(info.pid) is Pid]
@@ -167,18 +167,18 @@ class TaskSupervisor(DynamicSupervisor):
                 ...
 
         Args:
-            supervisor: a pid or a name.
-            function: an async callable of one argument.
-            items: as for `async_stream`.
-            shutdown: the way to stop the tasks, as in `ChildSpec`.
+            supervisor: A pid or a name.
+            function: An async callable of one argument.
+            items: As for `async_stream`.
+            shutdown: The way to stop the tasks, as in `ChildSpec`.
             options: `max_concurrency`, `ordered`, `timeout`, `on_timeout` and `zip_input_on_exit`, as for
                 `async_stream`.
 
         Raises:
-            BadTaskOption, BadChildSpec: an option has an invalid value.
-            MaxChildren: in the loop; the supervisor has `max_children` tasks. The stream does not wait for a free
+            BadTaskOption, BadChildSpec: An option has an invalid value.
+            MaxChildren: In the loop; the supervisor has `max_children` tasks. The stream does not wait for a free
                 place.
-            TaskTimeout, TaskExit: in the loop, as for `async_stream`.
+            TaskTimeout, TaskExit: In the loop, as for `async_stream`.
         """
         start_task = _starter(supervisor, shutdown, linked=True)
         return open_stream(function, items, start_task=start_task, linked=True, **options)
@@ -206,7 +206,7 @@ async def _start(
     spec: ChildSpec | None = None,
     linked: bool,
 ) -> Task[T]:
-    """Let a supervisor start a task, and send the task its function."""
+    """Make a supervisor start a task, and send the task its function."""
     owner, label = current_pid(), label_of(function)
     if spec is None:
         spec = _WAITING if shutdown == _DEFAULT_SHUTDOWN else _waiting_spec(shutdown)

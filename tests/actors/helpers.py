@@ -34,8 +34,8 @@ def in_process(
 ) -> Callable[[Callable[P, Awaitable[None]]], Callable[P, Awaitable[None]]]:
     """Run an async test as a process of a runtime of its own, which is opened with `options`.
 
-    Every process and timer must be gone, and every invariant have held, when the test is over: the debug build
-    that the tests use checks that when the runtime is left.
+    The tests use the debug build. At the end of the test it checks that no process or timer is left, and that every
+    invariant has held.
     """
 
     def decorate(test: Callable[P, Awaitable[None]]) -> Callable[P, Awaitable[None]]:
@@ -55,7 +55,7 @@ def in_process(
 
 
 async def idle() -> None:
-    """A process that does nothing, for ever."""
+    """A process that waits for ever."""
     await trio.sleep_forever()
 
 
@@ -66,7 +66,7 @@ async def listen(heard: list[Any]) -> None:
 
 
 async def settle() -> None:
-    """Let everything happen that can happen at this moment."""
+    """Wait until no task can run without the passing of time."""
     await trio.testing.wait_all_tasks_blocked()
 
 
@@ -78,12 +78,12 @@ async def down(ref: Ref) -> Down:
 
 
 async def reason_of(pid: Pid) -> ExitReason:
-    """The reason with which a living process ends."""
+    """Wait for the end of a living process, and return its reason."""
     return (await down(monitor(pid))).reason
 
 
 async def dead_process() -> Pid:
-    """The pid of a process that has ended."""
+    """Return the pid of a process that has ended."""
     pid = spawn(idle)
     ref = monitor(pid)
     kill(pid)

@@ -21,7 +21,7 @@ Answer = Callable[["Script", StateEvent], StateResult]
 
 
 class Script(StateMachine):
-    """Two states that note every event and act as the test decides."""
+    """A machine with two states that records every event and lets the test decide."""
 
     async def begin(self, answer: Answer, **fields: Any) -> NextState:
         self.answer = answer

@@ -1,4 +1,4 @@
-"""An address of one's own stands wherever a pid or a name does."""
+"""A `Via` works wherever a pid or a name does."""
 
 import pytest
 import trio
@@ -83,7 +83,7 @@ async def test_a_via_is_an_address_for_every_kind_of_message() -> None:
 
 @pytest.mark.parametrize("ended", [False, True], ids=["nobody", "somebody who has ended"])
 @in_process()
-async def test_a_via_that_leads_to_nobody_is_a_name_that_nobody_has(ended: bool) -> None:
+async def test_a_via_without_a_process_behaves_like_an_unknown_name(ended: bool) -> None:
     slot = Slot()
     slot.pid = await dead_process() if ended else None
     assert whereis(slot) is None
@@ -123,7 +123,7 @@ class Broken(Slot):
 
 
 @in_process()
-async def test_a_process_whose_via_fails_was_never_there() -> None:
+async def test_a_failing_via_starts_no_process() -> None:
     before, slot = current_runtime().processes(), Broken()
     with pytest.raises(LookupError):
         spawn(idle, name=slot)
@@ -133,7 +133,7 @@ async def test_a_process_whose_via_fails_was_never_there() -> None:
 
 
 @in_process()
-async def test_a_via_is_registered_beside_the_name_and_taken_away() -> None:
+async def test_a_process_can_have_a_name_and_a_via_and_unregister_the_via() -> None:
     slot = Slot()
     register("plain")
     register(slot)
@@ -152,7 +152,7 @@ class Reader(Via):
 
 
 @in_process()
-async def test_an_address_that_is_only_looked_up_cannot_be_given_as_a_name() -> None:
+async def test_a_via_without_register_cannot_be_a_name() -> None:
     with pytest.raises(TypeError, match=r"cannot be the name of a process"):
         spawn(idle, name=Reader())
     with pytest.raises(TypeError, match=r"unregister\(\) cannot free it"):

@@ -47,7 +47,7 @@ async def test_an_adopted_task_has_a_pid_a_name_and_a_mailbox_until_the_block_en
             current_pid()
 
 
-async def test_its_links_and_monitors_learn_of_its_end() -> None:
+async def test_links_and_monitors_of_an_adopted_task_learn_of_its_end() -> None:
     reasons: list[object] = []
 
     async def watcher(pid: Pid) -> None:
@@ -67,7 +67,7 @@ async def test_its_links_and_monitors_learn_of_its_end() -> None:
     assert reasons == [Crash(ValueError("mine"))] * 2
 
 
-async def test_a_fatal_signal_cancels_the_body_and_is_raised_behind_it() -> None:
+async def test_a_fatal_signal_cancels_the_body_and_is_raised_after_it() -> None:
     async with open_runtime():
         with pytest.raises(ProcessFailed) as caught:
             async with as_process() as me:
@@ -77,7 +77,7 @@ async def test_a_fatal_signal_cancels_the_body_and_is_raised_behind_it() -> None
         await trio.lowlevel.checkpoint()  # the task itself is not cancelled
 
 
-async def test_exit_with_a_clean_reason_just_leaves_the_block() -> None:
+async def test_exit_with_a_clean_reason_leaves_the_block_without_an_error() -> None:
     async with open_runtime():
         async with as_process() as me:
             exit(SHUTDOWN)
@@ -87,7 +87,7 @@ async def test_exit_with_a_clean_reason_just_leaves_the_block() -> None:
                 exit("trouble")
 
 
-async def test_a_process_is_not_adopted_twice_nor_under_a_name_that_is_taken() -> None:
+async def test_a_process_cannot_be_adopted_again_or_under_a_taken_name() -> None:
     async with open_runtime():
         async with as_process(name="me"):
             with pytest.raises(RuntimeError, match="already"):
@@ -120,7 +120,7 @@ async def test_adopt_runs_a_function_as_a_process_in_a_foreign_nursery() -> None
         assert await adopt(leave) is None
 
 
-async def test_a_scoped_process_is_asked_to_stop_at_the_end_of_the_block() -> None:
+async def test_the_end_of_the_block_sends_a_shutdown_to_a_scoped_process() -> None:
     seen: list[object] = []
 
     async def polite() -> None:
@@ -134,7 +134,7 @@ async def test_a_scoped_process_is_asked_to_stop_at_the_end_of_the_block() -> No
     assert seen == [SHUTDOWN]
 
 
-async def test_a_scoped_process_that_will_not_stop_is_killed(
+async def test_a_scoped_process_that_does_not_stop_is_killed(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     async def deaf() -> None:
@@ -168,7 +168,7 @@ async def test_an_error_of_the_body_ends_the_scoped_process_first() -> None:
 
 
 @pytest.mark.parametrize("how", ["kill", "exit"])
-async def test_a_helper_that_ends_the_adopted_task_ends_it_like_the_task_itself(how: str) -> None:
+async def test_an_exit_in_a_helper_task_ends_the_adopted_task(how: str) -> None:
     async def helper() -> None:
         if how == "kill":
             kill(current_pid())

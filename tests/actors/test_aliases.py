@@ -1,4 +1,4 @@
-"""Aliases: addresses that a process can take back."""
+"""Aliases: addresses that a process can revoke."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ async def _nothing_arrives() -> None:
         await receive(timeout=0)
 
 
-async def test_an_alias_leads_to_its_process_until_it_is_taken_back() -> None:
+async def test_an_alias_leads_to_its_process_until_it_is_revoked() -> None:
     async with open_runtime() as runtime, as_process():
         address = alias()
         send(address, 1)
         send(address, 2)
         assert unalias(address)
         send(address, 3)
-        # What was in the mailbox stays there; what came later is a dead letter and no error.
+        # An earlier message stays in the mailbox. A later one is a dead letter and not an error.
         assert [await receive(), await receive()] == [1, 2]
         await _nothing_arrives()
         assert runtime.statistics()["dead_letters"] == 1
         assert not unalias(address)
 
 
-async def test_an_alias_for_one_message_lets_only_the_first_in() -> None:
+async def test_a_once_alias_accepts_only_one_message() -> None:
     async with open_runtime(), as_process():
         address = alias(once=True)
         send(address, "first")
@@ -40,7 +40,7 @@ async def test_an_alias_for_one_message_lets_only_the_first_in() -> None:
         assert not unalias(address)
 
 
-async def test_an_alias_ends_with_its_process_and_a_message_to_it_vanishes() -> None:
+async def test_an_alias_ends_with_its_process_and_later_messages_are_dropped() -> None:
     made: list[Alias] = []
 
     async def process() -> None:
@@ -52,7 +52,7 @@ async def test_an_alias_ends_with_its_process_and_a_message_to_it_vanishes() -> 
         assert runtime.statistics()["dead_letters"] == 1
 
 
-async def test_only_its_own_process_takes_an_alias_back() -> None:
+async def test_only_its_own_process_can_revoke_an_alias() -> None:
     made: list[Alias] = []
 
     async def owner() -> None:

@@ -56,7 +56,7 @@ async def test_a_generator_in_aclosing_is_closed_in_its_process_before_the_end(
     assert log == [f"closed in {pid!r}"]
 
 
-async def test_a_killed_process_closes_what_is_in_aclosing_too(runtime: Runtime) -> None:
+async def test_a_killed_process_closes_a_generator_in_aclosing(runtime: Runtime) -> None:
     log: list[str] = []
 
     async def stays() -> None:

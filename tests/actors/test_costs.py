@@ -1,7 +1,7 @@
 """Costs in steps of the scheduler and in memory, never in time. `make bench-actors` measures time.
 
-The bounds are what the code does today, and a little more where chance or the version of Python plays a part. A change
-that goes over one of them is not wrong, but it should be meant. That the dead leave no garbage is in `test_garbage.py`.
+The bounds are the costs of today, plus a little where chance or the version of Python has an influence. A change may
+raise a bound on purpose. The garbage of ended processes is in `test_garbage.py`.
 """
 
 import gc
@@ -15,7 +15,7 @@ from tests.actors.helpers import settle
 from tests.actors.steps import counted
 
 MANY = 100
-# What the runtime's own tasks do in between, whatever the number of calls: the timers, and the batches of wake-ups.
+# Steps of the runtime's own tasks, for any number of calls: the timers and the wake-up batches.
 SPARE = 20
 
 
@@ -29,7 +29,7 @@ class Echo(GenServer[None]):
 
 @asynccontextmanager
 async def lean_runtime() -> AsyncIterator[None]:
-    """A runtime as applications have it: the debug build of the tests costs more of everything."""
+    """A runtime as applications have it, because the debug build of the tests costs more."""
     async with open_runtime(debug=False, log=False):
         yield
 

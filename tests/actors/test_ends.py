@@ -58,7 +58,7 @@ class Echo(GenServer[None]):
 
 
 class Odd(BaseException):
-    """Neither an error nor an interrupt."""
+    """An exception that is neither an error nor an interrupt."""
 
 
 @pytest.mark.parametrize("error", [ValueError(1), Odd(1), GeneratorExit()], ids=repr)
@@ -73,7 +73,7 @@ async def test_no_exception_of_a_process_reaches_another(error: BaseException) -
 
 
 @in_process()
-async def test_a_cancellation_that_was_caught_elsewhere_is_only_a_crash() -> None:
+async def test_a_leaked_cancellation_is_a_crash_of_one_process() -> None:
     async def leaks_a_cancelled() -> None:
         with trio.CancelScope() as scope:
             scope.cancel()
@@ -91,11 +91,11 @@ async def test_a_cancellation_that_was_caught_elsewhere_is_only_a_crash() -> Non
     assert is_alive(bystander)
 
 
-# What Trio says when the generator is thrown away.
+# The warning of Trio about the dropped generator.
 @pytest.mark.filterwarnings("ignore:Async generator:ResourceWarning")
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @in_process()
-async def test_a_process_that_loses_its_way_among_cancel_scopes_hurts_nobody() -> None:
+async def test_a_process_with_broken_cancel_scopes_does_not_affect_others() -> None:
     @asynccontextmanager
     async def misnested() -> AsyncIterator[None]:
         async with trio.open_nursery():
@@ -196,7 +196,7 @@ async def test_the_reason_of_the_signal_wins_over_what_unwinding_raises_which_is
 
 @pytest.mark.parametrize("kind", ["parked", "busy", "in a call", "in a nursery", "not yet run"])
 @in_process()
-async def test_a_kill_that_meets_no_resistance_is_no_news(
+async def test_a_kill_without_a_failing_clean_up_is_not_logged(
     kind: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     server = await Echo.start()
@@ -282,7 +282,7 @@ async def test_an_interrupt_in_a_process_ends_the_body_and_is_raised_after_the_s
 
 
 @in_process()
-async def test_an_interrupt_is_a_shutdown_to_those_who_watch() -> None:
+async def test_monitors_see_an_interrupted_process_end_with_shutdown() -> None:
     runtime = current_runtime()
     seen: list[BaseException] = []
     runtime.interrupted = seen.append
@@ -298,7 +298,7 @@ async def test_an_interrupt_is_a_shutdown_to_those_who_watch() -> None:
 
 
 class Swallower:
-    """A process body that resists its end until `release`, and then does `afterwards`."""
+    """A process body that swallows its cancellation until `release`, and then calls `afterwards`."""
 
     def __init__(self, afterwards: Any = None) -> None:
         self.release = trio.Event()
@@ -325,7 +325,7 @@ class Swallower:
 
 
 @in_process(kill_grace=3)
-async def test_within_the_grace_a_process_may_unwind_as_slowly_as_it_likes() -> None:
+async def test_a_process_that_unwinds_within_the_grace_is_no_zombie() -> None:
     async def slow() -> None:
         try:
             await trio.sleep_forever()
@@ -345,7 +345,7 @@ async def test_within_the_grace_a_process_may_unwind_as_slowly_as_it_likes() -> 
 
 
 @in_process(kill_grace=3)
-async def test_a_zombie_is_dead_to_everybody(caplog: pytest.LogCaptureFixture) -> None:
+async def test_all_other_processes_see_a_zombie_as_dead(caplog: pytest.LogCaptureFixture) -> None:
     trap_exits()
     swallower = Swallower()
     pid = spawn_link(swallower, name="zombie", label="undead")
@@ -369,7 +369,7 @@ async def test_a_zombie_is_dead_to_everybody(caplog: pytest.LogCaptureFixture) -
     with pytest.raises(NoProcess):
         await call(pid, "?")
     assert "does not end" in caplog.text
-    assert "await self.release.wait()" in caplog.text  # where it hangs
+    assert "await self.release.wait()" in caplog.text  # the line where the process hangs
     swallower.release.set()
     await settle()
     assert current_runtime().statistics()["zombies"] == 0
@@ -401,7 +401,7 @@ VERBS: dict[str, Any] = {
 
 @pytest.mark.parametrize("verb", VERBS)
 @in_process(kill_grace=1)
-async def test_a_zombie_may_do_nothing_any_more(verb: str) -> None:
+async def test_a_zombie_cannot_use_the_runtime(verb: str) -> None:
     heard: list[Any] = []
     runtime = current_runtime()
 
@@ -446,7 +446,9 @@ ALLOWED_WHILE_DYING: dict[str, bool] = {
 
 @pytest.mark.parametrize(("verb", "allowed"), ALLOWED_WHILE_DYING.items())
 @in_process()
-async def test_who_unwinds_may_do_what_does_not_wait(verb: str, allowed: bool) -> None:
+async def test_an_unwinding_process_can_call_functions_that_do_not_wait(
+    verb: str, allowed: bool
+) -> None:
     async def act() -> Any:
         result = VERBS[verb](pid)
         return await result if hasattr(result, "__await__") else result
@@ -462,21 +464,23 @@ async def test_who_unwinds_may_do_what_does_not_wait(verb: str, allowed: bool) -
 
 
 @in_process(kill_grace=1)
-async def test_a_loop_that_was_held_up_makes_no_zombies() -> None:
-    """Nobody gets a chance to unwind while something blocks the whole loop for longer than the grace."""
+async def test_a_blocked_event_loop_makes_no_zombies() -> None:
+    """No process can unwind while a task blocks the event loop for longer than the grace."""
     runtime = current_runtime()
     victims = [spawn_monitor(idle) for _ in range(20)]
     await settle()
     for pid, _ in victims:
         kill(pid)
-    # The clock jumps as if this step had taken that long.
+    # The clock jumps as if this step had taken so long.
     trio.lowlevel.current_clock().jump(5)  # type: ignore[attr-defined]
     for _, ref in victims:
         assert (await down(ref)).reason is KILLED
     assert runtime.statistics()["zombies_ever"] == 0
 
 
-async def test_leaving_waits_for_zombies_and_names_them(caplog: pytest.LogCaptureFixture) -> None:
+async def test_the_end_of_a_runtime_waits_for_zombies_and_names_them(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     swallower = Swallower()
 
     async def release_later() -> None:
@@ -524,12 +528,12 @@ async def test_a_task_in_another_nursery_is_not_part_of_the_process() -> None:
     assert outcome == ["?", "?", 0]
 
 
-# Races of a kill with what it meets
+# Kills in the same turn as another event
 
 
 @pytest.mark.parametrize("order", ["answer first", "kill first"])
 @in_process()
-async def test_an_answer_and_a_kill_of_one_moment_are_a_kill(order: str) -> None:
+async def test_a_kill_in_the_same_turn_as_an_answer_wins(order: str) -> None:
     got: list[Any] = []
     waiting: list[Sender] = []
 
@@ -557,7 +561,7 @@ async def test_an_answer_and_a_kill_of_one_moment_are_a_kill(order: str) -> None
 
 @pytest.mark.parametrize("order", ["answer first", "time first"])
 @in_process()
-async def test_an_answer_and_a_timeout_of_one_moment_are_whatever_came_first(order: str) -> None:
+async def test_the_first_of_an_answer_and_a_timeout_in_the_same_turn_wins(order: str) -> None:
     waiting: list[Sender] = []
     runtime = current_runtime()
 
@@ -599,7 +603,7 @@ async def test_a_server_that_ends_while_its_caller_is_cancelled_leaves_nothing()
     await nothing_arrives(1)
 
 
-async def test_runtimes_side_by_side_do_not_meet(runtime: Runtime) -> None:
+async def test_two_runtimes_at_once_are_independent(runtime: Runtime) -> None:
     async with open_runtime() as inner:
         pid = spawn(idle)
         assert inner.processes() == [pid]

@@ -23,14 +23,14 @@ DROP, DELIVER, DIE = Verdict.DROP, Verdict.DELIVER, Verdict.DIE
 
 @pytest.mark.parametrize("trapping", [False, True])
 @pytest.mark.parametrize("from_self", [False, True])
-def test_a_direct_kill_kills_whatever_else_is_true(trapping: bool, from_self: bool) -> None:
+def test_a_direct_kill_always_kills(trapping: bool, from_self: bool) -> None:
     assert judge(KILL, linked=False, trapping=trapping, from_self=from_self) == (DIE, KILLED)
 
 
 @pytest.mark.parametrize("reason", [NORMAL, SHUTDOWN, Shutdown("x"), KILLED, "any"], ids=repr)
 @pytest.mark.parametrize("linked", [False, True])
 @pytest.mark.parametrize("from_self", [False, True])
-def test_who_traps_gets_a_message(reason: Any, linked: bool, from_self: bool) -> None:
+def test_a_trapping_process_gets_a_message(reason: Any, linked: bool, from_self: bool) -> None:
     assert judge(reason, linked=linked, trapping=True, from_self=from_self) == (DELIVER, reason)
 
 
@@ -47,7 +47,7 @@ def test_normal_from_another_does_nothing_and_from_oneself_ends(linked: bool) ->
 
 @pytest.mark.parametrize("reason", [SHUTDOWN, Shutdown("x"), KILLED, NOPROC, "any"], ids=repr)
 @pytest.mark.parametrize("linked", [False, True])
-def test_anything_else_kills_with_itself(reason: Any, linked: bool) -> None:
+def test_any_other_reason_kills_and_becomes_the_exit_reason(reason: Any, linked: bool) -> None:
     assert judge(reason, linked=linked, trapping=False) == (DIE, reason)
 
 
@@ -76,11 +76,11 @@ def test_crashes_are_equal_by_type_and_arguments_of_the_exception() -> None:
     assert hash(Crash(ValueError(1))) == hash(Crash(ValueError(1)))
     assert Crash(ValueError(1)) != Crash(ValueError(2))
     assert Crash(ValueError(1)) != Crash(TypeError(1))
-    # 1 == 1.0 == True, but not for somebody who reads a report.
+    # 1 == 1.0 == True, but a report shows them differently.
     assert Crash(ValueError(1)) != Crash(ValueError(True))
 
 
-def test_reasons_read_as_they_are_written() -> None:
+def test_the_repr_of_a_reason_is_its_source() -> None:
     assert repr(NORMAL) == str(NORMAL) == "NORMAL"
     assert all(getattr(__import__("actors"), each.name) is each for each in Reason)
     assert str(Crash(ValueError("no room"))) == "ValueError: no room"

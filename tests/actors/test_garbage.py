@@ -1,7 +1,7 @@
 """An ended process leaves nothing behind that only the garbage collector finds.
 
-Processes come and go by the thousand, and a collection stops everything. Each test runs in a runtime without checks,
-because the debug build keeps records of its own.
+A program may start and end thousands of processes, and a collection stops the whole program. Each test runs in a
+runtime without checks, because the debug build keeps records of its own.
 """
 
 import gc
@@ -209,7 +209,7 @@ LIVES: list[Callable[[], Awaitable[None]]] = [
 
 
 @pytest.mark.parametrize("life", LIVES, ids=lambda life: life.__name__)
-async def test_a_process_that_has_ended_leaves_no_circle(
+async def test_an_ended_process_leaves_no_reference_cycle(
     life: Callable[[], Awaitable[None]],
 ) -> None:
     async with open_runtime(log=False, debug=False):
@@ -222,7 +222,7 @@ async def test_a_process_that_has_ended_leaves_no_circle(
                 await settle()
             await trio.sleep(10)
 
-        # What is made once, on the first time, is not what is looked for.
+        # Warm up: objects that are made once are not leaks.
         await repeat(2)
         gc.collect()
         await repeat(REPEAT)
@@ -230,7 +230,7 @@ async def test_a_process_that_has_ended_leaves_no_circle(
 
 
 @pytest.mark.parametrize("life", [returns, raises, has_everything], ids=lambda life: life.__name__)
-async def test_a_pid_keeps_nothing_of_its_process_alive(
+async def test_a_pid_does_not_keep_its_process_in_memory(
     life: Callable[[], Awaitable[None]],
 ) -> None:
     class Thing:
@@ -252,7 +252,7 @@ async def test_a_pid_keeps_nothing_of_its_process_alive(
         assert pid.number == 1
 
 
-async def test_a_runtime_ends_as_empty_as_it_began() -> None:
+async def test_a_runtime_leaves_nothing_in_memory() -> None:
     async with open_runtime(log=False, debug=False) as runtime:
         for life in LIVES:
             spawn(life)

@@ -43,7 +43,7 @@ class Slow(GenServer[None]):
 
 
 class Raises(Instrument):
-    """Raises in one of its methods."""
+    """An instrument that raises in one of its methods."""
 
     def __init__(self, method: str) -> None:
         self.method = method
@@ -64,7 +64,7 @@ async def survives(runtime: Runtime, slow: actors.Pid) -> None:
 
 
 @pytest.mark.parametrize("timeout", [None, "5"])
-async def test_a_call_with_a_limit_that_is_no_number_is_not_made(
+async def test_a_call_with_an_invalid_timeout_is_not_sent(
     runtime: Runtime, timeout: Any, autojump_clock: trio.testing.MockClock
 ) -> None:
     slow = await Slow.start()
@@ -74,7 +74,7 @@ async def test_a_call_with_a_limit_that_is_no_number_is_not_made(
 
 
 @pytest.mark.parametrize("method", ["call_started", "message_sent"])
-async def test_a_call_that_an_instrument_takes_down_leaves_nobody_who_waits(
+async def test_a_call_that_an_instrument_fails_leaves_no_waiting_caller(
     runtime: Runtime, method: str, autojump_clock: trio.testing.MockClock
 ) -> None:
     slow = await Slow.start()
@@ -85,7 +85,7 @@ async def test_a_call_that_an_instrument_takes_down_leaves_nobody_who_waits(
     await survives(runtime, slow)
 
 
-async def test_a_start_with_a_limit_that_is_no_number_starts_nothing(runtime: Runtime) -> None:
+async def test_a_start_with_an_invalid_timeout_starts_nothing(runtime: Runtime) -> None:
     before = runtime.statistics()
     limit: Any = None
     with pytest.raises(TypeError):
@@ -94,7 +94,7 @@ async def test_a_start_with_a_limit_that_is_no_number_starts_nothing(runtime: Ru
 
 
 @pytest.mark.parametrize("shutdown", [-1, float("nan")])
-async def test_a_scoped_spawn_with_a_limit_that_cannot_be_spawns_nothing(
+async def test_a_scoped_spawn_with_an_invalid_shutdown_spawns_nothing(
     runtime: Runtime, shutdown: float
 ) -> None:
     with pytest.raises(
@@ -109,7 +109,7 @@ async def test_a_scoped_spawn_with_a_limit_that_cannot_be_spawns_nothing(
     "name_it",
     [lambda _: spawn(trio.sleep_forever, name="name"), lambda pid: actors.register("name", pid)],
 )
-async def test_a_name_whose_registration_an_instrument_takes_down_is_free(
+async def test_a_name_stays_free_if_an_instrument_fails_its_registration(
     runtime: Runtime, name_it: Callable[[actors.Pid], object]
 ) -> None:
     pid = spawn(trio.sleep_forever)
@@ -122,7 +122,7 @@ async def test_a_name_whose_registration_an_instrument_takes_down_is_free(
     actors.register("name", pid)
 
 
-async def test_a_task_whose_adoption_an_instrument_takes_down_is_no_process(
+async def test_a_task_stays_a_plain_task_if_an_instrument_fails_its_adoption(
     runtime: Runtime,
 ) -> None:
     remove = runtime.add_instrument(Raises("process_spawned"))

@@ -1,4 +1,4 @@
-"""Tasks that another library has started, and a runtime that they belong to for a while."""
+"""`in_runtime`: a task of another library belongs to a runtime for a block."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from actors import (
 
 
 async def elsewhere(function: Callable[[], Awaitable[None]]) -> None:
-    """Run in a task that was started before there was a runtime, as those of a web server are."""
+    """Run in a task that was started before the runtime, as the tasks of a web server are."""
     async with trio.open_nursery() as nursery:
 
         def start() -> None:
@@ -48,14 +48,14 @@ async def test_a_task_of_another_library_belongs_to_the_runtime_for_the_block() 
     assert seen == [runtime, 7]
 
 
-async def test_the_body_is_no_process_even_in_one() -> None:
+async def test_the_body_is_not_a_process_even_inside_one() -> None:
     async with open_runtime(log=False) as runtime, as_process() as pid:
         with in_runtime(runtime), pytest.raises(RuntimeError):
             current_pid()
         assert current_pid() == pid
 
 
-async def test_a_runtime_that_has_been_closed_is_of_no_use() -> None:
+async def test_operations_in_a_closed_runtime_fail() -> None:
     async with open_runtime(log=False) as runtime:
         pass
     with in_runtime(runtime), pytest.raises(RuntimeClosed):

@@ -127,7 +127,7 @@ async def test_instruments_see_a_call_and_its_end(seen: Seen, autojump_clock: ob
     ]
 
 
-async def test_names_and_keys_are_told_of_as_they_are_given_and_taken(seen: Seen) -> None:
+async def test_instruments_see_names_and_keys_come_and_go(seen: Seen) -> None:
     registry = Registry[str, None]("unique", name="keys")
     owner = await registry.start_link()
 

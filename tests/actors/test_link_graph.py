@@ -1,4 +1,4 @@
-"""Links and watchers as a value."""
+"""The data structure of links and watchers."""
 
 from typing import Any, cast
 
@@ -17,7 +17,7 @@ def pids(count: int) -> list[Pid]:
     return [Pid(number, cast("Any", None)) for number in range(1, count + 1)]
 
 
-def test_a_link_is_known_to_both_and_there_is_one_however_often_it_is_made() -> None:
+def test_a_repeated_link_is_one_symmetric_link() -> None:
     graph, (a, b) = LinkGraph(), pids(2)
     graph.link(a, b)
     graph.link(b, a)
@@ -31,18 +31,18 @@ def test_a_link_is_known_to_both_and_there_is_one_however_often_it_is_made() -> 
     assert len(graph) == 0
 
 
-def test_a_link_with_oneself_is_none() -> None:
+def test_a_link_with_oneself_is_not_stored() -> None:
     graph, (a,) = LinkGraph(), pids(1)
     graph.link(a, a)
     assert not graph.linked(a, a)
     assert len(graph) == 0
 
 
-def test_links_are_in_the_order_in_which_they_were_made() -> None:
+def test_links_are_in_the_order_of_their_creation() -> None:
     graph, (a, b, c, d) = LinkGraph(), pids(4)
     for other in (c, b, d):
         graph.link(a, other)
-    graph.link(a, c)  # no new link, so no new place
+    graph.link(a, c)  # no new link, so the order stays
     assert graph.links_of(a) == (c, b, d)
     assert graph.remove(a)[0] == (c, b, d)
 
@@ -75,7 +75,7 @@ def test_a_watcher_that_was_removed_is_not_told() -> None:
 
 
 @pytest.mark.parametrize("count", [10, 100])
-def test_it_is_empty_when_all_have_ended(count: int) -> None:
+def test_the_graph_is_empty_when_all_processes_have_ended(count: int) -> None:
     graph, everybody = LinkGraph(), pids(count)
     for index, one in enumerate(everybody):
         for other in everybody[index::3]:

@@ -1,4 +1,4 @@
-"""A mailbox that grows too long is reported, and goes on growing."""
+"""The runtime reports a mailbox that grows too long, and does not limit it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from actors import kill, open_runtime, send, spawn
 from actors.instrumentation.logger import MAILBOX_ALARM
 
 
-async def test_the_alarm_goes_off_above_its_length_and_at_every_doubling(
+async def test_the_alarm_fires_above_its_limit_and_at_every_doubling(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     lengths: list[int] = []

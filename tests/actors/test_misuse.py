@@ -74,7 +74,7 @@ async def test_a_server_that_calls_itself_gets_advice_to_call_the_method_or_to_c
     assert "call the method directly, or cast()" in str(error)
 
 
-async def test_a_wrong_return_value_raises_an_error_with_the_legal_ones() -> None:
+async def test_an_invalid_result_raises_an_error_with_the_valid_ones() -> None:
     class Tuples(GenServer[None]):
         async def handle_cast(self, message: Any) -> Any:
             return ("noreply", self.state)
@@ -133,7 +133,7 @@ def test_a_callback_that_is_not_async_is_refused_where_the_class_is_defined(name
         ("terminate", "reason"),
     ],
 )
-def test_a_callback_that_takes_something_else_is_refused_where_the_class_is_defined(
+def test_a_callback_with_other_parameters_is_refused_where_the_class_is_defined(
     name: str, arguments: str
 ) -> None:
     async def takes_nothing(self: object) -> NoReply:
@@ -208,7 +208,7 @@ def test_a_verb_without_a_runtime_advises_to_open_one() -> None:
         spawn(nothing)
 
 
-# What a process runs
+# The function of a process
 
 
 def _sync() -> None:
@@ -285,7 +285,7 @@ NOT_ASYNC = [
 
 @pytest.mark.parametrize("verb", [spawn, spawn_link, spawn_monitor], ids=lambda verb: verb.__name__)
 @pytest.mark.parametrize(("make", "said"), NOT_ASYNC)
-async def test_what_is_no_async_function_is_refused_where_it_is_spawned(
+async def test_spawn_refuses_a_value_that_is_not_an_async_function(
     verb: Callable[..., object], make: Callable[[], Any], said: str
 ) -> None:
     function = make()
@@ -297,14 +297,14 @@ async def test_what_is_no_async_function_is_refused_where_it_is_spawned(
     assert (caught.value.verb, caught.value.value) == (verb.__name__, function)
 
 
-async def test_what_is_no_async_function_is_refused_by_scoped_spawn() -> None:
+async def test_scoped_spawn_refuses_a_value_that_is_not_an_async_function() -> None:
     async with open_runtime():
         with pytest.raises(NotAsync, match=r"scoped_spawn\(\) got _sync"):
             async with scoped_spawn(_sync):  # type: ignore[arg-type]
                 raise AssertionError("not reached")
 
 
-async def test_what_may_return_an_awaitable_is_spawned() -> None:
+async def test_spawn_accepts_a_callable_that_may_return_an_awaitable() -> None:
     ran: list[str] = []
 
     async def work(name: str) -> None:
@@ -339,7 +339,7 @@ async def test_what_may_return_an_awaitable_is_spawned() -> None:
     assert ran == [str(number) for number in range(len(functions))]
 
 
-async def test_a_function_that_turns_out_not_to_be_async_is_named_in_the_crash() -> None:
+async def test_a_crash_names_a_function_that_returned_no_awaitable() -> None:
     async with open_runtime(log=False):
         reason = await wait_exit(spawn(lambda: 7))  # type: ignore[arg-type, return-value]
     assert isinstance(reason, Crash)
@@ -408,7 +408,7 @@ VERBS: list[tuple[str, Callable[[Any], Any]]] = [
 
 @pytest.mark.parametrize(("verb", "use"), VERBS, ids=[verb for verb, _ in VERBS])
 @pytest.mark.parametrize(("make", "said"), ADDRESSES)
-async def test_what_is_no_address_is_refused_where_it_is_used(
+async def test_a_value_that_is_not_an_address_is_refused_where_it_is_used(
     verb: str, use: Callable[[Any], Any], make: Callable[[], Any], said: str
 ) -> None:
     async with open_runtime(), as_process():
@@ -432,7 +432,7 @@ async def test_a_name_in_place_of_a_pid_advises_whereis(verb: Callable[..., Any]
                 await result
 
 
-async def test_an_illegal_name_raises_an_error() -> None:
+async def test_an_invalid_name_raises_an_error() -> None:
     async with open_runtime():
         with pytest.raises(
             NotAnAddress, match=r"\[1\] is not hashable, so it cannot be a name; write a pid"
@@ -445,7 +445,7 @@ async def test_a_class_that_has_been_a_name_is_a_name_like_any_other() -> None:
         pid = await _Counter.start(name=_Counter)
         await stop(_Counter)
         assert not is_alive(pid)
-        # As while a supervisor restarts it.
+        # As during a restart by a supervisor.
         cast(_Counter, "news")
         monitor(_Counter)
         with pytest.raises(NoProcess):
@@ -470,9 +470,7 @@ def test_a_constructor_with_arguments_is_refused_where_the_class_is_defined() ->
     )
 
 
-async def test_a_constructor_that_a_decorator_has_made_is_refused_where_the_server_is_started() -> (
-    None
-):
+async def test_a_constructor_from_a_decorator_is_refused_where_the_server_is_started() -> None:
     @attrs.define(slots=False)
     class Counter(GenServer[int]):
         first: int
@@ -483,7 +481,7 @@ async def test_a_constructor_that_a_decorator_has_made_is_refused_where_the_serv
                 await start(1)
 
 
-async def test_a_constructor_without_arguments_is_the_server_s_own_affair() -> None:
+async def test_a_constructor_without_arguments_is_allowed() -> None:
     class Mixin:
         def __init__(self) -> None:
             self.mixed = True
@@ -511,7 +509,7 @@ def test_calling_a_server_class_advises_to_start_it() -> None:
     )
 
 
-async def test_in_a_debug_build_a_start_that_was_not_awaited_says_where_it_was_made() -> None:
+async def test_a_debug_build_names_the_line_of_a_start_that_was_not_awaited() -> None:
     async with open_runtime(debug=True):
         pid = _Counter.start_link()
         line = sys._getframe().f_lineno - 1
@@ -568,7 +566,7 @@ async def _waits_in_a_nursery() -> None:
         _waits_in_a_nursery,
     ],
 )
-async def test_an_asyncio_function_in_a_process_crashes_with_its_trio_counterpart(
+async def test_the_crash_of_an_asyncio_function_names_its_trio_counterpart(
     handler: Callable[[], Awaitable[None]], caplog: pytest.LogCaptureFixture
 ) -> None:
     async with open_runtime():

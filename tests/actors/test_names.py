@@ -21,7 +21,7 @@ from tests.actors.helpers import down, idle, in_process, reason_of
 
 
 @in_process()
-async def test_a_name_can_be_given_to_another_and_taken_away() -> None:
+async def test_a_name_can_move_to_another_process() -> None:
     pid = spawn(idle)
     register("name", pid)
     assert whereis("name") is pid
@@ -43,7 +43,7 @@ async def test_any_hashable_value_but_none_is_a_name(name: object) -> None:
 
 
 @in_process()
-async def test_a_refusal_says_who_has_the_name_or_which_name_the_process_has() -> None:
+async def test_a_refused_registration_names_the_owner_or_the_other_name() -> None:
     pid = spawn(idle, name="a")
     with pytest.raises(NameTaken, match=f"'a' is the name of {pid!r} already"):
         register("a")
@@ -53,7 +53,7 @@ async def test_a_refusal_says_who_has_the_name_or_which_name_the_process_has() -
 
 
 @in_process()
-async def test_a_name_that_was_taken_away_does_not_free_that_of_another_at_the_end() -> None:
+async def test_the_end_of_a_former_owner_does_not_free_its_old_name() -> None:
     first = spawn(idle, name="name")
     unregister("name")
     second = spawn(idle, name="name")
@@ -63,7 +63,7 @@ async def test_a_name_that_was_taken_away_does_not_free_that_of_another_at_the_e
 
 
 @in_process()
-async def test_a_name_reaches_the_process_that_has_it_when_it_is_used() -> None:
+async def test_a_name_is_looked_up_at_each_use() -> None:
     first = spawn(idle, name="name")
     ref = monitor(first)
     kill(first)
@@ -75,7 +75,7 @@ async def test_a_name_reaches_the_process_that_has_it_when_it_is_used() -> None:
     assert info["queue_length"] == 1
 
 
-async def test_names_work_outside_of_processes(runtime: Runtime) -> None:
+async def test_names_work_outside_processes(runtime: Runtime) -> None:
     pid = spawn(idle)
     register("name", pid)
     assert whereis("name") is pid

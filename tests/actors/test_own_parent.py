@@ -133,7 +133,7 @@ async def test_a_suspended_server_is_stopped_by_its_own_exit() -> None:
 
 
 @in_process()
-async def test_a_linked_server_takes_its_own_exit_for_information() -> None:
+async def test_a_linked_server_handles_an_exit_from_itself_as_a_message() -> None:
     told: Told = []
     pid = await Server.start_link(told, True)
     cast(pid, lambda: send_exit(current_pid(), "boom"))
@@ -143,7 +143,7 @@ async def test_a_linked_server_takes_its_own_exit_for_information() -> None:
 
 
 @in_process()
-async def test_who_started_it_without_a_link_is_no_parent() -> None:
+async def test_the_starter_of_a_server_without_a_link_is_not_its_parent() -> None:
     told: Told = []
     pid = await Server.start(told, True)
     send_exit(pid, "boom")
@@ -152,7 +152,7 @@ async def test_who_started_it_without_a_link_is_no_parent() -> None:
 
 
 @pytest.mark.parametrize("start", [Server.start, Server.start_link])
-async def test_what_no_process_started_obeys_itself_and_the_runtime(
+async def test_a_server_that_no_process_started_has_itself_and_the_runtime_as_parents(
     start: Any, autojump_clock: MockClock
 ) -> None:
     told: Told = []

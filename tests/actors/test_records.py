@@ -1,4 +1,4 @@
-"""The small values: pids and references, messages, results, and the texts of errors."""
+"""Pids, references, messages, results, and the texts of errors."""
 
 import copy
 from typing import Any, cast
@@ -40,7 +40,7 @@ def pid(number: int = 7) -> Pid:
     return Pid(number, cast("Any", None))
 
 
-def test_pids_and_references_are_equal_to_themselves_alone() -> None:
+def test_pids_and_references_are_equal_only_to_themselves() -> None:
     one, other = pid(), pid()
     assert one != other
     assert len({one, other, one}) == 2
@@ -49,7 +49,7 @@ def test_pids_and_references_are_equal_to_themselves_alone() -> None:
     assert (one.number, Ref(3).number) == (7, 3)
 
 
-def test_messages_are_equal_by_what_they_say_and_hashable_whatever_the_reason_is() -> None:
+def test_messages_are_equal_by_value_and_hashable_with_any_reason() -> None:
     one, ref = pid(), Ref(1)
     assert Exit(one, KILLED) == Exit(one, KILLED)
     assert Exit(one, KILLED) != Exit(pid(), KILLED)
@@ -59,13 +59,13 @@ def test_messages_are_equal_by_what_they_say_and_hashable_whatever_the_reason_is
     assert len({Exit(one, unhashable), Down(ref, one, unhashable), Timeout()}) == 3
 
 
-def test_results_say_what_they_mean() -> None:
+def test_results_have_the_documented_defaults() -> None:
     assert Reply(1, then=Within(2)) == Reply(1, then=Within(2))
     assert repr(Stop("bad")) == "Stop(reason='bad', reply=no reply)"
     assert Stop().reason is NORMAL
     assert Continue().argument is None
     assert NoReply().then is None
-    # The absence of a reply is itself, also in a copy.
+    # The marker for a missing reply is equal to itself, even in a copy.
     assert copy.copy(Stop()) == Stop()
     assert Stop(reply=None) != Stop()
 
@@ -74,7 +74,7 @@ def test_results_say_what_they_mean() -> None:
     ("error", "says"),
     [
         (NoProcess("db", "get", 5), "call('db', 'get'): there is no such process"),
-        (CallTimeout("db", "get", 1.5), "was not answered within 1.5 s; the server may still"),
+        (CallTimeout("db", "get", 1.5), "got no answer within 1.5 s; the server may still"),
         (CallTimeout("db", "get", 1.5), "call('db', 'get')"),
         (CallingSelf("db", "get", 5), "a process cannot call itself; call the method directly"),
         (ServerExit(KILLED, "db", "get", 5), "the server ended with KILLED"),
@@ -99,7 +99,7 @@ def test_errors_say_what_happened_and_what_to_do(error: Exception, says: str) ->
     assert says in str(error)
 
 
-def test_errors_carry_what_they_are_about() -> None:
+def test_errors_carry_their_values_as_fields() -> None:
     error = CallTimeout("db", "get", 1.5)
     assert (error.server, error.request, error.timeout) == ("db", "get", 1.5)
     assert isinstance(error, CallExit)
@@ -108,7 +108,7 @@ def test_errors_carry_what_they_are_about() -> None:
     assert isinstance(InvalidReturn("S.init", 3, ()), TypeError)
 
 
-def test_what_unwinds_a_process_is_no_exception_that_one_catches_by_habit() -> None:
+def test_process_exit_and_process_killed_are_not_exceptions() -> None:
     assert not issubclass(ProcessExit, Exception)
     assert not issubclass(ProcessKilled, Exception)
     assert ProcessExit("done").reason == "done"

@@ -1,4 +1,4 @@
-"""Chance, identifiers and the time of day come from the environment that a runtime was opened in."""
+"""Randomness, identifiers and the time of day come from the environment that a runtime was opened in."""
 
 import random
 import time
@@ -11,7 +11,7 @@ from actors.runtime import Environment, current_environment
 
 
 class Toy(Environment):
-    """Everything is decided, and every process draws from a stream of its own."""
+    """An environment with fixed values, and a stream of random numbers for each process."""
 
     def __init__(self) -> None:
         self.runtimes: list[Runtime] = []
@@ -32,7 +32,7 @@ class Toy(Environment):
         return 1e9
 
 
-async def test_in_the_real_world_the_operating_system_decides() -> None:
+async def test_the_default_environment_uses_the_operating_system() -> None:
     async with open_runtime() as runtime:
         assert runtime.random is runtime.random
         assert runtime.uuid() != runtime.uuid()
@@ -41,7 +41,7 @@ async def test_in_the_real_world_the_operating_system_decides() -> None:
 
 
 @pytest.mark.parametrize("seed", [None, 7])
-async def test_in_another_environment_that_decides_unless_there_is_a_seed(
+async def test_a_seed_overrides_the_randomness_of_an_environment(
     seed: int | None,
 ) -> None:
     drawn: list[float] = []

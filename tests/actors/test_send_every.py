@@ -1,4 +1,4 @@
-"""Messages that come again and again, and the time that a timer has left."""
+"""Periodic messages, and the time that a timer has left."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from actors import (
 from actors.adoption import as_process
 
 
-async def test_it_fires_at_multiples_of_its_interval_until_it_is_cancelled(
+async def test_a_periodic_timer_fires_at_multiples_of_its_interval_until_cancelled(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     async with open_runtime() as runtime, as_process() as me:
@@ -41,7 +41,7 @@ async def test_it_fires_at_multiples_of_its_interval_until_it_is_cancelled(
             await receive(timeout=5)
 
 
-async def test_times_that_a_held_up_loop_missed_are_left_out(
+async def test_a_periodic_timer_skips_the_times_that_a_blocked_loop_missed(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     async with open_runtime(), as_process() as me:
@@ -59,7 +59,7 @@ async def test_times_that_a_held_up_loop_missed_are_left_out(
         cancel_timer(timer)
 
 
-async def test_the_end_of_its_process_drops_it() -> None:
+async def test_the_end_of_the_process_cancels_a_periodic_timer() -> None:
     async def process() -> None:
         send_every(current_pid(), "tick", 1.0)
 
@@ -67,11 +67,11 @@ async def test_the_end_of_its_process_drops_it() -> None:
         pid = spawn(process)
         await wait_exit(pid)
         assert runtime.statistics()["timers"] == 0
-        # And one that is made for it afterwards never begins.
+        # A timer for an ended process does not start.
         assert read_timer(send_every(pid, "tick", 1.0)) is None
 
 
-async def test_a_timer_tells_what_it_has_left_and_nothing_once_it_has_fired(
+async def test_read_timer_returns_the_time_left_and_none_after_the_last_message(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     async with open_runtime(), as_process() as me:
@@ -83,13 +83,13 @@ async def test_a_timer_tells_what_it_has_left_and_nothing_once_it_has_fired(
 
 
 @pytest.mark.parametrize("seconds", [0, -1, math.nan, math.inf])
-async def test_an_interval_that_is_none_is_refused(seconds: float) -> None:
+async def test_an_invalid_interval_is_refused(seconds: float) -> None:
     async with open_runtime(), as_process() as me:
-        with pytest.raises(ValueError, match="above 0 between two messages"):
+        with pytest.raises(ValueError, match="write an interval above 0"):
             send_every(me, "tick", seconds)
 
 
-async def test_a_process_dictionary_belongs_to_one_process_and_nobody_inherits_it() -> None:
+async def test_a_process_dictionary_is_not_inherited() -> None:
     found: list[dict[object, object]] = []
 
     async def child() -> None:

@@ -124,7 +124,7 @@ async def test_a_machine_ends_like_a_server() -> None:
 
 
 @in_process()
-async def test_an_exit_that_is_not_the_parents_is_an_event() -> None:
+async def test_an_exit_of_another_process_than_the_parent_is_an_event() -> None:
     pid = await Ending.start(current_pid())
     send_exit(pid, SHUTDOWN)
     await settle()
@@ -134,7 +134,7 @@ async def test_an_exit_that_is_not_the_parents_is_an_event() -> None:
 
 
 @in_process()
-async def test_the_end_of_the_parent_is_no_event() -> None:
+async def test_the_end_of_the_parent_is_not_an_event() -> None:
     test = current_pid()
 
     async def parent() -> None:
@@ -215,7 +215,7 @@ async def crash_of_start(result: Callable[[Any], Any]) -> BaseException:
     ],
 )
 @in_process()
-async def test_a_wrong_beginning_is_answered_with_what_is_right(
+async def test_an_invalid_result_of_begin_raises_an_error_with_the_valid_ones(
     result: Callable[[Any], Any],
 ) -> None:
     error = await crash_of_start(result)
@@ -241,7 +241,7 @@ async def test_a_state_is_an_async_method_of_the_machine_itself() -> None:
 
 
 @in_process()
-async def test_a_machine_without_begin_says_so() -> None:
+async def test_a_machine_without_begin_raises_an_error_with_advice() -> None:
     with pytest.raises(StartError, match=r"StateMachine has no begin; add one"):
         await StateMachine.start()
 
@@ -268,7 +268,9 @@ async def crash_of(answer: Answer, message: Any) -> BaseException:
 
 @pytest.mark.parametrize("result", [42, Reply(1), "two", ("next_state", "two")])
 @in_process()
-async def test_a_state_with_a_wrong_result_raises_an_error_with_the_legal_ones(result: Any) -> None:
+async def test_an_invalid_result_of_a_state_raises_an_error_with_the_valid_ones(
+    result: Any,
+) -> None:
     error = await crash_of(returning(CastEvent("x"), result), "x")
     assert isinstance(error, InvalidReturn)
     assert error.got == result
@@ -280,7 +282,7 @@ async def test_a_state_with_a_wrong_result_raises_an_error_with_the_legal_ones(r
     "result", [lambda machine: machine.other(), KeepState(postpone=True)], ids=["next", "postpone"]
 )
 @in_process()
-async def test_entering_neither_changes_the_state_nor_postpones(result: Any) -> None:
+async def test_an_enter_event_cannot_change_the_state_or_be_postponed(result: Any) -> None:
     def answer(machine: Script, event: StateEvent) -> StateResult:
         if event == EnterEvent("one"):
             wrong: StateResult = result(machine) if callable(result) else result
@@ -294,14 +296,14 @@ async def test_entering_neither_changes_the_state_nor_postpones(result: Any) -> 
 
 
 @in_process()
-async def test_only_a_call_is_answered() -> None:
+async def test_a_reply_to_an_event_that_is_not_a_call_is_refused() -> None:
     error = await crash_of(returning(CastEvent("x"), KeepState(reply=1)), "x")
     assert isinstance(error, InvalidReturn)
     assert "a reply to a CallEvent only" in str(error)
 
 
 @in_process()
-async def test_what_was_sent_on_purpose_and_means_nothing_is_a_crash() -> None:
+async def test_an_unhandled_call_cast_or_timeout_is_a_crash() -> None:
     pid = await Script.start(lambda machine, event: None)
     with pytest.raises(ServerExit, match=r"Script\.one returned None for CallEvent.*add a case"):
         await call(pid, "what?")
@@ -316,7 +318,7 @@ async def test_what_was_sent_on_purpose_and_means_nothing_is_a_crash() -> None:
 
 
 @in_process()
-async def test_what_anybody_may_have_sent_and_means_nothing_is_reported_and_forgotten(
+async def test_an_unhandled_info_event_is_reported_and_dropped(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     unhandled: list[Any] = []

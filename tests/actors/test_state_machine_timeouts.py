@@ -42,7 +42,7 @@ async def timeouts(machine: object) -> list[Any]:
 
 
 @in_process()
-async def test_a_state_timeout_comes_once_whatever_else_happens() -> None:
+async def test_a_state_timeout_fires_once_despite_other_events() -> None:
     pid = await Script.start_link(on_cast(state_timeout=5))
     cast(pid, "set")
     await trio.sleep(4)
@@ -66,7 +66,7 @@ async def test_a_state_timeout_ends_with_its_state() -> None:
 
 
 @in_process()
-async def test_a_state_timeout_that_waits_in_the_mailbox_ends_with_its_state_too() -> None:
+async def test_a_change_of_state_removes_a_fired_state_timeout_from_the_mailbox() -> None:
     pid = await Script.start_link(on_cast(state_timeout=5))
     cast(pid, "set")
     await sys.suspend(pid)
@@ -84,7 +84,7 @@ async def test_a_state_timeout_that_waits_in_the_mailbox_ends_with_its_state_too
 
 
 @in_process()
-async def test_a_state_timeout_is_set_anew_or_taken_away() -> None:
+async def test_a_state_timeout_can_be_reset_or_cancelled() -> None:
     def answer(machine: Script, event: StateEvent) -> StateResult:
         match event:
             case CastEvent(float(seconds)):
@@ -106,7 +106,7 @@ async def test_a_state_timeout_is_set_anew_or_taken_away() -> None:
 
 
 @in_process()
-async def test_a_state_timeout_for_the_next_state_begins_with_it() -> None:
+async def test_a_state_timeout_for_the_next_state_starts_with_that_state() -> None:
     def answer(machine: Script, event: StateEvent) -> StateResult:
         return machine.other(state_timeout=5) if event == CastEvent("go") else KeepState()
 
@@ -122,7 +122,7 @@ async def test_a_state_timeout_for_the_next_state_begins_with_it() -> None:
 
 @pytest.mark.parametrize("tell", [cast, send])
 @in_process()
-async def test_an_event_timeout_is_ended_by_any_event(tell: Callable[[object, str], None]) -> None:
+async def test_any_event_cancels_an_event_timeout(tell: Callable[[object, str], None]) -> None:
     pid = await Script.start_link(on_cast(event_timeout=5))
     cast(pid, "set")
     await trio.sleep(4)
@@ -138,7 +138,7 @@ async def test_an_event_timeout_is_ended_by_any_event(tell: Callable[[object, st
 
 
 @in_process()
-async def test_an_event_timeout_outlives_a_change_of_state_but_not_a_postponed_event() -> None:
+async def test_an_event_timeout_survives_a_change_of_state_but_not_a_postponed_event() -> None:
     def answer(machine: Script, event: StateEvent) -> StateResult:
         if machine.state == "one" and event == CastEvent("go"):
             return machine.other(event_timeout=5)
@@ -156,7 +156,7 @@ async def test_an_event_timeout_outlives_a_change_of_state_but_not_a_postponed_e
 
 
 @in_process()
-async def test_timeouts_set_at_the_very_beginning_and_while_entering_count() -> None:
+async def test_begin_and_an_enter_event_can_set_timeouts() -> None:
     def answer(machine: Script, event: StateEvent) -> StateResult:
         match event:
             case EnterEvent("one"):
@@ -172,11 +172,11 @@ async def test_timeouts_set_at_the_very_beginning_and_while_entering_count() -> 
 
 @pytest.mark.parametrize("seconds", [-1, math.nan])
 @pytest.mark.parametrize("field", ["state_timeout", "event_timeout"])
-def test_a_timeout_in_the_past_is_refused(field: str, seconds: float) -> None:
+def test_a_negative_timeout_is_refused(field: str, seconds: float) -> None:
     with pytest.raises(ValueError, match=rf"{field} is .*; write seconds from 0"):
         KeepState(**{field: seconds})  # type: ignore[arg-type] # any of the fields
 
 
-def test_a_postponed_event_cannot_be_answered_yet() -> None:
+def test_a_result_cannot_both_postpone_and_reply() -> None:
     with pytest.raises(ValueError, match=r"its answer when it is handled"):
         KeepState(postpone=True, reply=1)

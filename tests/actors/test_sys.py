@@ -1,4 +1,4 @@
-"""Looking into running servers with actors.sys."""
+"""Inspection of running servers with actors.sys."""
 
 from __future__ import annotations
 
@@ -71,13 +71,13 @@ class BrokenVault(Vault):
         raise KeyError(status.state)
 
 
-async def test_get_state_gives_the_state_itself() -> None:
+async def test_get_state_returns_the_state_itself() -> None:
     async with open_runtime():
         counter = await Counter.start(3)
         assert await sys.get_state(counter) == 3
 
 
-async def test_replace_state_gives_what_the_function_made() -> None:
+async def test_replace_state_returns_the_new_state() -> None:
     async with open_runtime():
         counter = await Counter.start(3)
         assert await sys.replace_state(counter, lambda count: count * 10) == 30
@@ -93,7 +93,7 @@ async def test_a_replacement_that_raises_reaches_the_caller_and_leaves_the_state
         assert is_alive(counter)
 
 
-async def test_a_suspended_server_answers_sys_alone_and_catches_up_after_resume(
+async def test_a_suspended_server_answers_only_sys_and_catches_up_after_resume(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     async with open_runtime():
@@ -106,7 +106,7 @@ async def test_a_suspended_server_answers_sys_alone_and_catches_up_after_resume(
         assert await sys.get_state(counter) == 0
         assert (await sys.get_status(counter)).suspended
         await sys.resume(counter)
-        # The cast and the call that ran out of time were both still done.
+        # The server handled both the cast and the call that had timed out.
         assert await call(counter, "next") == 3
 
 
@@ -169,7 +169,7 @@ async def test_statistics_count_messages_in_and_answers_out(
         assert await sys.get_statistics(counter) is None
 
 
-async def test_a_log_keeps_the_last_ten_events_unless_told_otherwise() -> None:
+async def test_a_log_keeps_the_last_ten_events_by_default() -> None:
     async with open_runtime():
         counter = await Counter.start()
         await sys.log(counter)
@@ -209,7 +209,7 @@ async def test_a_trace_shows_each_event_as_a_line() -> None:
     ]
 
 
-async def test_a_hook_threads_its_state_until_it_is_done_or_raises() -> None:
+async def test_a_hook_gets_its_last_state_until_it_is_done_or_raises() -> None:
     seen: list[int] = []
 
     def hook(count: int, event: DebugEvent) -> Any:
@@ -230,7 +230,7 @@ async def test_a_hook_threads_its_state_until_it_is_done_or_raises() -> None:
         await sys.remove(counter, "nobody")
 
 
-async def test_looking_at_a_server_starts_its_lull_anew(
+async def test_a_sys_request_restarts_the_timeout_of_a_server(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     async with open_runtime():
@@ -243,7 +243,7 @@ async def test_looking_at_a_server_starts_its_lull_anew(
         assert lull - began == pytest.approx(0.13)
 
 
-async def test_a_busy_server_lets_sys_run_out_of_time(
+async def test_a_sys_request_to_a_busy_server_times_out(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     class Slow(GenServer[None]):
@@ -276,7 +276,7 @@ async def test_format_status_redacts_status_log_and_crash_report(
     assert "hunter2" not in caplog.text
 
 
-async def test_a_format_status_that_fails_hides_everything_and_the_crash_goes_on(
+async def test_a_failing_format_status_hides_everything_and_keeps_the_crash_report(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async with open_runtime():
@@ -289,7 +289,7 @@ async def test_a_format_status_that_fails_hides_everything_and_the_crash_goes_on
     assert "hunter2" not in caplog.text
 
 
-async def test_sys_terminate_reports_another_reason_than_was_asked_for() -> None:
+async def test_sys_terminate_raises_server_exit_for_another_reason() -> None:
     class Stubborn(GenServer[None]):
         async def terminate(self, reason: object) -> None:
             raise RuntimeError("not like this")

@@ -54,7 +54,9 @@ async def changes_of(runtime: Runtime, message: Any, change: Any) -> list[str]:
     return [line for changed in shared.changed for line in changed.changes]
 
 
-async def test_a_change_is_reported_with_sender_receiver_and_place(runtime: Runtime) -> None:
+async def test_a_changed_message_is_reported_with_sender_receiver_and_place(
+    runtime: Runtime,
+) -> None:
     async def careless(to: Pid) -> None:
         order = {"count": 1, "items": ["tea"]}
         send(to, order)
@@ -96,13 +98,13 @@ async def test_a_change_is_reported_with_sender_receiver_and_place(runtime: Runt
         ),
     ],
 )
-async def test_changes_are_found_wherever_they_are(
+async def test_changes_are_found_at_every_depth_and_in_every_container(
     runtime: Runtime, message: Any, change: Any, said: list[str]
 ) -> None:
     assert await changes_of(runtime, message, change) == said
 
 
-async def test_what_was_not_changed_is_fine(runtime: Runtime) -> None:
+async def test_unchanged_messages_are_not_reported(runtime: Runtime) -> None:
     with SharedMessages.watch(runtime):
         to = spawn(listen, [])
         circle: list[Any] = [1]
@@ -112,7 +114,7 @@ async def test_what_was_not_changed_is_fine(runtime: Runtime) -> None:
         await settle()
 
 
-async def test_casts_and_calls_are_looked_into(runtime: Runtime) -> None:
+async def test_changes_in_casts_and_calls_are_found(runtime: Runtime) -> None:
     shared = SharedMessages()
     runtime.add_instrument(shared)
     store = await Store.start()
@@ -155,7 +157,7 @@ async def test_a_receiver_may_change_what_it_has_received(runtime: Runtime) -> N
         await settle()
 
 
-async def test_what_is_never_received_is_forgotten(runtime: Runtime) -> None:
+async def test_messages_that_are_never_received_are_dropped(runtime: Runtime) -> None:
     shared = SharedMessages()
     runtime.add_instrument(shared)
     pid = spawn(idle)

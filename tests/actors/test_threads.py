@@ -101,7 +101,7 @@ Work = Callable[[], object]
 
 
 async def in_a_plain_thread(work: Work) -> None:
-    """Neither Trio nor a process has started it, so it has no runtime in its context."""
+    """Neither Trio nor a process has started this thread, so its context has no runtime."""
     thread = threading.Thread(target=work)
     thread.start()
     await trio.to_thread.run_sync(thread.join)
@@ -185,7 +185,7 @@ async def test_a_call_is_answered_from_any_thread_once(run: Run) -> None:
             await run(lambda: answered.append(reply(sender, "from a thread")))
             await run(lambda: answered.append(reply(sender, "too late")))
 
-        # Without a limit: the virtual clock does not wait for threads.
+        # Without a limit, because the virtual clock does not wait for threads.
         assert await call(recorder, ask, timeout=math.inf) == "from a thread"
         while len(answered) < 2:
             await trio.lowlevel.checkpoint()
@@ -208,7 +208,7 @@ async def test_exit_signals_are_sent_from_any_thread(run: Run) -> None:
         assert ends == {one: KILLED, other: "enough"}
 
 
-async def test_a_name_is_good_in_the_threads_of_a_runtime() -> None:
+async def test_a_name_works_in_the_threads_of_a_runtime() -> None:
     async with open_runtime() as runtime:
         recorder = await Recorder.start(name="recorder")
 
@@ -240,7 +240,7 @@ async def test_a_message_from_a_thread_to_an_ended_process_is_a_dead_letter() ->
 
         await in_a_plain_thread(work)
         await trio.testing.wait_all_tasks_blocked()
-        # Listeners, too, belong to the runtime's thread.
+        # Event listeners run in the runtime's thread too.
         assert threads == [threading.current_thread().name] * 2
 
 
@@ -276,7 +276,7 @@ async def test_eight_threads_lose_nothing_and_keep_their_orders() -> None:
 
 
 @pytest.mark.parametrize("fails", [False, True])
-async def test_a_process_does_not_overtake_what_its_thread_has_sent(fails: bool) -> None:
+async def test_messages_of_a_process_do_not_overtake_those_of_its_thread(fails: bool) -> None:
     def work() -> None:
         for number in range(1000):
             send(me, number)
@@ -316,7 +316,7 @@ async def test_a_thread_acts_in_the_name_of_the_process_that_started_it() -> Non
         assert seen == [(pid, "hello")]
 
 
-async def test_a_message_to_the_own_thread_does_not_wait_for_room() -> None:
+async def test_send_threadsafe_in_the_runtime_thread_does_not_wait_for_room() -> None:
     async with open_runtime(max_thread_calls=1) as runtime, as_process() as me:
         for number in range(10):
             send_threadsafe(runtime, me, number)
@@ -324,7 +324,7 @@ async def test_a_message_to_the_own_thread_does_not_wait_for_room() -> None:
         assert runtime.statistics()["thread_calls"] == 0
 
 
-async def test_a_function_is_called_at_once_in_the_own_thread_and_raises_here() -> None:
+async def test_run_threadsafe_in_the_runtime_thread_calls_at_once_and_raises() -> None:
     async with open_runtime() as runtime:
         called: list[int] = []
         run_threadsafe(runtime, called.append, 1)
@@ -369,7 +369,9 @@ REFUSED: dict[str, Callable[[Pid], object]] = {
 
 
 @pytest.mark.parametrize("verb", REFUSED)
-async def test_a_verb_that_is_not_for_threads_is_refused_and_nothing_has_changed(verb: str) -> None:
+async def test_a_function_for_the_runtime_thread_raises_in_another_one_and_changes_nothing(
+    verb: str,
+) -> None:
     async with open_runtime() as runtime, as_process(name="taken") as me:
         other = spawn(_forever)
         before = runtime.statistics(), runtime.process_info(me), runtime.process_info(other)
@@ -382,7 +384,7 @@ async def test_a_verb_that_is_not_for_threads_is_refused_and_nothing_has_changed
         assert not rooms.lookup("lobby")
 
 
-async def test_a_refused_verb_works_by_way_of_trio() -> None:
+async def test_a_refused_function_works_through_trio_from_thread() -> None:
     async with open_runtime(), as_process(name="me") as me:
 
         def work() -> None:
@@ -402,7 +404,7 @@ async def test_a_call_from_another_trio_program_is_refused() -> None:
         assert await call(recorder, "what have you got?") == []
 
 
-async def test_a_mailbox_that_is_used_in_a_wrong_thread_is_as_before() -> None:
+async def test_a_put_in_the_wrong_thread_leaves_the_mailbox_unchanged() -> None:
     async with trio.open_nursery() as nursery:
         mailbox = Mailbox()
         nursery.start_soon(mailbox.park)

@@ -1,4 +1,4 @@
-"""The heap of deadlines, and the verbs that send later."""
+"""The heap of deadlines, and the functions that send messages later."""
 
 import math
 from typing import Any
@@ -20,7 +20,7 @@ from actors._kernel.timer_queue import TimerQueue
 from tests.actors.helpers import dead_process, in_process, nothing_arrives
 
 
-async def test_timers_run_by_deadline_and_those_of_one_moment_in_order() -> None:
+async def test_timers_run_by_deadline_and_then_in_the_order_of_creation() -> None:
     timers, ran = TimerQueue(), []
     now = trio.current_time()
     for name, seconds in [("c", 2), ("a", 1), ("d", 2), ("b", 1)]:
@@ -29,7 +29,7 @@ async def test_timers_run_by_deadline_and_those_of_one_moment_in_order() -> None
         nursery.start_soon(timers.run)
         await trio.sleep(1.5)
         assert ran == ["a", "b"]
-        # One that is due before the next that is waited for.
+        # This timer is due before the one that the queue waits for.
         timers.at(trio.current_time() + 0.1, lambda: ran.append("new"))
         await trio.sleep(0.2)
         assert ran == ["a", "b", "new"]
@@ -39,7 +39,7 @@ async def test_timers_run_by_deadline_and_those_of_one_moment_in_order() -> None
         timers.stop()
 
 
-async def test_cancelling_the_task_of_a_queue_ends_it() -> None:
+async def test_a_cancellation_ends_the_task_of_a_timer_queue() -> None:
     timers = TimerQueue()
     timers.at(trio.current_time() + 5, lambda: None)
     with trio.move_on_after(1) as scope:
@@ -47,7 +47,7 @@ async def test_cancelling_the_task_of_a_queue_ends_it() -> None:
     assert scope.cancelled_caught
 
 
-async def test_cancelling_says_what_was_left_once() -> None:
+async def test_cancel_returns_the_time_left_once() -> None:
     timers = TimerQueue()
     timer = timers.at(trio.current_time() + 3, lambda: pytest.fail("cancelled"))
     await trio.sleep(1)
@@ -59,7 +59,7 @@ async def test_cancelling_says_what_was_left_once() -> None:
     assert len(timers) == 0
 
 
-async def test_a_timer_that_has_run_has_nothing_left() -> None:
+async def test_a_timer_that_has_run_has_no_time_left() -> None:
     timers = TimerQueue()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(timers.run)
@@ -70,7 +70,7 @@ async def test_a_timer_that_has_run_has_nothing_left() -> None:
         timers.stop()
 
 
-async def test_forgotten_timers_do_not_pile_up() -> None:
+async def test_cancelled_timers_do_not_pile_up() -> None:
     timers = TimerQueue()
     kept = [timers.at(math.inf, lambda: None) for _ in range(100)]
     for _ in range(10_000):
@@ -79,7 +79,7 @@ async def test_forgotten_timers_do_not_pile_up() -> None:
     assert len(timers._heap) < 1000
 
 
-async def test_a_timer_that_makes_one_due_at_once_does_not_stop_the_world() -> None:
+async def test_a_timer_that_makes_another_due_at_once_lets_other_tasks_run() -> None:
     timers, ran, stepped = TimerQueue(), 0, 0
 
     def again() -> None:
@@ -97,7 +97,7 @@ async def test_a_timer_that_makes_one_due_at_once_does_not_stop_the_world() -> N
     assert stepped >= 25
 
 
-async def test_stopping_forgets_what_is_pending() -> None:
+async def test_stop_drops_pending_timers() -> None:
     timers = TimerQueue()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(timers.run)
@@ -110,14 +110,14 @@ async def test_stopping_forgets_what_is_pending() -> None:
 
 @pytest.mark.parametrize("seconds", [-1, -math.inf, math.nan])
 @in_process()
-async def test_a_time_that_cannot_be_is_refused(seconds: float) -> None:
+async def test_an_invalid_delay_is_refused(seconds: float) -> None:
     with pytest.raises(ValueError, match="send_after got"):
         send_after(current_pid(), "tick", seconds)
     assert current_runtime().statistics()["timers"] == 0
 
 
 @in_process()
-async def test_the_message_comes_when_it_should() -> None:
+async def test_send_after_delivers_the_message_after_the_delay() -> None:
     began = trio.current_time()
     send_after(current_pid(), "second", 2)
     send_after(current_pid(), "first", 1)
@@ -127,14 +127,14 @@ async def test_the_message_comes_when_it_should() -> None:
 
 
 @in_process()
-async def test_a_timer_for_the_dead_is_none() -> None:
+async def test_a_timer_for_an_ended_process_does_not_start() -> None:
     timer = send_after(await dead_process(), "tick", 1)
     assert current_runtime().statistics()["timers"] == 0
     assert cancel_timer(timer) is None
 
 
 @in_process()
-async def test_instruments_see_what_a_timer_sends_and_may_drop_it() -> None:
+async def test_instruments_see_messages_of_timers_and_may_drop_them() -> None:
     seen: list[Any] = []
 
     class Drops(Instrument):
@@ -152,7 +152,7 @@ async def test_instruments_see_what_a_timer_sends_and_may_drop_it() -> None:
 
 
 @in_process()
-async def test_a_timer_that_is_over_keeps_no_process_alive() -> None:
+async def test_a_finished_timer_does_not_keep_its_process_in_memory() -> None:
     timer = send_after(current_pid(), "tick", 1)
     assert isinstance(timer, TimerRef)
     await receive()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager
+from itertools import count
 from typing import Any
 
 import pytest
@@ -14,8 +16,12 @@ from actors import Pid, open_runtime, stop
 from channels import Binary, Broadcast, EncodeError, PubSub
 from channels.pubsub.adapter import Adapter
 from channels.pubsub.envelope import MessageTooLarge
+from channels.pubsub.redis.adapter import RedisAdapter
+from channels.pubsub.workers.adapter import WorkersAdapter
+from channels.pubsub.workers.hub import Hub
 from channels.testing import JoinedNodes
 from supervision import Supervisor
+from tests.channels.pubsub.redis.resp_server import RespServer
 from tests.channels.support import Mailbox
 from tests.patience import until
 
@@ -74,7 +80,43 @@ async def in_memory() -> AsyncIterator[Callable[..., Adapter]]:
     yield JoinedNodes(heartbeat=0.05).adapter
 
 
-KINDS = [Kind("joined", in_memory)]
+@asynccontextmanager
+async def redis_in_memory() -> AsyncIterator[Callable[..., Adapter]]:
+    """Nodes on a server in this process. tests/integration/test_redis_contract.py has a real one."""
+
+    def adapter(name: str, **options: Any) -> Adapter:
+        return RedisAdapter(
+            "redis://db", node_name=name, heartbeat=0.05, connect=server.connect, **options
+        )
+
+    async with trio.open_nursery() as nursery:
+        server = RespServer(nursery)
+        yield adapter
+        nursery.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def over_a_hub() -> AsyncIterator[Callable[..., Adapter]]:
+    """Workers whose hub runs in this process, over the sockets that it uses between processes."""
+    hub, numbers = Hub(), count(1)
+    with ExitStack() as opened:
+        async with trio.open_nursery() as nursery:
+
+            def adapter(name: str, **options: Any) -> Adapter:
+                ours, theirs = socket.socketpair()
+                opened.enter_context(theirs)
+                nursery.start_soon(hub.attach(next(numbers), ours).main)
+                return WorkersAdapter(theirs, node_name=name, heartbeat=0.05, **options)
+
+            yield adapter
+            nursery.cancel_scope.cancel()
+
+
+KINDS = [
+    Kind("joined", in_memory),
+    Kind("redis", redis_in_memory),
+    Kind("workers", over_a_hub),
+]
 
 
 @pytest.fixture(params=KINDS, ids=lambda kind: kind.name)

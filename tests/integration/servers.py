@@ -1,15 +1,16 @@
-"""Examples in server processes of their own, which end in any case."""
+"""Examples in separate server processes, which end with the test."""
 
 from __future__ import annotations
 
 import contextlib
+import os
 import random
 import re
 import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from tests.patience import PATIENCE, wait_until
@@ -27,7 +28,7 @@ def free_port() -> int:
     tries to come back may even get it for its own end, and so be connected with itself.
     """
     first = int(_HANDED_OUT.read_text().split()[0]) if _HANDED_OUT.exists() else 32768
-    # Beyond those that browsers refuse to connect to, the last of which is 10080.
+    # Above 10080, the last port that browsers refuse to connect to.
     for port in random.sample(range(11_000, first), 100):
         try:
             socket.create_server(("127.0.0.1", port)).close()
@@ -43,8 +44,11 @@ class Server:
     The first start takes any `free_port`; later ones take the same port again.
     """
 
-    def __init__(self, module: str, *, log: Path) -> None:
+    def __init__(
+        self, module: str, *, log: Path, environment: Mapping[str, str] | None = None
+    ) -> None:
         self.module = module
+        self._environment = {**os.environ, **(environment or {})}
         self.port = 0
         self._log = log
         self._process: subprocess.Popen[bytes] | None = None
@@ -54,6 +58,10 @@ class Server:
         """Of the process that serves now."""
         assert self._process is not None
         return self._process.pid
+
+    @property
+    def is_running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
 
     @property
     def url(self) -> str:
@@ -73,7 +81,9 @@ class Server:
         port = self.port or free_port()
         command = [sys.executable, "-m", self.module, "--port", str(port)]
         with self._log.open("ab") as log:
-            self._process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log)
+            self._process = subprocess.Popen(
+                command, cwd=ROOT, stdout=log, stderr=log, env=self._environment
+            )
         process = self._process
 
         def served_or_ended() -> bool:
@@ -103,9 +113,11 @@ class Server:
 
 
 @contextlib.contextmanager
-def serving(module: str, folder: Path) -> Iterator[Server]:
+def serving(
+    module: str, folder: Path, environment: Mapping[str, str] | None = None
+) -> Iterator[Server]:
     """Serve an example at a free port; its output goes to a file in the folder."""
-    server = Server(module, log=folder / f"{module}.log")
+    server = Server(module, log=folder / f"{module}.log", environment=environment)
     server.start()
     try:
         yield server

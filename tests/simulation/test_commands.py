@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from channels.cli import serve as cli
+from channels.cli import command as cli
 from tests.simulation.sweep_scenarios import FAILURES, Answers
 
 Run = Callable[..., tuple[int, str, str]]
@@ -40,9 +40,7 @@ def kept(folder: Path) -> list[Path]:
     return sorted((folder / ".ashtree" / "corpus").glob("*.json"))
 
 
-def test_a_sweep_in_which_nothing_is_found_says_so_and_keeps_nothing(
-    run: Run, tmp_path: Path
-) -> None:
+def test_a_sweep_without_failures_reports_that_and_keeps_no_file(run: Run, tmp_path: Path) -> None:
     code, out, err = run("simulate", f"{HERE}:rarely_fails", "--seeds", "2-5,7", *QUICK)
     assert code == 0
     assert "5, 5 passed, 0 failed" in out
@@ -71,14 +69,14 @@ def test_a_failure_is_reported_kept_and_can_be_replayed(run: Run, tmp_path: Path
         assert err == ""
 
 
-def test_without_shrinking_the_run_that_was_found_is_kept(run: Run, tmp_path: Path) -> None:
+def test_without_shrinking_the_corpus_keeps_the_original_run(run: Run, tmp_path: Path) -> None:
     code, out, _ = run("simulate", f"{HERE}:changeable", "--seeds", "4", "--no-shrink", *QUICK)
     assert code == 1
     assert "the story" not in out
     assert json.loads(kept(tmp_path)[0].read_text())["knobs"]["policy"] == "seeded"
 
 
-def test_the_corpus_is_tried_first_and_says_what_is_fixed(
+def test_a_sweep_replays_the_corpus_first_and_reports_fixed_failures(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sweep = ("simulate", f"{HERE}:changeable", "--seeds", "1-3", *QUICK)
@@ -90,7 +88,7 @@ def test_the_corpus_is_tried_first_and_says_what_is_fixed(
     code, out, _ = run(*sweep)
     assert code == 1
     assert (
-        "has changed: it was RuntimeError in line 5 of changeable, and now is LookupError: " in out
+        "has changed: it was RuntimeError in line 5 of changeable, and is now LookupError: " in out
     )
     monkeypatch.setattr(Answers, "problem", None)
     code, out, _ = run(*sweep)
@@ -99,7 +97,7 @@ def test_the_corpus_is_tried_first_and_says_what_is_fixed(
     assert "LookupError-in-line-5-of-changeable--1.json is fixed" in out
 
 
-def test_a_file_that_is_fixed_does_not_stand_for_a_new_failure_of_its_kind(
+def test_a_fixed_file_does_not_replace_a_new_failure_of_its_kind(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sweep = ("simulate", f"{HERE}:changeable", "--seeds", "1-3", *QUICK)
@@ -157,7 +155,7 @@ def test_the_report_is_written_as_json_the_same_each_time(run: Run, tmp_path: Pa
     assert {each["failure"] for each in one["failures"]} == FAILURES
 
 
-def test_a_run_that_ended_its_process_comes_with_a_command_that_repeats_it(run: Run) -> None:
+def test_a_lost_run_is_reported_with_a_command_that_repeats_it(run: Run) -> None:
     code, out, _ = run(
         *("simulate", f"{HERE}:ends_its_process", "--seeds", "3", "--jobs", "1"),
         *("--params", "name=a b", "--check", "0"),
@@ -180,7 +178,7 @@ def test_a_replay_can_write_a_page(run: Run, tmp_path: Path) -> None:
     run("simulate", f"{HERE}:changeable", "--seeds", "4", *QUICK)
     code, _, err = run("replay", str(kept(tmp_path)[0]), "--html", "gone/page.html")
     assert code == 2
-    assert "there is no folder gone" in err
+    assert "the folder gone does not exist" in err
     code, _, _ = run("replay", str(kept(tmp_path)[0]), "--html", "page.html")
     assert code == 1
     assert "<canvas" in (tmp_path / "page.html").read_text("utf-8")
@@ -197,7 +195,7 @@ def test_a_replay_can_open_the_debugger_at_the_line_of_the_program(
     assert "(Pdb) True" in out
 
 
-def test_a_replay_of_what_is_fixed_says_that_it_passes(
+def test_a_replay_of_a_fixed_failure_passes(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run("simulate", f"{HERE}:changeable", "--seeds", "4", *QUICK)
@@ -211,10 +209,12 @@ def test_a_replay_of_what_is_fixed_says_that_it_passes(
     )
     code, out, _ = run("replay", str(file))
     assert code == 0
-    assert "another run than the one that was saved" in out
+    assert "this is not the saved run" in out
 
 
-def test_policies_are_compared_drawn_and_written_down(run: Run, tmp_path: Path) -> None:
+def test_a_comparison_is_printed_and_written_as_a_picture_and_as_json(
+    run: Run, tmp_path: Path
+) -> None:
     code, out, _ = run(
         *("compare", f"{HERE}:rarely_fails", "--seeds", "1-10", "--jobs", "0"),
         *(
@@ -235,30 +235,32 @@ def test_policies_are_compared_drawn_and_written_down(run: Run, tmp_path: Path) 
     assert json.loads((tmp_path / "a.json").read_text())["policies"] == ["strict", "most=2"]
 
 
-def test_a_parameter_that_a_scenario_does_not_declare_is_pointed_out(run: Run) -> None:
+def test_an_undeclared_parameter_is_a_warning(run: Run) -> None:
     theatre = ["simulate", "examples.scenarios.theatre:evening", "--seeds", "1", *QUICK]
     code, _, err = run(*theatre, "--params", "ofice=hasty")
     assert code == 0
-    assert "declares no parameter 'ofice'; it has office, visitors\n" in err
+    assert "does not declare the parameter 'ofice'; it declares office, visitors\n" in err
     assert "declares no" not in run(*theatre, "--params", "office=careful")[2]
 
 
-def test_a_comparison_says_under_which_policy_runs_failed_and_how_to_see_why(run: Run) -> None:
+def test_a_comparison_names_the_policy_of_failed_runs_and_the_command_to_repeat_one(
+    run: Run,
+) -> None:
     shop = ["compare", "examples.scenarios.shop:opening_day", "--seeds", "1-2", "--jobs", "0"]
     _, out, _ = run(*shop, "--policy", "a: strategy=none", "--policy", "b: pause=0.2")
-    assert "a: 2 of 2 runs failed; to see why: ashtree simulate" in out
+    assert "a: 2 of 2 runs failed; repeat the first with: ashtree simulate" in out
     assert """--seeds 1 --params 'strategy="none"'""" in out
     assert "b: " not in out
 
 
-def test_an_event_that_never_comes_is_no_place_to_stop_at(run: Run, tmp_path: Path) -> None:
+def test_a_replay_reports_a_breakpoint_beyond_the_last_event(run: Run, tmp_path: Path) -> None:
     run("simulate", f"{HERE}:rarely_fails", "--seeds", "1-40", *QUICK)
     code, out, _ = run("replay", str(kept(tmp_path)[0]), "--at", "99999")
     assert code == 1
-    assert "the run has no event 99999 to stop at; its last event is" in out
+    assert "the run has no event 99999; its last event is" in out
 
 
-def test_a_corpus_that_cannot_be_written_is_one_sentence(
+def test_an_unwritable_corpus_is_refused_in_one_sentence(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refused(*_: object, **__: object) -> None:
@@ -273,7 +275,7 @@ def test_a_corpus_that_cannot_be_written_is_one_sentence(
 @pytest.mark.parametrize(
     ("arguments", "part"),
     [
-        (["compare", f"{HERE}:changeable", "--policy", "a: b=1"], "twice or more"),
+        (["compare", f"{HERE}:changeable", "--policy", "a: b=1"], "two or more times"),
         (["compare", f"{HERE}:changeable", "--policy", "a: b", "--policy", "c=1"], "NAME=VALUE"),
         (
             ["compare", f"{HERE}:changeable", *("--policy", "a: b=1") * 2, "--policy", "c=1"],
@@ -282,12 +284,12 @@ def test_a_corpus_that_cannot_be_written_is_one_sentence(
         (["simulate", f"{HERE}:changeable", "--jobs", "3000"], "--jobs"),
         (["simulate", HERE], "not of the form"),
         (["simulate", f"{HERE}:nothing"], "there is rarely_fails, changeable"),
-        (["simulate", f"{HERE}:trio"], "no scenario"),
+        (["simulate", f"{HERE}:trio"], "not a scenario"),
         (["simulate", "examples.scenarios.theatre:visit"], "argument, the world; there is evening"),
         (["simulate", "tests/a.py:x"], "not the name of a module"),
         (["simulate", "tests.simulation.gone:x"], "no module"),
         (["simulate", f"{HERE}:changeable", "--seeds", "5-1"], "write 1-5"),
-        (["simulate", f"{HERE}:changeable", "--seeds", "all"], "'all' are no seeds"),
+        (["simulate", f"{HERE}:changeable", "--seeds", "all"], "'all' is not a seed"),
         (["simulate", f"{HERE}:changeable", "--seeds", "1-99999999999"], "sweep them in parts"),
         (["simulate", f"{HERE}:changeable", "--params", "5"], "NAME=VALUE"),
         (["simulate", f"{HERE}:changeable", "--jobs", "-1"], "--jobs"),
@@ -298,14 +300,14 @@ def test_a_corpus_that_cannot_be_written_is_one_sentence(
         (["simulate", f"{HERE}:changeable", "--json", "no/such/folder.json"], "no/such"),
         (["replay", "gone.json"], "gone.json"),
         (["replay", "gone.json"], "name a run file"),
-        (["replay", "a-file"], "a-file is no run file"),
-        (["replay", "a-list"], "a-list is no run file: it has no format"),
+        (["replay", "a-file"], "a-file is not a run file"),
+        (["replay", "a-list"], "a-list is not a run file: it has no format"),
         (["replay", "a-file", "--at", "-1"], "--at"),
         (["chaos", f"{HERE}:changeable", "--faults", "gone.json"], "name a file with a plan"),
         (["chaos", f"{HERE}:changeable", "--faults", "a-list"], "a-list is not a plan: Expected"),
     ],
 )
-def test_a_mistake_is_one_sentence(
+def test_wrong_input_is_refused_in_one_sentence(
     run: Run, tmp_path: Path, arguments: list[str], part: str
 ) -> None:
     (tmp_path / "a-file").write_text("no run file")

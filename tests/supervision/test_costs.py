@@ -1,6 +1,6 @@
 """Costs of restarts and supervised starts, in steps of the scheduler and in garbage, never in time.
 
-As in `tests/actors/test_costs.py`, the bounds are what the code does today and a little more.
+As in `tests/actors/test_costs.py`, the bounds are the costs of today plus a little.
 """
 
 import gc
@@ -16,7 +16,7 @@ from supervision import DynamicSupervisor, Supervisor, child_spec
 from tests.actors.steps import counted
 
 MANY = 100
-# What the runtime's own tasks do in between, whatever the number of restarts.
+# Steps of the runtime's own tasks, for any number of restarts.
 SPARE = 20
 
 
@@ -47,10 +47,10 @@ async def test_a_crash_and_its_restart_take_four_steps() -> None:
         with counted() as steps:
             for _ in range(MANY):
                 cast("child", "crash")
-                # It counts no step of a task: it looks at what waits once nothing is left to do.
+                # `wait_all_tasks_blocked` takes no step itself.
                 await settle()
         assert whereis("child") not in (None, first)
-        # The child crashes; the supervisor starts another; that one is ready; the supervisor goes on. And this test.
+        # The child crashes. The supervisor starts another. That one is ready. The supervisor continues. And this test.
         assert steps.count <= (4 + 1) * MANY + SPARE
 
 
@@ -62,14 +62,14 @@ async def test_a_supervised_start_takes_four_steps() -> None:
         with counted() as steps:
             for _ in range(MANY):
                 await DynamicSupervisor.start_child(pool, spec)
-        # The supervisor spawns the child; that one is ready; the supervisor answers; the caller goes on.
+        # The supervisor spawns the child. The child is ready. The supervisor answers. The caller continues.
         assert steps.count <= 4 * MANY + SPARE
 
 
 async def test_crashes_and_restarts_leave_nothing_to_the_garbage_collector() -> None:
     async with supervised():
         cast("child", "crash")
-        await settle()  # what is made once, whatever the number, is made here
+        await settle()  # warm up: makes the objects that are made once
         gc.collect()
         gc.disable()
         try:

@@ -262,7 +262,7 @@ async def test_the_arguments_of_a_temporary_child_are_not_kept_and_those_of_othe
     runtime: Runtime,
 ) -> None:
     async def start(argument: Argument) -> Pid:
-        return spawn_link(trio.sleep_forever)  # which, unlike a server, knows nothing of it
+        return spawn_link(trio.sleep_forever)  # a plain process does not know its supervisor
 
     pool = await DynamicSupervisor.start()
     argument, kept, in_spec = Argument(), Argument(), Argument()

@@ -35,7 +35,7 @@ from supervision import (
         ),
     ],
 )
-def test_a_reason_in_words(reason: object, words: str) -> None:
+def test_describe_reason_puts_a_reason_in_words(reason: object, words: str) -> None:
     assert describe_reason(reason) == words
 
 
@@ -54,7 +54,7 @@ def test_the_message_of_a_failed_start_contains_its_exception() -> None:
     )
 
 
-def test_a_kill_names_its_signal() -> None:
+def test_application_killed_names_its_signal() -> None:
     assert "second signal, SIGTERM" in str(ApplicationKilled(15))
 
 

@@ -97,8 +97,8 @@ async def test_a_pid_as_a_child_gets_advice(
 
 
 LISTS: list[tuple[Any, str]] = [
-    (Counter, "write a list, also for one child: [Counter]"),
-    (process_spec(flush), "write a list, also for one child: [child]"),
+    (Counter, "write a list, even for one child: [Counter]"),
+    (process_spec(flush), "write a list, even for one child: [child]"),
     ({"counter": Counter}, "write a list of the values; a child's name goes into child_spec"),
     ("Counter", "write a list of specs, or of classes with start_link"),
     (None, "write a list of specs, or of classes with start_link"),
@@ -125,7 +125,7 @@ async def test_children_that_are_not_a_list_get_advice(
         (DynamicSupervisor, (), {"max_children": 3}, "(max_children=3)"),
     ],
 )
-def test_a_call_of_a_supervisor_class_gets_advice(
+def test_a_call_of_a_supervisor_class_raises_with_advice(
     supervisor: Any, args: tuple[Any, ...], kwargs: dict[str, Any], call: str
 ) -> None:
     with pytest.raises(NotStarted) as caught:

@@ -226,7 +226,7 @@ async def test_a_stop_ends_all_copies_and_waits(runtime: Runtime, log: Log) -> N
         PartitionSupervisor.partitions("workers")
 
 
-# Finding
+# Addresses
 
 
 async def test_a_key_leads_to_one_copy_and_integers_go_round(runtime: Runtime) -> None:
@@ -283,7 +283,7 @@ async def test_copies_are_restarted_after_the_backoff(
     assert which_partition("echoes", 0) is not first
 
 
-async def test_a_key_of_a_copy_that_is_not_running_raises(runtime: Runtime) -> None:
+async def test_which_partition_raises_for_a_copy_that_is_not_running(runtime: Runtime) -> None:
     await start(2)
     await Supervisor.terminate_child("echoes", 1)
     assert partition("echoes", 1).whereis(runtime) is None
@@ -436,7 +436,7 @@ async def test_every_key_leads_to_a_running_copy_while_it_is_resized(
         await trio.sleep(1)
         await PartitionSupervisor.resize("echoes", after)
         nursery.cancel_scope.cancel()
-    # Nobody was told of more copies than there were.
+    # No call saw more copies than there were.
     assert sizes == (set(range(before, after)) if after > before else {before, after})
     assert sum(is_alive(pid) for pid in await pids() if pid is not None) == after
 
@@ -478,7 +478,7 @@ async def test_a_resize_whose_caller_is_cancelled_is_still_done(
 
 
 @pytest.mark.parametrize("strategy", ["one_for_all", "rest_for_one"])
-async def test_a_restart_of_the_group_leaves_out_those_that_a_resize_has_stopped(
+async def test_a_restart_of_the_group_does_not_start_partitions_that_a_resize_has_stopped(
     runtime: Runtime, strategy: Any
 ) -> None:
     await start(3, strategy=strategy)

@@ -88,7 +88,7 @@ async def test_a_restart_that_takes_too_long_is_tried_again(runtime: Runtime, lo
     await trio.sleep(2.1)
     assert delays == []
     pid = await child(supervisor, "a")
-    # What the cancelled start had linked is not left behind.
+    # The supervisor has killed the process that the cancelled start had linked.
     assert runtime.processes() == [supervisor, pid]
 
 

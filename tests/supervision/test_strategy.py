@@ -74,7 +74,7 @@ def shown(plan: RestartPlan[Child]) -> tuple[str, str, str]:
         ("temporary", KILLED, Fate.DROP),
     ],
 )
-def test_the_fate_of_a_child_by_restart_type_and_reason(
+def test_fate_follows_the_restart_type_and_the_reason(
     restart: RestartType, reason: object, expected: Fate
 ) -> None:
     assert fate(restart, reason) is expected
@@ -124,7 +124,7 @@ def test_every_plan_stops_in_reverse_starts_in_order_and_forgets_only_temporarie
     assert pivot in started
     assert pivot not in stopped
     assert all(children[index].spec.restart == "temporary" for index in dropped)
-    # Whoever is stopped is either started again or forgotten, never both and never neither.
+    # The supervisor either starts or forgets each child that it stops.
     assert dropped.isdisjoint(started)
     assert set(stopped) == (set(started) | dropped) - {pivot}
     affected = {

@@ -127,7 +127,7 @@ async def test_an_exit_of_a_supervisor_without_a_link_to_itself_stops_it_and_its
 
 
 @pytest.mark.parametrize("restart", ["permanent", "transient"])
-async def test_a_child_that_ignores_its_start_is_kept_not_running_and_boot_goes_on(
+async def test_a_boot_continues_after_a_child_that_ignores_its_start_and_keeps_it(
     runtime: Runtime, log: Log, restart: RestartType
 ) -> None:
     supervisor = await Supervisor.start(
@@ -219,7 +219,7 @@ async def test_a_supervisor_can_be_named_and_asked_by_name(runtime: Runtime, log
     assert (await Supervisor.count_children("top")).active == 1
 
 
-# What becomes of a child that ends: restart type x reason
+# The end of a child: restart type x reason
 
 REASONS = [NORMAL, SHUTDOWN, Shutdown("x"), BOOM, "killed"]
 
@@ -306,7 +306,7 @@ async def test_a_supervisor_that_is_killed_leaves_no_child_behind(
     assert await wait_exit(supervisor) is KILLED
     await settle()
     assert runtime.processes() == []
-    # The one that traps exits hears of it and cleans up; nobody waits for it.
+    # The child that traps exits sees the end and cleans up. No process waits for it.
     assert log.names("stop") == "a"
 
 

@@ -70,7 +70,7 @@ async def test_children_that_are_not_significant_end_nothing(runtime: Runtime, l
     assert is_alive(supervisor)
 
 
-async def test_siblings_taken_down_by_a_strategy_are_no_significant_ends(
+async def test_the_stop_of_a_significant_sibling_by_a_strategy_ends_nothing(
     runtime: Runtime, log: Log
 ) -> None:
     supervisor = await Supervisor.start(

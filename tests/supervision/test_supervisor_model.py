@@ -24,7 +24,7 @@ class Model:
 
     def __init__(self, strategy: Strategy, restarts: list[RestartType]) -> None:
         self.strategy = strategy
-        # Of each: its id, its restart type, whether it runs.
+        # The id, the restart type and the state of each child.
         self.children: list[list[Any]] = [
             [f"c{index}", restart, True] for index, restart in enumerate(restarts)
         ]
@@ -165,7 +165,7 @@ async def live(
         found = await pids(supervisor)
         assert [(id, pid is not None) for id, pid in found.items()] == model.shown()
         running = [pid for pid in found.values() if pid is not None]
-        # Exactly those that it knows are there: none has died unseen, none has been forgotten.
+        # The living children are exactly those that the supervisor knows.
         assert set(runtime.processes()) == {supervisor, *running}
     if model.alive:
         log.clear()

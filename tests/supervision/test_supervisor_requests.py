@@ -55,7 +55,7 @@ async def a_supervisor(log: Log) -> Pid:
 
     async def start() -> Pid:
         if attempts.attempts:
-            await trio.sleep(1)  # so that there is time to ask between two attempts
+            await trio.sleep(1)  # leaves time for a request between two attempts
         return await Worker.start_link("restarting", log, outcomes=attempts)
 
     await Supervisor.start_child(supervisor, ChildSpec("restarting", start))
@@ -77,7 +77,9 @@ async def test_start_child_appends_a_child_and_starts_it(runtime: Runtime, log: 
     assert log.take() == ["start a", "start b", "stop b", "stop a"]
 
 
-async def test_start_child_with_an_id_in_use_names_the_child(runtime: Runtime, log: Log) -> None:
+async def test_start_child_with_an_id_in_use_raises_with_the_child(
+    runtime: Runtime, log: Log
+) -> None:
     supervisor = await a_supervisor(log)
     with pytest.raises(ChildAlreadyStarted) as started:
         await Supervisor.start_child(supervisor, worker("running", log))
@@ -332,7 +334,7 @@ async def test_delete_child_in_any_other_state_names_the_state(runtime: Runtime,
         await Supervisor.delete_child(supervisor, "absent")
 
 
-# Looking
+# Lists and counts
 
 
 async def test_which_children_shows_every_state_and_type(runtime: Runtime, log: Log) -> None:

@@ -32,7 +32,7 @@ BOOM = Crash(RuntimeError("crash"))
 # Restart intensity
 
 
-async def test_the_fourth_crash_within_the_window_is_one_too_many(
+async def test_the_fourth_crash_within_the_window_ends_the_supervisor(
     runtime: Runtime, log: Log
 ) -> None:
     supervisor = await Supervisor.start([worker("a", log), worker("b", log), worker("c", log)])
@@ -267,7 +267,7 @@ async def test_an_attempt_that_was_cancelled_is_not_made_after_a_restart_by_hand
     kill(await running(supervisor, "slow"))
     await settle()
     async with trio.open_nursery() as nursery:
-        # All of these are in the mailbox before the message that would try again.
+        # All these messages are in the mailbox before the next attempt.
         nursery.start_soon(Supervisor.terminate_child, supervisor, "slow")
         await settle()
         nursery.start_soon(Supervisor.restart_child, supervisor, "slow")

@@ -43,7 +43,7 @@ def a_worker() -> ChildSpec:
 
 
 @pytest.mark.parametrize("asker", ASKERS)
-async def test_every_kind_of_supervisor_is_asked_by_the_functions_of_any(
+async def test_every_kind_of_supervisor_answers_the_common_functions(
     runtime: Runtime, asker: type[Supervisor] | type[DynamicSupervisor]
 ) -> None:
     for supervisor in (await one_of_each()).values():
@@ -54,7 +54,9 @@ async def test_every_kind_of_supervisor_is_asked_by_the_functions_of_any(
         )
 
 
-async def test_what_only_another_kind_does_is_refused_and_says_which(runtime: Runtime) -> None:
+async def test_a_request_for_another_kind_of_supervisor_is_refused_with_its_name(
+    runtime: Runtime,
+) -> None:
     kinds = await one_of_each()
     with trio.fail_after(1):
         with pytest.raises(
@@ -151,7 +153,7 @@ async def test_a_busy_supervisor_is_shown_without_a_wait(runtime: Runtime) -> No
     assert trio.current_time() == began
 
 
-async def test_a_process_of_type_supervisor_that_is_none_is_shown_without_children(
+async def test_a_plain_process_of_type_supervisor_is_shown_without_children(
     runtime: Runtime,
 ) -> None:
     top = await Supervisor.start([process_spec(forever, type="supervisor")], label="top")

@@ -95,7 +95,7 @@ def worker(name: str, log: Log, *, outcomes: Outcomes | None = None, **spec: Any
 
 
 async def settle() -> None:
-    """Wait until no process can go on without a passing of time."""
+    """Wait until no task can run without the passing of time."""
     await trio.testing.wait_all_tasks_blocked()
 
 

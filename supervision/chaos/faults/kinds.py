@@ -1,4 +1,4 @@
-"""Faults as data: what to break, where, and when. *pure*: a fault only describes, an injector acts.
+"""Faults as data: what to break, where, and when. *pure*: a fault is a description; an `Injector` acts on it.
 
     plan = (
         Kill(target="/top/room:lobby", when=At(0.5)),
@@ -6,8 +6,8 @@
         Partition(one="phone", other="server", seconds=2.0, when=At(1.0)),
     )
 
-A plan is a sequence of faults. An `Injector` carries it out, in a simulation or on a live system, and reports the
-outcome of each fault.
+A plan is a sequence of faults. An `Injector` applies it, in a simulation or on a live system, and reports the outcome
+of each fault.
 
 `target` is the path of a process (see `supervision.recording.places`) or an `fnmatch` pattern. If several processes
 match, the fault takes the newest one, or the one that `pick` selects. In a world with nodes, a path begins with the
@@ -67,6 +67,8 @@ __all__ = [
 MOST_MESSAGES: Final = 1_000_000
 """The most messages that `FillMailbox` may send."""
 
+_DURATIONS: Final = ("seconds", "latency")
+
 
 # The parts that faults share
 
@@ -85,12 +87,18 @@ class BaseFault(
 ):
     """The base of all faults."""
 
+    def __post_init__(self) -> None:
+        """Check the durations of the fault."""
+        for name in self.__struct_fields__:
+            if name in _DURATIONS:
+                self.check(name, 0.0)
+
     def check(self, field: str, least: float) -> None:
-        """Raise BadFault unless a field is a finite number, `least` or more."""
+        """Raise BadFault unless a field is a finite number and at least `least`."""
         check_at_least(type(self).__name__, field, getattr(self, field), least)
 
     def check_text(self, field: str, what: str) -> None:
-        """Raise BadFault unless a field is text and not empty."""
+        """Raise BadFault unless a field is non-empty text."""
         value = getattr(self, field)
         if not isinstance(value, str) or not value:
             raise BadFault(type(self).__name__, field, value, f"write {what}")
@@ -101,10 +109,10 @@ class ProcessFault(BaseFault, frozen=True, kw_only=True):
 
     Attributes:
         target: the path of the process, or a pattern.
-        when: `At(seconds)`, or `On(callback)` of any matching process. A fault of a callback with `At` takes the first
-            callback that begins after that time, except `terminate`.
-        pick: selects one of several matching processes: 0.0 is the oldest, 1.0 the newest; None is the newest. It has
-            no effect for a fault that waits for a callback.
+        when: `At(seconds)`, or `On(callback)` of any matching process. With `At`, a fault of a callback applies to the
+            first callback that begins after that time, except `terminate`.
+        pick: selects one of several matching processes: 0.0 is the oldest, 1.0 the newest; None is the newest. A fault
+            that waits for a callback ignores it.
     """
 
     target: str
@@ -112,6 +120,7 @@ class ProcessFault(BaseFault, frozen=True, kw_only=True):
     pick: float | None = None
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         self.check_text("target", "the path of a process, or a pattern such as /top/room:*")
         _check_pick(type(self).__name__, self.pick)
 
@@ -123,9 +132,10 @@ class MessageFault(BaseFault, frozen=True, kw_only=True):
 
     Attributes:
         target: the path of the receiver, or a pattern.
-        kind: the kind of the message, an `fnmatch` pattern, see `kind_of`.
-        when: `At` takes the first such message after that time. `On` takes the nth one of the calls ("handle_call"),
-            the casts ("handle_cast"), the plain messages ("handle_info" or "receive"), or all of them ("message").
+        kind: an `fnmatch` pattern for the kind of the message; see `kind_of`.
+        when: with `At`, the fault affects the first such message after that time. With `On`, it affects the nth call
+            ("handle_call"), cast ("handle_cast"), plain message ("handle_info" or "receive"), or any of them
+            ("message").
     """
 
     target: str
@@ -133,6 +143,7 @@ class MessageFault(BaseFault, frozen=True, kw_only=True):
     kind: str = "*"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         self.check_text("target", "the path of a process, or a pattern such as /top/room:*")
         self.check_text("kind", "a pattern of kinds of messages, * for any")
         when = self.when
@@ -156,6 +167,7 @@ class ConnectionFault(BaseFault, frozen=True, kw_only=True):
     pick: float | None = None
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         self.check_text("target", "the name of a connection, or a pattern such as phone->*")
         _check_pick(type(self).__name__, self.pick)
 
@@ -176,7 +188,8 @@ class ExitWith(ProcessFault, frozen=True, kw_only=True):
     """Send a process an exit signal. A process that traps exits gets it as a message.
 
     Attributes:
-        reason: "normal", "shutdown" and "kill" are the reasons of those names. Any other text is the reason itself.
+        reason: "normal", "shutdown" and "kill" stand for `NORMAL`, `SHUTDOWN` and `KILL`. Any other text is itself the
+            reason.
     """
 
     reason: str
@@ -187,11 +200,11 @@ class ExitWith(ProcessFault, frozen=True, kw_only=True):
 
 
 class Raise(ProcessFault, frozen=True, kw_only=True, tag="crash"):
-    """Make a callback raise `InjectedCrash` before any of its own code runs. Its type in JSON is "crash"."""
+    """Make a callback raise `InjectedCrash` before its own code runs. In JSON, the type of this fault is "crash"."""
 
 
 class Hang(ProcessFault, frozen=True, kw_only=True):
-    """Make a callback hang before it begins, until the faults are healed or its process ends."""
+    """Make a callback hang before it begins, until `heal` or the end of its process."""
 
 
 class Slow(ProcessFault, frozen=True, kw_only=True):
@@ -199,22 +212,15 @@ class Slow(ProcessFault, frozen=True, kw_only=True):
 
     seconds: float
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self.check("seconds", 0.0)
-
 
 class SwallowCancellation(ProcessFault, frozen=True, kw_only=True):
-    """Delay a callback for `seconds`, and let neither a kill nor a cancellation end it in that time.
+    """Delay a callback for `seconds`, during which neither a kill nor a cancellation ends it.
 
-    A process that is killed in that time becomes a zombie if the delay lasts longer than the runtime's `kill_grace`.
+    If something kills the process during the delay, and the rest of the delay is longer than the runtime's
+    `kill_grace`, the process becomes a zombie.
     """
 
     seconds: float
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self.check("seconds", 0.0)
 
 
 class FillMailbox(ProcessFault, frozen=True, kw_only=True):
@@ -232,7 +238,7 @@ class FillMailbox(ProcessFault, frozen=True, kw_only=True):
 
 @frozen
 class Junk:
-    """A message of the fault `FillMailbox`, without meaning to the process. They are numbered from 1."""
+    """A message that `FillMailbox` sends. It means nothing to the process. Numbers start at 1."""
 
     number: int
 
@@ -249,34 +255,26 @@ class DelayMessage(MessageFault, frozen=True, kw_only=True):
 
     seconds: float
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self.check("seconds", 0.0)
-
 
 class DuplicateMessage(MessageFault, frozen=True, kw_only=True):
     """Let a message arrive twice."""
 
 
 class ReorderMessage(MessageFault, frozen=True, kw_only=True):
-    """Let the next message to the same process overtake this one, if it is sent within a second."""
+    """Let the next message to the same process overtake this one, if one follows within a second."""
 
 
 # Faults of connections
 
 
 class ResetConnection(ConnectionFault, frozen=True, kw_only=True):
-    """Reset a connection: data on its way is lost, and both ends get an error."""
+    """Reset a connection: data in transit is lost, and both ends get an error."""
 
 
 class HoldConnection(ConnectionFault, frozen=True, kw_only=True):
-    """Hold all data of a connection back for `seconds`. Nothing is lost."""
+    """Hold back all data of a connection for `seconds`. Nothing is lost."""
 
     seconds: float
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self.check("seconds", 0.0)
 
 
 class SlowConnection(ConnectionFault, frozen=True, kw_only=True):
@@ -285,21 +283,16 @@ class SlowConnection(ConnectionFault, frozen=True, kw_only=True):
     seconds: float
     latency: float
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self.check("seconds", 0.0)
-        self.check("latency", 0.0)
-
 
 class HalfOpen(ConnectionFault, frozen=True, kw_only=True):
-    """Hold all data of a connection back without an error, until the faults are healed."""
+    """Hold back all data of a connection until `heal`, without an error at either end."""
 
 
 # Faults of hosts, nodes, clocks and the event loop
 
 
 class Partition(BaseFault, frozen=True, kw_only=True):
-    """Let no data pass between two hosts for `seconds`. Nothing is lost.
+    """Block all data between two hosts for `seconds`. Nothing is lost.
 
     Attributes:
         one: a host.
@@ -314,9 +307,9 @@ class Partition(BaseFault, frozen=True, kw_only=True):
     when: At
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         self.check_text("one", "the name of a host")
         self.check_text("other", "the name of a host")
-        self.check("seconds", 0.0)
 
 
 class KillNode(BaseFault, frozen=True, kw_only=True):
@@ -338,10 +331,10 @@ class KillNode(BaseFault, frozen=True, kw_only=True):
 
 
 class SkewClock(BaseFault, frozen=True, kw_only=True):
-    """Set the clock forward by `seconds`, or back if negative. It changes `runtime.now()`, and no durations.
+    """Set the clock forward by `seconds`; a negative number sets it back. This changes `runtime.now()`, not durations.
 
     Attributes:
-        node: the node whose clock is set; None for everything outside of nodes.
+        node: the node whose clock changes; None for the clock outside of nodes.
     """
 
     seconds: float
@@ -349,17 +342,15 @@ class SkewClock(BaseFault, frozen=True, kw_only=True):
     when: At
 
     def __post_init__(self) -> None:
+        # Not `super()`: this number may be negative.
         check_at_least("SkewClock", "seconds", abs(self.seconds), 0.0)
 
 
 class StallLoop(BaseFault, frozen=True, kw_only=True):
-    """Block the whole event loop for `seconds`. On a live system this really blocks it."""
+    """Block the whole event loop for `seconds`. On a live system, the process really does nothing during that time."""
 
     seconds: float
     when: At
-
-    def __post_init__(self) -> None:
-        self.check("seconds", 0.0)
 
 
 Fault: TypeAlias = (
@@ -414,7 +405,7 @@ _ENVELOPES: Final = {"handle_call": "call", "handle_cast": "cast", "handle_info"
 
 
 def describe_fault(fault: Fault) -> str:
-    """Return a fault in words: "kill /top/room:lobby at 0.5 s"."""
+    """Describe a fault in words: "kill /top/room:lobby at 0.5 s"."""
     words: dict[str, Any] = {name: getattr(fault, name) for name in fault.__struct_fields__}
     if isinstance(fault, MessageFault):
         return _WORDS[type(fault)].format(message=_message(fault), **words)
@@ -458,7 +449,7 @@ def plan_from_json(data: bytes | str) -> tuple[Fault, ...]:
         plan_from_json('[{"type": "kill", "target": "/top/store", "when": {"type": "at", "seconds": 0.5}}]')
 
     Raises:
-        BadFault: it is not JSON or not a plan. The advice names the place.
+        BadFault: the data is not JSON, or not a plan. The advice names the place in the data.
     """
     try:
         return msgspec.json.decode(data, type=tuple[Fault, ...])

@@ -1,21 +1,22 @@
-"""The moment of a fault: a time, or the nth time that a callback is about to run. *pure*.
+"""The moment of a fault: a time, or the nth call of a callback. *pure*.
 
-At(0.5)                                            # half a second after the plan was started
-On("handle_cast", nth=3, kind="join")              # before the third cast of the kind "join"
-On("init", incarnation=2)                          # in the init of the first restarted process
+    At(0.5)                                            # half a second after the start of the plan
+    On("handle_cast", nth=3, kind="join")              # before the third cast of the kind "join"
+    On("init", incarnation=2)                          # before the init of the first restarted process
+
+A fault has one of these as its `when`.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any, Final, TypeAlias
+from typing import Final, TypeAlias
 
 import msgspec
 
-from actors.instrumentation.instrument import payload_of
 from supervision.chaos.errors import BadFault
 
-__all__ = ["CALLBACKS", "At", "Moment", "On", "check_at_least", "describe_moment", "kind_of"]
+__all__ = ["CALLBACKS", "At", "Moment", "On", "check_at_least", "describe_moment"]
 
 MESSAGES: Final = frozenset(("handle_call", "handle_cast", "handle_info"))
 """The callbacks that "message" stands for."""
@@ -51,12 +52,12 @@ class On(msgspec.Struct, frozen=True, tag="on", forbid_unknown_fields=True, omit
         On("message", nth=5)
 
     Args:
-        callback: the callback. Servers, which include supervisors and channels, have "init", "handle_call",
-            "handle_cast", "handle_info", "handle_continue" and "terminate"; "message" is any of the three that handle
-            a message. A plain process has "run", before its function, and "receive", when it takes a message.
-        nth: the number of the callback, from 1, counted over all matching processes.
-        kind: count only messages of this kind; an `fnmatch` pattern, see `kind_of`.
-        incarnation: count only processes that are this incarnation of their path.
+        callback: the callback. Servers, supervisors and channels have "init", "handle_call", "handle_cast",
+            "handle_info", "handle_continue" and "terminate". "message" stands for `handle_call`, `handle_cast` and
+            `handle_info`. A plain process has "run", before its function, and "receive", when it receives a message.
+        nth: the number of the call, from 1, counted over all matching processes.
+        kind: an `fnmatch` pattern. Only messages of a matching kind count; see `kind_of`.
+        incarnation: only this incarnation of a path counts.
 
     Raises:
         BadFault: the callback does not exist, or a number is below 1.
@@ -85,33 +86,14 @@ Moment: TypeAlias = At | On
 """The moment of a fault."""
 
 
-def kind_of(message: Any) -> str:
-    """Return the kind of a message, which the patterns of faults match.
-
-        kind_of("stop")                       # "stop"
-        kind_of(("join", "lobby"))            # "join"
-
-    Text is its own kind. A tuple has the kind of its first item. An object with a text `event` has that event as its
-    kind. Any other object has the name of its class. The envelope of a call or a cast does not count.
-    """
-    content = payload_of(message)
-    while type(content) is tuple and content:
-        content = content[0]
-    if isinstance(content, str):
-        return content
-    event = getattr(content, "event", None)
-    return event if isinstance(event, str) else type(content).__name__
-
-
 def describe_moment(moment: Moment) -> str:
-    """Return a moment in words: "at 0.5 s", "before its 3rd handle_cast of join"."""
+    """Describe a moment in words: "at 0.5 s", "before its 3rd handle_cast of join"."""
     if isinstance(moment, At):
         return f"at {moment.seconds:g} s"
-    what = "message" if moment.callback == "message" else moment.callback
     of = "" if moment.kind is None else f" of {moment.kind}"
     which = "" if moment.nth == 1 else f" {_ordinal(moment.nth)}"
     whose = "" if moment.incarnation is None else f" as incarnation {moment.incarnation}"
-    return f"before its{which or ' first'} {what}{of}{whose}"
+    return f"before its{which or ' first'} {moment.callback}{of}{whose}"
 
 
 def _ordinal(number: int) -> str:
@@ -120,7 +102,7 @@ def _ordinal(number: int) -> str:
 
 
 def check_at_least(kind: str, field: str, value: float, least: float) -> None:
-    """Raise BadFault unless a value is a finite number, `least` or more."""
+    """Raise BadFault unless a value is a finite number and at least `least`."""
     if (
         isinstance(value, bool)
         or not isinstance(value, int | float)

@@ -3,7 +3,8 @@
     storm = Storm(["/top/room:*", "/top"], count=30, within=20.0)
     plan = storm.draw(random.Random(7))
 
-Each fault is drawn from random numbers of its own, so a storm of 30 faults has the 29 faults of a storm of 29.
+Each fault has its own stream of random numbers. So a storm with `count=30` contains all faults of the same storm with
+`count=29`.
 """
 
 from __future__ import annotations
@@ -21,16 +22,16 @@ from supervision.recording.entropy import Chance
 __all__ = ["EVERYWHERE", "FaultPlan", "Storm", "checked", "draw_plan"]
 
 FaultPlan: TypeAlias = "Storm | Sequence[Fault] | Callable[[Chance], Sequence[Fault]] | None"
-"""The faults of a scenario: a sequence, a way to draw one, or None for no faults."""
+"""The faults of a scenario: a sequence, a `Storm`, a function that draws a sequence, or None for no faults."""
 
 EVERYWHERE: Final = (
     *("kill", "exit_with", "crash", "hang", "slow", "swallow_cancellation", "fill_mailbox"),
     *("drop_message", "delay_message", "duplicate_message", "reorder_message", "stall_loop"),
 )
-"""The kinds of faults that need only processes."""
+"""The kinds of faults that need no network and no nodes."""
 
 _CALLBACKS: Final = ("message", "message", "message", "init", "terminate")
-# Reasons that any process may send, among them the names of those with a meaning.
+# Any process may send these reasons. Some of them have the name of a special reason.
 _REASONS: Final = ("normal", "shutdown", "kill", "bored", "", "\x00", "x" * 300)
 
 
@@ -40,16 +41,8 @@ def _check_count(storm: Storm, attribute: Attribute[int], value: int) -> None:
         raise BadFault("Storm", "count", value, "write a whole number")
 
 
-def _check_within(storm: Storm, attribute: Attribute[float], value: float) -> None:
-    check_at_least("Storm", "within", value, 0.0)
-
-
-def _check_after(storm: Storm, attribute: Attribute[float], value: float) -> None:
-    check_at_least("Storm", "after", value, 0.0)
-
-
-def _check_longest(storm: Storm, attribute: Attribute[float], value: float) -> None:
-    check_at_least("Storm", "longest", value, 0.0)
+def _check_seconds(storm: Storm, attribute: Attribute[float], value: float) -> None:
+    check_at_least("Storm", attribute.name, value, 0.0)
 
 
 def _check_callbacks(storm: Storm, attribute: Attribute[float], value: float) -> None:
@@ -78,32 +71,31 @@ _PROCESSES: Final = frozenset(
 
 @frozen
 class Storm:
-    """Chance faults.
+    """Random faults.
 
         Storm(["/top/store"], kinds=["kill", "crash"], count=5, within=10.0)
 
     Args:
-        targets: paths of processes, or patterns. Each fault takes one of them.
-        kinds: kinds of faults, by their JSON names ("drop_message"). A kind that is listed twice is drawn twice as
-            often.
+        targets: paths of processes, or patterns. Each fault has one of them as its target.
         count: the number of faults.
-        within: the faults happen before this time, in seconds.
-        after: the faults happen after this time, in seconds.
+        within: the latest time of a fault, in seconds.
+        after: the earliest time of a fault, in seconds.
         longest: the longest duration of a fault, in seconds.
         callbacks: the share of process faults that wait for a callback instead of a time, from 0.0 to 1.0.
         connections: names of connections, or patterns.
-        hosts: hosts between which partitions may be made.
-        nodes: nodes that may be killed.
+        hosts: the hosts that partitions may separate.
+        nodes: the nodes that faults may kill.
+        kinds: kinds of faults, by their JSON names ("drop_message"). List a kind twice to draw it twice as often.
 
     Raises:
-        BadFault: a kind does not exist, or needs something that the storm does not list.
+        BadFault: a kind does not exist, or it needs targets, hosts or nodes and the storm has none.
     """
 
     targets: tuple[str, ...] = field(converter=tuple[str, ...], default=())
     count: int = field(default=10, validator=_check_count)
-    within: float = field(default=10.0, validator=_check_within)
-    after: float = field(default=0.0, kw_only=True, validator=_check_after)
-    longest: float = field(default=2.0, kw_only=True, validator=_check_longest)
+    within: float = field(default=10.0, validator=_check_seconds)
+    after: float = field(default=0.0, kw_only=True, validator=_check_seconds)
+    longest: float = field(default=2.0, kw_only=True, validator=_check_seconds)
     callbacks: float = field(default=0.25, kw_only=True, validator=_check_callbacks)
     connections: tuple[str, ...] = field(converter=tuple[str, ...], default=("*",), kw_only=True)
     hosts: tuple[str, ...] = field(converter=tuple[str, ...], default=(), kw_only=True)
@@ -114,14 +106,14 @@ class Storm:
     )
 
     def draw(self, random: Chance) -> tuple[Fault, ...]:
-        """Draw a plan, the earliest faults first.
+        """Draw a plan. The earliest faults come first.
 
             Storm(["/top/*"], count=3).draw(Random(7))
 
         Args:
             random: the random source.
         """
-        # Each fault has its own source, so the numbers that one fault draws do not change the others.
+        # With a source for each fault, the numbers that one fault draws do not change the others.
         new = type(random)
         sources = [new(random.getrandbits(64)) for _ in range(self.count)]
         return tuple(sorted((self._fault(source) for source in sources), key=_time_of))
@@ -149,7 +141,7 @@ class Storm:
     def _callback(self, random: Chance, kind: type[Any]) -> Moment:
         callback = "message" if issubclass(kind, MessageFault) else random.choice(_CALLBACKS)
         if callback == "init":
-            # Never the first init: the system would not start, and the other faults would have no target.
+            # Not the first init: the system would not start, and the other faults would have no target.
             return On("init", incarnation=random.choice((2, 3)))
         return On(callback, nth=random.choice((1, 1, 2, 3, 5, 8, 13)))
 

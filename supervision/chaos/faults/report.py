@@ -19,12 +19,12 @@ class FaultReport(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         fault: the fault.
-        status: "applied"; "not_applicable" if its moment never came or its target did not exist; "masked" if something
-            else had already caused the same effect or prevented it.
-        seconds: the time after the start of the plan at which it was applied or masked; None if it was neither.
+        status: "applied"; "not_applicable" if the moment never came or the target did not exist; "masked" if something
+            else already caused or prevented the effect.
+        seconds: the time at which it was applied or masked, in seconds after the start of the plan; None otherwise.
         where: the process, connection or node, such as `/top/room:lobby#2`.
         why: the reason for any status but "applied".
-        event: the number of its event in the trace, if there is a trace.
+        event: the number of its event in the trace; None without a trace.
     """
 
     fault: Fault
@@ -52,7 +52,7 @@ def is_inert(reports: tuple[FaultReport, ...]) -> bool:
 
 
 class InertPlan(SupervisionError):
-    """No fault of a plan was applied, so the run has tested nothing.
+    """No fault of a plan was applied, so the run tested nothing.
 
     Attributes:
         reports: the report of each fault, with the reason.
@@ -65,5 +65,5 @@ class InertPlan(SupervisionError):
     def __str__(self) -> str:
         lines = [f"none of the {len(self.reports)} planned faults was applied:"]
         lines += [f"  {report.text}: {report.why}" for report in self.reports]
-        lines.append("name processes that exist and moments that come, or plan no faults")
+        lines.append("choose targets that exist and moments that happen, or run without a plan")
         return "\n".join(lines)

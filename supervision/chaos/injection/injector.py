@@ -1,4 +1,4 @@
-"""The injector: it carries out a fault plan, in a simulation or on a live system.
+"""The injector, which applies a fault plan in a simulation or on a live system.
 
     injector = Injector(runtime, Places(runtime))
     injector.start([Kill(target="/top/store", when=At(0.5))])
@@ -7,8 +7,8 @@
         print(report)
     injector.close()
 
-An injector is an instrument of the runtime with a timer task. It acts from outside, as an operator, a network or a bug
-would: it sends signals, loses messages and makes callbacks fail. The code under test is the production code, unchanged.
+An injector is an instrument of the runtime with a timer task. Like an operator, a network or a bug, it sends signals,
+loses messages and makes callbacks fail. The production code runs unchanged.
 """
 
 from __future__ import annotations
@@ -53,20 +53,20 @@ _TO_CALLBACKS = (Raise, Hang, Slow, SwallowCancellation)
 
 
 class Injector:
-    """Carries out a fault plan and reports the outcome of each fault. Create it within Trio.
+    """A tool that applies a fault plan and reports the outcome of each fault. Create it within Trio.
 
         injector = Injector(runtime, places)
 
     Args:
-        runtime: the runtime whose processes the faults target; None if there is none yet, see `add`.
+        runtime: the runtime whose processes the faults target. With None, call `add` later.
         places: the places of its processes.
         trace: the trace for events of the kinds `fault`, `fault_over` and `heal`; None for no events.
-        recorder: the recorder of the runtime, if it has one. The effects of a fault then have the fault as their cause.
-        connections: the network for connection faults; without one they are not applicable.
-        nodes: the nodes for `KillNode`; without them it is not applicable.
-        stall: blocks the event loop for some seconds. The default really blocks it.
+        recorder: the recorder of the runtime. With one, the effects of a fault name the fault as their cause.
+        connections: the network; None makes connection faults not applicable.
+        nodes: the nodes; None makes `KillNode` not applicable.
+        stall: blocks the event loop for some seconds; the default is `time.sleep`.
 
-    Replies to calls cannot be faulted. They are not messages, but go directly to the caller.
+    No fault affects the reply to a call, because a reply goes directly to the caller and not through a mailbox.
     """
 
     def __init__(
@@ -100,12 +100,12 @@ class Injector:
     def add(
         self, runtime: Runtime, places: Places, *, node: str = "", recorder: Recorder | None = None
     ) -> None:
-        """Reach the processes of another runtime too.
+        """Let faults target the processes of another runtime too.
 
         Args:
             runtime: the runtime.
             places: the places of its processes.
-            node: the name of its node. Its paths then begin with that name: `b/top/store`.
+            node: the name of its node. Its paths begin with that name: `b/top/store`.
             recorder: its recorder, if it has one.
         """
         target = TargetRuntime(runtime, places, recorder, node)
@@ -128,7 +128,7 @@ class Injector:
         return tuple(planned.fault for planned in self._ledger.planned)
 
     def start(self, plan: Sequence[Fault]) -> None:
-        """Start to carry out a plan. Its times count from now.
+        """Start to apply a plan. The times of its faults count from now.
 
             injector.start([Kill(target="/top/store", when=At(0.5))])
 
@@ -150,15 +150,15 @@ class Injector:
     def report(self) -> tuple[FaultReport, ...]:
         """Return the report of each fault so far, in the order of the plan.
 
-        A fault whose moment has not come is reported as not applicable, with that reason.
+        A fault whose moment has not come has the status "not_applicable", with that reason.
         """
         return tuple(planned.report() for planned in self._ledger.planned)
 
     async def finished(self) -> None:
         """Wait until all faults with a time are applied, and all faults with a duration are over.
 
-        It does not wait for faults that wait for a callback or a message, because that may never come. It does not wait
-        for hung callbacks either, because only `heal` ends them. So the wait takes no longer than the plan.
+        The wait ignores faults that wait for a callback or a message, because none may ever come. It also ignores hung
+        callbacks, because only `heal` ends them. So the wait ends with the last time of the plan.
         """
         while self._timers or self._callbacks.held:
             await self._waiters.park()
@@ -166,8 +166,9 @@ class Injector:
     def heal(self) -> None:
         """Stop the plan, and undo every effect that lasts.
 
-        Delayed callbacks continue, and held messages arrive. Held connections and partitions open again. Clocks are
-        reset, and nodes that would have been booted later are booted. Lost data and dead processes stay so.
+        Delayed callbacks continue, and delayed messages arrive. Held connections and partitions open again. Clocks go
+        back to the right time. Killed nodes with a `reboot_after` boot now. Lost data stays lost, and dead processes
+        stay dead.
         """
         if self._began is None:
             return
@@ -185,7 +186,7 @@ class Injector:
             self._leave(target)
 
     def _stop(self, why: str, *, boot: bool) -> None:
-        # A healed injector sets no more timers.
+        # For good: a healed injector needs no timers.
         self._timers.stop()
         self._ledger.decide(why)
         self._messages.heal()
@@ -232,7 +233,7 @@ class Injector:
                 self._apply_to_a_process(planned, fault)
             else:
                 self._surroundings.do(planned)
-        except Exception as error:  # a mistake of an adapter concerns this fault only
+        except Exception as error:  # an adapter's mistake must not stop the other faults
             self._ledger.failed(
                 planned, f"it could not be applied: {type(error).__name__}: {error}"
             )
@@ -250,7 +251,7 @@ class Injector:
 
 
 class _FaultPoints(Instrument):
-    """The instrument that offers the callbacks and the messages of one runtime to the faults that wait for them."""
+    """The instrument that passes the callbacks and messages of one runtime to the faults that wait for them."""
 
     def __init__(
         self, target: TargetRuntime, callbacks: CallbackFaults, messages: MessageFaults

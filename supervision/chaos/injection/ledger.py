@@ -1,4 +1,4 @@
-"""The state of each planned fault while a plan is carried out, and the trace events about it."""
+"""The state of each fault of a running plan, and the trace events about it."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ __all__ = ["Ledger", "Planned"]
 
 
 class Planned:
-    """One fault of a plan that is being carried out.
+    """One fault of a running plan.
 
     Attributes:
         fault: the fault.
         count: the number of callbacks or messages so far that count for its `On(nth=...)`.
         waits: True once its time has come and it waits for a callback or a message.
-        taken: True once it has its callback. Another fault may hold up that callback first.
-        status, seconds, where, why, event: as in `FaultReport`; a status of None is not decided yet.
+        taken: True once it has its callback. Another fault may delay that callback first.
+        status, seconds, where, why, event: as in `FaultReport`; the status is None until it is decided.
     """
 
     __slots__ = ("count", "event", "fault", "seconds", "status", "taken", "waits", "where", "why")
@@ -66,12 +66,7 @@ class Planned:
 
 
 class Ledger:
-    """The faults of a plan, and their events.
-
-    Args:
-        trace: the trace for the events; None for no events.
-        now: returns the seconds since the start of the plan.
-    """
+    """The faults of a plan, and their events. `now` returns the seconds since the start of the plan."""
 
     def __init__(self, trace: Trace | None, now: Callable[[], float]) -> None:
         self.planned: list[Planned] = []
@@ -86,12 +81,12 @@ class Ledger:
         where: str | None = None,
         **fields: Any,
     ) -> None:
-        """Note that a fault is being applied. Its event is the cause of what the process does next.
+        """Note that a fault is applied. Its event is the cause of the next actions of the process.
 
         Args:
             planned: the fault.
-            point: the process that it is applied to, or the name of anything else.
-            where: the place for the report, if it is not the process.
+            point: the target process, or the name of another target.
+            where: the place for the report, if it is not `point`.
             fields: further fields of the event.
         """
         self._decide(planned, "applied", None)
@@ -108,7 +103,7 @@ class Ledger:
             self._event("fault_over", planned, point, {"fault_event": planned.event})
 
     def missed(self, planned: Planned, why: str) -> None:
-        """Note that there is nothing to apply a fault to."""
+        """Note that a fault has no target."""
         planned.status, planned.why = "not_applicable", why
 
     def failed(self, planned: Planned, why: str) -> None:
@@ -119,13 +114,13 @@ class Ledger:
             self.masked(planned, planned.where or "", why)
 
     def decide(self, why: str) -> None:
-        """Make every undecided fault not applicable, because its moment did not come or because of `why`."""
+        """Make every undecided fault not applicable. `why` is the reason unless its moment never came."""
         for planned in self.planned:
             if planned.status is None:
                 self.missed(planned, planned.report(why).why or why)
 
     def record_inapplicable(self) -> None:
-        """Add the events of the faults that were not applicable."""
+        """Add an event for each fault that was not applicable."""
         for planned in self.planned:
             if planned.status == "not_applicable" and planned.event is None:
                 where = getattr(planned.fault, "target", "")
@@ -180,6 +175,6 @@ class Ledger:
             about |= {"path": place.path, "inc": place.incarnation}
         if point.target.recorder is None:
             return self._trace.add(kind, {"pid": point.pid.number, **about})
-        # A fault of a message is not the cause of what its receiver does.
+        # A fault of a message does not cause the next actions of the receiver.
         causes = kind == "fault" and not isinstance(planned.fault, MessageFault)
         return point.target.recorder.add(kind, point.pid, about, causes=causes)

@@ -1,6 +1,6 @@
 """Faults of messages on their way into a mailbox.
 
-Each fault keeps at most one message, and only while it holds the message back.
+Each fault keeps at most one message, and only while it delays the message.
 """
 
 from __future__ import annotations
@@ -22,17 +22,19 @@ from supervision.chaos.faults.kinds import (
     MessageFault,
     ReorderMessage,
 )
-from supervision.chaos.faults.moments import On, kind_of
+from supervision.chaos.faults.moments import On
 from supervision.chaos.injection.ledger import Ledger, Planned
-from supervision.chaos.injection.points import InjectionPoint, TargetRuntime, fits
+from supervision.chaos.injection.points import InjectionPoint, TargetRuntime
 from supervision.messages import TryAgain
+from supervision.recording.places import fits
+from supervision.recording.schema import kind_of
 
 __all__ = ["MessageFaults"]
 
 PATIENCE = 1.0
-"""Seconds that a reordered message waits for another message to overtake it."""
+"""The seconds that a reordered message waits for another message to overtake it."""
 
-# Never faulted: a supervisor sends itself TryAgain by a timer, and no network could lose that.
+# No fault affects these. A supervisor's timer sends TryAgain, and no network could lose that message.
 _OWN = (Junk, TryAgain)
 
 
@@ -46,12 +48,7 @@ class _Held:
 
 
 class MessageFaults:
-    """The faults of a plan that wait for a message.
-
-    Args:
-        ledger: the ledger of the plan.
-        at: calls a function at a time of `trio.current_time`.
-    """
+    """The faults of a plan that wait for a message. `at` calls a function at a time of `trio.current_time`."""
 
     def __init__(self, ledger: Ledger, at: Callable[[float, Callable[[], object]], None]) -> None:
         self._ledger = ledger
@@ -59,7 +56,7 @@ class MessageFaults:
         self._waiting: list[Planned] = []
         self._relevant: dict[Pid, tuple[Planned, ...]] = {}
         self._overtaken: dict[Pid, list[_Held]] = {}
-        # The deliveries that are due later. `heal` does them at once.
+        # The later deliveries. `heal` makes them at once.
         self._later: dict[Planned, Callable[[], None]] = {}
 
     def add(self, planned: Planned) -> None:
@@ -68,7 +65,7 @@ class MessageFaults:
         self._relevant.clear()
 
     def heal(self) -> None:
-        """Drop all waiting faults, and deliver all messages that are held back."""
+        """Drop all waiting faults, and deliver all delayed messages."""
         self._waiting.clear()
         self._relevant.clear()
         for deliver_now in list(self._later.values()):
@@ -81,7 +78,7 @@ class MessageFaults:
     def sent(
         self, target: TargetRuntime, sender: Pid | None, receiver: Pid, message: Any
     ) -> bool | None:
-        """Apply the faults of a message that is about to enter a mailbox. Return False to keep it out."""
+        """Apply faults to a message that is about to enter a mailbox. Return False to keep the message out."""
         keep_out = self._go_through(target, sender, receiver, message) if self._waiting else None
         if keep_out is not None or receiver not in self._overtaken:
             return keep_out
@@ -99,9 +96,7 @@ class MessageFaults:
         relevant = self._relevant.get(receiver)
         if relevant is None:
             relevant = self._relevant[receiver] = self._for(target, receiver)
-        if not relevant:
-            return None
-        if callback_for(message) is None:
+        if not relevant or callback_for(message) is None:
             return None
         point = InjectionPoint(target, receiver)
         # Every fault counts this message, but only one can be applied.
@@ -163,7 +158,7 @@ class MessageFaults:
 
     def _arrive(self, planned: Planned, point: InjectionPoint, message: Any) -> bool:
         self._later.pop(planned, None)
-        # The processes of a killed node still look alive.
+        # A killed node's processes never end, so `deliver` would find them alive.
         arrived = not point.target.gone and deliver(point.pid, message)
         if not arrived:
             why = "its receiver ended before the message arrived"
@@ -173,7 +168,7 @@ class MessageFaults:
 
 def _of(planned: Planned) -> MessageFault:
     fault = planned.fault
-    assert isinstance(fault, MessageFault)  # `add` gets no others
+    assert isinstance(fault, MessageFault)  # `add` gets only these
     return fault
 
 
@@ -186,7 +181,7 @@ def _is_now(planned: Planned, point: InjectionPoint, message: Any) -> bool:
     if not isinstance(when, On):
         return True
     callback = callback_for(message) or ""
-    # A plain process receives what a server gets in handle_info.
+    # "receive" counts the same messages as "handle_info".
     if not when.is_about(callback) and (when.callback, callback) != ("receive", "handle_info"):
         return False
     if when.kind is not None and not fnmatchcase(kind, when.kind):

@@ -1,33 +1,32 @@
-"""The processes that faults are injected into, and the runtimes that they are in."""
+"""The target processes of faults, and their runtimes."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from fnmatch import fnmatchcase
 from typing import TypeVar
 
 from attrs import define, frozen
 
 from actors.refs import Pid
 from actors.runtime import Runtime
-from supervision.recording.places import Place, Places
+from supervision.recording.places import Place, Places, fits
 from supervision.recording.recorder import Recorder
 
-__all__ = ["InjectionPoint", "TargetRuntime", "choose", "fits"]
+__all__ = ["InjectionPoint", "TargetRuntime", "choose"]
 
 T = TypeVar("T")
 
 
 @define(eq=False)
 class TargetRuntime:
-    """A runtime that an injector reaches.
+    """A runtime whose processes faults may target.
 
     Attributes:
         runtime: the runtime.
         places: the places of its processes.
-        recorder: its recorder; None if it has none.
-        node: the name of its node, with which its paths begin; empty outside of nodes.
-        gone: True once the injector has left it.
+        recorder: its recorder, if it has one.
+        node: the name of its node, which begins its paths; empty outside of nodes.
+        gone: True once the injector has left the runtime.
     """
 
     runtime: Runtime
@@ -37,7 +36,7 @@ class TargetRuntime:
     gone: bool = False
 
     def address(self, place: Place) -> str:
-        """Return the path of a place as the targets of faults spell it."""
+        """Return the path of a place with its node, as in the targets of faults."""
         return f"{self.node}{place.path}"
 
     def matching(self, pattern: str) -> list[Pid]:
@@ -49,7 +48,7 @@ class TargetRuntime:
 
 @frozen
 class InjectionPoint:
-    """A process that a fault is applied to."""
+    """The target process of a fault."""
 
     target: TargetRuntime
     pid: Pid
@@ -60,18 +59,13 @@ class InjectionPoint:
 
     @property
     def is_ending(self) -> bool:
-        """True if the process has accepted a fatal signal, or has ended."""
+        """True if a fatal signal has reached the process, or if it has ended."""
         info = self.target.runtime.process_info(self.pid)
         return info is None or info["status"] == "exiting"
 
 
-def fits(address: str, pattern: str) -> bool:
-    """Return True if a path equals a pattern or matches it."""
-    return address == pattern or fnmatchcase(address, pattern)
-
-
 def choose(found: Sequence[T], pick: float | None) -> T:
-    """Return the item that a fault picks: 0.0 is the first, up to 1.0 the last; None is the last."""
+    """Return the item that `pick` selects: 0.0 is the first, 1.0 the last; None is the last."""
     if pick is None:
         return found[-1]
     return found[min(int(pick * len(found)), len(found) - 1)]

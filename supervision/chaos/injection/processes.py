@@ -1,4 +1,4 @@
-"""Faults of processes: those that wait for a callback, and those that are applied at once."""
+"""Faults of processes. Some wait for a callback; the injector applies the others at once."""
 
 from __future__ import annotations
 
@@ -26,34 +26,31 @@ from supervision.chaos.faults.kinds import (
     SwallowCancellation,
     describe_fault,
 )
-from supervision.chaos.faults.moments import On, kind_of
+from supervision.chaos.faults.moments import On
 from supervision.chaos.injection.ledger import Ledger, Planned
-from supervision.chaos.injection.points import InjectionPoint, TargetRuntime, fits
+from supervision.chaos.injection.points import InjectionPoint, TargetRuntime
+from supervision.recording.places import fits
+from supervision.recording.schema import kind_of
 
 __all__ = ["CallbackFaults", "apply_to_process"]
 
 
 class CallbackFaults:
-    """The faults of a plan that wait for a callback.
-
-    Args:
-        ledger: the ledger of the plan.
-        changed: called whenever a delayed callback continues.
-    """
+    """The faults of a plan that wait for a callback. They call `changed` whenever a delayed callback continues."""
 
     def __init__(self, ledger: Ledger, changed: Callable[[], None]) -> None:
-        # For each runtime the number of callbacks that are delayed for a limited time.
+        # For each runtime, the number of callbacks with a delay that will end.
         self._held: dict[TargetRuntime, int] = {}
         self._ledger = ledger
         self._changed = changed
         self._waiting: list[Planned] = []
-        # For each process that has run a callback: the faults that may apply to it. Cleared when a fault is added.
+        # For each process that has run a callback, the faults that may apply to it. A new fault clears this cache.
         self._relevant: dict[Pid, tuple[Planned, ...]] = {}
         self._healed = trio.Event()
 
     @property
     def held(self) -> int:
-        """The number of callbacks that are delayed for a limited time."""
+        """The number of callbacks with a delay that will end."""
         return sum(self._held.values())
 
     def drop(self, target: TargetRuntime) -> None:
@@ -79,7 +76,7 @@ class CallbackFaults:
     def started(
         self, target: TargetRuntime, pid: Pid, callback: str, message: Any
     ) -> Awaitable[None] | None:
-        """Apply the faults of a callback that begins. Raise its injected crash, or return the delay to await."""
+        """Apply faults to a callback that begins. Raise an injected crash, or return the delay to await."""
         if not self._waiting:
             return None
         relevant = self._relevant.get(pid)
@@ -90,7 +87,7 @@ class CallbackFaults:
         if not hits:
             return None
         for planned in hits:
-            # The fault keeps this callback while another fault delays it.
+            # This fault has found its callback, even if another fault delays the callback first.
             planned.taken = True
             self._waiting.remove(planned)
         return self._do_all(hits, InjectionPoint(target, pid))
@@ -111,7 +108,7 @@ class CallbackFaults:
     def _do_all(self, hits: Sequence[Planned], point: InjectionPoint) -> Awaitable[None] | None:
         for position, planned in enumerate(hits):
             if planned.status is not None:
-                # The faults were healed while another fault delayed the callback.
+                # `heal` decided it while another fault delayed the callback.
                 continue
             if point.is_ending:
                 self._too_late(hits[position:], point)
@@ -168,7 +165,7 @@ class CallbackFaults:
         if timed:
             self._held[target] = self._held.get(target, 0) + 1
         try:
-            # SwallowCancellation must survive a kill, so it is shielded. Its seconds and `heal` bound it.
+            # Shielded, because SwallowCancellation must survive a kill. Its duration and `heal` bound it.
             with trio.CancelScope(deadline=trio.current_time() + seconds, shield=stubborn):
                 await self._healed.wait()
         except trio.Cancelled:
@@ -188,7 +185,7 @@ def _is_now(planned: Planned, callback: str, message: Any) -> bool:
     """Count a callback for a fault, and return True if the fault waits for this one."""
     when = planned.fault.when
     if not isinstance(when, On):
-        # A process in `terminate` is ending already.
+        # A process that runs `terminate` is ending already.
         return callback != "terminate"
     if not when.is_about(callback):
         return False
@@ -223,7 +220,7 @@ def apply_to_process(ledger: Ledger, planned: Planned, point: InjectionPoint) ->
     elif isinstance(fault, FillMailbox):
         ledger.applied(planned, point)
         with ledger.because(planned, point):
-            # In an empty context, so that the messages have no sender even if a process runs now.
+            # In an empty context, so that the messages have no sender even if this code runs in a process.
             Context().run(_fill, pid, fault.messages)
 
 
@@ -231,7 +228,7 @@ def _signal(ledger: Ledger, planned: Planned, point: InjectionPoint, reason: Exi
     ledger.applied(planned, point)
     with ledger.because(planned, point):
         runtime = point.target.runtime
-        # Not from the runtime itself, because the roots of trees obey the runtime even if they trap exits.
+        # The sender is not the runtime itself: the roots of trees obey the runtime even if they trap exits.
         runtime.signal(Pid(-1, runtime), point.pid, reason, linked=False)
 
 

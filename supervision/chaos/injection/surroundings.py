@@ -1,6 +1,6 @@
 """Faults of connections, hosts, nodes, clocks and the event loop, and the interfaces that they need.
 
-A simulation provides these interfaces. On a live system, give the injector adapters of your own.
+A simulation implements these interfaces. For a live system, write adapters and pass them to the injector.
 """
 
 from __future__ import annotations
@@ -25,13 +25,14 @@ from supervision.chaos.faults.kinds import (
     StallLoop,
 )
 from supervision.chaos.injection.ledger import Ledger, Planned
-from supervision.chaos.injection.points import InjectionPoint, TargetRuntime, choose, fits
+from supervision.chaos.injection.points import InjectionPoint, TargetRuntime, choose
+from supervision.recording.places import fits
 
 __all__ = ["Breakable", "Connections", "NodeControl", "Surroundings"]
 
 
 class Breakable(Protocol):
-    """An open connection. An optional `pid` names the process that serves it, for the trace."""
+    """An open connection. If it has a `pid`, the trace shows that process as the one that serves it."""
 
     @property
     def name(self) -> str:
@@ -58,7 +59,7 @@ class Connections(Protocol):
         """The open connections, the oldest first."""
 
     def partition_oneway(self, source: str, target: str) -> None:
-        """Let no data pass from one host to another."""
+        """Block all data from one host to another."""
 
     def heal(self, one: str | None = None, other: str | None = None) -> None:
         """End the partitions between two hosts, or all partitions."""
@@ -89,8 +90,8 @@ class Surroundings:
     Args:
         ledger: the ledger of the plan.
         at: calls a function at a time of `trio.current_time`.
-        connections: the network, if there is one.
-        nodes: the nodes, if there are any.
+        connections: the network; None without one.
+        nodes: the nodes; None without any.
         stall: blocks the event loop for some seconds.
         targets: the runtimes.
     """
@@ -111,16 +112,12 @@ class Surroundings:
         self._nodes = nodes
         self._stall = stall
         self._targets = targets
-        # For each fault that lasts: a key for its effect, and the function that undoes it. An effect of two faults ends
-        # with the later fault.
+        # For each lasting fault, a key for its effect and the function that undoes the effect. Two faults with one key
+        # share an effect, which lasts until both are over.
         self._undo: dict[Planned, tuple[object, Callable[[], None]]] = {}
 
     def heal(self, *, boot: bool) -> None:
-        """Undo every effect that lasts.
-
-        Args:
-            boot: boot the nodes that would have been booted later.
-        """
+        """Undo every lasting effect. With `boot`, boot the killed nodes that have a `reboot_after`."""
         for planned in list(self._undo):
             if boot or not isinstance(planned.fault, KillNode):
                 self._over(planned)
@@ -166,7 +163,7 @@ class Surroundings:
             self._until(planned, fault.seconds, planned, faster)
 
     def _server_of(self, connection: Breakable) -> InjectionPoint | str:
-        """Return the process that serves a connection, so that the fault is the cause of what it does next."""
+        """Return the process that serves a connection, because the fault causes its next actions."""
         pid = getattr(connection, "pid", None)
         for target in self._targets:
             if pid is not None and target.places.place_of(pid) is not None:
@@ -248,9 +245,8 @@ class Surroundings:
             return
         try:
             entry[1]()
-        except Exception as error:  # a mistake of an adapter must not stop the timers
-            problem = f"it could not be undone: {type(error).__name__}: {error}"
-            self._ledger.masked(planned, planned.where or "", problem)
+        except Exception as error:  # an adapter's mistake must not stop the timers
+            self._ledger.failed(planned, f"it could not be undone: {type(error).__name__}: {error}")
 
 
 def _boot(nodes: NodeControl, name: str) -> None:

@@ -5,8 +5,9 @@
     violation = watch.check()           # between two steps of any task
     violation = watch.at_rest()         # when no task can run
 
-An invariant is an instrument. It builds its own picture from what it observes, and does not ask the parts that it
-checks. It notes a violation, which `check` returns later. Raising inside the observed operation would change the run.
+An invariant is an instrument. It keeps its own model of the events that it observes, independent of the code that it
+checks. It notes a violation, and `check` returns it later. An exception inside the observed operation would change the
+run.
 """
 
 from __future__ import annotations
@@ -25,10 +26,10 @@ __all__ = ["Feed", "Invariant", "Located", "Violation", "Watch"]
 
 
 class Located(Protocol):
-    """The places of processes, as `supervision.recording.places.Places` has them."""
+    """The part of `supervision.recording.places.Places` that invariants use."""
 
     def was_at(self, pid: Pid) -> object:
-        """Return the place of a process that lives or has ended; None if it is unknown."""
+        """Return the place of a living or ended process; None if it is unknown."""
 
     def is_held(self, pid: Pid) -> bool:
         """Return True if a fault delays a callback of a living process."""
@@ -47,12 +48,12 @@ class Violation:
 class Invariant(Instrument):
     """A property that always holds. Subclass it; see `docs/howto/write-an-invariant.md`.
 
-    class NoCrash(Invariant):
-        name = "no_crash"
+        class NoCrash(Invariant):
+            name = "no_crash"
 
-        def process_exited(self, pid, reason):
-            if isinstance(reason, Crash):
-                self.violated(f"{self.who(pid)} crashed; no process here may crash")
+            def process_exited(self, pid, reason):
+                if isinstance(reason, Crash):
+                    self.violated(f"{self.who(pid)} crashed; no process here may crash")
 
     Attributes:
         name: its name in settings and reports.
@@ -62,34 +63,34 @@ class Invariant(Instrument):
     name: ClassVar[str] = ""
 
     feed: ClassVar[type[Feed] | None] = None
-    """A shared observer that this invariant needs. It observes every event before the invariant does."""
+    """A shared observer that this invariant needs. It gets every event before the invariant does."""
 
     runtime: Runtime
 
     def __init__(self) -> None:
         self._places: Located | None = None
-        # Shared with the watch, so that the watch asks no invariant as long as the list is empty.
+        # Shared with the watch. As long as the list is empty, the watch does not need to look at each invariant.
         self._findings: list[Violation] = []
 
     def attach(self, runtime: Runtime, places: Located | None = None) -> None:
         """Start to observe a runtime. A `Watch` calls this.
 
         Args:
-            runtime: the runtime. What happened in it before is unknown.
+            runtime: the runtime. The invariant does not know earlier events.
             places: the places of processes, for reports.
         """
         self.runtime = runtime
         self._places = places
 
     def check(self) -> str | None:
-        """Return a problem, or None. Called between any two rounds of the scheduler, so it must be very cheap.
+        """Return a problem, or None. It must be very cheap: the watch calls it between any two rounds of the scheduler.
 
-        Use it for problems that only show between rounds. Report all others with `violated`.
+        Use it for problems that only exist between rounds. Report all others with `violated`.
         """
         return None
 
     def at_rest(self) -> str | None:
-        """Return a problem, or None. Called when no task can run before time passes, so it may be expensive."""
+        """Return a problem, or None. It may be expensive: the watch calls it only when no task can run."""
         return None
 
     def share(self, findings: list[Violation]) -> None:
@@ -97,18 +98,18 @@ class Invariant(Instrument):
         self._findings = findings
 
     def violated(self, problem: str) -> None:
-        """Note a problem from within an observed operation. The first one is reported."""
+        """Note a problem from within an observed operation. The watch reports the first one."""
         self._findings.append(Violation(self.name, problem))
 
     def who(self, pid: Pid | None) -> str:
-        """Return the name of a process for reports: its place, if known, and its pid."""
+        """Return a name of a process for reports: its place, if known, and its pid."""
         if pid is None:
             return "a task outside of processes"
         place = None if self._places is None else self._places.was_at(pid)
         return repr(pid) if place is None else f"{place} {pid!r}"
 
     def is_held(self, pid: Pid) -> bool:
-        """Return True if a fault delays a callback of a process now, so that the process cannot act."""
+        """Return True if a fault now delays a callback of a process, so that the process cannot act."""
         return self._places is not None and self._places.is_held(pid)
 
     def now(self) -> float:
@@ -142,15 +143,15 @@ _SEEN = tuple(
 
 
 class Watch(Instrument):
-    """Several invariants as one instrument. Each gets only the events that it has a method for.
+    """Several invariants as one instrument. An invariant gets only the events that it has a method for.
 
         watch = Watch(runtime, [Monitors(), Calls()])
 
     Create it after every instrument that delays callbacks or makes them fail.
 
     Args:
-        runtime: the runtime, from its start.
-        invariants: new invariants, used by no other watch.
+        runtime: the runtime, just opened.
+        invariants: new invariants that no other watch uses.
         places: the places of processes, for reports.
     """
 

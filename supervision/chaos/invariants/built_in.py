@@ -1,4 +1,4 @@
-"""The built-in invariants, which hold for every program."""
+"""The built-in invariants. They hold for every program."""
 
 from __future__ import annotations
 
@@ -13,23 +13,14 @@ from supervision.chaos.invariants.trees import NoOrphan, OneIncarnation
 
 __all__ = ["BUILT_IN", "Chosen", "choose"]
 
-_made: dict[str, type[Invariant]] = {
-    make.name: make
-    for make in (
-        NoOrphan,
-        OneIncarnation,
-        Names,
-        Monitors,
-        DeadHandleNothing,
-        Calls,
-    )
-}
+_CLASSES = (NoOrphan, OneIncarnation, Names, Monitors, DeadHandleNothing, Calls)
+_made: dict[str, type[Invariant]] = {each.name: each for each in _CLASSES}
 
 BUILT_IN: Final = MappingProxyType(_made)
 """The class of each built-in invariant by its name. An instance watches one runtime."""
 
 Chosen: TypeAlias = Literal["all"] | Iterable["str | Callable[[], Invariant]"]
-"""A choice of invariants: "all" built-in ones, or a sequence of names, "all" and factories of others."""
+"""A choice of invariants: "all" built-in ones, or a sequence of names, "all" and factories of your own."""
 
 
 def choose(chosen: Chosen) -> list[Invariant]:
@@ -38,7 +29,7 @@ def choose(chosen: Chosen) -> list[Invariant]:
         choose(["all", NoCrash])
 
     Raises:
-        ValueError: an invariant of that name does not exist.
+        ValueError: there is no invariant of that name.
         TypeError: `chosen` is a single name and not a sequence.
     """
     if chosen == "all":

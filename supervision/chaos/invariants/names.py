@@ -1,4 +1,4 @@
-"""The invariant of names and registries: every entry leads to the living process that registered it."""
+"""The invariant of names and registries: every entry leads to the living process that made it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ AnyRegistry: TypeAlias = Registry[Any, Any]
 class Names(Invariant):
     """Every name and registry key leads to the living process that registered it.
 
-    The invariant keeps its own table of the entries that it observed, and compares it with the runtime at rest.
+    The invariant keeps its own table of entries, and compares it with the runtime's tables at rest.
     """
 
     name: ClassVar[str] = "names"
@@ -26,12 +26,12 @@ class Names(Invariant):
         super().__init__()
         self._names: dict[object, Pid] = {}
         self._keys: dict[AnyRegistry, dict[Pid, list[object]]] = {}
-        # The holders of unique keys, by type and key, because a registry takes 1 and True for two keys.
+        # The holders of unique keys, by type and key: 1 and True are different keys in a registry.
         self._holders: dict[AnyRegistry, dict[tuple[type, object], Pid]] = {}
         # The entries of each process.
         self._names_of: dict[Pid, dict[object, None]] = {}
         self._registries_of: dict[Pid, dict[AnyRegistry, None]] = {}
-        # The tables that changed since the last check.
+        # The tables with changes since the last check.
         self._names_changed = False
         self._changed: dict[AnyRegistry, None] = {}
 

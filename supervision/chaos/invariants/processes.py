@@ -1,4 +1,4 @@
-"""Invariants of processes: monitors fire once, calls end, and ended processes handle nothing."""
+"""Invariants of processes: monitors fire once, calls end, and an ended process handles nothing."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class _Watching:
 
 
 class Monitors(Invariant):
-    """A monitor fires once, when its target ends or at once without one, and never after demonitor."""
+    """A monitor fires once, when its target ends, or at once if there is no target. It never fires after demonitor."""
 
     name: ClassVar[str] = "monitors"
 
@@ -34,7 +34,7 @@ class Monitors(Invariant):
         self._monitors: dict[Ref, _Watching] = {}
         self._of: dict[Pid, dict[Ref, None]] = {}
         self._on: dict[Pid, dict[Ref, None]] = {}
-        # The monitors whose target has ended. They must fire before the step is over.
+        # The monitors whose target has ended. They must fire in the same step.
         self._due: dict[Ref, None] = {}
 
     def monitored(self, pid: Pid, ref: Ref, target: Pid | None) -> None:
@@ -117,7 +117,7 @@ class _Call:
     caller: Pid | None
     server: Pid
     deadline: float
-    # The reason that the call should have ended, noted at the last rest.
+    # The reason why the call should have ended by the last rest.
     late: str | None = None
 
 
@@ -163,7 +163,7 @@ class Calls(Invariant):
                     f"the call of {self.who(call.caller)} to {self.who(call.server)} does not end, "
                     f"although {call.late}"
                 )
-            # A call that became due just now has until the next rest, because its end is only scheduled.
+            # The end of a call is only scheduled now. So a call that is newly due has time until the next rest.
             if call.server not in self._living:
                 call.late = "its server has ended"
             elif call.deadline <= self.now():
@@ -179,7 +179,7 @@ class DeadHandleNothing(Invariant):
     def __init__(self) -> None:
         super().__init__()
         self._living: dict[Pid, None] = {}
-        # The fatal signals of processes that have not ended yet.
+        # The fatal signals that processes got and have not yet ended by.
         self._doomed: dict[Pid, ExitReason] = {}
 
     def process_spawned(self, pid: Pid, parent: Pid, label: str) -> None:

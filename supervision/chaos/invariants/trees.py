@@ -22,11 +22,11 @@ __all__ = ["NoOrphan", "OneIncarnation", "Supervisors"]
 
 
 class Supervisors(Feed):
-    """The living supervisors that started under observation, and the children that they are starting.
+    """The living supervisors, and the children that they are starting.
 
     Attributes:
-        living: the supervisors.
-        starting: for each supervisor that is starting a child with an id: that id.
+        living: the supervisors that started after this observer.
+        starting: the id of the child that each supervisor is starting. Children of dynamic supervisors have no id.
     """
 
     def __init__(self, runtime: Runtime) -> None:
@@ -51,7 +51,7 @@ class Supervisors(Feed):
             detach()
 
     def callback_started(self, pid: Pid, callback: str, message: Any) -> None:
-        # A supervisor that begins another callback has finished its start, even if the child was ignored.
+        # A supervisor that begins another callback has finished the start of its child, even if `init` ignored it.
         self.starting.pop(pid, None)
         if callback == "init" and any(type(each) in (Setup, PoolSetup) for each in message):
             self.living[pid] = None
@@ -70,7 +70,7 @@ class Supervisors(Feed):
         self, event: Event, measurements: Mapping[str, Any], metadata: Mapping[str, Any]
     ) -> None:
         supervisor, id = metadata["supervisor"], metadata["id"]
-        # A dynamic supervisor announces no start, because its children have no ids.
+        # A dynamic supervisor emits no CHILD_STARTING, because its children have no ids.
         if self.starting.pop(supervisor, _NOTHING) is not _NOTHING:
             for each in self.listeners:
                 each.child_started(supervisor, id, metadata["pid"])
@@ -96,9 +96,9 @@ class _OfSupervisors(Invariant):
 class NoOrphan(_OfSupervisors):
     """No process outlives the supervisor that spawned it.
 
-    A process that got an exit signal and traps exits has `grace` seconds to clean up after the end of its supervisor.
-    The time during which a fault delays it, or a process below it, does not count. A process that got no signal is an
-    orphan at once.
+    A process that traps exits and got an exit signal has `grace` seconds to clean up after the end of its supervisor.
+    Time during which a fault delays the process, or a process below it, does not count. A process without a signal is
+    an orphan at once.
     """
 
     name: ClassVar[str] = "no_orphan"
@@ -107,11 +107,12 @@ class NoOrphan(_OfSupervisors):
 
     def __init__(self) -> None:
         super().__init__()
-        # The living processes that each living supervisor has spawned, and those that got an exit signal.
+        # The living processes of each living supervisor, and the processes that got an exit signal.
         self._spawned: dict[Pid, dict[Pid, None]] = {}
         self._parents: dict[Pid, Pid] = {}
         self._signalled: dict[Pid, None] = {}
-        # The processes whose supervisor has ended, and when their grace began; None while a fault delays them.
+        # The processes whose supervisor has ended: the supervisor, and the start of the grace. The start is None while
+        # a fault delays the process.
         self._left: dict[Pid, tuple[Pid, float | None]] = {}
 
     def process_spawned(self, pid: Pid, parent: Pid, label: str) -> None:
@@ -164,12 +165,12 @@ class OneIncarnation(_OfSupervisors):
 
     def __init__(self) -> None:
         super().__init__()
-        # By supervisor, id of the child that was starting, and label. A start function may spawn helpers, but not two
-        # with one label.
+        # The key is the supervisor, the id of the starting child, and the label. A start function may spawn helpers,
+        # but not two with one label.
         self._living: dict[tuple[Pid, Any, str], Pid] = {}
         self._keys: dict[Pid, tuple[Pid, Any, str]] = {}
         self._alive: dict[Pid, None] = {}
-        # The living process of each child. A start function may return a process that something else has spawned.
+        # The living process of each child. A start function may return a process that it did not spawn.
         self._children: dict[tuple[Pid, Any], Pid] = {}
         self._children_of: dict[Pid, tuple[Pid, Any]] = {}
 

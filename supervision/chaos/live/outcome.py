@@ -29,15 +29,15 @@ class LiveOutcome:
         scenario: the scenario, as `module:function`.
         seed: the seed of the run.
         params: the parameters of the scenario.
-        seconds: how long the run took.
+        seconds: the duration of the run in seconds.
         faults: the plan.
         fault_reports: the report of each fault.
         sometimes: for each name that the scenario passed to `sometimes`, True if the condition was ever true.
         problems: one sentence for each problem; empty if the run went well.
         error: the exception that the scenario raised, or None.
-        interrupted: True if the run was ended early.
+        interrupted: True if Ctrl-C or `stop` ended the run early.
         result: the value that the scenario returned, or None.
-        trace: the events, one JSON object a line.
+        trace: the events, one JSON object per line.
     """
 
     scenario: str
@@ -67,14 +67,14 @@ class LiveOutcome:
         """Return this outcome if the run went well.
 
         Raises:
-            ChaosFailed: there are problems. Its cause is the exception of the scenario, if there is one.
+            ChaosFailed: there are problems. If the scenario raised an exception, it is the cause.
         """
         if self.failed:
             raise ChaosFailed(self.scenario, self.seed, self.problems) from self.error
         return self
 
     def to_json(self) -> bytes:
-        """Return the report as a JSON object, which docs/reference/live-chaos.md describes."""
+        """Return the report as a JSON object. docs/reference/live-chaos.md describes its fields."""
         report = {
             "format": FORMAT,
             "scenario": self.scenario,

@@ -1,12 +1,12 @@
-"""Experiments on a live system: the scenario and the faults of a simulation, in real time and on real sockets.
+"""Experiments on a live system. The scenario and the faults can be those of a simulation; time and sockets are real.
 
     outcome = run_live(scenario, seed=7, seconds=60)
     outcome.write_page("report.html")
     outcome.check()                         # raises if there were problems
 
-An experiment has three phases. Before: the steady state of the scenario (`world.steady`) must hold for a while. During:
-the faults. After: the faults are undone, and the steady state must return in time. The seed decides the faults, as in a
-simulation. It does not decide their effects.
+An experiment has three phases. Before the faults, the steady state of the scenario (`world.steady`) must hold for a
+while. During the second phase, the run applies the faults. After it, the run undoes them, and the steady state must
+return in time. The seed decides the faults, as in a simulation, but not their effects.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import Any, TypeAlias
 import trio
 
 from actors.runtime import Runtime, current_environment, open_runtime
+from supervision.chaos.errors import unwrapped
 from supervision.chaos.experiment import Experiment, Phases
 from supervision.chaos.faults.kinds import Fault
 from supervision.chaos.faults.plan import FaultPlan, draw_plan
@@ -27,8 +28,7 @@ from supervision.chaos.invariants.base import Invariant, Watch
 from supervision.chaos.invariants.built_in import Chosen, choose
 from supervision.chaos.live.outcome import LiveOutcome
 from supervision.chaos.live.world import LiveEnvironment, LiveWorld, Network
-from supervision.chaos.settings import settings_of
-from supervision.chaos.steady_state import SteadyState
+from supervision.chaos.settings import scenario_name, settings_of
 from supervision.recording.entropy import Streams
 from supervision.recording.trace import BoundedTrace
 
@@ -41,12 +41,12 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 def run_live(scenario: LiveScenario, seed: int, **options: Any) -> LiveOutcome:
-    """Run an experiment as a program: call `live`, and let Ctrl-C end it in order. Blocks.
+    """Run an experiment as a program: call `live`, and let Ctrl-C end it in order. This blocks.
 
         run_live(scenario, seed=7, seconds=60, network=LiveNetwork()).check()
 
-    SIGINT or SIGTERM ends the phase of the faults. The run then undoes them, checks the steady state, stops the
-    scenario and its processes in order, and returns an outcome. A second signal cancels all of that.
+    SIGINT or SIGTERM ends the phase with the faults. The run then undoes them, checks the steady state, stops the
+    scenario and its processes in order, and returns an outcome. A second signal cancels all of this.
 
     Args:
         scenario: as for `live`.
@@ -54,7 +54,7 @@ def run_live(scenario: LiveScenario, seed: int, **options: Any) -> LiveOutcome:
         **options: the options of `live`.
 
     Raises:
-        RuntimeError: called within Trio, or not in the main thread.
+        RuntimeError: the caller is within Trio, or not in the main thread.
     """
     if trio.lowlevel.in_trio_run():
         raise RuntimeError("run_live() runs Trio itself; within Trio, write `await live(...)`")
@@ -110,7 +110,7 @@ async def live(
     stop: trio.Event | None = None,
     on_phase: Callable[[str], object] = lambda name: None,
 ) -> LiveOutcome:
-    """Run a scenario on the real clock, carry out a fault plan, and return the outcome.
+    """Run a scenario on the real clock, apply a fault plan, and return the outcome.
 
         outcome = await live(scenario, 7, seconds=10, faults=Storm(["/top/*"], count=5, within=8.0))
 
@@ -119,13 +119,13 @@ async def live(
             its steady state with `world.steady`, and ends with `await world.until_over()`.
         seed: decides the plan and the random numbers of the scenario and of `runtime.random` in processes.
         seconds: the duration of the phase with the faults. Times of faults count from its start.
-        faults: the plan, or a way to draw it; None takes the plan of the scenario.
+        faults: a plan, a `Storm`, or a function that draws a plan; None takes the plan of the scenario.
         params: parameters for `world.params`. They override those of the scenario.
         phases: the durations of the other phases.
         network: the network for `world.listen`, `world.connect` and connection faults: a `LiveNetwork`.
         invariants: "all" built-in ones, or names of these and factories of your own; None takes those of the scenario.
         messages: record messages.
-        max_messages: the number of events about messages to keep. The others are only counted.
+        max_messages: the number of events about messages to keep. The run only counts the others.
         max_events: the number of events to keep.
         kill_grace: as for `open_runtime`.
         shutdown_deadline: as for `open_runtime`.
@@ -134,14 +134,14 @@ async def live(
         on_phase: called with the name of each phase that begins.
 
     Returns:
-        The outcome, also of a failed run. An exception of the scenario is in `LiveOutcome.error`.
+        The outcome, also of a failed run. `LiveOutcome.error` is the exception of the scenario, if it raised one.
 
     Raises:
         BadFault: `faults` is not a plan.
-        ValueError: an invariant of a given name does not exist.
+        ValueError: there is no invariant of a given name.
         TypeError: `invariants` is a single name and not a sequence.
 
-    A run cannot be repeated exactly. The seed decides the faults and their times, and the machine decides the rest.
+    No run can be repeated exactly: the seed decides the faults and their times, and the machine decides the rest.
     """
     settings = settings_of(scenario)
     chosen = choose(settings.invariants if invariants is None else invariants)
@@ -185,7 +185,6 @@ class _Run:
         self.trace = BoundedTrace(self.now, **trace_bounds)
         self.plan: tuple[Fault, ...] = draw_plan(plan, self.streams.fresh("faults"))
         self.network = network
-        self.steadiness = SteadyState(self.trace)
         self.error: BaseException | None = None
         self.result: object = None
         self.experiment: Experiment
@@ -194,7 +193,6 @@ class _Run:
             params=dict(params),
             trace=self.trace,
             streams=self.streams,
-            steadiness=self.steadiness,
             network=network,
             now=self.now,
             heal=self._heal,
@@ -221,7 +219,6 @@ class _Run:
         """Run the scenario beside the experiment, then close everything in order."""
         experiment = self.experiment = Experiment(
             self.world,
-            self.steadiness,
             self.trace,
             plan=self.plan,
             seconds=seconds,
@@ -272,12 +269,12 @@ class _Run:
             async with trio.open_nursery() as beside:
                 beside.start_soon(experiment.watch_invariants, watch, 0.05)
                 beside.start_soon(_interrupt_when, stop, experiment)
-                beside.start_soon(self.steadiness.watch)
+                beside.start_soon(self.world.steadiness.watch)
                 await self._scenario_and_experiment(experiment, phases)
                 beside.cancel_scope.cancel()
         finally:
             self.world.faults.close()
-            # The processes that end after this end because the run is over.
+            # Later ends of processes belong to the end of the run.
             self.trace.add("phase", {"pid": None, "phase": "closing"})
         return watch
 
@@ -288,8 +285,8 @@ class _Run:
             try:
                 with scope:
                     self.result = await self.scenario(self.world)
-            except Exception as error:  # any exception of the scenario belongs to the outcome
-                self.error = _only(error)
+            except Exception as error:  # the outcome reports any exception of the scenario
+                self.error = unwrapped(error)
                 name = type(self.error).__name__
                 experiment.problem(f"the scenario raised {name}: {self.error}")
             else:
@@ -324,17 +321,3 @@ class _Run:
 async def _interrupt_when(stop: trio.Event, experiment: Experiment) -> None:
     await stop.wait()
     experiment.interrupt()
-
-
-def scenario_name(scenario: LiveScenario) -> str:
-    """Return the name of a scenario, as `module:function`."""
-    module = getattr(scenario, "__module__", "?")
-    name = getattr(scenario, "__qualname__", type(scenario).__qualname__)
-    return f"{module}:{name}"
-
-
-def _only(error: BaseException) -> BaseException:
-    """Return the exception in a group of one."""
-    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-        error = error.exceptions[0]
-    return error

@@ -1,4 +1,4 @@
-"""The world of an experiment on a live system, which its scenario gets: real time and real sockets."""
+"""The world of an experiment on a live system, with real time and real sockets."""
 
 from __future__ import annotations
 
@@ -12,13 +12,11 @@ import trio
 from actors.refs import Pid
 from actors.runtime import Environment, Runtime
 from supervision.chaos.expectations import Expectations
-from supervision.chaos.injection.injector import Injector
 from supervision.chaos.injection.surroundings import Connections
-from supervision.chaos.steady_state import SteadyCheck, SteadyState
-from supervision.recording.describe import describe
+from supervision.chaos.scenario_world import ScenarioWorld
 from supervision.recording.entropy import Streams
 from supervision.recording.places import Place
-from supervision.recording.recorder import Recorder, find_process, place_among
+from supervision.recording.recorder import Recorder, place_among
 from supervision.recording.trace import Trace
 
 __all__ = ["LiveEnvironment", "LiveWorld", "Network"]
@@ -37,27 +35,19 @@ class Network(Connections, Protocol):
         """Run until cancelled, and call `attached` when ready."""
 
     def watch(self, runtime: Runtime, trace: Trace) -> None:
-        """Observe a runtime, to learn which process serves which connection."""
+        """Observe a runtime to find the process that serves each connection."""
 
 
-class LiveWorld:
-    """The argument of a live scenario. It has the interface of a simulated `World`, except for what needs a simulation.
+class LiveWorld(ScenarioWorld):
+    """The argument of a live scenario.
 
-    It has no `network` with hosts, no `settle`, no `stall` and no `nodes`.
+    It has the interface of a simulated `World`, but no `network` with hosts, no `settle`, no `stall` and no `nodes`.
 
     Attributes:
-        seed: the seed of this run.
-        params: the parameters of the scenario.
-        runtime: the open runtime.
-        trace: the events so far.
-        faults: the injector, which carries out the plan during its phase.
         listen: for `Endpoint(..., listen=world.listen)`, so that connection faults reach its connections. None is the
             ordinary listener.
         over: set when the scenario should end; see `until_over`.
     """
-
-    runtime: Runtime
-    faults: Injector
 
     def __init__(
         self,
@@ -66,87 +56,29 @@ class LiveWorld:
         params: dict[str, Any],
         trace: Trace,
         streams: Streams,
-        steadiness: SteadyState,
         network: Network | None,
         now: Callable[[], float],
         heal: Callable[[], None],
     ) -> None:
-        self.seed = seed
-        self.params = params
-        self.trace = trace
+        super().__init__(
+            seed=seed,
+            params=params,
+            streams=streams,
+            trace=trace,
+            expectations=Expectations(now=now, heal=heal, every=0.05),
+            now=now,
+        )
         self.over = trio.Event()
         self.listen = None if network is None else network.open
-        self.recorders: list[Recorder] = []
-        self.expectations = Expectations(now=now, heal=heal, every=0.05)
-        self._steadiness = steadiness
         self._network = network
-        self._streams = streams
-        self._now = now
-
-    # Time, random numbers, notes
-
-    @property
-    def seconds(self) -> float:
-        """The seconds since the start of the run."""
-        return self._now()
-
-    def random(self, *purpose: object) -> Random:
-        """Return a random stream for one purpose of the scenario, as in a simulation of this seed."""
-        return self._streams.stream("scenario", *purpose)
-
-    def note(self, text: str, **fields: Any) -> None:
-        """Add a note to the trace and to the page."""
-        self.trace.add("note", {"text": text, **{k: describe(v) for k, v in fields.items()}})
-
-    def measure(self, name: str, value: float) -> None:
-        """Record a figure of the scenario."""
-        self.trace.add("measure", {"name": name, "value": float(value)})
-
-    # Expectations
-
-    def steady(self, name: str, check: SteadyCheck) -> None:
-        """Describe the steady state of the system. The experiment begins when all of these checks hold.
-
-            world.steady("everybody is in the room", lambda: None if here == 50 else f"{here} of 50")
-
-        A check must hold before the faults and again soon after them. During the faults it is checked for the report.
-        Add it as soon as it can be checked, because no fault is applied before that.
-
-        Args:
-            name: the name for the report.
-            check: returns a problem or None, and is called every 50 ms. It may be async, and then has five seconds.
-        """
-        self._steadiness.add(name, check)
-
-    def check(self, holds: object, problem: str) -> None:
-        """Fail the run unless something holds; see `Expectations.check`."""
-        self.expectations.check(holds, problem)
-
-    def invariant(self, name: str, check: Callable[[], str | None]) -> None:
-        """Check something every 50 ms from now on. A problem fails the run, which goes on."""
-        self.expectations.invariant(name, check)
-
-    def sometimes(self, name: str, condition: object = True) -> None:
-        """Record that something happened; see `Expectations.sometimes`."""
-        self.expectations.sometimes(name, condition)
-
-    async def eventually(self, name: str, holds: Callable[[], Any], *, within: float) -> Any:
-        """Wait until something holds; see `Expectations.eventually`."""
-        return await self.expectations.eventually(name, holds, within=within)
-
-    async def recovered(self, name: str, holds: Callable[[], Any], *, within: float) -> Any:
-        """End the phase of the faults, undo them, and wait until something holds."""
-        return await self.expectations.recovered(name, holds, within=within)
 
     async def until_over(self) -> None:
         """Wait until the experiment is over. A scenario calls this last.
 
-        A scenario that returns earlier ends the experiment. A scenario that does not return soon after the end of the
-        experiment is cancelled.
+        A scenario that returns earlier ends the experiment. If it does not return soon after the experiment, the world
+        cancels it.
         """
         await self.over.wait()
-
-    # The system
 
     async def connect(self, host: str, port: int, *, source: str | None = None) -> trio.abc.Stream:
         """Connect to a listener. `source` is the connecting host in the names of connections."""
@@ -154,24 +86,15 @@ class LiveWorld:
             return await trio.open_tcp_stream(host, port)
         return await self._network.connect(host, port, source=source)
 
-    def path_of(self, pid: Pid) -> str | None:
-        """Return the path of a living process, such as `/top/worker`."""
-        known = place_among(self.recorders, pid)
-        return None if known is None else known[1].path
-
-    def find(self, path: str) -> Pid | None:
-        """Return the newest living process at a path or at a path that a pattern matches."""
-        return find_process(self.recorders, path)
-
 
 class LiveEnvironment(Environment):
-    """The real environment, with the random numbers of the seed, as in a simulation."""
+    """The real environment, with random numbers from the seed."""
 
     def __init__(self, world: LiveWorld, streams: Streams, *, messages: bool) -> None:
         self._world = world
         self._streams = streams
         self._messages = messages
-        # Weak, so that the stream of a process goes with it. A long run has any number of processes.
+        # Weak, because a long run has any number of processes. The stream of a process is freed with its place.
         self._drawn: WeakKeyDictionary[Place, Random] = WeakKeyDictionary()
 
     def opened(self, runtime: Runtime) -> None:

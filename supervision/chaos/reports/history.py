@@ -1,15 +1,15 @@
-"""The history of a run: its processes, its messages and its faults, put together from a trace.
+"""The history of a run: its processes, messages and faults, read from a trace.
 
     history = read_history(outcome.trace)
     history.processes[0].path             # "/top"
     history.faults[0].ended               # the processes that ended because of this fault
 
-*pure*: its only input is the lines of a trace, of a simulated run or of a live one.
+*pure*: the only input is the trace of a simulated or a live run.
 
-An end is attributed to a fault along the causes in the trace, from the end of the process back to an applied fault.
-The chain stops at the start of another process: a restarted process acts on its own, unless it ends before it has
-received anything. An end without such a chain is attributed to a fault that was applied to the same process, unless
-the process ended cleanly.
+The reader attributes the end of a process to a fault. It follows the causes in the trace from the end back to an
+applied fault. The chain stops at the start of another process, because a restarted process acts on its own; it does not
+stop if that process ended before it received anything. An end without a chain counts for a fault of the same process,
+unless the process ended cleanly.
 """
 
 from __future__ import annotations
@@ -53,15 +53,15 @@ class ProcessRecord:
         key: the label of its runtime, and its number there.
         host: the name of its node; None outside of nodes.
         path: its path in the tree. Several processes may have the same path, one after another or at once.
-        role: the path that its replacement has: `/pool/*/Room` for a process that may restart in another partition.
+        role: the path that a replacement has too: `/pool/*/Room` if it may start in another partition.
         incarnation: the number of processes that have had this path, including this one.
         parent: the key of the process that started it; number 0 if no process did.
-        born, ended: seconds; `ended` is None for a process that outlived the trace.
+        born, ended: the times of its start and its end in seconds; `ended` is None if the trace has no end of it.
         born_event, ended_event: the numbers of these events.
-        reason: why it ended, as text.
+        reason: its exit reason, as text.
         exit: its exit class, see `supervision.recording.schema.exit_class`; "node_killed" if its node was killed.
         fault: the fault that ended it.
-        back: the process that took its place.
+        back: its replacement, which is another process at its path.
         restarted: True if a supervisor started it in the place of another one.
     """
 
@@ -83,7 +83,7 @@ class ProcessRecord:
 
     @property
     def crashed(self) -> bool:
-        """True if the process ended by an exception of its own."""
+        """True if an exception in the process ended it."""
         return self.exit == "crash"
 
     @property
@@ -113,15 +113,15 @@ class FaultRecord:
 
     Attributes:
         event: the number of its event.
-        seconds: when it was applied.
+        seconds: the time of its application.
         text: the fault in words.
         type: the tag of its class, such as "kill".
         status: "applied", "masked" or "not_applicable".
         why: the reason for any status but "applied".
-        target: the process that it was applied to, if any.
-        path: the path of the target, or the connection or node.
+        target: the process that it was applied to; None for another target.
+        path: the path of the process, or the name of the connection or node.
         ended: the processes that ended because of it, in order.
-        cut_short: True if the process ended while the fault held it up.
+        cut_short: True if the process ended while the fault delayed it.
     """
 
     event: int
@@ -141,12 +141,12 @@ class MessageRecord:
     """One message.
 
     Attributes:
-        event: the number of the event in which it was sent.
-        sent, received: seconds; `received` is None for a message that was never received.
-        received_event: the number of the event in which it was received.
-        sender: the process that sent it; None for a task outside of processes.
-        receiver: the process that it was sent to; None if that had ended before.
-        kind: its kind, see `supervision.recording.schema.message_kind`.
+        event: the number of its `sent` event.
+        sent, received: times in seconds; `received` is None if no process received it.
+        received_event: the number of its `received` event.
+        sender: the sending process; None for a task outside of processes.
+        receiver: the receiving process; None if it had ended before.
+        kind: its kind, see `supervision.recording.schema.kind_of`.
         text: its content.
         dropped: True if a fault dropped it.
     """
@@ -164,7 +164,7 @@ class MessageRecord:
 
 @define(kw_only=True)
 class Phase:
-    """A phase of an experiment: its name, and the seconds at which it began and ended."""
+    """A phase of an experiment. `begin` and `end` are times in seconds."""
 
     name: str
     begin: float
@@ -181,7 +181,7 @@ class History:
         messages: the messages, in the order in which they were sent.
         faults: the faults, in the order in which they were applied.
         phases: before, during and after; empty for a simulated run.
-        closing: when the orderly shutdown of the run began. Later ends do not count.
+        closing: the time when the orderly shutdown of the run began. Later ends of processes do not count.
         seconds: the time of the last event.
     """
 
@@ -209,11 +209,11 @@ class History:
 
 
 def read_history(lines: Iterable[bytes]) -> History:
-    """Put the history of a run together from the lines of its trace.
+    """Read the history of a run from its trace.
 
     Args:
-        lines: the lines of `Trace.lines` or from `read_lines`. The numbers may have gaps, because a live trace leaves
-            out messages when it is full.
+        lines: `Trace.lines`, or the result of `read_lines`. The numbers of events may have gaps, because a full live
+            trace omits messages.
     """
     decode = msgspec.json.Decoder().decode
     reader = _Reader([decode(line) for line in lines])
@@ -223,19 +223,19 @@ def read_history(lines: Iterable[bytes]) -> History:
 
 
 class _Reader:
-    """Reads the events of a trace, once and in order."""
+    """A reader that takes the events of a trace once, in order."""
 
     def __init__(self, events: list[Event]) -> None:
         self.history = History(events=events)
         self.living: dict[Key, ProcessRecord] = {}
         self.known: dict[Key, ProcessRecord] = {}
-        # For each event the applied fault that led to it, and the process that it started.
+        # By number of the event: the applied fault that led to it, and the process that it started.
         self.fault_of: dict[int, FaultRecord] = {}
         self.births: dict[int, ProcessRecord] = {}
         self.applied: dict[Key, FaultRecord] = {}
-        # For each process the last signal that reached it.
+        # For each process, the last signal to it.
         self.signals: dict[Key, int] = {}
-        # For each role the processes that have no replacement yet.
+        # For each role, the processes without a replacement so far.
         self.missing: dict[str, deque[ProcessRecord]] = {}
         self.sent: dict[int, MessageRecord] = {}
         # For each connection, by name, the process that serves it.
@@ -276,7 +276,7 @@ class _Reader:
     def _inherit_fault(self, event: Event) -> None:
         cause: int = event.get("cause", -1)
         if cause < 0 and event["kind"] == "received" and event.get("via") == "exit":
-            # An Exit message from a living process, such as a supervisor that stops a child: its signal is the cause.
+            # An Exit message from a living process, such as a supervisor that stops a child. The signal is the cause.
             cause = self.signals.get(self._key(event), -1)
         fault = self.fault_of.get(cause)
         if fault is None:
@@ -326,7 +326,7 @@ class _Reader:
             self.missing.setdefault(process.role, deque()).append(process)
 
     def node_killed(self, event: Event) -> None:
-        # Nothing in the node runs any more, so its processes have no events of their own for their ends.
+        # The processes of a killed node have no `exited` events, because no code of the node runs any more.
         host = event["host"]
         for key in [key for key, process in self.living.items() if process.host == host]:
             self._end(self.living.pop(key), event, "the node was killed", "node_killed")
@@ -344,7 +344,7 @@ class _Reader:
 
     def signal(self, event: Event) -> None:
         self.signals[self._key(event, "to")] = event["n"]
-        # The runtime itself asks the top processes to stop when its block is left.
+        # At the end of the `open_runtime` block, the runtime asks the top processes to stop.
         asked = self._key(event)[1] == 0 and event["exit"] == "shutdown"
         if asked and event.get("cause") is None and not event["linked"]:
             self._close(event["t"])
@@ -401,7 +401,7 @@ class _Reader:
                 dropped.dropped = True
 
     def fault_over(self, event: Event) -> None:
-        # The fault was applied and had no effect.
+        # The injector applied the fault, but it had no effect.
         fault = self.faults.get(event["fault_event"])
         if fault is not None:
             fault.status, fault.why, fault.cut_short = event["status"], event.get("why"), True

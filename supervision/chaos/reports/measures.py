@@ -1,10 +1,10 @@
-"""The figures of a run: faults, ends, restarts, recovery times, lost messages, blast radius, availability.
+"""The figures of a run: faults, ended processes, restarts, recovery times, lost messages, blast radius, availability.
 
     measures = measure(read_history(lines))
     print(measures.recovery.median, "s until an ended process was replaced")
     Path("report.json").write_bytes(measures.to_json())
 
-*pure*: the only input is the history of a simulated or a live run. docs/reference/live-chaos.md defines each figure.
+*pure*: the only input is the history of a run. docs/reference/live-chaos.md defines each figure.
 """
 
 from __future__ import annotations
@@ -48,9 +48,9 @@ class PhaseMeasure(msgspec.Struct, frozen=True, kw_only=True):
 class FaultMeasure(msgspec.Struct, frozen=True, kw_only=True):
     """One planned fault and its effects.
 
-    `took_along` has the paths of the other processes that ended because of it: its blast radius. `target_back` is the
-    time until the first ended process was replaced, and `all_back` the time until all were. They are None if nothing
-    ended, or if a process was not replaced.
+    `took_along` lists the paths of the other processes that ended because of the fault: its blast radius. `target_back`
+    is the time until the first ended process had a replacement, `all_back` the time until all of them had one. Both are
+    None if no process ended, or if a replacement is missing.
     """
 
     seconds: float
@@ -67,11 +67,11 @@ class FaultMeasure(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ProcessMeasures(msgspec.Struct, frozen=True, kw_only=True):
-    """Processes that started and ended before the run was closed.
+    """Processes that started or ended before the run closed.
 
-    A fault caused the end of the `ended_by_faults`. `crashed` ended by an exception and `killed` by a kill, with or
-    without a fault. `troubled` crashed or were killed without a fault. `restarted` counts restarts by supervisors, and
-    `gave_up` counts supervisors that reached their limit.
+    `ended_by_faults` counts the ends that a fault caused. `crashed` counts ends by an exception, `killed` ends by a
+    kill, with or without a fault. `troubled` counts crashes and kills without a fault. `restarted` counts restarts by
+    supervisors, and `gave_up` the supervisors that reached their limit.
     """
 
     started: int
@@ -87,7 +87,7 @@ class ProcessMeasures(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Bucket(msgspec.Struct, frozen=True, kw_only=True):
-    """The number of times that took at most `up_to` seconds (None: any time) and more than the bucket before."""
+    """One bar of a histogram: the number of times up to `up_to` seconds, above the previous bar. None has no limit."""
 
     up_to: float | None
     count: int
@@ -107,9 +107,9 @@ class RecoveryMeasures(msgspec.Struct, frozen=True, kw_only=True):
 class MessageMeasures(msgspec.Struct, frozen=True, kw_only=True):
     """Messages between processes.
 
-    Messages are lost in four ways. `to_the_dead` were sent to a process that had ended. `in_mailboxes` were unread when
-    their process ended. `in_hand` were being handled when their process ended. A fault dropped the `dropped`. `by_kind`
-    counts the lost messages by kind. `omitted` messages were not recorded, because the trace was full.
+    A message is lost in one of four ways. `to_the_dead`: its receiver had ended before. `in_mailboxes`: its receiver
+    ended and had not read it. `in_hand`: its receiver ended while handling it. `dropped`: a fault dropped it. `by_kind`
+    counts the lost messages by kind. The full trace did not record the `omitted` messages.
     """
 
     sent: int
@@ -124,7 +124,7 @@ class MessageMeasures(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PathMeasure(msgspec.Struct, frozen=True, kw_only=True):
-    """A path at which processes ended by faults, crashes or kills, and how long they were missing.
+    """A path whose processes ended by faults, crashes or kills, and the time without a process there.
 
     The partitions of a pool share one path, with `*` for their number.
     """
@@ -141,9 +141,10 @@ class PathMeasure(msgspec.Struct, frozen=True, kw_only=True):
 class SteadyMeasure(msgspec.Struct, frozen=True, kw_only=True):
     """One steady-state check, and the share of the time for which it held.
 
-    `availability` is the share of the time since it first held, and `availability_during` the share of the phase with
-    the faults. `outages` counts how often it stopped holding. `outage_seconds` is the total time of the outages,
-    `longest_outage` the longest. `problem` is its last problem. `holds_at_end` is True if it held when the run closed.
+    `availability` is the share since the check first held, `availability_during` the share in the phase with the
+    faults. `outages` counts how often it stopped holding, `outage_seconds` is their total duration, and
+    `longest_outage` the longest. `problem` is the last problem. `holds_at_end` is True if the check held when the run
+    closed.
     """
 
     name: str
@@ -227,7 +228,7 @@ def measure(history: History) -> Measures:
 
 
 def percentile(values: Iterable[float], share: float) -> float | None:
-    """Return the smallest value that at least this share of the values does not exceed; None without values.
+    """Return a percentile by the nearest-rank method; None without values.
 
         percentile([1, 2, 3, 4], 0.5)      # 2
 
@@ -330,7 +331,7 @@ def _messages(history: History, ends: list[ProcessRecord]) -> MessageMeasures:
 def _in_hand(history: History, ends: list[ProcessRecord]) -> list[str]:
     """Return the kinds of the messages that processes were handling when they ended.
 
-    The process crashed because of the message, or a fault held up the callback that handled it.
+    Either the process crashed because of the message, or a fault delayed the callback that handled it.
     """
     events = {event["n"]: event for event in history.events}
     received = {message.received_event: message for message in history.messages}
@@ -376,7 +377,7 @@ def _paths(ends: list[ProcessRecord]) -> list[PathMeasure]:
 
 
 def _problems(history: History, steady: list[SteadyMeasure], broken: list[Broken]) -> list[str]:
-    # A live run reports itself if the steady state did not come back.
+    # A live run has phases, and adds its own problem if the steady state did not come back.
     problems = [
         f"the steady state {each.name!r} did not hold at the end: {each.problem}"
         for each in steady
@@ -425,7 +426,7 @@ def steadiness(history: History) -> list[SteadyMeasure]:
 
 
 def _measure(name: str, spans: list[_Span], during: tuple[float, float] | None) -> SteadyMeasure:
-    # The time before a check holds for the first time is the start of the system, not an outage.
+    # Until a check first holds, the system is starting. That is not an outage.
     first = next((number for number, span in enumerate(spans) if span.holds), None)
     counted = spans if first is None else spans[first:]
     outages = [span for span in counted if not span.holds]

@@ -1,4 +1,4 @@
-"""The HTML page of a run: one file that needs no other file, made from the templates beside this module."""
+"""The HTML page of a run: one self-contained file, made from the templates beside this module."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ __all__ = ["MESSAGES_SHOWN", "page_data", "render_page", "write_page"]
 _SCRIPTS = ("model.js", "view.js", "draw.js", "arrows.js", "head.js", "panels.js", "main.js")
 
 MESSAGES_SHOWN = 20_000
-"""The most messages on a page. Beyond it, the page has all lost messages and a regular sample of the others."""
+"""The most messages on a page. If there are more, the page has all lost messages and a regular sample of the others."""
 
 _TEXT = 200
 _WORDS = 1000
@@ -49,10 +49,10 @@ def write_page(
 
     Args:
         trace_lines: the trace of the run.
-        path: the file. An existing file is replaced.
+        path: the file. The page replaces an existing file.
         title: the title, such as the name of the scenario.
         subtitle: the subtitle, such as the seed.
-        problems: problems that are not in the trace, such as the failure of a simulated run.
+        problems: further problems, which are not in the trace, such as the failure of a simulated run.
 
     Raises:
         OSError: the file cannot be written.
@@ -74,8 +74,9 @@ def render_page(
     history = read_history(trace_lines)
     last = history.events[-1]["n"] if history.events else 0
     for number, problem in enumerate(problems, last + 1):
-        told = {"n": number, "t": history.seconds, "kind": "problem", "problem": problem}
-        history.events.append(told)
+        history.events.append(
+            {"n": number, "t": history.seconds, "kind": "problem", "problem": problem}
+        )
     data = page_data(history, measure(history))
     parts = {
         "title": escape(title),
@@ -85,7 +86,7 @@ def render_page(
         "data": _script_data(msgspec.json.encode(data).decode()),
     }
     page = _template("page.html")
-    # Each placeholder is replaced once, so that text from the run is never taken for a placeholder.
+    # Replace each placeholder of the template only, so that text from the run is never taken for a placeholder.
     first, *rest = page.split("{{")
     pieces = [first]
     for piece in rest:
@@ -95,7 +96,7 @@ def render_page(
 
 
 def _script_data(text: str) -> str:
-    """Escape JSON so that no HTML parser finds the end of its script element or a comment in it."""
+    """Escape JSON for a script element, so that an HTML parser finds neither its end tag nor a comment in it."""
     for character in "<>&\u2028\u2029":
         text = text.replace(character, f"\\u{ord(character):04x}")
     return text
@@ -126,8 +127,8 @@ class _Table:
 def page_data(history: History, measures: Measures) -> dict[str, Any]:
     """Return the data of the page, in JSON types.
 
-    A page may have tens of thousands of messages. So each kind of item is a list of short rows, times are milliseconds,
-    and paths and texts are indices into one table.
+    A page may have tens of thousands of messages, so the data is compact: each kind of item is a list of short rows,
+    times are milliseconds, and paths and texts are indices into one table.
 
     Args:
         history: the history of the run.
@@ -238,7 +239,7 @@ def _messages(history: History, processes: dict[int, int], table: _Table) -> lis
 
 
 def _mark(event: Event, table: _Table) -> list[Any] | None:
-    """Return an event of the whole run as time, kind and words; None for any other event."""
+    """Return an event as time, kind and words if it concerns the whole run; otherwise None."""
     kind = event["kind"]
     if kind == "note":
         more = ", ".join(

@@ -11,19 +11,14 @@ from supervision.chaos.reports.measures import FaultMeasure, Measures, RecoveryM
 
 __all__ = ["print_report"]
 
-_UNASKED = "no problem was found, but the scenario has no steady state to check; describe it with world.steady"
+_UNASKED = "no problem was found, but the scenario has no steady state to check; add checks with world.steady"
 _BAR = 24
 _ROWS = 40
 _NAMED = 5
 
 
 def print_report(outcome: LiveOutcome, console: Console) -> None:
-    """Print the faults, the figures and the problems of a run.
-
-    Args:
-        outcome: the outcome of the run.
-        console: the terminal.
-    """
+    """Print the faults, the figures and the problems of a run."""
     measures = outcome.measures
     console.print(_faults(measures))
     for line in _not_done(measures):
@@ -34,7 +29,7 @@ def print_report(outcome: LiveOutcome, console: Console) -> None:
         console.print(Text(f"✗ {problem}", style="bold red"), soft_wrap=True)
     held = "the steady state came back" if measures.steady else _UNASKED
     what = "failed" if outcome.failed else held
-    early = " The run was ended early." if outcome.interrupted else ""
+    early = " The run ended early." if outcome.interrupted else ""
     console.print(
         Text(
             f"{outcome.scenario}, seed {outcome.seed}: {what}.{early}",
@@ -48,8 +43,8 @@ def _faults(measures: Measures) -> Table:
     table = Table(title="Faults", title_justify="left")
     table.add_column("at", justify="right", no_wrap=True)
     table.add_column("fault", no_wrap=True)
-    table.add_column("done to")
-    table.add_column("took along", justify="right")
+    table.add_column("target")
+    table.add_column("blast radius", justify="right")
     table.add_column("all back after", justify="right")
     happened = [fault for fault in measures.faults if fault.status != "not_applicable"]
     # If there are too many rows, show the faults with the largest blast radius.
@@ -62,7 +57,7 @@ def _faults(measures: Measures) -> Table:
 
 
 def _not_done(measures: Measures) -> list[str]:
-    """Return one line for each reason for which faults were not applied."""
+    """Return one line for each reason why faults were not applied."""
     by_reason: dict[str, list[str]] = {}
     for fault in measures.faults:
         if fault.status == "not_applicable":
@@ -76,13 +71,13 @@ def _not_done(measures: Measures) -> list[str]:
 
 
 def _row(fault: FaultMeasure) -> tuple[Text, ...]:
-    # The end of a path says most. The other reports have all of it.
+    # The end of a path matters most. The other reports have the whole path.
     where = "/".join((fault.path or "").split("/")[-2:])
     if fault.status != "applied":
         where += f" ({fault.status}: {fault.why})"
     back = "" if not fault.ended else _length(fault.all_back)
     along = str(len(fault.took_along)) if fault.took_along else ""
-    # As Text, because brackets in a path or a reason would be markup.
+    # As Text, because Rich takes brackets in a plain string for markup.
     words = (f"{fault.seconds:.2f} s", fault.type.replace("_", " "), where, along, back)
     return tuple(map(Text, words))
 
@@ -92,54 +87,25 @@ def _figures(measures: Measures) -> Table:
     table = Table(title="Figures", title_justify="left", show_header=False)
     table.add_column()
     table.add_column()
-    rows = [
-        (
-            "faults",
-            f"{measures.applied} applied, {measures.masked} masked, {measures.not_applicable} not applicable",
-        ),
-        (
-            "processes ended",
-            (
-                f"{processes.ended_by_faults} by faults, {processes.troubled} on their own; "
-                f"one fault took along up to {measures.blast_largest}"
-            ),
-        ),
-        (
-            "restarts",
-            (
-                f"{processes.restarted} by supervisors; {processes.gave_up} gave up, "
-                f"{processes.failed_starts} starts failed"
-            ),
-        ),
-        (
-            "time to recover",
-            (
-                f"median {_length(recovery.median)}, p99 {_length(recovery.p99)}, "
-                f"longest {_length(recovery.longest)}; {recovery.not_back} did not come back"
-            ),
-        ),
-        (
-            "messages lost",
-            (
-                f"{mail.lost} of {mail.sent + mail.omitted}: {mail.in_hand} being handled, "
-                f"{mail.in_mailboxes} in mailboxes, {mail.to_the_dead} to the dead, {mail.dropped} dropped"
-            ),
-        ),
-    ]
+    rows = {
+        "faults": f"{measures.applied} applied, {measures.masked} masked, {measures.not_applicable} not applicable",
+        "processes ended": f"{processes.ended_by_faults} by faults, {processes.troubled} on their own; "
+        f"blast radius up to {measures.blast_largest}",
+        "restarts": f"{processes.restarted} by supervisors; {processes.gave_up} gave up, "
+        f"{processes.failed_starts} starts failed",
+        "time to recover": f"median {_length(recovery.median)}, p99 {_length(recovery.p99)}, "
+        f"longest {_length(recovery.longest)}; {recovery.not_back} did not come back",
+        "messages lost": f"{mail.lost} of {mail.sent + mail.omitted}: {mail.in_hand} being handled, "
+        f"{mail.in_mailboxes} in mailboxes, {mail.to_the_dead} to the dead, {mail.dropped} dropped",
+    }
     for steady in measures.steady:
         during = steady.availability_during
         share = steady.availability if during is None else during
-        rows.append(
-            (
-                f"steady: {steady.name}",
-                (
-                    f"{share:.2%} during the faults; {steady.outages} outages, "
-                    f"longest {_length(steady.longest_outage)}"
-                ),
-            )
+        rows[f"steady: {steady.name}"] = (
+            f"{share:.2%} during the faults; {steady.outages} outages, longest {_length(steady.longest_outage)}"
         )
-    rows.append(("invariants broken", str(len(measures.invariants))))
-    for name, words in rows:
+    rows["invariants broken"] = str(len(measures.invariants))
+    for name, words in rows.items():
         table.add_row(Text(name), Text(words))
     return table
 

@@ -1,4 +1,4 @@
-"""Compare policies: run the same seeds with the same faults under each of them, and pair the results.
+"""Compare policies: run the same seeds with the same faults under each policy, and pair the results.
 
     comparison = compare(
         {"3 restarts": {"max_restarts": 3}, "10 restarts": {"max_restarts": 10}},
@@ -8,8 +8,8 @@
     print(comparison)
     Path("restarts.svg").write_text(comparison.to_svg())
 
-Chance makes runs differ more than most policies do. So each seed runs under every policy, with the faults that were
-drawn under the first. The comparison looks at the differences within each seed.
+Seeds differ more than most policies do. So each seed runs under every policy, with the faults that the first policy
+drew. The comparison uses the differences within each seed.
 """
 
 from __future__ import annotations
@@ -40,17 +40,17 @@ if TYPE_CHECKING:
 
 __all__ = ["Comparison", "PairLost", "Policy", "compare", "measures_of"]
 
-# A plan of which nothing was applied is no failure of a policy.
+# A plan without an applied fault is not a failure of the policy.
 _NO_FAILURE = (None, "InertPlan")
 _RENEW = 100  # seeds after which a worker is replaced
 
 
 class PairLost(SimulationError):
-    """The process that ran a seed has died, so the seed cannot be compared.
+    """The process that ran a seed died, so the seed cannot be compared.
 
     Attributes:
-        seed: The seed.
-        why: The reason of its death.
+        seed: the seed.
+        why: the reason why the process died.
     """
 
     def __init__(self, seed: int, why: str) -> None:
@@ -69,8 +69,8 @@ class Policy:
         Policy(params={"max_restarts": 3}, knobs=Knobs(latency=(0.1, 0.2)))
 
     Args:
-        params: For the scenario. They override the parameters of the comparison.
-        knobs: Settings of the world; None takes those of the comparison.
+        params: parameters of the scenario. They override the parameters of the comparison.
+        knobs: the settings of the world; None takes the settings of the comparison.
     """
 
     params: Mapping[str, Any] = field(factory=dict)
@@ -93,28 +93,30 @@ def compare(
         compare({"one_for_one": {"strategy": "one_for_one"}, "rest_for_one": {...}}, shop, seeds=range(1, 101))
 
     Args:
-        policies: For each name a `Policy`, or just its params. The others are compared with the first.
-        scenario: Reads its policy from `world.params`. Its faults are drawn once for each seed, under the first policy.
-        seeds: Whole numbers. Take some dozens at least.
-        params: For the scenario, under every policy.
-        knobs: Settings of the worlds; None takes the scenario's own.
-        swarm: Whether to draw the knobs anew for each seed. All policies get the same in any case.
-        jobs: The number of processes; None takes one per core, and 0 runs everything in this one.
-        limit: Real seconds for a seed under all policies together.
+        policies: the policies by name, each as a `Policy` or its params. The comparison compares the others with the
+            first.
+        scenario: the scenario, which reads its policy from `world.params`. The first policy draws the faults of each
+            seed.
+        seeds: whole numbers. Use at least some dozens.
+        params: parameters of the scenario, for every policy.
+        knobs: the settings of the worlds; None takes the scenario's own.
+        swarm: draw the knobs anew for each seed. All policies get the same knobs in any case.
+        jobs: the number of processes; None takes one per core, and 0 runs everything in this process.
+        limit: the real seconds that a seed may take under all policies together.
 
     Returns:
-        The figures of `measures_of`, run by run.
+        The figures of `measures_of` for each run.
 
     Raises:
-        ValueError: There are fewer than two policies, or no seeds.
-        PairLost: A run ended its process, or was not over within the limit.
+        ValueError: there are fewer than two policies, or no seeds.
+        PairLost: a run ended its process, or exceeded the limit.
     """
     if len(policies) < 2:
         raise ValueError(
-            f"there are {len(policies)} policies to compare; give two or more, by their names"
+            f"policies has {len(policies)} entries; write two or more policies with their names"
         )
     if not len(seeds):
-        raise ValueError("there are no seeds to compare policies with; write range(1, 101)")
+        raise ValueError("seeds is empty; write a range, such as range(1, 101)")
     plan = _Plan(
         scenario=scenario,
         policies={
@@ -125,7 +127,7 @@ def compare(
         knobs=knobs,
         swarm=swarm,
     )
-    runs = plan.here(seeds) if jobs == 0 else plan.forked(seeds, jobs or cores(), limit)
+    runs = map(plan.run, seeds) if jobs == 0 else plan.forked(seeds, jobs or cores(), limit)
     return Comparison(
         scenario=scenario_name(scenario),
         policies=tuple(policies),
@@ -139,12 +141,12 @@ def measures_of(outcome: Outcome) -> dict[str, float]:
 
     - `failed`: 1 if the run failed, 0 if it passed;
     - `restarts`, `gave up`: of all supervisors together;
-    - `seconds to recover`: the median over the processes that ended by a fault or a crash and came back; left out if
-      none came back;
-    - `not back`: the processes that did not come back;
-    - `blast radius`: the processes that ended because of a fault without being its target;
+    - `seconds to recover`: the median time until a process that a fault or a crash ended was replaced. Without any
+      replacement, this figure is missing.
+    - `not back`: the ended processes without a replacement;
+    - `blast radius`: the processes that ended because of a fault of another process;
     - `messages lost`: see `docs/reference/chaos.md`;
-    - each figure that the scenario noted with `world.measure`.
+    - each figure that the scenario recorded with `world.measure`.
     """
     figures = measure(read_history(outcome.trace))
     found: dict[str, float] = {
@@ -159,7 +161,7 @@ def measures_of(outcome: Outcome) -> dict[str, float]:
         found["seconds to recover"] = figures.recovery.median
     own: dict[str, list[float]] = {}
     for line in outcome.trace:
-        # Searched in the bytes first, because most lines of a trace are something else.
+        # Look at the bytes first: most lines of a trace are other events, and decoding is slow.
         if b'"kind":"measure"' in line:
             event = msgspec.json.decode(line)
             own.setdefault(event["name"], []).append(event["value"])
@@ -176,9 +178,6 @@ class _Plan:
     params: dict[str, Any]
     knobs: Knobs | None
     swarm: bool
-
-    def here(self, seeds: Sequence[int]) -> list[dict[str, Figures]]:
-        return [self.run(seed) for seed in seeds]
 
     def forked(self, seeds: Sequence[int], jobs: int, limit: float) -> list[dict[str, Figures]]:
         answers = in_workers(self.encoded, seeds, jobs=jobs, limit=limit, renew=_RENEW)
@@ -204,7 +203,7 @@ class _Plan:
                 params={**self.params, **policy.params},
                 faults=faults,
             )
-            # The plan of the first policy. Another policy could draw another plan.
+            # From now on the plan of the first policy, because another policy could draw another plan.
             faults = outcome.faults
             found[name] = measures_of(outcome)
         return found
@@ -212,13 +211,13 @@ class _Plan:
 
 @frozen(kw_only=True)
 class Comparison:
-    """The figures of all policies, run by run.
+    """The figures of all policies for each seed.
 
     Attributes:
-        scenario: The name of the scenario.
-        policies: The names of the policies. The others are compared with the first.
-        seeds: The seeds that each policy ran with.
-        runs: For each seed the figures of each policy.
+        scenario: the name of the scenario.
+        policies: the names of the policies. The differences are those to the first.
+        seeds: the seeds.
+        runs: for each seed, the figures of each policy.
     """
 
     scenario: str
@@ -238,7 +237,7 @@ class Comparison:
         return [run[policy][measure] for run in self.runs if measure in run[policy]]
 
     def difference(self, measure: str, policy: str) -> Paired | None:
-        """Compare a figure between the first policy and this one, within each seed; None if no seed has both."""
+        """Compare a figure under the first policy and under another, within each seed; None if no seed has both."""
         pairs = [
             (run[self.policies[0]][measure], run[policy][measure])
             for run in self.runs
@@ -248,14 +247,13 @@ class Comparison:
 
     def table(self) -> Table:
         """Return a table for Rich: the means under each policy, and the paired differences with their intervals."""
-        # Not at the top: most programs that import simulations print no tables.
+        # Not at the top: most programs that import simulations print no table.
         from rich.table import Table  # noqa: PLC0415
         from rich.text import Text  # noqa: PLC0415
 
-        # Names are `Text`, so that no console takes them for markup.
+        # As Text, because Rich takes brackets in a plain string for markup.
         first, *others = self.policies
-        title = Text(f"{self.scenario}, {len(self.seeds)} seeds", style="italic")
-        table = Table(title=title)
+        table = Table(title=Text(f"{self.scenario}, {len(self.seeds)} seeds", style="italic"))
         table.add_column("mean of", no_wrap=True)
         table.add_column(Text(first), justify="right")
         for policy in others:
@@ -282,7 +280,7 @@ class Comparison:
         from rich.console import Console  # noqa: PLC0415 # see above
 
         text = io.StringIO()
-        # Wide enough for every row. Only the caller knows the width of the window.
+        # Wide enough for every row, because only the caller knows the width of the window.
         width = 100 * len(self.policies)
         console = Console(file=text, width=width, highlight=False, markup=False, emoji=False)
         console.print(self.table())
@@ -311,7 +309,7 @@ class Comparison:
         return summary
 
     def to_svg(self) -> str:
-        """Return a picture: all runs as dots, a row for each policy, and the differences with their intervals."""
+        """Return a picture with a row of dots for each policy, and the differences with their intervals."""
         panels = [
             Panel(
                 name=name,

@@ -1,6 +1,6 @@
 """Paired differences: their mean with a bootstrap interval, their median, and the sign test. *pure*.
 
-The same numbers always give the same results, including the interval.
+The same numbers always give the same result. This includes the interval, which comes from random resamples.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ class Paired:
     """The differences of pairs.
 
     Attributes:
-        pairs: The number of pairs.
-        mean: The mean of the differences.
-        low, high: The 95 % confidence interval of the mean, by the bootstrap.
-        median: The median of the differences.
-        less, same, more: In how many pairs the second value was less than the first, the same, and more.
-        p: The probability that the signs are at least so uneven by chance alone.
+        pairs: the number of pairs.
+        mean: the mean of the differences.
+        low, high: the 95 % confidence interval of the mean, by the bootstrap.
+        median: the median of the differences.
+        less, same, more: the numbers of pairs whose second value is less than the first, equal, and more.
+        p: the probability that chance alone makes the signs at least this uneven.
     """
 
     pairs: int
@@ -43,18 +43,18 @@ class Paired:
 
     @property
     def differs(self) -> bool:
-        """Return whether the interval excludes 0."""
+        """True if the interval excludes 0."""
         return self.low > 0 or self.high < 0
 
 
 def paired(first: Sequence[float], second: Sequence[float]) -> Paired | None:
-    """Compare values pair by pair; None if there are none.
+    """Compare values pair by pair; None if there are no values.
 
         paired([1.0, 2.0, 3.0], [2.0, 2.5, 3.5])
 
     Args:
-        first: The first value of each pair.
-        second: The second value of each pair.
+        first: the first value of each pair.
+        second: the second value of each pair.
     """
     differences = [b - a for a, b in zip(first, second, strict=True)]
     if not differences:
@@ -85,7 +85,7 @@ def _interval(values: Sequence[float]) -> tuple[float, float]:
 
 
 def sign_test(less: int, more: int) -> float:
-    """Return the probability of signs at least so uneven for a fair coin. Pairs without a difference do not count."""
+    """Return the probability that a fair coin gives signs at least this uneven. Equal pairs do not count."""
     count = less + more
     if not count:
         return 1.0

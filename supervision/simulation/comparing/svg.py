@@ -13,9 +13,9 @@ from supervision.simulation.comparing.statistics import Paired
 __all__ = ["Panel", "draw"]
 
 _WIDTH = 860
-_LEFT = 150  # where the scale begins, behind the names
-_RIGHT = 540  # where it ends
-_DIFFERENCE = (600, 830)  # where the scale of the differences is
+_LEFT = 150  # the left end of the scale, right of the names
+_RIGHT = 540  # the right end of the scale
+_DIFFERENCE = (600, 830)  # both ends of the scale of the differences
 _ROW = 30
 _HEAD = 34
 _GAP = 26
@@ -45,9 +45,9 @@ class Panel:
     """One figure.
 
     Attributes:
-        name: The name of the figure.
-        rows: The policies with their values.
-        differences: The policies with their differences from the first.
+        name: the name of the figure.
+        rows: the policies with their values.
+        differences: the policies with their differences from the first.
     """
 
     name: str
@@ -56,12 +56,7 @@ class Panel:
 
 
 def draw(title: str, panels: Sequence[Panel]) -> str:
-    """Draw all figures, one below the other.
-
-    Args:
-        title: The title of the picture.
-        panels: The figures.
-    """
+    """Draw all figures, one below the other."""
     parts: list[str] = []
     top = _TOP
     alike = [
@@ -72,8 +67,8 @@ def draw(title: str, panels: Sequence[Panel]) -> str:
             parts += _panel(panel, top)
             top += _HEAD + _ROW * len(panel.rows) + _GAP
     if alike:
-        said = ", ".join(f"{panel.name} {_number(_only(panel))}" for panel in alike)
-        text = f"the same in every run: {said}"
+        values = ", ".join(f"{panel.name} {_number(_only(panel))}" for panel in alike)
+        text = f"the same in every run: {values}"
         parts.append(f'<text x="16" y="{top + 8}">{escape(text)}</text>')
         top += _ROW
     return "\n".join(
@@ -124,7 +119,7 @@ def _row(policy: str, values: Sequence[float], scale: _Scale, y: float, index: i
     colour = f"c{index % _COLOURS}"
     parts = [f'<text x="16" y="{y + 4}">{escape(policy)}</text>', f'<g class="{colour}">']
     for number, value in enumerate(values):
-        # Spread over the height of the row, so that equal values are not one dot.
+        # Spread over the height of the row, so that equal values do not hide each other.
         spread = round((number * 0.618 % 1 - 0.5) * 0.6 * _ROW, 1)
         parts.append(f'<circle cx="{scale(value)}" cy="{y + spread:.1f}" r="3"/>')
     parts.append("</g>")

@@ -1,1 +1,1 @@
-"""The border of a simulated run: pins for hidden entropy, and a fence around the real world."""
+"""The isolation of a simulated run: pins for hidden entropy, and a fence around the real world."""

@@ -1,8 +1,8 @@
-"""The fence around a simulation. It stops real sockets, name look-ups, processes, threads and sleeps.
+"""The fence around a simulation, which stops real sockets, name look-ups, processes, threads and sleeps.
 
-Python calls audit hooks before most of these happen. An audit hook cannot be removed. So all simulations share one. It
-does nothing while no simulation runs, and in other threads. Functions without an audit event are replaced during a
-simulation.
+Python calls audit hooks before most of these. An audit hook cannot be removed, so all simulations share one. The hook
+does nothing in other threads and while no simulation runs. A simulation replaces the functions that have no audit
+event.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ from supervision.simulation.scheduling.trio_internals import thread_starts
 __all__ = ["OnEscape", "fence"]
 
 OnEscape = Callable[[Escape], None]
-"""Called with an escape before it is raised, so that a process that catches it cannot hide it."""
+"""A callback that gets an escape before the fence raises it. So a process cannot hide an escape by catching it."""
 
 _NETWORK = (
     "use the world's network: world.network.listen(...) and world.network.connect(...); an Endpoint "
     "takes listen=world.network.open"
 )
-_PROCESS = "do it before the simulation, or replace it by a process of the world"
+_PROCESS = "start it before the simulation, or replace it by a process of the world"
 _THREAD = (
-    "do the work where it is needed, since time stands still while it runs, or make it a process"
+    "call the function directly, since virtual time stands still meanwhile, or make it a process"
 )
 _FILE = (
-    "open it with plain open(), since time stands still while it runs, or keep what the program stores "
-    "in a dict, such as the disk of a node"
+    "open it with plain open(), since virtual time stands still meanwhile, or store the data in a dict, such as the "
+    "disk of a node"
 )
-_SLEEP = "write `await trio.sleep(...)`, which the virtual clock ends"
+_SLEEP = "write `await trio.sleep(...)`, which takes virtual time"
 
 _AUDITED = {
     "socket.__new__": ("a socket", _NETWORK),
@@ -79,13 +79,13 @@ def _hook(event: str, args: tuple[Any, ...]) -> None:
 
 
 def escape(what: str, instead: str, on_escape: OnEscape) -> NoReturn:
-    """Report and raise an `Escape` at the innermost line of the program."""
+    """Report and raise an `Escape` that names the innermost line of the program."""
     error = Escape(what, describe_frame(program_frame(2)), instead)
     on_escape(error)
     raise error
 
 
-# The request of the program, by the module of Trio that starts a thread for it.
+# For each module of Trio that starts threads, the request of the program that needs one.
 _MEANT = {
     "_subprocess.py": ("another program", _PROCESS),
     "_file_io.py": ("a file, for which Trio takes a thread", _FILE),
@@ -96,7 +96,7 @@ _TRIO = Path(trio.__file__).parent
 
 
 def _wanted_of_a_thread() -> tuple[str, str]:
-    """Return what the program asked Trio for when Trio started a thread, and what to write instead."""
+    """Return the request of the program for which Trio starts a thread, and the advice."""
     program, frame = program_frame(2), sys._getframe(2)
     while frame is not program and frame.f_back is not None:
         path = Path(frame.f_code.co_filename)
@@ -108,15 +108,15 @@ def _wanted_of_a_thread() -> tuple[str, str]:
 
 @contextmanager
 def fence(on_escape: OnEscape) -> Iterator[None]:
-    """Stop everything in this thread that reaches outside of the simulation, in this block.
+    """Raise an `Escape` wherever code in this block and thread reaches outside of the simulation.
 
         with fence(escapes.append):
             ...
 
     Args:
-        on_escape: Called with each escape, which is then raised where it happened.
+        on_escape: gets each escape before the fence raises it.
 
-    C extensions may pass the fence. On Python before 3.12, so does a thread that `_thread` starts directly.
+    C extensions may pass the fence. On Python 3.11, a thread that `_thread` starts directly passes it too.
     """
     if not _Fence.installed:
         sys.addaudithook(_hook)
@@ -130,7 +130,7 @@ def fence(on_escape: OnEscape) -> Iterator[None]:
         start(self)
 
     def sleep_for_real(seconds: Any, /) -> None:
-        # A module that is imported during a simulation keeps this function, so it has to work afterwards, too.
+        # A module that a simulation imports keeps this function, so it must also work afterwards.
         active = _Fence.active
         if active is not None and threading.get_ident() == active[0]:
             escape("time.sleep()", _SLEEP, active[1])

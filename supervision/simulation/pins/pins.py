@@ -1,17 +1,18 @@
-"""Pins for hidden entropy: everything that a program draws from the system comes from the seed instead.
+"""Pins for hidden entropy.
+
+During a simulation, the seed and the virtual clock replace these sources:
 
 - `os.urandom`, and with it `secrets`, `random.SystemRandom` and `uuid.uuid4`;
 - `uuid.uuid1`; the functions of `random`; `random.Random()` without a seed;
-- `time.time`, `time.monotonic`, `time.perf_counter` and their `_ns` forms, `datetime.now`,
-  `datetime.utcnow` and `datetime.today`, `date.today`: the virtual time for libraries, an `Escape`
-  for the program, which should ask its runtime;
-- the garbage collector: it is off, because it runs finalizers at moments that depend on the whole process.
+- `time.time`, `time.monotonic`, `time.perf_counter` and their `_ns` forms, `datetime.now`, `datetime.utcnow`,
+  `datetime.today` and `date.today`. Libraries get the virtual time. The program gets an `Escape`, because it should ask
+  its runtime.
+- the garbage collector. It is off, because it runs finalizers at moments that depend on the whole process.
 
-A function that a module has imported by its name is replaced there, too. Everything is restored at the end. Other
+The pins also replace a function in the modules that have imported it by name. At the end they restore everything. Other
 threads always see the real functions.
 
-The clocks are our own code and not a library such as time-machine, because only this thread may see them, and because
-the program has to get an `Escape` where libraries get the virtual time.
+A library such as time-machine would not do. Only this thread may see the virtual time, and only libraries may get it.
 """
 
 from __future__ import annotations
@@ -46,13 +47,13 @@ def pinned(
     on_escape: OnEscape,
     settle: Callable[[], Awaitable[None]] | None = None,
 ) -> Iterator[None]:
-    """Let every source of entropy in this thread draw from `streams` and `now`, in this block.
+    """Replace every source of entropy in this thread, in this block.
 
     Args:
-        streams: The random streams of the run.
-        now: Return the virtual time, in seconds since the epoch.
-        on_escape: Called with the `Escape` of a program that reads the wall clock.
-        settle: Replaces `trio.testing.wait_all_tasks_blocked`, which does not work with a clock that jumps.
+        streams: the random streams of the run.
+        now: returns the virtual time, in seconds since the epoch.
+        on_escape: gets the `Escape` of a program that reads the wall clock.
+        settle: the replacement of `trio.testing.wait_all_tasks_blocked`, which does not work with a clock that jumps.
     """
     replacements = _entropy(streams)
     replacements.update(pinned_clocks(now, on_escape))
@@ -71,7 +72,7 @@ def pinned(
 
 
 def _entropy(streams: Streams) -> dict[int, tuple[object, object]]:
-    """Return for the `id` of each original: the original, and its replacement."""
+    """Map the `id` of each original function to the original and its replacement."""
     thread = threading.get_ident()
     draws = streams.stream("os.urandom")
     real_urandom, real_uuid1 = os.urandom, uuid.uuid1
@@ -140,7 +141,7 @@ _ORIGINALS = (
 
 
 class _Cache:
-    """The places of the originals, valid until another module is imported."""
+    """The module globals that hold the originals. A further import makes this cache invalid."""
 
     modules = 0
     uses: ClassVar[list[tuple[dict[str, Any], str]]] = []
@@ -169,7 +170,7 @@ def _uses(
 def _restore_in_new_modules(
     known: set[str], replacements: dict[int, tuple[object, object]]
 ) -> None:
-    """Put the originals into modules that were imported meanwhile, which have the replacements."""
+    """Restore the originals in modules that the simulation imported, because they hold the replacements."""
     originals = {id(stand_in): original for original, stand_in in replacements.values()}
     for module_name, space in _namespaces():
         if module_name not in known:
@@ -186,7 +187,7 @@ def _namespaces() -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _is_type_for_others(module_name: str, value: object) -> bool:
-    """Return whether a value is a date type in a library, which may compare it by identity."""
+    """Return True for a date type in a library, which may compare it by identity."""
     if not isinstance(value, type) or module_name == "datetime":
         return False
     file = getattr(sys.modules[module_name], "__file__", None)
@@ -200,7 +201,7 @@ _MOMENT = "for the time of day write `current_runtime().now()`"
 def pinned_clocks(
     now: Callable[[], float], on_escape: OnEscape
 ) -> dict[int, tuple[object, object]]:
-    """Return for the `id` of each clock of `time`: the function, and its replacement."""
+    """Map the `id` of each clock of `time` to the function and its replacement."""
     thread = threading.get_ident()
 
     def stand_in(real: Callable[[], Any], name: str, instead: str) -> Callable[[], Any]:
@@ -224,11 +225,11 @@ def pinned_clocks(
 
 
 def pinned_dates(now: Callable[[], float], on_escape: OnEscape) -> dict[int, tuple[object, object]]:
-    """Return the same for the classes of `datetime`. Only the present time is replaced."""
+    """Map the `id` of the classes of `datetime` in the same way. Only their methods for the present time change."""
     thread = threading.get_ident()
 
     def read(what: str) -> bool:
-        """Return whether the present is virtual here; raise if the program asks for it."""
+        """Return True if the caller gets the virtual time. Raise an `Escape` if the caller is the program."""
         if threading.get_ident() != thread:
             return False
         if is_program(sys._getframe(2).f_code.co_filename):
@@ -251,21 +252,21 @@ def pinned_dates(now: Callable[[], float], on_escape: OnEscape) -> dict[int, tup
         @classmethod
         def today(cls) -> Any:
             if not read("datetime.today"):
-                return _datetime.today()  # noqa: DTZ002 # what was asked for
+                return _datetime.today()  # noqa: DTZ002 # the caller asked for it
             return _datetime.fromtimestamp(now(), dt.UTC).replace(tzinfo=None)
 
     class PinnedDate(_date, metaclass=_Pinned, real=_date):
         @classmethod
         def today(cls) -> Any:
             if not read("date.today"):
-                return _date.today()  # noqa: DTZ011 # what was asked for
+                return _date.today()  # noqa: DTZ011 # the caller asked for it
             return _datetime.fromtimestamp(now(), dt.UTC).date()
 
     return {id(_datetime): (_datetime, PinnedDatetime), id(_date): (_date, PinnedDate)}
 
 
 class _Pinned(type):
-    """The metaclass of a class that makes, and recognises, instances of the real class."""
+    """The metaclass of a stand-in class. It creates and recognises instances of the real class."""
 
     _real: type
 

@@ -1,4 +1,4 @@
-"""Lines of the program: the frames that belong neither to Python, nor to a library, nor to Ashtree."""
+"""The lines of the program: frames that belong neither to Python, nor to a library, nor to Ashtree."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _UNORDERED_CALLS = {"set", "frozenset", "WeakSet"}
 
 def _roots() -> tuple[str, ...]:
     paths = [sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")]
-    # The packages of Ashtree, also where they are not installed among the libraries.
+    # The packages of Ashtree may be outside of the installed libraries.
     packages = Path(__file__).parents[3]
     own = [str(packages / name) for name in ("actors", "supervision", "channels")]
     return tuple(dict.fromkeys(f"{path}/" for path in (*paths, *own)))
@@ -40,16 +40,15 @@ _known: dict[str, bool] = {}
 
 
 def is_program(filename: str) -> bool:
-    """Return whether a file belongs to the program: not to Python, a library or Ashtree."""
+    """Return True for a file of the program, which is not part of Python, a library or Ashtree."""
     known = _known.get(filename)
     if known is None:
-        known = not filename.startswith((*_ROOTS, "<frozen"))
-        _known[filename] = known
+        known = _known[filename] = not filename.startswith((*_ROOTS, "<frozen"))
     return known
 
 
 def program_frame(depth: int = 1) -> FrameType:
-    """Return the innermost frame of the program, from `depth` above the caller; that one if there is none."""
+    """Return the innermost frame of the program, from `depth` above the caller; the start frame if there is none."""
     nearest = sys._getframe(depth + 1)
     frame: FrameType | None = nearest
     while frame is not None:
@@ -62,7 +61,7 @@ def program_frame(depth: int = 1) -> FrameType:
 def frames_inside(depth: int = 1) -> Iterator[FrameType]:
     """Yield the frames of the running task, the innermost first, from `depth` above the caller.
 
-    The frames of the code that called `simulate` are outside of the simulated world and left out.
+    The frames of the caller of `simulate` are not part of it.
     """
     frame: FrameType | None = sys._getframe(depth + 1)
     while frame is not None and frame.f_code.co_name != "unrolled_run":
@@ -71,18 +70,17 @@ def frames_inside(depth: int = 1) -> Iterator[FrameType]:
 
 
 def describe_frame(frame: FrameType) -> str:
-    """Return `room.py:12 in Room.handle_call`, with enough of the path to tell files apart."""
+    """Describe a frame as `rooms/room.py:12 in Room.handle_call`."""
     code = frame.f_code
     path = Path(code.co_filename)
     shown = "/".join(path.parts[-2:]) if path.is_absolute() else str(path)
-    name = code.co_qualname
-    return f"{shown}:{frame.f_lineno} in {name}"
+    return f"{shown}:{frame.f_lineno} in {code.co_qualname}"
 
 
 def raised_in(trace: TracebackType | None) -> str | None:
     """Return the innermost line of the program in a traceback, as `line 3 of Room.handle_call`; None without one.
 
-    Lines count from the beginning of the function, so that changes above the function make no difference.
+    Lines count from the beginning of the function, so changes above the function do not change the result.
     """
     found = None
     while trace is not None:
@@ -94,8 +92,8 @@ def raised_in(trace: TracebackType | None) -> str | None:
     return found
 
 
-# Loops over sets. Hashes and memory addresses decide the order of a set. This is nearly always the reason why two runs
-# of a seed differ.
+# Loops over sets. Hashes and memory addresses decide the order of a set. This is nearly always the reason for two
+# different runs of a seed.
 
 
 @frozen(kw_only=True)
@@ -104,8 +102,8 @@ class SourceLine:
 
     Attributes:
         place: `room.py:12 in Room.handle_call`.
-        loop: The loop over something without an order around it, such as "line 11 of room.py iterates over `members`,
-            a set of 3"; None if there is none.
+        loop: the loop over a set around this line, such as "line 11 of room.py iterates over `members`, a set of 3";
+            None if there is none.
     """
 
     place: str
@@ -128,7 +126,7 @@ def _loop(frame: FrameType) -> str | None:
     try:
         tree = ast.parse("".join(linecache.getlines(file)))
     except (SyntaxError, ValueError):
-        # No source text, as in a console, or it has changed meanwhile.
+        # There is no source text, as in a console, or it has changed since the import.
         return None
     for line, source in _iterated(tree, frame.f_lineno):
         what = _unordered(source, frame)
@@ -138,7 +136,7 @@ def _loop(frame: FrameType) -> str | None:
 
 
 def _iterated(tree: ast.AST, line: int) -> Iterator[tuple[int, ast.expr]]:
-    """Yield what the loops around a line iterate over, the innermost first."""
+    """Yield the first line and the iterated expression of the loops around a line, the innermost first."""
     loops: list[tuple[int, int, ast.expr]] = []
     for node in ast.walk(tree):
         if isinstance(node, ast.For | ast.AsyncFor):
@@ -173,7 +171,7 @@ def _called(function: ast.expr) -> str:
 
 
 def _value(node: ast.expr, frame: FrameType) -> object:
-    """Return the value of a name or of its attribute in a frame, without calling anything of the program."""
+    """Return the value of a name or of its attribute in a frame, without a call of the program's code."""
     if isinstance(node, ast.Name):
         return frame.f_locals.get(node.id, frame.f_globals.get(node.id))
     if isinstance(node, ast.Attribute):

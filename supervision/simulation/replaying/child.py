@@ -1,4 +1,4 @@
-"""The fresh process of a self-check. It repeats runs and writes the traces of those that came out different."""
+"""The fresh process of a self-check. It repeats runs and writes the traces of the runs that differ."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ class RepeatedRun:
     """The result of one run in the fresh process.
 
     Attributes:
-        same: Whether the digests are those of the file. If not, the trace is in a file beside it.
-        problem: Why the run could not be repeated at all; None if it was.
-        line: The line of the program that did the event in question.
+        same: True if the digests are the same as in the run file. Otherwise the trace is in a file beside it.
+        problem: the reason why the run could not be repeated; None if it was.
+        line: the line of the program that caused the requested event.
     """
 
     same: bool = True
@@ -34,12 +34,12 @@ class RepeatedRun:
 
 
 def with_steps(outcome: Outcome) -> list[bytes]:
-    """Return the trace, followed by the digest of the order of the tasks."""
+    """Return the trace and the digest of the order of the tasks."""
     return [*outcome.trace, msgspec.json.encode({"steps_digest": outcome.steps_digest})]
 
 
 def source_line_in(run: RunFile, event: int) -> tuple[Outcome, SourceLine | None]:
-    """Run it again, and find the line of the program that does an event."""
+    """Repeat a run, and find the line of the program that causes an event."""
     found: list[SourceLine | None] = []
 
     def look(number: int) -> None:
@@ -51,7 +51,7 @@ def source_line_in(run: RunFile, event: int) -> tuple[Outcome, SourceLine | None
 
 
 def repeat(run: RunFile, event: int | None) -> tuple[RepeatedRun, list[bytes]]:
-    """Run it again. Return the result, and the trace if it is different."""
+    """Repeat a run. Return the result, and the trace if it differs."""
     if event is None:
         outcome, line = run_again(run), None
     else:

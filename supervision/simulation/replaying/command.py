@@ -1,4 +1,4 @@
-"""The command `ashtree replay`: it repeats the run of a run file and prints the result."""
+"""The command `ashtree replay`, which repeats the run of a run file and prints the result."""
 
 from __future__ import annotations
 
@@ -26,40 +26,40 @@ def replay_file(
     at: int | None = None,
     html: Path | None = None,
 ) -> bool:
-    """Repeat a run and print the result. Return whether it passed.
+    """Repeat a run and print the result. Return True if it passed.
 
     Args:
-        path: The run file.
-        trace: Whether to print every event as a line of JSON on standard output. All else goes to standard error then.
-        debug: Whether to open the debugger where the run failed.
-        at: The number of an event at which to open the debugger.
-        html: The file for a page with the timeline of the run.
+        path: the run file.
+        trace: print every event as a line of JSON on standard output, and everything else on standard error.
+        debug: open the debugger where the run failed.
+        at: open the debugger at the event of this number.
+        html: the file for a page with the timeline of the run.
 
     Raises:
-        RunFileError: The file cannot be used.
+        RunFileError: the file is invalid.
     """
     run = load_run(path)
-    said = sys.stderr if trace else sys.stdout
-    print(f"{run.scenario}, seed {run.seed}", file=said, flush=True)
+    out = sys.stderr if trace else sys.stdout
+    print(f"{run.scenario}, seed {run.seed}", file=out, flush=True)
     outcome = run_again(run, on_event=None if at is None else debugger_at(at))
     if trace:
         sys.stdout.buffer.write(b"".join(line + b"\n" for line in outcome.trace))
         sys.stdout.flush()
-    print(_said_of(run, outcome), file=said)
+    print(_comparison(run, outcome), file=out)
     if at is not None and at >= outcome.events:
         print(
-            f"the run has no event {at} to stop at; its last event is {outcome.events - 1}",
-            file=said,
+            f"the run has no event {at}; its last event is {outcome.events - 1}",
+            file=out,
         )
     error = outcome.error
     if html is not None:
         _write_page(run, outcome, html)
     if error is None:
-        print("it passes", file=said)
+        print("it passes", file=out)
     else:
-        print(tell(outcome), file=said)
+        print(tell(outcome), file=out)
         lines = traceback.format_exception(type(error), error, _in_program(error.__traceback__))
-        print("".join(lines).rstrip(), file=said, flush=True)
+        print("".join(lines).rstrip(), file=out, flush=True)
         if debug:
             _debug(run, outcome, error)
     return outcome.passed
@@ -75,12 +75,12 @@ def _write_page(run: RunFile, outcome: Outcome, path: Path) -> None:
     )
 
 
-def _said_of(run: RunFile, outcome: Outcome) -> str:
+def _comparison(run: RunFile, outcome: Outcome) -> str:
     ran = f"{outcome.events} events in {outcome.steps} steps, {outcome.seconds:g} virtual seconds"
     changed = difference(run, outcome)
     if changed is None:
         return f"{ran}: the same run, to the byte"
-    return f"{ran}: another run than the one that was saved; {changed}"
+    return f"{ran}: this is not the saved run; {changed}"
 
 
 def _debug(run: RunFile, outcome: Outcome, error: BaseException) -> None:
@@ -88,10 +88,10 @@ def _debug(run: RunFile, outcome: Outcome, error: BaseException) -> None:
     if trace is not None:
         pdb.post_mortem(trace)
         return
-    # A deadlock, or an invariant that was checked between two steps. Open the debugger at the last event before it.
+    # A deadlock, or a check between two steps, which has no line of the program. Use the last event before it.
     last = (outcome.events if outcome.failed_at is None else outcome.failed_at[0]) - 1
     sys.stdout.write(
-        "no line of the program was running at the failure; repeating the run up to the last event before it\n"
+        "no line of the program was running at the failure; repeating the run up to the last event before the failure\n"
     )
     sys.stdout.flush()
     run_again(run, on_event=debugger_at(last))

@@ -1,4 +1,4 @@
-"""The debugger in the middle of a run, at an event of its trace."""
+"""A debugger that opens at an event of a run."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ _FROM_EVENT = 3
 def debugger_at(event: int) -> Callable[[int], None]:
     """Return an `on_event` callback for `simulate` that opens the debugger at one event.
 
-    The debugger opens at the innermost line of the program, or at the event itself if the program is not running.
-    `next` goes on from there. `continue` and `quit` let the run go on to its end.
+    The debugger opens at the innermost line of the program. If no line of the program is running, it opens in the code
+    that causes the event. `next` continues from there. `continue` and `quit` let the run continue to its end.
     """
 
     def look(number: int) -> None:
         if number == event:
-            # Without the frames between the event and here.
+            # Without the frames between the event and this function.
             frames = list(frames_inside(_FROM_EVENT))
             program = (frame for frame in frames if is_program(frame.f_code.co_filename))
             _open(next(program, frames[0] if frames else sys._getframe()), event)

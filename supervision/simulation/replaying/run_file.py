@@ -1,10 +1,10 @@
-"""Run files: a run as data, to repeat it to the byte in another process on another day.
+"""Run files: a run as data. Another process can repeat it byte for byte on another day.
 
     save_run(outcome, Path("failure.json"))
     replay(Path("failure.json")).check()
 
-A run file holds the input of a run (scenario, seed, knobs, parameters, schedule), its outcome, and the versions of the
-packages. It holds no code: the program has to be there, unchanged.
+A run file contains the input of a run (scenario, seed, knobs, parameters, schedule), its outcome, and the versions of
+the packages. It contains no code, so a replay needs the same program.
 """
 
 from __future__ import annotations
@@ -53,16 +53,16 @@ class RunFile:
     """The content of a run file.
 
     Attributes:
-        format: The name and version of the format.
+        format: the name and version of the format.
         scenario: `module:function`.
-        seed, knobs, params, deviations: As for `simulate`.
-        faults: The fault plan; None, from an old version, is the scenario's own.
-        named: The deviations with the names of tasks. If there are any, they replace `deviations`.
-        failure: The kind of failure; None if the run passed.
-        problem: The failure as text.
-        digest, steps_digest, events, steps: Of the run that was saved.
-        versions: The versions of Python and of the packages that matter.
-        source: SHA-256 of the file of the scenario.
+        seed, knobs, params, deviations: as for `simulate`.
+        faults: the fault plan; None, in files of old versions, is the scenario's own.
+        named: the deviations with the names of tasks. They replace `deviations` unless they are empty.
+        failure: the kind of failure; None if the run passed.
+        problem: the failure as text.
+        digest, steps_digest, events, steps: as in the outcome of the saved run.
+        versions: the versions of Python and of the packages that matter.
+        source: the SHA-256 of the file of the scenario.
     """
 
     format: str = FORMAT
@@ -91,7 +91,7 @@ class RunFile:
 
 def describe_run(outcome: Outcome) -> RunFile:
     """Return the run file of an outcome."""
-    # The seed contains a seeded schedule. A canonical one needs its deviations.
+    # The seed decides a "seeded" schedule. A "canonical" one needs its deviations.
     given = outcome.knobs.policy == "canonical"
     error = outcome.error
     return RunFile(
@@ -114,22 +114,14 @@ def describe_run(outcome: Outcome) -> RunFile:
 
 
 def save_run(outcome: Outcome, path: Path) -> RunFile:
-    """Write a run file.
-
-    Raises:
-        RunFileError: The parameters of the scenario are of types that JSON does not have.
-    """
+    """Write the run file of an outcome. The errors are the same as for `encode_run`."""
     run = describe_run(outcome)
     write_run(run, path)
     return run
 
 
 def write_run(run: RunFile, path: Path) -> None:
-    """Write a run file.
-
-    Raises:
-        RunFileError: The parameters of the scenario are of types that JSON does not have.
-    """
+    """Write a run file. The errors are the same as for `encode_run`."""
     path.write_bytes(encode_run(run))
 
 
@@ -137,21 +129,21 @@ def encode_run(run: RunFile) -> bytes:
     """Return the bytes of a run file.
 
     Raises:
-        RunFileError: The parameters of the scenario are of types that JSON does not have.
+        RunFileError: the parameters of the scenario have types that JSON does not have.
     """
     try:
         data = msgspec.json.encode(run)
     except TypeError as error:
         raise RunFileError(
-            f"the run of {run.scenario} cannot be saved: {error}; give the scenario params of types that JSON has"
+            f"the run of {run.scenario} cannot be saved: {error}; use params of types that JSON has"
         ) from error
     again = msgspec.json.decode(data)["params"]
     changed = [name for name, value in run.params.items() if again.get(name) != value]
     if changed:
-        # A set or bytes would come back as another type, and the replay would be another run.
+        # A tuple or bytes would have another type after loading, and the replay would be another run.
         raise RunFileError(
             f"the run of {run.scenario} cannot be saved: its parameter {changed[0]!r} would be read as "
-            f"{again.get(changed[0])!r}; give the scenario params of types that JSON has"
+            f"{again.get(changed[0])!r}; use params of types that JSON has"
         )
     return msgspec.json.format(data) + b"\n"
 
@@ -160,7 +152,7 @@ def load_run(path: Path) -> RunFile:
     """Read a run file.
 
     Raises:
-        RunFileError: The file is missing, or is no run file, or has a format that this version does not know.
+        RunFileError: the file is missing, is not a run file, or has a format of another version.
     """
     try:
         data = path.read_bytes()
@@ -168,15 +160,15 @@ def load_run(path: Path) -> RunFile:
         found = raw.get("format")
     except OSError as error:
         raise RunFileError(
-            f"{path} cannot be read: {error.strerror or error}; name a run file, such as those in .ashtree/corpus"
+            f"{path} cannot be read: {error.strerror or error}; name a run file, such as one in .ashtree/corpus"
         ) from error
     except (msgspec.MsgspecError, AttributeError) as error:
         raise RunFileError(
-            f"{path} is no run file: {error}; name one, such as those in .ashtree/corpus"
+            f"{path} is not a run file: {error}; name a run file, such as one in .ashtree/corpus"
         ) from error
     if found is None:
         raise RunFileError(
-            f"{path} is no run file: it has no format; name one, such as those in .ashtree/corpus"
+            f"{path} is not a run file: it has no format; name a run file, such as one in .ashtree/corpus"
         )
     if found != FORMAT:
         raise RunFileError(
@@ -191,19 +183,19 @@ def load_run(path: Path) -> RunFile:
 def _written_by(raw: dict[str, Any]) -> str:
     versions = raw.get("versions")
     version = versions.get("ashtree") if isinstance(versions, dict) else None
-    return "" if version is None else f", and was written by Ashtree {version}"
+    return "" if version is None else f", written by Ashtree {version}"
 
 
 def find_scenario(name: str) -> Scenario:
     """Import the scenario `module:function`.
 
     Raises:
-        RunFileError: It cannot be imported by its name.
+        RunFileError: no scenario can be imported by this name.
     """
     module, _, qualname = name.partition(":")
     if not qualname or "<" in qualname or module == "__main__":
         raise RunFileError(
-            f"{name!r} cannot be found again; write the scenario as a function of a module that can be imported"
+            f"no other process can import {name!r}; make the scenario a function of a module"
         )
     try:
         found: Any = import_module(module)
@@ -211,10 +203,10 @@ def find_scenario(name: str) -> Scenario:
             found = getattr(found, part)
     except (ImportError, AttributeError) as error:
         raise RunFileError(
-            f"the scenario {name!r} cannot be imported: {error}; if its name or module has changed, change the run "
-            "file, too; if Python does not find its folder, go where the run was made, or set PYTHONPATH"
+            f"the scenario {name!r} cannot be imported: {error}; run in the folder of the program, or set PYTHONPATH; "
+            "if the scenario has another name now, change it in the run file too"
         ) from error
-    except Exception as error:  # the program's code may raise anything, and the message shows it
+    except Exception as error:  # the module may raise anything; the message shows it
         raise RunFileError(
             f"the module {module!r} of the scenario cannot be imported:\n{program_traceback(error)}"
         ) from error
@@ -229,7 +221,7 @@ def run_again(
     keep_trace: bool = True,
     on_event: Callable[[int], None] | None = None,
 ) -> Outcome:
-    """Run a run file again, without comparing the results."""
+    """Repeat a run, without a comparison of the results."""
     return simulate(
         scenario or find_scenario(run.scenario),
         run.seed,
@@ -244,19 +236,18 @@ def run_again(
 
 
 def replay(path: Path, *, scenario: Scenario | None = None, at: int | None = None) -> Outcome:
-    """Repeat a run, and check that it is the same to the byte.
+    """Repeat a run, and check that it is the same, byte for byte.
 
         outcome = replay(Path("failure.json"))
         outcome.check()                        # raises the failure again
 
     Args:
-        path: The run file.
-        scenario: The scenario, if it is not a function of a module that can be imported.
-        at: The number of an event of the trace, `n` in its lines. The debugger opens when the program is about to do
-            it.
+        path: the run file.
+        scenario: the scenario, if it is not a function of a module that can be imported.
+        at: open the debugger at the event of this number, which is `n` in the trace.
 
     Raises:
-        RunFileError: The file cannot be used, or the run is different. The text has the changes since it was saved.
+        RunFileError: the file is invalid, or the run differs. The text names the changes since the run was saved.
     """
     run = load_run(path)
     outcome = run_again(run, scenario=scenario, on_event=None if at is None else debugger_at(at))
@@ -267,17 +258,17 @@ def replay(path: Path, *, scenario: Scenario | None = None, at: int | None = Non
 
 
 def difference(run: RunFile, outcome: Outcome) -> str | None:
-    """Describe how an outcome differs from its run file, and what has changed meanwhile; None if nothing differs."""
+    """Describe the differences between an outcome and its run file, and the changes since then; None without any."""
     failed = identify(outcome.error)
     now = (outcome.digest, outcome.steps_digest, failed)
     if now == (run.digest, run.steps_digest, run.failure):
         return None
     what = (
-        f"the run had {run.events} events in {run.steps} steps, and now has {outcome.events} in {outcome.steps}, "
-        "or others"
+        f"the saved run had {run.events} events in {run.steps} steps, and this one has "
+        f"{outcome.events} in {outcome.steps}"
     )
     if failed != run.failure:
-        what = f"it {_ended(run.failure)} then, and {_ended(failed)} now; {what}"
+        what = f"it {_ended(run.failure)} when it was saved, and {_ended(failed)} now; {what}"
     return f"{what}; {_changed(run)}"
 
 
@@ -289,7 +280,7 @@ def _changed(run: RunFile) -> str:
     """Describe the changes since a run was saved."""
     now = _versions()
     changed = [
-        f"{name} was {then} and is {now.get(name, 'not there')}"
+        f"{name} was {then} and is {now.get(name, 'missing')}"
         for name, then in run.versions.items()
         if now.get(name) != then
     ]
@@ -299,10 +290,10 @@ def _changed(run: RunFile) -> str:
         changed.append(f"the file of the scenario, {file}, has changed")
     elif not changed:
         unchanged = "the versions are the same" + (
-            "" if source is None else " and so is the file of the scenario"
+            "" if source is None else ", and so is the file of the scenario"
         )
         changed.append(
-            f"{unchanged}, so the program has changed, or the seed does not decide everything in it"
+            f"{unchanged}; so another part of the program has changed, or the seed does not decide everything"
         )
     return "; ".join(changed)
 

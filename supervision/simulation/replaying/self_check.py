@@ -1,8 +1,9 @@
-"""Check that the seed decides a run: repeat it in a fresh process, with other hashes and other memory addresses.
+"""Check that the seed decides a run. Repeat it in a fresh process, with other hashes and other memory addresses.
 
-    check_determinism(outcome)          # raises Diverged at the first event that differs
+    check_determinism(outcome)          # raises Diverged at the first different event
 
-A program that iterates over a set of strings or of processes takes another order there, and is found.
+This finds a program that iterates over a set of strings or of processes, because the order of the set is another one
+there.
 """
 
 from __future__ import annotations
@@ -41,15 +42,15 @@ def check_determinism(
     """Repeat a run in a fresh process, and compare event by event.
 
     Args:
-        outcome: The outcome of a run, or its run file. Its scenario must be a function of a module.
-        hash_seed: PYTHONHASHSEED of that process.
-        junk: The number of objects to put on its heap first, so that addresses differ.
-        limit: Real seconds after which the process counts as hanging.
+        outcome: the outcome of a run, or its run file. The scenario must be a function of a module.
+        hash_seed: the PYTHONHASHSEED of the process.
+        junk: the number of objects that the process first creates, so that memory addresses differ.
+        limit: the real seconds after which the process counts as hanging.
 
     Raises:
-        Diverged: The seed does not decide something in the program. The error has the first event that differs, the
-            line of the program that did it, and the loop over a set around it, if there is one.
-        RunFileError: The run cannot be repeated in another process.
+        Diverged: the seed does not decide everything in the program. The error has the first different event and the
+            line of the program that caused it. It also names the loop over a set around that line, if there is one.
+        RunFileError: another process cannot repeat the run.
     """
     for problem in check_many([outcome], hash_seed=hash_seed, junk=junk, limit=limit):
         if problem is not None:
@@ -65,18 +66,13 @@ def check_many(
 ) -> list[SimulationError | None]:
     """Repeat runs in one fresh process, one after the other, and compare each event by event.
 
-        problems = check_many(outcomes)         # None for each that was the same
+        problems = check_many(outcomes)         # None for each run without a difference
 
-    The start of a process takes longer than most runs, so one process for all costs little more than the runs.
-
-    Args:
-        outcomes: As for `check_determinism`.
-        hash_seed: PYTHONHASHSEED of that process.
-        junk: The number of objects to put on its heap first, so that addresses differ.
-        limit: Real seconds after which the process counts as hanging.
+    Most runs are shorter than the start of a process, so all runs share one process. The arguments are the same as for
+    `check_determinism`.
 
     Returns:
-        For each run the error that `check_determinism` would raise, or None.
+        For each run, the error that `check_determinism` would raise, or None.
     """
     given = list(outcomes)
     runs = [each if isinstance(each, RunFile) else describe_run(each) for each in given]
@@ -96,12 +92,12 @@ def compare(first: list[bytes], second: list[bytes], *, context: int = 5) -> Non
     """Compare two traces byte by byte.
 
     Args:
-        first: The lines of one run.
-        second: The lines of the other.
-        context: How many events before the difference the error shows.
+        first: the lines of one run.
+        second: the lines of the other run.
+        context: the number of earlier events that the error shows.
 
     Raises:
-        Diverged: They differ. The error has the first event that does.
+        Diverged: the traces differ. The error has the first different event.
     """
     if first == second:
         return
@@ -124,13 +120,13 @@ def _said(lines: list[bytes], step: int) -> str | None:
         return None
     event = msgspec.json.decode(lines[step])
     if "steps_digest" in event:
-        return "the same events, but other tasks ran, or in another order"
+        return "the events are the same, but other tasks ran, or ran in another order"
     story = Story(lines[: step + 1], None)
     return story.sentence(story.events[step], whole=True)
 
 
 def _unfit(run: RunFile) -> RunFileError | None:
-    """Return the reason why a run cannot be repeated in another process, if there is one."""
+    """Return the reason why another process cannot repeat a run, if there is one."""
     try:
         find_scenario(run.scenario)
         encode_run(run)
@@ -142,12 +138,12 @@ def _unfit(run: RunFile) -> RunFileError | None:
 def _diverged(
     given: Outcome | RunFile, run: RunFile, trace: list[bytes], elsewhere: _Elsewhere
 ) -> Diverged | None:
-    """Return the first difference, with the lines of the program that did it there and here."""
+    """Return the first difference, with the lines of the program that caused it in both processes."""
     here = given if isinstance(given, Outcome) and given.trace else run_again(run)
     try:
         compare(with_steps(here), trace)
     except Diverged as error:
-        # The repeated run may differ at another event. Then the line of this event is all there is.
+        # The second repetition may first differ at another event. The line of this event is still useful.
         ((there, _),) = elsewhere.repeat([run], error.step)
         error.source_lines = (source_line_in(run, error.step)[1], there.line)
         return error
@@ -165,7 +161,7 @@ class _Elsewhere:
     def repeat(
         self, runs: list[RunFile], event: int | None = None
     ) -> list[tuple[RepeatedRun, list[bytes]]]:
-        """Repeat runs in one process. Return for each the result, and the trace if it is different."""
+        """Repeat runs in one process. Return each result, with the trace if it differs."""
         if not runs:
             return []
         with TemporaryDirectory() as name:
@@ -197,7 +193,7 @@ class _Elsewhere:
                 timeout=self._limit,
             )
         except subprocess.TimeoutExpired:
-            return f"it was not over after {self._limit:g} s"
+            return f"the process was not over after {self._limit:g} s"
         return done.stderr
 
 

@@ -1,4 +1,4 @@
-"""A failed run as a story: the faults, the order that mattered, what followed, and what broke.
+"""A failed run as a story: the faults, the order of tasks that mattered, the consequences, and the failure.
 
     tests.simulation.test_shrink:lobby fails with seed 3, rooms=1
     kill /top/room:lobby at 0.5 s; the supervisor /top ran before /registry
@@ -7,8 +7,8 @@
       0.5 s     /registry learned that /top/room:lobby had ended
       0.5 s     invariant 'registry' does not hold: room:lobby is not registered
 
-Everything comes from the trace and its causes, so the same run has the same story. A process is called by its path;
-`#2` is the second process at that path.
+A story depends only on the trace, so the same run has the same story. It names a process by its path; `#2` is the
+second process at that path.
 """
 
 from __future__ import annotations
@@ -50,8 +50,9 @@ def tell(outcome: Outcome, *, lines: int = _LINES) -> str:
         print(tell(shrink(outcome).outcome))
 
     Args:
-        outcome: Has to have its trace. The story has the order of tasks only if it has `named` deviations, too.
-        lines: How many lines to tell after the faults, at most. The middle is left out.
+        outcome: the outcome, with its trace. The story has the order of tasks only if the outcome has `named`
+            deviations too.
+        lines: the most lines after the faults. A longer story omits its middle.
 
     Returns:
         Several lines, without a line end.
@@ -74,18 +75,18 @@ class Story:
     """The events of a run as sentences.
 
     Args:
-        lines: The lines of the trace.
-        failed_at: How many of the events count, and the time of the failure; None for all events.
+        lines: the lines of the trace.
+        failed_at: the number of events before the failure, and its time; None to use all events.
 
     Attributes:
-        events: The events that count.
+        events: the events before the failure.
     """
 
     def __init__(self, lines: Iterable[bytes], failed_at: tuple[int, float] | None) -> None:
         everything = [_decode(line) for line in lines]
         self._all = everything
         self.events = everything if failed_at is None else everything[: failed_at[0]]
-        # By node and number of process: the label that the scheduler gives to its task.
+        # By node and number of the process: the label of its task in the scheduler.
         self._labels: dict[tuple[Any, Any], str] = {}
         self._names: dict[str, str] = {}
         self._supervisors: set[str] = set()
@@ -107,11 +108,11 @@ class Story:
     # Names
 
     def label(self, event: Event) -> str | None:
-        """Return the label of the process that did it: its path and its incarnation."""
+        """Return the label of the acting process: its path and its incarnation."""
         return self._labels.get(_key(event))
 
     def name(self, label: str) -> str:
-        """Return the label of a process. Omit the incarnation if it is the first."""
+        """Return the label of a process, without the incarnation if it is the first."""
         return self._names.get(label, label)
 
     def subject(self, label: str) -> str:
@@ -129,7 +130,7 @@ class Story:
         return f"process {number}" if label is None else self.name(label)
 
     def causes(self, event: Event, most: int = 4) -> list[int]:
-        """Return the numbers of the events of the same moment that led to an event."""
+        """Return the numbers of the events that led to an event in the same moment."""
         found: list[int] = []
         cause = self._cause(event)
         while cause is not None and len(found) < most and cause["t"] == event["t"]:
@@ -140,12 +141,7 @@ class Story:
     # Sentences
 
     def sentence(self, event: Event, *, whole: bool = False) -> str | None:
-        """Return an event as a sentence; None for one that is not worth a line.
-
-        Args:
-            event: One of the events.
-            whole: Whether messages are worth a line, too.
-        """
+        """Return an event as a sentence; None if a story omits it. With `whole`, a story includes messages."""
         write = _SENTENCES.get(event["kind"])
         if write is None and whole:
             write = _MESSAGES.get(event["kind"])
@@ -153,12 +149,12 @@ class Story:
 
     def _exited(self, event: Event) -> str | None:
         if _key(event) in self._crashed:
-            # The event of the crash has the error.
+            # The sentence of the `crash` event has the error.
             return None
         return f"{self._who(event)} {_ended(event)}{self._because(event)}"
 
     def _because(self, event: Event) -> str:
-        """Return the link that ended a process, if a link did."""
+        """Name the linked process whose end ended this one; empty without a link."""
         cause = self._cause(event)
         if cause is None or cause["kind"] != "signal" or not cause["linked"] or not cause["pid"]:
             return ""
@@ -166,7 +162,7 @@ class Story:
 
     def _crash(self, event: Event) -> str:
         if event["exception"] is None:
-            # The process exited with a reason other than an exception of its own.
+            # The process exited with an unusual reason, but without an exception.
             return f"{self._who(event)} {_ended(event)}"
         told = f"{self._who(event)} crashed with {event['error']}"
         key = _key(event)
@@ -210,7 +206,7 @@ class Story:
         return f"{self._who(event)} sent {self._text(event)} to {self._other(event, 'to')}"
 
     def _message(self, event: Event) -> str:
-        """Return the message that a process received, and its sender."""
+        """Describe the message that a process received, and its sender."""
         cause = self._cause(event)
         if cause is None:
             return self._text(event) if "message" in event else "a message"
@@ -278,7 +274,7 @@ def _seconds(seconds: float) -> str:
 
 
 def _fault(report: FaultReport, story: Story) -> str:
-    """Return a fault, with the target and the time that its pattern or its condition came to."""
+    """Describe a fault. Add the actual target of a pattern, and the actual time of a condition."""
     where = None if report.where is None else story.name(report.where)
     found = []
     if where is not None and where != getattr(report.fault, "target", where):
@@ -291,9 +287,9 @@ def _fault(report: FaultReport, story: Story) -> str:
 
 
 def _orders(outcome: Outcome, story: Story) -> list[str]:
-    """Return the orders that mattered, a few of them at most."""
+    """Describe the first few orders that mattered."""
     if outcome.knobs.policy == "seeded":
-        # Nearly every round is out of order then, and it is unknown which of them matter.
+        # Nearly every round is out of order, and nothing shows which of them matter.
         return []
     told = [_order(deviation, story) for deviation in outcome.named[:3]]
     if len(outcome.named) > 3:
@@ -319,7 +315,7 @@ def _followed(outcome: Outcome, story: Story, lines: int) -> Iterable[tuple[str,
     rounds = {} if seeded else {each.round: set(each.tasks) for each in outcome.named}
     told: list[tuple[str, str]] = []
     for event in story.events[_begin(outcome, story, rounds) :]:
-        # Messages only of the tasks whose order mattered, in that round.
+        # Include messages only for the tasks whose order mattered, in that round.
         whole = story.label(event) in rounds.get(event["round"], ())
         what = story.sentence(event, whole=whole)
         if what is not None:
@@ -332,14 +328,14 @@ def _begin(outcome: Outcome, story: Story, rounds: dict[int, set[str]]) -> int:
     starts = [report.event for report in outcome.fault_reports if report.event is not None]
     for event in story.events:
         if event["round"] in rounds:
-            # With the events that its tasks were about to learn of.
+            # Include the causes, which the tasks of this round were about to learn of.
             starts += [event["n"], *story.causes(event)]
             break
     return min(starts, default=0)
 
 
 def _last_messages(story: Story) -> list[tuple[str, str]]:
-    """Return the messages at the end, for a run in which no process ended."""
+    """Return the last messages, for a run without other events."""
     told = []
     for event in story.events[-4 * _LAST :]:
         what = story.sentence(event, whole=True)

@@ -1,10 +1,11 @@
-"""Deviations from the canonical schedule, as data that keeps its meaning when a run changes. *pure*.
+"""Deviations from the canonical schedule, as data that stays valid when a run changes. *pure*.
 
     Deviation(round=212, order=(1, 0), seconds=0.5, turn=3, tasks=("/top#1", "/registry#1"))
 
-This one says: in the third round of the moment 0.5 s, the supervisor ran before the registry. Without a fault or a
-client, the number of the round and the positions of the tasks in it change. The moment, the turn and the names of the
-tasks mostly do not. So names count first, and positions only where there are no names.
+This deviation means: in the third round of the moment 0.5 s, the supervisor ran before the registry. If you remove a
+fault or a client from the run, the number of the round and the positions of the tasks in it change. The moment, the
+turn and the names of the tasks mostly stay the same. So a schedule uses the names, and positions only for tasks without
+names.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ __all__ = [
 ]
 
 Deviations: TypeAlias = Mapping[int, tuple[int, ...]]
-"""For the number of a round, its order: positions in the order of spawning."""
+"""Orders by the number of the round. An order lists positions in the order of spawning."""
 
 
 @frozen(kw_only=True)
@@ -35,12 +36,13 @@ class Deviation:
     """One round of the scheduler that was not in the canonical order.
 
     Attributes:
-        round: Its number in the recorded run, from 1.
-        order: The tasks of the round in the order in which they ran, as positions in the order of spawning.
-        seconds: The moment, on the virtual clock; None for any moment.
-        turn: The number of the round within its moment, from 1; None for the first in which all its tasks are ready.
-        tasks: The tasks that changed places, in the order in which they ran: `/top/room:lobby#2` for the second process
-            at that path, or the name of the function for a task that is no process.
+        round: the number of the round in the recorded run, from 1.
+        order: the order in which the tasks of the round ran, as positions in the order of spawning.
+        seconds: the moment, on the virtual clock; None for any moment.
+        turn: the number of the round within its moment, from 1; None for the first round in which all `tasks` are
+            ready.
+        tasks: the tasks that changed places, in the order in which they ran. `/top/room:lobby#2` is the second process
+            at that path. A task that is not a process has the name of its function.
     """
 
     round: int
@@ -65,23 +67,20 @@ class Tape:
         Tape((0, 0, 2))             # at the third choice, the third task runs first
 
     Args:
-        choices: For each round with a choice, the task that runs first: a position in the order of spawning, modulo the
-            number of tasks. 0 is the canonical order, and so is every round past the end.
+        choices: for each round with a choice, the task that runs first, as a position in the order of spawning, modulo
+            the number of tasks. 0 is the canonical order. Rounds after the end of the tape also have the canonical
+            order.
     """
 
     choices: tuple[int, ...]
 
 
 Schedule: TypeAlias = Deviations | Iterable[Deviation] | Tape | None
-"""The ways to specify how a run deviates from the policy of its knobs."""
+"""The forms of the deviations of a run from the policy of its knobs."""
 
 
 class SchedulePlan:
-    """The deviations that a run should have. Those with names are removed once they have happened.
-
-    Args:
-        deviations: By number of round, or with the names of tasks, or a tape.
-    """
+    """The deviations that a run should have. The plan forgets a deviation with names once it has happened."""
 
     def __init__(self, deviations: Schedule = None) -> None:
         self._orders: dict[int, tuple[int, ...]] = {}
@@ -101,13 +100,13 @@ class SchedulePlan:
 
     @property
     def named(self) -> bool:
-        """Return whether the plan refers to tasks by their names."""
+        """True if the plan refers to tasks by their names."""
         return bool(self._by_moment)
 
     def order(self, number: int, count: int) -> list[int] | None:
-        """Return the planned order of a round with `count` tasks by its number; None if there is none.
+        """Return the planned order of a round with `count` tasks by its number; None without one.
 
-        Call it once for each round with a choice.
+        Call this once for each round with a choice.
         """
         if self._tape is not None:
             first = next(self._tape, 0) % count
@@ -115,21 +114,21 @@ class SchedulePlan:
         wanted = self._orders.get(number)
         if wanted is None:
             return None
-        # The round may have another size now. The recorded order still says which tasks come first.
+        # The round may have another size now. The recorded order still decides which tasks come first.
         known = [position for position in wanted if position < count]
         return known + [position for position in range(count) if position not in known]
 
     def wants(self, seconds: float) -> bool:
-        """Return whether the plan needs the names of the tasks at this moment."""
+        """Return True if the plan needs the names of the tasks at this moment."""
         return _moment(seconds) in self._by_moment or None in self._by_moment
 
     def exchanged(self, seconds: float, turn: int, labels: Sequence[str]) -> list[int] | None:
-        """Return the planned order of a round by the names of its tasks; None if there is none.
+        """Return the planned order of a round by the names of its tasks; None without one.
 
         Args:
-            seconds: The moment.
-            turn: The number of the round within the moment, from 1.
-            labels: The names of its tasks, in the order of spawning.
+            seconds: the moment.
+            turn: the number of the round within the moment, from 1.
+            labels: the names of its tasks, in the order of spawning.
         """
         for key in (_moment(seconds), None):
             waiting = self._by_moment.get(key)
@@ -154,7 +153,7 @@ def _due(waiting: list[Deviation], turn: int, labels: Sequence[str]) -> Deviatio
             return deviation
     present = set(labels)
     for deviation in waiting:
-        # For any turn, or for a turn that has passed without its tasks.
+        # A deviation for any turn, or for an earlier turn without its tasks.
         late = deviation.turn is None or deviation.turn < turn
         if late and present.issuperset(deviation.tasks):
             return deviation
@@ -164,7 +163,7 @@ def _due(waiting: list[Deviation], turn: int, labels: Sequence[str]) -> Deviatio
 def _arranged(deviation: Deviation, labels: Sequence[str]) -> list[int] | None:
     order = exchange(labels, deviation.tasks)
     if order is None:
-        # The same paths may be of other incarnations by now.
+        # The same paths may have other incarnations in this run.
         paths = [_path(label) for label in labels]
         wanted = [_path(label) for label in deviation.tasks]
         order = exchange(paths, wanted) if len(set(paths)) == len(paths) else None
@@ -178,12 +177,12 @@ def _path(label: str) -> str:
 
 
 def exchange(labels: Sequence[str], tasks: Sequence[str]) -> list[int] | None:
-    """Return positions in `labels` with the members of `tasks` exchanged among their places, in the order of `tasks`.
+    """Return the positions of `labels`, with the members of `tasks` rearranged in the order of `tasks`.
 
         exchange(["a", "b", "c"], ["c", "a"])       # [2, 1, 0]
 
     Returns:
-        None if fewer than two of the tasks are there.
+        The positions; None if `labels` has fewer than two of the tasks.
     """
     where = {label: position for position, label in enumerate(labels)}
     wanted = [where[task] for task in tasks if task in where]
@@ -201,7 +200,7 @@ def moved(labels: Sequence[str], order: Sequence[int]) -> tuple[str, ...]:
 
 
 def distinct(labels: Iterable[str]) -> list[str]:
-    """Return the names with a number after each repeated one."""
+    """Return the names with a number after each repeated name."""
     seen: dict[str, int] = {}
     found = []
     for label in labels:
@@ -211,5 +210,5 @@ def distinct(labels: Iterable[str]) -> list[str]:
 
 
 def numbered(deviations: Iterable[Deviation]) -> dict[int, tuple[int, ...]]:
-    """Return the deviations as positions by number of round, which is enough to repeat the same run."""
+    """Return the deviations as positions by number of the round. This is enough to repeat the same run."""
     return {deviation.round: deviation.order for deviation in deviations}

@@ -1,13 +1,13 @@
 """The order of the tasks in each round of the scheduler, from a seed or as recorded.
 
-Trio gives every task that is ready one step a round, in any order. A simulation chooses among exactly these orders. So
-no task can be held back for two rounds.
+In each round, Trio runs every ready task for one step, in any order. A simulation chooses among these orders. So it
+cannot delay a ready task to a later round.
 
 A schedule is a policy and *deviations*. The policy "seeded" shuffles every round. The policy "canonical" runs tasks in
-the order of their spawning. A deviation gives another order for one round: positions in the canonical order, or the
-names of the tasks that change places. A seeded run is the canonical run with the deviations that it reports.
+the order of their spawning. A deviation changes the order of one round. It contains positions in the canonical order,
+or the names of the tasks that change places. A seeded run is the canonical run with the deviations that it reports.
 
-Naming tasks costs more than everything else here. So it is done on request, and only for the rounds that need it.
+To name a task is slow. So the scheduler names tasks only on request, and only in the rounds that need it.
 """
 
 from __future__ import annotations
@@ -33,25 +33,25 @@ Policy: TypeAlias = Literal["seeded", "canonical"]
 
 
 class Scheduler(trio.abc.Instrument):
-    """Order every round and record which tasks ran. An `Order` and a Trio instrument.
+    """The order of every round, as an `Order` for Trio, and a Trio instrument that records the tasks that ran.
 
     Args:
         policy: "seeded" or "canonical".
-        stream: The random numbers of the policy "seeded".
-        deviations: Orders that replace those of the policy.
-        between: Called with the tasks of each round before any of them runs. Must not raise.
-        now: Return the virtual time. Named deviations need it.
-        label: Return the name of a task.
-        naming: Whether to record deviations with names, too.
+        stream: the random numbers of the policy "seeded".
+        deviations: orders that replace those of the policy.
+        between: called with the tasks of each round before any of them runs. It must not raise.
+        now: returns the virtual time, for named deviations.
+        label: returns the name of a task.
+        naming: record deviations with names too.
 
     Attributes:
-        round: The number of the current round, from 1.
-        choices: How many rounds had more than one task to choose from.
-        steps: The numbers of the tasks that ran, in order; 0 ends a round.
-        taken: The deviations from the canonical order so far.
-        named: The same with names, if `naming` is set.
-        numbers: For each task that has not ended, its position in the order of spawning, from 1.
-        dead: Tasks that never run again, such as those of a killed node. Only ever asked for membership.
+        round: the number of the current round, from 1.
+        choices: the number of rounds with more than one task.
+        steps: the numbers of the tasks that ran, in order; 0 ends a round.
+        taken: the deviations from the canonical order so far.
+        named: the deviations with names, if `naming` is set.
+        numbers: the position of each living task in the order of spawning, from 1.
+        dead: the tasks that never run again, such as those of a killed node. Do not iterate over this set.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class Scheduler(trio.abc.Instrument):
         self._label = label or (lambda task: task.name)
         self._naming = naming
         self._unplanned = policy == "seeded" and not deviations and not naming
-        # Moments and turns are counted only where something needs them.
+        # Count moments and turns only if something needs them.
         self._timed = naming or self._plan.named
         self._moment = -1.0
         self._turn = 0
@@ -113,7 +113,7 @@ class Scheduler(trio.abc.Instrument):
     # Order
 
     def shuffle(self, batch: list[trio.lowlevel.Task], /) -> None:
-        """Put a round in order. Trio takes tasks from the end of the list."""
+        """Put the tasks of a round in order. Trio takes tasks from the end of the list."""
         self.round = number = self.round + 1
         self._batch = batch
         if self.dead:
@@ -122,10 +122,10 @@ class Scheduler(trio.abc.Instrument):
             self._count_turn()
         steps, numbers = self.steps, self.numbers
         if len(batch) == 1:
-            # Most rounds are like this.
+            # The fast path for most rounds.
             steps.append(numbers[batch[0]])
         elif len(batch) == 2 and self._unplanned:
-            # Most of the others are like this.
+            # The fast path for most other rounds.
             self.choices += 1
             if self._chance() < 0.5:
                 self.taken[number] = (1, 0)
@@ -183,9 +183,9 @@ class Scheduler(trio.abc.Instrument):
     # The rest of Trio's interface
 
     def random(self) -> float:
-        """Return a number. Trio does not call this while it sorts rounds first."""
+        """Return any number. Trio does not call this in its deterministic mode."""
         return 0.0
 
     def uniform(self, low: float, high: float, /) -> float:
-        """Return the offset of a clock that is not used."""
+        """Return the offset of Trio's own clock, which a simulation does not use."""
         return low

@@ -1,7 +1,7 @@
-"""Tasks in words: the name of a task, and what it waits for.
+"""Descriptions of tasks: their names, and the things they wait for.
 
-Names are the same in every run of a seed. They are mostly the same, too, in a run with one fault or one client less.
-The numbers of tasks and processes are not.
+Names are the same in every run of a seed. They are mostly the same in a run with one fault or one client less. The
+numbers of tasks and processes are not.
 """
 
 from __future__ import annotations
@@ -34,19 +34,16 @@ _VERBS = {
 
 
 class TaskNames:
-    """The names of the tasks of a world.
-
-    Args:
-        recorders: Return the recorders of the runtimes that are open now.
-    """
+    """The names of the tasks of a world. `recorders` returns the recorders of the open runtimes."""
 
     def __init__(self, recorders: Callable[[], Sequence[Recorder]]) -> None:
         self._recorders = recorders
 
     def path(self, task: trio.lowlevel.Task) -> str:
-        """Return `/top/room:lobby#2` for a process, with its node in front, or the name of a task's function.
+        """Return the name of a task: `/top/room:lobby#2` for a process, after the name of its node if it has one.
 
-        A task that a process started in a nursery of its own is named by both.
+        Any other task has the name of its function. If a process started it in its own nursery, the name of the process
+        follows.
         """
         if task.name == SCENARIO:
             return SCENARIO
@@ -59,7 +56,7 @@ class TaskNames:
         return name if path is None else f"{name} in {path}"
 
     def waiting(self, tasks: Sequence[trio.lowlevel.Task]) -> tuple[str, ...]:
-        """Describe what tasks wait for, a line each. Servers that wait for a message are only counted."""
+        """Describe tasks and the things they wait for, one line each. Only count servers that wait for a message."""
         lines, idle = [], 0
         for task in tasks:
             frames = _frames(task)
@@ -76,7 +73,7 @@ class TaskNames:
         return tuple(lines)
 
     def busy(self, tasks: Sequence[trio.lowlevel.Task]) -> tuple[str, ...]:
-        """Describe the tasks that run next, a line each, with the line of the program where they are."""
+        """Describe the tasks that run next, one line each, with their current line of the program."""
         lines = []
         for task in tasks[:_SHOWN]:
             inside = _in_program(_frames(task))
@@ -96,7 +93,7 @@ class TaskNames:
         return repr(pid)
 
     def _process_of(self, task: trio.lowlevel.Task) -> Pid | None:
-        # Each runtime can answer for the tasks of all of them.
+        # Any runtime knows the tasks of all runtimes.
         recorders = self._recorders()
         return recorders[0].runtime.process_of(task) if recorders else None
 
@@ -110,11 +107,11 @@ class TaskNames:
 
 
 def _acting_for(task: trio.lowlevel.Task) -> Pid | None:
-    """Return the process that a task belongs to, also if the process only started it in a nursery of its own."""
+    """Return the process that a task belongs to. The process may have started the task in its own nursery."""
     try:
         return task.context.run(current_pid)
     except (ActorsError, ProcessKilled):
-        # No process, or a zombie.
+        # The task belongs to no process, or to a zombie.
         return None
 
 
@@ -132,7 +129,7 @@ def _verb(frames: list[FrameType]) -> str:
     for frame in reversed(frames):
         name = frame.f_code.co_name
         if name == "_request" and "server" in frame.f_locals:
-            # A call. This only serves a report about tasks that are stuck; nothing is decided by it.
+            # A call. These private names are good enough for a report, and nothing else uses them.
             server, request = frame.f_locals["server"], frame.f_locals["request"]
             return f"waits for {server!r} to answer {describe(request)}"
         if name in _VERBS:

@@ -1,10 +1,11 @@
 """All private names of Trio that a simulation needs.
 
-- Order: Trio's documentation leaves the order of the tasks in a round open. For reproducible tests, Trio can sort each
-  round by the order of spawning and have a replaceable object shuffle it. Hypothesis uses this, and Trio tests it.
-- Threads: the name under which Trio starts threads. A simulated world has none.
+- Order: Trio does not promise an order for the tasks in a round. For reproducible tests, Trio can sort each round by
+the
+  order of spawning, and then let a replaceable object shuffle it. Hypothesis uses this, and Trio tests it.
+- Threads: the function by which Trio starts threads. A simulated world has no threads.
 - Tasks of a killed node, which never run again: the function that Trio calls to cancel a task, and the cancel scopes
-  that a task is in, because their deadlines would keep the clock waiting.
+  around a task. The clock would wait for the deadlines of these scopes.
 
 `tests/simulation/test_trio_names.py` fails first if a release of Trio changes one of them.
 """
@@ -35,10 +36,10 @@ class Order(Protocol):
     """The object that Trio asks for the order of tasks. Trio calls it between two rounds, when no task runs."""
 
     def shuffle(self, batch: list[trio.lowlevel.Task], /) -> None:
-        """Put the tasks of a round, given in the order of spawning, into the *reverse* of the order to run in."""
+        """Sort the tasks of a round into the *reverse* of the order to run in. They come in the order of spawning."""
 
     def random(self) -> float:
-        """Return a number. Trio does not call this while it sorts rounds first."""
+        """Return any number. Trio does not call this in its deterministic mode."""
 
     def uniform(self, low: float, high: float, /) -> float:
         """Return the offset of Trio's own clock, which a simulated world does not use."""
@@ -46,11 +47,7 @@ class Order(Protocol):
 
 @contextmanager
 def scheduling(order: Order) -> Iterator[None]:
-    """Let `order` decide the order of every round of every run in this block.
-
-    with scheduling(order):
-        trio.run(main)
-    """
+    """Let `order` decide the order of every round of every Trio run in this block."""
     with _replaced(run_module, _SORTED_FIRST, True), _replaced(run_module, _SHUFFLER, order):
         yield
 
@@ -63,15 +60,15 @@ def thread_starts(start: Callable[..., None]) -> Iterator[None]:
 
 
 def silence(tasks: Iterable[trio.lowlevel.Task], within: trio.CancelScope) -> None:
-    """Make Trio call nothing of these tasks any more, and wait for none of their deadlines.
+    """Make Trio neither cancel these tasks nor wait for their deadlines any more.
 
     Args:
-        tasks: Tasks that never run again.
-        within: The scope around all of them. It keeps its deadline, as do the scopes around it.
+        tasks: tasks that never run again.
+        within: the scope around all of them. It keeps its deadline, as do the scopes around it.
     """
     seen: set[int] = set()
     for task in tasks:
-        getattr(task, _ON_CANCEL)  # Raises if Trio has renamed it.
+        getattr(task, _ON_CANCEL)  # raises if Trio has renamed it
         setattr(task, _ON_CANCEL, None)
         status = getattr(task, _SCOPES)
         while status is not None and id(status) not in seen:
@@ -79,14 +76,14 @@ def silence(tasks: Iterable[trio.lowlevel.Task], within: trio.CancelScope) -> No
             if scope is within:
                 break
             seen.add(id(status))
-            # Trio's own setter takes the scope out of the heap of deadlines.
+            # Trio's setter removes the scope from the heap of deadlines.
             scope.deadline = math.inf
             status = getattr(status, _PARENT)
 
 
 @contextmanager
 def _replaced(module: Any, name: str, value: object) -> Iterator[None]:
-    # Without a default: a name that is gone must fail here and not by its effects.
+    # Without a default, so that a name that Trio has removed fails here.
     before = getattr(module, name)
     setattr(module, name, value)
     try:

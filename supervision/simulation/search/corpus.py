@@ -1,11 +1,11 @@
-"""The corpus: a folder of run files of failures, which later sweeps replay first.
+"""The corpus: a folder with the run files of failures. Later sweeps replay them first.
 
     corpus = Corpus(Path(".ashtree/corpus"))
     corpus.keep(run)                                     # one file for each kind of failure of a scenario
     for again in corpus.replayed("shop:opening_day", jobs=0):
         print(again.path, again.status)                  # fails, fixed or changed
 
-Runs that fail alike share one file. It is named after the scenario, the failure and the seed.
+Runs that fail alike share one file. Its name has the scenario, the failure and the seed.
 """
 
 from __future__ import annotations
@@ -43,11 +43,11 @@ class Replayed:
     """The result of replaying a run of the corpus.
 
     Attributes:
-        path: The run file.
-        run: Its content.
-        status: "fails" if it fails as before; "fixed" if it passes; "changed" if it fails in another way.
-        exact: Whether the run is the same to the byte.
-        problem: The failure of this replay.
+        path: the run file.
+        run: the content of the file.
+        status: "fails" if the run fails as before; "fixed" if it passes; "changed" if it fails in another way.
+        exact: True if the run is the same, byte for byte.
+        problem: the failure of this replay; None if it passed.
     """
 
     path: Path
@@ -58,46 +58,42 @@ class Replayed:
 
 
 class Corpus:
-    """The run files of a folder.
-
-    Args:
-        folder: The folder. The first file creates it.
-    """
+    """The run files of a folder. The first failure creates the folder."""
 
     def __init__(self, folder: Path = DEFAULT_CORPUS) -> None:
         self.folder = folder
 
     def entries(self, scenario: str | None = None) -> list[tuple[Path, RunFile]]:
-        """Return the files in the order of their names, all or those of one scenario.
+        """Return the files of one scenario or of all, in the order of their names.
 
         Raises:
-            RunFileError: A file in the folder is no run file.
+            RunFileError: a file in the folder is not a run file.
         """
         found = [(path, load_run(path)) for path in sorted(self.folder.glob("*.json"))]
         return [(path, run) for path, run in found if scenario in (None, run.scenario)]
 
     def find(self, scenario: str, failure: str, *, stale: Collection[Path] = ()) -> Path | None:
-        """Return the file of a kind of failure, if there is one that is not stale."""
+        """Return the file of a kind of failure, unless it is stale; None without one."""
         for path, run in self.entries(scenario):
             if run.failure == failure and path not in stale:
                 return path
         return None
 
     def keep(self, run: RunFile, *, stale: Collection[Path] = ()) -> Path:
-        """Write a file for this kind of failure unless there is one, and return its path.
+        """Write a file for this kind of failure unless the corpus has one. Return its path.
 
         Args:
-            run: The failure.
-            stale: Files whose runs no longer fail as they did. They do not count.
+            run: the failed run.
+            stale: files to ignore, because their runs no longer fail in the same way.
 
         Raises:
-            ValueError: The run has passed.
-            RunFileError: Another file in the folder is no run file, or the file cannot be written.
+            ValueError: the run passed.
+            RunFileError: another file in the folder is not a run file, or the file cannot be written.
         """
         if run.failure is None:
             raise ValueError(
-                f"the run of {run.scenario} with seed {run.seed} has passed, and a corpus holds failures; save it "
-                "with save_run"
+                f"the run of {run.scenario} with seed {run.seed} passed, and a corpus contains only failures; use "
+                "save_run"
             )
         known = self.find(run.scenario, run.failure, stale=stale)
         if known is not None:
@@ -117,11 +113,11 @@ class Corpus:
 
         Args:
             scenario: `module:function`.
-            jobs: The number of processes; 0 runs them in this one.
-            limit: Real seconds for each run. There is no limit in this process.
+            jobs: the number of processes; 0 runs them in this process, without a limit.
+            limit: the real seconds that a run may take.
 
         Raises:
-            RunFileError: A file is no run file, or its scenario cannot be found.
+            RunFileError: a file is not a run file, or its scenario does not exist.
         """
         entries = self.entries(scenario)
         if entries:

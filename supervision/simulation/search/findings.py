@@ -1,4 +1,4 @@
-"""The failures of a sweep, examined: each kind is shrunk, told as a story, and kept in the corpus."""
+"""The examination of failures: shrink each kind, tell its story, and keep it in the corpus."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from supervision.simulation.shrinking.shrink import shrink
 __all__ = ["Finding", "look_at"]
 
 _SECONDS = 60.0  # real seconds to shrink one failure
-_LIMIT = 300.0  # real seconds for the whole examination of it
-_MOST = 20  # kinds of failures that are shrunk in one sweep
+_LIMIT = 300.0  # real seconds to examine one failure
+_MOST = 20  # the most kinds of failures to shrink in one sweep
 
 
 @frozen(kw_only=True)
@@ -27,10 +27,10 @@ class Finding:
     """A kind of failure.
 
     Attributes:
-        failures: The runs that failed alike.
-        path: The run file, if there is one.
-        story: The story of the shrunk run; empty if it was not shrunk.
-        note: Why it was not shrunk, if it should have been.
+        failures: the runs that failed alike.
+        path: the run file, if there is one.
+        story: the story of the shrunk run; empty without shrinking.
+        note: the reason why shrinking failed; None if it did not fail.
     """
 
     failures: Failures
@@ -45,11 +45,11 @@ def look_at(
     """Examine each kind of failure, and keep a run file of it.
 
     Args:
-        kinds: The kinds of failures.
-        corpus: Keeps the run files.
-        stale: Files of the corpus whose runs no longer fail as they did.
-        small: Whether to shrink failures first.
-        jobs: The number of processes to shrink in; 0 shrinks in this one.
+        kinds: the kinds of failures.
+        corpus: the folder for the run files.
+        stale: files of the corpus to ignore, because their runs no longer fail in the same way.
+        small: shrink failures first.
+        jobs: the number of processes for shrinking; 0 shrinks in this process.
     """
     kinds = list(kinds)
     runs = [kind.first.run for kind in kinds]

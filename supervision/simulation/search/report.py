@@ -1,4 +1,4 @@
-"""The sum of a sweep: failures by kind, what the faults did, and which `sometimes` never held."""
+"""The totals of a sweep: failures by kind, effects of the faults, and conditions that were never true."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from supervision.simulation.search.sweep import SeedResult
 __all__ = ["ENOUGH_SEEDS", "Failures", "SweepReport"]
 
 ENOUGH_SEEDS = 100
-"""The number of runs after which a `sometimes` that never held fails the sweep."""
+"""A sweep with at least this many runs fails if a `sometimes` condition was never true."""
 
-_SHOWN = 20  # seeds that are kept for each kind of failure
+_SHOWN = 20  # the most seeds to keep for each kind of failure
 
 
 @define(kw_only=True)
@@ -22,10 +22,10 @@ class Failures:
     """The runs of a sweep that failed alike.
 
     Attributes:
-        failure: The kind of failure.
-        first: The result with the first seed.
-        count: How many there are.
-        seeds: The first of their seeds.
+        failure: the kind of failure.
+        first: the result of the first failed seed.
+        count: the number of these runs.
+        seeds: the first of their seeds.
     """
 
     failure: str
@@ -36,7 +36,7 @@ class Failures:
 
 @define(kw_only=True)
 class SweepReport:
-    """The sum of the results of a sweep.
+    """The totals of a sweep.
 
         report = SweepReport(scenario="shop:opening_day")
         for result in sweep(scenario, range(1, 101)):
@@ -44,17 +44,17 @@ class SweepReport:
         print(report.passed, report.failures)
 
     Attributes:
-        scenario: The name of the scenario.
-        runs: How many runs there were.
-        failures: The failures by kind, in the order in which they were found.
-        inert: The first run in which no fault of the plan was applied.
-        inert_runs: How many such runs there were.
-        diverged: Runs that were different in a fresh process.
-        checked: How many runs were repeated in a fresh process.
-        virtual_seconds: The virtual time of all worlds together.
-        steps: The steps of tasks in all worlds together.
-        faults: How many planned faults have each status.
-        sometimes: For each name given to `world.sometimes`, in how many runs it held.
+        scenario: the name of the scenario.
+        runs: the number of runs.
+        failures: the failures by kind, in the order of their first seeds.
+        inert: the first run in which no fault of the plan was applied.
+        inert_runs: the number of such runs.
+        diverged: the runs that differed in a fresh process.
+        checked: the number of runs that a fresh process repeated.
+        virtual_seconds: the total virtual time of all worlds.
+        steps: the total number of steps of tasks in all worlds.
+        faults: the number of planned faults with each status.
+        sometimes: for each name passed to `world.sometimes`, the number of runs in which the condition was true.
     """
 
     scenario: str
@@ -70,7 +70,7 @@ class SweepReport:
     sometimes: dict[str, int] = field(factory=dict)
 
     def add(self, result: SeedResult) -> bool:
-        """Count a result. Return whether it is the first of its kind of failure."""
+        """Count a result. Return True if it is the first of its kind of failure."""
         self.runs += 1
         self.virtual_seconds += result.seconds
         self.steps += result.steps
@@ -102,22 +102,22 @@ class SweepReport:
 
     @property
     def unseen(self) -> list[str]:
-        """The names of the `world.sometimes` conditions that were true in no run."""
+        """The names passed to `world.sometimes` whose condition was true in no run."""
         return [name for name, count in self.sometimes.items() if not count]
 
     @property
     def passed(self) -> bool:
-        """Return whether nothing failed or diverged, the plan was not inert, and enough seeds left nothing unseen."""
+        """True if no run failed or diverged, the plan had an effect, and nothing is `unseen` after enough runs."""
         unseen = self.unseen if self.runs >= ENOUGH_SEEDS else []
         return not (self.failures or self.diverged or unseen or self.is_inert)
 
     @property
     def is_inert(self) -> bool:
-        """Return whether no fault of the plan was applied in any run."""
+        """True if no fault of the plan was applied in any run."""
         return 0 < self.runs == self.inert_runs
 
     def as_data(self) -> Mapping[str, Any]:
-        """Return the report as data for JSON, the same on every machine."""
+        """Return the report as data for JSON. It is the same on every machine."""
         return {
             "scenario": self.scenario,
             "passed": self.passed,

@@ -4,7 +4,7 @@
         if result.failure is not None:
             print(result.seed, result.problem)
 
-The results come in the order of the seeds, so the report of a sweep is the same each time.
+The results come in the order of the seeds, so a repeated sweep has the same report.
 """
 
 from __future__ import annotations
@@ -40,23 +40,23 @@ class SeedResult:
     """The result of one seed of a sweep.
 
     Attributes:
-        seed: The seed.
-        failure: The kind of failure, equal for runs that fail alike; None if the run passed.
-        problem: The failure in full.
-        inert: Whether no fault of its plan was applied. This is no failure here, unlike in `simulate`: some of the
-            plans that are drawn find no target. If it happens with all seeds, the plan is wrong.
-        run: The run file of a failure; None if the run passed, or never ended.
-        lost: Whether the run never ended: its process died, or its time was up.
-        diverged: The difference in a fresh process; None if there was none, or if the run was not repeated.
-        checked: Whether it was repeated.
-        seconds: The virtual seconds that it took.
-        took: The real seconds. Two results may be equal although these differ.
-        steps: How many steps its tasks made.
-        events: How many events the trace has.
-        digest: The digest of the trace.
-        faults: How many of the planned faults have each status: "applied", "not_applicable", "masked".
-        sometimes: For each name that the scenario gave to `world.sometimes`, whether it ever held.
-        measures: The result of `measure`.
+        seed: the seed.
+        failure: the kind of failure, equal for runs that fail alike; None if the run passed.
+        problem: the whole text of the failure.
+        inert: True if no fault of the plan was applied. In a sweep, unlike in `simulate`, this is not a failure,
+            because some random plans find no target. If it happens with all seeds, the plan is wrong.
+        run: the run file of a failure; None if the run passed or was lost.
+        lost: True if the process of the run died or reached the time limit.
+        diverged: the difference in a fresh process; None without a difference or without a check.
+        checked: True if a fresh process repeated the run.
+        seconds: the virtual seconds of the run.
+        took: the real seconds of the run. Equality of results ignores them.
+        steps: the number of steps of its tasks.
+        events: the number of events in the trace.
+        digest: the digest of the trace.
+        faults: the number of planned faults with each status: "applied", "not_applicable", "masked".
+        sometimes: for each name that the scenario passed to `world.sometimes`, True if the condition was ever true.
+        measures: the result of the `measure` argument of `sweep`.
     """
 
     seed: int
@@ -78,7 +78,7 @@ class SeedResult:
 
     @property
     def passed(self) -> bool:
-        """Return whether the run ended without a failure."""
+        """True if the run ended without a failure."""
         return self.failure is None
 
 
@@ -100,38 +100,37 @@ def sweep(
 
         failures = [result for result in sweep(scenario, range(1, 201)) if not result.passed]
 
-    A worker that dies is reported with its seed, and replaced. The system may also kill a worker for memory that
-    another process used. Leaving the loop ends all workers at once.
+    If a worker dies, its seed has a result with `lost`, and another worker takes its place. When memory is short, the
+    system may kill a worker although its run did not use the memory. Leaving the loop ends all workers at once.
 
     Args:
-        scenario: As for `simulate`. Its output is not shown.
-        seeds: Whole numbers.
-        jobs: The number of processes; None takes one per core. 0 runs everything in this process, without a limit of
-            real time: for debuggers and coverage.
-        knobs: Settings of the worlds; None takes the scenario's own.
-        swarm: Whether to draw the knobs anew for each seed, from `knobs` (see `Knobs.drawn`).
-        params: For the scenario; of types that JSON has.
-        faults: A plan for each run that replaces the scenario's own; `()` is no faults.
-        check: The share of passing runs that is repeated in a fresh process. Failures are always repeated, unless this
-            is 0.
-        limit: Real seconds for each run, including its check.
-        renew: The number of runs after which a worker is replaced, so that memory stays bounded in long sweeps.
-        measure: Called with each outcome, for `SeedResult.measures`.
+        scenario: as for `simulate`. The sweep hides its output.
+        seeds: whole numbers.
+        jobs: the number of processes; None takes one per core. 0 runs everything in this process, without the time
+            limit; use it for debuggers and coverage.
+        knobs: the settings of the worlds; None takes the scenario's own.
+        swarm: draw the knobs anew for each seed, from `knobs` (see `Knobs.drawn`).
+        params: parameters of the scenario, of types that JSON has.
+        faults: a plan that replaces the scenario's own in each run; `()` for no faults.
+        check: the share of passing runs that a fresh process repeats. It repeats all failures, unless this is 0.
+        limit: the real seconds that a run may take, with its check.
+        renew: replace a worker after this many runs, so that memory stays bounded in long sweeps.
+        measure: called with each outcome, for `SeedResult.measures`.
 
     Raises:
-        ValueError: A number is out of its range.
-        RunFileError: The parameters are of types that JSON does not have.
+        ValueError: a number is out of its range.
+        RunFileError: the parameters have types that JSON does not have.
     """
     if jobs is not None and jobs < 0:
         raise ValueError(
-            f"jobs is {jobs}; write how many processes, 0 for this one, None for one per core"
+            f"jobs is {jobs}; write the number of processes, 0 for this process, or None for one per core"
         )
     if not limit > 0:
-        raise ValueError(f"limit is {limit}; write the real seconds that a run may take")
+        raise ValueError(f"limit is {limit}; write a number of seconds greater than 0")
     if not 0 <= check <= 1:
         raise ValueError(f"check is {check}; write a share from 0 to 1")
     if renew < 1:
-        raise ValueError(f"renew is {renew}; write after how many runs a worker is replaced")
+        raise ValueError(f"renew is {renew}; write a number of runs, 1 or more")
     plan = _Plan(
         scenario=scenario,
         knobs=knobs,
@@ -141,7 +140,7 @@ def sweep(
         check=check if _can_be_found(scenario) else 0.0,
         measure=measure,
     )
-    plan.try_to_write(seeds)
+    plan.try_to_write()
     if jobs == 0:
         return (plan.run(seed) for seed in seeds)
     return _forked(plan, seeds, cores() if jobs is None else jobs, limit, renew)
@@ -153,8 +152,7 @@ def _forked(
     answers = in_workers(plan.encoded, seeds, jobs=jobs, limit=limit, renew=renew)
     for seed, answer in zip(seeds, answers, strict=True):
         if isinstance(answer, Lost):
-            said = f"\n{answer.said.rstrip()}" if answer.said else ""
-            problem = f"{answer.why}{said}"
+            problem = f"{answer.why}\n{answer.said}".rstrip()
             yield SeedResult(seed=seed, failure=answer.kind, problem=problem, lost=True)
         else:
             yield msgspec.json.decode(answer, type=SeedResult)
@@ -172,14 +170,13 @@ class _Plan:
     check: float
     measure: Measure | None
 
-    def try_to_write(self, seeds: Sequence[int]) -> None:
-        """Fail now, and not in a worker, if runs cannot be saved."""
+    def try_to_write(self) -> None:
+        """Fail here, and not in a worker, if JSON cannot express the parameters."""
         try:
             msgspec.json.encode(self.params)
         except TypeError as error:
             raise RunFileError(
-                f"{scenario_name(self.scenario)} cannot be swept: {error}; give the scenario params of types that "
-                "JSON has"
+                f"{scenario_name(self.scenario)} cannot be swept: {error}; use params of types that JSON has"
             ) from error
 
     def encoded(self, seed: int) -> bytes:
@@ -208,7 +205,7 @@ class _Plan:
 
 
 def knobs_of(scenario: Scenario, seed: int, knobs: Knobs | None, *, swarm: bool) -> Knobs:
-    """Return the knobs for a seed: the given ones or the scenario's own, drawn anew in a swarm."""
+    """Return the knobs for a seed: `knobs` or the scenario's own. A swarm draws them anew."""
     settled: Knobs = knobs or settings_of(scenario).knobs or Knobs()
     return settled.drawn(seed) if swarm else settled
 

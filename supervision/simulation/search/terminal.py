@@ -1,6 +1,6 @@
-"""The command `ashtree simulate`: it replays the corpus, runs the seeds, examines each kind of failure, and prints it.
+"""The command `ashtree simulate`. It replays the corpus, runs the seeds, and examines and prints each kind of failure.
 
-Text of the program (names, problems, stories) is printed as it is, never as markup of the terminal.
+Text of the program (names, problems, stories) is never taken for markup of the terminal.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from supervision.command_line.arguments import params_as_options
 from supervision.simulation.scenario import Scenario, scenario_name
 from supervision.simulation.search.corpus import Corpus, Replayed
 from supervision.simulation.search.findings import Finding, look_at
@@ -28,10 +29,10 @@ from supervision.simulation.search.sweep import SeedResult, sweep
 
 __all__ = ["Sweeping"]
 
-_LINES = 10  # progress lines where there is no terminal
+_LINES = 10  # progress lines, if the output is not a terminal
 _FILE_WIDTH = 120
 _REDRAW = 0.1  # seconds
-_LONG = 40  # lines of a problem that are printed
+_LONG = 40  # the most lines to print of a problem
 
 
 @define(kw_only=True, eq=False)
@@ -39,17 +40,17 @@ class Sweeping:
     """One run of `ashtree simulate`.
 
     Attributes:
-        scenario: The scenario.
-        seeds: The seeds.
-        jobs: The number of processes; 0 runs everything in this one.
-        swarm: Whether to draw the knobs for each seed.
-        shrink: Whether to shrink failures.
-        corpus: The folder of run files.
-        params: For the scenario.
-        stop_after: How many failures end the sweep; 0 for no such end.
-        check: The share of passing runs that is repeated in a fresh process.
-        limit: Real seconds for each run.
-        json_file: The file to write the report to, too.
+        scenario: the scenario.
+        seeds: the seeds.
+        jobs: the number of processes; 0 runs everything in this process.
+        swarm: draw the knobs for each seed.
+        shrink: shrink failures.
+        corpus: the folder of run files.
+        params: parameters of the scenario.
+        stop_after: stop the sweep after this many failures; 0 never stops.
+        check: the share of passing runs that a fresh process repeats.
+        limit: the real seconds that a run may take.
+        json_file: a file for the report as JSON.
     """
 
     scenario: Scenario
@@ -75,10 +76,10 @@ class Sweeping:
         self.report = SweepReport(scenario=scenario_name(self.scenario))
 
     def run(self) -> bool:
-        """Run everything, and return whether it passed.
+        """Run everything. Return True if it passed.
 
         Raises:
-            SimulationError: A file of the corpus cannot be used, or the parameters cannot be written as JSON.
+            SimulationError: a file of the corpus is invalid, or JSON cannot express the parameters.
         """
         self._replay_corpus()
         self._began = time.perf_counter()
@@ -90,11 +91,11 @@ class Sweeping:
 
     @property
     def passed(self) -> bool:
-        """Return whether neither the seeds nor the corpus found anything."""
+        """True if all seeds passed and all failures of the corpus are fixed."""
         return self.report.passed and all(again.status == "fixed" for again in self.replayed)
 
     def interrupted(self) -> None:
-        """Print the results until Ctrl-C."""
+        """Print the results so far, after Ctrl-C."""
         self._took = self._took or time.perf_counter() - self._began
         self._progress.print("interrupted")
         self._print()
@@ -114,7 +115,7 @@ class Sweeping:
             check=self.check,
             limit=self.limit,
         )
-        # Closed, so that the workers end now and not with the last reference.
+        # `closing` ends the workers at once, and not with the last reference to the generator.
         with closing(results), self._shown_progress() as show:
             for result in results:
                 self.report.add(result)
@@ -167,7 +168,7 @@ class Sweeping:
         if not self._progress.is_terminal:
             yield _Lines(self._progress, len(self.seeds), self.report)
             return
-        # Without auto_refresh, whose thread would be running when workers are forked.
+        # Without auto_refresh, because its thread would run while the sweep forks workers.
         bar = Progress(
             TextColumn("{task.description}", markup=False),
             BarColumn(),
@@ -186,7 +187,7 @@ class Sweeping:
 def _console(*, stderr: bool) -> Console:
     console = Console(stderr=stderr, highlight=False, markup=False, emoji=False, soft_wrap=True)
     if not console.is_terminal:
-        # A file has no window with a width.
+        # Rich would take 80 columns for a file.
         console.width = _FILE_WIDTH
     return console
 
@@ -234,13 +235,7 @@ class _Lines:
 
 
 def _summary(report: SweepReport, *, took: float, jobs: int) -> Table:
-    """Return the sweep as a table.
-
-    Args:
-        report: The results.
-        took: Real seconds.
-        jobs: The number of processes.
-    """
+    """Return the sweep as a table. `took` is its duration in real seconds."""
     title = Text(report.scenario, style="italic")
     table = Table(title=title, title_justify="left", show_header=False, box=None)
     table.add_column(style="bold")
@@ -264,10 +259,10 @@ def _summary(report: SweepReport, *, took: float, jobs: int) -> Table:
         counts = (f"{count:,} {status.replace('_', ' ')}" for status, count in faults)
         table.add_row("faults", ", ".join(counts))
     if report.inert_runs:
-        table.add_row("", f"in {report.inert_runs:,} of {report.runs:,} runs none was applied")
+        table.add_row("", f"none was applied in {report.inert_runs:,} of {report.runs:,} runs")
     for name, count in report.sometimes.items():
         table.add_row("sometimes", Text(f"{name}: {_seen(count, report.runs)}"))
-    differ = f"{len(report.diverged)} were another run" if report.diverged else "all the same"
+    differ = f"{len(report.diverged)} differed" if report.diverged else "all the same"
     if report.checked:
         table.add_row("self-check", f"{report.checked:,} repeated in a fresh process, {differ}")
     return table
@@ -277,8 +272,8 @@ def _seen(count: int, runs: int) -> str:
     if count:
         return f"in {count:,} of {runs:,} runs"
     if runs < ENOUGH_SEEDS:
-        return f"never, in only {runs} runs"
-    return "never: the scenario does not reach what it is meant to show"
+        return f"never, but there were only {runs} runs"
+    return "never; change the scenario so that it reaches this condition"
 
 
 def _print_replayed(console: Console, again: Replayed) -> None:
@@ -286,14 +281,14 @@ def _print_replayed(console: Console, again: Replayed) -> None:
     how = {
         "fails": f"still fails ({again.run.failure})" + ("" if again.exact else ", in another way"),
         "fixed": f"is fixed ({again.run.failure} before)",
-        "changed": f"has changed: it was {again.run.failure}, and now is {now}",
+        "changed": f"has changed: it was {again.run.failure}, and is now {now}",
     }
     console.print(f"{again.path} {how[again.status]}")
 
 
 def _print_inert(console: Console, report: SweepReport) -> None:
     if report.is_inert and report.inert is not None:
-        console.print("\nthe plan of faults did nothing in any run", style="bold")
+        console.print("\nno fault of the plan was applied in any run", style="bold")
         console.print(textwrap.indent(report.inert.problem or "", "  "))
 
 
@@ -311,18 +306,14 @@ def _print_finding(
     if finding.note is not None:
         console.print(f"  {finding.note}")
     if first.diverged is not None:
-        console.print("  it is another run in a fresh process:")
+        console.print("  the run differs in a fresh process:")
         console.print(textwrap.indent(first.diverged, "    "))
-    console.print(f"  see it again with: {_command(report, finding, params)}")
+    console.print(f"  repeat it with: {_command(report, finding, params)}")
 
 
 def _command(report: SweepReport, finding: Finding, params: Mapping[str, Any]) -> str:
     if finding.path is not None:
         return shlex.join(["ashtree", "replay", str(finding.path)])
-    given = [
-        part
-        for name, value in params.items()
-        for part in ("--params", f"{name}={msgspec.json.encode(value).decode()}")
-    ]
     seed = str(finding.failures.first.seed)
-    return shlex.join(["ashtree", "simulate", report.scenario, "--seeds", seed, *given])
+    words = ["ashtree", "simulate", report.scenario, "--seeds", seed, *params_as_options(params)]
+    return shlex.join(words)

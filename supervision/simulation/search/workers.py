@@ -1,10 +1,10 @@
-"""Forked worker processes: each works on one item at a time; the answers come in the order of the items.
+"""Forked worker processes. Each works on one item at a time, and the answers come in the order of the items.
 
-A worker may die of a segmentation fault, of too little memory, or of a run that never ends. Its item is answered with
-`Lost`, which has the reason, and another worker takes its place.
+A worker may die of a segmentation fault or for lack of memory, or its run may never end. The answer for its item is
+then a `Lost` with the reason, and another worker takes its place.
 
-This is our own code and not a library such as Pebble, because the work is a closure that cannot be pickled, because a
-limit of time has to end a worker that hangs in C, and because a lost item needs the last output of its worker.
+A library such as Pebble would not do. The work is a closure that cannot be pickled, a time limit must also end a worker
+that hangs in C, and a lost item needs the last output of its worker.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ __all__ = ["Lost", "cores", "in_workers"]
 
 T = TypeVar("T")
 
-_AHEAD = 1000  # answers that may wait for the answer to an earlier item
-_SAID = 16_000  # bytes of the last output of a dead worker that are kept
-_BROKEN = 70  # exit code of a worker whose work raised
+_AHEAD = 1000  # the most answers that wait for the answer to an earlier item
+_SAID = 16_000  # the most bytes to keep of the last output of a dead worker
+_BROKEN = 70  # the exit code of a worker whose work raised
 
 _INDEX = struct.Struct("!Q")
 _LENGTH = struct.Struct("!Q")
@@ -38,12 +38,12 @@ _LENGTH = struct.Struct("!Q")
 
 @frozen(kw_only=True)
 class Lost:
-    """The answer for an item whose worker has died.
+    """The answer for an item whose worker died.
 
     Attributes:
         kind: "time limit", the name of a signal, or "exit".
-        why: The same as a clause, such as "its process was ended by SIGSEGV".
-        said: The last output of the worker on standard error.
+        why: the reason as a clause, such as "SIGSEGV ended its process".
+        said: the last output of the worker on standard error.
     """
 
     kind: str
@@ -74,11 +74,11 @@ def in_workers(
     Leaving the loop early, or Ctrl-C, ends all workers at once.
 
     Args:
-        work: Called in a worker. Its standard output is discarded. Its standard error is in `Lost.said`.
-        items: Anything with a length and an index.
-        jobs: The number of workers.
-        limit: Seconds of real time for each item.
-        renew: The number of items after which a worker is replaced, so that leaked memory stays bounded.
+        work: called in a worker, which discards its standard output. `Lost.said` has its standard error.
+        items: a sequence, or another object with a length and an index.
+        jobs: the number of workers.
+        limit: the real seconds that an item may take.
+        renew: replace a worker after this many items, so that leaked memory stays bounded.
     """
     pool = _Pool(lambda index: work(items[index]), len(items), limit, renew)
     try:
@@ -100,7 +100,7 @@ class _Worker:
 
 
 class _Pool:
-    """The workers of one `in_workers`, in the process that starts them."""
+    """The workers of one call of `in_workers`."""
 
     def __init__(self, work: Callable[[int], bytes], count: int, limit: float, renew: int) -> None:
         self._work = work
@@ -116,7 +116,7 @@ class _Pool:
         for _ in range(min(jobs, self._count)):
             self._give(self._start())
         for index in range(self._count):
-            # No time limit here: the workers keep the limit themselves, and the end of a worker wakes this.
+            # No time limit here: each worker enforces its own limit, and the end of a worker wakes `select`.
             while index not in self._answered:
                 for key, _ in self._selector.select():
                     self._hear(key.data)
@@ -125,20 +125,20 @@ class _Pool:
                 self._give(worker)
 
     def stop(self) -> None:
-        """Kill the workers that are left. A worker has nothing to clean up."""
+        """Kill the remaining workers. A worker has nothing to clean up."""
         while self._workers:
             worker = self._workers[-1]
             try:
                 # The group, because a worker may have started a process for a self-check.
                 os.killpg(worker.pid, signal.SIGKILL)
             except (PermissionError, ProcessLookupError):
-                # It has ended already. On macOS that is a PermissionError.
+                # The worker has ended already. On macOS, this raises PermissionError.
                 pass
             self._forget(worker)
         self._selector.close()
 
     def _give(self, worker: _Worker) -> None:
-        """Give a worker the next item, if there is one and not too many answers wait."""
+        """Give a worker the next item, unless there is none or too many answers wait."""
         worker.item = -1
         if self._given >= self._count or len(self._answered) >= _AHEAD:
             return
@@ -150,7 +150,7 @@ class _Pool:
         try:
             os.write(worker.commands, _INDEX.pack(worker.item))
         except BrokenPipeError:
-            # It has died between two items. `_hear` finds that out.
+            # The worker died between two items. `_hear` notices.
             pass
 
     def _hear(self, worker: _Worker) -> None:
@@ -180,13 +180,13 @@ class _Pool:
         code = os.waitstatus_to_exitcode(status)
         said = worker.said_last
         if code >= 0:
-            return Lost(kind="exit", why=f"its process left with the exit code {code}", said=said)
+            return Lost(kind="exit", why=f"its process ended with the exit code {code}", said=said)
         name = _name_of(-code)
         if -code == signal.SIGALRM:
-            why = f"it was not over after {self._limit:g} seconds of real time"
+            why = f"it took more than {self._limit:g} seconds of real time"
             return Lost(kind="time limit", why=why, said=said)
         hint = ", perhaps because memory was short" if -code == signal.SIGKILL else ""
-        return Lost(kind=name, why=f"its process was ended by {name}{hint}", said=said)
+        return Lost(kind=name, why=f"{name} ended its process{hint}", said=said)
 
     def _start(self) -> _Worker:
         commands_read, commands = os.pipe()
@@ -206,7 +206,7 @@ class _Pool:
                 limit=self._limit,
             )
         try:
-            # In both processes, because either of them may need it first.
+            # Both processes do this, because either of them may be the first to need the group.
             os.setpgid(pid, pid)
         except (PermissionError, ProcessLookupError):
             pass
@@ -218,7 +218,7 @@ class _Pool:
         return worker
 
     def _forget(self, worker: _Worker) -> int:
-        """Close the pipes of a worker, which ends it, and return its exit status."""
+        """Close the pipes of a worker, so that it ends. Return its exit status."""
         self._workers.remove(worker)
         self._selector.unregister(worker.answers)
         os.close(worker.commands)
@@ -240,14 +240,14 @@ def _end_of(file: IO[bytes]) -> str:
     size = file.seek(0, os.SEEK_END)
     file.seek(max(0, size - _SAID))
     said = file.read().decode(errors="replace")
-    # faulthandler prints the innermost frame first. Below the frames of the work is the stack of the first process.
+    # faulthandler prints the innermost frame first. Cut off the frames of this module and of its callers.
     return said.partition(f'  File "{__file__}"')[0]
 
 
 def _fork() -> int:
     with warnings.catch_warnings():
-        # Python warns if there are other threads: they may hold locks that stay locked in the new process. A worker
-        # runs simulations, which have no threads and no real I/O, and leaves without running any clean-up.
+        # Python warns if there are other threads, because their locks stay locked in the new process. A worker needs no
+        # such lock: simulations have no threads and no real I/O, and a worker exits without any clean-up.
         warnings.simplefilter("ignore", DeprecationWarning)
         return os.fork()
 
@@ -266,23 +266,23 @@ def _be_a_worker(
 ) -> NoReturn:
     code = _BROKEN
     try:
-        # A group of its own, so that Ctrl-C on the terminal reaches only the first process.
+        # In its own group, so that Ctrl-C on the terminal reaches only the parent process.
         os.setpgid(0, 0)
         for fd in close:
             os.close(fd)
         _redirect(errors)
-        # Frozen objects are not collected, so their memory stays shared with the first process.
+        # The collector ignores frozen objects, so their memory stays shared with the parent process.
         gc.freeze()
         gc.disable()
         _serve(work, commands, answers, limit)
         code = 0
-    except BaseException as error:  # any error ends this process, and nothing may run after it
+    except BaseException as error:  # any error ends this process
         trace = error.__traceback__
         while trace is not None and trace.tb_frame.f_code.co_filename == __file__:
             trace = trace.tb_next
         traceback.print_exception(error.with_traceback(trace), file=sys.stderr)
     finally:
-        # Not sys.exit: no exit handler of the first process may run here.
+        # Not sys.exit: no exit handler of the parent process may run here.
         os._exit(code)
 
 
@@ -291,14 +291,14 @@ def _redirect(errors: int) -> None:
     os.dup2(nothing, 0)
     os.dup2(nothing, 1)
     os.dup2(errors, 2)
-    sys.stdin = open(0, closefd=False)  # noqa: SIM115 # a descriptor, for as long as the process lives
+    sys.stdin = open(0, closefd=False)  # noqa: SIM115 # open until the process ends
     sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115
     sys.stderr = open(2, "w", buffering=1, closefd=False)  # noqa: SIM115
     faulthandler.enable(2)
 
 
 def _serve(work: Callable[[int], bytes], commands: int, answers: int, limit: float) -> None:
-    # SIGALRM prints the stack, and then ends the process by its default action, even if it hangs in C.
+    # SIGALRM prints the stack. Then its default action ends the process, even if the process hangs in C.
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     faulthandler.register(signal.SIGALRM, 2, chain=True)
@@ -308,7 +308,7 @@ def _serve(work: Callable[[int], bytes], commands: int, answers: int, limit: flo
         answer = work(*_INDEX.unpack(index))
         signal.setitimer(signal.ITIMER_REAL, 0)
         _write_all(answers, _LENGTH.pack(len(answer)) + answer)
-        # The collector is off during a run, whose order it would disturb.
+        # Only here, because the collector would disturb the order of a run.
         gc.collect()
 
 

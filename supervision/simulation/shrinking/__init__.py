@@ -1,1 +1,1 @@
-"""Shrinking: find the smallest run that still fails in the same way."""
+"""Shrinking: find a small run that still fails in the same way."""

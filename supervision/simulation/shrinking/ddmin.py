@@ -2,8 +2,8 @@
 
     ddmin(range(100), lambda part: {3, 70} <= set(part))         # [3, 70]
 
-The caller tries out the parts. After A. Zeller and R. Hildebrandt, "Simplifying and Isolating Failure-Inducing Input",
-IEEE Transactions on Software Engineering 28 (2002).
+The algorithm is from A. Zeller and R. Hildebrandt, "Simplifying and Isolating Failure-Inducing Input", IEEE
+Transactions on Software Engineering 28 (2002).
 """
 
 from __future__ import annotations
@@ -18,17 +18,18 @@ Item = TypeVar("Item")
 
 
 def ddmin(items: Sequence[Item], fails: Callable[[list[Item]], bool]) -> list[Item]:
-    """Return a part of `items` that still fails, and that passes without any single one of its items.
+    """Return a part of `items` that still fails, but passes if any single item is removed.
 
         ddmin("a needle in a haystack", lambda part: "x" in part or len(part) > 20)
 
     Args:
-        items: All of them together fail. This is not tried again.
-        fails: Return whether a part of them, in their order, fails, too. It may always return False to stop early.
+        items: the items, which fail together. `ddmin` does not try them all again.
+        fails: returns True if some of the items, in their order, fail too. It may return False from some time on to
+            stop early.
 
     Returns:
-        The items that are left. Another part that fails may be smaller: finding the smallest takes an exponential
-        number of trials. For n items of which a few matter, this takes a few times log n.
+        The remaining items. A smaller failing part may exist, because the search for the smallest takes exponentially
+        many trials. For n items of which a few matter, `ddmin` takes a small multiple of log n trials.
     """
     left = list(items)
     if left and fails([]):
@@ -56,12 +57,12 @@ def _split(items: list[Item], pieces: int) -> list[list[Item]]:
 def _first_that_fails(
     chunks: list[list[Item]], fails: Callable[[list[Item]], bool]
 ) -> tuple[list[Item], int] | None:
-    """Return a chunk, or all chunks but one, that fails, and the number of pieces to cut it into next."""
+    """Return the first failing chunk, or rest without one chunk, and the number of pieces to cut it into next."""
     for chunk in chunks:
         if fails(chunk):
             return chunk, 2
     if len(chunks) == 2:
-        # All chunks but one are the other chunk.
+        # The rest without one chunk is the other chunk.
         return None
     for index in range(len(chunks)):
         rest = [item for other, chunk in enumerate(chunks) if other != index for item in chunk]
@@ -71,18 +72,17 @@ def _first_that_fails(
 
 
 def least(number: int, fails: Callable[[int], bool], *, lowest: int = 0) -> int:
-    """Return the least number that fails, if every number greater than one that fails does, too.
+    """Return the least number that fails. This assumes that every greater number fails too.
 
         least(1000, lambda number: number >= 37)        # 37
 
     Args:
-        number: A number that fails. This is not tried again.
-        fails: Return whether another number fails.
-        lowest: The first number to try.
+        number: a number that fails. `least` does not try it again.
+        fails: returns True if another number fails.
+        lowest: the least number to try.
 
     Returns:
-        A number that fails and whose predecessor passes, or `lowest`. If failures come and go with the number, there
-        may be a lesser one.
+        A failing number whose predecessor passes, or `lowest`. If the assumption is wrong, a lesser number may fail.
     """
     if number <= lowest:
         return number

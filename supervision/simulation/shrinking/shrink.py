@@ -1,13 +1,13 @@
-"""Shrink a failure: find fewer faults, fewer reordered rounds and a smaller workload that still fail alike.
+"""Shrink a failure: find fewer faults, fewer reordered rounds and a smaller workload that still fail in the same way.
 
     outcome = simulate(scenario, seed=7)
     shrunk = shrink(outcome)
     print(shrunk.story)
     save_run(shrunk.outcome, Path("failure.json"))
 
-A failure from a random run has many faults and a thoroughly shuffled schedule. Hardly any of it matters. So the run is
-repeated with less and less: without some of the faults, then with only some rounds out of their canonical order, then
-with smaller parameters, then with rounder numbers. Two runs fail alike if `identify` names their failures alike.
+A failed random run has many faults and a shuffled schedule. Hardly any of that matters. So shrinking repeats the run
+with fewer faults, then with more rounds in the canonical order, then with smaller parameters, and then with rounder
+numbers. Two runs fail alike if `identify` returns the same kind for both failures.
 """
 
 from __future__ import annotations
@@ -48,18 +48,18 @@ _FEW = 3
 
 @frozen(kw_only=True)
 class Shrunk:
-    """The smallest failure that was found.
+    """The smallest failure that shrinking found.
 
     Attributes:
-        run: Its run file.
-        story: Its story, in a few lines.
-        runs: How many runs it took to find it.
-        seconds: How many real seconds that took.
-        complete: False if the budget was spent before everything was tried.
-        faults: The faults that are left.
-        deviations: The deviations from the canonical order that are left.
-        params: The parameters that are left.
-        outcome: The outcome of its run, with the trace.
+        run: its run file.
+        story: its story, in a few lines.
+        runs: the number of runs that shrinking made.
+        seconds: the real seconds that shrinking took.
+        complete: False if shrinking ran out of its budget.
+        faults: the remaining faults.
+        deviations: the remaining deviations from the canonical order.
+        params: the remaining parameters.
+        outcome: the outcome of the run, with the trace.
     """
 
     run: RunFile
@@ -87,22 +87,22 @@ def shrink(
         shrunk = shrink(simulate(scenario, seed=7))
 
     Args:
-        failure: The outcome of `simulate`, or its run file.
-        scenario: The scenario, if it is not a function of a module that can be imported.
-        max_runs: The most runs.
-        max_seconds: The most real seconds. A run that has begun is not cut short.
-        clock: Return the real seconds.
-        progress: Called after each run with the number of runs, and of the faults and deviations that are left.
+        failure: the outcome of `simulate`, or its run file.
+        scenario: the scenario, if it is not a function of a module that can be imported.
+        max_runs: the most runs.
+        max_seconds: the most real seconds. Shrinking finishes a run that has begun.
+        clock: returns the real seconds.
+        progress: called after each run with the numbers of runs, of remaining faults and of remaining deviations.
 
     Returns:
-        The smallest failure. This is the given one if nothing smaller fails.
+        The smallest failure. It is the given failure if nothing smaller fails.
 
     Raises:
-        RuntimeError: The caller is inside Trio.
-        RunFileError: The run passes, or fails in another way now, or its scenario cannot be found.
+        RuntimeError: the caller is within Trio.
+        RunFileError: the run now passes or fails in another way, or its scenario does not exist.
 
-    There may be a smaller failure. Without any single one of the faults or deviations that are left the run does not
-    fail (unless the budget was spent), but without two at once it may.
+    Unless the budget ran out, the run passes if you remove any single remaining fault or deviation. It may still fail
+    if you remove two of them.
     """
     run = failure if isinstance(failure, RunFile) else describe_run(failure)
     budget = Budget(max_runs, max_seconds, clock)
@@ -124,7 +124,7 @@ def shrink(
 
 
 class _Shrinking:
-    """The order in which smaller runs are tried."""
+    """The steps of shrinking, in their order."""
 
     def __init__(self, trials: Trials, quantum: float) -> None:
         self.trials = trials
@@ -136,7 +136,7 @@ class _Shrinking:
         return self.trials.best
 
     def all(self) -> None:
-        """Try everything, and try again as long as it helps."""
+        """Take all steps, and repeat them as long as they help."""
         trials = self.trials
         # Most failures happen in the canonical order, too.
         trials.fails(self.best.with_schedule(()))
@@ -146,7 +146,7 @@ class _Shrinking:
         self._other_faults(begin)
 
     def _other_faults(self, begin: Candidate) -> None:
-        """Start again in other orders: a smaller set of faults may have been discarded together with others."""
+        """Try to remove faults in other orders, because the first order may have missed a smaller set."""
         trials, faults = self.trials, begin.faults or ()
         stream = Random(trials.seed)
         for attempt in range(_RESTARTS):
@@ -175,17 +175,17 @@ class _Shrinking:
     # Faults
 
     def faults(self, faults: Sequence[Fault]) -> None:
-        """Leave out faults, preferably those that come later in `faults`."""
+        """Remove faults, preferably from the end of `faults`."""
         order = {id(fault): number for number, fault in enumerate(self.best.faults or ())}
 
         def fails(some: list[Fault]) -> bool:
-            # In the order of the plan, in whatever order they are tried.
+            # The run needs the order of the plan, whatever the order of the trials.
             return self._fails(faults=tuple(sorted(some, key=lambda fault: order[id(fault)])))
 
         ddmin(faults, fails)
 
     def _fails(self, **changes: Any) -> bool:
-        """Return whether the best fails with these changes, in the same order of tasks or in that of the seed."""
+        """Return True if the best candidate still fails with these changes, in its own schedule or in the seed's."""
         changed = attrs.evolve(self.best, **changes)
         if not changed.deviations:
             return self.trials.fails(changed)
@@ -194,7 +194,7 @@ class _Shrinking:
     # Schedule
 
     def schedule(self) -> None:
-        """Put rounds into the canonical order, except where the order matters."""
+        """Return rounds to the canonical order, unless their order matters."""
         trials, all_of_it = self.trials, self.best.deviations or ()
         if not all_of_it:
             return
@@ -203,7 +203,7 @@ class _Shrinking:
         self._tasks()
         if len(self.best.deviations or ()) < 2:
             return
-        # The result depends on the order of trying: a deviation that is enough alone may be discarded with others.
+        # Try other orders too: `ddmin` may remove a deviation that is enough alone together with others.
         found, stream = self.best, Random(trials.seed)
         for _ in range(_RESTARTS):
             trials.best = best
@@ -220,7 +220,7 @@ class _Shrinking:
         ddmin(some, lambda part: self.trials.fails(best.with_schedule(part)))
 
     def _tasks(self) -> None:
-        """In each round that is left, let fewer tasks change places."""
+        """Let fewer tasks change places in each remaining round."""
         for index in range(len(self.best.deviations or ())):
             deviations = self.best.deviations or ()
             if index < len(deviations) and len(deviations[index].tasks) > 2:
@@ -243,7 +243,7 @@ class _Shrinking:
     # Workload
 
     def workload(self) -> None:
-        """Lower the whole numbers among the parameters of the scenario."""
+        """Lower the integers among the parameters of the scenario."""
         for name, value in self.best.params.items():
             if isinstance(value, int) and not isinstance(value, bool):
                 least(value, lambda number, name=name: self._fails_with(name, number))  # type: ignore[misc]
@@ -257,12 +257,12 @@ class _Shrinking:
     # The rest of the faults
 
     def targets(self) -> None:
-        """Aim faults with a pattern or a count at the process that they hit."""
+        """Replace the pattern or the count of a fault by the process that it affected."""
         for index, fault in enumerate(self.best.faults or ()):
             report = next((each for each in self.trials.reports if each.fault == fault), None)
             if report is not None:
                 any(self._fault_fails(index, near) for near in aimed(fault, report.where))
-        # Faults that need each other have to be aimed together.
+        # Faults that need each other must change together.
         reports = {report.fault: report.where for report in self.trials.reports}
         nearby = [list(aimed(fault, reports.get(fault))) for fault in self.best.faults or ()]
         for number in range(2 if sum(map(bool, nearby)) > 1 else 0):
@@ -278,7 +278,7 @@ class _Shrinking:
         return self._fails(faults=tuple(faults))
 
     def numbers(self) -> None:
-        """Round the times of faults and lower their counts: first equal ones together, then each alone."""
+        """Round the times of faults and lower their counts. Change equal numbers together first, then each alone."""
         alike: dict[tuple[Field, float], list[int]] = {}
         for index, fault in enumerate(self.best.faults or ()):
             for where in fields_of(fault):
@@ -304,7 +304,7 @@ class _Shrinking:
             for index in indices:
                 faults[index] = replaced(faults[index], where, number)
         except (ValueError, TypeError):
-            # The fault refuses this number.
+            # The number is invalid for this fault.
             return False
         changed = attrs.evolve(best, faults=tuple(faults))
         deviations = best.deviations or ()
@@ -317,7 +317,7 @@ class _Shrinking:
         )
 
     def _later(self, deviation: Deviation, before: float, now: float) -> Deviation:
-        """Return the deviation, moved along with a fault that it follows."""
+        """Return the deviation, moved in time with a fault that it follows."""
         if deviation.seconds is None or deviation.seconds < before:
             return deviation
         step = self._moment(now) - self._moment(before)
@@ -336,9 +336,9 @@ class Candidate:
     """The parts of a run that shrinking makes smaller.
 
     Attributes:
-        faults: The plan; None lets the scenario draw its own.
-        params: The parameters of the scenario.
-        deviations: The deviations from the canonical schedule; None for the schedule of the seed.
+        faults: the plan; None lets the scenario draw its own.
+        params: the parameters of the scenario.
+        deviations: the deviations from the canonical schedule; None for the schedule of the seed.
     """
 
     faults: tuple[Fault, ...] | None
@@ -351,13 +351,7 @@ class Candidate:
 
 
 class Budget:
-    """The limits of shrinking.
-
-    Args:
-        runs: The most runs.
-        seconds: The most real seconds. A run that has begun is not cut short.
-        clock: Return the real seconds.
-    """
+    """The limits of shrinking: the most runs, and the most seconds of a clock."""
 
     def __init__(self, runs: int, seconds: float, clock: Callable[[], float]) -> None:
         self.used = 0
@@ -368,7 +362,7 @@ class Budget:
 
     @property
     def spent(self) -> bool:
-        """Return whether the runs or the seconds are used up."""
+        """True if no runs or no seconds are left."""
         return self.used >= self._runs or self._clock() >= self._ends
 
     @property
@@ -378,18 +372,12 @@ class Budget:
 
 
 class Trials:
-    """Run candidates, and keep the last one that failed like the first run.
-
-    Args:
-        scenario: The scenario.
-        run: The failure.
-        budget: The limits of all trials together.
-        progress: Called after each trial with the numbers of runs, faults and deviations so far.
+    """The trials of candidates, and the last candidate that failed in the same way as the first run.
 
     Attributes:
-        best: The candidate that failed last, with the deviations of its run.
-        reports: The reports of the faults of the best.
-        cut_short: Whether the budget left something untried.
+        best: the candidate that failed last, with the deviations of its run.
+        reports: the reports of the faults of the best.
+        cut_short: True if the budget ran out.
     """
 
     def __init__(
@@ -416,15 +404,15 @@ class Trials:
             raise RunFileError(
                 f"there is nothing to shrink: with seed {self.seed} the run of {outcome.scenario} "
                 f"{'passes' if failure is None else f'fails with {failure}'} now, and failed with {self.failure} "
-                "before; shrink what simulate() returned, with the program unchanged"
+                "before; shrink an outcome of simulate(), with the same program"
             )
         if not failure.startswith("BudgetSpent"):
-            # A candidate that runs much longer than the failure itself is not worth the time.
+            # Give up candidates that run much longer than the failure.
             self._max_steps = min(self._max_steps, 10 * outcome.steps + 10_000)
         self._accept(self.best, outcome)
 
     def outcome(self, candidate: Candidate, *, whole: bool = False) -> Outcome:
-        """Run a candidate. With `whole`, run it like a replay: with all its steps, and its trace."""
+        """Run a candidate. With `whole`, keep the trace, and allow all steps of the knobs."""
         knobs = attrs.evolve(
             self.knobs,
             policy="seeded" if candidate.deviations is None else "canonical",
@@ -442,12 +430,12 @@ class Trials:
         )
 
     def fails(self, *candidates: Candidate) -> bool:
-        """Return whether one of the candidates fails like the first run. The first that does is the new best."""
+        """Return True if a candidate fails in the same way as the first run. That candidate is the new best."""
         for candidate in candidates:
             if self.budget.spent:
                 self.cut_short = True
                 return False
-            # A run that has passed once will pass again.
+            # A run that passed once passes again.
             key = repr(candidate)
             if key in self._passed:
                 continue

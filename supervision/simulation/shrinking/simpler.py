@@ -1,6 +1,6 @@
-"""Simpler versions of a fault: rounder times, smaller counts, one target in place of a pattern.
+"""Simpler versions of a fault: rounder times, smaller counts, one target instead of a pattern.
 
-A fault of any kind is a record with numbers. So is the condition in it.
+A fault of any kind is a record with numbers. The condition in it is also such a record.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Field: TypeAlias = tuple[str, ...]
 
 
 def fields_of(record: msgspec.Struct) -> Iterator[Field]:
-    """Yield the paths to the numbers in a record, and in the records in it."""
+    """Yield the paths to the numbers in a record and in the records inside it."""
     for name in record.__struct_fields__:
         value = getattr(record, name)
         if isinstance(value, msgspec.Struct):
@@ -42,10 +42,7 @@ def replaced(record: Any, field: Field, value: float) -> Any:
 
 
 def rounder(value: float) -> Iterator[float]:
-    """Yield the numbers near `value` that have fewer digits, those with the fewest first.
-
-    list(rounder(0.4837))  # [0.0, 0.5, 0.48, 0.484]
-    """
+    """Yield numbers near `value` with fewer digits: 0.0, 0.5, 0.48 and 0.484 for 0.4837."""
     if not math.isfinite(value):
         return
     seen = {value}
@@ -59,16 +56,16 @@ def rounder(value: float) -> Iterator[float]:
 
 
 def aimed(fault: Any, where: str | None) -> Iterator[Any]:
-    """Yield the fault, aimed at the one process or connection that it hit, in place of a pattern or a count.
+    """Yield simpler versions of a fault with the process or connection that it affected as the target.
 
     Args:
-        fault: A fault of any kind.
-        where: The target that it hit, from its report: `/top/room:lobby#2`.
+        fault: a fault of any kind.
+        where: its actual target, from its report: `/top/room:lobby#2`.
     """
     names = fault.__struct_fields__
     if where is None or "target" not in names:
         return
-    # The number of a connection is part of its name. The incarnation of a process belongs into `when`.
+    # In `target`, the number of a connection is part of its name. The incarnation of a process belongs in `when`.
     path, _, incarnation = where.rpartition("#") if where.startswith("/") else ("", "", "")
     changes: dict[str, Any] = {"target": path or where}
     if "pick" in names:
@@ -76,7 +73,7 @@ def aimed(fault: Any, where: str | None) -> Iterator[Any]:
     changed = msgspec.structs.replace(fault, **changes)
     nearby = [changed]
     if hasattr(fault.when, "nth"):
-        # The first of one process, in place of the nth of all that match.
+        # The first callback of this process, instead of the nth of all matching ones.
         for which in (None, int(incarnation) if incarnation.isdecimal() else None):
             when = msgspec.structs.replace(fault.when, nth=1, incarnation=which)
             nearby.insert(0, msgspec.structs.replace(changed, when=when))
@@ -86,7 +83,7 @@ def aimed(fault: Any, where: str | None) -> Iterator[Any]:
 
 
 def _intricacy(fault: Any) -> tuple[Any, ...]:
-    """Return how specific a fault is. Each trial has to lower this, so that shrinking ends."""
+    """Return a measure of the complexity of a fault. Each trial must lower it, so that shrinking ends."""
     when = fault.when
     patterned = any(sign in fault.target for sign in "*?[")
     picked = getattr(fault, "pick", None) is not None

@@ -17,7 +17,12 @@ import msgspec
 import typer
 
 from supervision.chaos.settings import settings_of
-from supervision.command_line.arguments import load_function, parse_params
+from supervision.command_line.arguments import (
+    check_folders,
+    load_function,
+    params_as_options,
+    parse_params,
+)
 from supervision.simulation.comparing.comparison import Comparison
 from supervision.simulation.comparing.comparison import compare as comparison_of
 from supervision.simulation.errors import SimulationError
@@ -35,20 +40,24 @@ Target = Annotated[
 Seeds = Annotated[str, typer.Option(metavar="SEEDS", help="Such as 7, 1-1000, or 1-10,40.")]
 Jobs = Annotated[
     int | None,
-    # More do not help, and a typing error must not bring a machine down.
-    typer.Option(min=0, max=256, help="Processes; one per core if not given. 0: in this process."),
+    # More processes do not help, and a typing error must not overload a machine.
+    typer.Option(
+        min=0, max=256, help="The number of processes; the default is one per core. 0 uses none."
+    ),
 ]
 Swarm = Annotated[bool, typer.Option(help="Draw the settings of the world anew for each seed.")]
 Params = Annotated[
     list[str] | None,
-    typer.Option(metavar="NAME=VALUE", help="For the scenario; the value is JSON, or text."),
+    typer.Option(
+        metavar="NAME=VALUE", help="A parameter of the scenario. The value is JSON or text."
+    ),
 ]
 JsonFile = Annotated[
-    Path | None, typer.Option("--json", metavar="FILE", help="Write the figures there, too.")
+    Path | None, typer.Option("--json", metavar="FILE", help="Also write the figures as JSON.")
 ]
 
-INTERRUPTED = 130  # the exit code for Ctrl-C, as in shells
-TERMINATED = 143  # and for SIGTERM
+INTERRUPTED = 130  # the exit code of shells for Ctrl-C
+TERMINATED = 143  # the exit code of shells for SIGTERM
 
 _SPAN = re.compile(r"(\d{1,18})(?:-(\d{1,18}))?")
 _MOST_SEEDS = 10_000_000
@@ -58,7 +67,7 @@ def add_simulation_commands(app: typer.Typer) -> None:
     """Add the commands to the application."""
     app.command(help="Run a scenario with many seeds, and show the failures.")(simulate)
     app.command(help="Repeat the run of a run file, byte for byte.")(replay)
-    app.command(help="Run a scenario under several policies, and compare.")(compare)
+    app.command(help="Run a scenario under several policies, and compare the results.")(compare)
 
 
 def simulate(
@@ -69,7 +78,7 @@ def simulate(
     swarm: Swarm = True,
     shrink: Annotated[bool, typer.Option(help="Shrink each kind of failure.")] = True,
     corpus: Annotated[
-        Path, typer.Option(metavar="DIR", help="Where run files of failures are kept.")
+        Path, typer.Option(metavar="DIR", help="The folder for the run files of failures.")
     ] = DEFAULT_CORPUS,
     params: Params = None,
     stop_after: Annotated[
@@ -77,12 +86,10 @@ def simulate(
     ] = 20,
     check: Annotated[
         float,
-        typer.Option(
-            min=0, max=1, help="Share of passing runs that is repeated in a fresh process."
-        ),
+        typer.Option(min=0, max=1, help="The share of passing runs to repeat in a fresh process."),
     ] = 0.01,
     limit: Annotated[
-        float, typer.Option(metavar="SECONDS", help="Real time that one run may take.")
+        float, typer.Option(metavar="SECONDS", help="The real time that a run may take.")
     ] = 60.0,
     json_file: JsonFile = None,
 ) -> None:
@@ -90,8 +97,7 @@ def simulate(
     if not limit > 0:
         raise typer.BadParameter("--limit must be more than 0 seconds")
     _check_corpus(corpus)
-    if json_file is not None and not json_file.parent.is_dir():
-        raise typer.BadParameter(f"--json {json_file}: there is no folder {json_file.parent}")
+    check_folders(json_file)
     scenario, given = _load_scenario(target), parse_params(params or ())
     _warn_of_unknown(target, scenario, given)
     sweeping = Sweeping(
@@ -121,24 +127,23 @@ def simulate(
 def replay(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A run file.")],
     *,
-    trace: Annotated[bool, typer.Option("--trace", help="Print every event, as JSON.")] = False,
+    trace: Annotated[bool, typer.Option("--trace", help="Print every event as JSON.")] = False,
     pdb: Annotated[
         bool, typer.Option("--pdb", help="Open the debugger where the run failed.")
     ] = False,
     at: Annotated[
         int | None,
-        typer.Option(min=0, metavar="N", help="Open the debugger at this event, n in the trace."),
+        typer.Option(min=0, metavar="N", help="Open the debugger at the event with this n."),
     ] = None,
     html: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write a page with the timeline.")
     ] = None,
 ) -> None:
-    """Run `ashtree replay`. The exit code is 0 if the run passes, 1 if it fails, 2 if the file cannot be used."""
+    """Run `ashtree replay`. The exit code is 0 if the run passes, 1 if it fails, 2 for wrong input."""
     # The program may import from the current folder, as with `python -m`.
     if str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
-    if html is not None and not html.absolute().parent.is_dir():
-        raise typer.BadParameter(f"--html {html}: there is no folder {html.parent}; make it first")
+    check_folders(html)
     try:
         passed = replay_file(file, trace=trace, debug=pdb, at=at, html=html)
     except SimulationError as error:
@@ -153,40 +158,28 @@ def compare(
         list[str] | None,
         typer.Option(
             metavar="NAME:KEY=VALUE",
-            help="A name, and parameters with spaces between them; twice or more.",
+            help="A policy: a name and parameters, separated by spaces. Give two or more.",
         ),
     ] = None,
     seeds: Seeds = "1-100",
     jobs: Jobs = None,
     swarm: Swarm = True,
     params: Params = None,
-    svg: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Draw a picture there, too.")
-    ] = None,
+    svg: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write a picture.")] = None,
     json_file: JsonFile = None,
 ) -> None:
-    """Run `ashtree compare`. The exit code is 0, 1 if a run could not be compared, 2 for wrong input."""
+    """Run `ashtree compare`. The exit code is 0, or 1 if a run was lost, or 2 for wrong input."""
     policies = _parse_policies(policy or ())
-    scenario, chosen, given = (
-        _load_scenario(target),
-        _parse_seeds(seeds),
-        parse_params(params or ()),
-    )
+    scenario, chosen = _load_scenario(target), _parse_seeds(seeds)
+    given = parse_params(params or ())
     _warn_of_unknown(
         target, scenario, [*given, *(key for each in policies.values() for key in each)]
     )
-    for file in (svg, json_file):
-        if file is not None and not file.parent.is_dir():
-            raise typer.BadParameter(f"{file}: there is no folder {file.parent}")
+    check_folders(svg, json_file)
     try:
         with _terminable():
             comparison = comparison_of(
-                policies,
-                scenario,
-                seeds=chosen,
-                params=given,
-                swarm=swarm,
-                jobs=jobs,
+                policies, scenario, seeds=chosen, params=given, swarm=swarm, jobs=jobs
             )
     except SimulationError as error:
         _fail(str(error), 1)
@@ -209,30 +202,26 @@ def _say_failed(comparison: Comparison, policy: str, params: dict[str, Any]) -> 
     ]
     if failed:
         words = ["ashtree", "simulate", comparison.scenario, "--seeds", str(failed[0])]
-        for name, value in params.items():
-            words += ["--params", f"{name}={msgspec.json.encode(value).decode()}"]
         sys.stdout.write(
-            f"{policy}: {len(failed)} of {len(comparison.seeds)} runs failed; to see why: "
-            f"{shlex.join(words)}\n"
+            f"{policy}: {len(failed)} of {len(comparison.seeds)} runs failed; repeat the first with: "
+            f"{shlex.join([*words, *params_as_options(params)])}\n"
         )
 
 
 def _check_corpus(corpus: Path) -> None:
-    # Checked before the sweep: the first failure may come hours later.
+    # Check this before the sweep, because the first failure may come hours later.
     place = corpus.absolute()
     while not place.exists():
         place = place.parent
     if not place.is_dir():
         raise typer.BadParameter(f"--corpus {corpus}: {place} is a file; name a folder")
     if not os.access(place, os.W_OK):
-        raise typer.BadParameter(
-            f"--corpus {corpus}: nothing can be written in {place}; name another folder"
-        )
+        raise typer.BadParameter(f"--corpus {corpus}: {place} is not writable; name another folder")
 
 
 @contextmanager
 def _terminable() -> Iterator[None]:
-    """Let SIGTERM end the worker processes, too; otherwise they would go on alone."""
+    """Let SIGTERM raise SystemExit, which ends the worker processes too. Otherwise they would keep running."""
 
     def leave(number: int, frame: FrameType | None) -> NoReturn:
         raise SystemExit(TERMINATED)
@@ -253,10 +242,10 @@ def _fail(sentence: str, code: int) -> NoReturn:
 
 
 def _load_scenario(target: str) -> Scenario:
-    """Import the scenario `module:function` as `python -m` would.
+    """Import the scenario `module:function`, as `python -m` would.
 
     Raises:
-        typer.BadParameter: There is no such scenario. The text has what is there instead.
+        typer.BadParameter: the module has no such scenario. The text lists its scenarios.
     """
     scenario: Scenario = load_function(
         target, "scenario, which is an async function of one argument, the world"
@@ -265,15 +254,15 @@ def _load_scenario(target: str) -> Scenario:
 
 
 def _warn_of_unknown(target: str, scenario: Scenario, names: Iterable[str]) -> None:
-    """Warn on standard error of parameters that a scenario does not declare: most of them are mistyped.
+    """Warn of parameters that a scenario does not declare, because most of them are typing errors.
 
-    This is not an error, because a scenario may read parameters that it does not declare.
+    This is only a warning, because a scenario may read parameters that it does not declare.
     """
     known = settings_of(scenario).params
     unknown = [name for name in dict.fromkeys(names) if known and name not in known]
     if unknown:
         sys.stderr.write(
-            f"{target} declares no parameter {', '.join(map(repr, unknown))}; it has {', '.join(known)}\n"
+            f"{target} does not declare the parameter {', '.join(map(repr, unknown))}; it declares {', '.join(known)}\n"
         )
 
 
@@ -281,14 +270,14 @@ def _parse_seeds(text: str) -> Sequence[int]:
     """Parse seeds such as `7`, `1-1000` or `1-10,40,50-60`.
 
     Raises:
-        typer.BadParameter: The text is something else.
+        typer.BadParameter: the text is something else.
     """
     spans = []
     for part in text.split(","):
         match = _SPAN.fullmatch(part.strip())
         if match is None:
             raise typer.BadParameter(
-                f"{part.strip()!r} are no seeds; write a number, a span such as 1-1000, or several with commas"
+                f"{part.strip()!r} is not a seed; write a number, a range such as 1-1000, or several with commas"
             )
         first = int(match[1])
         last = int(match[2] or first)
@@ -296,17 +285,17 @@ def _parse_seeds(text: str) -> Sequence[int]:
             raise typer.BadParameter(f"{part.strip()} ends before it begins; write {last}-{first}")
         spans.append(range(first, last + 1))
     if sum(map(len, spans)) > _MOST_SEEDS:
-        raise typer.BadParameter(f"{text} are more than {_MOST_SEEDS} seeds; sweep them in parts")
+        raise typer.BadParameter(f"{text} has more than {_MOST_SEEDS} seeds; sweep them in parts")
     if len(spans) == 1:
         return spans[0]
     return list(dict.fromkeys(seed for span in spans for seed in span))
 
 
 def _parse_policy(text: str) -> tuple[str, dict[str, Any]]:
-    """Parse a policy: `NAME: KEY=VALUE KEY=VALUE`, or `KEY=VALUE KEY=VALUE`, which then is its name, too.
+    """Parse a policy: `NAME: KEY=VALUE KEY=VALUE`, or `KEY=VALUE KEY=VALUE`, which is also its name.
 
     Raises:
-        typer.BadParameter: A part of it is no parameter.
+        typer.BadParameter: a part of the text is not a parameter.
     """
     name, colon, rest = text.partition(":")
     if not colon or "=" in name:
@@ -318,15 +307,18 @@ def _parse_policies(texts: Iterable[str]) -> dict[str, dict[str, Any]]:
     """Parse two or more policies with different names.
 
     Raises:
-        typer.BadParameter: There are fewer, or two have the same name.
+        typer.BadParameter: there are fewer than two policies, or two have the same name.
     """
     named = [_parse_policy(text) for text in texts]
     policies = dict(named)
     if 2 <= len(policies) < len(named):
         names = ", ".join(repr(name) for name, _ in named)
-        raise typer.BadParameter(f"two policies have the same name, of {names}; give each its own")
+        raise typer.BadParameter(
+            f"two of the policies {names} have the same name; give them different names"
+        )
     if len(policies) < 2:
         raise typer.BadParameter(
-            "there is nothing to compare; write --policy '3 restarts: max_restarts=3' twice or more, with other names"
+            "a comparison needs two policies; write --policy '3 restarts: max_restarts=3' two or more times, with "
+            "different names"
         )
     return policies

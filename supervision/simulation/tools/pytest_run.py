@@ -1,4 +1,4 @@
-"""Run one simulated test of pytest, and tell how to repeat its failure."""
+"""The run of one simulated test of pytest, and the instructions to repeat its failure."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ from supervision.simulation.world.world import World
 __all__ = ["run_simulated"]
 
 _NO_FILE = (
-    "there is no run file, because another process cannot import this test by name; for a run file, the test has to be "
-    "a function that takes only `world`, in a folder with an __init__.py"
+    "there is no run file, because another process cannot import this test by name; for a run file, make the test a "
+    "function that takes only `world`, in a folder with an __init__.py"
 )
 _SHRINKING = 10.0  # real seconds to shrink a failure
 
@@ -41,13 +41,13 @@ def run_simulated(
     """Run a test in a world for each seed.
 
     Args:
-        item: The test of pytest.
-        function: The function of its author.
-        arguments: Its arguments by name. Each run replaces `world`.
-        options: The options of the marker.
+        item: the test of pytest.
+        function: the original test function.
+        arguments: its arguments by name. Each run replaces `world`.
+        options: the options of the marker.
 
     Raises:
-        BaseException: The exception of the first run that failed, with a note on how to repeat it.
+        BaseException: the exception of the first failed run, with a note that says how to repeat it.
     """
     __tracebackhide__ = True
     test = _Test.of(item, function, arguments, dict(options))
@@ -65,12 +65,12 @@ class _Test:
     """One simulated test.
 
     Attributes:
-        item: The test of pytest.
-        function: The function of its author.
-        scenario: The test as a scenario.
-        importable: Whether another process can import it by its name.
-        seeds, options: From the marker and the command line.
-        corpus: Keeps its failures.
+        item: the test of pytest.
+        function: the original test function.
+        scenario: the test as a scenario.
+        importable: True if another process can import the test by its name.
+        seeds, options: the seeds and options from the marker and the command line.
+        corpus: the folder for its failures.
     """
 
     item: pytest.Function
@@ -106,13 +106,13 @@ class _Test:
         )
 
     def known_failures(self) -> list[RunFile]:
-        """Return the runs in the corpus. They are tried first."""
+        """Return the runs in the corpus, which a test repeats first."""
         if not self.importable:
             return []
         return [run for _, run in self.corpus.entries(scenario_name(self.scenario))]
 
     def sweep(self) -> None:
-        """Run all seeds, up to the first that fails."""
+        """Run the seeds up to the first failure."""
         __tracebackhide__ = True
         options = self.options
         jobs = options.get("jobs", 1)
@@ -140,15 +140,15 @@ class _Test:
     def _fail_of(self, result: SeedResult) -> None:
         __tracebackhide__ = True
         if result.lost:
-            # Not repeated here, because it would end this process, too.
+            # Do not repeat the run here, because it would end this process too.
             pytest.fail(f"{result.problem}\n{self._again_here(result.seed)}", pytrace=False)
         if result.failure is None:
             pytest.fail(f"seed {result.seed}: {result.diverged}", pytrace=False)
         outcome = self.again(result.seed)
         self.fail_with(outcome)
         pytest.fail(
-            f"seed {result.seed} failed and then passed, so the seed does not decide everything in the test; it was\n"
-            f"{result.problem}",
+            f"seed {result.seed} failed and then passed, so the seed does not decide everything in the test; the "
+            f"failure was\n{result.problem}",
             pytrace=False,
         )
 
@@ -165,7 +165,7 @@ class _Test:
         )
 
     def fail_with(self, outcome: Outcome) -> None:
-        """Raise the failure of a run with a note on how to repeat it; do nothing if the run passed."""
+        """Raise the failure of a run, with a note that says how to repeat it. Do nothing if the run passed."""
         __tracebackhide__ = True
         error = outcome.error
         if error is None:
@@ -195,12 +195,12 @@ class _Test:
             check_determinism(outcome)
             path = self.corpus.keep(run)
         except (Diverged, RunFileError) as error:
-            return [*lines, f"and not in a process of its own: {error}"]
+            return [*lines, f"there is no run file: {error}"]
         return [*lines, f"or: {shlex.join(['ashtree', 'replay', _shown(path)])}"]
 
     def _again_here(self, seed: int) -> str:
         command = ["pytest", self.item.nodeid, "--simulation-seed", str(seed)]
-        return f"see it again with: {shlex.join(command)}"
+        return f"repeat it with: {shlex.join(command)}"
 
 
 def _with_arguments(item: pytest.Function, function: Any, others: dict[str, Any]) -> Scenario:
@@ -209,13 +209,13 @@ def _with_arguments(item: pytest.Function, function: Any, others: dict[str, Any]
 
     attach(scenario, settings_of(function))
     scenario.__module__ = function.__module__
-    # The name contains the arguments, so that nothing finds the test by this name: a replay would not know them.
+    # With the arguments in its name, nothing can import the test, and a replay would not know the arguments.
     scenario.__qualname__ = scenario.__name__ = item.name if others else f"{item.name}()"
     return scenario
 
 
 def _can_be_imported(function: Any, file: Path) -> bool:
-    """Return whether a fresh process in this folder can import the function by its name."""
+    """Return True if a fresh process in this folder can import the function by its name."""
     path: Sequence[str] | None = [str(Path.cwd())]
     parts = function.__module__.split(".")
     spec = None
@@ -228,7 +228,7 @@ def _can_be_imported(function: Any, file: Path) -> bool:
 
 
 def _from_the_test(trace: TracebackType | None, function: Any) -> TracebackType | None:
-    """Return the traceback from the test's own line on, without the frames of Trio above it."""
+    """Return the traceback from the test function on, without the frames of Trio above it."""
     found = trace
     while found is not None and found.tb_frame.f_code is not function.__code__:
         found = found.tb_next

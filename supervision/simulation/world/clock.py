@@ -1,8 +1,8 @@
-"""The virtual clock. Time passes only when no task can run.
+"""The virtual clock. Its time advances only when no task can run.
 
-Then it jumps to the next deadline, rounded up to the time quantum. With a quantum, deadlines close to each other fall
-on one moment, and the scheduler can choose the order of their tasks. Without one, hardly any two tasks are ever ready
-together, and races stay hidden.
+The clock then jumps to the next deadline, rounded up to the time quantum. With a quantum, deadlines close to each other
+fall on one moment, and the scheduler can choose the order of their tasks. Without a quantum, two tasks are hardly ever
+ready together, and races stay hidden.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ class VirtualClock(trio.abc.Clock):
         trio.run(main, clock=VirtualClock(quantum=0.005))
 
     Args:
-        quantum: Seconds. Every moment is a multiple of it. 0 jumps to deadlines exactly.
-        settled: Called when no task can run. Return whether it has woken a task. Then the time stays.
-        stuck: Called when no task can run and none waits for a time. It should wake a task, because nothing else can.
+        quantum: every moment is a multiple of this, in seconds. With 0, the clock jumps exactly to deadlines.
+        settled: called when no task can run. It returns True if it has woken a task; the time then stays the same.
+        stuck: called when no task can run and none waits for a time. It should wake a task, because nothing else can.
 
     Attributes:
-        now: Seconds since the beginning.
-        jumps: How often time has advanced.
+        now: the seconds since the beginning.
+        jumps: the number of jumps.
     """
 
     def __init__(
@@ -38,7 +38,7 @@ class VirtualClock(trio.abc.Clock):
         stuck: Callable[[], None] | None = None,
     ) -> None:
         if not 0 <= quantum < math.inf:
-            raise ValueError(f"quantum is {quantum!r}; write seconds, from 0")
+            raise ValueError(f"quantum is {quantum!r}; write a finite number of seconds, 0 or more")
         self.quantum = quantum
         self.now = 0.0
         self.jumps = 0
@@ -47,7 +47,7 @@ class VirtualClock(trio.abc.Clock):
         self._looked_again = False
 
     def start_clock(self) -> None:
-        """Do nothing. Part of Trio's interface."""
+        """Do nothing. Trio's interface requires this method."""
 
     def current_time(self) -> float:
         """Return the seconds since the beginning of the run."""
@@ -61,7 +61,7 @@ class VirtualClock(trio.abc.Clock):
             self._looked_again = False
             self._advance(deadline)
         elif not self._looked_again:
-            # Trio looks next whether something came in from outside, such as Ctrl-C or a call of another thread.
+            # Let Trio first look for something from outside, such as Ctrl-C or a call from another thread.
             self._looked_again = True
         else:
             self._looked_again = False
@@ -70,7 +70,7 @@ class VirtualClock(trio.abc.Clock):
         return 0.0
 
     def stall(self, seconds: float) -> None:
-        """Let time pass while no task runs, as if something blocked the whole loop."""
+        """Let time pass while no task runs, as if something blocked the event loop."""
         self.now += seconds
 
     def _advance(self, deadline: float) -> None:
@@ -78,7 +78,7 @@ class VirtualClock(trio.abc.Clock):
             return
         quantum = self.quantum
         if quantum:
-            # The division is not exact, and the result must not be before the deadline.
+            # `max`, because the division is not exact and the result must not be before the deadline.
             deadline = max(deadline, math.ceil(deadline / quantum - 1e-6) * quantum)
         self.now = deadline
         self.jumps += 1

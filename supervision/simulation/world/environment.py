@@ -19,13 +19,13 @@ class SimulatedEnvironment(Environment):
     """The environment of the runtimes of a world, or of one incarnation of a node.
 
     Args:
-        name: The node and its incarnation, `a` or `a#2`; empty for the world's own runtimes.
-        streams: The random streams of the run.
-        now: Return the time of day, in seconds since the epoch.
-        record: Start to record a runtime under a label.
+        name: the label of the node, `a` or `a#2`; empty for the runtimes outside of nodes.
+        streams: the random streams of the run.
+        now: returns the time of day, in seconds since the epoch.
+        record: starts to record a runtime under a label.
 
     Attributes:
-        recorders: The recorders of the runtimes that were opened here.
+        recorders: the recorders of the runtimes in this environment.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class SimulatedEnvironment(Environment):
         return self._now()
 
     def _stream(self, purpose: str, process: Pid | None) -> Random:
-        """Return the stream of a process, which depends on its path and incarnation, and not on its pid."""
+        """Return the stream of a process. It depends on the path and the incarnation, not on the pid."""
         known = None if process is None else place_among(self.recorders, process)
         if known is not None:
             recorder, place = known

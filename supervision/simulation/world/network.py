@@ -1,4 +1,4 @@
-"""The network of a world: listeners, connections, streams, and faults of all of them.
+"""The network of a world: listeners, connections, streams, and their faults.
 
     listener = world.network.listen("server", 4000)
     stream = await world.network.connect("server", 4000, source="phone")
@@ -7,9 +7,9 @@
     world.network.heal()
     world.network.connections[0].reset()
 
-Bytes arrive late, in pieces of random sizes, in order and once. A sender waits if the window is full. Streams are Trio
-streams, with enough of a socket for servers that ask for addresses. Hosts are names, and need no declaration; a client
-names its own host.
+Bytes arrive late, in pieces of random sizes, in order and exactly once. A sender waits if the window is full. Streams
+are Trio streams, and servers can ask them for addresses as they ask a socket. Any name is a host, without a
+declaration. A client chooses the name of its own host.
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ current_host: ContextVar[str] = ContextVar("simulated_host", default="client")
 
 
 class Network:
-    """The network of a world. Made by `simulate`, as `world.network`.
+    """The network of a world. `simulate` creates it as `world.network`.
 
     Attributes:
-        connections: The connections that at least one side has not closed, in the order in which they were made.
+        connections: the open connections, the oldest first. A connection is open until both sides have closed it.
     """
 
     def __init__(self, knobs: Knobs, streams: Streams, trace: Trace) -> None:
@@ -65,14 +65,14 @@ class Network:
     # Connecting
 
     def listen(self, host: str, port: int = 0) -> VirtualListener:
-        """Accept connections to a host's port.
+        """Accept connections to a port of a host.
 
         Args:
-            host: Any name. It is a host from now on.
-            port: The port; 0 takes a free one.
+            host: any name.
+            port: the port; 0 takes a free port.
 
         Raises:
-            OSError: The port is in use.
+            OSError: the port is in use.
         """
         port = port or next(self._ports)
         if (host, port) in self._listeners:
@@ -82,7 +82,7 @@ class Network:
         return listener
 
     async def open(self, host: str, port: int) -> VirtualListener:
-        """Accept connections, as `listen` does, for code that awaits: `Endpoint(..., listen=world.network.open)`."""
+        """Accept connections. This is the async form of `listen`, for `Endpoint(..., listen=world.network.open)`."""
         await trio.lowlevel.checkpoint()
         return self.listen(host, port)
 
@@ -90,13 +90,13 @@ class Network:
         """Connect to a listener.
 
         Args:
-            host: The host of the listener.
-            port: The port of the listener.
-            source: The host that connects; None is the node of the caller, or "client" outside of nodes.
+            host: the host of the listener.
+            port: the port of the listener.
+            source: the connecting host; None takes the node of the caller, or "client" outside of nodes.
 
         Raises:
-            ConnectionRefusedError: There is no listener.
-            TimeoutError: There is a partition, or the host has no power, for longer than `Knobs.connect_timeout`.
+            ConnectionRefusedError: there is no listener.
+            TimeoutError: a partition or a host without power blocked the attempt for `Knobs.connect_timeout`.
         """
         source = current_host.get() if source is None else source
         pair = (source, host)
@@ -122,17 +122,17 @@ class Network:
     # Faults
 
     def partition(self, one: str, other: str) -> None:
-        """Block both ways between two hosts."""
+        """Block both directions between two hosts."""
         self.partition_oneway(one, other)
         self.partition_oneway(other, one)
 
     def partition_oneway(self, source: str, target: str) -> None:
-        """Block the way from one host to another. The other way stays open."""
+        """Block the direction from one host to another. The other direction stays open."""
         self._cuts[source, target] = None
         self.record("partition", {"from": source, "to": target})
 
     def heal(self, one: str | None = None, other: str | None = None) -> None:
-        """End the partitions between two hosts, or all of them. Data that was held up is sent again."""
+        """End the partitions between two hosts, or all partitions. The network sends blocked data again."""
         hosts = {one, other}
         healed = [cut for cut in self._cuts if one is None or hosts == set(cut)]
         for cut in healed:
@@ -143,15 +143,15 @@ class Network:
             connection.go_on()
 
     def cut(self, source: str, target: str) -> bool:
-        """Return whether a partition blocks the way from one host to another."""
+        """Return True if a partition blocks the direction from one host to another."""
         return bool(self._cuts) and (source, target) in self._cuts
 
     # For nodes
 
     def host_gone(self, host: str, how: Literal["ended", "killed", "unplugged"]) -> None:
-        """Close the connections of a host whose program has ended, as a kernel does, or reset them if it was killed.
+        """Close the connections of a host whose program has ended, as a kernel does. Reset them after a kill.
 
-        If the machine has no power, nothing closes its connections, and they are half open.
+        If the machine is without power, its connections stay half open, because nothing closes them.
         """
         for listener in [each for each in self._listeners.values() if each.host == host]:
             listener.close() if how != "unplugged" else self.forget_listener(listener)
@@ -166,7 +166,7 @@ class Network:
             self._dark[host] = None
 
     def power_on(self, host: str) -> None:
-        """Bring a host back. It has forgotten its connections, and resets them when a peer sends something."""
+        """Turn on a host. It has lost its connections, and resets each of them when the peer sends something."""
         if self._dark.pop(host, host) is None:
             for connection in [each for each in self.connections if host in each.hosts]:
                 connection.forgotten(host)
@@ -180,7 +180,7 @@ class Network:
         return Shape(latency=knobs.latency, segment=knobs.segment, window=knobs.window)
 
     def address_of(self, host: str) -> str:
-        """Return the address of a host. A name that is an address stands for itself."""
+        """Return the address of a host. If its name is an address, return the name."""
         if host.replace(".", "").isdigit():
             return host
         number = len(self._addresses) + 1
@@ -205,21 +205,22 @@ class Network:
 
     @property
     def records_data(self) -> bool:
-        """Return whether the trace has an event for each piece of data."""
+        """True if the trace has an event for each call that sends data."""
         return self._knobs.messages
 
 
 class Connection:
-    """One connection, with the faults that it may have.
+    """One connection, and the faults that it may have.
 
     Attributes:
-        number: Its position in the order of connecting, from 1.
-        name: Its hosts and a number: `phone->server#2` is the second connection from `phone` to `server`.
-        source: The host that connected.
-        target: The host of the listener.
-        source_end: The stream of the source.
-        target_end: The stream of the target.
-        pid: The process that serves it, which is the first to read at the target; None if none has, or a plain task.
+        number: its number in the world, from 1.
+        name: its hosts and a number: `phone->server#2` is the second connection from `phone` to `server`.
+        source: the connecting host.
+        target: the host of the listener.
+        source_end: the stream of the source.
+        target_end: the stream of the target.
+        pid: the process that serves the connection, which is the first reader at the target; None before the first
+            read, or if a plain task serves it.
     """
 
     def __init__(
@@ -245,7 +246,7 @@ class Connection:
         network.record("connected", {"connection": self.number, "source": source, "target": target})
 
     def read_by_server(self) -> None:
-        """Remember the process that reads first at the target: it serves the connection."""
+        """Remember the first reader at the target, which serves the connection."""
         if not self._was_read:
             self._was_read = True
             try:
@@ -255,20 +256,20 @@ class Connection:
                 pass
 
     def hold(self, direction: Direction = "both") -> None:
-        """Hold up all data until `release`."""
+        """Hold back all data until `release`."""
         for pipe in self._chosen(direction):
             pipe.held = True
         self._record("held", direction=direction)
 
     def release(self, direction: Direction = "both") -> None:
-        """End a `hold`. Data that was held up is sent again."""
+        """End a `hold`. The connection sends the held data again."""
         for pipe in self._chosen(direction):
             pipe.held = False
             pipe.go_on()
         self._record("released", direction=direction)
 
     def half_open(self) -> None:
-        """Let one side vanish silently: nothing arrives any more, and no end gets an error."""
+        """Let one side disappear silently: no data arrives any more, and neither end gets an error."""
         self.hold()
 
     def reset(self) -> None:
@@ -279,7 +280,7 @@ class Connection:
         self.closed()
 
     def slow(self, rate: float) -> None:
-        """Limit each way to `rate` bytes a second."""
+        """Limit each direction to `rate` bytes per second."""
         self.shape.rate = rate
         self._record("slowed", rate=rate)
 
@@ -299,19 +300,19 @@ class Connection:
         return self.source_end if host == self.source else self.target_end
 
     def unplugged(self, host: str) -> None:
-        """Cut off a host that has lost its power: it no longer reads, writes or closes."""
+        """Cut off a host without power. It no longer reads, writes or closes."""
         self.half_open()
         self.end_at(host).closed = True
 
     def forgotten(self, host: str) -> None:
-        """Reset the connection as soon as data arrives at a host that has forgotten it."""
+        """Reset the connection as soon as data arrives at a host that has lost it."""
         towards = self._pipes[0 if host == self.target else 1]
         if towards.waiting:
             self.reset()
         towards.on_write = self.reset
 
     def go_on(self) -> None:
-        """Go on after a partition."""
+        """Continue after a partition."""
         for pipe in self._pipes:
             if not pipe.blocked:
                 pipe.go_on()
@@ -334,12 +335,12 @@ class Connection:
 
 
 class VirtualStream(trio.abc.HalfCloseableStream):
-    """One end of a connection: a Trio stream. Made by `Network.connect` and by listeners.
+    """One end of a connection, as a Trio stream. `Network.connect` and listeners create it.
 
     Attributes:
-        connection: The connection.
-        socket: Has `family`, `getpeername()` and `getsockname()`, which servers ask a socket for.
-        closed: Whether this end was closed.
+        connection: the connection.
+        socket: an object with the part of a socket that servers use: `family`, `getpeername()`, `getsockname()`.
+        closed: True once this end is closed.
     """
 
     def __init__(
@@ -393,11 +394,11 @@ class VirtualStream(trio.abc.HalfCloseableStream):
         self._outgoing.finish()
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
-        """Receive the data that has arrived; `b""` is the end."""
+        """Wait for data, and return it; `b""` is the end."""
         if self._receiving:
             raise trio.BusyResourceError("another task is receiving from this stream")
         if max_bytes is not None and operator.index(max_bytes) < 1:
-            raise ValueError(f"max_bytes is {max_bytes!r}; write a number from 1, or None")
+            raise ValueError(f"max_bytes is {max_bytes!r}; write 1 or more, or None")
         if self._side == "target":
             self.connection.read_by_server()
         self._receiving = True
@@ -407,12 +408,12 @@ class VirtualStream(trio.abc.HalfCloseableStream):
             self._receiving = False
 
     async def aclose(self) -> None:
-        """Close both ways. Data that was sent before still arrives."""
+        """Close both directions. Earlier data still arrives."""
         self.close()
         await trio.lowlevel.checkpoint()
 
     def close(self) -> None:
-        """Close both ways, without a checkpoint."""
+        """Close both directions, without a checkpoint."""
         if not self.closed:
             self.closed = True
             self._outgoing.finish()
@@ -440,11 +441,11 @@ class _SocketLike:
 
 
 class VirtualListener(trio.abc.Listener[VirtualStream]):
-    """A listener for virtual connections, for Trio and for endpoints. Made by `Network.listen`.
+    """A listener for virtual connections, for Trio and for endpoints. `Network.listen` creates it.
 
     Attributes:
-        host: The host.
-        port: The port, also if it was chosen by the network.
+        host: the host.
+        port: the port. The network chooses it if `listen` got 0.
     """
 
     def __init__(self, network: Network, host: str, port: int) -> None:
@@ -456,7 +457,7 @@ class VirtualListener(trio.abc.Listener[VirtualStream]):
         self._closed = False
 
     def offer(self, stream: VirtualStream) -> None:
-        """Add a connection that waits to be accepted."""
+        """Add a connection, which then waits for `accept`."""
         self._waiting.append(stream)
         self._lot.unpark(count=1)
 
@@ -471,7 +472,7 @@ class VirtualListener(trio.abc.Listener[VirtualStream]):
             await self._lot.park()
 
     async def main(self, on_connection: Callable[[Any], object]) -> None:
-        """Pass every connection to `on_connection`, until the listener is closed. An endpoint calls this."""
+        """Pass every connection to `on_connection` until the listener closes. An endpoint calls this."""
         while not self._closed:
             try:
                 stream = await self.accept()
@@ -480,7 +481,7 @@ class VirtualListener(trio.abc.Listener[VirtualStream]):
             on_connection(stream)
 
     def close(self) -> None:
-        """Accept no more connections, and reset those that wait."""
+        """Accept no more connections, and reset the waiting ones."""
         if not self._closed:
             self._closed = True
             self._network.forget_listener(self)
@@ -489,6 +490,6 @@ class VirtualListener(trio.abc.Listener[VirtualStream]):
             self._lot.unpark_all()
 
     async def aclose(self) -> None:
-        """Close, as Trio's listeners are closed."""
+        """Close the listener. This is the method of Trio's interface."""
         self.close()
         await trio.lowlevel.checkpoint()

@@ -1,4 +1,4 @@
-"""Nodes: programs in one world that can be killed like with `kill -9`, and booted again.
+"""Nodes: programs in one world that a scenario can kill, as `kill -9` does, and boot again.
 
     async def member(node, peers):
         listener = node.listen(4000)
@@ -7,11 +7,11 @@
     world.nodes.start("a", member, ["b", "c"])
     world.nodes.start("b", member, ["a", "c"])
     await trio.sleep(5)
-    world.nodes.kill("a")                     # from here on none of its code runs
+    world.nodes.kill("a")                     # none of its code runs any more
     world.nodes.boot("a")                     # its main starts again; its disk is unchanged
 
-A node is a host of the virtual network with its own runtime, clock and disk. Nodes share only the network, unless the
-program does otherwise: all nodes see the globals of a module.
+A node is a host of the virtual network with its own runtime, clock and disk. Nodes should share only the network.
+Beware of the globals of modules, because all nodes see them.
 """
 
 from __future__ import annotations
@@ -52,28 +52,28 @@ class NodeWorld(Protocol):
 
     @property
     def seconds(self) -> float:
-        """Return the virtual time."""
+        """The virtual time in seconds."""
 
     def random(self, *purpose: object) -> Random:
         """Return the stream of random numbers for one purpose."""
 
     def new_environment(self, name: str, now: Callable[[], float]) -> SimulatedEnvironment:
-        """Make the environment of a node."""
+        """Create the environment of a node."""
 
     def forget(self, environment: SimulatedEnvironment) -> None:
-        """Drop what is known of a node that is down."""
+        """Forget the runtimes of a node that is down."""
 
 
 class Node:
-    """One node, through all its incarnations. Made by `Nodes.start`, and passed to the node's main.
+    """One node, through all its incarnations. `Nodes.start` creates it, and passes it to the node's main.
 
     Attributes:
-        name: Its host in the virtual network.
-        incarnation: How often it has been booted, from 1.
-        disk: A dict that survives a kill. It stores at once. Put only values into it that do not change.
-        up: Whether it runs.
-        seconds_ahead: How far its clock is ahead of the world's.
-        runtime: The runtime of this incarnation, as soon as its main runs.
+        name: the name of the node, which is also its host in the virtual network.
+        incarnation: the number of its boots, from 1.
+        disk: a dict that survives a kill. A write is durable at once. Store only immutable values.
+        up: True while the node runs.
+        seconds_ahead: the difference of its clock to the world's clock.
+        runtime: the runtime of this incarnation, from the start of its main.
     """
 
     runtime: Runtime
@@ -93,27 +93,27 @@ class Node:
 
     @property
     def label(self) -> str:
-        """The name, with the number of the incarnation from the second on: `a`, `a#2`."""
+        """The name and, from the second incarnation on, its number: `a`, `a#2`."""
         return self.name if self.incarnation < 2 else f"{self.name}#{self.incarnation}"
 
     def listen(self, port: int = 0) -> VirtualListener:
         """Accept connections to a port of this node.
 
         Raises:
-            OSError: The port is in use.
+            OSError: the port is in use.
         """
         return self._world.network.listen(self.name, port)
 
     async def connect(self, host: str, port: int) -> VirtualStream:
-        """Connect from this node to a host's port, as `Network.connect` does."""
+        """Connect from this node to a port of a host, as `Network.connect` does."""
         return await self._world.network.connect(host, port, source=self.name)
 
     def random(self, *purpose: object) -> Random:
-        """Return a stream of random numbers of this incarnation, for one purpose."""
+        """Return the random stream of this incarnation for one purpose."""
         return self._world.random("node", self.label, *purpose)
 
     def now(self) -> float:
-        """Return the time of day on this node's clock, in seconds since the epoch."""
+        """Return the time of day on the clock of this node, in seconds since the epoch."""
         world = self._world
         return world.knobs.epoch + world.seconds + self.seconds_ahead
 
@@ -130,7 +130,7 @@ class Node:
 
 
 class Nodes:
-    """The nodes of a world. Made by `simulate`, as `world.nodes`."""
+    """The nodes of a world. `simulate` creates it as `world.nodes`."""
 
     def __init__(self, world: NodeWorld) -> None:
         self._world = world
@@ -146,48 +146,48 @@ class Nodes:
             world.nodes.start("store", store_main, 4000)
 
         Args:
-            name: The name of the node and of its host in the network.
-            main: An async function. It is called with the `Node` and `args`, in its own runtime. When it returns, the
-                runtime shuts down in order and the node is down. An exception from it fails the run.
-            *args: For `main`, in every incarnation of the node.
+            name: the name of the node and of its host in the network.
+            main: an async function. Each incarnation calls it with the `Node` and `args`, in its own runtime. When it
+                returns, the runtime shuts down in order and the node is down. If it raises, the run fails.
+            *args: further arguments for `main`.
 
         Raises:
-            NodeError: There is a node of that name already; see `boot`.
+            NodeError: a node of that name exists; see `boot`.
         """
         if name in self._nodes:
             raise NodeError(
-                name, "a node of this name exists; to start it again write world.nodes.boot"
+                name, "a node of this name exists; write world.nodes.boot to start it again"
             )
         node = self._nodes[name] = Node(self._world, name, main, args)
         self._begin(node)
         return node
 
     def boot(self, name: str) -> Node:
-        """Start a node that is down again, with the same main, the same arguments and its old disk.
+        """Start a node again that is down, with the same main, arguments and disk.
 
         Raises:
-            NodeError: There is no node of that name, or it runs.
+            NodeError: there is no node of that name, or it runs.
         """
         node = self[name]
         if node.up:
-            raise NodeError(name, "it runs already; kill it or stop it first")
+            raise NodeError(name, "it is already running; kill it or stop it first")
         self._world.network.power_on(name)
         self._begin(node)
         return node
 
     def kill(self, name: str, *, power: bool = False) -> None:
-        """Kill a node as `kill -9` does: from now on none of its code runs, not even a `finally` block.
+        """Kill a node as `kill -9` does: none of its code runs any more, not even a `finally` block.
 
-            world.nodes.kill("a")                       # its peers see their connections reset
-            world.nodes.kill("b", power=True)           # its peers see nothing at all any more
+            world.nodes.kill("a")                       # its connections are reset
+            world.nodes.kill("b", power=True)           # its connections stay half open
 
         Args:
-            name: The node.
-            power: True to cut the machine's power. Its connections are then not reset. They stay half open until you
-                boot the node and a peer sends something.
+            name: the name of the node.
+            power: True cuts the power of the machine. Its connections then stay half open until you boot the node and a
+                peer sends something.
 
         Raises:
-            NodeError: There is no node of that name, or it is down.
+            NodeError: there is no node of that name, or it is down.
 
         A task that kills its own node runs until its next checkpoint, and never returns from it.
         """
@@ -197,25 +197,25 @@ class Nodes:
         silence(node.tasks, self._world_scope)
         self._scheduler.kill(node.tasks)
         self._down(node)
-        # The scheduler keeps them. Without a reference, Python would run their clean-ups.
+        # The scheduler keeps these tasks. Without a reference to them, Python would run their clean-up.
         node.tasks = {}
         self._killed = True
         self._world.network.host_gone(name, "unplugged" if power else "killed")
 
     def stop(self, name: str) -> None:
-        """Ask a node to end, as SIGTERM does: its main is cancelled, and its runtime shuts down in order.
+        """Stop a node as SIGTERM does: cancel its main, and shut its runtime down in order.
 
         Raises:
-            NodeError: There is no node of that name, or it is down.
+            NodeError: there is no node of that name, or it is down.
         """
         self._running(name).scope.cancel()
 
     def skew(self, name: str, seconds: float) -> None:
-        """Move a node's clock: what `runtime.now()` returns there. Durations do not change.
+        """Set the clock of a node forward. This changes `runtime.now()` there, not durations.
 
         Args:
-            name: The node.
-            seconds: Added to its time of day; negative to move it back.
+            name: the name of the node.
+            seconds: the change of its time of day; a negative number sets the clock back.
         """
         node = self[name]
         node.seconds_ahead += seconds
@@ -226,24 +226,24 @@ class Nodes:
         return self[name].disk
 
     def is_up(self, name: str) -> bool:
-        """Return whether a node runs; also while it shuts down in order."""
+        """Return True if a node runs. A node that shuts down in order still runs."""
         return self[name].up
 
     def __getitem__(self, name: str) -> Node:
         node = self._nodes.get(name)
         if node is None:
             known = ", ".join(self._nodes) or "none"
-            raise NodeError(name, f"there is no node of that name; there is {known}")
+            raise NodeError(name, f"there is no node of that name; the nodes are {known}")
         return node
 
     def names(self) -> tuple[str, ...]:
-        """Return the names of all nodes, up or down, in the order in which they were first started."""
+        """Return the names of all nodes, up or down, in the order of their first start."""
         return tuple(self._nodes)
 
     # For the run
 
     def name_of(self, label: str) -> str:
-        """Return the node of a runtime with this label: `a` for `a#2`."""
+        """Return the name of the node whose runtime has this label: `a` for `a#2`."""
         for name, node in self._nodes.items():
             if label == node.label or label.startswith(f"{node.label}."):
                 return name
@@ -251,7 +251,7 @@ class Nodes:
 
     @property
     def only_dead_ones(self) -> bool:
-        """Return whether no node runs, but tasks of killed nodes are left, which never end."""
+        """True if no node runs, and tasks of killed nodes remain, which never end."""
         return self._killed and not any(node.up for node in self._nodes.values())
 
     def open(
@@ -260,7 +260,7 @@ class Nodes:
         scheduler: Scheduler,
         failed: Callable[[BaseException], None],
     ) -> None:
-        """Run nodes as tasks of `nursery` from now on, and pass their exceptions to `failed`."""
+        """Run nodes as tasks of `nursery`, and pass their exceptions to `failed`."""
         self._nursery = nursery
         self._world_scope = nursery.cancel_scope
         self._scheduler = scheduler
@@ -292,9 +292,7 @@ class Nodes:
         try:
             with node.scope:
                 await node.run()
-        except* (
-            Exception
-        ) as errors:  # nothing awaits a node, so an exception would show nowhere else
+        except* Exception as errors:  # any exception of a node fails the run
             self._failed(errors)
         finally:
             self._world.trace.add("node_ended", {"node": node.label})
@@ -308,7 +306,7 @@ class Nodes:
 
 
 class _TaskOwners(trio.abc.Instrument):
-    """Which task belongs to which node: the node's own task, and every task in a nursery of one that belongs to it."""
+    """The node of each task. A task in a nursery belongs to the node of the task that opened the nursery."""
 
     def __init__(self, scheduler: Scheduler) -> None:
         self._scheduler = scheduler
@@ -317,7 +315,7 @@ class _TaskOwners(trio.abc.Instrument):
 
     @contextmanager
     def root_of(self, node: Node) -> Iterator[None]:
-        """Make the task that is spawned in this block the root task of a node."""
+        """Make the task that this block spawns the root task of a node."""
         self._root_of = node
         try:
             yield
@@ -333,7 +331,7 @@ class _TaskOwners(trio.abc.Instrument):
             return
         self._nodes[task] = node
         if nursery is not None and nursery.parent_task in self._scheduler.dead:
-            # A living task has started one in a nursery of a killed node.
+            # A living task has started this task in a nursery of a killed node.
             self._scheduler.kill((task,))
         else:
             node.tasks[task] = None

@@ -1,7 +1,7 @@
 """One direction of a virtual connection: a queue of pieces of data, each with its time of arrival.
 
-No task carries the bytes. A reader sleeps until the first piece is due. As with TCP, pieces keep their order and none
-is lost: data that a fault holds up arrives when the fault is over.
+No task transports the bytes. A reader sleeps until the first piece is due. As in TCP, pieces keep their order and no
+piece is lost. Data that a fault blocks arrives after the fault.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ class Shape:
     """The properties of a connection.
 
     Attributes:
-        latency: The least and the most seconds that a piece travels.
-        segment: The most bytes in a piece.
-        window: The most bytes in transit or unread.
-        rate: Bytes a second.
+        latency: the least and the greatest time that a piece travels, in seconds.
+        segment: the maximal size of a piece in bytes.
+        window: the most bytes in transit or unread.
+        rate: the bytes per second.
     """
 
     latency: tuple[float, float]
@@ -36,21 +36,21 @@ class Shape:
 
 
 class Pipe:
-    """The way from one end of a connection to the other.
+    """One direction of a connection.
 
     Args:
-        shape: The properties, shared by both directions. They may change.
-        stream: Random numbers for latencies and sizes of pieces.
-        cut: Return whether a partition blocks the way now.
+        shape: the properties, which both directions share. They may change.
+        stream: random numbers for latencies and sizes of pieces.
+        cut: returns True if a partition now blocks this direction.
     """
 
     def __init__(self, shape: Shape, stream: Random, cut: Callable[[], bool]) -> None:
         self.shape = shape
         self.held = False
         self.broken: str | None = None
-        # When the writer learns that the reading end was closed.
+        # The time when the writer learns that the reading end is closed.
         self.reader_gone_at = math.inf
-        # Called before something is sent.
+        # Called before each write.
         self.on_write: Callable[[], None] | None = None
         self._stream = stream
         self._cut = cut
@@ -64,18 +64,18 @@ class Pipe:
 
     @property
     def blocked(self) -> bool:
-        """Return whether nothing arrives now."""
+        """True if a fault blocks all data now."""
         return self.held or self._cut()
 
     @property
     def waiting(self) -> bool:
-        """Return whether data is in transit or unread."""
+        """True if data is in transit or unread."""
         return bool(self._pieces)
 
     # Writing
 
     async def write(self, data: bytes | bytearray | memoryview) -> None:
-        """Send everything. Wait for room in the window where necessary."""
+        """Send all of the data. Wait for room in the window if necessary."""
         await trio.lowlevel.checkpoint()
         rest = bytes(data)
         if self.on_write is not None:
@@ -134,11 +134,11 @@ class Pipe:
     # Reading
 
     async def read(self, max_bytes: int | None, closed: Callable[[], bool]) -> bytes:
-        """Take the data that has arrived, or wait for some; `b""` is the end.
+        """Wait for data, and return it; `b""` is the end.
 
         Args:
-            max_bytes: The most bytes to take; None takes all.
-            closed: Return whether the reading end was closed meanwhile.
+            max_bytes: the most bytes to return; None returns everything that has arrived.
+            closed: returns True once the reading end is closed.
         """
         await trio.lowlevel.checkpoint()
         while True:
@@ -162,7 +162,7 @@ class Pipe:
         while pieces and pieces[0][0] <= now and wanted > 0:
             due, piece = pieces[0]
             if not piece:
-                # The end stays for every later read.
+                # The end stays in the queue for later reads.
                 break
             pieces.popleft()
             if len(piece) > wanted:
@@ -185,7 +185,7 @@ class Pipe:
         self._writers.unpark_all()
 
     def go_on(self) -> None:
-        """Go on after a hold. Data that was due meanwhile is sent again, with a new latency."""
+        """Continue after a hold. Overdue data gets a new latency, as if it were sent again."""
         now = trio.current_time()
         if self._pieces and self._pieces[0][0] <= now:
             least = now + self._stream.uniform(*self.shape.latency)
@@ -194,13 +194,13 @@ class Pipe:
         self.wake()
 
     def break_off(self, why: str) -> None:
-        """Reset: data in transit is lost, and both ends fail."""
+        """Reset the connection: data in transit is lost, and both ends fail."""
         self.broken = why
         self._pieces.clear()
         self.wake()
 
     def reader_gone(self) -> None:
-        """Tell the writer, after a latency, that the reading end was closed."""
+        """Let the writer learn, after a latency, that the reading end is closed."""
         latency = self._stream.uniform(*self.shape.latency)
         self.reader_gone_at = min(self.reader_gone_at, trio.current_time() + latency)
         self.wake()

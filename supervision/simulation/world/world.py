@@ -1,33 +1,31 @@
-"""The world that a scenario runs in.
+"""The simulated world that a scenario runs in.
 
     async def scenario(world):
         top = await Supervisor.start_link([Counter])
         await trio.sleep(60)                              # a minute that takes no time
         world.check(await call("counter", "get") >= 0, "the counter never goes below zero")
 
-Everything inside works as usual, except that time is virtual and random numbers come from the seed. A runtime is open
-already. It shuts down in order when the scenario returns.
+A scenario uses the ordinary API, but time is virtual and random numbers come from the seed. A runtime is already open.
+It shuts down in order when the scenario returns.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from random import Random
 from typing import Any, TypeAlias
 
 import trio
 
-from actors.refs import Pid
 from actors.runtime import Runtime
 from supervision.chaos.errors import NotReached
 from supervision.chaos.expectations import Expectations
 from supervision.chaos.injection.injector import Injector
 from supervision.chaos.invariants.base import Located, Violation, Watch
 from supervision.chaos.invariants.built_in import Chosen, choose
-from supervision.chaos.steady_state import SteadyCheck, SteadyState
+from supervision.chaos.scenario_world import ScenarioWorld
 from supervision.recording.describe import describe
 from supervision.recording.entropy import Streams
-from supervision.recording.recorder import Recorder, find_process, place_among
+from supervision.recording.recorder import Recorder
 from supervision.recording.trace import Trace
 from supervision.simulation.errors import InvariantViolated
 from supervision.simulation.knobs import Knobs
@@ -40,25 +38,18 @@ __all__ = ["World"]
 
 Listen: TypeAlias = Callable[[str, int], Awaitable[VirtualListener]]
 
-# Seconds for the return to the steady state, the same as in an experiment on a live system.
+# The limit for the return to the steady state, in seconds. It is the same as in a live experiment.
 _RECOVERY = 15.0
 
 
-class World:
-    """The argument of a scenario. Made by `simulate`.
+class World(ScenarioWorld):
+    """The argument of a simulated scenario. `simulate` creates it.
 
     Attributes:
-        seed: The seed of this run.
-        knobs: The settings of this run.
-        params: The parameters of the scenario.
-        runtime: The runtime that is open for the scenario.
-        network: Listeners and connections.
-        nodes: Programs that can be killed and booted again.
-        faults: Carries out the fault plan of the run.
-        trace: The events so far.
+        knobs: the settings of this run.
+        network: listeners and connections.
+        nodes: programs that a scenario can kill and boot again.
     """
-
-    runtime: Runtime
 
     def __init__(
         self,
@@ -71,121 +62,44 @@ class World:
         trace: Trace,
         invariants: Chosen = "all",
     ) -> None:
-        self.seed = seed
-        self.knobs = knobs
-        self.params = params
-        self.trace = trace
         self.network = Network(knobs, streams, trace)
-        self.recorders: list[Recorder] = []
         self.nodes = Nodes(self)
         self.faults = Injector(
             trace=trace, connections=self.network, nodes=self.nodes, stall=clock.stall
         )
-        self.expectations = Expectations(now=clock.current_time, heal=self.faults.heal)
-        self.always = self.expectations.always
-        self._steadiness = SteadyState(trace)
+        super().__init__(
+            seed=seed,
+            params=params,
+            streams=streams,
+            trace=trace,
+            expectations=Expectations(now=clock.current_time, heal=self.faults.heal),
+            now=clock.current_time,
+        )
+        self.knobs = knobs
         self._watches = _Watches(invariants if knobs.invariants == "all" else knobs.invariants)
         self._clock = clock
-        self._streams = streams
         self.environment = self.new_environment("", lambda: knobs.epoch + clock.now)
         self._settling: list[trio.lowlevel.Task] = []
 
     # For scenarios
 
-    @property
-    def seconds(self) -> float:
-        """The virtual time since the beginning, the same as `trio.current_time()`."""
-        return self._clock.now
-
-    def random(self, *purpose: object) -> Random:
-        """Return a stream of random numbers of the scenario's own, for one purpose.
-
-            delay = world.random("crashes", "room:lobby").expovariate(1)
-
-        Numbers drawn for one purpose do not change those of another.
-        """
-        return self._streams.stream("scenario", *purpose)
-
-    def note(self, text: str, **fields: Any) -> None:
-        """Add an event of the scenario's own to the trace.
-
-        world.note("everybody has joined", clients=5)
-        """
-        self.trace.add("note", {"text": text, **{k: describe(v) for k, v in fields.items()}})
-
-    def check(self, holds: object, problem: str) -> None:
-        """Fail the run unless `holds` is true.
-
-        Raises:
-            InvariantViolated: It is not. The invariant is named "check".
-        """
-        self.expectations.check(holds, problem)
-
-    def invariant(self, name: str, check: Callable[[], str | None]) -> None:
-        """Check an invariant between any two rounds of the scheduler, from now on.
-
-            world.invariant("one leader", lambda: None if leaders <= 1 else f"{leaders} leaders")
-
-        Args:
-            name: The name of the invariant, for reports. A shrunk run has to break the same one.
-            check: Return the problem, or None. It must not wait, and must change nothing.
-        """
-        self.expectations.invariant(name, check)
-
-    async def eventually(self, name: str, holds: Callable[[], Any], *, within: float) -> Any:
-        """Wait until `holds` returns something true, and return that.
-
-            await world.eventually("the room is back", lambda: whereis("lobby"), within=5)
-
-        `holds` is called between any two rounds of the scheduler, or every 50 ms if it is async.
-
-        Raises:
-            NotReached: It was not true within this time.
-        """
-        return await self.expectations.eventually(name, holds, within=within)
-
-    async def recovered(self, name: str, holds: Callable[[], Any], *, within: float) -> Any:
-        """Stop all faults, undo their effects, and then wait as `eventually` does."""
-        return await self.expectations.recovered(name, holds, within=within)
-
-    def steady(self, name: str, check: SteadyCheck) -> None:
-        """Define the steady state of the system, as for an experiment on a live system; see `until_over`.
-
-        world.steady("everybody is in the room", lambda: None if here == 50 else f"{here} of 50")
-        """
-        self._steadiness.add(name, check)
-
     async def until_over(self) -> None:
         """Wait for `params["seconds"]` seconds, 60 by default. Then stop the faults and wait for the steady state.
 
-        This lets one scenario be simulated and run live. All checks of `steady` have to hold again within 15 seconds
-        after the faults, for one second.
+        With this, the same scenario can be simulated and run live. Within 15 seconds of the end of the faults, all
+        checks of `steady` must begin to hold for one second.
 
         Raises:
-            NotReached: They did not.
+            NotReached: the checks did not hold in time.
         """
         await trio.sleep(self.params.get("seconds", 60))
         self.faults.heal()
-        if self._steadiness and not await self._steadiness.holds(1, within=_RECOVERY):
-            last = describe(self._steadiness.problems)
+        if self.steadiness and not await self.steadiness.holds(1, within=_RECOVERY):
+            last = describe(self.steadiness.problems)
             raise NotReached("the steady state after the faults", _RECOVERY, self.seconds, last)
 
-    def sometimes(self, name: str, condition: object = True) -> None:
-        """Declare a condition that at least one run of a sweep has to reach, and note whether it holds now.
-
-        world.sometimes("a join found the room closing", room.closing)
-        """
-        self.expectations.sometimes(name, condition)
-
-    def measure(self, name: str, value: float) -> None:
-        """Note a figure for `compare`. Several of one name in a run count with their mean.
-
-        world.measure("seconds until the answer", world.seconds - asked)
-        """
-        self.trace.add("measure", {"name": name, "value": float(value)})
-
     async def settle(self) -> None:
-        """Wait until no task can go on before time passes."""
+        """Wait until no task can run before time passes."""
         task = trio.lowlevel.current_task()
         self._settling.append(task)
 
@@ -196,36 +110,27 @@ class World:
         await trio.lowlevel.wait_task_rescheduled(abort)
 
     def stall(self, seconds: float) -> None:
-        """Let time pass while no task can run, like a program that blocks its event loop."""
+        """Let time pass while no task runs, as if a program blocked its event loop."""
         self._clock.stall(seconds)
-
-    def path_of(self, pid: Pid) -> str | None:
-        """Return the path of a living process in its tree, as in the trace: `/top/worker`."""
-        known = place_among(self.recorders, pid)
-        return None if known is None else known[1].path
-
-    def find(self, path: str) -> Pid | None:
-        """Return the living process at a path. Of several the newest, None if there is none."""
-        return find_process(self.recorders, path)
 
     @property
     def listen(self) -> Listen:
-        """A listener of this world's network, for `Endpoint(..., listen=world.listen)`."""
+        """The function that listens in the network of this world, for `Endpoint(..., listen=world.listen)`."""
         return self.network.open
 
     async def connect(self, host: str, port: int, *, source: str | None = None) -> VirtualStream:
-        """Connect to a listener from the host `source`, as `network.connect` does. Live worlds have this, too."""
+        """Connect to a listener from the host `source`, as `network.connect` does. Live worlds have this method too."""
         return await self.network.connect(host, port, source=source)
 
     # For the run
 
     @property
     def runtimes(self) -> list[Runtime]:
-        """The runtimes of this world, without those of nodes that are down."""
+        """The runtimes of this world, except those of nodes that are down."""
         return [recorder.runtime for recorder in self.recorders]
 
     def new_environment(self, name: str, now: Callable[[], float]) -> SimulatedEnvironment:
-        """Make the environment of a node, or, with an empty name, of everything outside of nodes."""
+        """Create the environment of a node, or with an empty name, the environment outside of nodes."""
         return SimulatedEnvironment(name, self._streams, now, self._record)
 
     def _record(self, runtime: Runtime, node: str | int) -> Recorder:
@@ -233,12 +138,12 @@ class World:
         recorder = Recorder(runtime, self.trace, node, messages=self.knobs.messages, host=name)
         self.recorders.append(recorder)
         self.faults.add(runtime, recorder.places, node=name, recorder=recorder)
-        # The last instrument, so that it sees only what no other has held up or refused.
+        # The last instrument, so that it gets no event that another instrument delays or refuses.
         self._watches.add(runtime, recorder.places)
         return recorder
 
     def forget(self, environment: SimulatedEnvironment) -> None:
-        """Drop the runtimes of a node that is down. Nothing in them is found any more."""
+        """Forget the runtimes of a node that is down. `find` no longer returns their processes."""
         gone = environment.recorders
         for recorder in gone:
             self._watches.forget(recorder.runtime)
@@ -246,10 +151,10 @@ class World:
         self.recorders = [each for each in self.recorders if each not in gone]
 
     def look(self, *, at_rest: bool) -> InvariantViolated | None:
-        """Return the first violation. With `at_rest`, no task can run before time passes.
+        """Return the first violation. `at_rest` means that no task can run before time passes.
 
         Raises:
-            Exception: A check of the scenario raised it.
+            Exception: a check of the scenario raised it.
         """
         problem = self.expectations.look()
         violation = None if problem is not None else self._watches.look(at_rest=at_rest)
@@ -261,7 +166,7 @@ class World:
         return problem
 
     def wake_settled(self) -> bool:
-        """Wake the tasks in `settle`, and return whether there are any."""
+        """Wake the tasks that wait in `settle`. Return True if there are any."""
         waiting, self._settling = self._settling, []
         for task in waiting:
             trio.lowlevel.reschedule(task)
@@ -269,26 +174,22 @@ class World:
 
 
 class _Watches:
-    """The checks of the built-in invariants: one watch for each runtime of the world.
-
-    Args:
-        chosen: The invariants to check.
-    """
+    """The checks of the chosen invariants, with one watch for each runtime of the world."""
 
     def __init__(self, chosen: Chosen) -> None:
         self._chosen: Chosen = chosen if chosen == "all" else tuple(chosen)
         self._watches: dict[Runtime, Watch] = {}
-        # Refuse a wrong choice before the run.
+        # Raise for a wrong choice before the run.
         choose(self._chosen)
 
     def add(self, runtime: Runtime, places: Located) -> None:
-        """Watch a runtime that is new."""
+        """Watch a new runtime."""
         invariants = choose(self._chosen)
         if invariants:
             self._watches[runtime] = Watch(runtime, invariants, places)
 
     def forget(self, runtime: Runtime) -> None:
-        """Expect nothing more of a runtime whose node was killed."""
+        """Stop watching a runtime whose node is down."""
         watch = self._watches.pop(runtime, None)
         if watch is not None:
             watch.close()

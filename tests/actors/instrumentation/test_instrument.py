@@ -57,7 +57,7 @@ class Echo(GenServer[None]):
         return None
 
 
-async def test_births_messages_signals_and_ends_are_shown_in_order(runtime: Runtime) -> None:
+async def test_spawns_messages_signals_and_ends_are_shown_in_order(runtime: Runtime) -> None:
     diary = Diary()
     runtime.add_instrument(diary)
     heard: list[Any] = []
@@ -118,7 +118,7 @@ async def test_a_message_that_an_instrument_refuses_does_not_arrive(runtime: Run
     send(pid, "found")
     await settle()
     assert heard == ["found"]
-    # The others are told of it all the same.
+    # The other instruments still see it.
     assert [event[3] for event in diary.take() if event[0] == "sent"] == ["'lost'", "'found'"]
     remove()
     remove()
@@ -136,7 +136,7 @@ async def test_an_instrument_that_was_removed_sees_nothing_more(runtime: Runtime
     assert not runtime.guarded
 
 
-async def test_the_base_class_sees_everything_and_does_nothing(runtime: Runtime) -> None:
+async def test_every_method_of_the_base_class_does_nothing(runtime: Runtime) -> None:
     runtime.add_instrument(Instrument())
     pid = await Echo.start()
     assert await call(pid, 1) == 1

@@ -42,7 +42,7 @@ async def test_a_crash_is_one_line_with_its_traceback(
     assert record.measurements["queue_length"] == 0
 
 
-async def test_the_crash_of_a_server_tells_what_it_knew(
+async def test_the_crash_of_a_server_is_logged_with_its_state_and_last_message(
     runtime: Runtime, caplog: pytest.LogCaptureFixture
 ) -> None:
     class Server(GenServer[str]):
@@ -59,7 +59,7 @@ async def test_the_crash_of_a_server_tells_what_it_knew(
     await wait_exit(pid)
     assert "last message: cast 'raise'" in caplog.messages[0]
     assert "state: 'its state'" in caplog.messages[0]
-    # An abnormal stop is reported like a crash, though nothing was raised.
+    # An abnormal stop is reported like a crash, although no callback raised.
     pid = await Server.start()
     cast(pid, "stop")
     await wait_exit(pid)
@@ -95,7 +95,7 @@ async def test_a_clean_up_that_fails_is_logged(
     assert "of the clean-up" in caplog.text
 
 
-def test_detaching_ends_it(caplog: pytest.LogCaptureFixture) -> None:
+def test_detach_ends_the_logging(caplog: pytest.LogCaptureFixture) -> None:
     telemetry = Telemetry()
     detach = logger.attach(telemetry)
     events = (logger.CRASH, logger.CLEANUP_FAILED, logger.ZOMBIE)
@@ -104,7 +104,7 @@ def test_detaching_ends_it(caplog: pytest.LogCaptureFixture) -> None:
     assert not any(telemetry.handlers(event) for event in events)
 
 
-async def test_what_a_server_was_sent_does_not_fill_the_log(
+async def test_a_huge_message_does_not_fill_the_log(
     runtime: Runtime, caplog: pytest.LogCaptureFixture
 ) -> None:
     class Server(GenServer[Any]):
@@ -121,7 +121,7 @@ async def test_what_a_server_was_sent_does_not_fill_the_log(
     assert len(caplog.messages[0]) < 5000
 
 
-async def test_what_an_exception_quotes_does_not_fill_the_log(
+async def test_a_huge_exception_text_does_not_fill_the_log(
     runtime: Runtime, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def crashes() -> None:
@@ -150,7 +150,7 @@ async def test_a_traceback_of_very_many_lines_does_not_fill_the_log(
     assert "in crashes" in caplog.text
 
 
-async def test_an_exception_that_cannot_be_shown_is_logged_all_the_same(
+async def test_an_exception_with_a_failing_str_is_logged(
     runtime: Runtime, caplog: pytest.LogCaptureFixture
 ) -> None:
     class Odd(Exception):

@@ -27,7 +27,7 @@ def test_an_event_reaches_its_listeners_in_order_until_they_detach() -> None:
     assert [each[0] for each in heard] == ["second"]
 
 
-def test_one_can_ask_whether_anybody_listens() -> None:
+def test_handlers_returns_the_listeners_of_an_event() -> None:
     telemetry = Telemetry()
     assert telemetry.handlers(EVENT) == ()
     detach = telemetry.attach(EVENT, print)
@@ -58,7 +58,7 @@ def test_a_handler_that_raises_is_detached_and_logged_and_the_others_run(
     assert "broken" in caplog.text
 
 
-def test_ctrl_c_in_a_listener_is_not_its_bug() -> None:
+def test_ctrl_c_in_a_listener_does_not_detach_it() -> None:
     telemetry = Telemetry()
 
     def interrupted(*_: Any) -> None:

@@ -1,4 +1,4 @@
-"""The watchdog names the process that holds up the loop."""
+"""The watchdog names the process that blocks the event loop."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ async def test_a_blocking_process_is_named_with_its_stack_while_it_blocks(
     seen = threading.Event()
 
     class Handler:
-        """Ends the block as soon as the watchdog has spoken, so that nothing here depends on a time."""
+        """Ends the block as soon as the watchdog has reported it, so no test depends on real time."""
 
         def __call__(self, record: Any) -> bool:
             seen.set()
@@ -59,8 +59,8 @@ async def test_a_blocking_process_is_named_with_its_stack_while_it_blocks(
         f"blocks_for_a_while is at {__file__}:{line}: assert seen.wait(PATIENCE)\n" in caplog.text
     )
     assert "Write `await trio.sleep(seconds)` in place of time.sleep(), and" in caplog.text
-    assert "`await trio.to_thread.run_sync(function, ...)` for what blocks" in caplog.text
-    # The machinery that runs every process is no news.
+    assert "`await trio.to_thread.run_sync(function, ...)` for code that blocks" in caplog.text
+    # The report leaves out the machinery that runs every process.
     assert "trio/_core" not in caplog.text
 
 
@@ -85,7 +85,7 @@ def test_the_line_inside_a_function_that_the_handler_calls_is_named_with_both() 
 @pytest.mark.parametrize(
     ("looks", "paused"),
     [
-        # Each look: the time, and the processor time that the loop's thread has used so far. The step began at 1.0.
+        # Each look has the time, and the processor time of the loop's thread so far. The step began at 1.0.
         pytest.param([(1.1, 0.0), (1.2, 0.0), (1.3, 0.0)], 0.0, id="sleeps"),
         pytest.param([(1.1, 0.1), (1.2, 0.2), (1.3, 0.3)], 0.0, id="computes"),
         pytest.param([(1.1, 0.1), (3.1, 2.1)], 0.0, id="computes and keeps the interpreter lock"),
@@ -102,15 +102,15 @@ def test_a_step_is_not_blamed_for_the_time_in_which_the_machine_ran_nothing(
     for now, used in looks:  # noqa: B007 # what the clock says is the other half of a look
         seen = pauses.until(now, 0.1, 1.0)
     assert seen == pytest.approx(paused)
-    # The next step begins without it.
+    # The next step starts from zero.
     assert pauses.until(looks[-1][0] + 0.1, 0.1, looks[-1][0]) == pytest.approx(0.0)
 
 
-def test_where_processor_time_is_not_known_every_delay_is_the_step_s() -> None:
+def test_without_a_processor_clock_every_delay_counts_for_the_step() -> None:
     assert _Pauses(None, 1.0).until(3.0, 0.1, 1.0) == 0.0
 
 
-async def test_a_limit_of_nothing_is_refused() -> None:
+async def test_a_limit_of_0_is_refused() -> None:
     with pytest.raises(ValueError, match="above 0 seconds"):
         async with open_runtime(watchdog=0.0):
             raise AssertionError("not reached")
@@ -122,11 +122,11 @@ async def test_no_thread_is_left_when_the_runtime_is_closed() -> None:
     assert not any(thread.name == "actors watchdog" for thread in threading.enumerate())
 
 
-async def test_the_steps_of_each_process_are_added_up() -> None:
+async def test_the_run_time_of_each_process_is_added_up() -> None:
     async def works() -> None:
         while True:
             await receive()
-            # So long on the machine's clock, which is what is counted.
+            # The machine's clock counts, and not the virtual one.
             until = time.monotonic() + 0.005
             while time.monotonic() < until:
                 pass
@@ -155,19 +155,19 @@ async def test_the_steps_of_each_process_are_added_up() -> None:
             send(worker, "work")
             await trio.testing.wait_all_tasks_blocked()
         assert run_time(worker) - before >= 0.015
-        # What its helper tasks do is done in its name.
+        # The steps of helper tasks count for their process.
         assert run_time(helped) >= 0.005
         assert 0 < run_time(idle) < run_time(worker)
 
 
-async def test_no_run_time_is_counted_unless_it_is_asked_for() -> None:
+async def test_run_time_is_not_counted_by_default() -> None:
     async with open_runtime(watchdog=5.0) as runtime:
         info = runtime.process_info(spawn(receive))
         assert info is not None
         assert "run_time" not in info
 
 
-def test_a_turn_that_computed_for_long_without_a_look_is_reported_by_its_time() -> None:
+def test_a_long_turn_that_the_thread_could_not_see_is_reported_with_its_time() -> None:
     reported: list[float] = []
     turns = _Turns(0.05, reported.append)
     turns.after_io_wait(0.0)

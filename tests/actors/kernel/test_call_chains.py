@@ -1,4 +1,4 @@
-"""Circles of calls are found in debug builds, and run out of time in others."""
+"""Circles of calls: debug builds find them, and a timeout ends them in other builds."""
 
 from __future__ import annotations
 
@@ -45,11 +45,11 @@ async def test_a_circle_of_calls_is_refused_with_its_chain() -> None:
         c = await Forwarder.start("a", name="c")
         with pytest.raises(Exception, match="circle of calls") as caught:
             await call(a, math.inf, timeout=math.inf)
-        # c found it and crashed of it, and the others of the failed call.
+        # c gets the error and crashes. The others crash because their calls fail.
         assert f"{c!r} -> {a!r} -> {b!r} -> {c!r}" in str(caught.value)
 
 
-async def test_without_debug_the_first_call_to_run_out_of_time_ends_the_circle(
+async def test_without_debug_the_first_timeout_ends_a_circle_of_calls(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     async with open_runtime(debug=False, log=False):
@@ -63,7 +63,7 @@ async def test_without_debug_the_first_call_to_run_out_of_time_ends_the_circle(
         assert reason is not None
 
 
-async def test_a_chain_that_is_no_circle_is_answered() -> None:
+async def test_a_chain_of_calls_without_a_circle_is_answered() -> None:
     async with open_runtime(debug=True):
         await Forwarder.start("b", name="a")
         await Forwarder.start(None, name="b")
@@ -71,7 +71,7 @@ async def test_a_chain_that_is_no_circle_is_answered() -> None:
         assert await call("a", 8) == 8
 
 
-async def test_a_server_that_answers_later_closes_no_circle() -> None:
+async def test_a_circle_through_a_server_that_replies_later_is_found() -> None:
     class Later(GenServer[None]):
         async def handle_call(self, request: Any, sender: Sender) -> NoReply | Reply:
             if request == "question":
@@ -92,14 +92,15 @@ async def test_a_server_that_answers_later_closes_no_circle() -> None:
     async with open_runtime(debug=True, log=False):
         await Later.start(name="later")
         helper = await Helper.start(name="helper")
-        # Helper waits for later's answer, and later, before it gives it, calls helper: that is a circle after all.
+        # The helper waits for the answer of `later`. Before the answer, `later` calls the helper, which closes a
+        # circle.
         cast("helper", "go")
         reason = await wait_exit(helper)
         assert isinstance(reason, Crash)
         assert "circle of calls" in str(reason)
 
 
-async def test_a_call_that_ran_out_of_time_is_no_link_of_a_chain_any_more(
+async def test_a_call_after_its_timeout_is_no_part_of_a_chain(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     class Slow(GenServer[None]):
@@ -128,6 +129,6 @@ async def test_a_call_that_ran_out_of_time_is_no_link_of_a_chain_any_more(
         await send_back.wait()
 
 
-def test_the_error_says_what_to_write_instead() -> None:
+def test_a_call_cycle_error_says_what_to_write_instead() -> None:
     error = CallCycle([], "a", "request", 5.0)
     assert "let one of them cast(), or answer with NoReply()" in str(error)

@@ -39,7 +39,7 @@ from tests.actors.helpers import listen, settle
 
 
 class Told(Instrument):
-    """An instrument that notes every callback, and acts as `act` decides."""
+    """An instrument that records every callback, and calls `act`."""
 
     def __init__(self, act: Callable[[str, Any], Awaitable[None] | None] | None = None) -> None:
         self.callbacks: list[tuple[str, Any]] = []
@@ -55,7 +55,7 @@ async def later(seconds: float) -> None:
 
 
 class Every(GenServer[list[str]]):
-    """Has every callback, and notes which ran."""
+    """A server that records which of its callbacks ran."""
 
     async def init(self, log: list[str]) -> Continue:
         trap_exits()
@@ -92,7 +92,7 @@ async def exercise(log: list[str]) -> Pid:
     return pid
 
 
-async def test_every_callback_of_a_server_is_announced_with_what_it_is_called_with(
+async def test_every_callback_of_a_server_is_announced_with_its_argument(
     runtime: Runtime,
 ) -> None:
     told, log = Told(), list[str]()
@@ -110,7 +110,7 @@ async def test_every_callback_of_a_server_is_announced_with_what_it_is_called_wi
     assert log == CALLBACKS
 
 
-async def test_a_plain_process_is_announced_when_it_runs_and_when_it_takes_a_message(
+async def test_the_start_and_each_receive_of_a_plain_process_are_announced(
     runtime: Runtime,
 ) -> None:
     told = Told()
@@ -122,7 +122,9 @@ async def test_a_plain_process_is_announced_when_it_runs_and_when_it_takes_a_mes
     assert told.callbacks == [("run", (heard,)), ("receive", "hello")]
 
 
-async def test_what_an_instrument_raises_is_what_the_callback_raised(runtime: Runtime) -> None:
+async def test_an_error_of_an_instrument_counts_as_an_error_of_the_callback(
+    runtime: Runtime,
+) -> None:
     def fail(callback: str, message: Any) -> None:
         if callback == "handle_cast":
             raise LookupError(callback)
@@ -137,7 +139,7 @@ async def test_what_an_instrument_raises_is_what_the_callback_raised(runtime: Ru
 
 
 @pytest.mark.parametrize("callback", CALLBACKS)
-async def test_whichever_callback_fails_the_server_ends_with_that(
+async def test_an_instrument_can_fail_every_callback_of_a_server(
     runtime: Runtime, callback: str
 ) -> None:
     error = LookupError(callback)
@@ -168,7 +170,7 @@ async def test_whichever_callback_fails_the_server_ends_with_that(
     assert ("terminate" in log) == (callback not in ("init", "terminate"))
 
 
-async def test_a_plain_process_fails_before_its_function_or_with_its_message(
+async def test_an_instrument_can_fail_the_start_or_a_receive_of_a_plain_process(
     runtime: Runtime,
 ) -> None:
     def fail(callback: str, message: Any) -> None:
@@ -184,7 +186,7 @@ async def test_a_plain_process_fails_before_its_function_or_with_its_message(
         assert heard == []
 
 
-async def test_what_an_instrument_returns_is_awaited_before_the_callback_runs(
+async def test_an_awaitable_of_an_instrument_is_awaited_before_the_callback(
     runtime: Runtime, autojump_clock: MockClock
 ) -> None:
     runtime.add_instrument(Told(lambda callback, message: later(1)))
@@ -193,7 +195,7 @@ async def test_what_an_instrument_returns_is_awaited_before_the_callback_runs(
     pid = await Every.start(log)
     assert trio.current_time() == began + 1
     assert await call(pid, "question") == "question"
-    # The continue and the call have been held up as well.
+    # The continue and the call were delayed too.
     assert trio.current_time() == began + 3
     await stop(pid)
     assert trio.current_time() == began + 4
@@ -205,7 +207,7 @@ async def test_what_an_instrument_returns_is_awaited_before_the_callback_runs(
     assert heard == ["hello"]
 
 
-async def test_every_instrument_sees_a_callback_even_after_one_that_delays_it(
+async def test_every_instrument_sees_a_callback_that_another_one_delays(
     runtime: Runtime, autojump_clock: MockClock
 ) -> None:
     first, second = Told(lambda *_: later(1)), Told(lambda *_: later(2))
@@ -219,7 +221,7 @@ async def test_every_instrument_sees_a_callback_even_after_one_that_delays_it(
     assert [callback for callback, _ in third.callbacks] == ["init"]
 
 
-async def test_a_process_that_is_killed_while_it_is_held_up_does_not_run_the_callback(
+async def test_a_process_that_is_killed_during_a_delay_does_not_run_the_callback(
     runtime: Runtime, autojump_clock: MockClock
 ) -> None:
     runtime.add_instrument(
@@ -259,7 +261,7 @@ async def test_an_instrument_that_kills_keeps_the_callback_from_running(
     assert callback not in log
 
 
-async def test_supervisors_are_servers_too(runtime: Runtime) -> None:
+async def test_the_callbacks_of_supervisors_are_announced(runtime: Runtime) -> None:
     told = Told()
     runtime.add_instrument(told)
     top = await Supervisor.start_link([child_spec(Every, args=([],))])

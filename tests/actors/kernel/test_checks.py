@@ -1,6 +1,6 @@
-"""The debug build: it notices each of the seven things, and a runtime without it has nothing of it.
+"""The debug build: it finds violations of each of the seven invariants.
 
-Each test does to a runtime what a mistake in it would do.
+Each test damages a runtime as a mistake in Ashtree would.
 """
 
 from collections.abc import Callable
@@ -52,7 +52,7 @@ def process(pid: Pid) -> Process:
 
 
 async def broken(number: int, sabotage: Callable[[CheckedRuntime], Any]) -> str:
-    """Return the first report of the debug build about a sabotage. Check that the error leaves the runtime."""
+    """Return the first report about a sabotage. Check that the runtime raises the error at its end."""
     with pytest.raises((InvariantBroken, BaseExceptionGroup)) as caught:
         async with open_runtime(log=False, debug=True) as runtime:
             assert isinstance(runtime, CheckedRuntime)
@@ -62,7 +62,7 @@ async def broken(number: int, sabotage: Callable[[CheckedRuntime], Any]) -> str:
                 pass
             await settle()
     assert any(isinstance(error, InvariantBroken) for error in leaves(caught.value))
-    # What is sabotaged is damaged, so more may follow.
+    # The damage may cause further reports.
     assert isinstance(runtime, CheckedRuntime)
     first = runtime.breaches[0]
     assert first.number == number, first
@@ -82,10 +82,10 @@ async def test_1_a_second_end_is_noticed() -> None:
         await settle()
         runtime.end(record, NORMAL)
 
-    assert "was ended a second time" in await broken(1, sabotage)
+    assert "ended a second time" in await broken(1, sabotage)
 
 
-async def test_1_a_message_for_the_dead_is_noticed_also_inside_of_a_process() -> None:
+async def test_1_a_message_to_an_ended_process_is_noticed_even_inside_a_process() -> None:
     async def sabotage(runtime: CheckedRuntime) -> None:
         record = process(spawn(idle))
         kill(record.pid)
@@ -94,13 +94,13 @@ async def test_1_a_message_for_the_dead_is_noticed_also_inside_of_a_process() ->
         async def sends_past_the_rules() -> None:
             record.mailbox.put("hello")
 
-        # Its exception stays inside; it is raised again when the runtime is left.
+        # The process keeps the exception inside. The runtime raises it again at its end.
         spawn(sends_past_the_rules)
 
-    assert "'hello' was put into the mailbox of <pid 1>" in await broken(1, sabotage)
+    assert "'hello' entered the mailbox of <pid 1>" in await broken(1, sabotage)
 
 
-async def test_1_a_name_that_leads_to_the_dead_is_noticed() -> None:
+async def test_1_a_name_that_leads_to_an_ended_process_is_noticed() -> None:
     async def sabotage(runtime: CheckedRuntime) -> None:
         record = process(spawn(idle))
         runtime.names["alias"] = record
@@ -111,7 +111,7 @@ async def test_1_a_name_that_leads_to_the_dead_is_noticed() -> None:
     assert "'alias' leads to" in await broken(1, sabotage)
 
 
-async def test_2_a_link_that_only_one_side_knows_is_noticed() -> None:
+async def test_2_an_asymmetric_link_is_noticed() -> None:
     async def sabotage(runtime: CheckedRuntime) -> None:
         async def links(other: Pid) -> None:
             link(other)
@@ -120,17 +120,17 @@ async def test_2_a_link_that_only_one_side_knows_is_noticed() -> None:
 
         spawn(links, spawn(idle))
 
-    assert "known to one of them only" in await broken(2, sabotage)
+    assert "has the link between them" in await broken(2, sabotage)
 
 
-async def test_2_a_link_with_the_dead_is_noticed() -> None:
+async def test_2_a_link_with_an_ended_process_is_noticed() -> None:
     async def sabotage(runtime: CheckedRuntime) -> None:
         first, second = spawn(idle), spawn(idle)
         kill(first)
         await settle()
         runtime.graph.link(first, second)
 
-    assert "were linked, but not both are alive" in await broken(2, sabotage)
+    assert "were linked, but one of them has ended" in await broken(2, sabotage)
 
 
 async def test_3_an_exception_that_reaches_the_nursery_is_noticed() -> None:
@@ -201,7 +201,7 @@ async def test_4_a_monitor_that_does_not_fire_is_noticed(monkeypatch: pytest.Mon
     assert "did not fire" in await broken(4, sabotage)
 
 
-async def test_5_a_call_that_returns_and_is_still_waited_for_is_noticed(
+async def test_5_a_watcher_of_a_finished_call_is_noticed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async def sabotage(runtime: CheckedRuntime) -> None:
@@ -217,7 +217,7 @@ async def test_5_a_call_that_returns_and_is_still_waited_for_is_noticed(
         monkeypatch.setattr(Sender, "abandon", forget_half)
         spawn(calls, spawn(idle))
 
-    assert "its call before is still active" in await broken(5, sabotage)
+    assert "its previous call is still active" in await broken(5, sabotage)
 
 
 @pytest.mark.parametrize(
@@ -226,13 +226,13 @@ async def test_5_a_call_that_returns_and_is_still_waited_for_is_noticed(
 async def test_6_a_callback_that_starts_after_a_fatal_signal_is_noticed(callback: str) -> None:
     class Server(GenServer[None]):
         async def handle_cast(self, message: Any) -> None:
-            # A signal is accepted, and a loop that does not look starts the next callback.
+            # A loop that does not check for an accepted signal starts the next callback.
             runtime = current_runtime()
             runtime.signal(runtime.pid, current_pid(), KILL, linked=False)
             args = ("message", "sender")[: 2 if callback == "handle_call" else 1]
             call_as_loop(getattr(self, callback), *args)
 
-    # A function of the loop's own module, which is whose calls are looked at.
+    # A function of the loop's own module, because only its calls count.
     call_as_loop = eval("lambda callback, *args: callback(*args)", vars(_server_loop))
 
     async def sabotage(runtime: CheckedRuntime) -> None:
@@ -241,7 +241,7 @@ async def test_6_a_callback_that_starts_after_a_fatal_signal_is_noticed(callback
     assert f"{callback} of" in await broken(6, sabotage)
 
 
-async def test_6_what_a_server_calls_itself_while_it_unwinds_is_its_own_affair() -> None:
+async def test_6_callbacks_that_the_server_itself_calls_while_it_unwinds_are_allowed() -> None:
     done: list[Any] = []
 
     class Server(GenServer[None]):
@@ -263,7 +263,7 @@ async def test_6_what_a_server_calls_itself_while_it_unwinds_is_its_own_affair()
     assert done == ["by itself"]
 
 
-async def test_6_a_message_that_is_given_after_a_fatal_signal_is_noticed() -> None:
+async def test_6_a_message_that_is_received_after_a_fatal_signal_is_noticed() -> None:
     async def sabotage(runtime: CheckedRuntime) -> None:
         async def receives() -> None:
             send(current_pid(), "hello")
@@ -273,10 +273,10 @@ async def test_6_a_message_that_is_given_after_a_fatal_signal_is_noticed() -> No
 
         spawn(receives)
 
-    assert "was given 'hello'" in await broken(6, sabotage)
+    assert "got 'hello'" in await broken(6, sabotage)
 
 
-async def test_7_what_is_left_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_7_leftovers_of_a_closed_runtime_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     def stop_and_forget_nothing(timers: TimerQueue) -> None:
         timers._stopped = True
         assert timers._scope is not None
@@ -289,10 +289,10 @@ async def test_7_what_is_left_is_noticed(monkeypatch: pytest.MonkeyPatch) -> Non
     assert "'timers': 1" in await broken(7, sabotage)
 
 
-# Everything else passes
+# Correct programs pass
 
 
-async def test_an_eventful_life_breaks_nothing() -> None:
+async def test_a_varied_program_breaks_no_invariant() -> None:
     class Server(GenServer[None]):
         async def handle_info(self, message: Any) -> None:
             exit(message)
@@ -335,7 +335,7 @@ async def test_an_eventful_life_breaks_nothing() -> None:
         ("0", True, True),
     ],
 )
-async def test_the_argument_or_else_the_environment_turns_it_on(
+async def test_the_argument_or_else_the_environment_turns_checks_on(
     variable: str | None, argument: bool | None, checked: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("ASHTREE_DEBUG", raising=False)
@@ -345,12 +345,12 @@ async def test_the_argument_or_else_the_environment_turns_it_on(
         assert isinstance(runtime, CheckedRuntime) is checked
 
 
-async def test_it_is_on_in_the_tests() -> None:
+async def test_checks_are_on_in_the_tests() -> None:
     async with open_runtime() as runtime:
         assert isinstance(runtime, CheckedRuntime)
 
 
-async def test_a_runtime_without_it_has_nothing_of_it() -> None:
+async def test_a_runtime_without_checks_uses_the_plain_classes() -> None:
     class Server(GenServer[None]):
         pass
 

@@ -58,7 +58,7 @@ async def test_clean_reasons_kill_a_linked_peer_like_any_other(reason: Any) -> N
 
 
 @in_process()
-async def test_a_crash_is_reported_once_however_many_it_takes_along() -> None:
+async def test_a_crash_is_reported_once_for_any_number_of_linked_processes() -> None:
     reports: list[Any] = []
     current_runtime().telemetry.attach(
         ("actors", "process", "crash"), lambda *event: reports.append(event[2]["pid"])
@@ -88,7 +88,7 @@ async def test_a_link_with_oneself_does_nothing() -> None:
 
 
 @in_process()
-async def test_a_flushing_unlink_takes_the_exit_that_is_there_and_no_other() -> None:
+async def test_unlink_with_flush_removes_only_the_exit_of_that_process() -> None:
     trap_exits()
     first, second = spawn_link(idle), spawn_link(idle)
     kill(first)
@@ -100,13 +100,13 @@ async def test_a_flushing_unlink_takes_the_exit_that_is_there_and_no_other() -> 
 
 
 @in_process()
-async def test_unlinking_a_stranger_or_a_dead_process_is_no_error() -> None:
+async def test_unlinking_an_unlinked_or_dead_process_is_not_an_error() -> None:
     unlink(spawn(idle))
     unlink(await dead_process(), flush=True)
 
 
 @in_process()
-async def test_an_unlink_after_the_peer_was_killed_but_before_it_has_ended_is_in_time() -> None:
+async def test_an_unlink_between_the_kill_and_the_end_of_a_peer_is_in_time() -> None:
     pid = spawn_link(idle)
     kill(pid)
     unlink(pid)
@@ -129,14 +129,16 @@ async def test_trapping_after_a_fatal_signal_was_accepted_is_too_late() -> None:
 
 
 @in_process()
-async def test_trap_exits_tells_what_it_was() -> None:
+async def test_trap_exits_returns_the_old_setting() -> None:
     assert trap_exits() is False
     assert trap_exits(False) is True
     assert trap_exits() is False
 
 
 @in_process()
-async def test_who_stops_trapping_dies_of_the_next_signal_and_keeps_what_it_trapped() -> None:
+async def test_a_process_that_stops_trapping_keeps_its_messages_and_dies_of_the_next_signal() -> (
+    None
+):
     me = current_pid()
 
     async def traps_for_a_while() -> None:
@@ -154,7 +156,7 @@ async def test_who_stops_trapping_dies_of_the_next_signal_and_keeps_what_it_trap
 
 
 @in_process()
-async def test_monitoring_oneself_is_allowed_and_silent() -> None:
+async def test_a_monitor_of_oneself_never_fires() -> None:
     me = current_pid()
 
     async def watches_itself() -> None:
@@ -166,19 +168,19 @@ async def test_monitoring_oneself_is_allowed_and_silent() -> None:
 
 
 @in_process()
-async def test_demonitor_says_whether_the_monitor_was_there() -> None:
+async def test_demonitor_returns_true_for_an_active_monitor() -> None:
     pid, ref = spawn_monitor(idle)
     assert demonitor(ref) is True
     assert demonitor(ref) is False
     kill(pid)
     await nothing_arrives(1)
-    ref = monitor(pid)  # dead by now: fires at once
+    ref = monitor(pid)  # the process is dead, so the monitor fires at once
     assert demonitor(ref) is False
     assert (await receive(timeout=0)).ref is ref
 
 
 @in_process()
-async def test_a_flushing_demonitor_takes_its_own_down_and_no_other() -> None:
+async def test_demonitor_with_flush_removes_only_its_own_down() -> None:
     (first, one), (_, other) = spawn_monitor(idle), spawn_monitor(idle)
     for pid in current_runtime().processes()[1:]:
         kill(pid)
@@ -201,7 +203,7 @@ async def test_only_its_owner_removes_a_monitor() -> None:
 
 
 @in_process()
-async def test_a_name_is_monitored_as_the_process_that_has_it_now() -> None:
+async def test_a_monitor_of_a_name_watches_its_present_owner() -> None:
     pid = spawn(idle, name="name")
     ref = monitor("name")
     kill(pid)
@@ -219,7 +221,7 @@ async def test_a_monitor_of_a_process_that_has_not_run_yet_works() -> None:
 
 
 @in_process()
-async def test_the_monitors_of_a_process_go_with_it() -> None:
+async def test_the_end_of_a_process_removes_its_monitors() -> None:
     target = spawn(idle)
 
     async def watches() -> None:
@@ -231,7 +233,7 @@ async def test_the_monitors_of_a_process_go_with_it() -> None:
 
 
 @in_process()
-async def test_an_exit_signal_reports_nothing_and_needs_no_living_receiver() -> None:
+async def test_send_exit_returns_none_and_accepts_a_dead_receiver() -> None:
     send_exit(await dead_process(), "any")
     pid = spawn(idle)
     send_exit(pid, NORMAL)
@@ -239,7 +241,7 @@ async def test_an_exit_signal_reports_nothing_and_needs_no_living_receiver() -> 
 
 
 @in_process()
-async def test_who_ends_itself_by_a_signal_does_not_get_to_the_next_line() -> None:
+async def test_a_process_that_signals_itself_does_not_reach_its_next_line() -> None:
     lines: list[str] = []
 
     async def suicidal() -> None:
@@ -251,7 +253,7 @@ async def test_who_ends_itself_by_a_signal_does_not_get_to_the_next_line() -> No
 
 
 @in_process()
-async def test_a_helper_task_may_end_its_process_by_a_signal() -> None:
+async def test_a_helper_task_can_end_its_process_with_a_signal() -> None:
     async def suicidal() -> None:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(helper)
@@ -264,7 +266,7 @@ async def test_a_helper_task_may_end_its_process_by_a_signal() -> None:
 
 
 @in_process()
-async def test_mutual_links_that_all_trap_tell_each_of_each_end() -> None:
+async def test_trapping_processes_that_are_all_linked_see_every_end() -> None:
     heard: dict[str, list[Any]] = {"a": [], "b": [], "c": []}
 
     async def member(name: str, *others: Pid) -> None:

@@ -17,7 +17,7 @@ def filled(*messages: Any) -> Mailbox:
     return mailbox
 
 
-def test_messages_leave_in_the_order_in_which_they_came() -> None:
+def test_messages_leave_in_the_order_of_their_arrival() -> None:
     mailbox = filled(1, 2, 3)
     assert [mailbox.take(None) for _ in range(4)] == [
         *[(True, 1), (True, 2), (True, 3)],
@@ -31,7 +31,7 @@ def test_taking_by_a_predicate_leaves_the_rest_in_order() -> None:
     assert list(mailbox.queue) == [1, 3, 4]
 
 
-def test_what_was_refused_is_not_looked_at_again_until_the_next_receive() -> None:
+def test_a_refused_message_is_not_tested_again_until_the_next_receive() -> None:
     looked_at: list[int] = []
 
     def refuse(message: int) -> bool:
@@ -96,7 +96,7 @@ async def test_a_cancelled_park_leaves_the_mailbox_usable() -> None:
     assert mailbox.take(None) == (True, 1)
 
 
-async def test_parking_until_a_time_says_whether_the_time_came() -> None:
+async def test_park_until_returns_false_after_the_deadline() -> None:
     mailbox, timers = Mailbox(), TimerQueue()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(timers.run)

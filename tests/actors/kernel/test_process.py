@@ -94,7 +94,7 @@ async def test_a_taken_name_starts_nothing() -> None:
 
 
 @in_process()
-async def test_a_process_outlives_its_creator_and_knows_where_it_comes_from() -> None:
+async def test_a_process_outlives_its_creator_and_knows_its_ancestors() -> None:
     lineage: list[tuple[Pid, ...]] = []
 
     async def grandchild() -> None:
@@ -112,7 +112,7 @@ async def test_a_process_outlives_its_creator_and_knows_where_it_comes_from() ->
 
 
 @in_process()
-async def test_a_linked_process_that_dies_at_once_is_heard_of() -> None:
+async def test_the_immediate_end_of_a_linked_process_is_not_missed() -> None:
     async def dies() -> None:
         exit("at once")
 
@@ -136,14 +136,14 @@ async def test_a_process_that_is_killed_before_its_first_step_never_takes_one() 
     assert steps == []
 
 
-async def test_outside_a_runtime_there_are_no_processes() -> None:
+async def test_spawn_and_current_pid_outside_a_runtime_raise() -> None:
     with pytest.raises(RuntimeClosed):
         spawn(idle)
     with pytest.raises(NotAProcess):
         current_pid()
 
 
-async def test_a_task_that_is_no_process_may_spawn_and_send_but_has_no_mailbox(
+async def test_a_plain_task_can_spawn_and_send_but_has_no_mailbox(
     runtime: Runtime,
 ) -> None:
     heard: list[Any] = []
@@ -165,7 +165,7 @@ async def test_a_task_that_is_no_process_may_spawn_and_send_but_has_no_mailbox(
 
 
 @in_process()
-async def test_a_label_says_what_a_process_is_and_a_name_says_more() -> None:
+async def test_a_process_is_described_by_its_name_else_its_label() -> None:
     def described() -> Any:
         info = current_runtime().process_info(current_pid())
         assert info is not None
@@ -181,7 +181,7 @@ async def test_a_label_says_what_a_process_is_and_a_name_says_more() -> None:
 
 
 @in_process()
-async def test_a_receive_that_is_too_late_says_so_at_its_time() -> None:
+async def test_a_receive_without_a_message_times_out_after_its_timeout() -> None:
     began = trio.current_time()
     with pytest.raises(trio.TooSlowError, match=r"within 1\.5 s"):
         await receive(timeout=1.5)
@@ -189,7 +189,7 @@ async def test_a_receive_that_is_too_late_says_so_at_its_time() -> None:
 
 
 @in_process()
-async def test_other_messages_do_not_prolong_a_receive() -> None:
+async def test_other_messages_do_not_extend_the_timeout_of_a_receive() -> None:
     me = current_pid()
 
     async def chatter() -> None:
@@ -206,13 +206,13 @@ async def test_other_messages_do_not_prolong_a_receive() -> None:
 
 @pytest.mark.parametrize("first", ["message", "time"])
 @in_process()
-async def test_a_message_of_the_moment_in_which_the_time_is_up_is_in_time(first: str) -> None:
+async def test_a_message_at_the_moment_of_the_timeout_is_in_time(first: str) -> None:
     me, runtime = current_pid(), current_runtime()
 
     async def waits() -> Any:
         send(me, await receive(timeout=1))
 
-    # Timers of one moment run in the order in which they were made.
+    # Timers with the same deadline run in the order of their creation.
     if first == "time":
         pid = spawn(waits)
         await settle()
@@ -243,7 +243,7 @@ async def test_a_receive_that_is_cancelled_loses_no_message() -> None:
 
 
 @in_process()
-async def test_a_cancellation_and_a_message_of_one_moment_lose_no_message() -> None:
+async def test_a_message_at_the_moment_of_a_cancellation_is_not_lost() -> None:
     me = current_pid()
 
     async def meddle(scope: trio.CancelScope, message_first: bool) -> None:
@@ -331,7 +331,7 @@ async def test_exit_cannot_be_caught_as_an_exception() -> None:
 
 
 @in_process()
-async def test_an_exit_that_is_caught_is_none() -> None:
+async def test_a_caught_process_exit_does_not_end_the_process() -> None:
     with pytest.raises(BaseException, match="done") as caught:
         exit("done")
     assert type(caught.value).__name__ == "ProcessExit"
@@ -340,7 +340,7 @@ async def test_an_exit_that_is_caught_is_none() -> None:
 
 @pytest.mark.parametrize("end", ["return", "raise", "exit", "kill"])
 @in_process()
-async def test_on_exit_functions_run_before_the_signals_and_last_set_first(end: str) -> None:
+async def test_on_exit_functions_run_before_the_signals_in_reverse_order(end: str) -> None:
     order: list[str] = []
 
     async def worker() -> None:
@@ -407,7 +407,7 @@ async def test_a_clean_up_may_send_by_name() -> None:
 
 
 @in_process()
-async def test_waiting_for_an_exit_gives_the_reason_of_a_process_that_lives() -> None:
+async def test_wait_exit_returns_the_reason_of_a_living_process() -> None:
     async def done() -> None:
         exit("done")
 
@@ -418,7 +418,7 @@ async def test_waiting_for_an_exit_gives_the_reason_of_a_process_that_lives() ->
 
 
 @in_process()
-async def test_a_wait_for_an_exit_can_be_cancelled_and_leaves_nothing() -> None:
+async def test_a_cancelled_wait_exit_leaves_nothing() -> None:
     pid = spawn(idle)
     with trio.move_on_after(1) as scope:
         await wait_exit(pid)
@@ -427,7 +427,7 @@ async def test_a_wait_for_an_exit_can_be_cancelled_and_leaves_nothing() -> None:
 
 
 @in_process()
-async def test_an_exit_that_is_waited_for_and_a_kill_of_one_moment_are_a_kill() -> None:
+async def test_a_kill_in_the_same_turn_as_the_awaited_exit_wins() -> None:
     got: list[Any] = []
     target = spawn(idle)
 
@@ -440,7 +440,7 @@ async def test_an_exit_that_is_waited_for_and_a_kill_of_one_moment_are_a_kill() 
 
     waiter, ref = spawn_monitor(waits)
     await settle()
-    # Told after the waiter was, and before the waiter runs.
+    # The signal comes after the waiter was woken, and before it runs.
     current_runtime().graph.watch(target, KillsTheWaiter())
     kill(target)
     assert (await down(ref)).reason is KILLED

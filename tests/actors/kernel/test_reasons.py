@@ -1,4 +1,4 @@
-"""From exceptions to reasons."""
+"""The exit reason for each kind of exception."""
 
 from typing import Any
 
@@ -24,12 +24,12 @@ def group(*errors: BaseException) -> BaseExceptionGroup[Any]:
     return BaseExceptionGroup("group", errors)
 
 
-def test_an_exception_is_a_crash_and_an_exit_its_reason() -> None:
+def test_an_exception_is_a_crash_and_a_process_exit_is_its_reason() -> None:
     assert reason_of(ValueError(1)) == Crash(ValueError(1))
     assert reason_of(ProcessExit("done")) == "done"
 
 
-async def test_what_cancellation_leaves_in_a_group_says_nothing() -> None:
+async def test_cancellations_in_a_group_are_ignored() -> None:
     cancelled = await a_cancelled()
     error = ValueError(1)
     mixed = group(cancelled, group(group(error), cancelled), ProcessKilled(KILLED))
@@ -61,7 +61,7 @@ def test_several_exits_that_agree_are_one_and_anything_else_is_the_group(
         assert found.exception is whole
 
 
-async def test_nothing_but_cancellation_without_a_signal_is_a_crash_with_all_of_it() -> None:
+async def test_a_group_of_cancellations_alone_is_the_crash() -> None:
     whole = group(await a_cancelled())
     found = reason_of(whole)
     assert isinstance(found, Crash)
@@ -69,7 +69,7 @@ async def test_nothing_but_cancellation_without_a_signal_is_a_crash_with_all_of_
 
 
 @pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])
-def test_what_is_meant_for_the_program_is_found_at_any_depth(kind: type[BaseException]) -> None:
+def test_an_interrupt_in_a_group_is_found_at_any_depth(kind: type[BaseException]) -> None:
     interrupt = kind()
     assert escaping(interrupt) is interrupt
     assert escaping(group(ValueError(), group(interrupt))) is interrupt
@@ -77,7 +77,7 @@ def test_what_is_meant_for_the_program_is_found_at_any_depth(kind: type[BaseExce
     assert escaping(ValueError()) is None
 
 
-async def test_unwinding_is_what_says_no_more_than_that() -> None:
+async def test_only_unwinding_accepts_cancellations_exits_and_kills() -> None:
     quiet = (await a_cancelled(), ProcessKilled(KILLED), ProcessExit("x"))
     assert all(only_unwinding(error) for error in quiet)
     assert only_unwinding(group(*quiet))

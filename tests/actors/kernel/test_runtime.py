@@ -39,7 +39,7 @@ from tests.virtual_clock import run_on_virtual_clock
 
 
 class Tidy(GenServer[str]):
-    """Traps exits, and takes a while to stop."""
+    """A server that traps exits and takes a while to stop."""
 
     async def init(self, name: str, order: list[str], takes: float = 1) -> None:
         trap_exits()
@@ -67,7 +67,7 @@ async def test_the_roots_are_stopped_newest_first_each_before_the_next(
         runtime.spawn(idle, ())
 
 
-async def test_a_process_that_is_ending_already_when_the_body_ends_is_no_news(
+async def test_a_process_that_is_ending_when_the_body_ends_is_not_logged(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async def parent() -> None:
@@ -83,7 +83,9 @@ async def test_a_process_that_is_ending_already_when_the_body_ends_is_no_news(
     assert caplog.text == ""
 
 
-async def test_orphans_are_killed_and_named(caplog: pytest.LogCaptureFixture) -> None:
+async def test_processes_outside_all_trees_are_killed_and_named(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     reasons: list[Any] = []
 
     async def orphan() -> None:
@@ -127,7 +129,7 @@ async def test_a_timer_for_a_name_does_not_outlive_the_runtime() -> None:
     assert trio.current_time() == 0
 
 
-async def test_a_scope_that_is_cancelled_before_the_runtime_opens_is_no_special_case() -> None:
+async def test_a_runtime_opens_and_stops_in_a_cancelled_scope() -> None:
     reached = False
     with trio.CancelScope() as scope:
         scope.cancel()
@@ -138,7 +140,7 @@ async def test_a_scope_that_is_cancelled_before_the_runtime_opens_is_no_special_
     assert scope.cancelled_caught
 
 
-async def test_cancelling_while_it_shuts_down_changes_nothing() -> None:
+async def test_a_cancellation_during_the_shutdown_changes_nothing() -> None:
     order: list[str] = []
     with trio.move_on_after(0.5) as scope:
         async with open_runtime():
@@ -146,12 +148,12 @@ async def test_cancelling_while_it_shuts_down_changes_nothing() -> None:
             await Tidy.start("b", order)
     assert order == ["b", "a"]
     assert trio.current_time() == pytest.approx(2)
-    # The cancellation is seen at the next checkpoint, of which there was none.
+    # The body has no checkpoint, so it does not see the cancellation.
     assert scope.cancel_called
 
 
 @pytest.mark.parametrize("error", [ValueError("x"), StopIteration(1), SystemExit(3)], ids=repr)
-async def test_what_the_body_raises_comes_out_as_it_is(error: BaseException) -> None:
+async def test_an_exception_of_the_body_is_raised_unchanged(error: BaseException) -> None:
     with pytest.raises(type(error)) as caught:
         async with open_runtime():
             raise error
@@ -160,7 +162,7 @@ async def test_what_the_body_raises_comes_out_as_it_is(error: BaseException) -> 
 
 async def test_an_error_of_the_body_is_not_kept_alive_by_its_own_traceback() -> None:
     class Thing:
-        """Something that only the traceback knows."""
+        """An object that only the traceback refers to."""
 
     gone: list[weakref.ref[Thing]] = []
 
@@ -201,7 +203,7 @@ async def test_a_seed_decides_what_is_random() -> None:
     assert drawn[0] == drawn[1] != drawn[2]
 
 
-async def test_outside_a_runtime_there_is_none() -> None:
+async def test_current_runtime_outside_a_runtime_raises_runtime_closed() -> None:
     with pytest.raises(RuntimeClosed, match="async with open_runtime"):
         current_runtime()
     async with open_runtime() as runtime:
@@ -210,7 +212,7 @@ async def test_outside_a_runtime_there_is_none() -> None:
         current_runtime()
 
 
-async def test_a_pid_of_a_runtime_that_was_left_is_dead_and_harmless() -> None:
+async def test_a_pid_of_a_closed_runtime_is_dead_and_harmless() -> None:
     async with open_runtime() as runtime:
         pid = spawn(idle)
     assert not is_alive(pid)
@@ -221,7 +223,7 @@ async def test_a_pid_of_a_runtime_that_was_left_is_dead_and_harmless() -> None:
 
 
 @in_process()
-async def test_a_runtime_shows_who_is_there_and_what_they_do() -> None:
+async def test_a_runtime_lists_and_describes_its_processes() -> None:
     runtime = current_runtime()
     me = runtime.processes()[0]
     pid = spawn_link(idle, name="name", label="label")
@@ -287,7 +289,7 @@ def test_ctrl_c_before_the_body_begins_and_after_it_has_ended_is_raised() -> Non
         with pytest.raises(BaseExceptionGroup) as caught:
             run_on_virtual_clock(main, seconds)
         assert [type(each) for each in caught.value.exceptions] == [KeyboardInterrupt]
-    # Ctrl-C during the shutdown makes it a quick one.
+    # Ctrl-C during the shutdown kills all processes at once.
     assert order == []
 
 
@@ -310,7 +312,7 @@ async def test_a_broken_instrument_does_not_pass_unnoticed(
 
 
 @in_process()
-async def test_a_runtime_in_a_process_is_a_world_of_its_own() -> None:
+async def test_a_runtime_inside_a_process_is_independent() -> None:
     outer = current_runtime()
     me = current_pid()
     async with open_runtime() as inner:
@@ -328,7 +330,7 @@ async def test_a_runtime_in_a_process_is_a_world_of_its_own() -> None:
 
 
 @in_process()
-async def test_a_process_that_is_killed_stops_the_runtime_in_it_in_order() -> None:
+async def test_a_killed_process_stops_its_inner_runtime_in_order() -> None:
     order: list[str] = []
 
     async def host() -> None:
@@ -344,7 +346,7 @@ async def test_a_process_that_is_killed_stops_the_runtime_in_it_in_order() -> No
     assert order == ["b", "a"]
 
 
-async def test_it_can_be_opened_in_a_fixture(runtime: Runtime) -> None:
+async def test_a_runtime_can_be_opened_in_a_fixture(runtime: Runtime) -> None:
     assert current_runtime() is runtime
     pid = spawn(idle)
     kill(pid)

@@ -1,4 +1,4 @@
-"""The start protocol when something goes wrong in the middle of it."""
+"""The start protocol: failures, timeouts, cancellations and kills during a start."""
 
 import functools
 from typing import Any
@@ -61,7 +61,7 @@ def raise_error() -> None:
     raise ValueError(1)
 
 
-# What a failed start tells
+# Failed starts
 
 
 @pytest.mark.parametrize(
@@ -77,7 +77,7 @@ def raise_error() -> None:
 )
 @pytest.mark.parametrize("how", ["start", "start_link"])
 @in_process()
-async def test_a_failed_start_gives_the_reason_and_leaves_nothing(
+async def test_a_failed_start_raises_its_reason_and_leaves_nothing(
     fail: Any, reason: Any, how: str
 ) -> None:
     trap_exits()
@@ -90,13 +90,13 @@ async def test_a_failed_start_gives_the_reason_and_leaves_nothing(
 
 
 @in_process()
-async def test_a_wrong_result_of_init_says_what_it_may_be() -> None:
+async def test_an_invalid_result_of_init_raises_an_error_with_the_valid_ones() -> None:
     with pytest.raises(StartError, match=r"Failing\.init returned 'junk'; it may return None, "):
         await Failing.start(lambda: "junk")
 
 
 @in_process()
-async def test_an_ignored_start_says_so_and_leaves_nothing() -> None:
+async def test_an_ignored_start_raises_start_ignored_and_leaves_nothing() -> None:
     trap_exits()
     with pytest.raises(StartIgnored):
         await Failing.start_link(Ignore, name="server")
@@ -116,7 +116,7 @@ async def test_an_ignored_start_says_so_and_leaves_nothing() -> None:
     ids=["Fail", "Ignore", "Stop normally", "Stop", "error"],
 )
 @in_process()
-async def test_only_what_is_wrong_with_init_is_reported_as_a_crash(
+async def test_only_an_unexpected_failure_of_init_is_reported_as_a_crash(
     fail: Any, reported: int
 ) -> None:
     reports: list[Any] = []
@@ -141,7 +141,7 @@ async def test_a_start_with_a_taken_name_starts_nothing() -> None:
     assert whereis("name") is pid
 
 
-async def test_tasks_that_are_no_process_start_servers_too(runtime: Runtime) -> None:
+async def test_plain_tasks_can_start_servers(runtime: Runtime) -> None:
     pid = await Failing.start_link(lambda: None)
     info = runtime.process_info(pid)
     assert info is not None
@@ -172,9 +172,7 @@ async def test_a_start_that_takes_too_long_is_killed_and_the_starter_lives(trap:
 
 
 @in_process(kill_grace=2)
-async def test_a_start_that_does_not_let_itself_be_killed_is_waited_for_until_it_is_a_zombie() -> (
-    None
-):
+async def test_a_start_waits_until_a_child_that_resists_the_kill_is_a_zombie() -> None:
     release = trio.Event()
 
     class Stubborn(GenServer[None]):
@@ -194,7 +192,7 @@ async def test_a_start_that_does_not_let_itself_be_killed_is_waited_for_until_it
 
 @pytest.mark.parametrize("order", ["ready first", "time first"])
 @in_process()
-async def test_ready_and_too_late_in_one_moment_are_one_or_the_other_and_never_half(
+async def test_a_child_that_is_ready_at_the_moment_of_the_timeout_never_half_starts(
     order: str,
 ) -> None:
     runtime, gate = current_runtime(), trio.Event()
@@ -241,7 +239,7 @@ async def test_a_start_that_is_cancelled_leaves_nothing_and_the_starter_lives(
     with trio.move_on_after(3) as scope:
         await getattr(Slow, how)(born, name="slow", timeout=100)
     assert scope.cancelled_caught
-    # It is gone, and not only going: its name can be used at once.
+    # The process has ended, so its name is free.
     assert not is_alive(born[0])
     assert whereis("slow") is None
     await nothing_arrives(20)
@@ -249,7 +247,7 @@ async def test_a_start_that_is_cancelled_leaves_nothing_and_the_starter_lives(
 
 
 @in_process()
-async def test_a_start_that_is_cancelled_before_it_begins_runs_nothing() -> None:
+async def test_a_start_in_a_cancelled_scope_runs_nothing() -> None:
     born: list[Pid] = []
     with trio.CancelScope() as scope:
         scope.cancel()
@@ -260,7 +258,7 @@ async def test_a_start_that_is_cancelled_before_it_begins_runs_nothing() -> None
 
 
 @in_process()
-async def test_a_cancellation_and_a_ready_child_of_one_moment_never_leave_half_a_start() -> None:
+async def test_a_child_that_is_ready_at_the_moment_of_a_cancellation_never_half_starts() -> None:
     gate = trio.Event()
 
     class Gated(GenServer[None]):
@@ -294,7 +292,7 @@ async def test_a_cancellation_and_a_ready_child_of_one_moment_never_leave_half_a
 
 @pytest.mark.parametrize("trap", [False, True])
 @in_process()
-async def test_the_link_brings_the_end_of_a_starter_to_a_child_that_is_still_starting(
+async def test_the_end_of_a_starter_reaches_a_starting_child_over_the_link(
     trap: bool,
 ) -> None:
     born: list[Pid] = []
@@ -304,12 +302,12 @@ async def test_the_link_brings_the_end_of_a_starter_to_a_child_that_is_still_sta
     began = trio.current_time()
     send_exit(starter, "enough")
     assert (await down(ref)).reason == "enough"
-    # One that traps exits first finishes its init, and then finds that its parent has gone.
+    # A child that traps exits finishes its init, and then handles the exit of its parent.
     assert trio.current_time() - began == pytest.approx(10 if trap else 0)
 
 
 @in_process()
-async def test_a_child_without_a_link_goes_on_when_its_starter_is_killed() -> None:
+async def test_a_child_without_a_link_survives_the_kill_of_its_starter() -> None:
     born: list[Pid] = []
     starter = spawn(functools.partial(Slow.start, born))
     await settle()

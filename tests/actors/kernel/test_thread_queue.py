@@ -1,4 +1,4 @@
-"""The way into a runtime for other threads: bounded, in order, and never the end of the program."""
+"""The queue for calls of other threads: bounded, in order, and safe from failing calls."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def listen(runtime: Runtime, event: tuple[str, ...]) -> list[dict[str, Any]]:
     return heard
 
 
-async def test_threads_that_send_more_than_there_is_room_for_wait_and_lose_nothing() -> None:
+async def test_threads_wait_for_room_in_a_full_queue_and_lose_nothing() -> None:
     async with open_runtime(max_thread_calls=2) as runtime, as_process() as me:
         waiting: list[int] = []
 
@@ -63,7 +63,7 @@ async def test_threads_that_send_more_than_there_is_room_for_wait_and_lose_nothi
         assert statistics["thread_calls_refused"] == 0
 
 
-async def test_a_thread_is_refused_when_the_runtime_takes_nothing_for_too_long(
+async def test_a_thread_is_refused_after_a_long_wait_for_room(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(thread_queue, "MAX_WAIT", 0.01)
@@ -77,7 +77,7 @@ async def test_a_thread_is_refused_when_the_runtime_takes_nothing_for_too_long(
                 sent.append(number)
 
         thread, errors = in_a_thread(work)
-        # The mistake that the limit is for: the runtime's thread waits for one that waits for the runtime.
+        # The time limit is for this mistake: the runtime's thread waits for a thread that waits for the runtime.
         thread.join()
         (error,) = errors
         assert isinstance(error, ThreadQueueFull)
@@ -96,7 +96,7 @@ async def test_a_full_queue_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     assert "3 messages had to wait (limit 2), 1 were refused" in caplog.text
 
 
-async def test_a_thread_that_waits_for_room_hears_of_the_end_of_the_runtime() -> None:
+async def test_the_end_of_the_runtime_releases_a_thread_that_waits_for_room() -> None:
     async with open_runtime(max_thread_calls=1) as runtime, as_process() as me:
 
         def work() -> None:
@@ -104,17 +104,17 @@ async def test_a_thread_that_waits_for_room_hears_of_the_end_of_the_runtime() ->
             send(me, "two")
 
         thread, errors = in_a_thread(work)
-        # This thread never gets back to Trio meanwhile, so nothing is taken.
+        # This thread does not return to Trio meanwhile, so the runtime takes no call.
         hold_up_trio_until(lambda: runtime.statistics()["thread_calls_delayed"] == 1)
         runtime.from_threads.close()
         thread.join()
         assert [type(error) for error in errors] == [RuntimeClosed]
-        # What waited has arrived, and nothing else.
+        # Only the waiting calls have arrived.
         assert await receive() == "one"
         assert runtime.statistics()["thread_calls_waiting"] == 0
 
 
-async def test_what_arrives_after_the_end_of_the_runtime_is_refused() -> None:
+async def test_calls_after_the_end_of_the_runtime_are_refused() -> None:
     async with open_runtime() as runtime, as_process() as me:
         pass
     for verb in (lambda: send(me, 1), lambda: run_threadsafe(runtime, print)):
@@ -124,7 +124,7 @@ async def test_what_arrives_after_the_end_of_the_runtime_is_refused() -> None:
         assert "the runtime has ended" in str(errors[0])
 
 
-async def test_a_call_that_fails_is_reported_and_logged_and_the_rest_goes_on(
+async def test_a_failing_call_is_reported_and_logged_and_the_next_calls_run(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async with open_runtime() as runtime, as_process() as me:
@@ -170,23 +170,23 @@ async def test_other_tasks_run_between_two_batches() -> None:
                 await trio.lowlevel.checkpoint()
 
         thread, _ = in_a_thread(work)
-        # All of them are there at once when Trio gets its turn.
+        # All calls are in the queue when Trio runs again.
         thread.join()
         await other()
         batches = "".join(each[0] for each in order).split("t")
-        # Trio runs the tasks of a round in any order, so two batches may follow each other.
+        # Trio runs the tasks of a turn in any order, so two batches may follow each other.
         assert max(map(len, batches)) <= 128
         await wait_all_tasks_blocked()
 
 
 @pytest.mark.parametrize("limit", [0, -1])
-async def test_a_limit_that_lets_nothing_in_is_refused(limit: int) -> None:
+async def test_a_limit_below_1_is_refused(limit: int) -> None:
     with pytest.raises(ValueError, match=f"max_thread_calls={limit}; write a whole number above 0"):
         async with open_runtime(max_thread_calls=limit):
             pass
 
 
-async def test_a_higher_limit_lets_a_waiting_thread_go_on() -> None:
+async def test_a_higher_limit_lets_a_waiting_thread_continue() -> None:
     async with open_runtime(max_thread_calls=1) as runtime, as_process() as me:
         sent: list[int] = []
 
@@ -197,7 +197,7 @@ async def test_a_higher_limit_lets_a_waiting_thread_go_on() -> None:
 
         thread, errors = in_a_thread(work)
         hold_up_trio_until(lambda: runtime.statistics()["thread_calls_delayed"] > 0)
-        # The runtime's thread is here all the time, and takes nothing.
+        # The runtime's thread does not return to Trio, so it takes no call.
         runtime.from_threads.limit = 10
         hold_up_trio_until(lambda: len(sent) == 3)
         thread.join()

@@ -44,7 +44,7 @@ async def watched(run: Any) -> Turns:
 
 
 @in_process(debug=False)
-async def test_a_crowd_that_is_woken_at_once_is_spread_over_turns() -> None:
+async def test_bulk_wake_ups_are_spread_over_turns() -> None:
     woken: list[int] = []
     crowd = [spawn(append_all, woken, number) for number in range(CROWD)]
     await settle()
@@ -56,7 +56,7 @@ async def test_a_crowd_that_is_woken_at_once_is_spread_over_turns() -> None:
 
     turns = await watched(wake_all)
     assert sorted(woken) == list(range(CROWD))
-    # Each has one more step, for the checkpoint of its next receive; and there may be two portions on their way.
+    # Each process takes a second step, for the checkpoint of its next receive. Two batches may be in one turn.
     assert turns.most <= 4 * BURST + 10
 
 
@@ -74,14 +74,14 @@ async def test_a_bulk_wake_up_does_not_delay_other_tasks() -> None:
         send(pid, "now")
     send(bystander, current_pid())
     assert await receive() == "answer"
-    # There and back is a few turns; the crowd needs one for each portion.
+    # The exchange takes a few turns. The bulk wake-up takes a turn for each batch.
     assert len(woken) < CROWD * 3 / 4
     await settle()
     assert len(woken) == CROWD
 
 
 @in_process()
-async def test_messages_of_one_that_is_late_stay_in_order_and_complete() -> None:
+async def test_messages_to_a_process_with_a_late_wake_stay_complete_and_in_order() -> None:
     crowd: list[list[Any]] = [[] for _ in range(CROWD)]
     pids = [spawn(listen, heard) for heard in crowd]
     await settle()
@@ -93,7 +93,7 @@ async def test_messages_of_one_that_is_late_stay_in_order_and_complete() -> None
 
 
 @in_process()
-async def test_one_that_is_killed_before_its_late_wake_ends_once() -> None:
+async def test_a_process_that_is_killed_before_its_late_wake_ends_once() -> None:
     heard: list[Any] = []
     pids = [spawn(listen, heard) for _ in range(CROWD)]
     await settle()
@@ -127,7 +127,7 @@ async def test_a_receive_that_is_cancelled_before_its_late_wake_loses_nothing() 
     assert taken == ["message"]
 
 
-async def test_a_runtime_that_is_left_with_a_crowd_on_its_way_ends() -> None:
+async def test_a_runtime_ends_while_wakes_are_late() -> None:
     async with open_runtime():
         crowd = [spawn(listen, []) for _ in range(CROWD)]
         await settle()

@@ -11,7 +11,7 @@ from actors.registry.registry import KeyLocks
 from tests.actors.helpers import down, in_process, settle
 
 
-async def test_tasks_that_are_no_processes_take_turns_in_the_order_in_which_they_came() -> None:
+async def test_plain_tasks_get_the_lock_in_the_order_of_their_requests() -> None:
     locks, order = KeyLocks(), list[int]()
 
     async def work(number: int) -> None:
@@ -48,7 +48,7 @@ async def test_a_free_lock_is_a_checkpoint_too() -> None:
     assert len(locks) == 0
 
 
-async def test_releasing_twice_takes_nothing_from_the_next() -> None:
+async def test_a_second_release_does_not_affect_the_next_holder() -> None:
     locks = KeyLocks()
     first = await locks.acquire("key")
     locks.release(first)
@@ -58,7 +58,7 @@ async def test_releasing_twice_takes_nothing_from_the_next() -> None:
 
 
 @in_process()
-async def test_one_who_is_given_the_lock_and_killed_in_one_turn_does_not_get_it() -> None:
+async def test_a_task_that_is_killed_in_the_turn_of_its_lock_does_not_get_it() -> None:
     locks = KeyLocks()
     ticket = await locks.acquire("key")
     entered = False

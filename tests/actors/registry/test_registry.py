@@ -51,7 +51,7 @@ async def hold(registry: Registry[Any, Any], *keys: Any) -> None:
 
 
 @in_process()
-async def test_the_key_is_free_when_anybody_can_know_of_the_end() -> None:
+async def test_the_key_is_free_when_the_end_of_its_process_is_known() -> None:
     registry = Registry[str, None]("unique")
     pid = spawn(hold, registry, "key")
     await settle()
@@ -63,7 +63,7 @@ async def test_the_key_is_free_when_anybody_can_know_of_the_end() -> None:
 
 
 @in_process(kill_grace=1.0)
-async def test_the_key_of_a_process_that_does_not_let_itself_be_ended_is_free() -> None:
+async def test_the_key_of_a_zombie_is_free() -> None:
     registry = Registry[str, None]("unique")
     may_end = trio.Event()
 
@@ -104,7 +104,7 @@ UNREGISTER: dict[str, Unregister] = {
     ],
 )
 @in_process()
-async def test_the_end_frees_the_keys_that_a_process_did_not_unregister_itself(
+async def test_the_end_of_a_process_frees_its_remaining_keys(
     keys: Any, how: str, given_up: str, reason: Any
 ) -> None:
     registry, other = Registry[str, int](keys), Registry[str, int]("unique")
@@ -135,7 +135,7 @@ async def test_the_end_frees_the_keys_that_a_process_did_not_unregister_itself(
 
 
 @in_process()
-async def test_the_end_frees_what_is_left_of_a_key_that_a_process_has_several_times() -> None:
+async def test_the_end_of_a_process_frees_a_key_that_it_has_several_times() -> None:
     registry = Registry[str, int]("duplicate")
 
     async def give_one_up() -> None:
@@ -156,7 +156,7 @@ async def test_the_end_frees_what_is_left_of_a_key_that_a_process_has_several_ti
 
 
 @in_process()
-async def test_the_end_of_a_process_that_gave_its_name_up_frees_its_keys() -> None:
+async def test_the_end_of_a_process_without_its_former_name_frees_its_keys() -> None:
     registry = Registry[str, int]("unique")
 
     async def give_the_name_up() -> None:
@@ -174,7 +174,7 @@ async def test_the_end_of_a_process_that_gave_its_name_up_frees_its_keys() -> No
 
 
 @in_process()
-async def test_a_process_that_ends_without_an_entry_is_none_of_the_registrys_business() -> None:
+async def test_the_end_of_a_process_without_an_entry_sends_no_message() -> None:
     registry = Registry[str, None]("duplicate", listeners=[current_pid()], notify_on_exit=True)
 
     async def come_and_go() -> None:
@@ -189,7 +189,7 @@ async def test_a_process_that_ends_without_an_entry_is_none_of_the_registrys_bus
 
 
 @in_process()
-async def test_listeners_hear_of_deaths_if_they_want_to() -> None:
+async def test_listeners_get_messages_about_ends_with_notify_on_exit() -> None:
     registry = Registry[str, int]("duplicate", listeners=["listener"], notify_on_exit=True)
     pid = spawn(hold, registry, "one", "two")
     await settle()
@@ -267,14 +267,14 @@ async def test_a_helper_task_registers_for_its_process() -> None:
     assert registry.whereis("key") is current_pid()
 
 
-def test_what_a_registry_cannot_be_is_refused_with_advice() -> None:
+def test_an_invalid_option_of_a_registry_is_refused_with_advice() -> None:
     with pytest.raises(ValueError, match=r"keys is 'uniqe'; write Registry\(\"unique\"\)"):
         Registry("uniqe")  # type: ignore[arg-type] # the point of the test
     with pytest.raises(TypeError, match=r"listeners is 'me'; write a sequence"):
         Registry("unique", listeners="me")
 
 
-def test_a_registry_says_what_it_is() -> None:
+def test_the_repr_of_a_registry_has_its_kind_and_name() -> None:
     registry = Registry[str, None]("unique", name="rooms")
     assert repr(registry) == "<unique registry 'rooms'>"
     assert repr(registry.via("lobby")) == "<'lobby' in <unique registry 'rooms'>>"
@@ -291,7 +291,7 @@ def test_addresses_are_equal_if_they_lead_to_the_same_key() -> None:
 
 
 @in_process()
-async def test_an_update_that_gives_the_key_up_is_refused() -> None:
+async def test_an_update_that_unregisters_its_key_is_refused() -> None:
     registry = Registry[str, int]("unique")
     registry.register("key", 1)
 
@@ -306,7 +306,7 @@ async def test_an_update_that_gives_the_key_up_is_refused() -> None:
 
 
 @in_process()
-async def test_a_process_waits_for_nobody_but_itself_at_a_lock() -> None:
+async def test_a_task_that_asks_again_for_its_lock_is_refused() -> None:
     registry = Registry[str, None]("unique")
     async with registry.lock("key"), registry.lock("other"):
         with pytest.raises(LockReentered, match=r"this task already holds the lock of 'key'"):
@@ -320,7 +320,7 @@ async def test_a_process_waits_for_nobody_but_itself_at_a_lock() -> None:
 
 
 @in_process()
-async def test_the_end_of_the_owner_ends_what_is_registered_with_the_same_reason() -> None:
+async def test_the_end_of_the_owner_ends_the_registered_processes_with_its_reason() -> None:
     registry = Registry[str, None]("duplicate", name="rooms")
     owner = await registry.start_link()
     assert whereis("rooms") is owner
@@ -348,7 +348,7 @@ async def test_the_end_of_the_owner_ends_what_is_registered_with_the_same_reason
 
 
 @in_process()
-async def test_an_owner_that_ends_normally_is_a_shutdown_for_those_who_are_registered() -> None:
+async def test_a_normal_end_of_the_owner_is_a_shutdown_for_the_registered_processes() -> None:
     registry = Registry[str, None]("unique")
     owner = await registry.start_link()
     _, ref = spawn_monitor(hold, registry, "key")
@@ -377,7 +377,7 @@ async def test_a_registry_has_one_owner_and_opens_again_with_the_next() -> None:
 
 
 @in_process()
-async def test_what_the_end_of_the_owner_did_not_end_can_register_anew() -> None:
+async def test_a_process_that_survives_the_end_of_the_owner_can_register_again() -> None:
     trap_exits()
     registry = Registry[str, None]("unique")
     registry.register("key")
@@ -418,7 +418,7 @@ async def test_a_supervised_registry_comes_back_empty_and_its_processes_with_it(
     second = rooms.whereis("lobby")
     assert second is not None
     assert second is not first
-    # And a crash of the room alone is the room's alone.
+    # A crash of the room does not affect the registry.
     kill(second)
     await settle()
     assert rooms.whereis("lobby") not in (None, first, second)
@@ -426,7 +426,7 @@ async def test_a_supervised_registry_comes_back_empty_and_its_processes_with_it(
 
 
 @in_process()
-async def test_a_linked_child_with_a_taken_key_does_not_start_and_takes_nobody_along() -> None:
+async def test_a_linked_child_with_a_taken_key_does_not_start_and_harms_no_other() -> None:
     rooms = Registry[str, None]("unique")
     holder = spawn(hold, rooms, "lobby")
     await settle()
@@ -437,7 +437,7 @@ async def test_a_linked_child_with_a_taken_key_does_not_start_and_takes_nobody_a
 
 
 @in_process()
-async def test_a_supervisor_is_started_and_asked_under_a_via_and_its_child_named_by_one() -> None:
+async def test_a_supervisor_and_its_child_can_be_named_by_a_via() -> None:
     trees = Registry[str, None]("unique")
     room = child_spec(Room, kwargs={"name": trees.via("lobby")})
     top = await Supervisor.start_link([room], name=trees.via("top"))

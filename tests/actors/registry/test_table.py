@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 from actors import Pid
 from actors.registry._table import Entry, RegistryTable, strict
 
-# Values that a dict takes for one key, and others.
+# Values that a dict would treat as one key, and others.
 KEYS: list[Any] = ["a", 1, 1.0, True, (1, "a"), (1.0, "a"), frozenset({0}), frozenset({False})]
 
 
 class OldestFirst:
-    """The table as it would be if nothing had to be fast."""
+    """A plain model of the table."""
 
     def __init__(self) -> None:
         self.entries: list[Entry[Any, int]] = []
@@ -38,7 +38,7 @@ operations = st.one_of(
 
 
 @hypothesis.given(st.lists(operations, max_size=40))
-def test_it_agrees_with_a_list_of_entries(script: list[Any]) -> None:
+def test_the_table_agrees_with_a_list_of_entries(script: list[Any]) -> None:
     table: RegistryTable[Any, int] = RegistryTable()
     model = OldestFirst()
     runtime: Any = None  # pids are only compared
@@ -78,7 +78,7 @@ def test_keys_of_different_types_are_different() -> None:
     assert len({strict(key) for key in KEYS}) == len(KEYS)
 
 
-def test_what_is_not_hashable_is_refused_with_advice() -> None:
+def test_a_key_that_is_not_hashable_is_refused_with_advice() -> None:
     with pytest.raises(TypeError, match=r"the key \[1\] is not hashable.*write a string"):
         strict([1])
     with pytest.raises(TypeError, match=r"the key \{\} is not hashable"):
@@ -96,7 +96,7 @@ def test_a_match_that_raises_removes_nothing() -> None:
     assert len(table) == 2
 
 
-def test_a_match_may_itself_remove() -> None:
+def test_a_match_function_may_remove_entries() -> None:
     runtime: Any = None
     table: RegistryTable[str, int] = RegistryTable()
     pid = Pid(1, runtime)

@@ -1,4 +1,4 @@
-"""Agents where they differ from Elixir's: functions that are async, and requests that are none."""
+"""Agents where they differ from Elixir's: async functions, and requests that are not functions."""
 
 from collections.abc import Callable
 from typing import Any
@@ -22,7 +22,7 @@ VERBS: dict[str, Callable[..., Any]] = {
 
 @pytest.mark.parametrize("verb", VERBS.values(), ids=list(VERBS))
 @in_process()
-async def test_an_async_function_is_the_callers_mistake_and_not_the_agents_end(
+async def test_an_async_function_raises_in_the_caller_and_the_agent_continues(
     verb: Callable[..., Any],
 ) -> None:
     pid = await Agent.start_link(lambda: 42)
@@ -35,7 +35,7 @@ async def test_an_async_function_is_the_callers_mistake_and_not_the_agents_end(
 
 @pytest.mark.parametrize("verb", VERBS.values(), ids=list(VERBS))
 @in_process()
-async def test_a_coroutine_is_no_value(verb: Callable[..., Any]) -> None:
+async def test_a_function_that_returns_a_coroutine_ends_the_agent(verb: Callable[..., Any]) -> None:
     pid = await Agent.start(lambda: 42)
     with pytest.raises(ServerExit) as caught:
         await verb(pid, lambda value: wait(value + 1))
@@ -51,7 +51,7 @@ async def test_an_agent_does_not_start_with_a_coroutine() -> None:
 
 
 @in_process()
-async def test_what_is_no_function_of_the_value_is_refused_as_by_any_server() -> None:
+async def test_an_agent_refuses_plain_calls_and_casts_as_any_server_does() -> None:
     pid = await Agent.start(lambda: 42)
     with pytest.raises(ServerExit) as caught:
         await call(pid, "value")
@@ -63,7 +63,7 @@ async def test_what_is_no_function_of_the_value_is_refused_as_by_any_server() ->
 
 
 @in_process()
-async def test_an_update_that_fails_leaves_the_value_as_it_was_for_the_report() -> None:
+async def test_the_report_of_a_failed_update_shows_the_old_value() -> None:
     seen: list[Any] = []
 
     class Watched(Agent):

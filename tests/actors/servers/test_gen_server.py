@@ -62,7 +62,7 @@ from tests.actors.helpers import (
 
 
 class Doing(GenServer[Any]):
-    """Every message is a function of the server, and its result the callback's."""
+    """A server whose messages are functions of the server. Their results are the results of the callbacks."""
 
     async def init(self, first: Any = None, *, trap: bool = False) -> Any:
         trap_exits(trap)
@@ -98,7 +98,7 @@ async def diary(server: Pid) -> Any:
 
 
 @in_process()
-async def test_every_start_makes_an_instance_of_its_own() -> None:
+async def test_every_start_makes_a_new_instance() -> None:
     first, second = await Doing.start(), await Doing.start()
     send(first, "of the first")
     assert await diary(first) == ["of the first"]
@@ -120,7 +120,7 @@ def then_note(self: Doing, *_: Any) -> None:
 
 @pytest.mark.parametrize("how", [call, cast, send])
 @in_process()
-async def test_a_continue_runs_before_what_is_waiting(how: Callable[..., Any]) -> None:
+async def test_a_continue_runs_before_waiting_messages(how: Callable[..., Any]) -> None:
     pid = await Doing.start()
 
     def act(self: Doing, sender: Sender | None = None) -> Any:
@@ -137,7 +137,7 @@ async def test_a_continue_runs_before_what_is_waiting(how: Callable[..., Any]) -
 
 
 @in_process()
-async def test_a_continue_may_ask_for_another_and_at_last_for_anything() -> None:
+async def test_a_continue_may_return_another_continue_or_any_other_result() -> None:
     pid = await Doing.start()
     ref = monitor(pid)
 
@@ -153,7 +153,7 @@ async def test_a_continue_may_ask_for_another_and_at_last_for_anything() -> None
 
 @pytest.mark.parametrize("how", [call, cast, send])
 @in_process()
-async def test_a_lull_is_a_timeout_once_and_any_message_ends_it(how: Callable[..., Any]) -> None:
+async def test_within_gives_one_timeout_and_any_message_cancels_it(how: Callable[..., Any]) -> None:
     pid = await Doing.start()
 
     def wait(self: Doing, sender: Sender | None = None) -> Any:
@@ -164,7 +164,7 @@ async def test_a_lull_is_a_timeout_once_and_any_message_ends_it(how: Callable[..
     if how is call:
         await result
     await trio.sleep(1.9)
-    assert await diary(pid) == []  # this message ended it
+    assert await diary(pid) == []  # this message cancelled the timeout
     await trio.sleep(10)
     assert await diary(pid) == []
     cast(pid, wait)
@@ -208,7 +208,7 @@ async def test_a_stop_ends_the_server_with_its_reason(how: Callable[..., Any]) -
     ids=str,
 )
 @in_process()
-async def test_a_wrong_result_is_a_crash_that_says_what_it_may_be(
+async def test_an_invalid_result_is_a_crash_that_lists_the_valid_ones(
     how: Callable[..., Any], wrong: Any, callback: str
 ) -> None:
     pid = await Doing.start()
@@ -244,7 +244,7 @@ async def test_a_missing_callback_is_a_crash_with_advice(how: Callable[..., Any]
 
 
 @in_process()
-async def test_a_message_that_nobody_handles_is_an_event_and_no_crash() -> None:
+async def test_an_unhandled_message_is_an_event_and_not_a_crash() -> None:
     class Bare(GenServer[None]):
         pass
 
@@ -287,7 +287,7 @@ async def test_a_killed_server_does_not_terminate(trap: bool) -> None:
 
 
 @in_process()
-async def test_a_kill_ends_terminate_where_it_is_and_the_answer_is_not_sent() -> None:
+async def test_a_kill_interrupts_terminate_and_no_answer_is_sent() -> None:
     told: list[Any] = []
     pid = await Tidy.start(told)
     got: list[Any] = []
@@ -308,7 +308,7 @@ async def test_a_kill_ends_terminate_where_it_is_and_the_answer_is_not_sent() ->
 
 @pytest.mark.parametrize("moment", ["before", "after"])
 @in_process()
-async def test_a_callback_that_decides_to_stop_when_a_kill_has_come_is_killed(moment: str) -> None:
+async def test_a_kill_wins_over_a_callback_that_returns_stop(moment: str) -> None:
     told: list[Any] = []
     pid = await Tidy.start(told)
     ref = monitor(pid)
@@ -329,7 +329,7 @@ async def test_a_callback_that_decides_to_stop_when_a_kill_has_come_is_killed(mo
 
 
 @in_process()
-async def test_an_error_while_a_callback_is_killed_starts_no_callback() -> None:
+async def test_an_error_during_a_kill_starts_no_terminate() -> None:
     told: list[Any] = []
     pid = await Tidy.start(told)
     ref = monitor(pid)
@@ -350,7 +350,7 @@ async def test_an_error_while_a_callback_is_killed_starts_no_callback() -> None:
 
 
 @in_process()
-async def test_a_server_that_signals_itself_ends_without_terminate() -> None:
+async def test_a_server_that_does_not_trap_ends_without_terminate_after_its_own_signal() -> None:
     told: list[Any] = []
     pid = await Tidy.start(told)
     ref = monitor(pid)
@@ -361,7 +361,7 @@ async def test_a_server_that_signals_itself_ends_without_terminate() -> None:
 
 @pytest.mark.parametrize("error", [ValueError(1), ExceptionGroup("g", [ValueError(1)])], ids=repr)
 @in_process()
-async def test_terminate_gets_the_reason_that_everybody_gets(error: Exception) -> None:
+async def test_terminate_gets_the_exit_reason(error: Exception) -> None:
     told: list[Any] = []
     pid = await Tidy.start(told)
     ref = monitor(pid)
@@ -403,7 +403,7 @@ async def test_the_end_of_a_parent_that_has_ended_normally_stops_a_trapping_serv
 
 
 @in_process()
-async def test_a_linked_stranger_that_crashes_is_information_to_who_traps() -> None:
+async def test_the_crash_of_a_linked_process_is_a_message_for_a_trapping_server() -> None:
     pid = await Doing.start(trap=True)
 
     async def stranger() -> None:
@@ -439,7 +439,7 @@ async def test_calls_work_in_any_task(runtime: Runtime, in_a_process: bool) -> N
 
 
 @in_process()
-async def test_many_callers_get_their_own_answers_in_whatever_order() -> None:
+async def test_each_of_many_callers_gets_its_own_answer_in_any_order() -> None:
     waiting: list[tuple[int, Sender]] = []
     got: dict[int, Any] = {}
 
@@ -481,13 +481,13 @@ async def test_helper_tasks_call_at_the_same_time() -> None:
 async def test_a_default_call_waits_five_seconds() -> None:
     pid = await Doing.start()
     began = trio.current_time()
-    with pytest.raises(CallTimeout, match="was not answered within 5 s; the server may still"):
+    with pytest.raises(CallTimeout, match="got no answer within 5 s; the server may still"):
         await call(pid, lambda *_: NoReply())
     assert trio.current_time() == pytest.approx(began + 5)
 
 
 @in_process()
-async def test_an_uncaught_failed_call_is_the_callers_crash_and_readable() -> None:
+async def test_an_uncaught_call_error_crashes_the_caller_with_a_readable_reason() -> None:
     dead = await dead_process()
     reason = await reason_of(spawn(functools.partial(call, dead, "?")))
     assert isinstance(reason, Crash)
@@ -496,7 +496,7 @@ async def test_an_uncaught_failed_call_is_the_callers_crash_and_readable() -> No
 
 
 @in_process()
-async def test_a_call_to_who_has_accepted_a_kill_hears_of_its_end() -> None:
+async def test_a_call_to_a_killed_server_raises_server_exit() -> None:
     pid = await Doing.start()
     kill(pid)
     with pytest.raises(ServerExit) as caught:
@@ -505,7 +505,7 @@ async def test_a_call_to_who_has_accepted_a_kill_hears_of_its_end() -> None:
 
 
 @in_process()
-async def test_a_process_that_accepted_a_kill_calls_nobody() -> None:
+async def test_a_killed_process_cannot_call() -> None:
     asked: list[Any] = []
     pid = await Doing.start()
 
@@ -543,14 +543,14 @@ async def test_an_answer_from_another_process_after_the_server_ended_is_dropped(
 
 
 @in_process()
-async def test_a_cast_never_fails() -> None:
+async def test_a_cast_to_a_dead_or_unknown_server_is_not_an_error() -> None:
     cast(await dead_process(), "hello")
     cast("nobody", "hello")
     assert current_runtime().statistics()["dead_letters"] == 2
 
 
 @in_process()
-async def test_what_reaches_a_plain_process_from_call_and_cast_can_be_read_in_a_report() -> None:
+async def test_the_envelopes_of_calls_and_casts_have_a_readable_repr() -> None:
     me = current_pid()
 
     async def caller() -> None:
@@ -570,7 +570,7 @@ async def _cast_to(pid: Pid) -> None:
 
 
 @in_process()
-async def test_stop_accepts_only_the_reason_that_it_asked_for() -> None:
+async def test_stop_raises_if_the_server_ends_with_another_reason() -> None:
     pid = await Doing.start()
     await stop(pid, SHUTDOWN)
     assert not is_alive(pid)
@@ -586,7 +586,7 @@ async def test_stop_accepts_only_the_reason_that_it_asked_for() -> None:
 
 
 @in_process()
-async def test_stop_waits_its_turn() -> None:
+async def test_stop_waits_behind_earlier_messages() -> None:
     pid = await Doing.start()
     ref = monitor(pid)
     done: list[int] = []
@@ -605,7 +605,7 @@ async def test_stop_waits_its_turn() -> None:
 
 
 @in_process()
-async def test_two_stops_at_once_are_both_told_of_the_end() -> None:
+async def test_two_stops_at_once_both_return_after_the_end() -> None:
     pid = await Doing.start()
     ended: list[Any] = []
 

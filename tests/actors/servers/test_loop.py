@@ -43,7 +43,7 @@ class Counter(GenServer[int]):
 
 
 @in_process()
-async def test_a_server_with_ever_more_to_do_lets_others_run() -> None:
+async def test_a_server_with_endless_messages_lets_other_tasks_run() -> None:
     steps = 0
 
     async def other() -> None:
@@ -61,7 +61,7 @@ async def test_a_server_with_ever_more_to_do_lets_others_run() -> None:
 
 
 @in_process()
-async def test_a_server_that_feeds_itself_does_not_stop_the_world() -> None:
+async def test_a_server_that_sends_to_itself_lets_other_tasks_run() -> None:
     class Restless(Counter):
         async def handle_info(self, message: Any) -> None:
             await super().handle_info(message)
@@ -75,7 +75,7 @@ async def test_a_server_that_feeds_itself_does_not_stop_the_world() -> None:
 
 
 @in_process()
-async def test_a_kill_between_two_messages_is_the_last_thing_a_flooded_server_does() -> None:
+async def test_a_flooded_server_handles_no_message_after_a_kill() -> None:
     done: list[int] = []
 
     class Slow(GenServer[None]):
@@ -93,12 +93,12 @@ async def test_a_kill_between_two_messages_is_the_last_thing_a_flooded_server_do
 
 
 @in_process()
-async def test_a_kill_while_a_continue_is_asked_for_starts_none() -> None:
+async def test_a_kill_before_a_continue_starts_no_handle_continue() -> None:
     started: list[Any] = []
 
     class Continues(GenServer[None]):
         async def handle_cast(self, message: Any) -> Continue:
-            # As somebody else would do it in this moment; `kill` of oneself does not get to the next line.
+            # As another process would at this moment. With `kill`, the server would not reach its next line.
             runtime = current_runtime()
             runtime.signal(runtime.pid, current_pid(), KILL, linked=False)
             return Continue()
@@ -114,7 +114,7 @@ async def test_a_kill_while_a_continue_is_asked_for_starts_none() -> None:
 
 
 @in_process()
-async def test_a_kill_while_init_asks_for_a_continue_starts_none() -> None:
+async def test_a_kill_in_init_starts_no_handle_continue() -> None:
     started: list[Any] = []
 
     class Continues(GenServer[None]):
@@ -125,7 +125,7 @@ async def test_a_kill_while_init_asks_for_a_continue_starts_none() -> None:
             started.append(argument)
 
     pid = await Continues.start()
-    # The start has returned, and the continue has not run: this is the first step after it.
+    # The first step after the start. The continue has not run.
     ref = monitor(pid)
     kill(pid)
     assert (await down(ref)).reason is KILLED
@@ -133,12 +133,12 @@ async def test_a_kill_while_init_asks_for_a_continue_starts_none() -> None:
 
 
 class Thing:
-    """Something big that a message carries."""
+    """A large part of a message."""
 
 
 @pytest.mark.parametrize("how", ["call", "cast", "send"])
 @in_process()
-async def test_an_idle_server_keeps_nothing_of_what_it_did_last(how: str) -> None:
+async def test_an_idle_server_does_not_keep_its_last_message_in_memory(how: str) -> None:
     class Takes(GenServer[None]):
         async def handle_call(self, request: Any, sender: Sender) -> Reply:
             return Reply(Thing())

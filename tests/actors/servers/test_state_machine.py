@@ -30,7 +30,7 @@ from tests.virtual_clock import run_on_virtual_clock
 
 
 @in_process()
-async def test_every_event_goes_to_the_method_of_the_present_state() -> None:
+async def test_every_event_goes_to_the_method_of_the_current_state() -> None:
     pid = await Script.start_link(go)
     cast(pid, 1)
     cast(pid, "go")
@@ -50,7 +50,7 @@ async def test_every_event_goes_to_the_method_of_the_present_state() -> None:
 
 
 @in_process()
-async def test_the_name_of_the_state_is_what_others_see() -> None:
+async def test_get_state_returns_the_name_of_the_current_state() -> None:
     pid = await Script.start_link(go)
     assert await sys.get_state(pid) == "one"
     cast(pid, "go")
@@ -58,7 +58,7 @@ async def test_the_name_of_the_state_is_what_others_see() -> None:
 
 
 @in_process()
-async def test_going_to_the_present_state_is_keeping_it() -> None:
+async def test_a_transition_to_the_current_state_keeps_it() -> None:
     def stay(machine: Script, event: StateEvent) -> StateResult:
         match event:
             case CastEvent("stay"):
@@ -77,7 +77,7 @@ async def test_going_to_the_present_state_is_keeping_it() -> None:
 
 
 @in_process()
-async def test_postponed_events_come_again_after_a_change_in_order_and_before_newer_ones() -> None:
+async def test_postponed_events_return_in_order_after_a_change_of_state_before_newer_ones() -> None:
     def answer(machine: Script, event: StateEvent) -> StateResult:
         if machine.state == "two" and isinstance(event, CastEvent):
             return KeepState()
@@ -100,7 +100,7 @@ async def test_postponed_events_come_again_after_a_change_in_order_and_before_ne
 
 
 @in_process()
-async def test_a_postponed_event_that_changes_the_state_brings_back_what_was_postponed() -> None:
+async def test_a_postponed_event_that_changes_the_state_returns_the_others_again() -> None:
     def answer(machine: Script, event: StateEvent) -> StateResult:
         match machine.state, event:
             case "two", CastEvent("later 2"):
@@ -128,7 +128,7 @@ async def test_a_postponed_event_that_changes_the_state_brings_back_what_was_pos
 
 
 @in_process()
-async def test_an_event_may_be_postponed_into_the_state_that_it_brings_about() -> None:
+async def test_a_result_may_postpone_an_event_and_change_the_state() -> None:
     def answer(machine: Script, event: StateEvent) -> StateResult:
         if machine.state == "one" and isinstance(event, CastEvent):
             return machine.other(postpone=True)
@@ -145,7 +145,7 @@ async def test_an_event_may_be_postponed_into_the_state_that_it_brings_about() -
 
 
 @in_process()
-async def test_a_postponed_call_is_answered_when_its_time_comes() -> None:
+async def test_a_postponed_call_is_answered_in_a_later_state() -> None:
     def answer(machine: Script, event: StateEvent) -> StateResult:
         match machine.state, event:
             case "one", CallEvent():
@@ -172,7 +172,7 @@ async def test_a_postponed_call_is_answered_when_its_time_comes() -> None:
 
 
 @in_process()
-async def test_two_states_that_postpone_to_each_other_hold_nobody_up_and_can_be_killed() -> None:
+async def test_two_states_that_postpone_for_ever_let_other_tasks_run_and_can_be_killed() -> None:
     def answer(machine: Script, event: StateEvent) -> StateResult:
         machine.events.clear()
         return machine.other(postpone=True) if isinstance(event, CastEvent) else KeepState()
@@ -190,7 +190,7 @@ Messages = st.lists(st.sampled_from(["go", "a", "b", "c"]), max_size=30)
 
 
 @given(Messages, st.sets(st.tuples(st.sampled_from(["one", "two"]), st.sampled_from("abc"))))
-def test_what_is_handled_is_what_gen_statems_rules_say(
+def test_events_are_handled_in_the_order_of_gen_statem(
     messages: list[str], postponing: set[tuple[str, str]]
 ) -> None:
     def answer(machine: Script, event: StateEvent) -> StateResult:

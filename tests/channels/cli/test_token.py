@@ -10,7 +10,7 @@ import pytest
 import typer
 
 from channels import Atom, sign, verify
-from channels.cli import serve as cli
+from channels.cli import command as cli
 
 Run = Callable[..., tuple[int, str, str]]
 

@@ -147,6 +147,20 @@ async def test_a_silent_node_is_down_after_the_timeout_and_up_when_it_is_heard_a
     assert a.statistics()["lost"] == b.statistics()["lost"] == 0
 
 
+async def test_what_was_lost_while_a_node_was_silent_is_counted(runtime: Runtime) -> None:
+    nodes = JoinedNodes(heartbeat=2.0, node_timeout=10.0)
+    a, b = await start(nodes, "a"), await start(nodes, "b")
+    await settle()
+    nodes.cut("a", "b")
+    for n in range(7):
+        a.broadcast("t", n)
+        await trio.sleep(10.0)
+    assert b.nodes() == ()
+    nodes.heal()
+    await trio.sleep(3.0)
+    assert (a.statistics()["lost"], b.statistics()["lost"]) == (0, 7)
+
+
 async def test_each_start_is_a_new_and_later_incarnation(runtime: Runtime) -> None:
     nodes = JoinedNodes()
     b = await start(nodes, "b")

@@ -55,15 +55,6 @@ def test_a_late_heartbeat_changes_nothing() -> None:
     assert arrivals.message("0", "a", "i", 8) is None
 
 
-def test_a_sender_that_has_gone_is_forgotten() -> None:
-    arrivals = Arrivals()
-    for lane in ("0", "1"):
-        arrivals.message(lane, "a", "i", 7)
-    arrivals.message("0", "b", "i", 7)
-    arrivals.forget("a", "i")
-    assert len(arrivals) == 1
-
-
 def test_senders_are_bounded_and_the_silent_go_first() -> None:
     arrivals = Arrivals(max_senders=2)
     for node in ("a", "b"):

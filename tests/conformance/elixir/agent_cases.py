@@ -15,10 +15,10 @@ CASES: Cases = {
             "test_agent.py::test_an_agent_is_supervised_like_any_server"
         ),
         "start_link/2 workflow with unregistered name and anonymous functions": Covered(
-            "test_agent.py::test_the_life_of_an_agent_with_functions_written_in_place"
+            "test_agent.py::test_an_agent_works_with_lambdas"
         ),
         "start/2 workflow with registered name and module functions": Covered(
-            "test_agent.py::test_the_life_of_a_named_agent_with_functions_from_elsewhere"
+            "test_agent.py::test_a_named_agent_works_with_functions_of_a_module"
         ),
         "start_link/2 with spawn_opt": NotPortable(
             "processes have no heap sizes or priorities to set"

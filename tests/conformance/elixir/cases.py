@@ -1,7 +1,7 @@
 """Tables of the tests that cover the cases of Elixir's suites, and their check.
 
-A module `..._cases.py` of this folder has a table `CASES`: for each suite, as `"file group"`, its cases by name, each
-with a `Covered` or a `NotPortable`; and `COUNTS`, how many cases each suite has.
+A module `..._cases.py` of this folder has two tables. `CASES` has the cases of each suite, `"file group"`, by name,
+each with a `Covered` or a `NotPortable`. `COUNTS` has the number of cases of each suite.
 """
 
 import ast
@@ -17,7 +17,7 @@ FOLDER = Path(__file__).parent
 
 @frozen
 class Covered:
-    """A test shows it: `test_registry.py::test_the_same_key_has_one_lock`, in this folder."""
+    """A case with a test of this folder, such as `test_registry.py::test_the_same_key_has_one_lock`."""
 
     test: str
 
@@ -45,10 +45,10 @@ def table_problems(
     """Return the mistakes of a table: a test that does not exist or failed, a missing reason, a wrong number.
 
     Args:
-        cases: the table.
-        counts: how many cases each suite has.
-        folder: what the paths of tests are relative to.
-        outcomes: of this run; None checks only that the tests exist.
+        cases: The table.
+        counts: The number of cases of each suite.
+        folder: The folder of the tests.
+        outcomes: The outcomes of this run; None checks only that the tests exist.
     """
     problems = [f"{suite} is counted but not listed" for suite in counts if suite not in cases]
     for suite, by_name in cases.items():

@@ -25,9 +25,9 @@ CASES: Cases = {
         "start_link/3 with via": _STARTS,
         "start_link/3 with global": NotPortable("there is one node, so no name is global"),
         "start_link/2, call/2 and cast/2": _otp(
-            "a_message_may_make_the_server_go_on_wait_stop_or_fail"
+            "a_message_may_make_the_server_continue_wait_stop_or_fail"
         ),
-        "call/3 exit messages": _rule("35_a_call_that_fails_says_why"),
+        "call/3 exit messages": _rule("35_a_failed_call_raises_the_reason"),
         "nil name": Covered(
             "../../actors/test_names.py::test_any_hashable_value_but_none_is_a_name"
         ),
@@ -38,9 +38,7 @@ CASES: Cases = {
         "multi_call/4": NotPortable(
             "one node has one server of a name; a nursery of calls does the rest"
         ),
-        "whereis/1": Covered(
-            "../../actors/test_names.py::test_a_name_can_be_given_to_another_and_taken_away"
-        ),
-        "stop/3": _otp("a_server_is_stopped_by_whatever_it_is_called_by"),
+        "whereis/1": Covered("../../actors/test_names.py::test_a_name_can_move_to_another_process"),
+        "stop/3": _otp("stop_accepts_a_pid_and_every_kind_of_name"),
     }
 }

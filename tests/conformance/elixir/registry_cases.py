@@ -24,9 +24,7 @@ _NO_ETS = NotPortable("about a leak in ETS, in which Elixir keeps its entries")
 
 CASES: Cases = {
     "registry_test": {
-        "clean up registry on process crash": _both(
-            "a_crash_cleans_up_what_its_process_had_registered"
-        ),
+        "clean up registry on process crash": _both("a_crash_removes_the_entries_of_the_process"),
         "does not lock when using different keys": _both("different_keys_have_different_locks"),
         "locks when using the same key": _both("the_same_key_has_one_lock"),
         "locks when the one holding the lock raises": _both(
@@ -36,7 +34,7 @@ CASES: Cases = {
             "a_lock_is_released_when_its_holder_is_declared_dead"
         ),
         "locks when the one waiting for the lock terminates": _both(
-            "a_lock_passes_over_one_who_ended_while_waiting"
+            "a_lock_skips_a_process_that_ended_while_it_waited"
         ),
     },
     "registry/unique_test": {
@@ -44,18 +42,20 @@ CASES: Cases = {
         "counts the number of keys in a registry": _unique("entries_are_counted"),
         "has unique registrations": _unique("a_key_is_registered_once"),
         "has unique registrations across processes": _unique(
-            "a_key_of_another_process_is_taken_while_that_lives"
+            "a_key_is_taken_while_its_process_lives"
         ),
         "supports match patterns": _unique("values_are_matched_by_a_function"),
         "count_match supports match patterns": _unique("matches_are_counted"),
-        "unregister_match supports patterns": _unique("what_matches_is_unregistered"),
+        "unregister_match supports patterns": _unique("matching_entries_are_unregistered"),
         "updates current process value": _unique("a_process_updates_its_own_value"),
         "dispatches to a single key": _unique("dispatch_calls_in_the_caller_and_only_with_entries"),
         "unregisters process by key": _unique("a_process_unregisters_by_key"),
-        "unregisters with no entries": _unique("unregistering_what_one_does_not_have_does_nothing"),
-        "allows listeners": _unique("listeners_hear_of_calls_and_not_of_deaths"),
+        "unregisters with no entries": _unique(
+            "unregistering_a_key_that_one_does_not_have_does_nothing"
+        ),
+        "allows listeners": _unique("listeners_get_messages_about_calls_and_not_about_ends"),
         "raises on unknown registry name": _unique(
-            "a_registry_that_has_ended_refuses_everything_but_via"
+            "an_ended_registry_refuses_every_operation_but_via"
         ),
         "empty list for empty registry": _unique("an_empty_registry_selects_nothing"),
         "select all": _unique("everything_is_selected"),
@@ -70,9 +70,11 @@ CASES: Cases = {
         "supports guard conditions": _unique("values_are_matched_by_a_function"),
         "supports reserved keys": _unique("no_key_is_special"),
         "count_match supports guard conditions": _unique("matches_are_counted"),
-        "unregister_match supports guards": _unique("what_matches_is_unregistered"),
+        "unregister_match supports guards": _unique("matching_entries_are_unregistered"),
         "compares using ===": _unique("keys_are_compared_strictly"),
-        "links and unlinks on register/unregister": _unique("entries_neither_link_nor_stay"),
+        "links and unlinks on register/unregister": _unique(
+            "entries_make_no_links_and_end_with_their_process"
+        ),
         "via callbacks": _unique("a_via_is_a_name_and_an_address"),
         "uses value provided in via": _unique("a_via_registers_with_the_value_it_was_given"),
         "select supports full match specs": _unique("entries_are_selected_by_key_pid_and_value"),
@@ -100,34 +102,34 @@ CASES: Cases = {
         ),
         "unregisters by key": _duplicate("all_entries_of_a_key_are_unregistered"),
         "unregisters with no entries": _duplicate(
-            "unregistering_what_one_does_not_have_does_nothing"
+            "unregistering_a_key_that_one_does_not_have_does_nothing"
         ),
         "supports match patterns": _duplicate("values_are_matched_by_a_function"),
         "uses exact complex keys in lookup and match": _duplicate(
-            "keys_are_looked_up_as_they_are_however_complex"
+            "keys_of_any_complexity_are_looked_up"
         ),
         "count_match supports match patterns": _duplicate("matches_are_counted"),
-        "unregister_match supports patterns": _duplicate("what_matches_is_unregistered"),
-        "allows listeners": _duplicate("listeners_hear_of_calls_and_not_of_deaths"),
-        "raises on unknown registry name": _duplicate(
-            "a_registry_that_has_ended_refuses_to_be_used"
-        ),
+        "unregister_match supports patterns": _duplicate("matching_entries_are_unregistered"),
+        "allows listeners": _duplicate("listeners_get_messages_about_calls_and_not_about_ends"),
+        "raises on unknown registry name": _duplicate("an_ended_registry_refuses_every_operation"),
         "empty list for empty registry": _duplicate("an_empty_registry_selects_nothing"),
         "select all": _duplicate("everything_is_selected"),
         "select allows multiple specs": _duplicate("entries_are_selected_by_key_pid_and_value"),
         "count_select allows multiple specs": _duplicate("selected_entries_are_counted"),
         "update_value is not supported": _duplicate(
-            "a_duplicate_key_is_no_address_and_has_no_one_value"
+            "a_duplicate_key_has_no_via_whereis_or_update_value"
         ),
         "starts configured number of partitions": _duplicate(
             "dispatch_calls_once_for_each_partition_that_has_entries"
         ),
         "supports guards": _duplicate("values_are_matched_by_a_function"),
         "count_match supports guard conditions": _duplicate("matches_are_counted"),
-        "unregister_match supports guards": _duplicate("what_matches_is_unregistered"),
-        "links and unlinks on register/unregister": _duplicate("entries_neither_link_nor_stay"),
+        "unregister_match supports guards": _duplicate("matching_entries_are_unregistered"),
+        "links and unlinks on register/unregister": _duplicate(
+            "entries_make_no_links_and_end_with_their_process"
+        ),
         "raises if attempt to be used on via": _duplicate(
-            "a_duplicate_key_is_no_address_and_has_no_one_value"
+            "a_duplicate_key_has_no_via_whereis_or_update_value"
         ),
         "select supports full match specs": _duplicate("entries_are_selected_by_key_pid_and_value"),
         "select supports guard conditions": _duplicate("entries_are_selected_by_key_pid_and_value"),

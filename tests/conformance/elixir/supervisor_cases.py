@@ -49,7 +49,7 @@ _FAILED = _in(
 _RETRIED = _in("dynamic_supervisor", "a_restart_is_tried_until_it_succeeds_and_each_attempt_counts")
 _FULL = _in("dynamic_supervisor", "a_restarting_child_counts_against_max_children")
 _BAD_FIELD = _in("child_spec", "an_invalid_field_is_refused_with_advice")
-_OTHERWISE = _here("a_child_that_ends_with_another_reason_than_asked_is_reported")
+_OTHERWISE = _here("a_child_that_stops_with_an_unexpected_reason_is_reported")
 
 _SUPERVISOR: Cases = {
     "supervisor_test": {
@@ -65,7 +65,7 @@ _SUPERVISOR: Cases = {
         "start_link/2 with old and new specs": _OLD_SPECS,
         "child life cycle": Covered(
             "../otp/test_supervisors.py::"
-            "test_61_each_request_about_a_child_in_each_state_has_its_answer"
+            "test_61_each_request_about_a_child_has_an_answer_in_each_state"
         ),
     },
     "supervisor_test start_child/2": {
@@ -83,9 +83,11 @@ _SUPERVISOR: Cases = {
 
 _DYNAMIC: Cases = {
     "dynamic_supervisor_test": {
-        "can be supervised directly": _here("several_can_be_supervised_each_by_its_name"),
+        "can be supervised directly": _here(
+            "several_dynamic_supervisors_can_be_children_with_names"
+        ),
         "multiple supervisors can be supervised and identified with simple child spec": _here(
-            "several_can_be_supervised_each_by_its_name"
+            "several_dynamic_supervisors_can_be_children_with_names"
         ),
     },
     "dynamic_supervisor_test use/2": {"generates child_spec/1": _DESCRIBED},
@@ -142,7 +144,7 @@ _DYNAMIC: Cases = {
             "dynamic_supervisor", "all_children_share_one_budget_and_one_more_ends_the_supervisor"
         ),
         "child triggers maximum intensity when trying again": _here(
-            "an_attempt_too_many_to_restart_a_child_ends_the_supervisor"
+            "one_restart_attempt_too_many_ends_the_supervisor"
         ),
         "with valid shutdown": _in(
             "child_spec", "a_shutdown_of_zero_and_a_brutal_kill_and_infinity_are_allowed"
@@ -151,7 +153,7 @@ _DYNAMIC: Cases = {
     },
     "dynamic_supervisor_test terminate/2": {
         "terminates children with brutal kill": _here(
-            "children_of_a_brutal_kill_are_killed_as_they_should_be"
+            "children_with_a_brutal_kill_are_killed_without_a_report"
         ),
         "terminates children with infinity shutdown": _here(
             "children_with_an_infinite_shutdown_are_waited_for"
@@ -165,15 +167,19 @@ _DYNAMIC: Cases = {
             "children_beyond_their_shutdown_limit_are_killed_and_reported"
         ),
         "terminates children with permanent restart and normal reason": _here(
-            "only_a_permanent_child_must_not_be_finished_of_itself_when_it_is_stopped"
+            "only_a_permanent_child_must_stop_with_shutdown"
         ),
         "terminates with mixed children": _here(
-            "children_of_all_kinds_are_stopped_each_in_its_way"
+            "a_mix_of_children_is_stopped_each_as_its_spec_says"
         ),
     },
     "dynamic_supervisor_test terminate_child/2": {
-        "terminates child with brutal kill": _here("one_child_is_terminated_in_its_way"),
-        "terminates child with integer shutdown": _here("one_child_is_terminated_in_its_way"),
+        "terminates child with brutal kill": _here(
+            "terminate_child_stops_a_child_as_its_spec_says"
+        ),
+        "terminates child with integer shutdown": _here(
+            "terminate_child_stops_a_child_as_its_spec_says"
+        ),
         "terminates restarting child": _in(
             "dynamic_supervisor", "a_restarting_child_can_be_terminated_by_its_last_pid"
         ),

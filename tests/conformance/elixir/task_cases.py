@@ -47,12 +47,12 @@ _FAILS = _task("a_task_that_ends_without_a_result_fails_the_wait_with_its_reason
 _OWNER_ONLY = _task("only_the_owner_may_wait")
 _FIRST_FAILURE = _many("the_first_that_ends_without_a_result_fails_the_wait_at_once")
 _MANY_OWNER = _many("only_the_owner_may_wait_for_many")
-_READY = _task("shutdown_gives_a_result_that_was_there_however_the_task_ended_after_it")
+_READY = _task("shutdown_returns_an_earlier_result_however_the_task_ended")
 _STOPPED = _task("shutdown_stops_a_task_at_once_without_harm_to_its_owner")
 _ENDED = _task("shutdown_of_an_ended_task_returns_its_reason_unless_it_is_shutdown")
 _TAKEN = _task("a_second_wait_says_that_the_result_was_taken")
 _IGNORED = _task("ignoring_a_running_task_discards_its_result_or_its_crash")
-_IGNORED_LATE = _task("ignoring_a_task_that_has_ended_gives_its_outcome")
+_IGNORED_LATE = _task("ignoring_an_ended_task_returns_its_outcome")
 
 _TASK: Cases = {
     "task_test": {
@@ -61,8 +61,8 @@ _TASK: Cases = {
         "async/1": _RUNS,
         "async/3": _RUNS,
         "async with $callers": _task("callers_are_the_owner_of_the_task_and_the_owners_above"),
-        "start/1": _task("start_runs_a_task_linked_to_nobody"),
-        "start/3": _task("start_runs_a_task_linked_to_nobody"),
+        "start/1": _task("start_runs_a_task_without_a_link"),
+        "start/3": _task("start_runs_a_task_without_a_link"),
         "completed/1": _task("a_completed_task_has_its_result_without_a_process"),
         "start_link/1": _task("a_crash_of_a_start_link_task_ends_its_starter"),
         "start_link/3": _task("a_crash_of_a_start_link_task_ends_its_starter"),
@@ -78,7 +78,7 @@ _TASK: Cases = {
     },
     "task_test await/2": {
         "demonitors and unalias on timeout": _task(
-            "a_wait_that_takes_too_long_leaves_nothing_behind_and_stops_nobody"
+            "a_wait_that_takes_too_long_leaves_nothing_behind_and_ends_no_process"
         ),
         "exits on timeout": _task("a_timeout_that_nobody_catches_ends_the_task_over_the_link"),
         "exits on normal exit": _FAILS,
@@ -121,10 +121,10 @@ _TASK: Cases = {
     },
     "task_test yield/2": {
         "returns {:ok, result} when reply and :DOWN in message queue": _task(
-            "yield_finds_a_result_that_has_been_there_and_takes_the_end_with_it"
+            "yield_returns_an_earlier_result_and_removes_the_down"
         ),
         "returns nil on timeout": _task("yield_may_be_called_again_and_again"),
-        "return exit on normal exit": _task("yield_gives_the_end_of_a_task_as_a_value"),
+        "return exit on normal exit": _task("yield_returns_the_end_of_a_task_as_a_value"),
         "exits on :noconnection": _ONE_NODE,
         "raises when invoked from a non-owner process": _OWNER_ONLY,
     },
@@ -142,7 +142,7 @@ _TASK: Cases = {
         "raises when invoked from a non-owner process": _MANY_OWNER,
         "returns results from multiple tasks": _many("all_ends_before_the_time_is_up_end_the_wait"),
         "returns results from multiple tasks with limit": _many(
-            "a_limit_ends_the_wait_when_so_many_have_ended"
+            "the_wait_ends_after_as_many_ends_as_the_limit"
         ),
         "returns once all tasks have replied below limit": _many(
             "fewer_tasks_than_the_limit_are_all_waited_for"
@@ -150,7 +150,7 @@ _TASK: Cases = {
         "returns results from multiple tasks with limit and on timeout": _many(
             "the_time_may_be_up_before_the_limit_is_reached"
         ),
-        "returns results on infinity timeout": _many("without_a_limit_in_time_it_waits_for_all"),
+        "returns results on infinity timeout": _many("an_infinite_timeout_waits_for_all_tasks"),
     },
     "task_test shutdown/2": {
         "returns {:ok, result} when reply and abnormal :DOWN in message queue": _READY,
@@ -162,9 +162,7 @@ _TASK: Cases = {
         "returns nil on shutdown :DOWN in message queue": _ENDED,
         "returns exit on killed :DOWN in message queue": _ENDED,
         "exits on noconnection :DOWN in message queue": _ONE_NODE,
-        "ignores if task PID is nil": _task(
-            "shutdown_of_a_task_without_a_process_gives_its_result"
-        ),
+        "ignores if task PID is nil": _task("shutdown_of_a_completed_task_returns_its_result"),
         "raises when invoked from a non-owner process": _OWNER_ONLY,
         "returns nil on killing task": _STOPPED,
         "returns {:exit, :noproc} if task handled": _TAKEN,
@@ -196,12 +194,12 @@ _SLOWEST = _stream("ordered_outcomes_wait_for_a_slow_first_one")
 _EXITS = _stream("an_exit_is_an_outcome_with_its_reason")
 _UNUSED = _stream("leaving_early_kills_what_runs_and_leaves_nothing")
 _IN_STEP = _stream("streams_can_be_walked_in_step_with_others")
-_CUT_ITEMS = _stream("items_that_are_cut_short_are_all_that_is_done")
-_CUT_OUTCOMES = _stream("outcomes_that_are_cut_short_are_those_of_the_first_items")
+_CUT_ITEMS = _stream("a_limited_iterator_of_items_limits_the_stream")
+_CUT_OUTCOMES = _stream("a_loop_that_stops_early_has_the_outcomes_of_the_first_items")
 _CLOSED = _stream("a_generator_of_items_is_closed_when_the_block_is_left")
 _KILLED = _stream("a_task_that_takes_too_long_may_be_killed_and_that_is_its_outcome")
 _REFUSED = _stream("an_invalid_option_is_refused_when_the_stream_is_made")
-_STREAM_CALLERS = _stream("the_callers_of_the_tasks_are_who_made_the_stream")
+_STREAM_CALLERS = _stream("the_callers_of_the_tasks_are_the_maker_of_the_stream")
 _ELSEWHERE = _stream("a_stream_may_be_consumed_by_another_process_than_the_one_that_made_it")
 
 _STREAMS: Cases = {
@@ -218,7 +216,7 @@ _STREAMS: Cases = {
         "does not allow streaming with invalid :on_timeout": _REFUSED,
         "does not allow streaming with invalid :timeout": _REFUSED,
         "streams with fake down messages on the inbox": _stream(
-            "messages_of_others_stay_whatever_they_look_like"
+            "similar_messages_of_other_processes_stay_in_the_mailbox"
         ),
         "with $callers": _STREAM_CALLERS,
         "consuming from another process": _ELSEWHERE,
@@ -251,9 +249,9 @@ _STREAMS: Cases = {
     },
 }
 
-_BOTH_RUN = _supervisor("a_task_is_a_child_of_the_supervisor_and_its_result_is_its_owners")
+_BOTH_RUN = _supervisor("a_task_is_a_child_of_the_supervisor_and_sends_its_result_to_its_owner")
 _BOTH_FAIL = _supervisor("awaiting_a_task_that_ends_without_a_result_fails")
-_BOTH_SHUTDOWN = _supervisor("its_shutdown_is_five_seconds_or_what_it_was_given")
+_BOTH_SHUTDOWN = _supervisor("the_shutdown_of_a_task_is_five_seconds_by_default")
 _BOTH_FULL = _supervisor("one_more_than_max_children_is_refused_and_leaves_nothing")
 _DETACHED = _supervisor("start_child_runs_a_task_and_discards_its_result")
 _FULL = _supervisor("a_stream_ends_cleanly_when_the_supervisor_is_full")
@@ -275,7 +273,7 @@ _SUPERVISOR: Cases = {
         "start_child/1": _DETACHED,
         "start_child/3": _DETACHED,
         "start_child/1 with custom shutdown": _supervisor(
-            "a_detached_task_has_five_seconds_to_stop_or_what_it_was_given"
+            "the_shutdown_of_a_detached_task_is_five_seconds_by_default"
         ),
         "start_child/1 with custom restart": _supervisor(
             "a_detached_task_may_be_restarted_and_does_its_work_again"
@@ -288,7 +286,7 @@ _SUPERVISOR: Cases = {
         "with custom shutdown": _BOTH_SHUTDOWN,
         "raises when :max_children is reached": _BOTH_FULL,
         "with $callers": _supervisor(
-            "its_callers_are_its_owners_and_its_ancestors_the_supervisors"
+            "the_callers_of_a_task_are_owners_and_its_ancestors_are_supervisors"
         ),
     },
     "task/supervisor_test async_nolink/1": {

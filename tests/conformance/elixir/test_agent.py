@@ -43,7 +43,7 @@ async def test_an_agent_is_supervised_like_any_server() -> None:
 
 
 @in_process()
-async def test_the_life_of_an_agent_with_functions_written_in_place() -> None:
+async def test_an_agent_works_with_lambdas() -> None:
     pid = await Agent.start_link(dict)
     await Agent.update(pid, lambda value: value | {"hello": "world"})
     assert await Agent.get(pid, lambda value: value["hello"]) == "world"
@@ -61,7 +61,7 @@ def pair(value: int, change: int) -> tuple[int, int]:
 
 
 @in_process()
-async def test_the_life_of_a_named_agent_with_functions_from_elsewhere() -> None:
+async def test_a_named_agent_works_with_functions_of_a_module() -> None:
     pid = await Agent.start(operator.add, 20, 1, name="number")
     assert whereis("number") is pid
     assert await Agent.get("number", operator.mul, 2) == 42
@@ -109,7 +109,7 @@ async def test_a_cast_function_that_raises_ends_the_agent() -> None:
 
 @pytest.mark.parametrize("result", [42, (1, 2, 3), [1, 2], None])
 @in_process()
-async def test_get_and_update_wants_a_pair(result: Any) -> None:
+async def test_get_and_update_requires_a_pair(result: Any) -> None:
     pid = await Agent.start(lambda: 42)
     with pytest.raises(ServerExit) as caught:
         await Agent.get_and_update(pid, lambda value: result)
@@ -131,7 +131,7 @@ async def test_an_update_that_timed_out_still_happens() -> None:
 
 
 @in_process()
-async def test_an_agent_that_cannot_make_its_value_does_not_start() -> None:
+async def test_an_agent_whose_first_function_fails_does_not_start() -> None:
     with pytest.raises(StartError) as caught:
         await Agent.start(fail)
     assert caught.value.reason == Crash(KeyError("asked to"))
@@ -144,7 +144,7 @@ async def test_an_agent_that_cannot_make_its_value_does_not_start() -> None:
 
 
 @in_process()
-async def test_start_returns_when_the_value_is_there() -> None:
+async def test_start_returns_when_the_value_is_ready() -> None:
     made: list[int] = []
     pid = await Agent.start_link(made.append, 1)
     assert made == [1]

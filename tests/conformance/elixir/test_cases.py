@@ -1,4 +1,4 @@
-"""The tables that say which test covers which case of Elixir's suites are true."""
+"""Checks of the tables of tests that cover the cases of Elixir's suites."""
 
 from importlib import import_module
 from pathlib import Path
@@ -21,10 +21,10 @@ def test_every_case_is_covered_by_a_test_that_passed_or_gives_a_reason(
     assert not problems, "\n".join(problems)
 
 
-# The check itself, on tables that are not true.
+# The check itself, on tables with mistakes.
 
 
-def test_what_is_wrong_with_a_table_is_found(tmp_path: Path) -> None:
+def test_mistakes_in_a_table_are_found(tmp_path: Path) -> None:
     (tmp_path / "test_it.py").write_text(
         "def test_one(): ...\nasync def test_two(): ...\ndef no(): ..."
     )

@@ -42,7 +42,7 @@ def log() -> Log:
 
 @pytest.fixture
 def heard(runtime: Runtime) -> Heard:
-    """The reasons with which children ended that were stopped, and which of them were not what was asked for."""
+    """The events about stopped children, each with its exit reason."""
     kept: Heard = []
     for event in (CHILD_STOP_FAILED, CHILD_TERMINATED):
         runtime.telemetry.attach(
@@ -52,7 +52,7 @@ def heard(runtime: Runtime) -> Heard:
 
 
 class Closing(GenServer[Any]):
-    """Traps exits and ends, when it is stopped, in a way of its own after a time of its own."""
+    """A child that traps exits. When it is stopped, it ends after `seconds` with `reason`."""
 
     async def init(self, ending: Any = SHUTDOWN, seconds: float = 0.0) -> None:
         trap_exits()
@@ -68,7 +68,7 @@ class Closing(GenServer[Any]):
 
 
 async def stopped(*specs: ChildSpec) -> float:
-    """Stop a pool of such children; how many seconds it takes."""
+    """Stop a pool of such children, and return the seconds that it took."""
     pool = await DynamicSupervisor.start()
     for spec in specs:
         await DynamicSupervisor.start_child(pool, spec)
@@ -84,7 +84,7 @@ def closing(ending: Any = SHUTDOWN, seconds: float = 0.0, **fields: Any) -> Chil
 # terminate/2
 
 
-async def test_children_of_a_brutal_kill_are_killed_as_they_should_be(
+async def test_children_with_a_brutal_kill_are_killed_without_a_report(
     runtime: Runtime, heard: Heard
 ) -> None:
     spec = closing(seconds=9.0, shutdown="brutal_kill")
@@ -101,7 +101,7 @@ async def test_children_with_an_infinite_shutdown_are_waited_for(
 
 
 @pytest.mark.parametrize("shutdown", [math.inf, 1.0])
-async def test_a_child_that_ends_with_another_reason_than_asked_is_reported(
+async def test_a_child_that_stops_with_an_unexpected_reason_is_reported(
     runtime: Runtime, heard: Heard, shutdown: float
 ) -> None:
     await stopped(closing("abnormal", shutdown=shutdown))
@@ -129,7 +129,7 @@ async def test_children_beyond_their_shutdown_limit_are_killed_and_reported(
     )
 
 
-async def test_only_a_permanent_child_must_not_be_finished_of_itself_when_it_is_stopped(
+async def test_only_a_permanent_child_must_stop_with_shutdown(
     runtime: Runtime, heard: Heard
 ) -> None:
     await stopped(closing(NORMAL, restart="permanent"))
@@ -139,7 +139,7 @@ async def test_only_a_permanent_child_must_not_be_finished_of_itself_when_it_is_
     assert heard == [("terminated", NORMAL)] * 2
 
 
-async def test_children_of_all_kinds_are_stopped_each_in_its_way(
+async def test_a_mix_of_children_is_stopped_each_as_its_spec_says(
     runtime: Runtime, heard: Heard
 ) -> None:
     took = await stopped(
@@ -164,7 +164,7 @@ async def test_children_of_all_kinds_are_stopped_each_in_its_way(
 @pytest.mark.parametrize(
     ("shutdown", "took", "reason"), [("brutal_kill", 0, KILLED), (5.0, 1, SHUTDOWN)]
 )
-async def test_one_child_is_terminated_in_its_way(
+async def test_terminate_child_stops_a_child_as_its_spec_says(
     runtime: Runtime, heard: Heard, shutdown: Any, took: float, reason: Any
 ) -> None:
     pool = await DynamicSupervisor.start()
@@ -178,9 +178,7 @@ async def test_one_child_is_terminated_in_its_way(
 # start_child/2
 
 
-async def test_an_attempt_too_many_to_restart_a_child_ends_the_supervisor(
-    runtime: Runtime, log: Log
-) -> None:
+async def test_one_restart_attempt_too_many_ends_the_supervisor(runtime: Runtime, log: Log) -> None:
     pool = await DynamicSupervisor.start(max_restarts=3)
     outcomes = Outcomes(None, *[Fail("not now")] * 10)
     pid = await DynamicSupervisor.start_child(pool, worker("a", log, outcomes=outcomes))
@@ -193,7 +191,7 @@ async def test_an_attempt_too_many_to_restart_a_child_ends_the_supervisor(
 # top
 
 
-async def test_several_can_be_supervised_each_by_its_name(runtime: Runtime) -> None:
+async def test_several_dynamic_supervisors_can_be_children_with_names(runtime: Runtime) -> None:
     top = await Supervisor.start(
         [DynamicSupervisor, child_spec(DynamicSupervisor, kwargs={"name": "jobs"})]
     )

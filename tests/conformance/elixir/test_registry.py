@@ -31,9 +31,7 @@ partitioned = pytest.mark.parametrize("partitions", [1, 8])
 @kinds
 @partitioned
 @in_process()
-async def test_a_crash_cleans_up_what_its_process_had_registered(
-    kind: Kind, partitions: int
-) -> None:
+async def test_a_crash_removes_the_entries_of_the_process(kind: Kind, partitions: int) -> None:
     registry = Registry[str, str](kind, partitions=partitions)
 
     async def crash() -> None:
@@ -74,7 +72,7 @@ def start_both(registry: Registry[Any, Any], *keys: Any) -> tuple[list[str], lis
 @in_process()
 async def test_different_keys_have_different_locks(kind: Kind, partitions: int) -> None:
     registry = Registry[Any, None](kind, partitions=partitions)
-    # Compared strictly, like all keys.
+    # The comparison is strict, as for all keys.
     said, _ = start_both(registry, "one", 1, 1.0)
     start = trio.current_time()
     await trio.sleep(10)
@@ -141,7 +139,7 @@ async def test_a_lock_is_released_when_its_holder_is_declared_dead(
 
     async def hold() -> None:
         async with registry.lock("key"):
-            with trio.CancelScope(shield=True):  # it does not let itself be ended
+            with trio.CancelScope(shield=True):  # the process resists its kill
                 await may_end.wait()
 
     pid, ref = spawn_monitor(hold)
@@ -151,7 +149,7 @@ async def test_a_lock_is_released_when_its_holder_is_declared_dead(
     async with registry.lock("key"):
         assert trio.current_time() == start + 2.0
         await down(ref)
-        # What it does when it ends after all gives nobody's lock away.
+        # The late end of the zombie does not release the lock of another process.
         may_end.set()
         await settle()
         taken, _ = spawn_monitor(held, registry, "key", [], "other", 1)
@@ -163,7 +161,9 @@ async def test_a_lock_is_released_when_its_holder_is_declared_dead(
 @kinds
 @partitioned
 @in_process()
-async def test_a_lock_passes_over_one_who_ended_while_waiting(kind: Kind, partitions: int) -> None:
+async def test_a_lock_skips_a_process_that_ended_while_it_waited(
+    kind: Kind, partitions: int
+) -> None:
     registry = Registry[str, None](kind, partitions=partitions)
     said: list[str] = []
     spawn(held, registry, "key", said, "a", 3)

@@ -1,6 +1,6 @@
 """Elixir's registry/duplicate_test, with 1 and with 8 partitions.
 
-Elixir runs them for two ways of dividing entries into partitions as well, by process and by key. Here there is one.
+Elixir has two ways to divide entries into partitions, by process and by key. Ashtree has one.
 """
 
 from functools import partial
@@ -41,7 +41,7 @@ async def hold(registry: Registry[Any, Any], key: Any, value: Any) -> None:
 
 
 async def held(registry: Registry[Any, Any], key: Any, value: Any) -> Pid:
-    """Another process, which has a key."""
+    """Another process that has a key."""
     pid = spawn(hold, registry, key, value)
     await settle()
     return pid
@@ -118,7 +118,7 @@ async def test_dispatch_calls_once_for_each_partition_that_has_entries(partition
     for entries in calls:
         assert entries
         assert values(entries) == sorted(values(entries))
-    # A process is always in the same partition.
+    # A process stays in one partition.
     again: list[list[Entry[Any, Any]]] = []
     registry.dispatch("hello", again.append)
     assert again == calls
@@ -127,7 +127,7 @@ async def test_dispatch_calls_once_for_each_partition_that_has_entries(partition
 
 @partitioned
 @in_process()
-async def test_what_dispatch_calls_may_raise_or_change_the_registry(partitions: int) -> None:
+async def test_a_dispatch_function_may_raise_or_change_the_registry(partitions: int) -> None:
     registry = duplicate(partitions)
     for number in range(20):
         await held(registry, "hello", number)
@@ -185,7 +185,7 @@ async def test_all_entries_of_a_key_are_unregistered(partitions: int) -> None:
 
 @partitioned
 @in_process()
-async def test_unregistering_what_one_does_not_have_does_nothing(partitions: int) -> None:
+async def test_unregistering_a_key_that_one_does_not_have_does_nothing(partitions: int) -> None:
     registry = duplicate(partitions)
     await held(registry, "hello", "theirs")
     registry.unregister("hello")
@@ -207,7 +207,7 @@ async def test_values_are_matched_by_a_function(partitions: int) -> None:
 
 @partitioned
 @in_process()
-async def test_keys_are_looked_up_as_they_are_however_complex(partitions: int) -> None:
+async def test_keys_of_any_complexity_are_looked_up(partitions: int) -> None:
     registry, me = duplicate(partitions), current_pid()
     for key in (("_", 1), ("a", 1), ("a", ("_", None))):
         registry.register(key, repr(key))
@@ -230,7 +230,7 @@ async def test_matches_are_counted(partitions: int) -> None:
 
 @partitioned
 @in_process()
-async def test_what_matches_is_unregistered(partitions: int) -> None:
+async def test_matching_entries_are_unregistered(partitions: int) -> None:
     registry, me = duplicate(partitions), current_pid()
     for value in (("a", 1), ("a", 2), ("b", 3)):
         registry.register("hello", value)
@@ -244,7 +244,7 @@ async def test_what_matches_is_unregistered(partitions: int) -> None:
 
 @partitioned
 @in_process()
-async def test_listeners_hear_of_calls_and_not_of_deaths(partitions: int) -> None:
+async def test_listeners_get_messages_about_calls_and_not_about_ends(partitions: int) -> None:
     registry, me = duplicate(partitions, listeners=["listener"]), current_pid()
     register("listener")
     registry.register("hello", 1)
@@ -266,7 +266,7 @@ async def test_listeners_hear_of_calls_and_not_of_deaths(partitions: int) -> Non
 
 @partitioned
 @in_process()
-async def test_entries_neither_link_nor_stay(partitions: int) -> None:
+async def test_entries_make_no_links_and_end_with_their_process(partitions: int) -> None:
     registry, runtime = duplicate(partitions), current_runtime()
     before = runtime.process_info(current_pid())
     registry.register("hello", 1)
@@ -278,7 +278,7 @@ async def test_entries_neither_link_nor_stay(partitions: int) -> None:
 
 @partitioned
 @in_process()
-async def test_a_registry_that_has_ended_refuses_to_be_used(partitions: int) -> None:
+async def test_an_ended_registry_refuses_every_operation(partitions: int) -> None:
     registry = duplicate(partitions)
     await stop(await registry.start_link())
     with pytest.raises(RegistryClosed):
@@ -289,14 +289,14 @@ async def test_a_registry_that_has_ended_refuses_to_be_used(partitions: int) -> 
 
 @partitioned
 @in_process()
-async def test_a_duplicate_key_is_no_address_and_has_no_one_value(partitions: int) -> None:
+async def test_a_duplicate_key_has_no_via_whereis_or_update_value(partitions: int) -> None:
     registry = duplicate(partitions)
     registry.register("hello", 1)
-    with pytest.raises(NeedsUniqueKeys, match=r"via cannot say which process it means"):
+    with pytest.raises(NeedsUniqueKeys, match=r"via has no single process to act on"):
         registry.via("hello")
-    with pytest.raises(NeedsUniqueKeys, match=r"whereis cannot say"):
+    with pytest.raises(NeedsUniqueKeys, match=r"whereis has no single process"):
         registry.whereis("hello")
-    with pytest.raises(NeedsUniqueKeys, match=r"update_value cannot say"):
+    with pytest.raises(NeedsUniqueKeys, match=r"update_value has no single process"):
         registry.update_value("hello", lambda value: value + 1)
     assert registry.values("hello", current_pid()) == [1]
 
@@ -314,7 +314,7 @@ async def test_everything_is_selected(partitions: int) -> None:
     registry.register("hello", 1)
     registry.register("world", 2)
     registry.register("hello", 3)
-    # Those of one key together.
+    # The entries of one key are together.
     assert registry.select() == [
         Entry("hello", me, 1),
         Entry("hello", me, 3),
@@ -331,7 +331,7 @@ async def test_entries_are_selected_by_key_pid_and_value(partitions: int) -> Non
     registry.register("world", 20)
     assert values(registry.select(lambda e: e.key == "hello")) == [1, 10]
     assert values(registry.select(lambda e: e.pid is me and e.value > 15)) == [20]
-    # Several specs are one condition with `or`; a body is a comprehension.
+    # In place of several specs, a condition with `or`. In place of a body, a comprehension.
     found = registry.select(lambda e: e.pid is other or e.key == "world")
     assert [(e.key, e.pid) for e in found] == [("hello", other), ("world", me)]
 

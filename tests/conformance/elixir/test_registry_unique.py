@@ -50,7 +50,7 @@ async def hold(registry: Registry[Any, Any], key: Any, value: Any) -> None:
 
 
 async def held(registry: Registry[Any, Any], key: Any, value: Any) -> Pid:
-    """Another process, which has a key."""
+    """Another process that has a key."""
     pid = spawn(hold, registry, key, value)
     await settle()
     return pid
@@ -95,7 +95,7 @@ async def test_a_key_is_registered_once(partitions: int) -> None:
 
 @partitioned
 @in_process()
-async def test_a_key_of_another_process_is_taken_while_that_lives(partitions: int) -> None:
+async def test_a_key_is_taken_while_its_process_lives(partitions: int) -> None:
     registry, me = unique(partitions), current_pid()
     other = await held(registry, "hello", "value")
     with pytest.raises(KeyTaken) as caught:
@@ -120,7 +120,7 @@ async def test_values_are_matched_by_a_function(partitions: int) -> None:
     assert entry == Entry("hello", me, {1: "atom", 2: "atom"})
     assert registry.match("hello", lambda value: value[1] == "other") == []
     assert registry.match("world", lambda value: True) == []
-    # What is a guard in Elixir is a condition like any other.
+    # A guard of Elixir is a plain condition here.
     registry.register("number", ("a", 1))
     assert registry.match("number", lambda value: value[1] > 0)
     assert not registry.match("number", lambda value: value[1] > 1)
@@ -138,7 +138,7 @@ async def test_matches_are_counted(partitions: int) -> None:
 
 @partitioned
 @in_process()
-async def test_what_matches_is_unregistered(partitions: int) -> None:
+async def test_matching_entries_are_unregistered(partitions: int) -> None:
     registry, me = unique(partitions), current_pid()
     registry.register("hello", ("a", 1))
     registry.unregister_match("hello", lambda value: value[0] == "b")
@@ -210,7 +210,7 @@ async def test_a_process_unregisters_by_key(partitions: int) -> None:
 
 @partitioned
 @in_process()
-async def test_unregistering_what_one_does_not_have_does_nothing(partitions: int) -> None:
+async def test_unregistering_a_key_that_one_does_not_have_does_nothing(partitions: int) -> None:
     registry = unique(partitions)
     other = await held(registry, "theirs", 1)
     registry.unregister("nobody's")
@@ -220,7 +220,7 @@ async def test_unregistering_what_one_does_not_have_does_nothing(partitions: int
 
 @partitioned
 @in_process()
-async def test_listeners_hear_of_calls_and_not_of_deaths(partitions: int) -> None:
+async def test_listeners_get_messages_about_calls_and_not_about_ends(partitions: int) -> None:
     registry, me = unique(partitions, listeners=["listener", "nobody"]), current_pid()
     register("listener")
     registry.register("hello", "world")
@@ -235,7 +235,7 @@ async def test_listeners_hear_of_calls_and_not_of_deaths(partitions: int) -> Non
 
 @partitioned
 @in_process()
-async def test_entries_neither_link_nor_stay(partitions: int) -> None:
+async def test_entries_make_no_links_and_end_with_their_process(partitions: int) -> None:
     registry, runtime = unique(partitions), current_runtime()
     before = runtime.process_info(current_pid())
     registry.register("hello", "value")
@@ -247,7 +247,7 @@ async def test_entries_neither_link_nor_stay(partitions: int) -> None:
 
 @partitioned
 @in_process()
-async def test_a_registry_that_has_ended_refuses_everything_but_via(partitions: int) -> None:
+async def test_an_ended_registry_refuses_every_operation_but_via(partitions: int) -> None:
     registry = unique(partitions, name="rooms")
     await stop(await registry.start_link())
     for use in (
@@ -347,7 +347,7 @@ async def test_entries_are_selected_by_key_pid_and_value(partitions: int) -> Non
     assert [e.key for e in registry.select(lambda e: e.pid is other)] == ["theirs"]
     assert [e.key for e in registry.select(lambda e: e.value > 5)] == ["mine", "also mine"]
     assert registry.select(lambda e: e.key == "mine" and e.pid is other) == []
-    # Several specs are one condition with `or`; a body is a comprehension.
+    # In place of several specs, a condition with `or`. In place of a body, a comprehension.
     found = registry.select(lambda e: e.key == "theirs" or e.value == 20)
     assert [(e.value, e.pid) for e in found] == [(1, other), (20, me)]
 

@@ -45,7 +45,7 @@ async def test_21_a_taken_name_and_a_dead_process_are_refused_and_change_nothing
     with pytest.raises(NameTaken) as caught:
         register("name")
     assert caught.value.pid is holder
-    # One name for each process, too.
+    # A process has only one name.
     with pytest.raises(NameTaken):
         register("second name", other)
     with pytest.raises(DeadProcess):
@@ -60,7 +60,7 @@ async def test_21_a_taken_name_and_a_dead_process_are_refused_and_change_nothing
 
 
 @in_process()
-async def test_22_sending_to_nobody_raises_and_sending_to_the_dead_is_silent() -> None:
+async def test_22_a_send_to_an_unknown_name_raises_and_to_a_dead_pid_does_not() -> None:
     with pytest.raises(NoSuchName):
         send("nobody", "hello")
     send(await dead_process(), "hello")
@@ -68,7 +68,7 @@ async def test_22_sending_to_nobody_raises_and_sending_to_the_dead_is_silent() -
 
 
 @in_process()
-async def test_23_receive_selects_and_leaves_the_rest_in_its_order() -> None:
+async def test_23_receive_selects_and_keeps_the_other_messages_in_order() -> None:
     for message in "abca":
         send(current_pid(), message)
     assert await receive(lambda message: message == "b", timeout=0) == "b"
@@ -78,7 +78,7 @@ async def test_23_receive_selects_and_leaves_the_rest_in_its_order() -> None:
 
 
 @in_process()
-async def test_24_cancelling_a_timer_says_what_was_left_or_nothing() -> None:
+async def test_24_cancel_timer_returns_the_time_left_or_none() -> None:
     timer = send_after(current_pid(), "tick", 1)
     await trio.sleep(0.25)
     assert cancel_timer(timer) == pytest.approx(0.75)
@@ -91,7 +91,7 @@ async def test_24_cancelling_a_timer_says_what_was_left_or_nothing() -> None:
 
 
 @in_process()
-async def test_25_a_timer_finds_a_late_name_and_is_dropped_with_its_process() -> None:
+async def test_25_a_timer_looks_its_name_up_when_it_fires_and_ends_with_its_process() -> None:
     heard: list[Any] = []
     send_after("late", "tick", 1)
     send_after("nobody", "tick", 1)
@@ -111,7 +111,7 @@ async def test_25_a_timer_finds_a_late_name_and_is_dropped_with_its_process() ->
 
 
 @in_process()
-async def test_26_a_reply_address_takes_one_message() -> None:
+async def test_26_a_reply_alias_accepts_one_message() -> None:
     took: list[bool] = []
 
     class Twice(GenServer[Sender]):

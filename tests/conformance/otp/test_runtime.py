@@ -17,13 +17,13 @@ IN_ORDER = ["stop d", "stop c", "stop b", "stop a"]
 
 
 async def deaf() -> None:
-    """Belongs to no tree, traps exits, and does not care."""
+    """A process outside all trees that traps exits and ignores them."""
     trap_exits()
     await trio.sleep_forever()
 
 
 async def three_levels(log: Log) -> None:
-    """Two trees, one of three levels, whose leaves take a second each to stop; and a straggler outside of them."""
+    """Start two trees whose leaves take a second each to stop, and a straggler outside them."""
     inner = Supervisor.child_spec([worker("b", log, stop_takes=1)], id="inner")
     await Supervisor.start([worker("a", log, stop_takes=1), inner])
     await Supervisor.start([worker("c", log, stop_takes=1), worker("d", log, stop_takes=1)])
@@ -51,7 +51,7 @@ def nothing_is_left(runtime: Runtime) -> bool:
     return {left[key] for key in ("processes", "names", "timers", "zombies")} == {0}
 
 
-async def test_64_an_outer_cancellation_is_an_ordered_shutdown(
+async def test_64_an_outer_cancellation_starts_an_ordered_shutdown(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     log = Log()
@@ -61,13 +61,13 @@ async def test_64_an_outer_cancellation_is_an_ordered_shutdown(
             await trio.sleep_forever()
     assert scope.cancelled_caught
     assert log.take() == IN_ORDER
-    # Each leaf took its second, and the straggler none: it was killed at once, and named.
+    # Each leaf took a second. The straggler was killed at once.
     assert trio.current_time() == pytest.approx(14)
-    assert "Killing what is left at the end of the runtime: straggler" in caplog.text
+    assert "Killing the processes that are left at the end of the runtime: straggler" in caplog.text
     assert nothing_is_left(runtime)
 
 
-def test_64_ctrl_c_is_an_ordered_shutdown_and_is_raised_again() -> None:
+def test_64_ctrl_c_starts_an_ordered_shutdown_and_is_raised_again() -> None:
     log = Log()
     runtimes: list[Runtime] = []
 
@@ -84,7 +84,7 @@ def test_64_ctrl_c_is_an_ordered_shutdown_and_is_raised_again() -> None:
     assert nothing_is_left(runtimes[0])
 
 
-def test_64_ctrl_c_while_a_process_runs_does_not_hit_the_process() -> None:
+def test_64_ctrl_c_while_a_process_runs_does_not_interrupt_the_process() -> None:
     log, after = Log(), []
 
     async def main() -> None:
@@ -108,7 +108,7 @@ def test_64_a_second_ctrl_c_kills_everything_at_once() -> None:
     log, times = Log(), []
 
     async def main() -> None:
-        # As when the key is pressed while nothing runs: Trio tells the main task.
+        # As Ctrl-C while no task runs: Trio raises it in the main task.
         @trio.lowlevel.enable_ki_protection
         async def press_again() -> None:
             await trio.sleep(1.5)
@@ -131,7 +131,7 @@ def test_64_a_second_ctrl_c_kills_everything_at_once() -> None:
     assert log.take() == ["stop d"]
 
 
-async def test_64_what_does_not_stop_within_the_deadline_is_killed_and_named(
+async def test_64_processes_that_do_not_stop_within_the_deadline_are_killed_and_named(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     log = Log()
@@ -140,15 +140,13 @@ async def test_64_what_does_not_stop_within_the_deadline_is_killed_and_named(
             await three_levels(log)
             spawn(deaf, label="deaf root")
             await trio.testing.wait_all_tasks_blocked()
-    assert (
-        log.take() == []
-    )  # the newest root, which is first, does not let anybody else have its turn
+    assert log.take() == []  # the newest root stops first, and never ends
     assert trio.current_time() == pytest.approx(2.5)
     assert "did not end within 2.5 s" in caplog.text
     assert "deaf root" in caplog.text
 
 
-async def test_64_an_error_of_the_body_is_raised_as_it_is_when_all_has_stopped() -> None:
+async def test_64_an_error_of_the_body_is_raised_unchanged_after_the_shutdown() -> None:
     log = Log()
     error = ValueError("of the body")
     runtime: Any = None

@@ -57,7 +57,7 @@ async def linked_to(pid: Pid, heard: list[Any] | None = None) -> None:
 
 
 @in_process()
-async def test_01_a_fatal_signal_kills_with_its_reason_and_so_do_the_links() -> None:
+async def test_01_a_fatal_signal_kills_with_its_reason_and_so_do_its_links() -> None:
     victim, first = spawn_monitor(idle)
     peer, second = spawn_monitor(linked_to, victim)
     _, third = spawn_monitor(linked_to, peer)
@@ -67,7 +67,7 @@ async def test_01_a_fatal_signal_kills_with_its_reason_and_so_do_the_links() -> 
 
 
 @in_process()
-async def test_02_the_signal_normal_of_another_process_does_nothing() -> None:
+async def test_02_a_normal_signal_of_another_process_does_nothing() -> None:
     heard: list[Any] = []
     pid = spawn(listen, heard)
     send_exit(pid, NORMAL)
@@ -78,7 +78,7 @@ async def test_02_the_signal_normal_of_another_process_does_nothing() -> None:
 
 
 @in_process()
-async def test_03_the_signal_normal_to_oneself_ends_or_is_a_message_to_who_traps() -> None:
+async def test_03_a_normal_signal_to_oneself_ends_the_process_or_is_a_message_if_it_traps() -> None:
     after: list[str] = []
 
     async def ends() -> None:
@@ -110,7 +110,7 @@ async def test_04_kill_cannot_be_trapped() -> None:
 
 
 @in_process()
-async def test_05_killed_travels_over_links_as_a_reason_that_can_be_trapped() -> None:
+async def test_05_killed_arrives_over_a_link_as_a_trappable_reason() -> None:
     trap_exits()
     pid = spawn_link(idle)
     kill(pid)
@@ -118,7 +118,7 @@ async def test_05_killed_travels_over_links_as_a_reason_that_can_be_trapped() ->
 
 
 @in_process()
-async def test_06_a_kill_that_comes_over_a_link_is_trappable_and_stays_kill() -> None:
+async def test_06_a_kill_over_a_link_can_be_trapped_and_stays_kill() -> None:
     async def ends_itself() -> None:
         await receive()
         exit(KILL)
@@ -134,7 +134,7 @@ async def test_06_a_kill_that_comes_over_a_link_is_trappable_and_stays_kill() ->
 
 
 @in_process()
-async def test_07_a_normal_end_is_a_message_to_who_traps_and_nothing_to_others() -> None:
+async def test_07_a_normal_end_is_a_message_for_a_trapping_peer_and_nothing_for_others() -> None:
     async def returns() -> None:
         await receive()
 
@@ -151,7 +151,7 @@ async def test_07_a_normal_end_is_a_message_to_who_traps_and_nothing_to_others()
 
 
 @in_process()
-async def test_08_a_link_to_the_dead_raises_or_is_a_message_to_who_traps() -> None:
+async def test_08_a_link_to_a_dead_process_raises_or_is_a_message_if_the_caller_traps() -> None:
     dead = await dead_process()
     with pytest.raises(DeadProcess) as caught:
         link(dead)
@@ -172,7 +172,7 @@ async def test_09_linking_twice_is_one_link_and_one_signal() -> None:
 
 
 @in_process()
-async def test_10_no_exit_comes_after_unlink_and_one_that_is_there_stays() -> None:
+async def test_10_no_exit_arrives_after_unlink_and_an_earlier_one_stays() -> None:
     trap_exits()
     first, second = spawn_link(idle), spawn_link(idle)
     unlink(first)
@@ -185,7 +185,7 @@ async def test_10_no_exit_comes_after_unlink_and_one_that_is_there_stays() -> No
 
 
 @in_process()
-async def test_11_each_monitor_fires_once_for_itself() -> None:
+async def test_11_each_monitor_fires_once() -> None:
     pid = spawn(idle)
     refs = [monitor(pid) for _ in range(3)]
     assert len(set(refs)) == 3
@@ -195,7 +195,7 @@ async def test_11_each_monitor_fires_once_for_itself() -> None:
 
 
 @in_process()
-async def test_12_monitoring_the_dead_or_nobody_says_noproc_as_a_message() -> None:
+async def test_12_a_monitor_of_a_dead_process_or_an_unknown_name_sends_noproc() -> None:
     dead = await dead_process()
     ref = monitor(dead)
     assert await receive(timeout=0) == Down(ref, dead, NOPROC)
@@ -204,7 +204,7 @@ async def test_12_monitoring_the_dead_or_nobody_says_noproc_as_a_message() -> No
 
 
 @in_process()
-async def test_13_demonitor_leaves_a_down_that_is_there_unless_it_flushes() -> None:
+async def test_13_demonitor_keeps_an_earlier_down_unless_it_flushes() -> None:
     async def fired() -> tuple[Pid, Ref]:
         pid, ref = spawn_monitor(idle)
         kill(pid)
@@ -236,7 +236,7 @@ async def test_14_down_implies_that_the_name_is_free_and_the_process_dead() -> N
 
 
 @in_process()
-async def test_15_nothing_that_is_sent_after_a_fatal_signal_is_processed() -> None:
+async def test_15_messages_after_a_fatal_signal_are_not_processed() -> None:
     heard: list[Any] = []
     pid, ref = spawn_monitor(listen, heard)
     await settle()
@@ -260,7 +260,7 @@ async def test_16_the_first_of_two_fatal_signals_is_the_reason() -> None:
 
 @pytest.mark.parametrize("kind", ["receive", "server"])
 @in_process()
-async def test_17_a_message_and_a_kill_of_one_moment_are_a_kill(kind: str) -> None:
+async def test_17_a_kill_in_the_same_turn_as_a_message_wins(kind: str) -> None:
     heard: list[Any] = []
 
     class Server(GenServer[None]):
@@ -278,7 +278,9 @@ async def test_17_a_message_and_a_kill_of_one_moment_are_a_kill(kind: str) -> No
 
 
 @in_process(kill_grace=2.0)
-async def test_18_who_swallows_its_cancellation_is_declared_dead_after_the_grace() -> None:
+async def test_18_a_process_that_swallows_its_cancellation_is_declared_dead_after_the_grace() -> (
+    None
+):
     release = trio.Event()
 
     async def swallows() -> None:
@@ -313,7 +315,7 @@ async def test_18_who_swallows_its_cancellation_is_declared_dead_after_the_grace
 
 
 @in_process()
-async def test_19_cleaning_up_runs_before_down_and_cannot_wait() -> None:
+async def test_19_clean_up_runs_before_down_and_cannot_wait() -> None:
     seen: list[str] = []
 
     async def tidy() -> None:
@@ -336,7 +338,7 @@ async def test_19_cleaning_up_runs_before_down_and_cannot_wait() -> None:
 
 
 @in_process()
-async def test_20_messages_of_one_sender_arrive_in_their_order() -> None:
+async def test_20_messages_of_one_sender_arrive_in_order() -> None:
     me = current_pid()
 
     async def count(who: str) -> None:

@@ -61,7 +61,7 @@ Do = Callable[[GenServer[Any], Any, Sender | None], Any]
 
 
 class Scripted(GenServer[Any]):
-    """A server under the control of the tests, which keeps a diary outside of itself."""
+    """A server under the control of the tests, with a log outside itself."""
 
     async def init(self, diary: list[Any], trap: bool = False, first: Any = None) -> Any:
         self.diary = diary
@@ -100,7 +100,7 @@ async def crashes(runtime_events: list[Any]) -> None:
 
 
 @in_process()
-async def test_27_start_returns_after_init_and_what_init_sent_is_there() -> None:
+async def test_27_start_returns_after_init_and_after_the_messages_of_init() -> None:
     class Slow(GenServer[None]):
         async def init(self, parent: Pid) -> None:
             send(parent, "before")
@@ -130,7 +130,7 @@ async def test_28_stop_in_init_kills_a_starter_over_the_link_unless_it_traps() -
 
 
 @in_process()
-async def test_29_fail_in_init_is_an_error_that_the_starter_survives_and_no_crash() -> None:
+async def test_29_fail_in_init_raises_in_the_starter_and_reports_no_crash() -> None:
     reports: list[Any] = []
     await crashes(reports)
     with pytest.raises(StartError) as caught:
@@ -153,11 +153,11 @@ async def test_30_a_name_is_free_when_a_failed_start_returns(first: Any) -> None
     assert whereis("server") is None
     pid = await Scripted.start_link(diary, name="server")
     assert whereis("server") is pid
-    # A clash is found without running init.
+    # A taken name raises before init runs.
     with pytest.raises(AlreadyStarted) as caught:
         await Scripted.start_link(diary, name="server", first=Stop("bad"))
     assert caught.value.pid is pid
-    assert diary == []  # terminate is never called for a failed init
+    assert diary == []  # a failed init has no terminate
 
 
 @in_process()
@@ -182,7 +182,7 @@ async def test_31_a_start_that_takes_too_long_leaves_nothing_behind() -> None:
 
 
 @in_process()
-async def test_32_a_continue_comes_first_and_after_the_start() -> None:
+async def test_32_a_continue_runs_after_the_start_and_before_messages() -> None:
     diary: list[Any] = []
     started = trio.Event()
 
@@ -212,7 +212,7 @@ async def test_32_a_continue_comes_first_and_after_the_start() -> None:
 
 
 @in_process()
-async def test_33_a_timeout_of_nothing_loses_to_a_message_that_is_there() -> None:
+async def test_33_a_waiting_message_comes_before_a_timeout_of_0() -> None:
     class Impatient(Scripted):
         async def init(self, diary: list[Any], message: Any) -> Within:  # type: ignore[override]
             await super().init(diary)
@@ -230,7 +230,7 @@ async def test_33_a_timeout_of_nothing_loses_to_a_message_that_is_there() -> Non
 
 
 @in_process()
-async def test_35_a_call_that_fails_says_why() -> None:
+async def test_35_a_failed_call_raises_the_reason() -> None:
     async def failure(server: object, request: Any) -> CallExit:
         with pytest.raises(CallExit) as caught:
             await call(server, request)
@@ -255,7 +255,7 @@ async def test_35_a_call_that_fails_says_why() -> None:
 
 
 @in_process()
-async def test_36_a_late_answer_finds_nobody_and_the_request_was_carried_out() -> None:
+async def test_36_a_late_answer_is_dropped_although_the_request_was_carried_out() -> None:
     class Late(GenServer[int]):
         async def init(self) -> None:
             self.state = 0
@@ -290,7 +290,7 @@ async def test_37_the_second_answer_to_a_call_is_dropped() -> None:
 
 
 @in_process()
-async def test_38_a_call_in_a_scope_that_is_cancelled_leaves_nothing_behind() -> None:
+async def test_38_a_cancelled_call_leaves_nothing_behind() -> None:
     class Echo(GenServer[None]):
         async def handle_call(self, request: Any, sender: Sender) -> Reply:
             await trio.sleep(2)
@@ -323,7 +323,7 @@ async def test_39_the_answer_of_a_stop_comes_after_terminate() -> None:
 
 @pytest.mark.parametrize("reason", [SHUTDOWN, KILLED], ids=repr)
 @in_process()
-async def test_40_the_end_of_the_parent_ends_who_does_not_trap_without_terminate(
+async def test_40_the_end_of_the_parent_ends_a_server_that_does_not_trap_without_terminate(
     reason: Any,
 ) -> None:
     diary: list[Any] = []
@@ -345,7 +345,7 @@ async def test_40_the_end_of_the_parent_ends_who_does_not_trap_without_terminate
 
 
 @in_process()
-async def test_41_the_parents_exit_queues_behind_what_was_there_and_ends_a_trapping_server() -> (
+async def test_41_an_exit_of_the_parent_waits_behind_older_messages_and_ends_a_trapping_server() -> (
     None
 ):
     diary: list[Any] = []
@@ -366,7 +366,9 @@ async def test_41_the_parents_exit_queues_behind_what_was_there_and_ends_a_trapp
 
 @pytest.mark.parametrize("reason", [NORMAL, "any"], ids=repr)
 @in_process()
-async def test_41_any_reason_of_the_living_parent_will_do(reason: Any) -> None:
+async def test_41_an_exit_signal_of_the_living_parent_ends_the_server_with_any_reason(
+    reason: Any,
+) -> None:
     trap_exits()
     diary: list[Any] = []
     pid = await Scripted.start_link(diary, True)
@@ -377,7 +379,7 @@ async def test_41_any_reason_of_the_living_parent_will_do(reason: Any) -> None:
 
 
 @in_process()
-async def test_42_the_exit_of_a_stranger_is_information() -> None:
+async def test_42_an_exit_of_another_process_goes_to_handle_info() -> None:
     diary: list[Any] = []
     pid = await Scripted.start_link(diary, True)
     stranger, ref = spawn_monitor(linking, pid)
@@ -387,7 +389,7 @@ async def test_42_the_exit_of_a_stranger_is_information() -> None:
 
 
 @in_process()
-async def test_42_who_starts_without_a_link_is_a_stranger() -> None:
+async def test_42_an_exit_of_a_starter_without_a_link_goes_to_handle_info() -> None:
     diary: list[Any] = []
     pid = await Scripted.start(diary, True)
     send_exit(pid, "exit")
@@ -404,7 +406,7 @@ async def linking(pid: Pid) -> None:
 
 
 @in_process()
-async def test_43_stop_runs_terminate_also_of_a_server_that_does_not_trap() -> None:
+async def test_43_stop_runs_terminate_even_in_a_server_that_does_not_trap() -> None:
     diary: list[Any] = []
     pid = await Scripted.start(diary)
     await stop(pid, "reason")
@@ -427,7 +429,7 @@ async def test_43_stop_runs_terminate_also_of_a_server_that_does_not_trap() -> N
 
 
 @in_process()
-async def test_44_what_terminate_raises_is_the_reason_and_both_are_reported() -> None:
+async def test_44_an_error_in_terminate_becomes_the_reason_and_both_are_reported() -> None:
     class Fails(Scripted):
         async def terminate(self, reason: Any) -> None:
             raise OSError("what terminate did")
@@ -440,10 +442,10 @@ async def test_44_what_terminate_raises_is_the_reason_and_both_are_reported() ->
         await stop(pid, "reason")
     assert caught.value.reason == end
     assert [(report["reason"], report["stopping"]) for report in reports] == [(end, "reason")]
-    # The answer of a stop goes out even so.
+    # The caller still gets the answer of the stop.
     pid = await Fails.start([])
     assert await call(pid, lambda *_: Stop(reply="bye")) == "bye"
-    # And an exception in a callback is the context of the one in terminate.
+    # The exception of the callback is the context of the one in terminate.
     pid = await Fails.start([])
     ref = monitor(pid)
     cast(pid, raise_error)
@@ -455,7 +457,7 @@ async def test_44_what_terminate_raises_is_the_reason_and_both_are_reported() ->
 
 @pytest.mark.parametrize("kind", ["exception", "exit", "bad return"])
 @in_process()
-async def test_45_a_failing_callback_ends_with_the_state_before_it(kind: str) -> None:
+async def test_45_a_failing_callback_ends_the_server_with_the_state_before_it(kind: str) -> None:
     def fail(server: GenServer[Any]) -> Any:
         server.state = "changed"
         if kind == "exception":

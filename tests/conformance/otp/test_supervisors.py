@@ -56,7 +56,7 @@ BOOM = Crash(RuntimeError("crash"))
 
 
 def fails(times: int) -> Outcomes:
-    """A first start that succeeds, then so many that fail."""
+    """Outcomes of a first start that succeeds, and then of failures."""
     return Outcomes(None, *[Fail("not now")] * times)
 
 
@@ -71,7 +71,7 @@ async def test_50_children_start_in_order_stop_in_reverse_and_are_listed_so() ->
 
 
 @in_process()
-async def test_51_a_failed_boot_takes_down_what_has_started_and_tries_nothing_again() -> None:
+async def test_51_a_failed_boot_stops_the_started_children_and_restarts_nothing() -> None:
     log, outcomes = Log(), Outcomes(Fail("no"))
     trap_exits()
     children = [worker("a", log), worker("b", log, outcomes=outcomes), worker("c", log)]
@@ -92,7 +92,7 @@ async def test_51_a_failed_boot_takes_down_what_has_started_and_tries_nothing_ag
 @pytest.mark.parametrize("reason", [NORMAL, SHUTDOWN, Shutdown("x"), BOOM, "killed"], ids=repr)
 @pytest.mark.parametrize("restart", ["permanent", "transient", "temporary"])
 @in_process()
-async def test_52_what_becomes_of_a_child_depends_on_its_restart_type_and_its_reason(
+async def test_52_a_restart_depends_on_the_restart_type_and_the_exit_reason(
     restart: RestartType, reason: Any
 ) -> None:
     log = Log()
@@ -130,7 +130,7 @@ async def test_53_too_many_restarts_end_the_supervisor_with_shutdown(restart: Re
     await crash(pid, "b")
     assert (await down(ref)).reason is SHUTDOWN
     await settle()
-    # The fourth crash stops the rest in reverse; SHUTDOWN is a clean end, so only permanent brings it back.
+    # The fourth crash stops the other children in reverse. SHUTDOWN is a clean end, so only a permanent one restarts.
     stopped = ["stop b", "stop c", "stop a"]
     if restart == "permanent":
         assert log.take() == [*stopped, "start a", "start b", "start c"]
@@ -142,7 +142,7 @@ async def test_53_too_many_restarts_end_the_supervisor_with_shutdown(restart: Re
 
 @pytest.mark.parametrize(
     ("crashes", "survives"),
-    # A restart of exactly the window's length ago still counts, as in OTP.
+    # A restart that is exactly as old as the window still counts, as in OTP.
     [((0, 4, 6, 10), True), ((0, 1, 2), False), ((0, 4, 5), False), ((0, 4, 5.01), True)],
     ids=str,
 )
@@ -170,7 +170,7 @@ async def test_55_each_failed_restart_costs_budget_and_the_supervisor_answers_me
 
 
 @in_process()
-async def test_55_a_child_that_is_restarting_can_be_seen_and_given_up() -> None:
+async def test_55_a_restarting_child_is_listed_and_can_be_terminated() -> None:
     outcomes = fails(10**6)
     supervisor = await Supervisor.start([worker("a", Log(), outcomes=outcomes)], max_restarts=10**9)
     kill(await running(supervisor, "a"))
@@ -209,14 +209,14 @@ async def test_56_one_for_all_stops_all_in_reverse_and_starts_all_in_order() -> 
         *["stop b", "stop c", "stop temporary", "stop a"],
         *["start a", "start b", "start finished", "start stopped", "start c"],
     ]
-    # All of that was one restart: the budget of one was enough, and is used up.
+    # All of this was one restart, which has used up the limit of one.
     assert is_alive(supervisor)
     await crash(supervisor, "a")
     assert not is_alive(supervisor)
 
 
 @in_process()
-async def test_57_rest_for_one_leaves_those_alone_that_were_started_before() -> None:
+async def test_57_rest_for_one_leaves_the_earlier_children_alone() -> None:
     log = Log()
     supervisor = await Supervisor.start(
         [worker(name, log) for name in "abc"], strategy="rest_for_one"
@@ -249,14 +249,14 @@ async def test_58_a_child_has_as_long_to_stop_as_its_spec_says(
 
 
 @in_process()
-async def test_59_a_child_that_has_unlinked_itself_is_stopped_all_the_same() -> None:
+async def test_59_a_child_that_has_unlinked_itself_is_stopped_too() -> None:
     supervisor = await Supervisor.start([worker("a", Log(), shutdown=1.0)])
     pid = await running(supervisor, "a")
     cast(pid, unlinks_from(supervisor))
     await settle()
     await Supervisor.terminate_child(supervisor, "a")
     assert not is_alive(pid)
-    # One that unlinks and ends is invisible: still listed, and nobody starts it again.
+    # The supervisor does not see the end of an unlinked child. It lists the child and does not restart it.
     await Supervisor.restart_child(supervisor, "a")
     pid = await running(supervisor, "a")
     cast(pid, unlinks_from(supervisor))
@@ -268,7 +268,7 @@ async def test_59_a_child_that_has_unlinked_itself_is_stopped_all_the_same() -> 
 
 
 @in_process()
-async def test_60_a_significant_child_takes_its_supervisor_along() -> None:
+async def test_60_the_end_of_a_significant_child_ends_its_supervisor() -> None:
     def significant(name: str) -> ChildSpec:
         return worker(name, Log(), restart="transient", significant=True)
 
@@ -333,7 +333,7 @@ async def in_state(state: str) -> Pid:
     ],
 )
 @in_process()
-async def test_61_each_request_about_a_child_in_each_state_has_its_answer(
+async def test_61_each_request_about_a_child_has_an_answer_in_each_state(
     request_: str, state: str, answer: Any
 ) -> None:
     supervisor = await in_state(state)
@@ -360,7 +360,7 @@ async def test_61_each_request_about_a_child_in_each_state_has_its_answer(
 
 
 @in_process()
-async def test_61_starting_a_child_that_fails_ignores_or_cannot_be() -> None:
+async def test_61_start_child_reports_a_failed_an_ignored_and_an_invalid_child() -> None:
     supervisor = await Supervisor.start([])
     with pytest.raises(ChildStartFailed) as caught:
         await Supervisor.start_child(supervisor, worker("a", Log(), outcomes=Outcomes(Fail("no"))))
@@ -402,7 +402,7 @@ async def test_62_a_dynamic_supervisor_stops_its_children_all_at_once() -> None:
 
 
 @in_process()
-async def test_62_a_dynamic_supervisor_gives_failures_back_bare() -> None:
+async def test_62_a_dynamic_supervisor_raises_start_errors_unchanged() -> None:
     pool = await DynamicSupervisor.start()
     with pytest.raises(StartError) as caught:
         await DynamicSupervisor.start_child(pool, worker("a", Log(), outcomes=Outcomes(Fail("no"))))

@@ -1,4 +1,4 @@
-"""Looking into servers: cases 34, 43 (its suspended half) and 46 to 49."""
+"""Inspection of servers: cases 34, 43 (its suspended half) and 46 to 49."""
 
 import logging
 from typing import Any
@@ -51,7 +51,7 @@ class Counter(GenServer[int]):
 
 
 @in_process()
-async def test_34_looking_at_a_server_starts_its_lull_anew() -> None:
+async def test_34_a_sys_request_restarts_the_timeout_of_a_server() -> None:
     fired: list[float] = []
 
     class Lull(GenServer[None]):
@@ -81,7 +81,7 @@ async def test_43_stop_ends_a_suspended_server_through_terminate() -> None:
 
 
 @in_process()
-async def test_46_a_suspended_server_answers_sys_alone_and_catches_up() -> None:
+async def test_46_a_suspended_server_answers_only_sys_and_catches_up() -> None:
     pid = await Counter.start_link([])
     await sys.suspend(pid)
     with pytest.raises(CallTimeout):
@@ -94,7 +94,7 @@ async def test_46_a_suspended_server_answers_sys_alone_and_catches_up() -> None:
 
 
 @in_process()
-async def test_47_a_replacement_that_raises_is_the_askers_error_and_changes_nothing() -> None:
+async def test_47_a_replacement_that_raises_fails_in_the_caller_and_changes_nothing() -> None:
     def fails(state: int) -> int:
         raise ValueError("no")
 
@@ -107,7 +107,7 @@ async def test_47_a_replacement_that_raises_is_the_askers_error_and_changes_noth
 
 
 @in_process()
-async def test_48_statistics_count_what_comes_in_and_answers_and_the_log_keeps_ten() -> None:
+async def test_48_statistics_count_messages_and_answers_and_the_log_keeps_ten_events() -> None:
     pid = await Counter.start_link([])
     await sys.statistics(pid, True)
     for _ in range(3):
@@ -124,7 +124,7 @@ async def test_48_statistics_count_what_comes_in_and_answers_and_the_log_keeps_t
 
 
 @in_process()
-async def test_49_what_format_status_redacts_is_shown_nowhere(
+async def test_49_data_that_format_status_redacts_appears_nowhere(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     class Secretive(GenServer[str]):

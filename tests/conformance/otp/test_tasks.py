@@ -35,7 +35,7 @@ async def end_of(function: Any) -> Any:
 
 
 @in_process()
-async def test_63_a_crash_kills_a_linked_owner_and_is_a_down_to_one_that_is_not_linked() -> None:
+async def test_63_a_crash_kills_a_linked_owner_and_sends_a_down_to_any_other() -> None:
     await TaskSupervisor.start_link(name="tasks")
     heard: list[Any] = []
 
@@ -57,7 +57,7 @@ async def test_63_a_crash_kills_a_linked_owner_and_is_a_down_to_one_that_is_not_
 
 
 @in_process()
-async def test_63_awaiting_somebody_elses_task_raises() -> None:
+async def test_63_only_the_owner_may_await_a_task() -> None:
     task = Task.async_(later, 1.0)
 
     async def stranger() -> None:
@@ -69,7 +69,7 @@ async def test_63_awaiting_somebody_elses_task_raises() -> None:
 
 
 @in_process()
-async def test_63_an_await_that_times_out_leaves_no_message() -> None:
+async def test_63_an_await_after_its_timeout_leaves_no_message() -> None:
     task = Task.async_(later, 2.0)
     with pytest.raises(TaskTimeout):
         await task.result(timeout=1)
@@ -85,7 +85,7 @@ async def test_63_shutdown_returns_a_result_that_was_ready() -> None:
 
 
 @in_process()
-async def test_63_a_stream_is_ordered_kills_at_its_timeout_and_leaves_nothing_when_halted() -> None:
+async def test_63_a_stream_is_ordered_kills_slow_tasks_and_leaves_nothing_when_halted() -> None:
     seconds = [0.3, 9.0, 0.1, 0.2, 50.0, 50.0]
     async with async_stream(
         later, seconds, max_concurrency=3, timeout=1, on_timeout="kill_task"

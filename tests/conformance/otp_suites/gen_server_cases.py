@@ -20,18 +20,18 @@ def _in(module: str, name: str) -> Covered:
 
 _ONE_NODE = NotPortable("there is one node, so nothing is addressed on another")
 _NO_ENTER_LOOP = NotPortable("a process does not become a server later: a server is started as one")
-_STOPS = _rule("43_stop_runs_terminate_also_of_a_server_that_does_not_trap")
-_STOPS_BY_NAME = _here("a_server_is_stopped_by_whatever_it_is_called_by")
-_MESSAGES = _here("a_message_may_make_the_server_go_on_wait_stop_or_fail")
+_STOPS = _rule("43_stop_runs_terminate_even_in_a_server_that_does_not_trap")
+_STOPS_BY_NAME = _here("stop_accepts_a_pid_and_every_kind_of_name")
+_MESSAGES = _here("a_message_may_make_the_server_continue_wait_stop_or_fail")
 _REDACTED = _in("sys", "format_status_redacts_status_log_and_crash_report")
 _NO_TERMINATE = _here("a_server_without_terminate_ends_with_its_reason")
-_TYPO = _here("a_missing_function_that_a_callback_calls_is_not_taken_for_a_missing_callback")
+_TYPO = _here("a_missing_function_inside_a_callback_is_not_reported_as_a_missing_callback")
 
 CASES: Cases = {
     "gen_server_SUITE": {
         "start": _here("a_server_starts_with_or_without_a_link_and_under_any_kind_of_name"),
         "stop1": _STOPS,
-        "stop2": _here("the_reason_of_a_stop_reaches_who_is_linked"),
+        "stop2": _here("the_reason_of_a_stop_reaches_linked_processes"),
         "stop3": _STOPS,
         "stop4": _STOPS_BY_NAME,
         "stop5": _ONE_NODE,
@@ -41,7 +41,7 @@ CASES: Cases = {
         "stop9": _ONE_NODE,
         "stop10": _ONE_NODE,
         "crash": _here("the_end_of_a_server_is_reported_as_a_crash_unless_it_is_clean"),
-        "call": _here("a_call_is_answered_now_or_later_or_at_the_end_or_not_in_time"),
+        "call": _here("a_call_is_answered_at_once_later_at_the_end_or_times_out"),
         "cast": _MESSAGES,
         "cast_fast": _ONE_NODE,
         "info": _MESSAGES,
@@ -65,12 +65,12 @@ CASES: Cases = {
         "error_format_status": _REDACTED,
         "terminate_crash_format": _REDACTED,
         "call_format_status": Covered(
-            "../otp/test_sys.py::test_49_what_format_status_redacts_is_shown_nowhere"
+            "../otp/test_sys.py::test_49_data_that_format_status_redacts_appears_nowhere"
         ),
-        "get_state": _in("sys", "get_state_gives_the_state_itself"),
-        "replace_state": _in("sys", "replace_state_gives_what_the_function_made"),
+        "get_state": _in("sys", "get_state_returns_the_state_itself"),
+        "replace_state": _in("sys", "replace_state_returns_the_new_state"),
         "call_with_huge_message_queue": _here(
-            "a_call_costs_the_same_however_many_messages_wait_for_the_caller"
+            "a_call_costs_the_same_with_any_number_of_waiting_messages"
         ),
         "undef_handle_call": _in(
             "misuse", "a_call_to_a_server_without_handle_call_names_the_method_to_add"
@@ -79,7 +79,7 @@ CASES: Cases = {
             "misuse", "a_cast_to_a_server_without_handle_cast_names_the_method_to_add"
         ),
         "undef_handle_info": _in(
-            "servers/gen_server", "a_message_that_nobody_handles_is_an_event_and_no_crash"
+            "servers/gen_server", "an_unhandled_message_is_an_event_and_not_a_crash"
         ),
         "undef_init": _in("servers/gen_server", "a_server_without_state_or_init_works"),
         "undef_code_change": NotPortable("code is not replaced in running processes here"),

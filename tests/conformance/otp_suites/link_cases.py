@@ -13,18 +13,18 @@ _ONE_NODE = NotPortable("there is one node, so no link or monitor leads to anoth
 
 CASES: Cases = {
     "erl_link_SUITE": {
-        "links": _here("a_link_is_seen_from_both_sides_cut_from_either_and_ends_with_one"),
+        "links": _here("a_link_is_symmetric_and_ends_with_unlink_or_with_either_process"),
         "dist_links": _ONE_NODE,
         "monitor_nodes": _ONE_NODE,
         "process_monitors": _here(
-            "a_monitor_is_its_owners_to_take_back_fires_once_and_leaves_nothing"
+            "only_its_owner_removes_a_monitor_which_fires_once_and_leaves_nothing"
         ),
         "dist_process_monitors": _ONE_NODE,
         "busy_dist_port_monitor": _ONE_NODE,
         "busy_dist_port_link": _ONE_NODE,
-        "otp_5772_link": _here("no_exit_comes_late_after_an_unlink"),
+        "otp_5772_link": _here("no_exit_arrives_after_an_unlink"),
         "otp_5772_dist_link": _ONE_NODE,
-        "otp_5772_monitor": _here("no_down_comes_late_after_a_demonitor"),
+        "otp_5772_monitor": _here("no_down_arrives_after_a_demonitor"),
         "otp_5772_dist_monitor": _ONE_NODE,
         "otp_7946": _ONE_NODE,
     }

@@ -1,7 +1,7 @@
-"""Which cases of OTP's suites are about processes, servers and supervisors as such: 129 of the 232 that there are.
+"""The portable cases of OTP's suites: those about processes, servers and supervisors, 129 of all 232.
 
-The others are about the machine, about distribution, or about something that is there in another form. Those are in
-the tables as well; a test covers some of them.
+The other cases are about the virtual machine, about distribution, or about a feature that Ashtree has in another form.
+The tables have them too, and tests cover some of them.
 """
 
 TOTAL = 232

@@ -17,8 +17,8 @@ def _in(module: str, name: str) -> Covered:
 CASES: Cases = {
     "proc_lib_SUITE": {
         "crash": _in("instrumentation/logger", "a_crash_is_one_line_with_its_traceback"),
-        "stacktrace": _here("the_reason_of_a_crash_knows_where_it_happened"),
-        "sync_start_nolink": _here("a_start_without_a_link_fails_without_harm_however_init_ends"),
+        "stacktrace": _here("the_reason_of_a_crash_has_its_traceback"),
+        "sync_start_nolink": _here("a_failed_start_without_a_link_does_not_harm_the_starter"),
         "sync_start_link": _here(
             "a_start_with_a_link_fails_for_a_starter_that_traps_and_leaves_no_message"
         ),
@@ -29,9 +29,12 @@ CASES: Cases = {
         ),
         "stop": Covered(
             "../otp/test_start_and_servers.py"
-            "::test_43_stop_runs_terminate_also_of_a_server_that_does_not_trap"
+            "::test_43_stop_runs_terminate_even_in_a_server_that_does_not_trap"
         ),
-        "t_format": _in("instrumentation/logger", "the_crash_of_a_server_tells_what_it_knew"),
+        "t_format": _in(
+            "instrumentation/logger",
+            "the_crash_of_a_server_is_logged_with_its_state_and_last_message",
+        ),
         "t_format_arbitrary": NotPortable(
             "a report is a log record with fields; how it is laid out is the log handler's business"
         ),

@@ -10,10 +10,10 @@ def _here(name: str) -> Covered:
 
 
 _SHOWN = Covered(
-    "../../actors/kernel/test_runtime.py::test_a_runtime_shows_who_is_there_and_what_they_do"
+    "../../actors/kernel/test_runtime.py::test_a_runtime_lists_and_describes_its_processes"
 )
-_ASKED = _here("what_is_known_of_a_process_is_asked_for_at_any_time")
-_SUICIDE = _here("a_signal_to_oneself_ends_who_does_not_trap_like_an_exit")
+_ASKED = _here("process_info_works_at_any_time")
+_SUICIDE = _here("a_signal_to_oneself_ends_a_process_that_does_not_trap")
 _NO_SCHEDULER = NotPortable("Trio schedules: there are no priorities, reductions or run queues")
 _NO_HEAP = NotPortable("a process has no heap of its own: memory and garbage are Python's")
 _ONE_THREAD = NotPortable("there is one thread, so asking about a process takes no locks")
@@ -26,14 +26,14 @@ _NO_FLAGS = NotPortable("a process has one flag, and it is a function with one a
 CASES: Cases = {
     "process_SUITE": {
         "spawn_with_binaries": _NO_HEAP,
-        "t_exit_1": _here("a_large_reason_of_ones_own_reaches_the_links_as_it_is"),
-        "t_exit_2_other": _here("a_large_reason_of_a_signal_reaches_the_links_as_it_is"),
+        "t_exit_1": _here("a_large_exit_reason_reaches_the_links_unchanged"),
+        "t_exit_2_other": _here("a_large_reason_of_a_signal_reaches_the_links_unchanged"),
         "t_exit_2_other_normal": _here("a_normal_signal_leaves_a_linked_process_alive"),
-        "self_exit": _here("who_traps_finds_a_signal_to_itself_in_its_mailbox"),
+        "self_exit": _here("a_trapping_process_gets_its_own_signal_as_a_message"),
         "normal_suicide_exit": _SUICIDE,
         "abnormal_suicide_exit": _SUICIDE,
         "t_exit_2_catch": _here("a_signal_to_oneself_cannot_be_caught"),
-        "exit_and_timeout": _here("a_signal_and_the_end_of_a_wait_of_one_moment_are_the_signal"),
+        "exit_and_timeout": _here("a_signal_in_the_same_turn_as_the_end_of_a_wait_wins"),
         "exit_twice": _here("the_second_of_two_signals_is_ignored"),
         "trap_exit_badarg": _here(
             "an_error_of_a_bad_argument_reaches_the_links_with_its_traceback"
@@ -61,7 +61,7 @@ CASES: Cases = {
         "yield": _NO_SCHEDULER,
         "yield2": _NO_SCHEDULER,
         "otp_4725": NotPortable("a spawn has no options that could be read back"),
-        "bad_register": _here("what_cannot_be_a_name_or_have_one_is_refused_and_changes_nothing"),
+        "bad_register": _here("an_invalid_registration_is_refused_and_changes_nothing"),
         "garbage_collect": _NO_HEAP,
         "process_flag_badarg": _NO_FLAGS,
         "process_flag_heap_size": _NO_HEAP,

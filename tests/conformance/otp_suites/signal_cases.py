@@ -9,14 +9,12 @@ def _here(name: str) -> Covered:
     return Covered(f"test_signal_suite.py::test_{name}")
 
 
-_TOO_LATE = _here("nothing_that_a_process_does_saves_it_from_a_signal_it_has_accepted")
+_TOO_LATE = _here("a_process_cannot_escape_an_accepted_signal")
 
 CASES: Cases = {
     "signal_SUITE": {
-        "xm_sig_order": _here(
-            "what_is_sent_before_a_signal_may_arrive_and_what_is_sent_after_never"
-        ),
-        "kill2killed": _here("a_kill_is_killed_to_the_links_of_its_victim_and_to_theirs"),
+        "xm_sig_order": _here("only_messages_from_before_a_signal_can_arrive"),
+        "kill2killed": _here("a_kill_reaches_direct_and_further_links_as_killed"),
         "exit_before_pending_exit": _here(
             "an_exit_that_was_called_before_a_signal_came_is_the_reason"
         ),
@@ -30,13 +28,13 @@ CASES: Cases = {
         "pending_exit_exit": _here("an_exit_after_an_accepted_signal_does_not_change_the_reason"),
         "pending_exit_gc": NotPortable("garbage is Python's and never collected by a process"),
         "pending_exit_is_process_alive": _here(
-            "who_has_accepted_a_signal_is_alive_until_it_has_ended"
+            "a_process_with_an_accepted_signal_is_alive_until_its_end"
         ),
         "pending_exit_process_display": NotPortable(
             "there is no function that prints the stack of a process"
         ),
         "pending_exit_process_info_1": _here(
-            "who_has_accepted_a_signal_is_alive_until_it_has_ended"
+            "a_process_with_an_accepted_signal_is_alive_until_its_end"
         ),
         "pending_exit_process_info_2": _TOO_LATE,
         "pending_exit_group_leader": NotPortable(

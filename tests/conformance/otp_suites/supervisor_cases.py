@@ -15,7 +15,7 @@ def _here(name: str) -> Covered:
 
 
 _NO_UPGRADES = NotPortable("code is not replaced in running processes here")
-_IGNORED = _here("a_dynamic_child_that_ignores_its_start_is_nowhere")
+_IGNORED = _here("a_dynamic_supervisor_keeps_nothing_of_a_child_that_ignores_its_start")
 _DYNAMIC_FAILS = _in(
     "dynamic_supervisor", "the_error_of_a_failed_start_is_raised_unchanged_and_nothing_is_kept"
 )
@@ -29,9 +29,9 @@ _ESCALATION = _in(
     "supervisor_restarts", "giving_up_goes_up_the_tree_to_a_supervisor_within_its_limit"
 )
 _IN_ORDER = _in("supervisor", "children_start_in_order_stop_in_reverse_and_are_listed_last_first")
-_LOOP = _here("a_restart_loop_that_would_go_on_for_ever_can_be_ended")
+_LOOP = _here("an_endless_restart_loop_can_be_ended")
 _REQUESTS = Covered(
-    "../otp/test_supervisors.py::test_61_each_request_about_a_child_in_each_state_has_its_answer"
+    "../otp/test_supervisors.py::test_61_each_request_about_a_child_has_an_answer_in_each_state"
 )
 _BAD_FIELD = _in("child_spec", "an_invalid_field_is_refused_with_advice")
 _ONE_SPEC = _in("dynamic_supervisor", "one_spec_serves_many_children_with_arguments_of_their_own")
@@ -43,7 +43,7 @@ CASES: Cases = {
             "the init of a supervisor is not the user's, so it cannot decide not to run"
         ),
         "sup_start_ignore_child": _in(
-            "supervisor", "a_child_that_ignores_its_start_is_kept_not_running_and_boot_goes_on"
+            "supervisor", "a_boot_continues_after_a_child_that_ignores_its_start_and_keeps_it"
         ),
         "sup_start_ignore_temporary_child": _in(
             "supervisor", "a_temporary_child_that_ignores_its_start_is_forgotten"
@@ -126,17 +126,17 @@ CASES: Cases = {
         ),
         "simple_one_for_one_extra": _ONE_SPEC,
         "simple_one_for_one_escalation": _here(
-            "a_dynamic_child_that_crashes_once_too_often_ends_the_supervisor_and_its_siblings"
+            "one_crash_too_many_of_a_dynamic_child_ends_its_supervisor_and_its_siblings"
         ),
         "child_unlink": _in(
             "core/test_children", "a_child_that_unlinked_itself_does_not_hang_its_supervisor"
         ),
-        "tree": _here("a_tree_is_counted_by_level_restarts_by_branch_and_stops_as_a_whole"),
+        "tree": _here("a_tree_counts_by_level_restarts_by_branch_and_stops_as_a_whole"),
         "count_children": _in(
             "supervisor_requests", "count_children_counts_known_alive_supervisors_and_workers"
         ),
         "count_children_supervisor": _here(
-            "a_tree_is_counted_by_level_restarts_by_branch_and_stops_as_a_whole"
+            "a_tree_counts_by_level_restarts_by_branch_and_stops_as_a_whole"
         ),
         "count_restarting_children": _in(
             "dynamic_supervisor", "a_restarting_child_is_counted_but_not_as_active"
@@ -144,7 +144,7 @@ CASES: Cases = {
         "hanging_restart_loop": _LOOP,
         "hanging_restart_loop_rest_for_one": _LOOP,
         "hanging_restart_loop_simple": _here(
-            "a_dynamic_restart_loop_that_would_go_on_for_ever_can_be_ended"
+            "an_endless_restart_loop_of_a_dynamic_supervisor_can_be_ended"
         ),
         "order_of_children": _IN_ORDER,
         "scale_start_stop_many_children": _here(

@@ -1,4 +1,4 @@
-"""Cases of OTP's gen_server_SUITE that no other test shows as they stand there."""
+"""Cases of OTP's gen_server_SUITE that no other test covers."""
 
 import sys
 from collections.abc import Iterator
@@ -43,7 +43,7 @@ from tests.actors.helpers import down, in_process, nothing_arrives, settle
 
 
 class Server(GenServer[list[Any]]):
-    """A server that obeys the name of each request, and keeps its messages."""
+    """A server that acts on the name of each request, and keeps its messages."""
 
     async def init(self) -> None:
         self.state = []
@@ -96,7 +96,7 @@ class Bare(GenServer[None]):
 
 
 def address(kind: str) -> Any:
-    """Return the address of a server by kind; None is its pid alone."""
+    """Return the address of a server by kind; None stands for its pid."""
     registry = Registry[str, None]("unique")
     return {"pid": None, "name": "server", "via": registry.via("server")}[kind]
 
@@ -137,7 +137,7 @@ async def test_a_server_starts_with_or_without_a_link_and_under_any_kind_of_name
 
 
 @in_process()
-async def test_a_call_is_answered_now_or_later_or_at_the_end_or_not_in_time() -> None:
+async def test_a_call_is_answered_at_once_later_at_the_end_or_times_out() -> None:
     pid = await Server.start()
     assert await call(pid, "now") == "now"
     assert await call(pid, "later") == "later"
@@ -151,7 +151,7 @@ async def test_a_call_is_answered_now_or_later_or_at_the_end_or_not_in_time() ->
 
 @pytest.mark.parametrize("how", ["cast", "info"])
 @in_process()
-async def test_a_message_may_make_the_server_go_on_wait_stop_or_fail(how: str) -> None:
+async def test_a_message_may_make_the_server_continue_wait_stop_or_fail(how: str) -> None:
     tell = cast if how == "cast" else send
     pid = await Server.start()
     tell(pid, "something")
@@ -188,7 +188,7 @@ async def test_the_end_of_a_server_is_reported_as_a_crash_unless_it_is_clean(rea
 
 @pytest.mark.parametrize("kind", ["pid", "name", "via"])
 @in_process()
-async def test_a_server_is_stopped_by_whatever_it_is_called_by(kind: str) -> None:
+async def test_stop_accepts_a_pid_and_every_kind_of_name(kind: str) -> None:
     name = address(kind)
     pid = await Server.start(name=name)
     await stop(pid if name is None else name)
@@ -197,7 +197,7 @@ async def test_a_server_is_stopped_by_whatever_it_is_called_by(kind: str) -> Non
 
 
 @in_process()
-async def test_the_reason_of_a_stop_reaches_who_is_linked() -> None:
+async def test_the_reason_of_a_stop_reaches_linked_processes() -> None:
     trap_exits()
     pid = await Server.start_link()
     await stop(pid, "because")
@@ -222,7 +222,7 @@ class CountedCalls:
 
 
 @in_process()
-async def test_a_call_costs_the_same_however_many_messages_wait_for_the_caller() -> None:
+async def test_a_call_costs_the_same_with_any_number_of_waiting_messages() -> None:
     pid = await Server.start()
     await call(pid, "warm")
     await settle()
@@ -252,7 +252,7 @@ async def test_a_server_without_terminate_ends_with_its_reason(reason: Any) -> N
 
 @pytest.mark.parametrize("callback", ["handle_info", "terminate"])
 @in_process()
-async def test_a_missing_function_that_a_callback_calls_is_not_taken_for_a_missing_callback(
+async def test_a_missing_function_inside_a_callback_is_not_reported_as_a_missing_callback(
     callback: str,
 ) -> None:
     class Calls(GenServer[None]):

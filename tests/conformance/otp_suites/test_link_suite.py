@@ -1,4 +1,4 @@
-"""Cases of OTP's erl_link_SUITE that no other test shows as they stand there."""
+"""Cases of OTP's erl_link_SUITE that no other test covers."""
 
 from typing import Any
 
@@ -26,7 +26,7 @@ from tests.actors.helpers import down, in_process, listen, nothing_arrives, reas
 
 
 async def obeys() -> None:
-    """A process that obeys its messages."""
+    """A process that calls the functions that it gets as messages."""
     while True:
         do = await receive(callable)
         do()
@@ -45,7 +45,7 @@ async def tell(pid: Pid, do: Any) -> None:
 
 
 @in_process()
-async def test_a_link_is_seen_from_both_sides_cut_from_either_and_ends_with_one() -> None:
+async def test_a_link_is_symmetric_and_ends_with_unlink_or_with_either_process() -> None:
     found: list[Pid] = []
     first = spawn(obeys)
     await tell(first, lambda: found.append(spawn_link(obeys)))
@@ -69,7 +69,7 @@ async def test_a_link_is_seen_from_both_sides_cut_from_either_and_ends_with_one(
 
 
 @in_process()
-async def test_a_monitor_is_its_owners_to_take_back_fires_once_and_leaves_nothing() -> None:
+async def test_only_its_owner_removes_a_monitor_which_fires_once_and_leaves_nothing() -> None:
     def monitors() -> Any:
         info = current_runtime().process_info(current_pid())
         assert info is not None
@@ -93,7 +93,7 @@ async def test_a_monitor_is_its_owners_to_take_back_fires_once_and_leaves_nothin
 
 
 @in_process()
-async def test_no_exit_comes_late_after_an_unlink() -> None:
+async def test_no_exit_arrives_after_an_unlink() -> None:
     trap_exits()
     for ended in (False, True):
         pid = spawn_link(listen, [])
@@ -107,7 +107,7 @@ async def test_no_exit_comes_late_after_an_unlink() -> None:
 
 
 @in_process()
-async def test_no_down_comes_late_after_a_demonitor() -> None:
+async def test_no_down_arrives_after_a_demonitor() -> None:
     for ended in (False, True):
         pid, ref = spawn_monitor(listen, [])
         send_exit(pid, "bang")

@@ -1,4 +1,4 @@
-"""Cases of OTP's monitor_SUITE that no other test shows as they stand there."""
+"""Cases of OTP's monitor_SUITE that no other test covers."""
 
 import random
 from typing import Any
@@ -35,9 +35,7 @@ async def on_demand() -> None:
 @pytest.mark.parametrize("reason", [NORMAL, "end", ("a", ["large", "reason"])], ids=repr)
 @pytest.mark.parametrize("registered", [False, True])
 @in_process()
-async def test_a_monitor_tells_the_end_of_a_pid_or_of_a_name_once(
-    reason: Any, registered: bool
-) -> None:
+async def test_a_monitor_of_a_pid_or_a_name_fires_once(reason: Any, registered: bool) -> None:
     pid = spawn(on_demand, name="target" if registered else None)
     ref = monitor("target" if registered else pid)
     send(pid, reason)
@@ -47,7 +45,7 @@ async def test_a_monitor_tells_the_end_of_a_pid_or_of_a_name_once(
 
 @pytest.mark.parametrize("first", ["demonitor", "end"])
 @in_process()
-async def test_who_takes_its_monitor_back_hears_nothing_that_is_not_there_already(
+async def test_after_demonitor_only_an_earlier_down_is_received(
     first: str,
 ) -> None:
     pid = spawn(on_demand)
@@ -63,7 +61,7 @@ async def test_who_takes_its_monitor_back_hears_nothing_that_is_not_there_alread
 
 
 @in_process()
-async def test_what_cannot_be_an_address_is_refused_and_what_nobody_is_called_by_is_down() -> None:
+async def test_a_monitor_of_an_invalid_address_raises_and_of_an_unknown_name_sends_noproc() -> None:
     unhashable: list[Any] = [[], {}]
     for wrong in unhashable:
         with pytest.raises(TypeError):
@@ -78,7 +76,7 @@ async def test_what_cannot_be_an_address_is_refused_and_what_nobody_is_called_by
 
 
 @in_process()
-async def test_demonitor_takes_what_is_no_monitor_for_one_that_is_gone() -> None:
+async def test_demonitor_returns_false_for_any_other_reference() -> None:
     pid = spawn(idle)
     ref = monitor(pid)
     assert demonitor(Ref(0)) is False
@@ -87,7 +85,7 @@ async def test_demonitor_takes_what_is_no_monitor_for_one_that_is_gone() -> None
 
 
 @in_process()
-async def test_monitors_end_in_any_order_and_leave_nothing() -> None:
+async def test_monitors_can_be_removed_in_any_order_and_leave_nothing() -> None:
     order = random.Random(0)
     pids = [spawn(on_demand) for _ in range(200)]
     refs = [(monitor(pid), pid) for pid in pids for _ in range(3)]
@@ -108,7 +106,7 @@ async def test_monitors_end_in_any_order_and_leave_nothing() -> None:
 
 
 @in_process()
-async def test_a_large_reason_comes_as_it_is() -> None:
+async def test_a_large_reason_arrives_unchanged() -> None:
     large = [bytes(1000)] * 1000
     pid, ref = spawn_monitor(idle)
     send_exit(pid, large)
@@ -116,12 +114,12 @@ async def test_a_large_reason_comes_as_it_is() -> None:
 
 
 @in_process()
-async def test_the_end_of_a_name_frees_it_before_the_watcher_hears_of_it() -> None:
+async def test_a_name_is_free_before_its_monitor_fires() -> None:
     for _ in range(100):
         pid = spawn(idle, name="name")
         ref = monitor("name")
         kill(pid)
         assert await down(ref) == Down(ref, pid, KILLED, "name")
-        # Would raise if the name were not free.
+        # This raises if the name is not free.
         kill(spawn(idle, name="name"))
         await settle()

@@ -1,4 +1,4 @@
-"""Cases of OTP's proc_lib_SUITE that no other test shows as they stand there."""
+"""Cases of OTP's proc_lib_SUITE that no other test covers."""
 
 import traceback
 from typing import Any
@@ -27,7 +27,7 @@ from tests.actors.helpers import down, in_process, nothing_arrives
 
 
 class Slow(GenServer[str]):
-    """A server that needs a second for its start, and then obeys its argument."""
+    """A server that takes a second to start, and then returns its argument."""
 
     async def init(self, then: Any = None) -> Any:
         await trio.sleep(1)
@@ -60,13 +60,13 @@ async def test_a_start_waits_for_init_with_or_without_a_link(linked: bool) -> No
     ids=repr,
 )
 @in_process()
-async def test_a_start_without_a_link_fails_without_harm_however_init_ends(
+async def test_a_failed_start_without_a_link_does_not_harm_the_starter(
     then: Any, reason: Any
 ) -> None:
     began = trio.current_time()
     with pytest.raises(StartError) as caught:
         await Slow.start(then)
-    # It does not wait for a child that is gone.
+    # The start does not wait for an ended child.
     assert trio.current_time() - began == pytest.approx(1)
     assert caught.value.reason == reason
     await nothing_arrives(1)
@@ -84,7 +84,7 @@ async def test_a_start_with_a_link_fails_for_a_starter_that_traps_and_leaves_no_
 
 
 @in_process()
-async def test_the_reason_of_a_crash_knows_where_it_happened() -> None:
+async def test_the_reason_of_a_crash_has_its_traceback() -> None:
     async def outer() -> None:
         await where_it_happens()
 
@@ -100,7 +100,7 @@ async def test_the_reason_of_a_crash_knows_where_it_happened() -> None:
 
 
 @in_process()
-async def test_a_started_server_that_ends_later_is_an_exit_and_no_failed_start() -> None:
+async def test_the_later_end_of_a_started_server_is_an_exit_and_not_a_failed_start() -> None:
     trap_exits()
     pid = await Slow.start_link()
     with pytest.raises(ServerExit):

@@ -1,4 +1,4 @@
-"""Cases of OTP's process_SUITE that no other test shows as they stand there."""
+"""Cases of OTP's process_SUITE that no other test covers."""
 
 from typing import Any
 
@@ -32,7 +32,7 @@ from actors import (
 )
 from tests.actors.helpers import dead_process, down, idle, in_process, nothing_arrives, settle
 
-# A reason that would show if reasons were copied, cut or compared piece by piece.
+# A reason that shows whether Ashtree copies, cuts or compares reasons.
 LARGE = {"payload": [bytes(8192)] * 16}
 
 
@@ -44,7 +44,7 @@ async def the_exit(pid: Pid) -> Any:
 
 
 @in_process()
-async def test_a_large_reason_of_ones_own_reaches_the_links_as_it_is() -> None:
+async def test_a_large_exit_reason_reaches_the_links_unchanged() -> None:
     trap_exits()
 
     async def ends() -> None:
@@ -54,7 +54,7 @@ async def test_a_large_reason_of_ones_own_reaches_the_links_as_it_is() -> None:
 
 
 @in_process()
-async def test_a_large_reason_of_a_signal_reaches_the_links_as_it_is() -> None:
+async def test_a_large_reason_of_a_signal_reaches_the_links_unchanged() -> None:
     trap_exits()
     pid = spawn_link(idle)
     send_exit(pid, LARGE)
@@ -74,7 +74,7 @@ async def test_a_normal_signal_leaves_a_linked_process_alive() -> None:
 
 @pytest.mark.parametrize("reason", [LARGE, NORMAL], ids=["large", "normal"])
 @in_process()
-async def test_who_traps_finds_a_signal_to_itself_in_its_mailbox(reason: Any) -> None:
+async def test_a_trapping_process_gets_its_own_signal_as_a_message(reason: Any) -> None:
     trap_exits()
     for _ in range(200):
         send_exit(current_pid(), reason)
@@ -83,7 +83,7 @@ async def test_who_traps_finds_a_signal_to_itself_in_its_mailbox(reason: Any) ->
 
 @pytest.mark.parametrize("reason", [LARGE, NORMAL, "die"], ids=["large", "normal", "die"])
 @in_process()
-async def test_a_signal_to_oneself_ends_who_does_not_trap_like_an_exit(reason: Any) -> None:
+async def test_a_signal_to_oneself_ends_a_process_that_does_not_trap(reason: Any) -> None:
     trap_exits()
     lines: list[str] = []
 
@@ -137,7 +137,7 @@ async def test_a_process_that_is_spawned_with_wrong_arguments_crashes_like_any_o
 
 
 @in_process()
-async def test_a_signal_and_the_end_of_a_wait_of_one_moment_are_the_signal() -> None:
+async def test_a_signal_in_the_same_turn_as_the_end_of_a_wait_wins() -> None:
     trap_exits()
 
     async def waits() -> None:
@@ -149,7 +149,7 @@ async def test_a_signal_and_the_end_of_a_wait_of_one_moment_are_the_signal() -> 
         await trio.sleep(2)
         send_exit(pid, ("you", "are", "dead"))
 
-    # Whichever of the two tasks comes first in that moment.
+    # In either order of the two tasks.
     for first in (True, False):
         if first:
             pid = spawn_link(waits)
@@ -172,7 +172,7 @@ async def test_the_second_of_two_signals_is_ignored() -> None:
 
 
 @in_process()
-async def test_what_cannot_be_a_name_or_have_one_is_refused_and_changes_nothing() -> None:
+async def test_an_invalid_registration_is_refused_and_changes_nothing() -> None:
     pid = spawn(idle)
     register("taken", pid)
     dead = await dead_process()
@@ -192,7 +192,7 @@ async def test_what_cannot_be_a_name_or_have_one_is_refused_and_changes_nothing(
 
 
 @in_process()
-async def test_what_is_known_of_a_process_is_asked_for_at_any_time() -> None:
+async def test_process_info_works_at_any_time() -> None:
     runtime = current_runtime()
     me = current_pid()
     before = runtime.process_info(me)

@@ -1,7 +1,7 @@
-"""Cases of OTP's signal_SUITE that no other test shows as they stand there.
+"""Cases of OTP's signal_SUITE that no other test covers.
 
-They are about a process that has accepted a fatal signal and does not know yet: it was ready to run already, and gets
-to run a few lines before it comes to the place where it would wait.
+They are about a process that was ready to run when it accepted a fatal signal. It runs a few more lines, until its next
+wait.
 """
 
 from collections.abc import Callable
@@ -34,7 +34,7 @@ from tests.actors.helpers import down, idle, in_process, nothing_arrives, settle
 
 
 async def end_of_the_condemned(does: Callable[[Pid], Any]) -> Any:
-    """The reason of a process that does something after it has accepted the signal `signal`."""
+    """Return the exit reason of a process that acts after it has accepted the signal `signal`."""
     wake = trio.Event()
     did: list[Any] = []
     tester = current_pid()
@@ -59,7 +59,7 @@ async def end_of_the_condemned(does: Callable[[Pid], Any]) -> Any:
 
 @pytest.mark.parametrize("verb", ["unlink", "trap_exits", "is_alive", "process_info", "send"])
 @in_process()
-async def test_nothing_that_a_process_does_saves_it_from_a_signal_it_has_accepted(
+async def test_a_process_cannot_escape_an_accepted_signal(
     verb: str,
 ) -> None:
     verbs: dict[str, Callable[[Pid], Any]] = {
@@ -119,7 +119,7 @@ async def test_a_message_is_not_received_after_an_accepted_signal() -> None:
 
 
 @in_process()
-async def test_who_has_accepted_a_signal_is_alive_until_it_has_ended() -> None:
+async def test_a_process_with_an_accepted_signal_is_alive_until_its_end() -> None:
     wake = trio.Event()
 
     async def condemned() -> None:
@@ -140,7 +140,7 @@ async def test_who_has_accepted_a_signal_is_alive_until_it_has_ended() -> None:
 
 
 @in_process()
-async def test_what_is_sent_before_a_signal_may_arrive_and_what_is_sent_after_never() -> None:
+async def test_only_messages_from_before_a_signal_can_arrive() -> None:
     for _ in range(100):
         got: list[str] = []
 
@@ -159,7 +159,7 @@ async def test_what_is_sent_before_a_signal_may_arrive_and_what_is_sent_after_ne
 
 
 @in_process()
-async def test_a_kill_is_killed_to_the_links_of_its_victim_and_to_theirs() -> None:
+async def test_a_kill_reaches_direct_and_further_links_as_killed() -> None:
     trap_exits()
 
     async def middle() -> None:

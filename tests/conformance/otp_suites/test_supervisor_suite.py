@@ -1,4 +1,4 @@
-"""Cases of OTP's supervisor_SUITE that no other test shows as they stand there."""
+"""Cases of OTP's supervisor_SUITE that no other test covers."""
 
 import math
 from collections.abc import AsyncIterator
@@ -48,7 +48,7 @@ def log() -> Log:
 
 
 @pytest.mark.parametrize("restart", ["permanent", "transient", "temporary"])
-async def test_a_dynamic_child_that_ignores_its_start_is_nowhere(
+async def test_a_dynamic_supervisor_keeps_nothing_of_a_child_that_ignores_its_start(
     runtime: Runtime, log: Log, restart: Any
 ) -> None:
     pool = await DynamicSupervisor.start()
@@ -75,7 +75,7 @@ async def test_a_temporary_bystander_of_a_group_restart_is_stopped_and_forgotten
 
 
 @pytest.mark.parametrize("strategy", ["one_for_one", "one_for_all", "rest_for_one"])
-async def test_a_restart_loop_that_would_go_on_for_ever_can_be_ended(
+async def test_an_endless_restart_loop_can_be_ended(
     runtime: Runtime, log: Log, strategy: Any
 ) -> None:
     never = Outcomes(None, *[Fail("not now")] * 100_000)
@@ -84,7 +84,7 @@ async def test_a_restart_loop_that_would_go_on_for_ever_can_be_ended(
     pid = await running(supervisor, "b")
     kill(pid)
     await wait_exit(pid)
-    # It is between two attempts whenever it answers: it can be asked, told to let the child be, and stopped.
+    # The supervisor answers between two attempts. It can list the child, terminate it, and stop.
     assert await child(supervisor, "b") == "restarting"
     assert (await Supervisor.count_children(supervisor)).specs == 3
     await Supervisor.terminate_child(supervisor, "b")
@@ -96,7 +96,7 @@ async def test_a_restart_loop_that_would_go_on_for_ever_can_be_ended(
     assert runtime.processes() == []
 
 
-async def test_a_dynamic_restart_loop_that_would_go_on_for_ever_can_be_ended(
+async def test_an_endless_restart_loop_of_a_dynamic_supervisor_can_be_ended(
     runtime: Runtime, log: Log
 ) -> None:
     never = Outcomes(None, *[Fail("not now")] * 100_000)
@@ -113,7 +113,7 @@ async def test_a_dynamic_restart_loop_that_would_go_on_for_ever_can_be_ended(
     assert runtime.processes() == []
 
 
-async def test_a_tree_is_counted_by_level_restarts_by_branch_and_stops_as_a_whole(
+async def test_a_tree_counts_by_level_restarts_by_branch_and_stops_as_a_whole(
     runtime: Runtime, log: Log
 ) -> None:
     def branch(id: str, *names: str) -> ChildSpec:
@@ -131,7 +131,7 @@ async def test_a_tree_is_counted_by_level_restarts_by_branch_and_stops_as_a_whol
     assert log.take() == ["stop c", "start c"]
     for _ in range(3):
         await crash(left, "b")
-    # Its fourth restart was one too many for the branch, which the top starts anew; the rest hears nothing of it.
+    # The fourth restart is one too many for the branch. The top restarts the branch and no other child.
     assert await running(top, "left") is not left
     assert await running(top, "right") is right
     assert log.names("start") == "bbbc"
@@ -199,7 +199,7 @@ async def test_a_supervisor_whose_child_fails_to_stop_stops_with_its_application
     assert runtime.processes() == [applications]
 
 
-async def test_a_dynamic_child_that_crashes_once_too_often_ends_the_supervisor_and_its_siblings(
+async def test_one_crash_too_many_of_a_dynamic_child_ends_its_supervisor_and_its_siblings(
     runtime: Runtime, log: Log
 ) -> None:
     pool = await DynamicSupervisor.start(max_restarts=1)

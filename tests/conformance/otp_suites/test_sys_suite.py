@@ -1,4 +1,4 @@
-"""Cases of OTP's sys_SUITE that no other test shows as they stand there."""
+"""Cases of OTP's sys_SUITE that no other test covers."""
 
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -41,7 +41,7 @@ async def test_a_trace_can_go_into_a_file(tmp_path: Path) -> None:
     ids=["agent", "state machine", "supervisor", "dynamic supervisor"],
 )
 @in_process()
-async def test_whatever_speaks_the_protocol_of_servers_answers_sys(
+async def test_supervisors_agents_and_machines_answer_sys(
     start: Callable[[], Awaitable[Pid]],
 ) -> None:
     pid = await start()

@@ -1,4 +1,4 @@
-"""The tables that say which test covers which case of OTP's suites are true."""
+"""Checks of the tables of tests that cover the cases of OTP's suites."""
 
 from importlib import import_module
 from pathlib import Path
@@ -27,7 +27,7 @@ def all_cases() -> Cases:
 
 
 def uncovered(cases: Cases, portable: dict[str, str]) -> list[str]:
-    """The portable cases that no test covers; one that is in no table is one too."""
+    """Return the portable cases that no test covers, those that are in no table included."""
     return [
         f"{suite}: {name}"
         for suite, names in portable.items()
@@ -45,13 +45,13 @@ def test_every_case_is_covered_by_a_test_that_passed_or_gives_a_reason(
     assert not problems, "\n".join(problems)
 
 
-def test_there_is_a_table_of_every_suite_and_every_case_is_in_it() -> None:
+def test_every_suite_has_a_table_with_every_case() -> None:
     cases = all_cases()
     assert set(cases) == set(PORTABLE_COUNTS)
     assert sum(len(by_name) for by_name in cases.values()) == TOTAL
 
 
-def test_the_portable_cases_are_in_the_tables_and_as_many_as_there_are() -> None:
+def test_all_portable_cases_are_in_the_tables() -> None:
     cases = all_cases()
     for suite, names in PORTABLE.items():
         assert set(names.split()) <= set(cases[suite])

@@ -46,7 +46,7 @@ BOOM = Crash(RuntimeError("crash"))
 quiet = partial(open_application, log=False)
 
 
-async def test_the_tree_stands_within_the_block_and_is_stopped_in_reverse_after_it(
+async def test_the_tree_runs_during_the_block_and_stops_in_reverse_after_it(
     log: Log,
 ) -> None:
     async with quiet([worker("a", log), worker("b", log)]) as application:

@@ -1,4 +1,4 @@
-"""Several applications: the order of starts and stops, the end of one, and its remains."""
+"""Several applications: the order of starts and stops, and the effects of an end."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -226,7 +226,7 @@ async def test_the_end_of_a_permanent_application_ends_the_program_in_order(
                 await crash_of("store")
             await program.wait()
     assert caught.value.reason == ApplicationEnded("store", SHUTDOWN)
-    # The application is over as a whole before the others are told, in the reverse order of their start.
+    # The whole application ends first. Then the others stop in the reverse order of their start.
     ends = [line for line in log.take() if line.split()[0] in ("over", "prep_stop")]
     assert ends == ["over store", "prep_stop other", "over other", "prep_stop web", "over web"]
 
@@ -254,7 +254,7 @@ async def test_the_end_of_a_temporary_application_changes_nothing_else(
 
 
 @pytest.mark.parametrize(("type", "survives"), [("transient", True), ("permanent", False)])
-async def test_only_a_permanent_application_ends_the_program_when_it_is_finished(
+async def test_a_normal_end_ends_the_program_only_for_a_permanent_application(
     runtime: Runtime, log: Log, type: Any, survives: bool
 ) -> None:
     async def finishes() -> Pid:
@@ -269,7 +269,7 @@ async def test_only_a_permanent_application_ends_the_program_when_it_is_finished
     assert log.take() == ["over job"]
 
 
-async def test_a_master_that_is_killed_is_an_application_that_ended(
+async def test_the_kill_of_a_master_is_the_end_of_its_application(
     runtime: Runtime, log: Log
 ) -> None:
     applications = await Applications.start([spec("web", log)])
@@ -346,7 +346,7 @@ async def test_a_callback_that_raises_is_logged_and_everything_stops_nevertheles
     assert "ValueError: too late" in caplog.text
 
 
-async def test_an_application_has_as_long_to_stop_as_its_children_want(
+async def test_the_stop_of_an_application_waits_for_its_children(
     runtime: Runtime, log: Log
 ) -> None:
     slow = child_spec(Worker, "slow", log, kwargs={"stop_takes": 1000.0}, shutdown=2000.0)

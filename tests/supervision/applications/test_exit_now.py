@@ -37,5 +37,5 @@ def test_the_log_and_the_output_are_written_out_and_nothing_else_runs() -> None:
     assert ended("fine") == (143, "printed", "logged\nkilled\n")
 
 
-def test_a_log_that_cannot_be_written_out_does_not_hold_up_the_end() -> None:
+def test_a_blocked_log_does_not_delay_the_end() -> None:
     assert ended("stuck") == (143, "printed", "killed\n")

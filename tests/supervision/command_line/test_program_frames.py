@@ -23,7 +23,7 @@ def test_a_traceback_has_no_frames_of_ashtree() -> None:
     assert "supervision/child_spec.py" not in shown
 
 
-def test_the_place_of_an_error_is_the_innermost_line_of_the_program() -> None:
+def test_program_place_is_the_innermost_line_of_the_program() -> None:
     place = program_place(error_below_child_spec())
     assert place is not None
     assert place.startswith(f"{__file__}:")

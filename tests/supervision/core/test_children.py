@@ -162,7 +162,7 @@ async def test_a_child_that_swallows_its_cancellation_is_dead_after_the_kill_gra
             try:
                 await trio.sleep(0.1)
             except trio.Cancelled:
-                # The cancellation of a real process cannot be swallowed for ever without a pause.
+                # Without the sleep the loop would block the whole program.
                 with trio.CancelScope(shield=True):
                     await trio.sleep(0.1)
 

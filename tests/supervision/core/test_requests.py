@@ -1,4 +1,4 @@
-"""Refusal of calls to a supervisor that could never be answered. All other calls are answered."""
+"""Calls to supervisors: a call that would wait for ever is refused, and any other is answered."""
 
 import traceback
 from collections.abc import Awaitable, Callable
@@ -39,7 +39,7 @@ Question = Callable[[], Awaitable[object]]
 
 
 class Asks(GenServer[None]):
-    """A worker that sends a request when it starts or stops, and notes the answer."""
+    """A worker that sends a request when it starts or stops, and records the answer."""
 
     async def init(
         self,
@@ -103,7 +103,7 @@ async def test_every_request_to_every_kind_of_supervisor_is_checked(
         lambda: Supervisor.get_childspec(supervisor, "asks"),
     ]
     for question in questions:
-        with trio.fail_after(1), pytest.raises(ChildStartFailed, match="neither could go on"):
+        with trio.fail_after(1), pytest.raises(ChildStartFailed, match="neither could continue"):
             await Supervisor.start_child(supervisor, asks(first=question))
     questions = [
         lambda: DynamicSupervisor.which_children(pool),
@@ -111,7 +111,7 @@ async def test_every_request_to_every_kind_of_supervisor_is_checked(
         lambda: DynamicSupervisor.start_child(pool, asks()),
     ]
     for question in questions:
-        with trio.fail_after(1), pytest.raises(StartError, match="neither could go on"):
+        with trio.fail_after(1), pytest.raises(StartError, match="neither could continue"):
             await DynamicSupervisor.start_child(pool, asks(first=question))
 
 
@@ -143,7 +143,7 @@ async def test_a_call_to_a_dynamic_supervisor_that_stops_the_caller_is_refused(
 async def test_a_chain_of_supervisors_that_wait_for_each_other_is_recognised(
     runtime: Runtime,
 ) -> None:
-    with trio.fail_after(1), pytest.raises(StartError, match="neither could go on"):
+    with trio.fail_after(1), pytest.raises(StartError, match="neither could continue"):
         await Supervisor.start(
             [Supervisor.child_spec([asks(first=which_top)], id="middle")], name="top"
         )
@@ -215,7 +215,7 @@ async def test_a_child_of_another_supervisor_may_call_this_one_in_its_init(
     assert answers == [[]]
 
 
-async def test_a_helper_that_nobody_waits_for_may_call_the_supervisor_above_its_starting_parent(
+async def test_a_helper_of_a_starting_child_may_call_the_supervisor_above(
     runtime: Runtime,
 ) -> None:
     counts: list[object] = []

@@ -8,9 +8,23 @@ import msgspec
 import pytest
 from attrs import frozen
 
-from actors import KILLED, NOPROC, NORMAL, SHUTDOWN, Crash, Down, Shutdown
+from actors import (
+    KILLED,
+    NOPROC,
+    NORMAL,
+    SHUTDOWN,
+    Agent,
+    Crash,
+    Down,
+    Runtime,
+    Shutdown,
+    cast,
+    send,
+)
+from actors.instrumentation.instrument import Instrument
 from actors.messages import Exit
-from supervision.recording.schema import EVENTS, exit_class, message_kind, transport_of
+from actors.refs import Pid
+from supervision.recording.schema import EVENTS, exit_class, kind_of, transport_of
 from supervision.simulation.simulate import simulate
 from tests.simulation.chat_scenario import chat
 from tests.simulation.fault_scenarios import echo, islands
@@ -68,16 +82,34 @@ def test_every_exit_reason_has_a_class(reason: object, expected: str) -> None:
     ("message", "expected"),
     [
         ("stop", "stop"),
-        ("x" * 100, "x" * 40),
         (("join", 1), "join"),
-        (((Order("say"), 1), 2), "Order say"),
+        (((Order("say"), 1), 2), "say"),
+        ((Order(7), 1), "Order"),  # type: ignore[arg-type]
         (b"\x81", "bytes"),
         ({"a": 1}, "dict"),
         ((), "tuple"),
+        (None, "NoneType"),
+        (["join"], "list"),
     ],
 )
-def test_every_message_has_a_kind(message: object, expected: str) -> None:
-    assert message_kind(message) == expected
+def test_a_message_has_the_kind_of_its_tag_its_event_or_its_class(
+    message: object, expected: str
+) -> None:
+    assert kind_of(message) == expected
+
+
+async def test_a_cast_has_the_kind_of_its_content(runtime: Runtime) -> None:
+
+    class Sent(Instrument):
+        def message_sent(self, sender: Pid | None, receiver: Pid, message: Any) -> None:
+            kinds.append(kind_of(message))
+
+    kinds: list[str] = []
+    pid = await Agent.start(lambda: 0)
+    runtime.add_instrument(Sent())
+    cast(pid, ("join", 1))
+    send(pid, "hello")
+    assert kinds == ["join", "hello"]
 
 
 def test_messages_of_the_runtime_are_told_from_those_of_processes() -> None:

@@ -49,6 +49,6 @@ async def nothing_left(seconds: float = 20) -> None:
 
 
 async def outcome_of(function: Any, *args: Any) -> Any:
-    """Run this in another process and return its exit reason."""
+    """Run a function in another process, and return the exit reason of the process."""
     pid: Pid = spawn(function, *args)
     return (await down(monitor(pid))).reason

@@ -37,7 +37,7 @@ def sleepers(*seconds: float) -> list[Task[float]]:
     return [Task.async_(sleep_for, each) for each in seconds]
 
 
-# All or nothing
+# await_many
 
 
 @in_process()
@@ -112,8 +112,8 @@ async def test_the_first_that_ends_without_a_result_fails_the_wait_at_once(
     assert trio.current_time() == began
     for task in tasks:
         assert task.pid is not None
-    await receive()  # the Exit of the failing one
-    await receive(timeout=2)  # and that of the one that has finished
+    await receive()  # the Exit of the failing task
+    await receive(timeout=2)  # the Exit of the task that has finished
     await nothing_left()
 
 
@@ -134,7 +134,7 @@ async def test_only_the_owner_may_wait_for_many() -> None:
     assert caught.value.reason is NOPROC
 
 
-# For a while
+# yield_many
 
 
 @in_process()
@@ -162,7 +162,7 @@ async def test_all_ends_before_the_time_is_up_end_the_wait() -> None:
 
 
 @in_process()
-async def test_without_a_limit_in_time_it_waits_for_all() -> None:
+async def test_an_infinite_timeout_waits_for_all_tasks() -> None:
     tasks = sleepers(1000)
     assert await yield_many(tasks, timeout=float("inf")) == [(tasks[0], Ok(1000))]
 
@@ -191,7 +191,7 @@ async def test_tasks_that_take_too_long_may_be_ignored() -> None:
 
 
 @in_process()
-async def test_a_limit_ends_the_wait_when_so_many_have_ended() -> None:
+async def test_the_wait_ends_after_as_many_ends_as_the_limit() -> None:
     tasks = sleepers(3, 1, 2)
     began = trio.current_time()
     outcomes = await yield_many(tasks, limit=2, timeout=10)
@@ -223,7 +223,7 @@ async def test_an_invalid_option_is_refused(option: str, value: Any) -> None:
     assert caught.value.value == value
 
 
-# Tasks of which no message can come any more
+# Tasks that send no further message
 
 
 @in_process()
@@ -248,7 +248,7 @@ async def test_a_wait_for_many_fails_at_once_if_the_owner_has_received_the_end_o
 
 
 @in_process()
-async def test_looking_at_many_finds_that_the_owner_has_received_the_end_of_one() -> None:
+async def test_yield_many_sees_that_the_owner_has_received_the_end_of_one() -> None:
     trap_exits()
     gone, slow = Task.async_(end_with, "boom"), Task.async_(sleep_for, 2.0)
     done = Task.async_(double, 1)

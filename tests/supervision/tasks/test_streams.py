@@ -56,7 +56,7 @@ def processes() -> int:
     return len(current_runtime().processes())
 
 
-# What comes out
+# Outcomes
 
 
 @any_stream
@@ -104,7 +104,7 @@ async def test_as_many_tasks_run_as_the_limit_allows(opener: Opener, size: int) 
     seconds = [4.0] + [1.0] * 11
     await everything(opener, work, seconds, max_concurrency=size)
     assert most == min(size, 12)
-    # A slow head does not hold up those after it: with three, it occupies one place while two do the rest.
+    # A slow first task does not delay the others. It occupies one of three places, and the other two do the rest.
     assert trio.current_time() - began == {1: 15, 3: 5, 4: 4, 100: 4}[size]
 
 
@@ -143,7 +143,7 @@ async def test_an_exhausted_stream_stays_exhausted() -> None:
 
 
 @in_process()
-async def test_messages_of_others_stay_whatever_they_look_like() -> None:
+async def test_similar_messages_of_other_processes_stay_in_the_mailbox() -> None:
     async with async_stream(double, [1, 2], max_concurrency=1) as results:
         ref = monitor(spawn(trio.sleep, 0.0))
         await settle()
@@ -392,7 +392,7 @@ halted = pytest.mark.parametrize(
 @halted
 @at_a_time
 @in_process()
-async def test_items_that_are_cut_short_are_all_that_is_done(
+async def test_a_limited_iterator_of_items_limits_the_stream(
     function: Any, items: list[Any], outcomes: list[Any], size: int
 ) -> None:
     trap_exits()
@@ -407,7 +407,7 @@ async def test_items_that_are_cut_short_are_all_that_is_done(
 @halted
 @at_a_time
 @in_process()
-async def test_outcomes_that_are_cut_short_are_those_of_the_first_items(
+async def test_a_loop_that_stops_early_has_the_outcomes_of_the_first_items(
     function: Any, items: list[Any], outcomes: list[Any], size: int
 ) -> None:
     trap_exits()
@@ -545,12 +545,12 @@ async def test_streams_may_be_nested_and_halted_inside() -> None:
     await nothing_left()
 
 
-# Who asked
+# Callers
 
 
 @any_stream
 @in_process()
-async def test_the_callers_of_the_tasks_are_who_made_the_stream(opener: Opener) -> None:
+async def test_the_callers_of_the_tasks_are_the_maker_of_the_stream(opener: Opener) -> None:
     me = current_pid()
 
     async def who(item: Any) -> Any:
@@ -576,7 +576,7 @@ async def test_a_stream_may_be_consumed_by_another_process_than_the_one_that_mad
     assert await receive() == [Ok((me,)), Ok((me,))]
 
 
-async def test_a_stream_works_for_a_task_that_is_no_process(runtime: Runtime) -> None:
+async def test_a_stream_works_for_a_plain_task(runtime: Runtime) -> None:
     async with async_stream(fails_on_two, range(4), max_concurrency=2) as results:
         outcomes = [outcome async for outcome in results]
     assert outcomes == [Ok(0), Ok(1), Exited(Crash(ValueError(2))), Ok(3)]

@@ -99,7 +99,7 @@ async def test_outside_a_process_there_is_no_mailbox_for_a_result(runtime: Runti
 
 
 @in_process()
-async def test_start_runs_a_task_linked_to_nobody() -> None:
+async def test_start_runs_a_task_without_a_link() -> None:
     assert await outcome_of(starts_and_lives, Task.start) is NORMAL
 
 
@@ -139,7 +139,7 @@ async def test_a_completed_task_has_its_result_without_a_process() -> None:
     await nothing_left()
 
 
-# Who asked for it
+# Callers
 
 
 @in_process()
@@ -170,7 +170,7 @@ async def test_tasks_without_an_owner_know_their_callers_too(start: Any) -> None
 
 
 @in_process()
-async def test_a_process_that_a_task_spawns_is_no_task_and_has_no_callers() -> None:
+async def test_a_process_that_a_task_spawns_has_no_callers() -> None:
     heard: list[Any] = []
 
     async def plain() -> None:
@@ -238,7 +238,7 @@ async def test_a_clean_end_of_the_owner_does_not_stop_a_task_and_any_other_does(
 
 
 @in_process()
-async def test_a_wait_that_takes_too_long_leaves_nothing_behind_and_stops_nobody() -> None:
+async def test_a_wait_that_takes_too_long_leaves_nothing_behind_and_ends_no_process() -> None:
     task = Task.async_(sleep_for, 10.0)
     began = trio.current_time()
     with pytest.raises(TaskTimeout, match="did not end within 3 s") as caught:
@@ -252,7 +252,7 @@ async def test_a_wait_that_takes_too_long_leaves_nothing_behind_and_stops_nobody
 
 
 @in_process()
-async def test_awaiting_a_task_waits_five_seconds() -> None:
+async def test_await_waits_at_most_five_seconds() -> None:
     assert await Task.async_(sleep_for, 4.9) == 4.9
     with pytest.raises(TaskTimeout, match="5 s"):
         await Task.async_(sleep_for, 5.1)
@@ -353,7 +353,7 @@ async def test_other_messages_stay_where_they_are() -> None:
     assert [await receive(), await receive()] == ["before", "after"]
 
 
-# Looking
+# yield_
 
 
 @in_process()
@@ -365,7 +365,7 @@ async def test_yield_may_be_called_again_and_again() -> None:
 
 
 @in_process()
-async def test_yield_finds_a_result_that_has_been_there_and_takes_the_end_with_it() -> None:
+async def test_yield_returns_an_earlier_result_and_removes_the_down() -> None:
     task = Task.async_(double, 2)
     await settle()
     assert await task.yield_(timeout=0) == Ok(4)
@@ -374,7 +374,7 @@ async def test_yield_finds_a_result_that_has_been_there_and_takes_the_end_with_i
 
 @pytest.mark.parametrize("reason", [NORMAL, "boom", SHUTDOWN])
 @in_process()
-async def test_yield_gives_the_end_of_a_task_as_a_value(reason: Any) -> None:
+async def test_yield_returns_the_end_of_a_task_as_a_value(reason: Any) -> None:
     trap_exits()
     assert await Task.async_(end_with, reason).yield_() == Exited(reason)
 
@@ -406,7 +406,7 @@ async def fail_after(seconds: float) -> None:
 
 
 @in_process()
-async def test_ignoring_a_task_that_has_ended_gives_its_outcome() -> None:
+async def test_ignoring_an_ended_task_returns_its_outcome() -> None:
     trap_exits()
     done, failed = Task.async_(double, 2), Task.async_(end_with, "boom")
     await settle()
@@ -435,7 +435,7 @@ async def test_shutdown_stops_a_task_at_once_without_harm_to_its_owner(limit: An
 @pytest.mark.parametrize("limit", [5.0, "brutal_kill"])
 @pytest.mark.parametrize("reason", [NORMAL, SHUTDOWN, "boom"])
 @in_process()
-async def test_shutdown_gives_a_result_that_was_there_however_the_task_ended_after_it(
+async def test_shutdown_returns_an_earlier_result_however_the_task_ended(
     limit: Any, reason: Any
 ) -> None:
     trap_exits()
@@ -493,7 +493,7 @@ async def test_a_brutal_kill_runs_no_clean_up_of_the_task() -> None:
 
 
 @in_process()
-async def test_shutdown_of_a_task_without_a_process_gives_its_result() -> None:
+async def test_shutdown_of_a_completed_task_returns_its_result() -> None:
     assert await Task.completed(1).shutdown() == Ok(1)
     assert await Task.completed(1).shutdown("brutal_kill") == Ok(1)
 
@@ -518,7 +518,7 @@ async def test_a_shutdown_that_is_cancelled_kills_and_leaves_nothing_behind() ->
     assert not is_alive(task.pid)
 
 
-# Stopping, when the result was given up or the messages were received before
+# Stopping after the result was discarded or the owner has received the messages
 
 
 async def give_up_by_a_timeout(task: Task[Any]) -> None:
@@ -590,7 +590,7 @@ async def test_shutdown_returns_at_once_if_the_owner_has_received_the_end_of_the
 
 @pytest.mark.parametrize("limit", [5.0, "brutal_kill"])
 @in_process()
-async def test_shutdown_tells_the_end_of_a_task_whose_result_the_owner_has_received(
+async def test_shutdown_returns_the_end_of_a_task_whose_result_the_owner_has_received(
     limit: Any,
 ) -> None:
     task = Task.async_(double, 2)

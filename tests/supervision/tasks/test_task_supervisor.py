@@ -106,7 +106,9 @@ async def test_stopping_the_supervisor_stops_its_tasks() -> None:
 
 @both
 @in_process()
-async def test_a_task_is_a_child_of_the_supervisor_and_its_result_is_its_owners(start: Any) -> None:
+async def test_a_task_is_a_child_of_the_supervisor_and_sends_its_result_to_its_owner(
+    start: Any,
+) -> None:
     supervisor = await TaskSupervisor.start_link()
     task = await start(supervisor, sleep_for, 1.0)
     assert task.owner is current_pid()
@@ -118,7 +120,9 @@ async def test_a_task_is_a_child_of_the_supervisor_and_its_result_is_its_owners(
 
 @both
 @in_process()
-async def test_its_callers_are_its_owners_and_its_ancestors_the_supervisors(start: Any) -> None:
+async def test_the_callers_of_a_task_are_owners_and_its_ancestors_are_supervisors(
+    start: Any,
+) -> None:
     me, supervisor = current_pid(), await TaskSupervisor.start_link()
 
     async def who() -> Any:
@@ -134,7 +138,7 @@ async def test_its_callers_are_its_owners_and_its_ancestors_the_supervisors(star
 
 @both
 @in_process()
-async def test_its_shutdown_is_five_seconds_or_what_it_was_given(start: Any) -> None:
+async def test_the_shutdown_of_a_task_is_five_seconds_by_default(start: Any) -> None:
     supervisor = await TaskSupervisor.start_link()
     for options, seconds in (({}, 5.0), ({"shutdown": 2.0}, 2.0), ({"shutdown": "brutal_kill"}, 0)):
         task = await start(supervisor, deaf, **options)
@@ -335,7 +339,7 @@ async def test_a_detached_task_may_be_restarted_and_does_its_work_again() -> Non
 
 
 @in_process()
-async def test_a_detached_task_has_five_seconds_to_stop_or_what_it_was_given() -> None:
+async def test_the_shutdown_of_a_detached_task_is_five_seconds_by_default() -> None:
     supervisor = await TaskSupervisor.start_link()
     for options, seconds in (({}, 5.0), ({"shutdown": 1.0}, 1.0), ({"shutdown": "brutal_kill"}, 0)):
         pid = await TaskSupervisor.start_child(supervisor, deaf, **options)

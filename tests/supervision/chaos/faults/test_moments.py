@@ -1,58 +1,11 @@
-"""Moments, and kinds of messages."""
+"""Moments."""
 
 from typing import Any
 
 import pytest
-from attrs import define
 
-from actors import Agent, Runtime, cast, send
-from actors.instrumentation.instrument import Instrument
-from actors.refs import Pid
 from supervision.chaos.errors import BadFault
-from supervision.chaos.faults.moments import CALLBACKS, At, On, describe_moment, kind_of
-
-
-@define
-class Frame:
-    event: Any
-
-
-class Plain:
-    pass
-
-
-@pytest.mark.parametrize(
-    ("message", "kind"),
-    [
-        ("stop", "stop"),
-        (("join", "lobby"), "join"),
-        ((("join", 1), 2), "join"),
-        ((Plain(), 1), "Plain"),
-        ((), "tuple"),
-        (Frame("phx_join"), "phx_join"),
-        (Frame(7), "Frame"),
-        (Plain(), "Plain"),
-        (7, "int"),
-        (None, "NoneType"),
-        (["join"], "list"),
-    ],
-)
-def test_a_message_has_the_kind_of_its_tag_or_of_its_class(message: object, kind: str) -> None:
-    assert kind_of(message) == kind
-
-
-async def test_the_kind_of_a_cast_is_that_of_its_message(runtime: Runtime) -> None:
-
-    class Sent(Instrument):
-        def message_sent(self, sender: Pid | None, receiver: Pid, message: Any) -> None:
-            kinds.append(kind_of(message))
-
-    kinds: list[str] = []
-    pid = await Agent.start(lambda: 0)
-    runtime.add_instrument(Sent())
-    cast(pid, ("join", 1))
-    send(pid, "hello")
-    assert kinds == ["join", "hello"]
+from supervision.chaos.faults.moments import CALLBACKS, At, On, describe_moment
 
 
 def test_message_stands_for_every_callback_that_handles_one() -> None:

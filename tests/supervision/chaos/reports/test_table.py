@@ -59,7 +59,7 @@ def test_the_report_mentions_recovery_only_with_a_steady_state() -> None:
 def test_the_report_has_the_problems() -> None:
     text = printed(outcome(HandMade(), problems=("nobody [came] back",), interrupted=True))
     assert "✗ nobody [came] back" in text
-    assert "shop:day, seed 7: failed. The run was ended early." in text
+    assert "shop:day, seed 7: failed. The run ended early." in text
 
 
 def test_the_report_shows_the_faults_with_the_largest_blast_radius() -> None:

@@ -1,0 +1,89 @@
+"""The command `ashtree`: its subcommands, of which those of the test tools load when they run."""
+
+from __future__ import annotations
+
+import sys
+from importlib import metadata
+from typing import Annotated, NoReturn
+
+import typer
+
+from channels.cli.broadcast import add_broadcast_command
+from channels.cli.connect import add_connect_command
+from channels.cli.console import fail, new_app, run_app
+from channels.cli.installation import find_clashes
+from channels.cli.serve import add_serve_command
+from channels.cli.token import add_token_commands
+from channels.cli.workers import add_workers_command
+
+__all__ = ["main"]
+
+
+def main() -> NoReturn:
+    """Run the command `ashtree`."""
+    for clash in find_clashes():
+        if clash.overwritten:
+            fail(str(clash), 1)
+        sys.stderr.write(f"Warning: {clash}\n")
+    app = new_app(help="Ashtree: actors, supervision and Phoenix Channels on Trio.")
+
+    @app.callback()
+    def ashtree(
+        *,
+        version: Annotated[
+            bool,
+            typer.Option(
+                "--version",
+                is_eager=True,
+                callback=_show_version,
+                help="Print the version, and exit.",
+            ),
+        ] = False,
+    ) -> None:
+        pass
+
+    add_serve_command(app)
+    add_workers_command(app)
+    add_connect_command(app)
+    add_broadcast_command(app)
+    add_token_commands(app, new_app())
+    for name, summary in _TEST_COMMANDS.items():
+        app.command(
+            name,
+            help=summary,
+            add_help_option=False,
+            context_settings={
+                "allow_extra_args": True,
+                "allow_interspersed_args": False,
+                "ignore_unknown_options": True,
+            },
+        )(_run_test_command)
+    run_app(app)
+
+
+_TEST_COMMANDS = {
+    "simulate": "Run a scenario with many seeds, and show the failures.",
+    "replay": "Repeat the run of a run file, byte for byte.",
+    "compare": "Run a scenario under several policies, and compare.",
+    "chaos": "Inject faults into a live system, and report the results.",
+}
+"""The commands of the test tools, with their help. Listed here so that `ashtree --help` need not load the tools."""
+
+
+def _run_test_command(context: typer.Context) -> None:
+    # Imported here, when one of these commands runs: a server in production must not load the test tools.
+    from channels.testing.live_network import LiveNetwork  # noqa: PLC0415
+    from supervision.chaos.commands import add_chaos_command  # noqa: PLC0415
+    from supervision.simulation.tools.commands import add_simulation_commands  # noqa: PLC0415
+
+    app = new_app()
+    add_simulation_commands(app)
+    add_chaos_command(app, LiveNetwork)
+    program = context.parent.info_name if context.parent is not None else None
+    app([str(context.info_name), *context.args], prog_name=program, standalone_mode=False)
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"ashtree {metadata.version('ashtree')}")
+        raise typer.Exit

@@ -1,0 +1,93 @@
+"""Typer applications in the style of `ashtree`: one sentence for a mistake, without a traceback."""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import redirect_stdout
+from typing import Any, NoReturn, TextIO
+
+import typer
+from typer.exceptions import TyperException
+
+from channels.errors import ChannelsError
+
+__all__ = ["fail", "new_app", "run_app"]
+
+
+def new_app(**options: str) -> typer.Typer:
+    """Return an application without commands."""
+    return typer.Typer(
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+        **options,  # type: ignore[arg-type]
+    )
+
+
+def run_app(app: typer.Typer) -> NoReturn:
+    """Run the application with the arguments of this program, and exit.
+
+    The exit code is 0; 1 for an error of channels; 2 for wrong input.
+    """
+    try:
+        with redirect_stdout(_Output(sys.stdout)):
+            app(standalone_mode=False)
+            sys.stdout.flush()
+    except TyperException as error:
+        # Wrong input. By convention, its exit code is 2.
+        fail(f"{_sentence(error)} (see --help)", 2)
+    except ChannelsError as error:
+        fail(str(error), 1)
+    raise SystemExit(0)
+
+
+def fail(sentence: str, code: int) -> NoReturn:
+    """Write the sentence to standard error, and exit with the code."""
+    sys.stderr.write(f"{sentence}\n")
+    raise SystemExit(code)
+
+
+class _OutputError(ChannelsError):
+    """A write to standard output failed: a full disk, or a closed pipe."""
+
+
+class _Output:
+    """Standard output, with errors that end the program with one sentence."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        """Write as the stream does. Raises _OutputError."""
+        if text == "":  # not b"", which the stream must refuse
+            # A probe of typer, which takes any error as the sign of a binary stream.
+            return 0
+        try:
+            return self._stream.write(text)
+        except OSError as error:
+            raise self._failed(error) from error
+
+    def flush(self) -> None:
+        """Write out as the stream does. Raises _OutputError."""
+        try:
+            self._stream.flush()
+        except OSError as error:
+            raise self._failed(error) from error
+
+    def _failed(self, error: OSError) -> _OutputError:
+        # Python flushes at exit, and prints a traceback if that fails again.
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, self._stream.fileno())
+        os.close(nowhere)
+        return _OutputError(
+            f"cannot write to standard output: {error.strerror or error}; send it elsewhere"
+        )
+
+
+def _sentence(error: TyperException) -> str:
+    describe = getattr(error, "format_message", None)
+    return str(describe() if describe is not None else error).rstrip(".")

@@ -1,0 +1,103 @@
+"""The program that a command serves: its endpoint, its certificate, its log."""
+
+from __future__ import annotations
+
+import logging
+import ssl
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, TypeAlias
+
+import typer
+
+from channels.cli.console import fail
+from channels.endpoint.endpoint import Endpoint
+from channels.errors import ChannelsError
+from supervision.command_line.arguments import load_module
+from supervision.command_line.program_frames import program_place
+
+__all__ = ["LogLevel", "Watchdog", "load_endpoint", "open_log", "tls_context", "url_of"]
+
+Watchdog: TypeAlias = Annotated[
+    float,
+    typer.Option(
+        min=0,
+        metavar="SECONDS",
+        help="Log a handler that blocks the server for longer than this; 0 turns this off.",
+    ),
+]
+
+
+class LogLevel(StrEnum):
+    """The lowest level that the server logs."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+    CRITICAL = "critical"
+
+
+def open_log(level: LogLevel, *, who: str = "") -> None:
+    """Log this level and everything worse to standard error, with `who` in each line."""
+    logging.basicConfig(
+        level=level.value.upper(),
+        format=f"%(asctime)s {who}%(levelname)s %(name)s: %(message)s",
+    )
+
+
+def load_endpoint(target: str) -> Endpoint:
+    """Import the module of a `module:endpoint`, and return its endpoint.
+
+    Raises:
+        typer.BadParameter: the target has another form, or there is no such endpoint.
+        SystemExit: the module raised. The reason is on standard error.
+    """
+    try:
+        module, name = load_module(
+            target, "ENDPOINT", "chat.server:endpoint", explained=ChannelsError
+        )
+    except ChannelsError as error:
+        # A mistake in a class raises where the class is defined.
+        place, said = program_place(error), str(error)
+        fail(said if place is None or place in said else f"{place}: {said}", 1)
+    endpoint = getattr(module, name, None)
+    if not isinstance(endpoint, Endpoint):
+        names = [key for key, value in vars(module).items() if isinstance(value, Endpoint)]
+        there = f"; there is {', '.join(names)}" if names else "; there is none in this module"
+        raise typer.BadParameter(
+            f"{module.__name__}.{name} is not an Endpoint{there}"
+            if hasattr(module, name)
+            else f"the module {module.__name__!r} has no {name!r}{there}"
+        )
+    return endpoint
+
+
+def tls_context(certfile: Path | str | None, keyfile: Path | str | None) -> ssl.SSLContext | None:
+    """Return the context for a certificate and its key, or None without a certificate.
+
+    Raises:
+        typer.BadParameter: the files hold no certificate with its key.
+    """
+    if certfile is None:
+        if keyfile is not None:
+            raise typer.BadParameter(
+                "--keyfile needs --certfile; add the certificate, or leave the key out"
+            )
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.set_alpn_protocols(["h2", "http/1.1"])
+    try:
+        context.load_cert_chain(certfile, keyfile)
+    # SSLError is an OSError: the files hold no certificate, or a key of another one.
+    except OSError as error:
+        raise typer.BadParameter(
+            f"cannot use the certificate {str(certfile)!r}: {error.strerror or error}"
+        ) from None
+    return context
+
+
+def url_of(host: str, port: int, *, secure: bool = False) -> str:
+    """Return the URL of a numeric address."""
+    scheme = "https" if secure else "http"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"

@@ -1,0 +1,188 @@
+"""The program of a worker: `python -m channels.cli.worker MODULE:ENDPOINT NUMBER`, which its parent starts.
+
+The worker serves the endpoint on the listening sockets that it inherits. At the top of its tree, a process listens to
+the parent, and the last child of the tree tells the parent when the worker stops. It is the last, so it stops first:
+before the endpoint closes its clients, the worker accepts no more connections. They wait for the worker that follows.
+
+Without its parent, the worker goes on serving until a signal comes.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import ssl
+from typing import Annotated, Any, NoReturn
+
+import msgspec
+import typer
+
+from actors.errors import CallExit
+from actors.exits import ExitReason
+from actors.links import trap_exits
+from actors.refs import Pid
+from actors.servers.gen_server import GenServer
+from channels.cli.console import new_app, run_app
+from channels.cli.program import LogLevel, load_endpoint, open_log, tls_context
+from channels.cli.serve import explain, tune_collector
+from channels.endpoint.endpoint import Endpoint
+from channels.pubsub.workers.adapter import WorkersAdapter
+from channels.pubsub.workers.control import ControlLine, Setup, read_setup
+from channels.transports.listener import inherited
+from supervision.applications import application
+from supervision.child_spec import ChildSpec, process_spec
+from supervision.dynamic_supervisor import DynamicSupervisor
+
+__all__ = ["Options", "main"]
+
+_log = logging.getLogger("channels.pubsub.workers")
+
+
+class Options(msgspec.Struct, kw_only=True, frozen=True):
+    """The options of `ashtree serve` that a worker needs, as the `options` of its `Setup`.
+
+    Attributes:
+        log_level: as for `ashtree serve`.
+        watchdog: as for `ashtree serve`.
+        certfile: as for `ashtree serve`.
+        keyfile: as for `ashtree serve`.
+    """
+
+    log_level: LogLevel
+    watchdog: float
+    certfile: str | None = None
+    keyfile: str | None = None
+
+
+def main() -> NoReturn:
+    """Run the worker."""
+    app = new_app()
+    app.command(help="A worker of `ashtree serve --workers`, which starts it.")(_work)
+    run_app(app)
+
+
+def _work(
+    target: Annotated[str, typer.Argument(metavar="MODULE:ENDPOINT")],
+    number: Annotated[int, typer.Argument(metavar="NUMBER", help="Of the control socket.")],
+) -> None:
+    sock, setup = _inherit(number)
+    options = msgspec.convert(setup.options, Options)
+    open_log(options.log_level, who=f"worker {setup.id} ")
+    context = tls_context(options.certfile, options.keyfile)
+    _serve(load_endpoint(target), setup, options, ControlLine(sock), context)
+
+
+def _inherit(number: int) -> tuple[socket.socket, Setup]:
+    """Take over the control socket, and read what the parent wrote to it before the start."""
+    try:
+        sock = _own(number)
+        return sock, read_setup(sock)
+    except (OSError, ValueError):
+        raise typer.BadParameter(
+            "this program is a worker; start it with `ashtree serve MODULE:ENDPOINT --workers N`"
+        ) from None
+
+
+def _own(number: int) -> socket.socket:
+    """Return an inherited socket, which no program that this one starts inherits again."""
+    os.set_inheritable(number, False)
+    return socket.socket(fileno=number)
+
+
+def _serve(
+    endpoint: Endpoint,
+    setup: Setup,
+    options: Options,
+    line: ControlLine,
+    context: ssl.SSLContext | None,
+) -> None:
+    endpoint.check()
+    sockets = [_own(number) for number in setup.listening]
+    hub = _own(setup.hub)
+    if endpoint.pubsub.is_local:
+        endpoint.pubsub.use(WorkersAdapter(hub))
+    else:
+        # The application has an adapter of its own, which reaches the other workers too.
+        hub.close()
+    shutdown_deadline = endpoint.draining.timeout + 30.0
+    worker = _Worker(endpoint, line)
+
+    def started(_: Pid) -> None:
+        tune_collector()
+        line.send({"type": "ready", "stop_seconds": shutdown_deadline})
+
+    application.run(
+        [
+            process_spec(worker.listen, id="parent", restart="transient"),
+            endpoint.child_spec(
+                host=setup.host,
+                port=setup.port,
+                ssl_context=context,
+                listen=inherited(sockets),
+                secret_key_base=setup.secret,
+            ),
+            ChildSpec("farewell", _Farewell.start_link, (worker,)),
+        ],
+        on_started=started,
+        shutdown_deadline=shutdown_deadline,
+        watchdog=options.watchdog or None,
+        explain=explain,
+    )
+
+
+class _Worker:
+    """The worker, as its parent sees it."""
+
+    def __init__(self, endpoint: Endpoint, line: ControlLine) -> None:
+        self._endpoint = endpoint
+        self._line = line
+        self._stops_together = False
+
+    async def listen(self) -> None:
+        """Do what the parent says, until it ends."""
+        async for message in self._line.messages():
+            match message:
+                case {"type": "report"}:
+                    self._line.send({"type": "report", **await self._figures()})
+                case {"type": "stop", "signal": int(signum)}:
+                    # Nobody follows, so new clients get an answer while this worker drains.
+                    self._stops_together = True
+                    signal.raise_signal(signum)
+        _log.warning("the parent has ended; this worker goes on until it gets a signal")
+
+    async def _figures(self) -> dict[str, Any]:
+        connections = 0
+        for name in ("connections", "sessions"):
+            try:
+                counts = await DynamicSupervisor.count_children((self._endpoint, name))
+            except CallExit:
+                # The endpoint has no sessions, or is stopping.
+                continue
+            connections += counts.active
+        return {
+            "connections": connections,
+            "topics": self._endpoint.pubsub.statistics()["topics"],
+        }
+
+    async def farewell(self) -> None:
+        """Tell the parent that this worker stops, and leave further connections to the next worker."""
+        self._line.send({"type": "stopping"})
+        if not self._stops_together:
+            await self._endpoint.stop_accepting()
+
+
+class _Farewell(GenServer[None]):
+    """The last child of the tree, which stops first."""
+
+    async def init(self, worker: _Worker) -> None:
+        trap_exits()
+        self._worker = worker
+
+    async def terminate(self, reason: ExitReason) -> None:
+        await self._worker.farewell()
+
+
+if __name__ == "__main__":
+    main()

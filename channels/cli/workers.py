@@ -1,0 +1,196 @@
+"""Serving with several workers, and the command `ashtree workers`, which shows them."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import msgspec
+import trio
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from channels.cli.console import fail
+from channels.errors import ChannelsError
+from channels.pubsub.workers.health import (
+    Report,
+    ServerReport,
+    WorkerReport,
+    default_folder,
+    read_health,
+)
+from channels.pubsub.workers.parent import Settings, run_parent
+from channels.pubsub.workers.places import MAX_WORKERS, check_platform
+
+__all__ = ["HealthSocket", "Workers", "add_workers_command", "count_workers", "serve_with_workers"]
+
+Workers = Annotated[
+    str | None,
+    typer.Option(
+        metavar="N",
+        help="Serve with this many processes, which share the port; `auto` takes one for each core.",
+    ),
+]
+
+HealthSocket = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="PATH", help="The Unix socket of `ashtree workers`, if it is not the default one."
+    ),
+]
+
+
+def count_workers(text: str) -> int:
+    """Return the number of workers that an option asks for.
+
+    Raises:
+        typer.BadParameter: the text is neither a number nor `auto`.
+    """
+    if text == "auto":
+        check_platform()
+        # The cores that this process may use, which a container can limit.
+        return min(len(os.sched_getaffinity(0)), MAX_WORKERS)
+    if not (text.isascii() and text.isdecimal()) or not 1 <= int(text) <= MAX_WORKERS:
+        raise typer.BadParameter(
+            f"--workers got {text!r}; write a number from 1 to {MAX_WORKERS}, or auto"
+        )
+    return int(text)
+
+
+def serve_with_workers(settings: Settings) -> None:
+    """Serve until a signal comes, and print the address. Blocks.
+
+    Raises:
+        ChannelsError: the server cannot start.
+        SystemExit: a worker failed to start, or a second signal ended the server.
+    """
+
+    def serving(url: str) -> None:
+        count = settings.workers
+        workers = f"{count} worker{'s' * (count > 1)}"
+        print(f"Serving on {url} with {workers} (Ctrl-C stops them)", flush=True)
+
+    async def run() -> int:
+        return await run_parent(settings, on_serving=serving)
+
+    code = trio.run(run, restrict_keyboard_interrupt_to_checkpoints=True)
+    if code:
+        raise SystemExit(code)
+
+
+# The command
+
+
+def add_workers_command(app: typer.Typer) -> None:
+    """Put the command into the application."""
+    app.command("workers", help="Show the workers of this user's servers.")(_show)
+
+
+def _show(
+    health_socket: Annotated[
+        Path | None,
+        typer.Option(metavar="PATH", help="The health socket of one server; default is all."),
+    ] = None,
+    *,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print JSON lines instead of a table.")
+    ] = False,
+) -> None:
+    servers = [read_health(health_socket)] if health_socket is not None else _all_servers()
+    if as_json:
+        for report in servers:
+            for each in report:
+                typer.echo(msgspec.json.encode(each).decode())
+        return
+    console = Console(file=sys.stdout, highlight=False)
+    for report in servers:
+        console.print(table_of(report))
+
+
+def _all_servers() -> list[list[Report]]:
+    folder = default_folder()
+    servers = []
+    for path in sorted(folder.glob("*.sock")):
+        try:
+            servers.append(read_health(path))
+        except ChannelsError:
+            # A server that was killed leaves its socket behind.
+            continue
+    if not servers:
+        fail(
+            f"no server with workers runs for this user: none answers in {folder}; start one with "
+            "`ashtree serve MODULE:ENDPOINT --workers N`, or name its socket with --health-socket",
+            1,
+        )
+    return servers
+
+
+_COLUMNS: Final = (
+    "place",
+    "worker",
+    "pid",
+    "state",
+    "up",
+    "clients",
+    "memory",
+    "CPU",
+    "restarts",
+    "dropped",
+)
+
+
+def table_of(report: Sequence[Report]) -> Table:
+    """Return the table of one server."""
+    # One column between two, so that the table fits into 80.
+    table = Table(box=None, title_justify="left", caption_justify="left", padding=(0, 1, 0, 0))
+    for name in _COLUMNS:
+        table.add_column(name, justify="left" if name == "state" else "right", no_wrap=True)
+    ends = {}
+    for each in report:
+        if isinstance(each, ServerReport):
+            table.title = _title(each)
+        else:
+            table.add_row(*_row(each))
+            if each.last_end is not None:
+                ends[each.place] = f"Place {each.place}: its last worker {each.last_end}."
+    table.caption = "\n".join(ends.values()) or None
+    return table
+
+
+def _title(server: ServerReport) -> str:
+    state = "replacing its workers" if server.replacing else server.state
+    return f"{server.address}, pid {server.pid}: {state}, up {_duration(server.uptime)}"
+
+
+def _row(worker: WorkerReport) -> list[str]:
+    silent = worker.state == "serving" and not worker.answers
+    return [
+        str(worker.place),
+        _or_dash(worker.id),
+        _or_dash(worker.pid),
+        "no answer" if silent else worker.state,
+        "-" if worker.uptime is None else _duration(worker.uptime),
+        _or_dash(worker.connections),
+        "-" if worker.memory is None else f"{worker.memory / 1e6:.0f} MB",
+        "-" if worker.cpu is None else _duration(worker.cpu),
+        str(worker.restarts),
+        str(worker.dropped),
+    ]
+
+
+def _or_dash(value: Any) -> str:
+    return "-" if value is None else str(value)
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 100:
+        return f"{seconds:.1f} s"
+    if seconds < 6000:
+        return f"{seconds / 60:.0f} min"
+    if seconds < 360_000:
+        return f"{seconds / 3600:.0f} h"
+    return f"{seconds / 86400:.0f} d"

@@ -1,0 +1,144 @@
+"""Joins and leaves: what one change of the presence set means to those who watch a topic.
+
+*pure*. `Diff` is the result of one change. `DiffBuffer` collects the diffs of an interval, so that a topic gets one
+message for all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Sequence
+
+from attrs import frozen
+
+from channels.presence.delta import Entry
+
+__all__ = ["NO_DIFF", "Diff", "DiffBuffer", "by_topic"]
+
+
+@frozen
+class Diff:
+    """Entries that a change has made visible, and entries that it has hidden.
+
+    Attributes:
+        joins: visible from now on. Those of one node are in the order in which they were tracked.
+        leaves: no longer visible.
+    """
+
+    joins: Sequence[Entry] = ()
+    leaves: Sequence[Entry] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.joins or self.leaves)
+
+
+NO_DIFF = Diff()
+"""The diff of a change that nobody can see."""
+
+
+def by_topic(diff: Diff) -> dict[str, Diff]:
+    """Split a diff into one for each topic."""
+    topics: dict[str, tuple[list[Entry], list[Entry]]] = {}
+    for side, entries in enumerate((diff.joins, diff.leaves)):
+        for entry in entries:
+            topics.setdefault(entry.topic, ([], []))[side].append(entry)
+    return {topic: Diff(joins, leaves) for topic, (joins, leaves) in topics.items()}
+
+
+class _Change:
+    """What has happened to one entry since the last `take`."""
+
+    __slots__ = ("changed_at", "is_mixed", "is_present", "was_present")
+
+    def __init__(self, *, was_present: bool) -> None:
+        self.was_present = was_present
+        self.is_present = was_present
+        # The reads of the topic at the time of the latest change.
+        self.changed_at = 0
+        # True if a read has seen the entry in the state that it did not have at the last `take`.
+        self.is_mixed = False
+
+
+class _Topic:
+    __slots__ = ("changes", "reads")
+
+    def __init__(self) -> None:
+        # The entry that changed last is the last one.
+        self.changes: dict[Entry, _Change] = {}
+        self.reads = 0
+
+    def note(self, entry: Entry, *, is_present: bool) -> None:
+        change = self.changes.pop(entry, None) or _Change(was_present=not is_present)
+        if change.is_present != change.was_present and self.reads > change.changed_at:
+            change.is_mixed = True
+        change.is_present = is_present
+        change.changed_at = self.reads
+        if change.is_mixed or is_present != change.was_present:
+            self.changes[entry] = change
+
+    def diff(self) -> Diff:
+        joins: list[Entry] = []
+        leaves: list[Entry] = []
+        for entry, change in self.changes.items():
+            (joins if change.is_present else leaves).append(entry)
+        return Diff(joins, leaves)
+
+
+class DiffBuffer:
+    """The diffs since the last `take`, merged into one for each topic.
+
+        >>> buffer, entry = DiffBuffer(), Entry("a", "room:1", "ann", 1, {})
+        >>> buffer.add(Diff(joins=[entry]))
+        >>> buffer.add(Diff(leaves=[entry]))
+        >>> buffer.take()
+        {}
+
+    An entry that joins and leaves between two messages is in neither, and so is one that leaves and joins again. There
+    is one exception. Somebody may have read the topic in between, and got a list with that entry, or without it. Call
+    `note_read` for each read: the message then contains the last change of the entry.
+    """
+
+    __slots__ = ("_topics",)
+
+    def __init__(self) -> None:
+        self._topics: dict[str, _Topic] = {}
+
+    def __len__(self) -> int:
+        """The number of topics in which something has changed."""
+        return len(self._topics)
+
+    def __contains__(self, topic: object) -> bool:
+        return topic in self._topics
+
+    def add(self, diff: Diff) -> None:
+        """Add what has changed since the last call."""
+        for entry in diff.leaves:
+            self._note(entry, is_present=False)
+        for entry in diff.joins:
+            self._note(entry, is_present=True)
+
+    def note_read(self, topic: str) -> None:
+        """Note that somebody has just read the members of a topic, to tell a client."""
+        pending = self._topics.get(topic)
+        if pending is not None:
+            pending.reads += 1
+
+    def take(self, *, later: Container[str] = ()) -> dict[str, Diff]:
+        """Return the diff of each topic, and start again. Topics in which nothing changed in the end are left out.
+
+        Args:
+            later: topics whose diffs stay, and go on to collect changes.
+        """
+        topics = self._topics
+        self._topics = {topic: pending for topic, pending in topics.items() if topic in later}
+        return {
+            topic: pending.diff() for topic, pending in topics.items() if topic not in self._topics
+        }
+
+    def _note(self, entry: Entry, *, is_present: bool) -> None:
+        topic = self._topics.get(entry.topic)
+        if topic is None:
+            topic = self._topics[entry.topic] = _Topic()
+        topic.note(entry, is_present=is_present)
+        if not topic.changes:
+            # Somebody who comes and goes all the time must not take memory meanwhile.
+            del self._topics[entry.topic]

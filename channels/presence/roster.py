@@ -1,0 +1,352 @@
+"""Everybody who is present, as one node knows it: the presence set, the nodes, the snapshots and the pending diffs.
+
+*pure*. A `Roster` holds the parts that must change together. Each change updates the snapshots at once, so a reader
+sees it in the same turn, and adds to the diffs that clients have yet to get. Times are seconds of one clock that never
+goes back.
+
+With a `leave_grace`, presences whose owner has ended, or whose node has stopped, stay that much longer: they *linger*.
+If the same key joins again meanwhile, the old presence leaves in the same diff, and clients see an update instead of a
+leave.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable, Hashable, Sequence
+
+from attrs import define, field, frozen
+
+from channels.errors import ChannelsError
+from channels.excerpts import brief
+from channels.presence.delta import Delta, Entry, Meta
+from channels.presence.diff import Diff, DiffBuffer
+from channels.presence.generations import DEFAULT_MAX_SIZES
+from channels.presence.replica import Down, Refused, Removed, Replicas, Up
+from channels.presence.snapshot import Snapshots
+from channels.presence.state import State
+
+__all__ = ["Counting", "Limits", "Roster", "TooManyCalls"]
+
+
+class TooManyCalls(ChannelsError):
+    """A client, or another process, changes its presences too often. Nothing has changed.
+
+    Fields: `caller`, the process of the client's connection, or the process that is tracked; `rate`, the calls per
+    second that are allowed.
+    """
+
+    def __init__(self, caller: Hashable, rate: float) -> None:
+        super().__init__(
+            f"{brief(caller)} tracks and updates presences more than {rate:g} times a second; do it less often, or "
+            "raise max_calls_per_second of the Presence"
+        )
+        self.caller = caller
+        self.rate = rate
+
+
+@frozen(kw_only=True)
+class Limits:
+    """The times and sizes of a roster. See `Presence`."""
+
+    leave_grace: float = 0.0
+    max_calls_per_second: float = 100.0
+    down_period: float = 30.0
+    permdown_period: float = 1_200.0
+    max_delta_sizes: Sequence[int] = DEFAULT_MAX_SIZES
+
+
+@define
+class _Bucket:
+    """The calls that a caller may make now."""
+
+    calls: float
+    filled_at: float
+
+    def fill(self, rate: float, now: float) -> None:
+        """Add the calls that time allows, up to those of one second."""
+        self.calls = min(rate, self.calls + (now - self.filled_at) * rate)
+        self.filled_at = now
+
+
+# A topic that is counted by its size is listed again below this part of the limit, so that a topic at the limit does
+# not change with every join.
+_LISTED_BELOW = 0.75
+
+
+@define
+class Counting:
+    """The choice, for each topic, between a list of its members and a count.
+
+    Args:
+        is_counted: returns True for a topic that is always counted.
+        counted_from: the number of keys from which a topic is counted; None for no number.
+
+    Clients must all know the same. So a topic that changes from one to the other is announced as a whole, and so is one
+    of which some clients know a list and others a count.
+    """
+
+    is_counted: Callable[[str], bool] = lambda _: False
+    counted_from: int | None = None
+    # Topics that are counted because of their size.
+    _large: set[str] = field(factory=set)
+    # True: all clients know a count. None: clients may know different things. Missing: all know the list.
+    _known: dict[str, bool | None] = field(factory=dict)
+
+    def __len__(self) -> int:
+        """The number of topics that are counted, or of which clients may know different things."""
+        return len(self._known.keys() | self._large)
+
+    def read(self, topic: str, size: int) -> bool:
+        """Return True if a client that asks now gets a count instead of a list.
+
+        Args:
+            topic: the topic.
+            size: its number of keys now.
+        """
+        counted = self._decide(topic, size)
+        # Of an empty topic, list and count are the same.
+        if size and counted is not self._known.get(topic, False):
+            self._known[topic] = None
+        return counted
+
+    def announce(self, topic: str, size: int) -> tuple[bool, bool]:
+        """Note that all clients get the next announcement of a topic.
+
+        Returns:
+            True if it has a count instead of a list; True if it must have everything, not only changes.
+        """
+        counted = self._decide(topic, size)
+        is_whole = self._known.pop(topic, False) is not counted
+        if counted and size:
+            self._known[topic] = True
+        return counted, is_whole
+
+    def missed(self, topic: str) -> None:
+        """Note that clients did not get an announcement. The next one is whole."""
+        self._known[topic] = None
+
+    def forget(self, topic: str) -> None:
+        """Note that a topic has no clients."""
+        self._known.pop(topic, None)
+
+    def _decide(self, topic: str, size: int) -> bool:
+        limit = self.counted_from
+        if limit is not None:
+            if size >= limit:
+                self._large.add(topic)
+            elif size < limit * _LISTED_BELOW or not size:
+                self._large.discard(topic)
+        return topic in self._large or bool(self.is_counted(topic))
+
+
+class Roster:
+    """The presences of all nodes, and the changes that this node makes.
+
+    Args:
+        node: the name of this node.
+        incarnation: the run of this node.
+        limits: its times and sizes.
+        counting: which topics are counted; by default none.
+
+    Attributes:
+        state: the presence set.
+        replicas: the other nodes.
+        snapshots: the members of each topic, for readers.
+        diffs: the changes that clients have yet to get.
+        counting: which topics are counted.
+        changed: called after each change of a presence, once it is visible.
+    """
+
+    def __init__(
+        self, node: str, incarnation: int, limits: Limits, counting: Counting | None = None
+    ) -> None:
+        self.state = State(node, incarnation, max_delta_sizes=limits.max_delta_sizes)
+        self.replicas = Replicas(
+            node,
+            incarnation,
+            down_period=limits.down_period,
+            permdown_period=limits.permdown_period,
+        )
+        self.snapshots = Snapshots()
+        self.diffs = DiffBuffer()
+        self.counting = Counting() if counting is None else counting
+        self._limits = limits
+        self.changed: Callable[[], None] = lambda: None
+        self._buckets: dict[Hashable, _Bucket] = {}
+        # Presences of ended owners of this node, which are still in the set: when they leave, and who they are.
+        self._orphans: deque[tuple[float, Entry]] = deque()
+        # Presences of other nodes that have left the set, and are still in the snapshots.
+        self._late: deque[tuple[float, Entry]] = deque()
+        # Both, by topic and key.
+        self._lingering: dict[tuple[str, str], dict[Entry, bool]] = {}
+
+    # This node's own presences
+
+    def count_call(self, caller: Hashable, now: float) -> None:
+        """Count a call of a client, or of another process, before it changes anything.
+
+        Raises:
+            TooManyCalls: see `Limits.max_calls_per_second`.
+        """
+        rate = self._limits.max_calls_per_second
+        if rate == math.inf:
+            return
+        bucket = self._buckets.get(caller)
+        if bucket is None:
+            bucket = self._buckets[caller] = _Bucket(rate, now)
+        bucket.fill(rate, now)
+        if bucket.calls < 1.0:
+            raise TooManyCalls(caller, rate)
+        bucket.calls -= 1.0
+
+    def track(self, owner: Hashable, topic: str, key: str, meta: Meta) -> None:
+        """Add a presence.
+
+        Raises:
+            AlreadyTracked: the owner tracks this key of this topic already.
+        """
+        self._apply(self.state.join(topic, key, meta, owner=owner))
+
+    def update(self, owner: Hashable, topic: str, key: str, meta: Meta) -> None:
+        """Replace the data of a presence.
+
+        Raises:
+            NotTracked: the owner does not track this key of this topic.
+        """
+        self._apply(self.state.update(topic, key, meta, owner=owner))
+
+    def untrack(self, owner: Hashable, topic: str, key: str) -> None:
+        """Remove a presence at once, if it is there."""
+        self._apply(self.state.leave(topic, key, owner=owner))
+
+    def untrack_all(self, owner: Hashable) -> None:
+        """Remove every presence of an owner at once."""
+        self._apply(self.state.leave_owner(owner))
+
+    def owner_ended(self, owner: Hashable, now: float) -> None:
+        """Remove every presence of an owner that has ended, after the grace. Repeated calls change nothing."""
+        grace = self._limits.leave_grace
+        if not grace:
+            self.untrack_all(owner)
+            return
+        for entry in self.state.entries_of(owner):
+            lingering = self._lingering.setdefault((entry.topic, entry.key), {})
+            if entry not in lingering:
+                lingering[entry] = True
+                self._orphans.append((now + grace, entry))
+
+    def renew(self, incarnation: int) -> None:
+        """Begin a newer incarnation of this node, with the same presences."""
+        self.state.renew(incarnation)
+        self.replicas.renew(incarnation)
+
+    # Other nodes
+
+    def heard(self, name: str, incarnation: int, now: float) -> Up | Refused | None:
+        """Note a heartbeat of a node, and show its presences if it was not up."""
+        change = self.replicas.heard(name, incarnation, now)
+        if isinstance(change, Up):
+            if change.replaced is not None:
+                self._linger(self.state.replica_remove(name), now)
+            self._apply(self.state.replica_up(name, incarnation))
+        return change
+
+    def merge(self, delta: Delta) -> Sequence[str]:
+        """Apply changes of other nodes. Return the nodes whose changes do not continue what is known."""
+        merged = self.state.merge(delta)
+        self._apply(merged.diff)
+        return merged.gaps
+
+    def said_goodbye(self, name: str, incarnation: int, now: float) -> Removed | None:
+        """Remove the presences of a node that has stopped, after the grace."""
+        change = self.replicas.said_goodbye(name, incarnation, now)
+        if change is not None:
+            self._linger(self.state.replica_remove(name), now)
+        return change
+
+    def pass_time(self, now: float) -> list[Down | Removed]:
+        """Drop silent nodes and presences whose grace is over. Call it at regular times.
+
+        Returns:
+            The nodes that are down or forgotten since the last call.
+        """
+        changes = self.replicas.silent(now)
+        for change in changes:
+            # No grace: the node was silent for long enough.
+            if isinstance(change, Down):
+                self._apply(self.state.replica_down(change.name))
+            else:
+                self._apply(self.state.replica_remove(change.name))
+        leaves: list[Entry] = []
+        while self._orphans and self._orphans[0][0] <= now:
+            entry = self._orphans.popleft()[1]
+            if self._stay_no_longer(entry):
+                leaves += self.state.leave(entry.topic, entry.key, owner=entry.owner).leaves
+        while self._late and self._late[0][0] <= now:
+            entry = self._late.popleft()[1]
+            if self._stay_no_longer(entry):
+                leaves.append(entry)
+        self._show(Diff(leaves=leaves))
+        self._drop_full_buckets(now)
+        return changes
+
+    def _drop_full_buckets(self, now: float) -> None:
+        # A caller that has made no calls for a second is like one that has made none at all.
+        rate = self._limits.max_calls_per_second
+        for caller, bucket in list(self._buckets.items()):
+            bucket.fill(rate, now)
+            if bucket.calls >= rate:
+                del self._buckets[caller]
+
+    def next_leave(self) -> float | None:
+        """Return the time at which the next grace is over."""
+        times = [queue[0][0] for queue in (self._orphans, self._late) if queue]
+        return min(times, default=None)
+
+    # Changes
+
+    def _linger(self, diff: Diff, now: float) -> None:
+        """Keep presences that have left the set in the snapshots until the grace is over."""
+        grace = self._limits.leave_grace
+        if not grace:
+            self._apply(diff)
+            return
+        for entry in diff.leaves:
+            self._lingering.setdefault((entry.topic, entry.key), {})[entry] = False
+            self._late.append((now + grace, entry))
+
+    def _stay_no_longer(self, entry: Entry) -> bool:
+        """Forget that a presence lingers. Return False if it no longer did."""
+        lingering = self._lingering.get((entry.topic, entry.key))
+        if lingering is None or lingering.pop(entry, None) is None:
+            return False
+        if not lingering:
+            del self._lingering[entry.topic, entry.key]
+        return True
+
+    def _apply(self, diff: Diff) -> None:
+        """Make a change of the set visible, together with the end of what lingers under the keys that joined."""
+        if self._lingering and diff:
+            diff = self._settled(diff)
+        self._show(diff)
+
+    def _settled(self, diff: Diff) -> Diff:
+        leaves = [*diff.leaves]
+        for entry in leaves:
+            # An orphan that is untracked, or whose node went away.
+            self._stay_no_longer(entry)
+        for entry in diff.joins:
+            for former, is_own in list(self._lingering.get((entry.topic, entry.key), {}).items()):
+                self._stay_no_longer(former)
+                if is_own:
+                    leaves += self.state.leave(former.topic, former.key, owner=former.owner).leaves
+                else:
+                    leaves.append(former)
+        return Diff(diff.joins, leaves)
+
+    def _show(self, diff: Diff) -> None:
+        if diff:
+            self.snapshots.apply(diff)
+            self.diffs.add(diff)
+            self.changed()

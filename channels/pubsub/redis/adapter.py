@@ -1,0 +1,209 @@
+"""The adapter for Redis and Valkey: nodes that use the same server are one PubSub.
+
+    pubsub = PubSub(RedisAdapter("redis://127.0.0.1:6379"))
+    endpoint = Endpoint(sockets={"/socket": UserSocket}, pubsub=pubsub)
+
+A node subscribes to one channel for each shard, `PREFIX:0` to `PREFIX:k-1`, and to `PREFIX:@NAME` for what only this
+node gets. It never subscribes while somebody joins a topic, so there is no moment at which a join misses messages. The
+price is that each node gets every message. Messages travel as envelopes: see `channels.pubsub.envelope`.
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from channels.errors import ChannelsError, InvalidOption, check_positive, check_whole
+from channels.pubsub.adapter import Encoded, Node, Receiver, worker_name
+from channels.pubsub.envelope import MAX_BYTES
+from channels.pubsub.exchange import Exchange
+from channels.pubsub.redis.url import RedisUrl
+from supervision.backoff import Backoff
+from supervision.child_spec import ChildSpec
+
+if TYPE_CHECKING:
+    from channels.pubsub.redis.connection import Connect
+    from channels.pubsub.redis.incarnation import Incarnation
+
+__all__ = ["RedisAdapter", "RedisUnavailable"]
+
+# The largest message on a channel, in parts of the largest envelope. A larger one than this costs the connection, a
+# larger envelope only the message.
+_ROOM = 8
+
+
+class RedisUnavailable(ChannelsError, ImportError):
+    """The library hiredis is not installed."""
+
+    def __init__(self) -> None:
+        super().__init__("RedisAdapter needs the library hiredis: pip install 'ashtree[redis]'")
+
+
+class RedisAdapter:
+    """The transport to all nodes that use the same server and the same prefix.
+
+        RedisAdapter("redis://:secret@db.example:6379?prefix=shop", node_name="web-1")
+
+    Args:
+        url: `redis://user:password@host:port/database?prefix=ashtree`, `rediss://` for TLS, `unix:///path`; or
+            `valkey://` and `valkeys://`. The server is Redis 6, Valkey 7, or later.
+        node_name: the name of this node. Two nodes that run at the same time need two names. None takes the name of the
+            machine. `ashtree serve --workers` adds the number of the worker.
+        shards: the number of channels that the topics are spread over. It must be the same on every node. One core of
+            the server is usually enough for all nodes, so 1 is the right number unless a proxy spreads channels.
+        max_bytes: the largest envelope in bytes. A broadcast above it raises `MessageTooLarge`.
+        heartbeat: seconds between two heartbeats. Loss at the end of a row of messages is noticed within this time.
+        node_timeout: seconds without a heartbeat after which another node counts as gone.
+        connect_timeout: seconds to connect and subscribe.
+        ping_interval: seconds of silence of the server after which the node sends it a PING.
+        ping_timeout: seconds for the answer. Less than 10 takes a busy server for a dead one.
+        backoff: the waits between attempts to connect.
+        max_waiting_bytes: bytes that may wait to be published while the server is slow or away.
+        max_waiting_seconds: seconds that a message may wait to be published.
+        ssl_context: the trusted certificates for `rediss://`; None trusts those of the system.
+        connect: opens a stream to a host and a port; None opens TCP connections. A scenario passes
+            `world.network.connect`.
+
+    Raises:
+        InvalidRedisUrl: the URL has another form.
+        InvalidOption: an option has an invalid value.
+        RedisUnavailable: hiredis is not installed.
+
+    Delivery is at most once. While the server is away, broadcasts reach only this node. Messages that do not get out
+    in time are dropped and counted. Receivers count every message of a known node that did not reach them.
+
+    A node starts whether the server is there or not. The log, the event `PUBSUB_DISCONNECTED` and `statistics` show
+    that it is not connected.
+    """
+
+    name = "redis"
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        node_name: str | None = None,
+        shards: int = 1,
+        max_bytes: int = MAX_BYTES,
+        heartbeat: float = 2.0,
+        node_timeout: float = 30.0,
+        connect_timeout: float = 5.0,
+        ping_interval: float = 5.0,
+        ping_timeout: float = 10.0,
+        backoff: Backoff | None = None,
+        max_waiting_bytes: int = 1024 * 1024,
+        max_waiting_seconds: float = 1.0,
+        ssl_context: ssl.SSLContext | None = None,
+        connect: Connect | None = None,
+    ) -> None:
+        self.url = RedisUrl.parse(url)
+        for option, number in (
+            ("heartbeat", heartbeat),
+            ("node_timeout", node_timeout),
+            ("connect_timeout", connect_timeout),
+            ("ping_interval", ping_interval),
+            ("ping_timeout", ping_timeout),
+            ("max_waiting_seconds", max_waiting_seconds),
+        ):
+            check_positive("RedisAdapter", option, number)
+        check_whole("RedisAdapter", "shards", shards)
+        check_whole("RedisAdapter", "max_bytes", max_bytes)
+        check_whole("RedisAdapter", "max_waiting_bytes", max_waiting_bytes)
+        if node_name is not None and (not isinstance(node_name, str) or not node_name):
+            raise InvalidOption("RedisAdapter", "node_name", node_name, "text, or None")
+        if node_timeout <= heartbeat:
+            raise InvalidOption(
+                "RedisAdapter", "node_timeout", node_timeout, f"more than heartbeat={heartbeat}"
+            )
+        if backoff is not None and not isinstance(backoff, Backoff):
+            raise InvalidOption("RedisAdapter", "backoff", backoff, "Backoff(...), or None")
+        self._node_name = worker_name(node_name or socket.gethostname())
+        self._shards = shards
+        self._max_bytes = max_bytes
+        self._heartbeat = heartbeat
+        self._node_timeout = node_timeout
+        self._options: dict[str, Any] = {
+            "connect": connect,
+            "ssl_context": ssl_context,
+            "connect_timeout": connect_timeout,
+            "ping_interval": ping_interval,
+            "ping_timeout": ping_timeout,
+            "max_waiting_bytes": max_waiting_bytes,
+            "max_waiting_seconds": max_waiting_seconds,
+            "max_reply_bytes": max_bytes * _ROOM,
+            **({} if backoff is None else {"backoff": backoff}),
+        }
+        self._incarnation_class = _incarnation_class()
+        self._incarnation: Incarnation | None = None
+
+    def __repr__(self) -> str:
+        return f"<RedisAdapter {self.url} node {self._node_name!r}>"
+
+    @property
+    def node(self) -> Node:
+        """This node. Its incarnation is empty before the first start."""
+        incarnation = self._incarnation
+        return Node(self._node_name, "") if incarnation is None else incarnation.exchange.node
+
+    def start(self, receiver: Receiver) -> Sequence[ChildSpec]:
+        """Begin a new incarnation, and return its processes."""
+        exchange = Exchange(
+            self._node_name,
+            receiver,
+            shards=self._shards,
+            max_bytes=self._max_bytes,
+            node_timeout=self._node_timeout,
+        )
+        self._incarnation = incarnation = self._incarnation_class(
+            exchange, receiver, self.url, self._heartbeat, self._options
+        )
+        return incarnation.children()
+
+    def stop(self) -> None:
+        """Take note that the processes have ended. The statistics stay."""
+        if self._incarnation is not None:
+            self._incarnation.exchange.close()
+
+    def broadcast(self, encoded: Encoded) -> None:
+        """Send to every other node, without blocking.
+
+        Raises:
+            MessageTooLarge: the envelope exceeds `max_bytes`.
+        """
+        incarnation = self._incarnation
+        assert incarnation is not None, "PubSub broadcasts after the start"
+        incarnation.publish(*incarnation.exchange.message(encoded))
+
+    def direct_broadcast(self, node: str, encoded: Encoded) -> None:
+        """Send to one other node. See `broadcast`."""
+        incarnation = self._incarnation
+        assert incarnation is not None, "PubSub broadcasts after the start"
+        incarnation.publish(*incarnation.exchange.message_to(node, encoded))
+
+    def nodes(self) -> tuple[Node, ...]:
+        """Return the other nodes that were heard of lately."""
+        return () if self._incarnation is None else self._incarnation.exchange.nodes()
+
+    def statistics(self) -> dict[str, int]:
+        """Return the counters of this incarnation. It is empty before the first start.
+
+        Beside those of `Exchange.statistics`: `connected` is 1 if both connections are up. `disconnects` counts their
+        losses. `published` counts messages that the server has confirmed, heartbeats included. `dropped` counts
+        messages that were not sent. `unconfirmed` counts messages that were sent and may not have arrived. `waiting` is
+        the number of bytes that wait to be sent.
+        """
+        incarnation = self._incarnation
+        return {} if incarnation is None else incarnation.statistics()
+
+
+def _incarnation_class() -> type[Incarnation]:
+    try:
+        # Imported late, because hiredis is an extra.
+        from channels.pubsub.redis.incarnation import Incarnation  # noqa: PLC0415
+    except ModuleNotFoundError as error:
+        if error.name != "hiredis":
+            raise
+        raise RedisUnavailable from None
+    return Incarnation

@@ -1,0 +1,548 @@
+"""Connections to a Redis or Valkey server: one process to publish, and one to subscribe.
+
+    subscriber = Subscriber(options, [b"news:0"], on_message)
+    publisher = Publisher(options)
+    children = [process_spec(subscriber.main), process_spec(publisher.main)]
+    publisher.publish(b"news:0", b"...")
+
+A connection never ends by itself. It connects, and after a loss it connects again, with growing waits. It reports each
+loss and each return, so no time without the server passes unnoticed. Only a defect ends its process, and then its
+supervisor restarts it.
+
+There are two connections because the server keeps what one reads too slowly. It may close a subscriber that lags
+behind, and publishing must not suffer from this.
+
+- A server that stops answers no PING. The connection counts as lost after `ping_interval` and `ping_timeout`.
+- What waits to be published is bounded: see `Outbox`. What was sent and not confirmed is bounded as well.
+- Between two checkpoints, a connection reads at most 64 KiB and handles at most 64 messages.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Protocol, TypeAlias
+
+import trio
+from attrs import field, frozen
+
+from actors.runtime import current_runtime
+from channels.errors import positive, whole
+from channels.pubsub.redis.outbox import Outbox
+from channels.pubsub.redis.protocol import (
+    DEFAULT_MAX_REPLY_BYTES,
+    Event,
+    ProtocolViolation,
+    Ready,
+    Refused,
+    pack_publish,
+)
+from channels.pubsub.redis.protocol import Protocol as RedisProtocol
+from channels.pubsub.redis.url import RedisUrl
+from supervision.backoff import Backoff, Delays
+
+__all__ = ["Connect", "Connection", "Options", "Publisher", "Reports", "Subscriber"]
+
+Connect: TypeAlias = Callable[[str, int], Awaitable[trio.abc.Stream]]
+"""Open a stream to a host and a port. Raises `OSError`."""
+
+_READ_SIZE = 65536
+# Messages between two checkpoints. Each can have thousands of local subscribers.
+_TURN = 64
+# Replies to PUBLISH between two checkpoints. They are only counted.
+_REPLIES = 2000
+# Bytes that are sent and not confirmed. More than the delay and the rate of a network make useful.
+_WINDOW = 4 * 1024 * 1024
+# Seconds between two reports of dropped messages.
+_REPORT_INTERVAL = 1.0
+# Seconds for a reader that an event loop without time has kept from reading an answer.
+_GRACE = 0.1
+_JITTER = 0.5
+_BACKOFF = Backoff(0.05, 5.0)
+
+
+class Reports(Protocol):
+    """Functions that a connection calls when its state changes. They must not block or raise."""
+
+    def connected(self, connection: str, attempts: int) -> None:
+        """Take note that the connection is up, after this number of attempts."""
+
+    def disconnected(self, connection: str, problem: str, delay: float) -> None:
+        """Take note that the connection is lost, or could not be made. The next attempt is in `delay` seconds."""
+
+    def dropped(self, count: int, problem: str) -> None:
+        """Take note that messages of this node were not published. At most once a second for one problem."""
+
+
+@frozen(kw_only=True)
+class Options:
+    """The settings that both connections of a node share.
+
+    Attributes:
+        url: the server.
+        client_name: the first part of the name of each connection in CLIENT LIST.
+        reports: gets the changes.
+        connect: opens a stream to a host and a port. None opens a TCP connection.
+        ssl_context: for TLS; None uses the certificates of the system.
+        connect_timeout: seconds to connect, and to subscribe.
+        ping_interval: seconds of silence after which the connection sends a PING.
+        ping_timeout: seconds for its answer. A server can pause for some seconds without being gone.
+        backoff: the waits between attempts. Each is shortened by up to half at random, so that nodes do not return all
+            at once.
+        max_waiting_bytes: bytes that may wait to be published.
+        max_waiting_seconds: seconds that a message may wait to be published.
+        max_reply_bytes: the largest message that this node accepts.
+
+    Raises:
+        InvalidOption: a number is not positive.
+    """
+
+    url: RedisUrl
+    client_name: str
+    reports: Reports
+    connect: Connect | None = None
+    ssl_context: ssl.SSLContext | None = None
+    connect_timeout: float = field(default=5.0, validator=positive)
+    ping_interval: float = field(default=5.0, validator=positive)
+    ping_timeout: float = field(default=10.0, validator=positive)
+    backoff: Backoff = _BACKOFF
+    max_waiting_bytes: int = field(default=1024 * 1024, validator=whole)
+    max_waiting_seconds: float = field(default=1.0, validator=positive)
+    max_reply_bytes: int = field(default=DEFAULT_MAX_REPLY_BYTES, validator=whole)
+
+
+class _Lost(Exception):
+    """The connection is of no more use. Its argument says why."""
+
+
+# UnicodeError: the host is a name that cannot be looked up.
+_LOSSES = (
+    _Lost,
+    ProtocolViolation,
+    OSError,
+    UnicodeError,
+    trio.BrokenResourceError,
+    trio.ClosedResourceError,
+)
+
+
+class _Session:
+    """One stream, from its handshake to its loss.
+
+    Attributes:
+        heard: the time at which something arrived last.
+        ready: True once the handshake has succeeded.
+        ping: True if a PING is to be sent.
+        problem: why it was lost, or None.
+    """
+
+    def __init__(self, stream: trio.abc.Stream, protocol: RedisProtocol) -> None:
+        self.stream = stream
+        self.protocol = protocol
+        self.heard = trio.current_time()
+        self.ready = False
+        self.ping = False
+        self.problem: str | None = None
+
+
+class Connection:
+    """A connection that is kept up. The base of `Publisher` and `Subscriber`.
+
+    Attributes:
+        name: `"publish"` or `"subscribe"`.
+        connects: how often a handshake succeeded.
+        losses: how often an established connection was lost.
+        failures: attempts that failed before that.
+        problem: why it was lost or failed last; None before that.
+        tried: set once the first attempt has succeeded or failed.
+    """
+
+    name = ""
+
+    def __init__(self, options: Options) -> None:
+        self._options = options
+        self._session: _Session | None = None
+        self._marked = trio.Event()
+        self.connects = self.losses = self.failures = 0
+        self.problem: str | None = None
+        self.tried = trio.Event()
+
+    @property
+    def is_connected(self) -> bool:
+        """True between a handshake and the loss of its connection."""
+        session = self._session
+        return session is not None and session.ready
+
+    async def main(self) -> None:
+        """Connect, and connect again after each loss, until cancelled."""
+        try:
+            await self._keep_up()
+        finally:
+            # Whoever waits for the first attempt would wait for ever after a crash in it.
+            self.tried.set()
+
+    async def _keep_up(self) -> None:
+        options = self._options
+        delays = Delays(options.backoff)
+        attempts = 0
+        while True:
+            attempts += 1
+            before = self.connects
+            problem = self.problem = await self._attempt(attempts)
+            if self.connects > before:
+                attempts = 0
+                self.losses += 1
+            else:
+                self.failures += 1
+                self.tried.set()
+            delay = delays.next(trio.current_time())
+            delay *= current_runtime().random.uniform(1 - _JITTER, 1)
+            options.reports.disconnected(self.name, problem, delay)
+            await trio.sleep(delay)
+
+    async def _attempt(self, attempts: int) -> str:
+        """Connect, and run until the connection is lost. Return the reason."""
+        limit = self._options.connect_timeout
+        late = f"the server did not answer within {limit:g} s, which is connect_timeout"
+        deadline = trio.current_time() + limit
+        stream: trio.abc.Stream | None = None
+        try:
+            with trio.move_on_at(deadline):
+                stream = await self._open()
+            if stream is None:
+                return late
+            session = _Session(stream, RedisProtocol(max_reply_bytes=self._options.max_reply_bytes))
+            with trio.move_on_at(deadline):
+                await self._shake_hands(session)
+            if not session.ready:
+                return late
+            self._session = session
+            self.connects += 1
+            self.tried.set()
+            self._options.reports.connected(self.name, attempts)
+            self._begin(session)
+            return await self._run(session)
+        except _LOSSES as error:
+            return _describe(error)
+        finally:
+            lost, self._session = self._session, None
+            if lost is not None:
+                self._end(lost)
+            if stream is not None:
+                await trio.aclose_forcefully(stream)
+
+    async def _open(self) -> trio.abc.Stream:
+        url = self._options.url
+        if url.path is not None:
+            return await trio.open_unix_socket(url.path)
+        connect: Connect = self._options.connect or trio.open_tcp_stream
+        stream = await connect(url.host, url.port)
+        if not url.tls:
+            return stream
+        context = self._options.ssl_context or ssl.create_default_context()
+        return trio.SSLStream(stream, context, server_hostname=url.host)
+
+    async def _shake_hands(self, session: _Session) -> None:
+        options = self._options
+        name = f"{options.client_name}:{self.name}"
+        greeting = session.protocol.hello(options.url, client_name=name, channels=self._channels)
+        await session.stream.send_all(greeting)
+        while not session.ready:
+            await self._receive(session)
+
+    async def _run(self, session: _Session) -> str:
+        async with trio.open_nursery() as nursery:
+            for task in (self._read, self._write, self._keep_alive):
+                nursery.start_soon(self._until_lost, task, session, nursery.cancel_scope)
+        return session.problem or "the connection ended"
+
+    async def _until_lost(
+        self,
+        task: Callable[[_Session], Awaitable[None]],
+        session: _Session,
+        scope: trio.CancelScope,
+    ) -> None:
+        try:
+            await task(session)
+        except _LOSSES as error:
+            session.problem = session.problem or _describe(error)
+            scope.cancel()
+
+    # The three tasks
+
+    async def _read(self, session: _Session) -> None:
+        while True:
+            while session.protocol.more:
+                await trio.lowlevel.checkpoint()
+                self._handle(session)
+            await self._receive(session)
+
+    async def _receive(self, session: _Session) -> None:
+        data = await session.stream.receive_some(_READ_SIZE)
+        if not data:
+            raise _Lost("the server closed the connection")
+        session.heard = trio.current_time()
+        session.protocol.feed(bytes(data))
+        self._handle(session)
+        while not session.ready and session.protocol.more:
+            self._handle(session)
+
+    async def _write(self, session: _Session) -> None:
+        while True:
+            await self._marked.wait()
+            self._marked = trio.Event()
+            while data := self._next(session):
+                await session.stream.send_all(data)
+
+    def _next(self, session: _Session) -> bytes:
+        if session.ping:
+            session.ping = False
+            return session.protocol.ping()
+        return self._take(session)
+
+    async def _keep_alive(self, session: _Session) -> None:
+        interval, limit = self._options.ping_interval, self._options.ping_timeout
+        while True:
+            await trio.sleep_until(session.heard + interval)
+            asked = trio.current_time()
+            if session.heard + interval > asked:
+                continue
+            session.ping = True
+            self._marked.set()
+            # Any bytes that arrive show that the server is alive.
+            await trio.sleep(limit)
+            if session.heard < asked:
+                await trio.sleep(_GRACE)
+            if session.heard < asked:
+                raise _Lost(f"the server did not answer a PING within {limit:g} s")
+
+    # What publishing and subscribing do differently
+
+    _channels: Sequence[bytes] = ()
+
+    def _begin(self, session: _Session) -> None:
+        """Begin to use a connection that is up."""
+
+    def _take(self, session: _Session) -> bytes:
+        """Return the next bytes to send."""
+        return b""
+
+    def _end(self, session: _Session) -> None:
+        """Stop to use a connection that was lost."""
+
+    def _handle(self, session: _Session) -> None:
+        """Handle some of what has arrived."""
+        for event in session.protocol.events(_REPLIES):
+            self._happened(session, event)
+
+    def _happened(self, session: _Session, event: Event) -> None:
+        if type(event) is Ready:
+            session.ready = True
+        elif type(event) is Refused:
+            command = f" to {event.command}" if event.command else ""
+            raise _Lost(f"the server answered{command}: {event.error}")
+
+
+class Subscriber(Connection):
+    """The connection that messages come in on.
+
+    Args:
+        options: the settings.
+        channels: the channels to subscribe to. No pattern: overlapping subscriptions deliver twice.
+        on_message: takes the channel and the payload of each message, in this connection's process. It must not block.
+
+    Attributes:
+        messages: messages that have arrived.
+    """
+
+    name = "subscribe"
+
+    def __init__(
+        self,
+        options: Options,
+        channels: Sequence[bytes],
+        on_message: Callable[[bytes, bytes], None],
+    ) -> None:
+        super().__init__(options)
+        self._channels = tuple(channels)
+        self._on_message = on_message
+        self.messages = 0
+
+    def _handle(self, session: _Session) -> None:
+        on_message = self._on_message
+        for event in session.protocol.events(_TURN):
+            if type(event) is tuple:
+                self.messages += 1
+                on_message(*event)
+            else:
+                self._happened(session, event)
+
+
+class Publisher(Connection):
+    """The connection that messages go out on.
+
+    Args:
+        options: the settings.
+        first: channels and payloads that are sent before everything else, as soon as there is a connection.
+
+    Attributes:
+        refused: messages that the server has refused.
+        unconfirmed: messages that were sent on connections that were lost before a confirmation. They may have arrived.
+    """
+
+    name = "publish"
+
+    def __init__(self, options: Options, first: Sequence[tuple[bytes, bytes]] = ()) -> None:
+        super().__init__(options)
+        self._first = [pack_publish(channel, payload) for channel, payload in first]
+        # What of it is not sent on this connection, until a connection has carried it.
+        self._introducing: list[bytes] = []
+        self._outbox = Outbox(
+            max_bytes=options.max_waiting_bytes, max_seconds=options.max_waiting_seconds
+        )
+        # What is sent and not confirmed: for each batch the number of the last message on this connection, and bytes.
+        self._in_flight: deque[tuple[int, int]] = deque()
+        self._in_flight_bytes = 0
+        self._sent = 0
+        self._flushing = trio.lowlevel.ParkingLot()
+        self._reported = {"too_many": 0, "too_late": 0, "refused": 0}
+        self._reported_at = -_REPORT_INTERVAL
+        self._last_refusal = ""
+        self._published = self.refused = self.unconfirmed = 0
+
+    @property
+    def published(self) -> int:
+        """Messages that the server has confirmed."""
+        session = self._session
+        protocol = None if session is None else session.protocol
+        now = 0 if protocol is None else protocol.acknowledged - protocol.refused
+        return self._published + now
+
+    @property
+    def too_many(self) -> int:
+        """Messages that were dropped because `max_waiting_bytes` waited."""
+        return self._outbox.too_many
+
+    @property
+    def too_late(self) -> int:
+        """Messages that were dropped because they had waited for `max_waiting_seconds`."""
+        return self._outbox.too_late
+
+    @property
+    def waiting_bytes(self) -> int:
+        """Bytes that wait to be sent."""
+        return self._outbox.size
+
+    def publish(self, channel: bytes, payload: bytes, *, counted: bool = True) -> bool:
+        """Send a message soon. Never blocks.
+
+        Args:
+            channel: the channel.
+            payload: the message.
+            counted: if it is dropped, count and report that.
+
+        Returns:
+            False if it was dropped at once, because too much waits. A message that waits may be dropped later.
+        """
+        now = trio.current_time()
+        kept = self._outbox.put(pack_publish(channel, payload), now, counted=counted)
+        if self._session is None:
+            self._outbox.expire(now)
+            self._report_drops(now)
+        elif not kept:
+            self._report_drops(now)
+        self._marked.set()
+        return kept
+
+    async def flush(self) -> None:
+        """Wait until the server has confirmed everything, or the connection is lost. Set a time limit around it."""
+        while self.is_connected and (self._introducing or self._outbox or self._in_flight):
+            await self._flushing.park()
+
+    def _begin(self, session: _Session) -> None:
+        self._introducing = self._first
+        self._marked.set()
+
+    def _take(self, session: _Session) -> bytes:
+        room = _WINDOW - self._in_flight_bytes
+        if room <= 0:
+            return b""
+        commands, self._introducing = self._introducing, []
+        if not commands:
+            commands = self._outbox.take(trio.current_time(), room)
+        if not commands:
+            self._report_drops(trio.current_time())
+            return b""
+        data = b"".join(commands)
+        session.protocol.publishing(len(commands))
+        self._sent += len(commands)
+        self._in_flight.append((self._sent, len(data)))
+        self._in_flight_bytes += len(data)
+        return data
+
+    def _handle(self, session: _Session) -> None:
+        super()._handle(session)
+        confirmed = session.protocol.acknowledged
+        if self._first and confirmed >= len(self._first):
+            self._first = []
+        in_flight = self._in_flight
+        if in_flight and in_flight[0][0] <= confirmed:
+            while in_flight and in_flight[0][0] <= confirmed:
+                self._in_flight_bytes -= in_flight.popleft()[1]
+            if self._outbox:
+                self._marked.set()
+            self._flushing.unpark_all()
+
+    def _happened(self, session: _Session, event: Event) -> None:
+        if type(event) is Refused and event.command == "PUBLISH":
+            # Not a reason to connect again: the answer would be the same.
+            self.refused += 1
+            self._last_refusal = f"the server answered to PUBLISH: {event.error}"
+            self._report_drops(trio.current_time())
+        else:
+            super()._happened(session, event)
+
+    def _end(self, session: _Session) -> None:
+        protocol = session.protocol
+        self._published += protocol.acknowledged - protocol.refused
+        self.unconfirmed += self._sent - protocol.acknowledged
+        self._in_flight.clear()
+        self._in_flight_bytes = 0
+        self._sent = 0
+        self._report_drops(trio.current_time(), now_or_never=True)
+        self._flushing.unpark_all()
+
+    def _report_drops(self, now: float, *, now_or_never: bool = False) -> None:
+        """Report what was dropped since the last report, unless that was a moment ago."""
+        if now - self._reported_at < _REPORT_INTERVAL and not now_or_never:
+            return
+        for kind, count, problem in (
+            ("too_many", self.too_many, "max_waiting_bytes were waiting to be published"),
+            ("too_late", self.too_late, "they waited for max_waiting_seconds to be published"),
+            ("refused", self.refused, self._last_refusal),
+        ):
+            new = count - self._reported[kind]
+            if new:
+                self._reported[kind] = count
+                self._reported_at = now
+                self._options.reports.dropped(new, problem)
+
+
+def _describe(error: Any) -> str:
+    """Return the reason of a loss in one sentence."""
+    while True:
+        cause = error.__cause__
+        if isinstance(error, BaseExceptionGroup):
+            error = error.exceptions[0]
+        elif cause is not None and isinstance(cause, (OSError, BaseExceptionGroup)):
+            error = cause
+        else:
+            break
+    if isinstance(error, ssl.SSLError):
+        return f"TLS failed: {error.reason or error}"
+    if isinstance(error, OSError):
+        return f"the system answered: {error.strerror or error}"
+    if isinstance(error, (trio.BrokenResourceError, trio.ClosedResourceError)):
+        return "the connection broke"
+    return str(error)

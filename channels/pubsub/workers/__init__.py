@@ -1,0 +1,1 @@
+"""Several processes that serve one endpoint: their parent, and the adapter that connects their PubSubs."""

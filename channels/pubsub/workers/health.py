@@ -1,0 +1,270 @@
+"""The health of a server with workers: JSON lines on a Unix socket.
+
+The parent sends one line about the server and one about each worker to every client that connects, and then closes the
+connection. `ashtree workers` reads them. So can every other program of the same user:
+
+    $ nc -U /run/user/1000/ashtree/127.0.0.1:4000.sock
+    {"type":"server","address":"http://127.0.0.1:4000","pid":4711,"state":"serving","workers":4, ...}
+    {"type":"worker","place":1,"id":1,"pid":4712,"state":"serving","uptime":12.5, ...}
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import stat
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import TypeAlias
+
+import msgspec
+import trio
+
+from channels.errors import ChannelsError
+
+__all__ = [
+    "HealthError",
+    "Report",
+    "ServerReport",
+    "WorkerReport",
+    "default_folder",
+    "path_for",
+    "read_health",
+    "serve_health",
+]
+
+# Clients at a time. Further ones get no report.
+_CLIENTS = 16
+# Seconds for a client to read the report.
+_PATIENCE = 5.0
+# The longest path of a Unix socket on Linux, without its closing zero.
+_MAX_PATH = 107
+
+
+class HealthError(ChannelsError):
+    """A health socket cannot be opened or read.
+
+    Field: `path`.
+    """
+
+    def __init__(self, message: str, *, path: Path) -> None:
+        super().__init__(message)
+        self.path = path
+
+
+class ServerReport(msgspec.Struct, kw_only=True, tag_field="type", tag="server"):
+    """The report of a server.
+
+    Attributes:
+        address: its URL.
+        pid: the process id of the parent.
+        state: starting, serving or stopping.
+        workers: the number of places.
+        uptime: seconds since its start.
+        restarts: how many workers ended without being asked.
+        replacing: True while the workers are replaced.
+    """
+
+    address: str
+    pid: int
+    state: str
+    workers: int
+    uptime: float
+    restarts: int
+    replacing: bool
+
+
+class WorkerReport(msgspec.Struct, kw_only=True, tag_field="type", tag="worker"):
+    """The report of a worker, or of a place without one.
+
+    Attributes:
+        place: the number of its place.
+        id: its id, which is also the end of its node name; None if the place has no worker.
+        pid: its process id.
+        state: starting, serving, stopping, or waiting (for a restart).
+        uptime: seconds since its start.
+        restarts: how many workers of its place ended without being asked.
+        last_end: how the last of them ended.
+        answers: True if the worker answered within a second. A stopped or blocked worker does not.
+        connections: clients of the worker: WebSockets, polling sessions and requests.
+        topics: topics with subscribers in the worker.
+        memory: its resident memory in bytes.
+        cpu: seconds of CPU that it used.
+        received: envelopes that the hub got from it.
+        passed: envelopes that the hub passed on to it.
+        dropped: envelopes that the hub dropped, because the worker did not read.
+        buffered: bytes that wait for it in the hub.
+    """
+
+    place: int
+    state: str
+    restarts: int
+    last_end: str | None = None
+    id: int | None = None
+    pid: int | None = None
+    uptime: float | None = None
+    answers: bool = False
+    connections: int | None = None
+    topics: int | None = None
+    memory: int | None = None
+    cpu: float | None = None
+    received: int = 0
+    passed: int = 0
+    dropped: int = 0
+    buffered: int = 0
+
+
+Report: TypeAlias = ServerReport | WorkerReport
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(Report).decode
+
+
+def default_folder() -> Path:
+    """Return the folder of this user's health sockets. It may not exist yet."""
+    runtime = os.environ.get("XDG_RUNTIME_DIR")
+    if runtime:
+        return Path(runtime) / "ashtree"
+    return Path(tempfile.gettempdir()) / f"ashtree-{os.getuid()}"
+
+
+def path_for(host: str, port: int) -> Path:
+    """Return the default path for a server at a numeric address."""
+    return default_folder() / f"{host}:{port}.sock"
+
+
+@asynccontextmanager
+async def serve_health(
+    path: Path, report: Callable[[], Awaitable[Sequence[Report]]]
+) -> AsyncIterator[None]:
+    """Serve reports on a Unix socket during the block, and remove it at the end.
+
+    Args:
+        path: the path of the socket. Its folder is made if necessary. Only this user can connect.
+        report: makes the lines for one client.
+
+    Raises:
+        HealthError: the socket cannot be made, or another server uses it.
+    """
+    sock = _listen(path)
+    listener = trio.SocketListener(trio.socket.from_stdlib_socket(sock))
+    answer = partial(_answer, report, trio.Semaphore(_CLIENTS))
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(trio.serve_listeners, answer, [listener])
+            yield
+            nursery.cancel_scope.cancel()
+    finally:
+        sock.close()
+        _remove(path)
+
+
+def _remove(path: Path) -> None:
+    path.unlink(missing_ok=True)
+
+
+def _listen(path: Path) -> socket.socket:
+    if len(os.fsencode(path)) > _MAX_PATH:
+        raise HealthError(
+            f"the path of the health socket is too long: {path}; choose one of at most {_MAX_PATH} bytes with "
+            "--health-socket",
+            path=path,
+        )
+    sock = socket.socket(socket.AF_UNIX)
+    try:
+        _make_folder(path)
+        _remove_stale(path)
+        sock.setblocking(False)
+        sock.bind(str(path))
+        path.chmod(0o600)
+        sock.listen(_CLIENTS)
+    except OSError as error:
+        sock.close()
+        raise HealthError(
+            f"cannot open the health socket {path}: {error.strerror or error}; choose another path with "
+            "--health-socket",
+            path=path,
+        ) from error
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _make_folder(path: Path) -> None:
+    folder = path.parent
+    folder.mkdir(mode=0o700, exist_ok=True)
+    if folder != default_folder():
+        return
+    # Another user may have made it first in the folder for temporary files.
+    status = folder.lstat()
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid():
+        raise HealthError(
+            f"the folder of the health socket, {folder}, belongs to another user; choose a path with --health-socket",
+            path=path,
+        )
+
+
+def _remove_stale(path: Path) -> None:
+    """Remove the socket of a server that was killed."""
+    if not path.is_socket():
+        return
+    with socket.socket(socket.AF_UNIX) as sock:
+        try:
+            sock.connect(str(path))
+        except ConnectionRefusedError:
+            path.unlink(missing_ok=True)
+            return
+    raise HealthError(
+        f"another server uses the health socket {path}; choose another path with --health-socket",
+        path=path,
+    )
+
+
+async def _answer(
+    report: Callable[[], Awaitable[Sequence[Report]]],
+    slots: trio.Semaphore,
+    client: trio.SocketStream,
+) -> None:
+    async with client:
+        try:
+            slots.acquire_nowait()
+        except trio.WouldBlock:
+            return
+        try:
+            with trio.move_on_after(_PATIENCE):
+                await client.send_all(b"".join(_encode(each) + b"\n" for each in await report()))
+        except trio.BrokenResourceError:
+            # The client has left.
+            pass
+        finally:
+            slots.release()
+
+
+def read_health(path: Path) -> list[Report]:
+    """Ask the server of a health socket. Blocks for at most a few seconds.
+
+    Raises:
+        HealthError: no server answers there, or its answer makes no sense.
+    """
+    answer = bytearray()
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.settimeout(_PATIENCE)
+        try:
+            sock.connect(str(path))
+            while chunk := sock.recv(65536):
+                answer += chunk
+        except OSError as error:
+            problem = "no answer in time" if isinstance(error, TimeoutError) else error.strerror
+            raise HealthError(
+                f"no server answers at the health socket {path}: {problem or error}", path=path
+            ) from error
+    try:
+        return [_decode(line) for line in answer.splitlines()]
+    except msgspec.MsgspecError as error:
+        raise HealthError(
+            f"the answer at the health socket {path} is no report: {error}", path=path
+        ) from error

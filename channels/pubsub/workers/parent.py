@@ -1,0 +1,401 @@
+"""The parent of workers: it starts them, restarts them, replaces them, and passes envelopes on between them.
+
+The parent loads nothing of the application, so nothing in the application can stop it. `channels.pubsub.workers.plan`
+decides what happens; this module carries it out.
+
+A worker inherits three things: the listening sockets of its place, a socket to the hub, and a socket for control lines,
+whose number is its last argument. It runs in a process group of its own, so Ctrl-C in a terminal reaches the parent
+only, which hands it down.
+
+If the parent is killed, its workers go on serving until somebody stops them. They cannot reach each other then, and
+nobody restarts them.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import signal
+import socket
+import subprocess
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import trio
+from attrs import Factory, define, frozen
+
+from channels.pubsub.adapter import WORKER
+from channels.pubsub.workers.control import ControlLine, Setup
+from channels.pubsub.workers.health import (
+    Report,
+    ServerReport,
+    WorkerReport,
+    path_for,
+    serve_health,
+)
+from channels.pubsub.workers.hub import MAX_BUFFERED_BYTES, Hub, Link
+from channels.pubsub.workers.places import open_places
+from channels.pubsub.workers.plan import (
+    Action,
+    Close,
+    End,
+    Finish,
+    Kill,
+    Note,
+    Place,
+    Plan,
+    Serving,
+    Start,
+    Stop,
+    Timing,
+    Worker,
+)
+
+__all__ = ["Settings", "run_parent"]
+
+_log = logging.getLogger("channels.pubsub.workers")
+
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+# Seconds for a worker to answer a question about its health.
+_ANSWER = 1.0
+# Seconds between two log lines about envelopes that one worker loses.
+_DROPS = 60.0
+_TICKS = os.sysconf("SC_CLK_TCK")
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+
+
+@frozen(kw_only=True)
+class Settings:
+    """What a parent runs.
+
+    Args:
+        command: the command line of a worker. The number of its control socket is added to it.
+        host: the address to listen on.
+        port: the port; 0 takes any free one.
+        workers: the number of workers.
+        options: values for the `Setup` of each worker.
+        timing: time limits.
+        max_buffered_bytes: bytes that can wait in the hub for one worker.
+        health_socket: the path of the health socket; None takes the default, `path_for` the address.
+        url: makes the URL of a host and a port.
+    """
+
+    command: Sequence[str]
+    host: str
+    port: int
+    workers: int
+    options: Mapping[str, Any] = Factory(dict)
+    timing: Timing = Factory(Timing)
+    max_buffered_bytes: int = MAX_BUFFERED_BYTES
+    health_socket: Path | None = None
+    url: Callable[[str, int], str] = "http://{}:{}".format
+
+
+async def run_parent(settings: Settings, *, on_serving: Callable[[str], None]) -> int:
+    """Run the workers until a signal stops them. Return the exit code.
+
+    Args:
+        settings: what to run.
+        on_serving: called with the URL when all workers accept connections.
+
+    Signals: SIGTERM and SIGINT stop the workers, which drain. A second one does not wait for that. SIGHUP replaces the
+    workers, one after the other. If the terminal of the parent was closed, SIGHUP stops them too.
+
+    Raises:
+        ListenError: the address cannot be used.
+        WorkersUnavailable: this is not Linux.
+        HealthError: the health socket cannot be made.
+    """
+    # `nohup` has it ignored, to outlive the terminal.
+    follows_terminal = _has_terminal() and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN
+    with trio.open_signal_receiver(*_SIGNALS) as signals, ExitStack() as opened:
+        places = await open_places(settings.host, settings.port, settings.workers)
+        for sockets in places:
+            for sock in sockets:
+                opened.enter_context(sock)
+        host, port = places[0][0].getsockname()[:2]
+        parent = _Parent(settings, places, port, settings.url(host, port), on_serving)
+        path = settings.health_socket or path_for(host, port)
+        async with serve_health(path, parent.report):
+            return await parent.run(signals, follows_terminal=follows_terminal)
+
+
+_Event: TypeAlias = Callable[[float], Sequence[Action]]
+
+
+@define(eq=False)
+class _Process:
+    """The process of a worker, from the decision to start it until its end."""
+
+    worker: Worker
+    process: trio.Process | None = None
+    control: ControlLine | None = None
+    link: Link | None = None
+    # Signals for a process that has not been started yet.
+    pending: list[int] = Factory(list)
+    report: Mapping[str, Any] | None = None
+    reported: trio.Event = Factory(trio.Event)
+
+    def signal(self, signum: int) -> None:
+        """Send a signal to the process."""
+        if self.process is None:
+            self.pending.append(signum)
+        else:
+            self.process.send_signal(signum)
+
+
+class _Parent:
+    def __init__(
+        self,
+        settings: Settings,
+        sockets: list[list[socket.socket]],
+        port: int,
+        address: str,
+        on_serving: Callable[[str], None],
+    ) -> None:
+        self.settings = settings
+        self.sockets = sockets
+        self.port = port
+        self.address = address
+        self.on_serving = on_serving
+        self.plan = Plan(settings.workers, settings.timing)
+        self.hub = Hub(max_buffered_bytes=settings.max_buffered_bytes, on_dropped=self._note_drop)
+        self.secret = secrets.token_bytes(64)
+        self.processes: dict[Worker, _Process] = {}
+        self.started = trio.current_time()
+        self._put, self._take = trio.open_memory_channel[_Event](64)
+        self._reporting = trio.Lock()
+        # For each worker that loses envelopes: the time of the next log line, and what it will count.
+        self._drops: dict[int, tuple[float, int]] = {}
+
+    async def run(self, signals: Any, *, follows_terminal: bool) -> int:
+        """Carry out the plan until it finishes. Return the exit code."""
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._watch, signals, follows_terminal)
+                actions: Sequence[Action] = self.plan.begin(trio.current_time())
+                while True:
+                    for action in actions:
+                        if isinstance(action, Finish):
+                            nursery.cancel_scope.cancel()
+                            return action.code
+                        self._carry_out(action, nursery)
+                    actions = await self._next()
+        except BaseException:
+            # The parent fails. Its workers must not stay behind without it.
+            for process in self.processes.values():
+                process.signal(signal.SIGTERM)
+            raise
+
+    async def _next(self) -> Sequence[Action]:
+        """Wait for an event or for a time limit, and return what follows."""
+        event: _Event | None = None
+        with trio.move_on_at(self.plan.deadline):
+            event = await self._take.receive()
+        now = trio.current_time()
+        actions = list(event(now)) if event is not None else []
+        if self.plan.deadline <= now:
+            actions += self.plan.tick(now)
+        return actions
+
+    def _carry_out(self, action: Action, nursery: trio.Nursery) -> None:
+        match action:
+            case Start(worker):
+                process = self.processes[worker] = _Process(worker)
+                nursery.start_soon(self._run_worker, process)
+            case Stop(worker, signum, together):
+                process = self.processes[worker]
+                told = {"type": "stop", "signal": signum}
+                if not (together and process.control and process.control.send(told)):
+                    process.signal(signum)
+            case Kill(worker):
+                self.processes[worker].signal(signal.SIGKILL)
+            case Note(level, sentence):
+                _log.log(logging.getLevelNamesMapping()[level.upper()], "%s", sentence)
+            case Serving():
+                self.on_serving(self.address)
+            case Close(place):
+                for sock in self.sockets[place - 1]:
+                    sock.close()
+
+    # Signals
+
+    async def _watch(self, signals: Any, follows_terminal: bool) -> None:
+        async for signum in signals:
+            # The system also sends SIGHUP when the terminal closes.
+            is_hung_up = follows_terminal and not _has_terminal()
+            if signum == signal.SIGHUP and not is_hung_up:
+                await self._put.send(self.plan.replace)
+            else:
+                await self._put.send(partial(self.plan.stop, signum))
+
+    # Workers
+
+    async def _run_worker(self, process: _Process) -> None:
+        worker = process.worker
+        try:
+            end = await self._live(process)
+        except OSError as error:
+            end = End(None, error.strerror or str(error))
+        del self.processes[worker]
+        await self._put.send(partial(self.plan.ended, worker, end))
+
+    async def _live(self, process: _Process) -> End:
+        """Start the process of a worker, and serve it until it ends. Raises OSError."""
+        with ExitStack() as theirs:
+            ours, control = socket.socketpair()
+            theirs.enter_context(control)
+            process.control = line = ControlLine(ours)
+            try:
+                ours_too, hub = socket.socketpair()
+                theirs.enter_context(hub)
+                process.link = link = self.hub.attach(process.worker.id, ours_too)
+                try:
+                    await self._spawn(process, control, hub)
+                    theirs.close()
+                    return await self._serve(process, line, link)
+                finally:
+                    link.close()
+            finally:
+                line.close()
+
+    async def _spawn(self, process: _Process, control: socket.socket, hub: socket.socket) -> None:
+        worker = process.worker
+        listening = [sock.fileno() for sock in self.sockets[worker.place - 1]]
+        setup = Setup(
+            id=worker.id,
+            place=worker.place,
+            host=self.settings.host,
+            port=self.port,
+            listening=listening,
+            hub=hub.fileno(),
+            secret=self.secret,
+            options=dict(self.settings.options),
+        )
+        assert process.control is not None
+        process.control.send(setup)
+        process.process = await trio.lowlevel.open_process(
+            [*self.settings.command, str(control.fileno())],
+            stdin=subprocess.DEVNULL,
+            pass_fds=(control.fileno(), hub.fileno(), *listening),
+            process_group=0,
+            env={**os.environ, WORKER: str(worker.id)},
+        )
+        for signum in process.pending:
+            process.process.send_signal(signum)
+
+    async def _serve(self, process: _Process, line: ControlLine, link: Link) -> End:
+        assert process.process is not None
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._listen, process, line)
+            nursery.start_soon(link.main)
+            code = await process.process.wait()
+            nursery.cancel_scope.cancel()
+        return End(code)
+
+    async def _listen(self, process: _Process, line: ControlLine) -> None:
+        worker = process.worker
+        async for message in line.messages():
+            match message:
+                case {"type": "ready", "stop_seconds": float(seconds) | int(seconds)}:
+                    ready = partial(self.plan.ready, stop_seconds=float(seconds))
+                    await self._put.send(partial(ready, worker))
+                case {"type": "stopping"}:
+                    await self._put.send(partial(self.plan.stopping, worker))
+                case {"type": "report"}:
+                    process.report = message
+                    process.reported.set()
+
+    def _note_drop(self, worker: int, frames: int) -> None:
+        """Log drops, but not each of them: a worker that does not read loses very many."""
+        now = trio.current_time()
+        due, dropped = self._drops.pop(worker, (now, 0))
+        dropped += frames
+        if now >= due:
+            _log.warning("worker %d does not read; dropped %d envelopes for it", worker, dropped)
+            due, dropped = now + _DROPS, 0
+        self._drops[worker] = due, dropped
+
+    # Health
+
+    async def report(self) -> list[Report]:
+        """Return the report of the server and its workers. Waits a second for their answers."""
+        async with self._reporting:
+            asked = [process for process in self.processes.values() if self._ask(process)]
+            with trio.move_on_after(_ANSWER):
+                for process in asked:
+                    await process.reported.wait()
+            return self._report()
+
+    def _report(self) -> list[Report]:
+        now = trio.current_time()
+        plan = self.plan
+        server = ServerReport(
+            address=self.address,
+            pid=os.getpid(),
+            state=plan.state,
+            workers=plan.count,
+            uptime=now - self.started,
+            restarts=sum(place.restarts for place in plan.places.values()),
+            replacing=plan.is_replacing,
+        )
+        reports: list[Report] = [server]
+        for place in plan.places.values():
+            workers = list(place.workers())
+            reports += [self._worker_report(place, worker, now) for worker in workers]
+            if not workers:
+                reports.append(_empty(place))
+        return reports
+
+    def _ask(self, process: _Process) -> bool:
+        process.report, process.reported = None, trio.Event()
+        return process.control is not None and process.control.send({"type": "report"})
+
+    def _worker_report(self, place: Place, worker: Worker, now: float) -> WorkerReport:
+        report = _empty(place)
+        report.id, report.state, report.uptime = worker.id, worker.state, now - worker.started
+        process = self.processes.get(worker)
+        if process is None:
+            return report
+        answer = process.report or {}
+        report.answers = process.report is not None
+        report.connections, report.topics = answer.get("connections"), answer.get("topics")
+        if process.process is not None:
+            report.pid = process.process.pid
+            report.memory, report.cpu = _usage(process.process.pid)
+        if process.link is not None:
+            link = process.link
+            report.received, report.passed = link.received, link.passed
+            report.dropped, report.buffered = link.dropped, link.buffered_bytes
+        return report
+
+
+def _empty(place: Place) -> WorkerReport:
+    return WorkerReport(
+        place=place.number, state="waiting", restarts=place.restarts, last_end=place.last_end
+    )
+
+
+def _usage(pid: int) -> tuple[int | None, float | None]:
+    """Return the resident memory of a process in bytes, and its CPU time in seconds."""
+    try:
+        pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+        # The second field, the name of the program, may contain anything.
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return pages * _PAGE, (int(fields[11]) + int(fields[12])) / _TICKS
+    except (OSError, IndexError, ValueError):
+        # It has just ended.
+        return None, None
+
+
+def _has_terminal() -> bool:
+    """Return True if this process has a terminal that is still open."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR))
+    except OSError:
+        return False
+    return True

@@ -1,0 +1,74 @@
+"""The listening sockets of the places of a server.
+
+Each place has sockets of its own on the same port (SO_REUSEPORT), and the system spreads new connections over the
+places. The parent holds the sockets for as long as it lives. So connections to a place wait while its worker restarts,
+and none is reset.
+
+Prototypes lost connections in restarts when each worker opened its own sockets. With one socket for all workers,
+connections crowded on few of them.
+"""
+
+from __future__ import annotations
+
+import socket
+import sys
+from contextlib import ExitStack
+
+from channels.errors import ChannelsError
+from channels.transports.listener import listening_sockets
+
+__all__ = ["MAX_WORKERS", "WorkersUnavailable", "check_platform", "open_places"]
+
+MAX_WORKERS = 512
+"""The largest number of workers."""
+
+
+class WorkersUnavailable(ChannelsError):
+    """This system cannot serve one port with several workers.
+
+    Field: `platform`, as in `sys.platform`.
+    """
+
+    def __init__(self, platform: str) -> None:
+        super().__init__(
+            f"--workers needs Linux, which spreads the connections of a port over several processes, and this is "
+            f"{platform}; leave the option out, or start one server for each port behind a proxy"
+        )
+        self.platform = platform
+
+
+def check_platform(platform: str = sys.platform) -> None:
+    """Raise WorkersUnavailable unless this system spreads connections over sockets with SO_REUSEPORT."""
+    # macOS has the option, but gives all connections to one socket.
+    if platform != "linux" or not hasattr(socket, "SO_REUSEPORT"):
+        raise WorkersUnavailable(platform)
+
+
+async def open_places(host: str, port: int, count: int) -> list[list[socket.socket]]:
+    """Open the sockets of each place: one for each address of the host.
+
+    Args:
+        host: as for `Listener.open`.
+        port: as for `Listener.open`. With 0, all places get the same free port.
+        count: the number of places.
+
+    Raises:
+        ListenError: the address cannot be used. Another server on the port is such a reason, although SO_REUSEPORT
+            would allow to share it: two servers by mistake would divide their clients.
+        WorkersUnavailable: this is not Linux.
+    """
+    check_platform()
+    with ExitStack() as opened, ExitStack() as probes:
+        # The system binds these only if nobody listens on the port. They do not listen, so they disturb nobody.
+        bound = await listening_sockets(host, port, backlog=None)
+        for sock in bound:
+            probes.enter_context(sock)
+        port = bound[0].getsockname()[1]
+        places: list[list[socket.socket]] = []
+        for _ in range(count):
+            sockets = await listening_sockets(host, port, is_shared=True)
+            for sock in sockets:
+                opened.enter_context(sock)
+            places.append(sockets)
+        opened.pop_all()
+        return places

@@ -1,0 +1,456 @@
+"""Decisions of the parent of workers: which worker to start, to stop and to kill, and when.
+
+*pure*: times are arguments, in seconds, and the results are actions for the parent.
+
+A server has places. Each place has listening sockets, and normally one worker that accepts from them. The first worker
+starts alone. If it fails, the server does not start, and its error is printed once. The other workers start together
+after it.
+
+    a worker dies            its place gets another one, after a wait that grows while it goes on dying
+    a worker stops itself    the same, while it drains
+    replace                  for each place in turn: start a successor, wait until it serves, then stop the old worker
+    stop                     all workers stop together; after their own time limits they are killed
+
+A replacement ends early if a successor does not start: the workers of before go on serving.
+"""
+
+from __future__ import annotations
+
+import math
+import signal
+import sys
+from collections.abc import Iterator
+from enum import StrEnum
+from typing import Final, TypeAlias
+
+from attrs import Factory, define, field, frozen
+
+from supervision.backoff import Backoff, Delays
+
+__all__ = [
+    "Action",
+    "Close",
+    "Finish",
+    "Kill",
+    "Note",
+    "Place",
+    "Plan",
+    "Serving",
+    "Start",
+    "State",
+    "Stop",
+    "Timing",
+    "Worker",
+]
+
+
+class State(StrEnum):
+    """The state of a worker."""
+
+    STARTING = "starting"
+    SERVING = "serving"
+    STOPPING = "stopping"
+
+
+_BACKOFF: Final = Backoff(0.1, 5.0, reset_after=60.0)
+
+
+@frozen(kw_only=True)
+class Timing:
+    """Time limits of a parent.
+
+    Args:
+        start_timeout: seconds for a worker to load the application and to accept connections.
+        stop_grace: seconds that a worker gets to stop, besides those that it asked for.
+        kill_grace: seconds after a second signal until the workers are killed.
+        backoff: the waits before a dead worker's place gets another one.
+    """
+
+    start_timeout: float = 60.0
+    stop_grace: float = 10.0
+    kill_grace: float = 2.0
+    backoff: Backoff = _BACKOFF
+
+
+@define(eq=False)
+class Worker:
+    """One worker process.
+
+    Attributes:
+        id: the lowest positive number that no other living worker has.
+        place: the number of its place, from 1.
+        generation: the number of replacements that were asked for before its start.
+        started: the time of its start.
+        state: its state.
+        stop_seconds: the time that it needs to stop in order. It tells this when it is ready.
+        deadline: the time at which it is killed.
+    """
+
+    id: int
+    place: int
+    generation: int
+    started: float
+    deadline: float
+    state: State = State.STARTING
+    stop_seconds: float = 0.0
+
+
+@define(eq=False)
+class Place:
+    """One place and its workers.
+
+    Attributes:
+        number: from 1.
+        current: the worker that serves, or that starts without a predecessor.
+        successor: the worker that is starting to replace the current one.
+        leaving: workers that stop because another one has their place.
+        restart_at: the time of the next start; infinite if none is due.
+        restarts: how many workers of this place ended without being asked.
+        last_end: how the last of them ended.
+    """
+
+    number: int
+    delays: Delays
+    current: Worker | None = None
+    successor: Worker | None = None
+    leaving: list[Worker] = Factory(list)
+    restart_at: float = math.inf
+    restarts: int = 0
+    last_end: str | None = None
+
+    def workers(self) -> Iterator[Worker]:
+        """Return the living workers of this place."""
+        yield from self.leaving
+        if self.current is not None:
+            yield self.current
+        if self.successor is not None:
+            yield self.successor
+
+    @property
+    def is_served(self) -> bool:
+        """True if a worker accepts connections here."""
+        return self.current is not None and self.current.state is State.SERVING
+
+
+@frozen
+class Start:
+    """Start the process of a worker."""
+
+    worker: Worker
+
+
+@frozen
+class Stop:
+    """Send a signal to a worker, so that it stops.
+
+    With `together`, all workers stop, so no other one serves its place.
+    """
+
+    worker: Worker
+    signum: int
+    together: bool = False
+
+
+@frozen
+class Kill:
+    """Send SIGKILL to a worker."""
+
+    worker: Worker
+
+
+@frozen
+class Note:
+    """Log a sentence, at the level `info`, `warning` or `error`."""
+
+    level: str
+    sentence: str
+
+
+@frozen
+class Serving:
+    """All places are served for the first time."""
+
+
+@frozen
+class Close:
+    """Close the listening sockets of a place. No worker will serve it any more."""
+
+    place: int
+
+
+@frozen
+class Finish:
+    """End the parent with this exit code. No worker lives any more."""
+
+    code: int
+
+
+Action: TypeAlias = Start | Stop | Kill | Note | Serving | Close | Finish
+
+
+@frozen
+class End:
+    """How a worker process ended.
+
+    Attributes:
+        code: its exit code, or minus the number of the signal; None if it could not be started.
+        problem: why it could not be started.
+    """
+
+    code: int | None
+    problem: str = ""
+
+    def __str__(self) -> str:
+        if self.code is None:
+            return f"could not be started: {self.problem}"
+        if self.code < 0:
+            try:
+                return f"was killed by {signal.Signals(-self.code).name}"
+            except ValueError:  # a real-time signal
+                return f"was killed by signal {-self.code}"
+        return f"exited with {self.code}"
+
+
+_NEVER: Final = math.inf
+# Later than every time that is due.
+_LATE: Final = sys.float_info.max
+
+
+@define(eq=False)
+class Plan:
+    """The places of a server and their workers. Each method takes an event and returns the actions that follow.
+
+    Args:
+        count: the number of places.
+        timing: time limits.
+    """
+
+    count: int
+    timing: Timing = Timing()
+    places: dict[int, Place] = field(init=False)
+    generation: int = field(default=0, init=False)
+    is_replacing: bool = field(default=False, init=False)
+    _first: Worker | None = field(default=None, init=False)
+    _has_served: bool = field(default=False, init=False)
+    _signals: list[int] = field(factory=list, init=False)
+    _finished: bool = field(default=False, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.places = {
+            number: Place(number, Delays(self.timing.backoff))
+            for number in range(1, self.count + 1)
+        }
+
+    @property
+    def state(self) -> State:
+        """The state of the whole server."""
+        if self._signals:
+            return State.STOPPING
+        return State.SERVING if self._has_served else State.STARTING
+
+    @property
+    def deadline(self) -> float:
+        """The time at which to call `tick`."""
+        deadlines = [worker.deadline for worker in self.workers()]
+        return min([*deadlines, *(place.restart_at for place in self.places.values())])
+
+    def workers(self) -> Iterator[Worker]:
+        """Return the living workers, in the order of their places."""
+        for place in self.places.values():
+            yield from place.workers()
+
+    # Events
+
+    def begin(self, now: float) -> list[Action]:
+        """Start the first worker."""
+        start = self._start(self.places[1], now)
+        self._first = start.worker
+        return [start]
+
+    def ready(self, worker: Worker, now: float, *, stop_seconds: float) -> list[Action]:
+        """Note that a worker accepts connections."""
+        worker.stop_seconds = stop_seconds
+        if worker.state is not State.STARTING:
+            return []
+        worker.state, worker.deadline = State.SERVING, _NEVER
+        actions: list[Action] = [Note("info", f"{_name(worker)} serves")]
+        place = self.places[worker.place]
+        if place.successor is worker:
+            place.successor = None
+            actions += self._take_over(place, worker, now)
+        if self._first is worker:
+            self._first = None
+            others = [each for each in self.places.values() if each is not place]
+            actions += [self._start(each, now) for each in others]
+        if not self._has_served and all(each.is_served for each in self.places.values()):
+            self._has_served = True
+            actions.append(Serving())
+        return actions + self._continue_replacing(now)
+
+    def stopping(self, worker: Worker, now: float) -> list[Action]:
+        """Note that a worker began to stop. If nobody asked it to, its place gets another one."""
+        place = self.places[worker.place]
+        if self._signals or place.current is not worker:
+            return []
+        self._leave(worker, now)
+        place.restarts += 1
+        place.last_end = "stopped by itself"
+        self._fill(place, now)
+        return [Note("warning", f"{_name(worker)} is stopping")]
+
+    def ended(self, worker: Worker, end: End, now: float) -> list[Action]:
+        """Note that the process of a worker has ended."""
+        place = self.places[worker.place]
+        if worker in place.leaving:
+            place.leaving.remove(worker)
+        if self._signals:
+            return self._ended_while_stopping(place, worker)
+        if self._first is worker:
+            return self._failed_to_start(place, worker, end)
+        if place.successor is worker:
+            return self._give_up_replacing(place, worker, end)
+        if place.current is worker:
+            place.restarts += 1
+            place.last_end = str(end)
+            place.current = None
+            self._fill(place, now)
+            return [Note("error", f"{_name(worker)} {end}"), *self._continue_replacing(now)]
+        return self._continue_replacing(now)
+
+    def replace(self, now: float) -> list[Action]:
+        """Replace all workers, one after the other. Workers that wait for a restart start at once."""
+        if self._signals:
+            return []
+        self.generation += 1
+        self.is_replacing = True
+        actions: list[Action] = [Note("info", f"replacing {self.count} workers")]
+        actions += self._start_due(_LATE, now)
+        return actions + self._continue_replacing(now)
+
+    def stop(self, signum: int, now: float) -> list[Action]:
+        """Stop all workers. A second signal does not wait for them."""
+        self._signals.append(signum)
+        actions: list[Action] = []
+        for place in self.places.values():
+            place.restart_at = _NEVER
+            actions += self._close(place)
+        for worker in self.workers():
+            if len(self._signals) > 1:
+                worker.deadline = min(worker.deadline, now + self.timing.kill_grace)
+                actions.append(Stop(worker, signum))
+            elif worker.state is not State.STOPPING:
+                actions.append(Stop(worker, signum, together=worker.state is State.SERVING))
+                worker.state = State.STOPPING
+                worker.deadline = now + worker.stop_seconds + self.timing.stop_grace
+        return actions + self._finish_if_empty()
+
+    def tick(self, now: float) -> list[Action]:
+        """Carry out what is due."""
+        actions: list[Action] = []
+        for worker in self.workers():
+            if worker.deadline <= now:
+                worker.deadline = _NEVER
+                what = "start" if worker.state is State.STARTING else "stop"
+                actions.append(Note("error", f"{_name(worker)} did not {what} in time; killing it"))
+                actions.append(Kill(worker))
+        return actions + self._start_due(now, now)
+
+    # Consequences
+
+    def _start(self, place: Place, now: float) -> Start:
+        """Start the worker of an empty place, or the successor of its worker."""
+        taken = {worker.id for worker in self.workers()}
+        worker = Worker(
+            id=next(each for each in range(1, len(taken) + 2) if each not in taken),
+            place=place.number,
+            generation=self.generation,
+            started=now,
+            deadline=now + self.timing.start_timeout,
+        )
+        place.restart_at = _NEVER
+        if place.current is None:
+            place.current = worker
+        else:
+            place.successor = worker
+        return Start(worker)
+
+    def _start_due(self, until: float, now: float) -> list[Start]:
+        """Start the workers of the places whose wait ends until then."""
+        due = [place for place in self.places.values() if place.restart_at <= until]
+        return [self._start(place, now) for place in due]
+
+    def _fill(self, place: Place, now: float) -> None:
+        """Give a place that has lost its worker another one."""
+        if place.successor is not None:
+            place.current, place.successor = place.successor, None
+        else:
+            place.restart_at = now + place.delays.next(now)
+
+    def _take_over(self, place: Place, successor: Worker, now: float) -> list[Action]:
+        before, place.current = place.current, successor
+        if before is None:
+            return []
+        self._leave(before, now)
+        return [Stop(before, signal.SIGTERM)]
+
+    def _leave(self, worker: Worker, now: float) -> None:
+        place = self.places[worker.place]
+        worker.state = State.STOPPING
+        worker.deadline = now + worker.stop_seconds + self.timing.stop_grace
+        place.leaving.append(worker)
+        if place.current is worker:
+            place.current = None
+
+    def _continue_replacing(self, now: float) -> list[Action]:
+        if self._signals or self._first is not None or not self.is_replacing:
+            return []
+        if any(worker.state is not State.SERVING for worker in self.workers()):
+            # One at a time. A place whose worker dies again and again does not hold the others up while it waits.
+            return []
+        for place in self.places.values():
+            if place.current is not None and place.current.generation < self.generation:
+                return [self._start(place, now)]
+        self.is_replacing = False
+        return [Note("info", f"replaced {self.count} workers")]
+
+    def _give_up_replacing(self, place: Place, worker: Worker, end: End) -> list[Action]:
+        place.successor = None
+        self.is_replacing = False
+        return [
+            Note(
+                "error",
+                f"the replacement has ended, because {_name(worker)} {end} before it was ready; the workers of before "
+                "go on serving; send SIGHUP again after the correction",
+            )
+        ]
+
+    def _failed_to_start(self, place: Place, worker: Worker, end: End) -> list[Action]:
+        place.current = None
+        self._finished = True
+        # A worker that exits with a code has printed its error.
+        printed = end.code is not None and end.code > 0
+        if printed:
+            assert end.code is not None
+            return [Finish(end.code)]
+        return [Note("error", f"{_name(worker)} {end} before it was ready"), Finish(1)]
+
+    def _ended_while_stopping(self, place: Place, worker: Worker) -> list[Action]:
+        if place.current is worker:
+            place.current = None
+        if place.successor is worker:
+            place.successor = None
+        return [*self._close(place), *self._finish_if_empty()]
+
+    def _close(self, place: Place) -> list[Action]:
+        """Close a place without workers. Clients that connect to it would wait for nobody."""
+        return [] if any(True for _ in place.workers()) else [Close(place.number)]
+
+    def _finish_if_empty(self) -> list[Action]:
+        if self._finished or any(True for _ in self.workers()):
+            return []
+        self._finished = True
+        return [Finish(0 if len(self._signals) == 1 else 128 + self._signals[-1])]
+
+
+def _name(worker: Worker) -> str:
+    return f"worker {worker.id} (place {worker.place})"

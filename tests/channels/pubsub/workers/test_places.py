@@ -1,0 +1,76 @@
+"""The listening sockets of places: one port for all, and no second server on it by mistake."""
+
+from __future__ import annotations
+
+import os
+import socket
+
+import pytest
+
+from channels.pubsub.workers.places import WorkersUnavailable, check_platform, open_places
+from channels.transports.listener import Listener, ListenError
+
+REAL_CLOCK = True
+
+
+def close(places: list[list[socket.socket]]) -> None:
+    for sockets in places:
+        for sock in sockets:
+            sock.close()
+
+
+async def test_all_places_listen_on_one_port_with_sockets_of_their_own() -> None:
+    places = await open_places("127.0.0.1", 0, 4)
+    assert len({sock.fileno() for sockets in places for sock in sockets}) == 4
+    assert len({sock.getsockname() for sockets in places for sock in sockets}) == 1
+    assert not any(os.get_inheritable(sock.fileno()) for sockets in places for sock in sockets)
+    close(places)
+
+
+async def test_the_system_spreads_connections_over_the_places() -> None:
+    places = await open_places("127.0.0.1", 0, 4)
+    port = places[0][0].getsockname()[1]
+    clients = [socket.create_connection(("127.0.0.1", port)) for _ in range(200)]
+    accepted = []
+    for (sock,) in places:
+        count = 0
+        while True:
+            try:
+                sock.accept()[0].close()
+            except BlockingIOError:
+                break
+            count += 1
+        accepted.append(count)
+    assert sum(accepted) == 200
+    # Each place gets 50 on average. Fewer than 20 would be 5 standard deviations away.
+    assert min(accepted) >= 20, accepted
+    for client in clients:
+        client.close()
+    close(places)
+
+
+@pytest.mark.parametrize("kind", ["listener", "places"])
+async def test_a_port_of_another_server_is_in_use(kind: str) -> None:
+    first = (
+        await open_places("127.0.0.1", 0, 2)
+        if kind == "places"
+        else [(await Listener.open("127.0.0.1", 0))._sockets]
+    )
+    port = first[0][0].getsockname()[1]
+    with pytest.raises(ListenError, match="the port is in use"):
+        await open_places("127.0.0.1", port, 2)
+    close(first)
+
+
+async def test_a_port_that_was_served_can_be_served_again_at_once() -> None:
+    first = await open_places("127.0.0.1", 0, 2)
+    port = first[0][0].getsockname()[1]
+    close(first)
+    close(await open_places("127.0.0.1", port, 2))
+
+
+def test_other_systems_get_an_explanation() -> None:
+    with pytest.raises(WorkersUnavailable, match=r"needs Linux.*this is darwin") as caught:
+        check_platform("darwin")
+    assert caught.value.platform == "darwin"
+    check_platform("linux")

@@ -1,0 +1,419 @@
+"""Several workers serve one endpoint: rooms span them, and clients keep their channels through deaths and deploys."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import urllib.error
+import urllib.request
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+import trio
+
+from tests.integration.servers import ROOT
+from tests.integration.valkey import valkey
+from tests.integration.worker_servers import (
+    COMMAND,
+    Member,
+    WorkersServer,
+    is_worker,
+    serving_with,
+    settled,
+)
+from tests.patience import PATIENCE, until, wait_until
+
+UPGRADE = (
+    b"GET /socket/websocket?vsn=2.0.0 HTTP/1.1\r\nhost: test\r\nconnection: Upgrade\r\nupgrade: websocket\r\n"
+    b"sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+)
+
+ROLLING_CLIENTS = int(os.environ.get("ASHTREE_ROLLING_CLIENTS", "40"))
+"""Clients that talk while the workers are replaced. By hand: 500."""
+
+WORKERS_ONLY = [2] if hasattr(socket, "SO_REUSEPORT") and os.uname().sysname == "Linux" else []
+
+
+@pytest.fixture(params=WORKERS_ONLY)
+def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[WorkersServer]:
+    """A server with two workers."""
+    with serving_with(tmp_path, request.param) as server:
+        yield server
+
+
+@pytest.fixture(params=WORKERS_ONLY, scope="module")
+def quiet(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[WorkersServer]:
+    """A server for tests that only talk to it."""
+    with serving_with(tmp_path_factory.mktemp("workers"), request.param) as server:
+        yield server
+
+
+@asynccontextmanager
+async def members(
+    server: WorkersServer, count: int, *, talks: bool = True
+) -> AsyncIterator[list[Member]]:
+    """Clients of one room that have all joined, on more than one worker."""
+    async with trio.open_nursery() as nursery:
+        everybody = [Member(server.port, talks=talks) for _ in range(count)]
+        for each in everybody:
+            nursery.start_soon(each.main)
+        await until(lambda: all(each.where for each in everybody))
+        yield everybody
+        nursery.cancel_scope.cancel()
+
+
+def of_worker(everybody: list[Member], pid: int) -> list[Member]:
+    return [each for each in everybody if each.where["pid"] == pid]
+
+
+async def all_hear(everybody: list[Member], speaker: Member, what: str) -> None:
+    """Let one member say something, and wait until all have heard it."""
+    await until(lambda: all(each.is_in for each in everybody))
+    await speaker.say(what)
+    await until(lambda: all(what in each.heard for each in everybody))
+
+
+# Rooms
+
+
+async def test_a_room_spans_the_workers_and_everybody_hears_everything_once_and_in_order(
+    quiet: WorkersServer,
+) -> None:
+    async with members(quiet, 12, talks=False) as everybody:
+        assert {each.where["worker"] for each in everybody} == {"1", "2"}
+        assert len({each.where["secret"] for each in everybody}) == 1, "they share a secret"
+        for number in range(20):
+            for speaker in everybody[:3]:
+                await speaker.say([id(speaker), number])
+        await until(lambda: all(len(each.heard) >= 60 for each in everybody))
+        for each in everybody:
+            assert len(each.heard) == 60
+            for speaker in everybody[:3]:
+                heard = [n for who, n in each.heard if who == id(speaker)]
+                assert heard == list(range(20))
+
+
+async def test_workers_of_an_endpoint_with_redis_meet_there_under_names_of_their_own(
+    tmp_path: Path,
+) -> None:
+    with (
+        valkey(tmp_path) as redis,
+        serving_with(tmp_path, 2, environment={"REDIS_URL": redis.url}) as server,
+    ):
+        async with members(server, 8, talks=False) as everybody:
+            assert {each.where["node"] for each in everybody} == {"app.1", "app.2"}
+            await all_hear(everybody, everybody[0], "hello")
+            assert [each.heard for each in everybody] == [["hello"]] * 8
+        assert [each.received for each in server.workers()] == [0, 0], "not through the hub"
+
+
+async def test_a_killed_worker_is_replaced_and_the_clients_of_the_others_notice_nothing(
+    server: WorkersServer,
+) -> None:
+    async with members(server, 12) as everybody:
+        victim = everybody[0].where["pid"]
+        theirs = of_worker(everybody, victim)
+        others = [each for each in everybody if each not in theirs]
+        assert others
+        os.kill(victim, signal.SIGKILL)
+        await until(lambda: all(each.absences for each in theirs))
+        for each in theirs:
+            each.where = {}
+            await each.ask()
+        await until(lambda: all(each.where for each in theirs))
+        await all_hear(everybody, theirs[0], "back again")
+        assert all(not each.codes and not each.refused for each in others)
+        assert all(not each.refused for each in theirs)
+        assert all(len(each.absences) == 1 for each in theirs)
+    wait_until(lambda: [each.state for each in server.workers()] == ["serving", "serving"])
+    assert sorted(each.restarts for each in server.workers()) == [0, 1]
+    assert "was killed by SIGKILL" in server.output()
+
+
+async def test_a_worker_that_somebody_stops_drains_while_another_takes_its_place(
+    server: WorkersServer,
+) -> None:
+    async with members(server, 12) as everybody:
+        stopped = everybody[0].where["pid"]
+        theirs = of_worker(everybody, stopped)
+        os.kill(stopped, signal.SIGTERM)
+        await until(lambda: all(each.absences for each in theirs))
+        await all_hear(everybody, theirs[0], "back again")
+        assert {code for each in theirs for code in each.codes} == {1012}
+        assert all(not each.refused for each in everybody)
+        assert all(len(each.absences) == (each in theirs) for each in everybody)
+    assert "is stopping" in server.output()
+
+
+# Replacing
+
+
+@pytest.mark.parametrize("count", [4] if WORKERS_ONLY else [])
+async def test_no_client_is_refused_or_stays_away_while_all_workers_are_replaced(
+    tmp_path: Path, count: int
+) -> None:
+    with serving_with(tmp_path, count) as server:
+        before = set(server.pids())
+        async with trio.open_nursery() as nursery:
+            pause = max(0.1, ROLLING_CLIENTS / 250)
+            everybody = [
+                Member(server.port, room=f"room:{number // 5}", pause=pause)
+                for number in range(ROLLING_CLIENTS)
+            ]
+            for each in everybody:
+                nursery.start_soon(each.main)
+            # New clients come all the time, too.
+            visits: list[bool] = []
+            nursery.start_soon(visit, server, visits)
+            await until(lambda: all(each.answered for each in everybody))
+            started = trio.current_time()
+            server.send(signal.SIGHUP)
+            await until(lambda: "replaced 4 workers" in server.output(), server.output)
+            took = trio.current_time() - started
+            for each in everybody:
+                each.is_quiet = True
+            await until(lambda: all(each.is_in for each in everybody))
+            await until(lambda: all(each.where["pid"] not in before for each in everybody))
+            # Everybody is on a new worker, and hears the others of the room again.
+            for each in everybody:
+                await each.say("after")
+            await until(lambda: all(each.heard.count("after") >= 5 for each in everybody))
+            nursery.cancel_scope.cancel()
+        assert not any(map(is_worker, before))
+        report = server.workers()
+    absences = sorted(seconds for each in everybody for _, seconds in each.absences)
+    print(
+        f"\n{ROLLING_CLIENTS} clients, {count} workers: replaced in {took:.1f} s; {len(absences)} absences: median "
+        f"{absences[len(absences) // 2]:.3f} s, longest {absences[-1]:.3f} s; {len(visits)} visits; said "
+        f"{sum(each.said for each in everybody)}; clients of each worker {[each.connections for each in report]}"
+    )
+    assert all(visits)
+    assert [each.refused for each in everybody] == [[]] * ROLLING_CLIENTS
+    assert {code for each in everybody for code in each.codes} == {1012}
+    # It came back at its first attempt every time. No server made it wait for a second one.
+    assert {attempts for each in everybody for attempts, _ in each.absences} == {1}
+    assert all(each.absences for each in everybody)
+
+
+async def visit(server: WorkersServer, visits: list[bool]) -> None:
+    """Ask for a page again and again, each time over a new connection."""
+    while True:
+        with trio.fail_after(PATIENCE):
+            stream = await trio.open_tcp_stream("127.0.0.1", server.port)
+            async with stream:
+                await stream.send_all(b"GET / HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n")
+                answer = b"".join([chunk async for chunk in stream])
+        visits.append(answer.startswith(b"HTTP/1.1 404"))
+        await trio.sleep(0.02)
+
+
+async def test_a_broken_application_does_not_replace_the_workers_that_serve(
+    server: WorkersServer,
+) -> None:
+    before = [each.pid for each in server.workers()]
+    async with members(server, 4) as everybody:
+        server.broken.touch()
+        server.send(signal.SIGHUP)
+        await until(lambda: "the replacement has ended" in server.output())
+        assert server.output().count("RuntimeError: the application is broken") == 1
+        await all_hear(everybody, everybody[0], "still here")
+        assert not any(each.absences for each in everybody)
+    assert [each.pid for each in server.workers()] == before
+    server.broken.unlink()
+    server.send(signal.SIGHUP)
+    wait_until(lambda: "replaced 2 workers" in server.output(), server.output)
+    assert not set(before) & {each.pid for each in server.workers()}
+    assert settled(server)
+
+
+# The parent
+
+
+def test_the_parent_loads_nothing_of_the_application(quiet: WorkersServer) -> None:
+    assert len(quiet.pids()) == 2
+    assert quiet.pid not in quiet.pids()
+
+
+async def test_workers_go_on_without_their_parent_until_they_are_stopped(
+    server: WorkersServer,
+) -> None:
+    pids = server.pids()
+    async with members(server, 6) as everybody:
+        server.send(signal.SIGKILL)
+        server.wait()
+        await until(lambda: server.output().count("the parent has ended") == 2)
+        answered = [each.answered for each in everybody]
+        await until(
+            lambda: all(
+                each.answered > earlier for each, earlier in zip(everybody, answered, strict=True)
+            )
+        )
+        assert not any(each.absences for each in everybody)
+        newcomer = Member(server.port)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(newcomer.main)
+            await until(lambda: newcomer.where)
+            nursery.cancel_scope.cancel()
+        for pid in pids:
+            os.kill(pid, signal.SIGTERM)
+        await until(lambda: all(each.codes for each in everybody))
+        assert {code for each in everybody for code in each.codes} == {1012}
+    wait_until(lambda: not any(map(is_worker, pids)))
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+async def test_a_signal_drains_all_workers(server: WorkersServer, signum: int) -> None:
+    async with members(server, 6) as everybody:
+        server.send(signum)
+        await until(lambda: all(each.codes for each in everybody))
+        assert {each.codes[0] for each in everybody} == {1012}
+    assert server.wait() == 0
+    assert not any(map(is_worker, server.pids()))
+    assert not server.health_socket.exists()
+    assert "Traceback" not in server.output()
+
+
+async def test_new_clients_are_turned_away_while_all_workers_drain(server: WorkersServer) -> None:
+    with socket.create_connection(("127.0.0.1", server.port)) as slow:
+        # It never answers the closing frame, so its worker waits for it.
+        slow.sendall(UPGRADE)
+        assert slow.recv(12) == b"HTTP/1.1 101"
+        server.send(signal.SIGTERM)
+        statuses = set()
+        while True:
+            stream = await trio.open_tcp_stream("127.0.0.1", server.port)
+            async with stream:
+                await stream.send_all(b"GET / HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n")
+                try:
+                    statuses.add((await stream.receive_some())[9:12])
+                except trio.BrokenResourceError:
+                    # The other worker has ended since, and its place is closed.
+                    statuses.add(b"cut")
+            if b"503" in statuses:
+                break
+    assert await trio.to_thread.run_sync(server.wait) == 0
+
+
+async def test_a_second_signal_ends_workers_that_do_not_stop(server: WorkersServer) -> None:
+    async with members(server, 1, talks=False) as (member,):
+        await member.push("busy")
+        # Its worker runs nothing else any more.
+        await until(lambda: sorted(each.answers for each in server.workers()) == [False, True])
+        server.send(signal.SIGTERM)
+        await until(lambda: sum(map(is_worker, server.pids())) == 1)
+        server.send(signal.SIGINT)
+        assert await trio.to_thread.run_sync(server.wait) == 128 + signal.SIGINT
+    assert not any(map(is_worker, server.pids()))
+
+
+# Health
+
+
+def test_the_workers_command_shows_the_server_and_each_worker(quiet: WorkersServer) -> None:
+    urllib_status(quiet)
+    done = subprocess.run(
+        [*COMMAND, "workers", "--health-socket", str(quiet.health_socket)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=True,
+    )
+    lines = [line.rstrip() for line in done.stdout.splitlines() if line.strip()]
+    assert lines[0].startswith(f"http://127.0.0.1:{quiet.port}, pid {quiet.pid}: serving, up ")
+    rows = [line.split() for line in lines[2:]]
+    assert [row[:2] for row in rows] == [["1", "1"], ["2", "2"]]
+    assert sorted(int(row[2]) for row in rows) == sorted(quiet.pids())
+    assert {row[3] for row in rows} == {"serving"}
+
+
+def urllib_status(server: WorkersServer) -> None:
+    with pytest.raises(urllib.error.HTTPError, match="404"):
+        urllib.request.urlopen(f"http://127.0.0.1:{server.port}/")
+
+
+async def test_health_counts_clients_and_envelopes(quiet: WorkersServer) -> None:
+    async with members(quiet, 6) as everybody:
+        reports = await trio.to_thread.run_sync(quiet.workers)
+        clients = Counter(each.where["worker"] for each in everybody)
+        assert {str(each.id): each.connections for each in reports} == clients
+        await until(lambda: all(each.received and each.passed for each in quiet.workers()))
+        assert all(each.memory and each.cpu and not each.dropped for each in reports)
+
+
+# Wrong inputs
+
+
+BROKEN = "raise RuntimeError('no database here')\n"
+STUCK = "import time\ntime.sleep(3600)\n"
+
+
+MISTAKES = [
+    (BROKEN, "app:endpoint", 1, "RuntimeError: no database here"),
+    ("endpoint = 1\n", "app:endpoint", 2, "app.endpoint is not an Endpoint"),
+    ("", "missing:endpoint", 2, "there is no module 'missing'"),
+]
+
+
+@pytest.mark.parametrize(("text", "target", "code", "said"), MISTAKES if WORKERS_ONLY else [])
+def test_an_application_that_cannot_start_is_explained_once(
+    tmp_path: Path, text: str, target: str, code: int, said: str
+) -> None:
+    (tmp_path / "app.py").write_text(text)
+    done = serve_in(tmp_path, target, "--workers", "4")
+    assert done.returncode == code, done.stderr
+    assert done.stderr.count(said) == 1
+    assert done.stdout == ""
+
+
+@pytest.mark.parametrize("workers", ["2"] if WORKERS_ONLY else [])
+def test_a_port_in_use_is_explained_once_and_starts_no_worker(tmp_path: Path, workers: str) -> None:
+    (tmp_path / "app.py").write_text(BROKEN)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        done = serve_in(tmp_path, "app:endpoint", "--workers", workers, "--port", str(port))
+    assert done.returncode == 1
+    assert done.stderr == (
+        f"cannot listen on 127.0.0.1:{port}: the port is in use; stop the program that uses it, or choose another "
+        "port\n"
+    )
+
+
+@pytest.mark.parametrize("workers", ["2"] if WORKERS_ONLY else [])
+def test_an_application_that_takes_too_long_is_killed(tmp_path: Path, workers: str) -> None:
+    (tmp_path / "app.py").write_text(STUCK)
+    done = serve_in(tmp_path, "app:endpoint", "--workers", workers, "--start-timeout", "1")
+    assert done.returncode == 1
+    assert "worker 1 (place 1) did not start in time; killing it" in done.stderr
+
+
+def test_a_worker_that_a_person_starts_says_how_to_start_it() -> None:
+    done = subprocess.run(
+        [*COMMAND[:1], "-m", "channels.cli.worker", "app:endpoint", "99"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "start it with `ashtree serve MODULE:ENDPOINT --workers N`" in done.stderr
+
+
+def serve_in(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    port = [] if "--port" in arguments else ["--port", "0"]
+    return subprocess.run(
+        [*COMMAND, "serve", *arguments, *port, "--health-socket", str(folder / "health.sock")],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
