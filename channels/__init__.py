@@ -1,4 +1,4 @@
-"""Phoenix Channels as actors: sockets, channels, presence and the server that they live in.
+"""Phoenix Channels as actors: sockets, channels, presence and their server.
 
 Start with `Channel`, `Socket` and `Endpoint`.
 """
@@ -29,6 +29,8 @@ from channels.longpoll.protocol import LongPoll
 from channels.messages import Binary, Broadcast, JoinRefused, PushReply
 from channels.payloads import InvalidPayload
 from channels.pubsub.pubsub import PubSub
+from channels.pubsub.redis.adapter import RedisAdapter, RedisUnavailable
+from channels.pubsub.redis.url import InvalidRedisUrl
 from channels.socket import ConnectRefused, Refusal, Socket
 from channels.tokens.token import (
     Atom,
@@ -64,6 +66,7 @@ __all__ = [
     "InvalidHandler",
     "InvalidOption",
     "InvalidPayload",
+    "InvalidRedisUrl",
     "InvalidResult",
     "InvalidRoute",
     "InvalidSecret",
@@ -77,6 +80,8 @@ __all__ = [
     "PeerData",
     "PubSub",
     "PushReply",
+    "RedisAdapter",
+    "RedisUnavailable",
     "Refusal",
     "Route",
     "Socket",

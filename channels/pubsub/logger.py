@@ -37,9 +37,10 @@ QUIET = 60.0
 
 def attach(telemetry: Telemetry, pubsub: object) -> Callable[[], None]:
     """Log the events of one PubSub, until you call the returned function."""
+    connections = _Connections()
     handlers: tuple[tuple[Event, Callable[..., None]], ...] = (
-        (PUBSUB_CONNECTED, _connected),
-        (PUBSUB_DISCONNECTED, _disconnected),
+        (PUBSUB_CONNECTED, connections.connected),
+        (PUBSUB_DISCONNECTED, connections.disconnected),
         (PUBSUB_NODE_UP, _node_up),
         (PUBSUB_NODE_DOWN, _node_down),
         (PUBSUB_DROPPED, _Rarely("count", _dropped)),
@@ -86,18 +87,32 @@ class _Rarely:
             self._write(count, {**metadata, "measurements": measurements})
 
 
-def _connected(measurements: Mapping[str, Any], metadata: Mapping[str, Any]) -> None:
-    _log.info("%s is connected to %s", metadata["connection"], metadata["server"])
+class _Connections:
+    """Write each loss, each return, and while a server is away its problem: when it changes, and once a minute."""
 
+    def __init__(self) -> None:
+        # For each connection that is down: the problem of the last line, and the time for the next one.
+        self._down: dict[str, tuple[str, float]] = {}
 
-def _disconnected(measurements: Mapping[str, Any], metadata: Mapping[str, Any]) -> None:
-    _log.warning(
-        "%s is not connected to %s: %s; broadcasts reach only this node meanwhile; the next attempt is in %.1f s",
-        metadata["connection"],
-        metadata["server"],
-        metadata["problem"],
-        measurements["delay"],
-    )
+    def connected(self, measurements: Mapping[str, Any], metadata: Mapping[str, Any]) -> None:
+        self._down.pop(metadata["connection"], None)
+        _log.info("Connection %s is connected to %s", metadata["connection"], metadata["server"])
+
+    def disconnected(self, measurements: Mapping[str, Any], metadata: Mapping[str, Any]) -> None:
+        connection, problem = metadata["connection"], metadata["problem"]
+        before, due = self._down.get(connection, ("", 0.0))
+        now = trio.current_time()
+        if problem == before and now < due:
+            return
+        self._down[connection] = problem, now + QUIET
+        _log.warning(
+            "Connection %s is not connected to %s: %s; broadcasts reach only this node meanwhile; the next attempt is "
+            "in %.1f s",
+            connection,
+            metadata["server"],
+            problem,
+            measurements["delay"],
+        )
 
 
 def _node_up(measurements: Mapping[str, Any], metadata: Mapping[str, Any]) -> None:

@@ -1,39 +1,41 @@
 """A client of the chat that counts its messages, the answers and the losses.
 
-It speaks as much of the Phoenix protocol as it needs. Like phoenix.js it comes back: it joins again after a phx_error,
-and connects again after a lost connection.
+`channels.client` does the rest: it joins again after a phx_error, and connects again after a lost connection. The waits
+are shorter than those of phoenix.js, so that a short run has many of them.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Awaitable, Callable
 from random import Random
-from typing import Any
 
-import msgspec
 import trio
 from attrs import define, field
-from trio_websocket import (
-    ConnectionClosed,
-    ConnectionRejected,
-    HandshakeError,
-    WebSocketConnection,
-)
 
-from examples.scenarios.handshake import open_websocket
+from channels.client import (
+    ChannelLost,
+    ClientChannel,
+    ClientPush,
+    ConnectFailed,
+    Joined,
+    JoinRejected,
+    Lifecycle,
+    Lost,
+    Refused,
+    Rejoined,
+    RetryTable,
+    open_socket,
+)
 
 __all__ = ["ChatClient", "Tally"]
 
 JOIN_TIMEOUT = 3.0
 """Seconds after which a join without an answer is tried again."""
 
-Connect = Callable[..., Awaitable[trio.abc.Stream]]
+RECONNECT = RetryTable(steps=(), then=0.3, jitter=0.67)
+REJOIN = RetryTable(steps=(), then=0.15, jitter=0.67)
 
-_GONE = (
-    *(ConnectionClosed, ConnectionRejected, HandshakeError, OSError),
-    *(trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError),
-)
+Connect = Callable[..., Awaitable[trio.abc.Stream]]
 
 
 @define
@@ -94,7 +96,7 @@ class ChatClient:
 
     Args:
         number: The number of the client. The host of number 7 is `client 7`.
-        random: Decides the times of messages.
+        random: Decides the times of messages and of attempts to come back.
         connect: Opens a stream, such as `world.connect`.
         host: The host of the chat.
         port: The port of the chat.
@@ -114,14 +116,10 @@ class ChatClient:
         self.answered = trio.Event()
         self._random = random
         self._connect = connect
-        self._host = host
-        self._port = port
-        self._refs = 0
-        self._join_ref = ""
-        self._waiting: dict[str, float] = {}
-        self._given_up: set[str] = set()
-        self._connected = False
-        self._out_since: float | None = None
+        self._url = f"ws://{host}:{port}/socket"
+        self._waiting: set[ClientPush] = set()
+        self._lost_to_errors: set[ClientPush] = set()
+        self._has_stream = False
 
     def stop(self) -> None:
         """Send no more messages. `answered` is set when no message waits for an answer."""
@@ -133,122 +131,99 @@ class ChatClient:
             self.answered.set()
 
     async def main(self) -> None:
-        """Stay in the room until cancelled. Come back after each error."""
-        while True:
-            try:
-                await self._be_connected()
-            except* _GONE:
-                # The server or the connection is gone. The tally counts it.
-                pass
-            self._disconnected()
-            await trio.sleep(0.1 + self._random.random() * 0.2)
+        """Stay in the room until cancelled."""
+        async with (
+            open_socket(
+                self._url,
+                connect=self._open_stream,
+                wait=False,
+                reconnect=RECONNECT,
+                rejoin=REJOIN,
+                random=self._random.random,
+            ) as socket,
+            trio.open_nursery() as nursery,
+        ):
+            events = socket.events()
+            name = {"name": f"client {self.number}"}
+            channel = socket.channel("room:lobby", name, wait=False, timeout=JOIN_TIMEOUT)
+            async with channel:
+                nursery.start_soon(self._hear, channel)
+                nursery.start_soon(self._speak, channel, nursery)
+                async for event in events:
+                    self._note(event)
 
-    async def _be_connected(self) -> None:
-        source = f"client {self.number}"
-        with trio.fail_after(5):
-            stream = await self._connect(self._host, self._port, source=source)
-        self._connected = True
-        try:
-            async with trio.open_nursery() as nursery:
-                websocket = await open_websocket(nursery, stream, self._host)
-                nursery.start_soon(self._speak, websocket)
-                await self._listen(websocket)
-        finally:
-            await trio.aclose_forcefully(stream)
+    async def _open_stream(self, host: str, port: int) -> trio.abc.Stream:
+        stream = await self._connect(host, port, source=f"client {self.number}")
+        self._has_stream = True
+        return stream
 
-    async def _listen(self, websocket: WebSocketConnection) -> None:
-        await self._join(websocket)
-        while True:
-            with trio.move_on_after(math.inf if self.joined else JOIN_TIMEOUT) as limit:
-                message = await websocket.get_message()
-            if limit.cancelled_caught or self._is_thrown_out(msgspec.json.decode(message)):
-                await trio.sleep(0.05 + self._random.random() * 0.1)
-                await self._join(websocket)
+    async def _hear(self, channel: ClientChannel) -> None:
+        async for message in channel:
+            self.tally.heard += message.event == "new_msg"
 
-    def _is_thrown_out(self, frame: list[Any]) -> bool:
-        """Handle a frame of the server. Return whether the client has to join again."""
-        join_ref, ref, _topic, event, payload = frame
-        if event == "phx_reply":
-            return self._replied(join_ref, ref, payload)
-        if event == "phx_error" and join_ref == self._join_ref:
-            self._crashed()
-            return True
-        if event == "new_msg":
-            self.tally.heard += 1
-        return False
-
-    async def _speak(self, websocket: WebSocketConnection) -> None:
+    async def _speak(self, channel: ClientChannel, nursery: trio.Nursery) -> None:
         while True:
             await trio.sleep(0.25 + self._random.random() * 0.5)
-            if self.joined and not self.stopping:
-                ref = self._next_ref()
-                self._waiting[ref] = trio.current_time()
+            if channel.state == "joined" and not self.stopping:
+                # The tally decides what is lost, and not the time.
+                push = channel.push_nowait("new_msg", {"body": "hello"}, timeout=3600)
                 self.tally.said += 1
-                await self._send(websocket, ref, "new_msg", {"body": "hello"})
-
-    async def _join(self, websocket: WebSocketConnection) -> None:
-        self._join_ref = ref = self._next_ref()
-        await self._send(websocket, ref, "phx_join", {"name": f"client {self.number}"})
-
-    async def _send(
-        self, websocket: WebSocketConnection, ref: str, event: str, payload: Any
-    ) -> None:
-        frame = [self._join_ref, ref, "room:lobby", event, payload]
-        await websocket.send_message(msgspec.json.encode(frame).decode())
-
-    def _next_ref(self) -> str:
-        self._refs += 1
-        return str(self._refs)
+                self._waiting.add(push)
+                nursery.start_soon(self._await_answer, push)
 
     # Counting
 
-    def _replied(self, join_ref: str, ref: str, payload: Any) -> bool:
-        is_ok = payload["status"] == "ok"
-        if ref == self._join_ref:
-            if is_ok:
-                self._is_back()
-            else:
-                self.tally.failed_joins += 1
-            return not is_ok
-        since = self._waiting.pop(ref, None)
-        if since is not None and is_ok:
-            self.tally.answered += 1
-            self.tally.slowest = max(self.tally.slowest, trio.current_time() - since)
-        elif since is not None:
-            self.tally.refused += 1
-        elif ref in self._given_up:
-            # It arrived after the channel had ended.
-            self._given_up.discard(ref)
-            self.tally.lost_to_errors -= 1
-            self.tally.refused += 1
+    async def _await_answer(self, push: ClientPush) -> None:
+        start = trio.current_time()
+        try:
+            await push.wait()
+        except Refused:
+            if push in self._waiting:
+                self.tally.refused += 1
+            elif push in self._lost_to_errors:
+                # It arrived after the channel had ended.
+                self.tally.lost_to_errors -= 1
+                self.tally.refused += 1
+        else:
+            if push in self._waiting:
+                self.tally.answered += 1
+                self.tally.slowest = max(self.tally.slowest, trio.current_time() - start)
+        self._waiting.discard(push)
+        self._lost_to_errors.discard(push)
         self._look_whether_answered()
-        return False
 
-    def _is_back(self) -> None:
-        self.joined = True
-        self.tally.joins += 1
-        if self._out_since is not None:
-            self.tally.out.append(trio.current_time() - self._out_since)
-            self._out_since = None
-
-    def _crashed(self) -> None:
-        self.tally.errors += 1
-        self.tally.lost_to_errors += len(self._waiting)
-        self._given_up |= self._waiting.keys()
-        self._thrown_out()
+    def _note(self, event: Lifecycle) -> None:
+        match event:
+            case Joined():
+                self.tally.joins += 1
+                self.joined = True
+            case Rejoined():
+                self.tally.joins += 1
+                self.tally.out.append(event.seconds)
+                self.joined = True
+            case JoinRejected():
+                self.tally.failed_joins += 1
+            case ChannelLost(is_crash=True) if self.joined:
+                self.tally.errors += 1
+                self.tally.lost_to_errors += len(self._waiting)
+                self._lost_to_errors |= self._waiting
+                self._thrown_out()
+            case ChannelLost(is_crash=True):
+                self.tally.failed_joins += 1
+            case Lost() | ConnectFailed():
+                self._disconnected()
 
     def _disconnected(self) -> None:
-        self._given_up.clear()
-        self.tally.disconnects += self._connected
-        self.tally.failed_connects += not self._connected
-        self._connected = False
+        # A connection that ends before it is a WebSocket is one, too.
+        self.tally.disconnects += self._has_stream
+        self.tally.failed_connects += not self._has_stream
+        self._has_stream = False
         self.tally.left_with_connection += self.joined
         self.tally.lost_to_disconnects += len(self._waiting)
+        self._lost_to_errors.clear()
         self._thrown_out()
 
     def _thrown_out(self) -> None:
         self._waiting.clear()
-        self._look_whether_answered()
         self.joined = False
-        if self._out_since is None:
-            self._out_since = trio.current_time()
+        self._look_whether_answered()

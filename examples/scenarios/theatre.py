@@ -6,17 +6,16 @@ ashtree simulate examples.scenarios.theatre:evening --params office=careful
 
 from __future__ import annotations
 
-import json
+from functools import partial
 from typing import Any
 
 import trio
-from trio_websocket import WebSocketConnection
 
 from actors import GenServer, Sender, call
 from actors import Reply as Answer
 from channels import Channel, Endpoint, PushReply, Socket, handle_in
+from channels.client import ClientChannel, PushTimeout, Refused, open_socket
 from channels.testing import JoinsAnswered
-from examples.scenarios.handshake import open_websocket
 from supervision import Supervisor, child_spec
 from supervision.chaos import Storm
 from supervision.simulation import World, scenario
@@ -30,7 +29,7 @@ Tickets = dict[int, set[str]]
 
 
 class Seats(GenServer[dict[int, str]]):
-    """The owners of the seats. The dict stands for a database: it outlives this process."""
+    """The owners of the seats. The dict represents a database, which outlives this process."""
 
     async def init(self, sold: dict[int, str]) -> None:
         self.state = sold
@@ -83,32 +82,33 @@ class CarefulSocket(Socket):
     channels = {"box_office:*": CarefulBoxOffice}
 
 
-async def ask(phone: WebSocketConnection, event: str, payload: dict[str, Any]) -> str:
-    """Push an event. Return the status of its reply, or "phx_error" if the channel crashed."""
-    await phone.send_message(json.dumps(["1", "1", "box_office:tonight", event, payload]))
-    _, _, _, kind, answer = json.loads(await phone.get_message())
-    return str(answer["status"] if kind == "phx_reply" else kind)
+async def book(phone: ClientChannel, seat: int) -> str:
+    """Ask for a seat. Return the status of the answer, or "timeout" if there is none."""
+    try:
+        await phone.push("book", {"seat": seat}, timeout=2)
+    except Refused as refused:
+        return refused.status
+    except PushTimeout:
+        return "timeout"
+    return "ok"
 
 
 async def visit(world: World, name: str, tickets: Tickets) -> None:
-    """Book some seats one after the other. Join again after a crash of the channel."""
+    """Book some seats one after the other. The client joins again by itself when its channel crashes."""
     stream = world.random("visitor", name)
-    line = await world.network.connect("theatre", 4000, source=name)
+    line = partial(world.network.connect, source=name)
     async with (
-        trio.open_nursery() as nursery,
-        await open_websocket(nursery, line, "theatre") as phone,
+        open_socket("ws://theatre:4000/socket", connect=line) as socket,
+        socket.channel("box_office:tonight", {"name": name}) as phone,
     ):
-        await ask(phone, "phx_join", {"name": name})
         for _ in range(4):
             await trio.sleep(stream.random())
             seat = stream.randrange(SEATS)
-            status = await ask(phone, "book", {"seat": seat})
-            world.sometimes("the seats go away in the middle", status == "phx_error")
+            status = await book(phone, seat)
+            world.sometimes("the seats go away in the middle", status == "timeout")
             if status == "ok":
                 world.note(f"{name} has seat {seat}")
                 tickets.setdefault(seat, set()).add(name)
-            elif status == "phx_error":
-                await ask(phone, "phx_join", {"name": name})
 
 
 @scenario(

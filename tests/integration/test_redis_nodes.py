@@ -18,11 +18,11 @@ import pytest
 import trio
 from trio_websocket import WebSocketConnection
 
-from examples.scenarios.handshake import open_websocket
 from tests.integration.redis_node import OPTIONS
 from tests.integration.servers import Server
 from tests.integration.valkey import Valkey, valkey
 from tests.patience import PATIENCE, until
+from tests.websockets import open_websocket
 
 NAMES = ("a", "b", "c")
 NODE_TIMEOUT = 3.0

@@ -1,18 +1,15 @@
 """An endpoint in a world, with Hypercorn behind it, and WebSocket clients that come back."""
 
+from functools import partial
 from typing import Any
 
-import msgspec
 import trio
-from trio_websocket import ConnectionClosed, HandshakeError, WebSocketConnection
 
 from actors import current_runtime
 from channels import Channel, Endpoint, Socket, handle_in
-from examples.scenarios.handshake import open_websocket
+from channels.client import ChannelLost, Feed, Lifecycle, Lost, open_socket
 from supervision.simulation import World
 from tests.simulation.scenarios import crashing_tree
-
-GONE = (ConnectionClosed, HandshakeError, OSError, trio.BrokenResourceError)
 
 
 class Room(Channel):
@@ -35,30 +32,27 @@ class UserSocket(Socket):
 
 
 async def talk(world: World, number: int) -> None:
-    """Join, send a message now and then, and come back when the connection breaks."""
+    """Join, sometimes send a message, and connect again when the connection breaks."""
     stream = world.random("client", number)
-    while True:
-        try:
-            connection = await world.network.connect("server", 4000, source=f"client {number}")
-            async with trio.open_nursery() as nursery:
-                websocket = await open_websocket(nursery, connection, "server")
-                async with websocket:
-                    await say_things(world, websocket, stream)
-        except* GONE:
-            world.note("a client lost its connection", number=number)
-        await trio.sleep(stream.random())
+    connect = partial(world.network.connect, source=f"client {number}")
+    async with (
+        open_socket("ws://server:4000/socket", connect=connect, wait=False) as socket,
+        socket.channel("room:lobby", wait=False) as channel,
+        trio.open_nursery() as nursery,
+    ):
+        nursery.start_soon(note, world, number, socket.events())
+        while True:
+            body = {"body": stream.choice(["hello", "how are you", "x" * 3000])}
+            channel.push_nowait("say", body)
+            await trio.sleep(stream.random())
 
 
-async def say_things(world: World, websocket: WebSocketConnection, stream: Any) -> None:
-    """Run one connection of a client."""
-    await websocket.send_message('["1","1","room:lobby","phx_join",{}]')
-    for ref in range(2, 12):
-        reply = msgspec.json.decode(await websocket.get_message())
-        world.check(len(reply) == 5, f"{reply} is no message")
-        body = {"body": stream.choice(["hello", "how are you", "x" * 3000])}
-        message = ["1", str(ref), "room:lobby", "say", body]
-        await websocket.send_message(msgspec.json.encode(message).decode())
-        await trio.sleep(stream.random())
+async def note(world: World, number: int, events: Feed[Lifecycle]) -> None:
+    """Note what a client loses."""
+    async for event in events:
+        if isinstance(event, Lost | ChannelLost):
+            what = "connection" if isinstance(event, Lost) else "channel"
+            world.note(f"a client lost its {what}", number=number)
 
 
 async def chat(world: World) -> None:

@@ -48,11 +48,12 @@ Connect: TypeAlias = Callable[[str, int], Awaitable[trio.abc.Stream]]
 """Open a stream to a host and a port. Raises `OSError`."""
 
 _READ_SIZE = 65536
+# Messages between two checkpoints. Each can have thousands of local subscribers.
 _TURN = 64
+# Replies to PUBLISH between two checkpoints. They are only counted.
+_REPLIES = 2000
 # Bytes that are sent and not confirmed. More than the delay and the rate of a network make useful.
-_WINDOW = 1024 * 1024
-# The largest batch, so that it is not copied in vain when the connection is lost.
-_BATCH = 256 * 1024
+_WINDOW = 4 * 1024 * 1024
 # Seconds between two reports of dropped messages.
 _REPORT_INTERVAL = 1.0
 # Seconds for a reader that an event loop without time has kept from reading an answer.
@@ -332,7 +333,7 @@ class Connection:
 
     def _handle(self, session: _Session) -> None:
         """Handle some of what has arrived."""
-        for event in session.protocol.events(_TURN):
+        for event in session.protocol.events(_REPLIES):
             self._happened(session, event)
 
     def _happened(self, session: _Session, event: Event) -> None:
@@ -469,7 +470,7 @@ class Publisher(Connection):
             return b""
         commands, self._introducing = self._introducing, []
         if not commands:
-            commands = self._outbox.take(trio.current_time(), min(room, _BATCH))
+            commands = self._outbox.take(trio.current_time(), room)
         if not commands:
             self._report_drops(trio.current_time())
             return b""

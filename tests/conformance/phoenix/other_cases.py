@@ -14,7 +14,7 @@ _SOCKETS_AND_THEIR_CHANNELS = _by(
     "channels/test_debug.py::test_sockets_and_their_channels_are_listed_in_order"
 )
 _A_PROCESS_SAYS_WHETHER = _by(
-    "channels/test_debug.py::test_a_process_says_whether_it_is_a_socket_or_a_channel"
+    "channels/test_debug.py::test_is_socket_and_is_channel_tell_processes_apart"
 )
 _A_CHANNEL_IS_FOUND = _by(
     "channels/test_debug.py::test_a_channel_is_found_by_its_process_until_that_has_ended"
@@ -23,7 +23,7 @@ _A_PARAMETER_WHOSE_NAME = _by(
     "channels/test_filters.py::test_a_parameter_whose_name_contains_a_term_is_masked_at_any_depth"
 )
 _KEEP_MASKS_EVERYTHING_BUT = _by(
-    "channels/test_filters.py::test_keep_masks_everything_but_what_it_names"
+    "channels/test_filters.py::test_keep_masks_everything_except_its_names"
 )
 _REQUESTS_FOR_PAGES_ARE = NotPortable("requests for pages are logged by whatever serves them")
 
@@ -67,7 +67,7 @@ CASES: Cases = {
         "L16 when a map has secret key": _A_PARAMETER_WHOSE_NAME,
         "L23 when a list has a map with secret": _A_PARAMETER_WHOSE_NAME,
         "L30 does not filter structs": _by(
-            "channels/test_filters.py::test_what_is_no_json_is_not_looked_into"
+            "channels/test_filters.py::test_the_filter_does_not_look_into_values_that_are_not_json"
         ),
         "L42 does not fail on atomic keys": _A_PARAMETER_WHOSE_NAME,
         "L51 discards values not specified in params": _KEEP_MASKS_EVERYTHING_BUT,

@@ -1,0 +1,76 @@
+"""The waits before the attempts of a client to come back: tables of seconds, as in phoenix.js.
+
+*pure*: the caller passes chance.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, Final
+
+from attrs import frozen
+
+from channels.errors import InvalidOption
+
+__all__ = ["RECONNECT", "REJOIN", "RetryTable"]
+
+
+def _seconds(value: Any) -> bool:
+    return (
+        isinstance(value, int | float)
+        and not isinstance(value, bool)
+        and math.isfinite(value)
+        and value >= 0
+    )
+
+
+@frozen
+class RetryTable:
+    """The seconds to wait before each attempt.
+
+        >>> table = RetryTable(steps=(1.0, 2.0), then=10.0)
+        >>> [table.delay(attempt) for attempt in (1, 2, 3, 4)]
+        [1.0, 2.0, 10.0, 10.0]
+
+    With jitter, a wait is shorter by up to that share of it. Thousands of clients that lose one server then do not come
+    back in the same instant:
+
+        open_socket(url, reconnect=RetryTable(jitter=0.5))
+
+    Args:
+        steps: the waits before the first attempts. The default is the table of phoenix.js for connections.
+        then: the wait before every later attempt.
+        jitter: a share from 0 (none, as in phoenix.js) to 1 (a wait of any length up to that in the table).
+
+    Raises:
+        InvalidOption: a wait is negative or not finite, or the jitter is not from 0 to 1.
+    """
+
+    steps: tuple[float, ...] = (0.01, 0.05, 0.1, 0.15, 0.2, 0.25, 0.5, 1.0, 2.0)
+    then: float = 5.0
+    jitter: float = 0.0
+
+    def __attrs_post_init__(self) -> None:
+        for name, value in (*(("steps", step) for step in self.steps), ("then", self.then)):
+            if not _seconds(value):
+                raise InvalidOption("RetryTable", name, value, "seconds, 0 or more")
+        if not _seconds(self.jitter) or self.jitter > 1:
+            raise InvalidOption("RetryTable", "jitter", self.jitter, "a share from 0 to 1")
+
+    def delay(self, attempt: int, random: Callable[[], float] = lambda: 0.0) -> float:
+        """Return the seconds to wait before an attempt.
+
+        Args:
+            attempt: 1 for the first.
+            random: returns a number from 0 to 1; called only if there is jitter.
+        """
+        wait = self.steps[attempt - 1] if attempt <= len(self.steps) else self.then
+        return wait * (1.0 - self.jitter * random()) if self.jitter else wait
+
+
+RECONNECT: Final = RetryTable()
+"""The waits of phoenix.js before it connects again."""
+
+REJOIN: Final = RetryTable(steps=(1.0, 2.0, 5.0), then=10.0)
+"""The waits of phoenix.js before it joins a topic again."""

@@ -1,0 +1,300 @@
+"""The client for code that blocks: scripts, notebooks, and threads of programs on asyncio.
+
+    from channels.client import blocking
+
+    with blocking.open_socket("ws://localhost:4000/socket") as socket:
+        with socket.channel("room:lobby") as channel:
+            print(channel.push("new_msg", {"body": "hello"}))
+            for message in channel:
+                print(message.event, message.payload)
+
+Trio runs in a thread of its own, one for each socket, and does everything that `channels.client` does: heartbeats,
+reconnects and rejoins go on while the program computes. The names, the arguments and the errors are those of
+`channels.client`; what is awaited there blocks here. All methods may be called from any thread.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Awaitable, Callable, Iterator
+from concurrent.futures import Future
+from functools import partial
+from types import TracebackType
+from typing import Any, Generic, Self, TypeVar
+
+import trio
+
+from channels.client import socket as trio_socket
+from channels.client.channel import ClientChannel
+from channels.client.events import Lifecycle
+from channels.client.feed import Feed
+from channels.client.records import ChannelState, ConnectionState
+from channels.client.socket import ClientSocket, SocketStatistics
+from channels.messages import Message
+
+__all__ = ["BlockingChannel", "BlockingFeed", "BlockingPush", "BlockingSocket", "open_socket"]
+
+T = TypeVar("T")
+
+
+class _Portal:
+    """A thread with Trio in it, which holds a socket open until it is told to stop."""
+
+    def __init__(self, open_it: Callable[[], Any]) -> None:
+        self._open_it = open_it
+        self._ready: Future[ClientSocket] = Future()
+        self._stop: trio.Event | None = None
+        self._token: trio.lowlevel.TrioToken | None = None
+        self._outcome: BaseException | None = None
+        # A daemon, so that a notebook that is closed without the end of its block can end.
+        self._thread = threading.Thread(target=self._main, name="channels.client", daemon=True)
+
+    def start(self) -> ClientSocket:
+        """Start the thread, and return the open socket."""
+        self._thread.start()
+        return self._ready.result()
+
+    def run(self, function: Callable[..., Awaitable[T]], *args: Any) -> T:
+        """Run an async function in the thread, and return what it returns."""
+        assert self._token is not None  # set before the socket is ready
+        return trio.from_thread.run(function, *args, trio_token=self._token)
+
+    def run_sync(self, function: Callable[..., T], *args: Any) -> T:
+        """Run a function in the thread, and return what it returns."""
+        assert self._token is not None  # set before the socket is ready
+        return trio.from_thread.run_sync(function, *args, trio_token=self._token)
+
+    def stop(self) -> None:
+        """Close the socket, and wait for the thread.
+
+        Raises:
+            BaseException: the error that has ended the socket, if one has.
+        """
+        if self._stop is not None and self._thread.is_alive():
+            try:
+                self.run_sync(self._stop.set)
+            except trio.RunFinishedError:
+                # It has ended by itself, with an error that is raised below.
+                pass
+        self._thread.join()
+        if self._outcome is not None:
+            raise self._outcome
+
+    def _main(self) -> None:
+        try:
+            trio.run(self._hold)
+        except BaseException as error:  # whatever it is, the thread of the program raises it
+            if self._ready.done():
+                self._outcome = error
+            else:
+                self._ready.set_exception(error)
+
+    async def _hold(self) -> None:
+        self._token = trio.lowlevel.current_trio_token()
+        self._stop = trio.Event()
+        async with self._open_it() as socket:
+            self._ready.set_result(socket)
+            await self._stop.wait()
+
+
+def open_socket(url: str, **options: Any) -> BlockingSocket:
+    """Connect to a socket of a Phoenix server, for a `with` block.
+
+        with open_socket("wss://example.org/socket", params={"token": token}) as socket:
+            ...
+
+    Args:
+        url: the URL of the socket.
+        options: those of `channels.client.open_socket`. Functions among them run in the client's thread.
+    """
+    return BlockingSocket(partial(trio_socket.open_socket, url, **options))
+
+
+class BlockingSocket:
+    """A connection that comes back, made by `open_socket`. The blocking form of `ClientSocket`."""
+
+    def __init__(self, open_it: Callable[[], Any]) -> None:
+        self._portal = _Portal(open_it)
+        self._socket: ClientSocket | None = None
+
+    def __enter__(self) -> Self:
+        self._socket = self._portal.start()
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._portal.stop()
+
+    @property
+    def _opened(self) -> ClientSocket:
+        if self._socket is None:
+            raise RuntimeError("the socket is not open; write `with open_socket(...) as socket:`")
+        return self._socket
+
+    @property
+    def state(self) -> ConnectionState:
+        """The state of the connection: closed, connecting or open."""
+        return self._opened.state
+
+    def channel(self, topic: str, params: Any = None, **options: Any) -> BlockingChannel:
+        """Return a channel, for a `with` block, which joins the topic.
+
+        Args:
+            topic: the topic.
+            params: the payload for `join`, or a function, which runs in the client's thread.
+            options: those of `ClientSocket.channel`.
+        """
+        make = partial(self._opened.channel, topic, params, **options)
+        return BlockingChannel(self._portal, self._portal.run_sync(make))
+
+    def events(self) -> BlockingFeed[Lifecycle]:
+        """Return the lifecycle events from now on."""
+        return BlockingFeed(self._portal, self._portal.run_sync(self._opened.events))
+
+    def ping(self) -> float:
+        """Send a heartbeat, and return the seconds until its answer."""
+        return self._portal.run(self._opened.ping)
+
+    def wait_open(self, timeout: float | None = None) -> None:
+        """Wait until the connection is open."""
+        self._portal.run(self._opened.wait_open, timeout)
+
+    def statistics(self) -> SocketStatistics:
+        """Return the numbers of the socket."""
+        return self._portal.run_sync(self._opened.statistics)
+
+
+class BlockingChannel:
+    """A topic that a client joins, and stays in. The blocking form of `ClientChannel`.
+
+    Attributes:
+        topic: the topic.
+    """
+
+    def __init__(self, portal: _Portal, channel: ClientChannel) -> None:
+        self.topic = channel.topic
+        self._portal = portal
+        self._channel = channel
+
+    def __enter__(self) -> Self:
+        self._portal.run(self._channel.__aenter__)
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        try:
+            self.leave()
+        except trio.RunFinishedError:
+            # The socket has ended before. Its own block raises the reason.
+            pass
+
+    @property
+    def state(self) -> ChannelState:
+        """One of closed, joining, joined, errored and leaving."""
+        return self._channel.state
+
+    @property
+    def response(self) -> Any:
+        """The response of the last join."""
+        return self._channel.response
+
+    def push(self, event: str, payload: Any = None, *, timeout: float | None = None) -> Any:
+        """Push an event, wait for the reply, and return its payload."""
+        return self._portal.run(partial(self._channel.push, event, payload, timeout=timeout))
+
+    def push_nowait(
+        self, event: str, payload: Any = None, *, timeout: float | None = None
+    ) -> BlockingPush:
+        """Push an event, and return at once. `wait` of the result gives what `push` would return."""
+        make = partial(self._channel.push_nowait, event, payload, timeout=timeout)
+        return BlockingPush(self._portal, self._portal.run_sync(make))
+
+    def on(self, event: str) -> BlockingFeed[Any]:
+        """Return the payloads of one event from now on."""
+        return BlockingFeed(self._portal, self._portal.run_sync(self._channel.on, event))
+
+    def wait_joined(self) -> Any:
+        """Wait until the channel is joined, and return the response of the join."""
+        return self._portal.run(self._channel.wait_joined)
+
+    def leave(self) -> None:
+        """Leave the topic, and wait until the server knows."""
+        self._portal.run(self._channel.leave)
+
+    def __iter__(self) -> BlockingFeed[Message]:
+        return BlockingFeed(self._portal, aiter(self._channel))
+
+
+class BlockingPush:
+    """A push whose answer has perhaps not come yet. The blocking form of `ClientPush`."""
+
+    def __init__(self, portal: _Portal, push: Any) -> None:
+        self._portal = portal
+        self._push = push
+
+    @property
+    def status(self) -> str | None:
+        """The status of the answer; None while it is open."""
+        status: str | None = self._push.status
+        return status
+
+    def wait(self) -> Any:
+        """Wait for the answer, and return its payload."""
+        return self._portal.run(self._push.wait)
+
+
+class BlockingFeed(Generic[T]):
+    """What arrives, one item after another, for `for`. The blocking form of `Feed`."""
+
+    def __init__(self, portal: _Portal, feed: Feed[T]) -> None:
+        self._portal = portal
+        self._feed = feed
+
+    def __len__(self) -> int:
+        return len(self._feed)
+
+    def __iter__(self) -> Iterator[T]:
+        return self
+
+    def __next__(self) -> T:
+        try:
+            return self._portal.run(self._next)
+        except trio.RunFinishedError:
+            raise StopIteration from None
+        except StopAsyncIteration:
+            raise StopIteration from None
+
+    def get(self, timeout: float) -> T | None:
+        """Return the next item, or None if there is none within `timeout` seconds."""
+        return self._portal.run(self._next_within, timeout)
+
+    def close(self) -> None:
+        """Get nothing more, and end the iterations."""
+        self._portal.run_sync(self._feed.close)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    async def _next(self) -> T:
+        return await anext(self._feed)
+
+    async def _next_within(self, timeout: float) -> T | None:
+        with trio.move_on_after(timeout):
+            return await anext(self._feed)
+        return None

@@ -1,0 +1,368 @@
+"""A channel of a client: join a topic, push, read its messages, leave."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+import trio
+
+from channels.client.change import Change
+from channels.client.errors import ChannelClosed, PushTimeout, Refused
+from channels.client.events import Joined, JoinRejected, Lifecycle
+from channels.client.feed import Feed
+from channels.client.records import ChannelRecord, ChannelState, PushRecord
+from channels.messages import Message
+
+__all__ = ["ClientChannel", "ClientPush", "Listener", "SocketOfChannel"]
+
+Listener = Callable[[Any, str | None], object]
+"""A function of a message's payload and of the join_ref of the channel's membership."""
+
+
+class SocketOfChannel(Protocol):
+    """The part of a socket that its channels use."""
+
+    def join(self, record: ChannelRecord) -> None:
+        """Send the first join."""
+        ...
+
+    def push(self, push: ClientPush, payload: Any, timeout: float | None) -> PushRecord:
+        """Send an event."""
+        ...
+
+    def cancel(self, record: PushRecord) -> None:
+        """Forget a push."""
+        ...
+
+    def leave(self, record: ChannelRecord) -> None:
+        """Leave the topic."""
+        ...
+
+
+class ClientPush:
+    """A push whose answer has perhaps not come yet, made by `ClientChannel.push_nowait`.
+
+    Attributes:
+        event: the event.
+        status: the status of the answer; "timeout" or "closed" if there is none; None while it is open.
+        response: the response in the answer.
+    """
+
+    __slots__ = ("_done", "_record", "channel", "event", "response", "status")
+
+    def __init__(self, channel: ClientChannel, event: str) -> None:
+        self.channel = channel
+        self.event = event
+        self.status: str | None = None
+        self.response: Any = None
+        self._record: PushRecord | None = None
+        self._done: trio.Event | None = None
+
+    async def wait(self) -> Any:
+        """Wait for the answer, and return its payload.
+
+        Raises:
+            Refused: the status of the answer is not ok.
+            PushTimeout: no answer came in time.
+            ChannelClosed: the channel was closed before the answer.
+        """
+        if self.status is None:
+            if self._done is None:
+                self._done = trio.Event()
+            await self._done.wait()
+        else:
+            await trio.lowlevel.checkpoint()
+        topic = self.channel.topic
+        match self.status:
+            case "ok":
+                return self.response
+            case "timeout" if self.response is None:
+                assert self._record is not None  # it was sent, or has waited to be
+                raise PushTimeout(topic, self.event, self._record.timeout)
+            case "closed" if isinstance(self.response, _Cause):
+                raise ChannelClosed(topic, self.response)
+            case status:
+                raise Refused(topic, self.event, str(status), self.response)
+
+    def settle(self, status: str, response: Any) -> None:
+        """Set the result. For the socket."""
+        self.status = status
+        self.response = _Cause(response) if status == "closed" else response
+        if self._done is not None:
+            self._done.set()
+
+    def started(self, record: PushRecord) -> None:
+        """Keep the record of the protocol. For the channel."""
+        self._record = record
+
+    def cancel(self) -> PushRecord | None:
+        """Return the record to forget, unless the push has its result. For the channel."""
+        return self._record if self.status is None else None
+
+
+class _Cause(str):
+    """The cause of an end, told apart from the response of a server that answers "closed"."""
+
+    __slots__ = ()
+
+
+class ClientChannel:
+    """A topic that a client joins, and stays in: made by `ClientSocket.channel`.
+
+        async with socket.channel("room:lobby", {"name": "ann"}) as channel:
+            await channel.push("new_msg", {"body": "hello"})
+            async for message in channel:
+                print(message.event, message.payload)
+
+    Entering joins the topic, and leaving the block leaves it. In between the client joins again whenever the channel
+    crashes on the server, or the connection is lost. Pushes wait meanwhile. What the server sends meanwhile is lost,
+    unless the topic is durable.
+
+    The iteration yields every message of the topic as a `Message`, and ends when the channel is closed: by `leave`, by
+    the server, or with the socket. It keeps a bounded number of messages that were not read; see `Feed`.
+
+    Attributes:
+        topic: the topic.
+        record: the channel's part of the protocol. For the socket.
+        max_messages: messages that each feed of the channel keeps.
+    """
+
+    def __init__(
+        self, socket: SocketOfChannel, record: ChannelRecord, *, wait: bool, max_messages: int
+    ) -> None:
+        self.topic = record.topic
+        self.record = record
+        self.max_messages = max_messages
+        self._socket = socket
+        self._wait = wait
+        self._messages: Feed[Message] = Feed(record.topic, max_messages)
+        self._feeds: dict[str, tuple[Feed[Any], ...]] = {}
+        self._listeners: dict[str, tuple[Listener, ...]] = {}
+        self._changed = Change()
+        self._rejection: JoinRejected | None = None
+        self._left = False
+        self._error: ChannelClosed | None = None
+        self._ending: tuple[Feed[Any], ...] = ()
+
+    def __repr__(self) -> str:
+        return f"<client channel {self.topic!r} {self.state}>"
+
+    @property
+    def state(self) -> ChannelState:
+        """One of closed, joining, joined, errored (waiting to join again) and leaving."""
+        return self.record.state
+
+    @property
+    def cause(self) -> str | None:
+        """What closed the channel, in words; None while it is not closed."""
+        return self.record.cause
+
+    @property
+    def response(self) -> Any:
+        """The response of the last join."""
+        return self.record.response
+
+    @property
+    def dropped(self) -> int:
+        """The number of messages that were dropped because nothing read them."""
+        feeds = [self._messages, *(feed for each in self._feeds.values() for feed in each)]
+        return sum(feed.dropped for feed in feeds)
+
+    # Joining and leaving
+
+    async def __aenter__(self) -> Self:
+        self._socket.join(self.record)
+        if self._wait:
+            try:
+                await self._first_answer()
+            except BaseException:
+                # Nobody would leave it.
+                self._socket.leave(self.record)
+                raise
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.leave()
+
+    async def _first_answer(self) -> None:
+        record = self.record
+        await trio.lowlevel.checkpoint()
+        while not record.was_joined:
+            if self._rejection is not None:
+                rejected = self._rejection
+                raise Refused(self.topic, "phx_join", rejected.status, rejected.response)
+            if record.state == "closed":
+                raise ChannelClosed(self.topic, record.cause or "it was not joined")
+            await self._changed.wait()
+
+    async def wait_joined(self) -> Any:
+        """Wait until the channel is joined, and return the response of the join.
+
+        Raises:
+            ChannelClosed: the channel was closed.
+        """
+        await trio.lowlevel.checkpoint()
+        while self.record.state != "joined":
+            if self.record.state == "closed":
+                raise ChannelClosed(self.topic, self.record.cause or "it was not joined")
+            await self._changed.wait()
+        return self.record.response
+
+    async def leave(self) -> None:
+        """Leave the topic, and wait until the server knows.
+
+        The channel is closed at once: pushes fail, and iterations end after the messages that are there. The wait ends
+        with the answer of the server, with the connection, or after the channel's timeout. Leaving twice is fine.
+        """
+        if self.record.state == "closed":
+            await trio.lowlevel.checkpoint()
+            return
+        self._socket.leave(self.record)
+        await trio.lowlevel.checkpoint()
+        while not self._left:
+            await self._changed.wait()
+
+    # Pushing
+
+    async def push(self, event: str, payload: Any = None, *, timeout: float | None = None) -> Any:
+        """Push an event, wait for the reply, and return its payload.
+
+            reply = await channel.push("new_msg", {"body": "hello"}, timeout=5)
+
+        While the channel is not joined, the push waits. It is sent after the join, with its full timeout again. A push
+        that was sent before the connection was lost is not sent again, because the server may have handled it.
+
+        Args:
+            event: the event.
+            payload: any value that JSON can express, or a `Binary`; an empty object by default.
+            timeout: seconds for the reply; by default those of the channel, 10.
+
+        Raises:
+            Refused: the server replied with another status than ok.
+            PushTimeout: no reply came in time. The server may have handled the push.
+            ChannelClosed: the channel is closed.
+            EncodeError: the payload cannot be encoded.
+            BufferFull: too many pushes wait.
+
+        If the calling task is cancelled, the reply is ignored, and a push that still waits is never sent.
+        """
+        push = self.push_nowait(event, payload, timeout=timeout)
+        try:
+            return await push.wait()
+        except trio.Cancelled:
+            record = push.cancel()
+            if record is not None:
+                self._socket.cancel(record)
+            raise
+
+    def push_nowait(
+        self, event: str, payload: Any = None, *, timeout: float | None = None
+    ) -> ClientPush:
+        """Push an event, and return at once. `await result.wait()` gives what `push` would return.
+
+        The arguments and the errors are those of `push`, except for `Refused` and `PushTimeout`.
+        """
+        push = ClientPush(self, event)
+        push.started(self._socket.push(push, payload, timeout))
+        return push
+
+    # Messages
+
+    def __aiter__(self) -> Feed[Message]:
+        return self._messages
+
+    def on(self, event: str) -> Feed[Any]:
+        """Return the payloads of one event from now on.
+
+            with channel.on("new_msg") as messages:
+                async for payload in messages:
+                    print(payload["body"])
+
+        The iteration over the channel gets these messages too.
+        """
+
+        def detach(closed: Feed[Any]) -> None:
+            self._feeds[event] = tuple(each for each in self._feeds[event] if each is not closed)
+
+        feed = self.new_feed(self.max_messages, detach)
+        self._feeds[event] = (*self._feeds.get(event, ()), feed)
+        return feed
+
+    def listen(self, event: str, listener: Listener) -> Callable[[], None]:
+        """Call a function with each message of one event, before any task reads it.
+
+            detach = channel.listen("presence_diff", lambda diff, join_ref: print(diff))
+
+        The function must be quick. If it raises, the error leaves the block of `open_socket`.
+
+        Returns:
+            A function that ends this.
+        """
+        self._listeners[event] = (*self._listeners.get(event, ()), listener)
+
+        def detach() -> None:
+            rest = tuple(each for each in self._listeners[event] if each is not listener)
+            self._listeners[event] = rest
+
+        return detach
+
+    def new_feed(self, limit: int, detach: Callable[[Feed[Any]], object]) -> Feed[Any]:
+        """Make a feed that ends with the channel, in the same way as the iteration over the channel.
+
+        Args:
+            limit: items that it keeps.
+            detach: called with the feed when the program closes it.
+        """
+
+        def closed(feed: Feed[Any]) -> None:
+            self._ending = tuple(each for each in self._ending if each is not feed)
+            detach(feed)
+
+        feed: Feed[Any] = Feed(self.topic, limit, on_close=closed)
+        if self.record.state == "closed" and self.record.joined_once:
+            feed.end(self._error)
+        self._ending = (*self._ending, feed)
+        return feed
+
+    # For the socket
+
+    def arrived(self, message: Message) -> bool:
+        """Pass on a message. Return True if it is the first that was dropped since the last read."""
+        event = message.event
+        if self._listeners or self._feeds:
+            if type(event) is not str:
+                return self._messages.put(message)
+            for listener in self._listeners.get(event, ()):
+                listener(message.payload, self.record.join_ref)
+            for feed in self._feeds.get(event, ()):
+                feed.put(message.payload)
+        return self._messages.put(message)
+
+    def told(self, event: Lifecycle) -> None:
+        """Note an event in the life of the channel."""
+        if isinstance(event, JoinRejected):
+            self._rejection = event
+        elif isinstance(event, Joined):
+            self._rejection = None
+        self._changed.notify()
+
+    def left(self) -> None:
+        """Note that the server knows of the leave."""
+        self._left = True
+        self._changed.notify()
+
+    def ended(self, *, is_clean: bool) -> None:
+        """End the iterations."""
+        if not is_clean:
+            self._error = ChannelClosed(self.topic, self.record.cause or "the socket has ended")
+        self._messages.end(self._error)
+        for feed in self._ending:
+            feed.end(self._error)
+        self._changed.notify()

@@ -1,0 +1,120 @@
+"""Feeds: bounded async iterators of what arrives."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from types import TracebackType
+from typing import Generic, Self, TypeVar
+
+import trio
+
+from channels.client.change import Change
+from channels.client.errors import MessagesDropped
+
+__all__ = ["Feed"]
+
+T = TypeVar("T")
+
+
+class Feed(Generic[T]):
+    """What arrives, one item after another, for `async for`.
+
+        with channel.on("new_msg") as messages:
+            async for payload in messages:
+                print(payload["body"])
+
+    A feed keeps a bounded number of items that were not read. Beyond that the oldest are dropped, and the next read
+    raises `MessagesDropped`; iterate again to go on. A feed that nobody has ever read keeps nothing once it has
+    overflowed, until somebody does.
+
+    The iteration ends when the feed is closed in good order: by `close`, or with its channel or socket. It raises if
+    the socket ended without the program's wish. Several tasks may read; each item goes to one of them.
+
+    Attributes:
+        dropped: items that were dropped so far.
+    """
+
+    def __init__(
+        self, name: str, limit: int, *, on_close: Callable[[Feed[T]], object] | None = None
+    ) -> None:
+        self.dropped = 0
+        self._name = name
+        self._limit = limit
+        self._on_close = on_close
+        # Made with the first item: an empty deque has room for 64, and most feeds of a quiet client stay empty.
+        self._items: deque[T] | None = None
+        self._missed = 0
+        self._was_read = False
+        self._is_closed = False
+        self._error: Exception | None = None
+        self._readers = Change()
+
+    def __len__(self) -> int:
+        return len(self._items or ())
+
+    def put(self, item: T) -> bool:
+        """Add an item. Return True if this is the first drop since the last read."""
+        items = self._items
+        if items is None:
+            items = self._items = deque()
+        is_first = False
+        if len(items) >= self._limit or (self._missed and not self._was_read):
+            is_first = self._missed == 0
+            if self._was_read and items:
+                items.popleft()
+                lost = 1
+            else:
+                lost = len(items) + 1
+                items.clear()
+            self._missed += lost
+            self.dropped += lost
+            if not self._was_read:
+                return is_first
+        items.append(item)
+        self._readers.notify()
+        return is_first
+
+    def end(self, error: Exception | None = None) -> None:
+        """Let the readers take what is there, and then end their iteration, or raise."""
+        if not self._is_closed:
+            self._is_closed = True
+            self._error = error
+            self._readers.notify()
+
+    def close(self) -> None:
+        """Get nothing more, and end the iterations."""
+        self._items = None
+        self._missed = 0
+        if self._on_close is not None:
+            self._on_close(self)
+        self.end()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> T:
+        await trio.lowlevel.checkpoint()
+        while True:
+            self._was_read = True
+            if self._missed:
+                missed, self._missed = self._missed, 0
+                raise MessagesDropped(self._name, missed)
+            if self._items:
+                return self._items.popleft()
+            if self._is_closed:
+                if self._error is not None:
+                    raise self._error
+                raise StopAsyncIteration
+            await self._readers.wait()

@@ -1,0 +1,124 @@
+"""Who is present in a topic: the state that a client folds from the server's messages."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar, overload
+
+from channels.client.channel import ClientChannel
+from channels.client.feed import Feed
+from channels.client.presence_fold import (
+    Changes,
+    PresenceFold,
+    PresenceJoin,
+    PresenceLeave,
+    State,
+)
+
+__all__ = ["Presence"]
+
+T = TypeVar("T")
+
+_MAX_CHANGES = 1000
+
+
+class Presence:
+    """The present keys of a channel's topic, kept up to date as phoenix.js does.
+
+        channel = socket.channel("room:lobby")
+        presence = Presence(channel)
+        async with channel:
+            async for change in presence.changes():
+                match change:
+                    case PresenceJoin(key=key, current=None):
+                        print(key, "has come")
+                    case PresenceLeave(key=key, current={"metas": []}):
+                        print(key, "has gone")
+                print("here:", list(presence.state))
+
+    Make it before the channel is joined, so that it hears the first state. While the channel is out of the topic, the
+    state stays as it was; after the rejoin the changes are what has changed meanwhile. A diff that comes before the
+    state of its membership waits for it.
+
+    Args:
+        channel: the channel.
+        on_join: called with each `PresenceJoin`.
+        on_leave: called with each `PresenceLeave`.
+        on_sync: called after each message of the server that has changed the state.
+        state_event: the event with the whole state.
+        diff_event: the event with a diff.
+
+    The functions must be quick. If one raises, the error leaves the block of `open_socket`.
+
+    Behaviour after phoenix.js 1.8, `presence.js`.
+    """
+
+    def __init__(
+        self,
+        channel: ClientChannel,
+        *,
+        on_join: Callable[[PresenceJoin], object] | None = None,
+        on_leave: Callable[[PresenceLeave], object] | None = None,
+        on_sync: Callable[[], object] | None = None,
+        state_event: str = "presence_state",
+        diff_event: str = "presence_diff",
+    ) -> None:
+        self._channel = channel
+        self._fold = PresenceFold()
+        self._on_join = on_join
+        self._on_leave = on_leave
+        self._on_sync = on_sync
+        self._feeds: tuple[Feed[PresenceJoin | PresenceLeave], ...] = ()
+        channel.listen(state_event, self._synced)
+        channel.listen(diff_event, self._changed)
+
+    @property
+    def state(self) -> State:
+        """The present keys, each with its presence: `{"metas": [...]}`. Do not change it."""
+        return self._fold.state
+
+    @property
+    def is_pending(self) -> bool:
+        """True until the state of the current membership has come."""
+        return self._fold.is_pending(self._channel.record.join_ref)
+
+    @overload
+    def list(self) -> list[dict[str, Any]]: ...
+    @overload
+    def list(self, by: Callable[[str, dict[str, Any]], T]) -> list[T]: ...
+    def list(self, by: Callable[[str, Any], Any] = lambda key, presence: presence) -> list[Any]:
+        """Return the presences, or what a function makes of each key and its presence.
+
+        names = presence.list(lambda key, presence: presence["metas"][0]["name"])
+        """
+        return [by(key, presence) for key, presence in self._fold.state.items()]
+
+    def changes(self) -> Feed[PresenceJoin | PresenceLeave]:
+        """Return the joins and the leaves from now on. It ends with the channel."""
+
+        def detach(closed: Feed[Any]) -> None:
+            self._feeds = tuple(each for each in self._feeds if each is not closed)
+
+        feed = self._channel.new_feed(_MAX_CHANGES, detach)
+        self._feeds = (*self._feeds, feed)
+        return feed
+
+    def _synced(self, state: Any, join_ref: str | None) -> None:
+        self._tell(self._fold.apply_state(state, join_ref))
+
+    def _changed(self, diff: Any, join_ref: str | None) -> None:
+        changes = self._fold.apply_diff(diff, join_ref)
+        if changes is not None:
+            self._tell(changes)
+
+    def _tell(self, changes: Changes) -> None:
+        for change in changes:
+            if isinstance(change, PresenceJoin):
+                if self._on_join is not None:
+                    self._on_join(change)
+            elif self._on_leave is not None:
+                self._on_leave(change)
+            for feed in self._feeds:
+                feed.put(change)
+        if self._on_sync is not None:
+            self._on_sync()

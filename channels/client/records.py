@@ -1,0 +1,190 @@
+"""The records of a client: its settings, its channels and pushes, and the effects that the shell carries out.
+
+*pure*.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal, TypeAlias
+
+from attrs import define, field, frozen
+
+from channels.client.backoff import RECONNECT, REJOIN, RetryTable
+from channels.client.events import Lifecycle
+from channels.client.timers import Timer
+from channels.client.wire import Frame, TransportName
+from channels.messages import Message
+
+__all__ = [
+    "Arrived",
+    "ChannelRecord",
+    "ChannelState",
+    "Close",
+    "ConnectionState",
+    "Effect",
+    "Ended",
+    "Left",
+    "Open",
+    "Pong",
+    "PushRecord",
+    "Send",
+    "Settings",
+    "Settled",
+    "Tell",
+]
+
+ChannelState: TypeAlias = Literal["closed", "joining", "joined", "errored", "leaving"]
+ConnectionState: TypeAlias = Literal["closed", "connecting", "open"]
+
+
+@frozen(kw_only=True)
+class Settings:
+    """The options of a client. `open_socket` describes and checks them."""
+
+    timeout: float = 10.0
+    heartbeat_interval: float = 30.0
+    reconnect: RetryTable = RECONNECT
+    rejoin: RetryTable = REJOIN
+    final_close_codes: frozenset[int] = frozenset()
+    transport: TransportName = "websocket"
+    longpoll_fallback_after: float | None = None
+    max_buffered: int = 1000
+
+
+# The state of channels and pushes
+
+
+@define(eq=False)
+class PushRecord:
+    """One push.
+
+    Attributes:
+        payload: encoded, by `prepare`.
+        ref: of the frame; None while the push is buffered.
+        is_settled: True after the answer, the timeout, the end of the channel, or `cancel`.
+    """
+
+    channel: ChannelRecord
+    event: str
+    payload: Any
+    timeout: float
+    ref: str | None = None
+    timer: Timer | None = None
+    is_settled: bool = False
+    waiter: Any = None
+
+
+@define(eq=False)
+class ChannelRecord:
+    """One channel.
+
+    Attributes:
+        params: returns the payload of the next join.
+        timeout: seconds for a join, and for a push that names none.
+        join_ref: of the last join; None when no message of a membership can be ours.
+        lost_at: since when a channel that was joined is out of its topic.
+        response: of the last join that was answered with ok.
+        cause: of the end.
+        owner: of the shell.
+    """
+
+    topic: str
+    params: Callable[[], Any]
+    timeout: float
+    state: ChannelState = "closed"
+    join_ref: str | None = None
+    is_answered: bool = True
+    was_joined: bool = False
+    joined_once: bool = False
+    asked_at: float = 0.0
+    lost_at: float | None = None
+    response: Any = None
+    cause: str | None = None
+    tries: int = 0
+    join_timer: Timer | None = None
+    rejoin_timer: Timer | None = None
+    buffer: list[PushRecord] = field(factory=list)
+    buffered: int = 0
+    pending: dict[str, PushRecord] = field(factory=dict)
+    owner: Any = None
+
+
+# Effects
+
+
+@frozen(eq=False)
+class Open:
+    """Open a connection over this transport, then call `opened` or `failed`."""
+
+    transport: TransportName
+
+
+@frozen(eq=False)
+class Send:
+    """Write a frame to the open connection."""
+
+    frame: Frame
+
+
+@frozen(eq=False)
+class Close:
+    """Close the connection, or give up opening it, and report nothing more about it."""
+
+    code: int
+    reason: str
+
+
+@frozen(eq=False)
+class Settled:
+    """A push has its result: the status of the answer, "timeout", or "closed"."""
+
+    push: PushRecord
+    status: str
+    response: Any
+
+
+@frozen(eq=False)
+class Arrived:
+    """A message for a channel."""
+
+    channel: ChannelRecord
+    message: Message
+
+
+@frozen(eq=False)
+class Left:
+    """The server has confirmed a leave, or cannot any more."""
+
+    channel: ChannelRecord
+
+
+@frozen(eq=False)
+class Ended:
+    """A channel is closed and out of the list of channels.
+
+    Attributes:
+        is_clean: False if the socket ended without the program's wish.
+    """
+
+    channel: ChannelRecord
+    is_clean: bool
+
+
+@frozen(eq=False)
+class Pong:
+    """The answer to a ping; None as seconds if the connection was lost."""
+
+    ref: str
+    seconds: float | None
+
+
+@frozen(eq=False)
+class Tell:
+    """An event in the life of the client, and the channel that it is about."""
+
+    event: Lifecycle
+    channel: ChannelRecord | None = None
+
+
+Effect: TypeAlias = Open | Send | Close | Settled | Arrived | Left | Ended | Pong | Tell

@@ -1,0 +1,603 @@
+"""A connection to a Phoenix server that comes back, and its channels."""
+
+from __future__ import annotations
+
+import random as chance
+import re
+import ssl
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any, TypeAlias, get_args
+
+import trio
+from attrs import asdict, frozen
+
+from actors.errors import RuntimeClosed
+from actors.instrumentation.telemetry import Telemetry
+from actors.runtime import current_runtime
+from channels.client.backoff import RECONNECT, REJOIN, RetryTable
+from channels.client.change import Change
+from channels.client.channel import ClientChannel, ClientPush
+from channels.client.connection import Connection, End
+from channels.client.errors import BufferFull, NotConnected
+from channels.client.events import (
+    TELEMETRY,
+    ConnectFailed,
+    Disconnected,
+    Dropped,
+    Lifecycle,
+)
+from channels.client.feed import Feed
+from channels.client.protocol import Protocol
+from channels.client.records import (
+    Arrived,
+    ChannelRecord,
+    Close,
+    ConnectionState,
+    Effect,
+    Ended,
+    Left,
+    Open,
+    Pong,
+    PushRecord,
+    Send,
+    Settings,
+    Settled,
+    Tell,
+)
+from channels.client.transports.contract import Connect, Link, LinkFailed, Opening
+from channels.client.transports.longpoll import open_longpoll
+from channels.client.transports.websocket import open_websocket
+from channels.client.wire import Frame, TransportName, address_of
+from channels.errors import InvalidOption, check_positive, check_whole
+
+__all__ = ["ClientSocket", "Params", "SocketStatistics", "open_socket"]
+
+Params: TypeAlias = Mapping[str, Any] | Callable[[], Mapping[str, Any]] | None
+"""Parameters, or a function that returns them. The client calls it at every connect."""
+
+_OWNER = "open_socket"
+_MAX_EVENTS = 1000
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+
+
+@frozen(kw_only=True)
+class SocketStatistics:
+    """The numbers of a socket at one moment.
+
+    Attributes:
+        state: of the connection: closed, connecting or open.
+        transport: "websocket" or "longpoll".
+        connections: connections that were open so far.
+        channels: channels that are not closed.
+        joined: channels that are joined.
+        buffered: pushes that wait until their channel is joined.
+        waiting: frames that wait to be written.
+        malformed: frames of the server that were not messages.
+        dropped: messages that open channels have dropped because nothing read them.
+    """
+
+    state: ConnectionState
+    transport: TransportName
+    connections: int
+    channels: int
+    joined: int
+    buffered: int
+    waiting: int
+    malformed: int
+    dropped: int
+
+
+@frozen(kw_only=True)
+class _Options:
+    """The options of `open_socket` that the protocol does not need."""
+
+    url: str
+    params: Params
+    auth_token: str | Callable[[], str] | None
+    connect: Connect
+    ssl_context: ssl.SSLContext | None
+    headers: tuple[tuple[str, str], ...]
+    connect_timeout: float
+    poll_timeout: float
+    max_message_bytes: int
+
+    def opening(self, transport: TransportName) -> Opening:
+        """Call the functions among the options, for one attempt to connect."""
+        params = self.params() if callable(self.params) else self.params
+        token = self.auth_token() if callable(self.auth_token) else self.auth_token
+        if not isinstance(params, Mapping | None):
+            raise InvalidOption(_OWNER, "params", params, "a dict, or a function that returns one")
+        if token is not None and not (isinstance(token, str) and token.isprintable()):
+            # Not shown: it may be most of a secret.
+            raise InvalidOption(_OWNER, "auth_token", ..., "text without control characters")
+        return Opening(
+            address=address_of(self.url, params, transport),
+            connect=self.connect,
+            ssl_context=self.ssl_context,
+            auth_token=token,
+            headers=self.headers,
+            connect_timeout=self.connect_timeout,
+            poll_timeout=self.poll_timeout,
+            max_message_bytes=self.max_message_bytes,
+        )
+
+
+def open_socket(
+    url: str,
+    *,
+    params: Params = None,
+    auth_token: str | Callable[[], str] | None = None,
+    wait: bool = True,
+    timeout: float = 10.0,
+    heartbeat_interval: float = 30.0,
+    reconnect: RetryTable = RECONNECT,
+    rejoin: RetryTable = REJOIN,
+    final_close_codes: Iterable[int] = (),
+    transport: TransportName = "websocket",
+    longpoll_fallback_after: float | None = None,
+    connect: Connect = trio.open_tcp_stream,
+    ssl_context: ssl.SSLContext | None = None,
+    headers: Iterable[tuple[str, str]] = (),
+    connect_timeout: float = 10.0,
+    poll_timeout: float = 20.0,
+    max_buffered: int = 1000,
+    max_message_bytes: int = 16 * 1024 * 1024,
+    telemetry: Telemetry | None = None,
+    random: Callable[[], float] | None = None,
+) -> AbstractAsyncContextManager[ClientSocket]:
+    """Connect to a socket of a Phoenix server, and stay connected until the block ends.
+
+        async with open_socket("wss://example.org/socket", params={"token": token}) as socket:
+            async with socket.channel("room:lobby") as channel:
+                await channel.push("new_msg", {"body": "hello"})
+
+    A lost connection is opened again, after the waits of `reconnect`, for as long as it takes. All channels then join
+    again. The end of the block closes the connection in good order.
+
+    Args:
+        url: the URL of the socket, as for phoenix.js: ws, wss, http or https, without `/websocket`.
+        params: parameters for the socket's `connect`. A function is called at every connect.
+        auth_token: the token that phoenix.js calls `authToken`; it does not appear in the URL. A function is called at
+            every connect.
+        wait: False enters the block before the connection is open. Joins and pushes then wait.
+        timeout: seconds for the replies to joins and pushes, unless they name their own.
+        heartbeat_interval: seconds between heartbeats, and for their answers.
+        reconnect: the waits before attempts to connect.
+        rejoin: the waits before attempts to join a topic again, on an open connection.
+        final_close_codes: close codes of the server that end the socket for good. phoenix.js connects again after
+            every code since 1.8.16; before that, 1000 was final.
+        transport: "websocket" or "longpoll".
+        longpoll_fallback_after: seconds for a WebSocket to open, and then to answer a ping. If it does not, or fails,
+            the client changes to long polling. None never does.
+        connect: opens a stream to a host and a port. A simulated network has one of its own.
+        ssl_context: the context for wss and https; by default that of `ssl.create_default_context()`.
+        headers: more headers of the requests, such as an `Origin`.
+        connect_timeout: seconds for each attempt to connect, and for all attempts before the block begins.
+        poll_timeout: seconds for one request of long polling.
+        max_buffered: pushes of one channel that may wait for its join, and frames that may wait to be written.
+        max_message_bytes: bytes of one message of the server. A longer one ends the connection.
+        telemetry: where to execute lifecycle events; by default that of the current runtime, if there is one.
+        random: returns a number from 0 to 1, for jitter; by default that of the current runtime, if there is one.
+
+    Raises:
+        NotConnected: the first connection did not open in time, or the server refused it with a status from 400 to 499.
+        InvalidOption: an option has an invalid value.
+        MissingExtra: trio-websocket is not installed.
+
+    An error in a function of the program (`params`, a listener) ends the block, and leaves it as it is.
+
+    Behaviour after phoenix.js 1.8.16. Unlike there, the first failure that cannot pass is an error.
+    """
+    settings = Settings(
+        timeout=timeout,
+        heartbeat_interval=heartbeat_interval,
+        reconnect=reconnect,
+        rejoin=rejoin,
+        final_close_codes=frozenset(final_close_codes),
+        transport=transport,
+        longpoll_fallback_after=longpoll_fallback_after,
+        max_buffered=max_buffered,
+    )
+    options = _Options(
+        url=url,
+        params=params,
+        auth_token=auth_token,
+        connect=connect,
+        ssl_context=ssl_context,
+        headers=tuple(headers),
+        connect_timeout=connect_timeout,
+        poll_timeout=poll_timeout,
+        max_message_bytes=max_message_bytes,
+    )
+    _check(settings, options)
+    socket = ClientSocket(settings, options, telemetry, random)
+    return _running(socket, connect_timeout if wait else None)
+
+
+@asynccontextmanager
+async def _running(
+    socket: ClientSocket, connect_timeout: float | None
+) -> AsyncIterator[ClientSocket]:
+    """Run the tasks of a socket. Errors leave the block as they are, without the group of a nursery."""
+    raised: BaseException | None = None
+    async with trio.open_nursery() as nursery:
+        socket.start(nursery)
+        try:
+            if connect_timeout is not None:
+                await socket.wait_open(connect_timeout)
+            yield socket
+        except BaseException as error:  # raised again below, when the tasks have ended
+            raised = error
+        socket.close()
+    if socket.failure is not None:
+        raise socket.failure
+    if raised is not None:
+        raise raised
+
+
+def _check(settings: Settings, options: _Options) -> None:
+    owner = _OWNER
+    address_of(options.url)
+    # The functions among them are for the attempts to connect.
+    if not callable(options.params) and not callable(options.auth_token):
+        options.opening("websocket")
+    for each in options.headers:
+        if not _is_header(each):
+            raise InvalidOption(owner, "headers", each, 'pairs such as ("origin", "https://a.org")')
+    for name in ("timeout", "heartbeat_interval"):
+        check_positive(owner, name, getattr(settings, name))
+    for name in ("connect_timeout", "poll_timeout"):
+        check_positive(owner, name, getattr(options, name))
+    if settings.longpoll_fallback_after is not None:
+        check_positive(owner, "longpoll_fallback_after", settings.longpoll_fallback_after)
+    check_whole(owner, "max_buffered", settings.max_buffered)
+    check_whole(owner, "max_message_bytes", options.max_message_bytes)
+    if settings.transport not in get_args(TransportName):
+        raise InvalidOption(owner, "transport", settings.transport, '"websocket" or "longpoll"')
+
+
+def _is_header(pair: Any) -> bool:
+    match pair:
+        case (str() as name, str() as value):
+            return bool(_HEADER_NAME.fullmatch(name)) and value.isascii() and value.isprintable()
+    return False
+
+
+class ClientSocket:
+    """A connection that comes back, made by `open_socket`.
+
+    Attributes:
+        url: the URL, without parameters.
+        telemetry: where lifecycle events are executed; see `channels.client.events`.
+        failure: an error in a function of the program, which ends the block; None if there was none.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        options: _Options,
+        telemetry: Telemetry | None,
+        random: Callable[[], float] | None,
+    ) -> None:
+        self.url = address_of(options.url).url
+        self.failure: BaseException | None = None
+        try:
+            runtime = current_runtime()
+            self.telemetry = runtime.telemetry if telemetry is None else telemetry
+
+            def of_runtime() -> float:
+                # Looked up each time, because every process has its own.
+                return runtime.random.random()
+
+            random = of_runtime if random is None else random
+        except RuntimeClosed:
+            # Outside of a runtime, in a program that uses the client alone.
+            self.telemetry = Telemetry() if telemetry is None else telemetry
+            random = chance.random if random is None else random
+        self._options = options
+        self._max_buffered = settings.max_buffered
+        self._protocol = Protocol(settings, random)
+        self._connection: Connection | None = None
+        self._nursery: trio.Nursery | None = None
+        self._is_closed = False
+        self._sleep = trio.CancelScope()
+        self._feeds: tuple[Feed[Lifecycle], ...] = ()
+        self._changed = Change()
+        self._last_failure: ConnectFailed | None = None
+        self._pongs: dict[str, _Ping] = {}
+
+    def __repr__(self) -> str:
+        return f"<client socket {self.url} {self.state}>"
+
+    @property
+    def state(self) -> ConnectionState:
+        """The state of the connection: closed, connecting or open."""
+        return self._protocol.state
+
+    # For programs
+
+    def channel(
+        self,
+        topic: str,
+        params: Any = None,
+        *,
+        timeout: float | None = None,
+        wait: bool = True,
+        max_messages: int = 1000,
+    ) -> ClientChannel:
+        """Return a channel, for `async with`, which joins the topic.
+
+            async with socket.channel("room:lobby", {"name": "ann"}) as channel: ...
+
+        Args:
+            topic: the topic.
+            params: the payload for `join`. A function is called at every join, and returns it.
+            timeout: seconds for the replies to joins and pushes; by default those of the socket.
+            wait: True enters the block when the server has accepted the join, and raises `Refused` if it refuses. False
+                enters it at once. A join that is refused is then tried again, as in phoenix.js.
+            max_messages: messages to keep for a program that does not read them; see `Feed`.
+
+        Raises:
+            InvalidOption: an option has an invalid value.
+
+        If another channel of this socket is in the topic, it leaves, because a client can be in a topic once.
+        """
+        if not isinstance(topic, str):
+            raise InvalidOption("channel", "topic", topic, 'text, such as "room:lobby"')
+        if timeout is not None:
+            check_positive("channel", "timeout", timeout)
+        check_whole("channel", "max_messages", max_messages)
+        make = params if callable(params) else lambda: params
+        record = self._protocol.channel(topic, make, timeout)
+        record.owner = channel = ClientChannel(self, record, wait=wait, max_messages=max_messages)
+        return channel
+
+    def events(self) -> Feed[Lifecycle]:
+        """Return the lifecycle events from now on: connected, lost, retrying, rejoined, and so on.
+
+        with socket.events() as events:
+            async for event in events:
+                print(event)
+        """
+
+        def detach(closed: Feed[Lifecycle]) -> None:
+            self._feeds = tuple(each for each in self._feeds if each is not closed)
+
+        feed: Feed[Lifecycle] = Feed("lifecycle events", _MAX_EVENTS, on_close=detach)
+        self._feeds = (*self._feeds, feed)
+        return feed
+
+    async def ping(self) -> float:
+        """Send a heartbeat, and return the seconds until its answer.
+
+        Raises:
+            NotConnected: the connection is not open, or was lost before the answer.
+        """
+        ref, effects = self._protocol.ping(trio.current_time())
+        await trio.lowlevel.checkpoint()
+        if ref is None:
+            raise NotConnected(self.url, f"the connection is {self.state}")
+        ping = self._pongs[ref] = _Ping()
+        self._act(effects)
+        try:
+            await ping.done.wait()
+        finally:
+            self._pongs.pop(ref, None)
+        if ping.seconds is None:
+            raise NotConnected(self.url, "the connection was lost before the answer")
+        return ping.seconds
+
+    async def wait_open(self, timeout: float | None = None) -> None:
+        """Wait until the connection is open.
+
+        Args:
+            timeout: seconds; by default there is no limit.
+
+        Raises:
+            NotConnected: the time is over; the server refused with a status from 400 to 499 and the socket was never
+                connected; or the socket has ended.
+        """
+        seconds = float("inf") if timeout is None else timeout
+        with trio.move_on_after(seconds):
+            await trio.lowlevel.checkpoint()
+            while self._protocol.state != "open":
+                failure = self._last_failure
+                if self._protocol.has_ended:
+                    raise NotConnected(self.url, "the socket has ended")
+                if failure is not None and self._protocol.connections == 0 and _is_final(failure):
+                    raise NotConnected(self.url, failure.cause, failure.status)
+                await self._changed.wait()
+            return
+        cause = f"no answer within {seconds:g} seconds"
+        status = None
+        if self._last_failure is not None:
+            cause, status = self._last_failure.cause, self._last_failure.status
+        raise NotConnected(self.url, cause, status)
+
+    def statistics(self) -> SocketStatistics:
+        """Return the numbers of the socket."""
+        protocol = self._protocol
+        channels = protocol.channels
+        return SocketStatistics(
+            state=protocol.state,
+            transport=protocol.transport,
+            connections=protocol.connections,
+            channels=len(channels),
+            joined=sum(each.state == "joined" for each in channels),
+            buffered=sum(each.buffered for each in channels),
+            waiting=0 if self._connection is None else len(self._connection.waiting),
+            malformed=protocol.malformed,
+            dropped=sum(each.owner.dropped for each in channels),
+        )
+
+    # For channels
+
+    def join(self, record: ChannelRecord) -> None:
+        """Send the first join of a channel."""
+        self._act(self._protocol.join(record, trio.current_time()))
+
+    def push(self, push: ClientPush, payload: Any, timeout: float | None) -> PushRecord:
+        """Send an event of a channel."""
+        record: ChannelRecord = push.channel.record
+        connection = self._connection
+        if connection is not None and len(connection.waiting) >= self._max_buffered:
+            raise BufferFull(record.topic, push.event, self._max_buffered)
+        pushed, effects = self._protocol.push(
+            record, push.event, payload, now=trio.current_time(), timeout=timeout, waiter=push
+        )
+        self._act(effects)
+        return pushed
+
+    def cancel(self, record: PushRecord) -> None:
+        """Forget a push."""
+        self._protocol.cancel(record)
+
+    def leave(self, record: ChannelRecord) -> None:
+        """Leave the topic of a channel."""
+        self._act(self._protocol.leave(record, trio.current_time()))
+
+    # For open_socket
+
+    def start(self, nursery: trio.Nursery) -> None:
+        """Begin to connect."""
+        self._nursery = nursery
+        nursery.start_soon(self._drive)
+        self._act(self._protocol.connect(trio.current_time()))
+
+    def close(self) -> None:
+        """End everything. The nursery ends when the connection is closed."""
+        self._is_closed = True
+        self._act(self._protocol.disconnect(trio.current_time()))
+        self._sleep.cancel()
+
+    async def _drive(self) -> None:
+        """Call the protocol whenever its deadline has come."""
+        try:
+            while not self._is_closed:
+                with trio.CancelScope(deadline=self._protocol.deadline) as self._sleep:
+                    await trio.sleep_forever()
+                self._act(self._protocol.tick(trio.current_time()))
+        except (
+            Exception
+        ) as error:  # an error in a function of the program must leave the block as it is
+            self._fail(error)
+
+    async def _run(self, connection: Connection) -> None:
+        try:
+            await connection.main()
+        except (
+            Exception
+        ) as error:  # an error in a function of the program must leave the block as it is
+            self._fail(error)
+
+    def _fail(self, error: BaseException) -> None:
+        while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+            error = error.exceptions[0]
+        if self.failure is None:
+            self.failure = error
+        assert self._nursery is not None  # a task of it has failed
+        self._nursery.cancel_scope.cancel()
+
+    # Effects
+
+    def _act(self, effects: list[Effect]) -> None:
+        for effect in effects:
+            if isinstance(effect, Send):
+                if self._connection is not None:
+                    self._connection.send_nowait(effect.frame)
+            elif isinstance(effect, Arrived):
+                if effect.channel.owner.arrived(effect.message):
+                    self._dropped(effect.channel)
+            elif isinstance(effect, Settled):
+                effect.push.waiter.settle(effect.status, effect.response)
+            else:
+                self._act_rarely(effect)
+        deadline = self._protocol.deadline
+        self._sleep.deadline = min(self._sleep.deadline, deadline)
+
+    def _act_rarely(self, effect: Effect) -> None:
+        match effect:
+            case Tell():
+                self._tell(effect.event)
+                if effect.channel is not None:
+                    effect.channel.owner.told(effect.event)
+            case Open():
+                self._open(effect.transport)
+            case Close():
+                if self._connection is not None:
+                    self._connection.close(effect.code, effect.reason)
+                    self._connection = None
+            case Left():
+                effect.channel.owner.left()
+            case Ended():
+                effect.channel.owner.ended(is_clean=effect.is_clean)
+            case Pong():
+                ping = self._pongs.get(effect.ref)
+                if ping is not None:
+                    ping.answered(effect.seconds)
+
+    def _open(self, transport: TransportName) -> None:
+        async def open_link(nursery: trio.Nursery) -> Link:
+            opening = self._options.opening(transport)
+            if transport == "longpoll":
+                return await open_longpoll(opening)
+            return await open_websocket(nursery, opening)
+
+        self._connection = connection = Connection(
+            open_link, on_open=self._opened, on_frame=self._received, on_end=self._ended
+        )
+        assert self._nursery is not None  # `start` has set it
+        self._nursery.start_soon(self._run, connection)
+
+    def _opened(self) -> None:
+        self._act(self._protocol.opened(trio.current_time()))
+
+    def _received(self, frame: Frame) -> None:
+        self._act(self._protocol.received(frame, trio.current_time()))
+
+    def _ended(self, end: End) -> None:
+        self._connection = None
+        now = trio.current_time()
+        if isinstance(end, LinkFailed):
+            self._act(self._protocol.failed(end.cause, end.status, now))
+        else:
+            self._act(self._protocol.lost(end.code, end.reason, now))
+
+    def _dropped(self, record: ChannelRecord) -> None:
+        self._tell(Dropped(record.topic, record.owner.max_messages))
+
+    def _tell(self, event: Lifecycle) -> None:
+        if isinstance(event, ConnectFailed):
+            self._last_failure = event
+        for feed in self._feeds:
+            feed.put(event)
+        if isinstance(event, Disconnected):
+            for feed in self._feeds:
+                feed.end()
+        name = TELEMETRY[type(event)]
+        if self.telemetry.handlers(name):
+            numbers = {
+                key: value
+                for key, value in asdict(event, recurse=False).items()
+                if isinstance(value, int | float)
+            }
+            about = {"url": self.url, "topic": getattr(event, "topic", None), "event": event}
+            self.telemetry.execute(name, numbers, about)
+        self._changed.notify()
+
+
+def _is_final(failure: ConnectFailed) -> bool:
+    return failure.status is not None and 400 <= failure.status < 500
+
+
+class _Ping:
+    """A heartbeat of `ClientSocket.ping`."""
+
+    def __init__(self) -> None:
+        self.done = trio.Event()
+        self.seconds: float | None = None
+
+    def answered(self, seconds: float | None) -> None:
+        self.seconds = seconds
+        self.done.set()

@@ -1,0 +1,1 @@
+"""The transports of a client: WebSockets and long polling, over any stream."""

@@ -1,0 +1,123 @@
+"""The interface of a client's transports.
+
+A `Link` is one open connection. Opening one raises `LinkFailed`; an open one ends with `LinkLost`.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Protocol, TypeAlias
+
+import trio
+from attrs import frozen
+
+from channels.client.wire import Address, Frame
+
+__all__ = ["Connect", "Link", "LinkFailed", "LinkLost", "Opening", "dial"]
+
+Connect: TypeAlias = Callable[[str, int], Awaitable[trio.abc.Stream]]
+"""Opens a stream to a host and a port, like `trio.open_tcp_stream`. It raises OSError if it cannot."""
+
+
+class LinkFailed(Exception):
+    """A connection could not be opened.
+
+    Attributes:
+        cause: in words.
+        status: the HTTP status of a refusal; None if there was no answer.
+    """
+
+    def __init__(self, cause: str, status: int | None = None) -> None:
+        super().__init__(cause)
+        self.cause = cause
+        self.status = status
+
+
+class LinkLost(Exception):
+    """An open connection has ended.
+
+    Attributes:
+        code: the close code; 1006 if there was none.
+        reason: in words, or empty.
+    """
+
+    def __init__(self, code: int, reason: str = "") -> None:
+        super().__init__(code, reason)
+        self.code = code
+        self.reason = reason
+
+
+class Link(Protocol):
+    """One open connection. One task sends, and one receives."""
+
+    async def send(self, frames: Sequence[Frame]) -> None:
+        """Write frames in order.
+
+        Raises:
+            LinkLost: the connection has ended. `receive` raises the same.
+        """
+        ...
+
+    async def receive(self) -> Frame:
+        """Return the next frame of the server.
+
+        Raises:
+            LinkLost: the connection has ended.
+        """
+        ...
+
+    async def aclose(self, code: int, reason: str) -> None:
+        """Close the connection in good order. The caller bounds the time."""
+        ...
+
+
+@frozen(kw_only=True)
+class Opening:
+    """Everything that is needed to open a connection.
+
+    Attributes:
+        address: the place of the socket.
+        connect: opens a stream.
+        ssl_context: the context for wss and https.
+        auth_token: the token of phoenix.js's `authToken`, or None.
+        headers: more headers of the request.
+        connect_timeout: seconds until the connection must be open.
+        poll_timeout: seconds for one request of long polling.
+        max_message_bytes: bytes of one message of the server.
+    """
+
+    address: Address
+    connect: Connect
+    ssl_context: ssl.SSLContext | None
+    auth_token: str | None
+    headers: tuple[tuple[str, str], ...]
+    connect_timeout: float
+    poll_timeout: float
+    max_message_bytes: int
+
+
+async def dial(opening: Opening) -> trio.abc.Stream:
+    """Open a stream, with TLS if the URL asks for it.
+
+    Raises:
+        LinkFailed: there is no server, or its certificate is not valid.
+    """
+    address = opening.address
+    try:
+        stream = await opening.connect(address.host, address.port)
+    except OSError as error:
+        raise LinkFailed(f"cannot connect to {address.host}:{address.port}: {error}") from error
+    if not address.is_tls:
+        return stream
+    context = ssl.create_default_context() if opening.ssl_context is None else opening.ssl_context
+    secure = trio.SSLStream(stream, context, server_hostname=address.host, https_compatible=True)
+    try:
+        await secure.do_handshake()
+    except trio.BrokenResourceError as error:
+        await trio.aclose_forcefully(stream)
+        raise LinkFailed(f"the TLS handshake failed: {error.__cause__ or error}") from error
+    except BaseException:
+        await trio.aclose_forcefully(stream)
+        raise
+    return secure

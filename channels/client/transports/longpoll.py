@@ -1,0 +1,169 @@
+"""Long polling: one connection polls for messages, another posts them.
+
+A poll is a GET, which the server holds until it has messages. Everything that waits to be sent goes out as one POST, a
+hundred messages at most; while it is under way, more messages gather for the next. Behaviour after phoenix.js 1.8,
+`longpoll.js`, with the same close codes: 1005 after a timeout, 1008 for 403, 1011 for an error of the server, 3410 if
+the server does not know the session any more.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections import deque
+from collections.abc import Sequence
+from typing import Any, Final
+from urllib.parse import quote
+
+import msgspec
+import trio
+
+from channels.client.transports.contract import LinkFailed, LinkLost, Opening
+from channels.client.transports.http import HttpClient, Response
+from channels.client.wire import Frame
+
+__all__ = ["MAX_BATCH", "LongPollLink", "open_longpoll"]
+
+MAX_BATCH: Final = 100
+"""Messages of one POST. The server ignores the rest."""
+
+_NO_STATUS, _FORBIDDEN, _SERVER_ERROR, _SESSION_GONE = 1005, 1008, 1011, 3410
+
+
+class _Answer(msgspec.Struct):
+    status: int
+    token: str | None = None
+    messages: list[str] = []
+
+
+_decode = msgspec.json.Decoder(_Answer).decode
+
+
+async def open_longpoll(opening: Opening) -> LongPollLink:
+    """Begin a session.
+
+    Raises:
+        LinkFailed: there is no server, it refused, or it did not answer in time.
+    """
+    link = LongPollLink(opening)
+    try:
+        with trio.move_on_after(opening.connect_timeout):
+            answer, response = await link.poll()
+            if answer is not None and answer.status == 410 and answer.token is not None:
+                link.token = answer.token
+                return link
+            status = response.status if answer is None else answer.status
+            raise LinkFailed(f"the server refused long polling with the status {status}", status)
+        raise LinkFailed(f"no answer within {opening.connect_timeout:g} seconds")
+    except BaseException:
+        await link.aclose(_NO_STATUS, "")
+        raise
+
+
+class LongPollLink:
+    """One session.
+
+    Attributes:
+        token: of the session; empty before there is one.
+    """
+
+    def __init__(self, opening: Opening) -> None:
+        self.token = ""
+        self._opening = opening
+        self._polls = HttpClient(opening)
+        self._posts = HttpClient(opening)
+        self._messages: deque[Frame] = deque()
+        self._loss: LinkLost | None = None
+        self._polling: trio.CancelScope | None = None
+        self._headers = [(name.encode(), value.encode()) for name, value in opening.headers]
+        if opening.auth_token is not None:
+            self._headers.append((b"x-phoenix-authtoken", opening.auth_token.encode()))
+
+    async def receive(self) -> Frame:
+        """Return the next message. Poll, if none waits."""
+        while not self._messages:
+            if self._loss is not None:
+                raise self._loss
+            await self._poll()
+        await trio.lowlevel.checkpoint()
+        return self._messages.popleft()
+
+    async def send(self, frames: Sequence[Frame]) -> None:
+        """Post messages, in as many requests as they need."""
+        for start in range(0, len(frames), MAX_BATCH):
+            await self._post(frames[start : start + MAX_BATCH])
+
+    async def aclose(self, code: int, reason: str) -> None:
+        """Close both connections. The server ends the session when it is not polled any more."""
+        await self._polls.aclose()
+        await self._posts.aclose()
+
+    async def poll(self) -> tuple[_Answer | None, Response]:
+        """Poll once, and return the answer; None instead of one that is not of the protocol."""
+        headers = [(b"accept", b"application/json"), *self._headers]
+        response = await self._polls.request("GET", self._target(), headers)
+        return _read(response), response
+
+    async def _poll(self) -> None:
+        answer: _Answer | None = None
+        try:
+            with trio.move_on_after(self._opening.poll_timeout) as self._polling:
+                answer, _ = await self.poll()
+        except LinkFailed:
+            # As if the server had failed: the client opens a new session.
+            answer = None
+        finally:
+            polling, self._polling = self._polling, None
+        if self._loss is None and polling is not None and polling.cancelled_caught:
+            self._lose(_NO_STATUS, "timeout")
+        if self._loss is not None:
+            raise self._loss
+        match None if answer is None else answer.status:
+            case 200 if answer is not None:
+                self._messages.extend(answer.messages)
+            case 204:
+                pass
+            case 410:
+                raise self._lose(_SESSION_GONE, "session_gone")
+            case 403:
+                raise self._lose(_FORBIDDEN, "forbidden")
+            case _:
+                raise self._lose(_SERVER_ERROR, "internal server error")
+
+    async def _post(self, frames: Sequence[Frame]) -> None:
+        lines = [
+            frame.encode() if isinstance(frame, str) else base64.b64encode(frame)
+            for frame in frames
+        ]
+        headers = [(b"content-type", b"application/x-ndjson"), *self._headers]
+        answer: _Answer | None = None
+        try:
+            with trio.move_on_after(self._opening.poll_timeout) as posting:
+                response = await self._posts.request(
+                    "POST", self._target(), headers, b"\n".join(lines)
+                )
+                answer = _read(response)
+        except LinkFailed:
+            # It is not known whether the server has got the messages. Like phoenix.js, do not send them again.
+            answer = None
+        if posting.cancelled_caught:
+            raise self._lose(_NO_STATUS, "timeout")
+        if answer is None or answer.status != 200:
+            raise self._lose(_SERVER_ERROR, "internal server error")
+
+    def _target(self) -> str:
+        target = self._opening.address.target
+        return f"{target}&token={quote(self.token, safe='')}" if self.token else target
+
+    def _lose(self, code: int, reason: str) -> LinkLost:
+        if self._loss is None:
+            self._loss = LinkLost(code, reason)
+            if self._polling is not None:
+                self._polling.cancel()
+        return self._loss
+
+
+def _read(response: Response) -> Any:
+    try:
+        return _decode(response.body)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None

@@ -1,0 +1,174 @@
+"""WebSockets, over trio-websocket.
+
+trio-websocket runs its reader in a nursery of the caller, raises the server's refusal from there, and waits for ever if
+the connection ends during the handshake. This module keeps all of that inside: a handshake ends after its timeout, or
+as soon as the stream does, and every error becomes a `LinkFailed` or a `LinkLost`.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import trio
+
+from channels.client.errors import MissingExtra
+from channels.client.transports.contract import LinkFailed, LinkLost, Opening, dial
+from channels.client.wire import Frame, subprotocols
+
+if TYPE_CHECKING:
+    from trio_websocket import WebSocketConnection
+
+__all__ = ["WebSocketLink", "open_websocket"]
+
+ABNORMAL = 1006
+
+
+async def open_websocket(nursery: trio.Nursery, opening: Opening) -> WebSocketLink:
+    """Open a WebSocket.
+
+    Args:
+        nursery: runs the task that reads from the stream. Cancel it when the link is not needed any more.
+        opening: where, and how.
+
+    Raises:
+        LinkFailed: there is no server, it refused, or it did not answer in time.
+        MissingExtra: trio-websocket is not installed.
+    """
+    try:
+        import trio_websocket  # noqa: F401, PLC0415 - an optional dependency
+    except ImportError as missing:
+        raise MissingExtra(
+            "a client with WebSockets needs trio-websocket: pip install 'ashtree[client]'; "
+            'without it, open_socket(..., transport="longpoll") works'
+        ) from missing
+    with trio.move_on_after(opening.connect_timeout):
+        stream = await dial(opening)
+        try:
+            return await _shake_hands(nursery, stream, opening)
+        except BaseException:
+            await trio.aclose_forcefully(stream)
+            raise
+    raise LinkFailed(f"no answer within {opening.connect_timeout:g} seconds")
+
+
+async def _shake_hands(
+    nursery: trio.Nursery, stream: trio.abc.Stream, opening: Opening
+) -> WebSocketLink:
+    from trio_websocket import ConnectionRejected, wrap_client_stream  # noqa: PLC0415 - optional
+
+    with trio.CancelScope() as handshake:
+        noticed = _EndNoticed(stream, handshake.cancel)
+        reader = _Reader(nursery, handshake.cancel)
+        # Any, because the annotations ask for a nursery and a socket. A stream and `start_soon` are enough.
+        untyped: Any = wrap_client_stream
+        connection = await untyped(
+            reader,
+            noticed,
+            opening.address.authority,
+            opening.address.target,
+            subprotocols=subprotocols(opening.auth_token) or None,
+            extra_headers=[(name.encode(), value.encode()) for name, value in opening.headers],
+            max_message_size=opening.max_message_bytes,
+            receive_buffer_size=64 * 1024,
+        )
+        return WebSocketLink(connection, stream)
+    failure = reader.failure
+    if isinstance(failure, ConnectionRejected):
+        status = failure.status_code
+        raise LinkFailed(f"the server refused the WebSocket with the status {status}", status)
+    if failure is not None:
+        raise LinkFailed(f"the answer is not that of a WebSocket: {failure!r}")
+    raise LinkFailed("the connection ended before the server answered")
+
+
+class WebSocketLink:
+    """One open WebSocket."""
+
+    def __init__(self, connection: WebSocketConnection, stream: trio.abc.Stream) -> None:
+        self._connection = connection
+        self._stream = stream
+
+    async def send(self, frames: Sequence[Frame]) -> None:
+        """Write frames in order."""
+        from trio_websocket import ConnectionClosed  # noqa: PLC0415 - an optional dependency
+
+        try:
+            for frame in frames:
+                await self._connection.send_message(frame)
+        except ConnectionClosed as closed:
+            raise _lost(closed.reason) from None
+
+    async def receive(self) -> Frame:
+        """Return the next frame of the server."""
+        from trio_websocket import ConnectionClosed  # noqa: PLC0415 - an optional dependency
+
+        try:
+            return await self._connection.get_message()
+        except ConnectionClosed as closed:
+            raise _lost(closed.reason) from None
+
+    async def aclose(self, code: int, reason: str) -> None:
+        """Send a close frame, and wait for that of the server."""
+        try:
+            await self._connection.aclose(code, reason or None)
+        finally:
+            await trio.aclose_forcefully(self._stream)
+
+
+def _lost(reason: Any) -> LinkLost:
+    return LinkLost(ABNORMAL) if reason is None else LinkLost(reason.code, reason.reason or "")
+
+
+class _Reader:
+    """The place of the nursery that trio-websocket asks for. Keeps the error of its reader, and ends the handshake."""
+
+    def __init__(self, nursery: trio.Nursery, at_end: Callable[[], None]) -> None:
+        self.failure: Exception | None = None
+        self._nursery = nursery
+        self._at_end = at_end
+
+    def start_soon(self, read: Callable[[], Awaitable[None]]) -> None:
+        self._nursery.start_soon(self._run, read)
+
+    async def _run(self, read: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await read()
+        except (
+            Exception
+        ) as error:  # of any kind: the library closes its queue, so `receive` reports the loss
+            self.failure = error
+        self._at_end()
+
+
+class _EndNoticed(trio.abc.Stream):
+    """A stream that calls `at_end` as soon as one of its directions has ended."""
+
+    def __init__(self, stream: trio.abc.Stream, at_end: Callable[[], None]) -> None:
+        self._stream = stream
+        self._at_end = at_end
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
+        try:
+            data = await self._stream.receive_some(max_bytes)
+        except (trio.BrokenResourceError, trio.ClosedResourceError, ssl.SSLError):
+            self._at_end()
+            raise
+        if not data:
+            self._at_end()
+        return data
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        try:
+            await self._stream.send_all(data)
+        except (trio.BrokenResourceError, trio.ClosedResourceError, ssl.SSLError):
+            self._at_end()
+            raise
+
+    async def wait_send_all_might_not_block(self) -> None:
+        await self._stream.wait_send_all_might_not_block()
+
+    async def aclose(self) -> None:
+        self._at_end()
+        await self._stream.aclose()

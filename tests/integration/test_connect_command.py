@@ -1,0 +1,188 @@
+"""`ashtree connect` in a pipe and in a terminal, against a running server."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.integration.servers import ROOT, Server, serving
+from tests.patience import PATIENCE
+
+PROGRAM = [sys.executable, "-c", "from channels.cli import main; main()", "connect"]
+
+
+def connect(
+    server: Server, *arguments: str, typed: str = "", topic: str = "room:lobby"
+) -> tuple[int, list[Any], str]:
+    """Run the command in a pipe. Return its exit status, its lines as JSON, and its standard error."""
+    done = subprocess.run(
+        [*PROGRAM, server.socket_url, topic, *arguments],
+        cwd=ROOT,
+        input=typed,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    return done.returncode, [json.loads(line) for line in done.stdout.splitlines()], done.stderr
+
+
+@pytest.mark.parametrize("more", [(), ("--longpoll",)])
+def test_what_is_piped_in_is_pushed_and_the_replies_come_out(
+    conformance: Server, more: tuple[str, ...]
+) -> None:
+    typed = 'echo {"n": 1}\n\nping\necho {"text": "žluťoučký"}'
+    code, lines, said = connect(conformance, *more, typed=typed)
+    assert code == 0, said
+    assert sorted(lines, key=str) == [
+        {"reply_to": "echo", "status": "ok", "payload": {"n": 1}},
+        {"reply_to": "echo", "status": "ok", "payload": {"text": "žluťoučký"}},
+        {"reply_to": "ping", "status": "ok", "payload": {}},
+    ]
+    assert "joined room:lobby" in said
+
+
+def test_messages_come_out_as_one_line_of_json_each(conformance: Server) -> None:
+    process = subprocess.Popen(
+        [*PROGRAM, conformance.socket_url, "room:lines", "--count", "2"],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdin is not None
+    process.stdin.write('push {"n": 1}\npush {"n": 2}\n')
+    process.stdin.flush()
+    assert process.stdout is not None
+    lines = [json.loads(process.stdout.readline()) for _ in range(2)]
+    # The input is open still. The count ends it.
+    assert process.wait(PATIENCE) == 0
+    process.stdin.close()
+    process.stdout.close()
+    assert lines == [{"event": "pushed", "payload": {"n": number}} for number in (1, 2)]
+
+
+def test_a_push_that_fails_gives_the_exit_status_3(conformance: Server) -> None:
+    code, lines, _ = connect(conformance, typed='fail {"why": "asked"}\n')
+    assert code == 3
+    assert lines == [{"reply_to": "fail", "status": "error", "payload": {"why": "asked"}}]
+    code, lines, said = connect(conformance, "--timeout", "0.5", typed="new_msg\n")
+    assert (code, "no answer to 'new_msg'" in said) == (3, True)
+    code, _, said = connect(conformance, typed="echo {oops\n")
+    assert (code, "echo: the payload is not JSON" in said) == (3, True)
+
+
+def test_a_refusal_gives_the_exit_status_1_and_one_sentence(conformance: Server) -> None:
+    code, _, said = connect(conformance, topic="room:deny")
+    assert (code, said.splitlines()[-1]) == (
+        1,
+        'the server refused the join of room:deny: {"reason": "unauthorized"}',
+    )
+    code, _, said = connect(conformance, "--param", "token=deny")
+    assert code == 1
+    assert said.splitlines()[-1].endswith("the server refused the WebSocket with the status 403")
+    assert "Traceback" not in said
+
+
+def test_a_channel_that_the_server_closes_gives_the_exit_status_1(conformance: Server) -> None:
+    code, _, said = connect(conformance, "--stay", typed="stop\n")
+    assert (code, said.splitlines()[-1]) == (
+        1,
+        "the channel room:lobby is closed: the server closed it",
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (["ws://h/s", "t", "--join", "{"], "--join is not JSON"),
+        (["ws://h/s", "t", "--param", "x"], "write NAME=VALUE"),
+        (["ws://h/s", "t", "--header", "x"], "write NAME:VALUE"),
+        (["ws://h/s", "t", "--auth-token-env", "NO_SUCH_NAME"], "NO_SUCH_NAME is not set"),
+        (["ws://h/s"], "TOPIC"),
+        (["here", "t"], "an absolute URL"),
+    ],
+)
+def test_wrong_input_gives_one_sentence(arguments: list[str], problem: str) -> None:
+    done = subprocess.run(
+        [*PROGRAM, *arguments], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode in (1, 2)
+    assert problem in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    with serving("examples.conformance", tmp_path) as server:
+        yield server
+
+
+class Terminal:
+    """The command in a terminal."""
+
+    def __init__(self, *arguments: str) -> None:
+        self._ours, theirs = pty.openpty()
+        self.process = subprocess.Popen(
+            [*PROGRAM, *arguments], cwd=ROOT, stdin=theirs, stdout=theirs, stderr=theirs
+        )
+        os.close(theirs)
+        self.text = ""
+
+    def type(self, text: str) -> None:
+        os.write(self._ours, text.encode())
+
+    def wait_for(self, words: str) -> None:
+        deadline = time.monotonic() + PATIENCE
+        while words not in self.text:
+            left = deadline - time.monotonic()
+            assert left > 0, f"no {words!r} in {self.text}"
+            if select.select([self._ours], [], [], left)[0]:
+                self.text += os.read(self._ours, 65536).decode()
+
+    def close(self) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait(PATIENCE)
+        os.close(self._ours)
+
+
+def test_a_terminal_shows_messages_replies_and_reconnects(server: Server) -> None:
+    terminal = Terminal(server.socket_url, "room:lobby")
+    try:
+        terminal.wait_for("joined room:lobby")
+        terminal.type('new_msg {"body": "hello"}\n')
+        terminal.wait_for('new_msg\x1b[0m {"body": "hello"}')
+        terminal.type('echo {"n": 1}\n')
+        terminal.wait_for('ok\x1b[0m echo {"n": 1}')
+        server.kill()
+        terminal.wait_for("connection lost")
+        terminal.wait_for("connecting again in")
+        server.start()
+        terminal.wait_for("joined room:lobby again after")
+        terminal.type("\x04")
+        assert terminal.process.wait(PATIENCE) == 0
+    finally:
+        terminal.close()
+
+
+def test_ctrl_c_ends_it_in_good_order(server: Server) -> None:
+    terminal = Terminal(server.socket_url, "room:lobby", "--stay")
+    try:
+        terminal.wait_for("joined room:lobby")
+        terminal.process.send_signal(signal.SIGINT)
+        assert terminal.process.wait(PATIENCE) == 0
+        assert "Traceback" not in terminal.text
+    finally:
+        terminal.close()
