@@ -677,11 +677,12 @@ async def test_a_presence_whose_init_fails_does_not_start(runtime: Runtime) -> N
         ("counted_from", 0),
         ("max_calls_per_second", 0.5),
         ("max_meta_bytes", MOST_META_BYTES + 1),
+        ("max_sizes", [10, 5]),
     ],
 )
 def test_an_invalid_option_is_refused(option: str, value: Any) -> None:
     with pytest.raises(InvalidOption) as caught:
-        Presence(**{option: value})
+        Presence(**{"max_delta_sizes" if option == "max_sizes" else option: value})
     assert caught.value.option == option
 
 
