@@ -157,6 +157,22 @@ async def test_an_update_can_be_a_function_of_the_present_metadata(runtime: Runt
     assert meta["phx_ref"] != ref
 
 
+async def test_an_update_by_a_function_sends_both_sides_and_the_ref_before(
+    runtime: Runtime,
+) -> None:
+    presence = Presence()
+    heard = await listener(await alone(presence))
+    pid = owner()
+    first = presence.track(TOPIC, "ann", {"n": 1}, pid=pid)
+    await trio.sleep(1.0)
+    second = presence.update(TOPIC, "ann", lambda meta: {"n": meta["n"] + 1}, pid=pid)
+    await trio.sleep(1.0)
+    assert payloads(heard, "presence_diff")[1] == {
+        "joins": {"ann": {"metas": [{"n": 2, "phx_ref": second, "phx_ref_prev": first}]}},
+        "leaves": {"ann": {"metas": [{"n": 1, "phx_ref": first}]}},
+    }
+
+
 async def test_an_update_with_the_same_metadata_sends_no_diff(runtime: Runtime) -> None:
     presence = Presence()
     pubsub = await alone(presence)
