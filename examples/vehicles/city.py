@@ -1,6 +1,6 @@
-"""The streets of a small city, and routes through them. *pure*
+"""The streets of a small city, and routes through them.
 
-The server sends the streets to each page, and the vehicles drive along them.
+*pure*. The server sends the streets to each page, and the vehicles drive along them.
 """
 
 from __future__ import annotations
@@ -43,7 +43,9 @@ def _next_to(column: int, row: int) -> list[tuple[int, int]]:
     return [(x, y) for x, y in around if 0 <= x < len(_XS) and 0 <= y < len(_YS)]
 
 
-def _street(here: tuple[int, int], there: tuple[int, int], step: float) -> Iterator[tuple[float, float]]:
+def _street(
+    here: tuple[int, int], there: tuple[int, int], step: float
+) -> Iterator[tuple[float, float]]:
     x, y = _XS[here[0]], _YS[here[1]]
     dx, dy = _XS[there[0]] - x, _YS[there[1]] - y
     steps = math.ceil(math.hypot(dx, dy) / step)

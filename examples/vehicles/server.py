@@ -97,6 +97,4 @@ class UserSocket(Socket):
     channels = {"vehicle:*": VehicleChannel, "map": MapChannel}
 
 
-endpoint = Endpoint(
-    sockets={"/socket": UserSocket}, http=pages, pubsub=pubsub, presences=[fleet]
-)
+endpoint = Endpoint(sockets={"/socket": UserSocket}, http=pages, pubsub=pubsub, presences=[fleet])

@@ -81,15 +81,24 @@ socket.onError(() => list.showState("away", "No server, trying again"))
 list.onCrash((name) => channel.push("crash", { name }))
 list.onPoint((name) => map.point(name))
 
-const SILENT_AFTER = 900
+// --- time ------------------------------------------------------------------------------------------
 
+const TICK = 250 // ms
+const SILENT_AFTER = 600 // ms
+let ticks = 0
+
+// Twice in a row, because after a stall of the page this runs before the reports that have come meanwhile.
 setInterval(() => {
   const now = performance.now()
   for (const vehicle of vehicles.values()) {
-    vehicle.silent = vehicle.heardAt !== undefined && now - vehicle.heardAt > SILENT_AFTER
+    const late = vehicle.heardAt !== undefined && now - vehicle.heardAt > SILENT_AFTER
+    vehicle.silent = late && vehicle.late
+    vehicle.late = late
     map.dim(vehicle)
   }
-  list.refresh(vehicles.values())
-}, 500)
+  ticks += 1
+  // The words change less often than the map, so that they can be read.
+  if (ticks % 4 === 0) list.refresh(vehicles.values())
+}, TICK)
 
 socket.connect()
