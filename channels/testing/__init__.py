@@ -12,6 +12,7 @@ from channels.testing.inbox import ANYTHING, Expected
 from channels.testing.invariants import JoinsAnswered
 from channels.testing.joined_nodes import JoinedNodes
 from channels.testing.live_network import LiveNetwork
+from channels.testing.simulated_redis import SimulatedRedis
 
 __all__ = [
     "ANYTHING",
@@ -23,6 +24,7 @@ __all__ = [
     "JoinsAnswered",
     "LiveNetwork",
     "PushAnswer",
+    "SimulatedRedis",
     "TestChannel",
     "TestClient",
     "open_channel_test",
