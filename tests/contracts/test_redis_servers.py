@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any, Protocol, TypeAlias
 
 import hiredis
@@ -98,6 +99,10 @@ async def server(start: Start) -> Server:
     return await start()
 
 
+def packed(*command: str | bytes | int) -> bytes:
+    return hiredis.pack_command(command)  # type: ignore[arg-type,no-any-return] # a wrong stub
+
+
 class Client:
     """A client that sends commands and reads what comes back. A push is a tuple, an error a `hiredis.ReplyError`."""
 
@@ -107,7 +112,7 @@ class Client:
         self._read: deque[Any] = deque()
 
     async def send(self, *command: str | bytes | int) -> None:
-        await self.stream.send_all(hiredis.pack_command(command))  # type: ignore[arg-type] # a wrong stub
+        await self.stream.send_all(packed(*command))
 
     async def next(self) -> Any:
         """Return the next reply or push; raise EOFError at the end."""
@@ -151,6 +156,10 @@ async def connected(server: Server, *, hello: bool = True) -> AsyncIterator[Clie
         yield client
     finally:
         await trio.aclose_forcefully(client.stream)
+
+
+def _has(values: list[Any], count: int) -> bool:
+    return len(values) == count
 
 
 def message(channel: bytes, payload: bytes) -> tuple[bytes, bytes, bytes]:
@@ -232,7 +241,7 @@ async def test_a_malformed_request_is_an_error_and_the_end(
 
 async def test_a_command_in_pieces_is_one_command(server: Server) -> None:
     async with connected(server) as client:
-        for byte in hiredis.pack_command(("PUBLISH", "news", "x" * 20)):
+        for byte in packed("PUBLISH", "news", "x" * 20):
             await client.stream.send_all(bytes([byte]))
         assert await client.next() == 0
 
@@ -349,7 +358,7 @@ async def test_replies_come_in_the_order_of_their_commands(server: Server) -> No
     async with connected(server) as client:
         await client.stream.send_all(
             b"".join(
-                hiredis.pack_command(command)  # type: ignore[arg-type] # a wrong stub
+                packed(*command)
                 for command in (("PING", "1"), ("PUBLISH", "a", "x"), ("NONSENSE",), ("PING", "2"))
             )
         )
@@ -411,12 +420,10 @@ async def test_a_subscriber_that_does_not_read_is_closed_and_its_publisher_is_no
             # How much the system takes for the slow one depends on the machine.
             with trio.fail_after(PATIENCE):
                 while subscribers == 2:
-                    await publisher.stream.send_all(
-                        hiredis.pack_command(("PUBLISH", "news", bytes(50_000))) * 10
-                    )
+                    await publisher.stream.send_all(packed("PUBLISH", "news", bytes(50_000)) * 10)
                     subscribers = (await publisher.take(10))[-1]
                     sent += 10
-                    await until(lambda count=sent: len(heard) == count)
+                    await until(partial(_has, heard, sent))
             nursery.cancel_scope.cancel()
         assert subscribers == 1
         assert 0 < len(await slow.rest()) < sent
