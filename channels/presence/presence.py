@@ -49,7 +49,11 @@ from channels.presence.wire import MAX_NAME, MAX_TEXT
 from channels.pubsub.local import dispatch
 from channels.pubsub.pubsub import Dispatcher, PubSub
 from channels.serializers.json_values import explain
-from channels.telemetry import PRESENCE_CALLBACK_FAILED, PRESENCE_CALLS_REFUSED
+from channels.telemetry import (
+    PRESENCE_CALLBACK_FAILED,
+    PRESENCE_CALLS_REFUSED,
+    PRESENCE_STARTED,
+)
 from supervision.child_spec import ChildSpec, process_spec
 from supervision.supervisor import Supervisor
 
@@ -283,6 +287,8 @@ class Presence:
         """Run until the supervisor ends. This runs in its process, and starts none."""
         detach = logger.attach(current_runtime().telemetry, self)
         self._tracking = self._latest = tracking
+        about = {"tracking": tracking, "limits": self._limits}
+        self._execute(PRESENCE_STARTED, {}, about)
 
         def ended() -> None:
             self._tracking = None
