@@ -15,6 +15,7 @@ from typing import Any, Protocol, TypeAlias
 
 import trio
 
+from actors.process import current_pid
 from channels.errors import InvalidResult
 from channels.messages import Broadcast
 from channels.presence.delta import Entry
@@ -121,6 +122,7 @@ def _parts(changes: dict[str, Presences]) -> Iterator[dict[str, Presences]]:
 
 async def announce(tracking: Tracking, callbacks: Callbacks) -> None:
     """Announce changes until the process ends."""
+    tracking.announcer = current_pid()
     await _Announcer(tracking, callbacks).run()
 
 

@@ -113,9 +113,11 @@ class Server:
 
 
 @contextlib.contextmanager
-def serving(module: str, folder: Path) -> Iterator[Server]:
+def serving(
+    module: str, folder: Path, environment: Mapping[str, str] | None = None
+) -> Iterator[Server]:
     """Serve an example at a free port; its output goes to a file in the folder."""
-    server = Server(module, log=folder / f"{module}.log")
+    server = Server(module, log=folder / f"{module}.log", environment=environment)
     server.start()
     try:
         yield server
