@@ -14,9 +14,9 @@ from typing import Any
 
 import trio
 
-from actors import GenServer, Pid, kill, spawn, stop
+from actors import GenServer, Pid, kill, spawn
 from channels import Broadcast, PubSub
-from channels.presence import NotTracked, Presence
+from channels.presence import Presence
 from channels.pubsub.redis.adapter import RedisAdapter
 from channels.testing import BroadcastsArrive, PresencesAgree, SimulatedRedis
 from supervision import Backoff, Supervisor, child_spec
